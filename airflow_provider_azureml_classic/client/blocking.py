@@ -1,0 +1,133 @@
+"""The blocking client: one pooled ``requests.Session``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from airflow_provider_azureml_classic.client.retries import Outcome, Pause, RetryPolicy, Steps, persevere
+from airflow_provider_azureml_classic.client.verbs import Verbs
+from airflow_provider_azureml_classic.exceptions import ServiceUnavailable
+from airflow_provider_azureml_classic.protocol.messages import Request, Response, Transport
+
+T = TypeVar("T")
+
+
+class RequestsTransport:
+    """Sends requests through one pooled session.
+
+    :param verify: check the server's certificate; or a path to a bundle of certificates.
+    :param connect_timeout: seconds allowed for the connection.
+    """
+
+    def __init__(self, *, verify: bool | str = True, connect_timeout: float = 10.0) -> None:
+        self._verify = verify
+        self._connect_timeout = connect_timeout
+        self._session: Any = None
+
+    def __call__(self, request: Request) -> Response:
+        """Send and wait.
+
+        :param request: what to send.
+        :raises ServiceUnavailable: no answer; ``status`` is ``None``.
+        """
+        import requests
+
+        if self._session is None:
+            self._session = requests.Session()
+        try:
+            answer = self._session.request(
+                request.operation.method,
+                request.url,
+                data=request.body or None,
+                headers=dict(request.headers),
+                timeout=(self._connect_timeout, request.timeout),
+                # A redirect would carry the key to another host, and none is part of the protocol.
+                allow_redirects=False,
+                verify=self._verify,
+            )
+        except requests.RequestException as error:
+            raise no_answer(request, error) from None
+        headers = {name.lower(): value for name, value in answer.headers.items()}
+        return Response(answer.status_code, headers, answer.content)
+
+    def close(self) -> None:
+        """Close the connections."""
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+
+
+def no_answer(request: Request, error: BaseException) -> ServiceUnavailable:
+    """The error for a request that was not answered.
+
+    The cause's own text is left out: libraries put the whole URL into it, SAS token included.
+
+    :param request: what was sent.
+    :param error: what the library raised.
+    """
+    return ServiceUnavailable(
+        f"No answer ({type(error).__name__})",
+        verb=request.operation.name,
+        url=request.url,
+        hint="Check that the service runs and that the URL of the connection reaches it.",
+    )
+
+
+class Client(Verbs):
+    """Blocking client of one workspace; use it as a context manager, or call :meth:`close`.
+
+    :param transport: how requests are sent; a pooled session by default.
+    :param retries: when idempotent calls are repeated.
+    :param sleep: how pauses are made.
+    :param options: see :class:`~airflow_provider_azureml_classic.client.verbs.Verbs`.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        transport: Transport | None = None,
+        retries: RetryPolicy | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+        verify: bool | str = True,
+        **options: Any,
+    ) -> None:
+        super().__init__(*args, **options)
+        self._transport = transport or RequestsTransport(verify=verify)
+        self._retries = retries or RetryPolicy()
+        self._sleep = sleep
+
+    def drive(self, steps: Steps[T]) -> T:
+        """Run a verb to its end.
+
+        :param steps: the verb.
+        """
+        commands = persevere(steps, self._retries)
+        outcome: Outcome | None = None
+        try:
+            while True:
+                command = commands.send(outcome)
+                outcome = None
+                if isinstance(command, Pause):
+                    self._sleep(command.seconds)
+                    continue
+                try:
+                    outcome = self._transport(command)
+                except ServiceUnavailable as error:
+                    outcome = error
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+
+    def close(self) -> None:
+        """Close the connections."""
+        close = getattr(self._transport, "close", None)
+        if close is not None:
+            close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()

@@ -1,0 +1,93 @@
+"""When a call is repeated, decided once for both clients.
+
+A verb yields requests; :func:`persevere` stands between it and the transport, and yields requests or pauses. Only
+calls that the operations table marks idempotent are repeated, so a submission is never sent twice.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import TypeVar
+
+from airflow_provider_azureml_classic.exceptions import ServiceUnavailable
+from airflow_provider_azureml_classic.protocol.messages import Request, Response
+from airflow_provider_azureml_classic.protocol.operations import RETRY_AFTER
+
+T = TypeVar("T")
+#: A verb under way: yields requests, is sent responses, returns its result.
+Steps = Generator[Request, Response, T]
+
+_TRY_AGAIN = frozenset({408, 429, 500, 502, 503, 504})
+
+
+@dataclass(frozen=True)
+class Pause:
+    """Sleep before the next request.
+
+    :param seconds: how long.
+    """
+
+    seconds: float
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """Jittered exponential back-off.
+
+    :param attempts: calls in all, the first included.
+    :param base: upper bound of the first pause in seconds; it doubles each time.
+    :param cap: upper bound of any pause in seconds, ``Retry-After`` included.
+    """
+
+    attempts: int = 4
+    base: float = 0.5
+    cap: float = 20.0
+
+    def pause(self, attempt: int, outcome: Response | ServiceUnavailable) -> Pause:
+        """How long to wait after attempt number ``attempt`` (from 1).
+
+        :param attempt: attempts made so far.
+        :param outcome: what the last one gave; its ``Retry-After`` is a lower bound.
+        """
+        bound = min(self.cap, self.base * 2 ** (attempt - 1))
+        asked = outcome.headers.get(RETRY_AFTER, "") if isinstance(outcome, Response) else ""
+        wanted = float(asked) if asked.isdigit() else 0.0
+        return Pause(min(self.cap, wanted + random.uniform(bound / 2, bound)))  # noqa: S311 - jitter, no secret
+
+
+NO_RETRIES = RetryPolicy(attempts=1)
+
+#: What is sent back for a request: the response, or the error that says there was none.
+Outcome = Response | ServiceUnavailable
+Commands = Generator[Request | Pause, Outcome | None, T]
+
+
+def persevere(steps: Steps[T], policy: RetryPolicy) -> Commands[T]:
+    """Run a verb, repeating what may be repeated.
+
+    :param steps: the verb.
+    :param policy: how often and how fast.
+    :return: a generator of requests to send (send back the outcome) and pauses to make (send back ``None``).
+    """
+    try:
+        request = next(steps)
+        while True:
+            outcome = yield from _attempts(request, policy)
+            request = steps.send(outcome) if isinstance(outcome, Response) else steps.throw(outcome)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
+
+
+def _attempts(request: Request, policy: RetryPolicy) -> Commands[Outcome]:
+    for attempt in range(1, policy.attempts + 1):
+        outcome = yield request
+        if outcome is None:
+            raise TypeError("a request must be answered with its outcome")
+        failed = not isinstance(outcome, Response) or outcome.status in _TRY_AGAIN
+        if not failed or not request.operation.idempotent or attempt == policy.attempts:
+            return outcome
+        yield policy.pause(attempt, outcome)
+    raise AssertionError("unreachable: attempts is at least 1")

@@ -1,0 +1,388 @@
+"""The verbs of the service, each written once as a generator of requests.
+
+A method marked :class:`verb` returns its result on a blocking client and an awaitable of it on an asynchronous one;
+``method.steps(client, ...)`` is the bare generator, for use inside another verb.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_provider_azureml_classic.client.answers import (
+    ask,
+    check,
+    clean_url,
+    decoded,
+    encoded,
+    items,
+    refuse_error_object,
+)
+from airflow_provider_azureml_classic.client.retries import Steps
+from airflow_provider_azureml_classic.client.verb import verb
+from airflow_provider_azureml_classic.exceptions import NotFound, ProtocolError
+from airflow_provider_azureml_classic.protocol import operations as ops
+from airflow_provider_azureml_classic.protocol.jobs import Job, JobRequest, read_job_id
+from airflow_provider_azureml_classic.protocol.messages import Request, Response
+from airflow_provider_azureml_classic.protocol.references import BlobReference
+from airflow_provider_azureml_classic.protocol.tables import Table, read_output
+from airflow_provider_azureml_classic.protocol.values import Endpoint, EndpointSettings, WebService
+
+#: Seconds allowed for a scoring call (azure-docs ``stream-analytics-scale-with-machine-learning-functions``).
+SCORE_TIMEOUT = 100.0
+
+
+@dataclass(frozen=True)
+class BlobFacts:
+    """What identifies a blob's content.
+
+    :param length: bytes.
+    :param sha256: hex digest.
+    """
+
+    length: int
+    sha256: str
+
+
+class Verbs:
+    """What both clients can do.
+
+    :param management_url: base of the management calls, for example ``https://management.azureml.net``.
+    :param workspace_id: 32 hex digits.
+    :param token: workspace authorization token; may be empty if only endpoints with their own keys are used.
+    :param timeout: seconds allowed for one call.
+    :param on_secret: told of every key and token as it is read, so that it can be masked.
+    """
+
+    def __init__(
+        self,
+        management_url: str,
+        workspace_id: str,
+        token: str = "",
+        *,
+        timeout: float = 30.0,
+        on_secret: Callable[[str], None] | None = None,
+    ) -> None:
+        self.management_url = clean_url(management_url)
+        self.workspace_id = workspace_id.strip()
+        self.timeout = timeout
+        self._token = token.strip()
+        self._on_secret = on_secret or (lambda secret: None)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.management_url!r}, workspace_id={self.workspace_id!r})"
+
+    # -- web services and endpoints --------------------------------------------------------------------------------
+
+    @verb
+    def list_web_services(self) -> Steps[list[WebService]]:
+        """All web services of the workspace."""
+        data = yield from self._manage(ops.LIST_SERVICES)
+        return [WebService.from_wire(item) for item in items(data)]
+
+    @verb
+    def get_web_service(self, service_id: str) -> Steps[WebService]:
+        """One web service, by id.
+
+        :param service_id: 32 hex digits.
+        """
+        data = yield from self._manage(ops.GET_SERVICE, service=service_id)
+        return WebService.from_wire(data)
+
+    @verb
+    def find_web_service(self, name_or_id: str) -> Steps[WebService]:
+        """The web service with this id, or the only one with this name.
+
+        :param name_or_id: as in the list of web services.
+        :raises NotFound: none has it, or several have the name; the message lists what is there.
+        """
+        wanted = name_or_id.strip()
+        services = yield from Verbs.list_web_services.steps(self)
+        found = [s for s in services if s.id == wanted] or [s for s in services if s.name == wanted]
+        if len(found) == 1:
+            return found[0]
+        there = ", ".join(f"{s.name!r} ({s.id})" for s in found or services) or "none at all"
+        said = "several web services are" if found else "no web service is"
+        raise NotFound(
+            f"In workspace {self.workspace_id} {said} called {wanted!r}; there are: {there}.",
+            hint="Give one of these names, or the id where a name is not unique.",
+            verb="find_web_service",
+        )
+
+    @verb
+    def delete_web_service(self, service_id: str) -> Steps[None]:
+        """Delete a web service with its endpoints.
+
+        :param service_id: 32 hex digits.
+        """
+        yield from self._manage(ops.DELETE_SERVICE, service=service_id)
+
+    @verb
+    def list_endpoints(self, service_id: str) -> Steps[list[Endpoint]]:
+        """All endpoints of a web service, with their keys.
+
+        :param service_id: 32 hex digits.
+        """
+        data = yield from self._manage(ops.LIST_ENDPOINTS, service=service_id)
+        return [self._seen(Endpoint.from_wire(item)) for item in items(data)]
+
+    @verb
+    def get_endpoint(self, service_id: str, name: str) -> Steps[Endpoint]:
+        """One endpoint, with its keys and the ``ETag`` of its state if the server sends one.
+
+        :param service_id: 32 hex digits.
+        :param name: the endpoint's name.
+        """
+        request = self._management(ops.GET_ENDPOINT, service=service_id, endpoint=name.strip())
+        response = yield from ask(request)
+        return self._seen(Endpoint.from_wire(decoded(request, response), etag=response.headers.get(ops.ETAG)))
+
+    @verb
+    def add_endpoint(self, service_id: str, name: str, settings: EndpointSettings | None = None) -> Steps[Endpoint]:
+        """Add an endpoint, or update the settings of the one with that name.
+
+        :param service_id: 32 hex digits.
+        :param name: 1 to 24 lower-case letters and digits.
+        :param settings: what to set; the server's defaults otherwise.
+        """
+        body = encoded((settings or EndpointSettings()).to_wire())
+        data = yield from self._manage(ops.ADD_ENDPOINT, body, service=service_id, endpoint=name.strip())
+        if isinstance(data, Mapping) and data.get("ApiLocation"):
+            return self._seen(Endpoint.from_wire(data))
+        return (yield from Verbs.get_endpoint.steps(self, service_id, name))
+
+    @verb
+    def patch_endpoint(
+        self, endpoint: Endpoint, settings: EndpointSettings, *, if_match: str | None = None
+    ) -> Steps[None]:
+        """Change an endpoint's settings or the location of its trained models.
+
+        The endpoint's own key is tried first, as the documentation shows, then the workspace token
+        (wire document, section 14, row 8).
+
+        :param endpoint: the endpoint, as read before.
+        :param settings: what to change.
+        :param if_match: ``ETag`` that the endpoint must still have; servers that do not know it ignore it.
+        :raises RequestRejected: with status 412 when the endpoint has changed since.
+        """
+        headers = {ops.IF_MATCH: if_match} if if_match else {}
+        body = encoded(settings.to_wire())
+        for key in filter(None, (endpoint.primary_key, self._token)):
+            request = self._management(
+                ops.PATCH_ENDPOINT, body, headers, key, service=endpoint.web_service_id, endpoint=endpoint.name
+            )
+            response = yield request
+            if response.status not in (401, 403):
+                break
+        check(request, response)
+
+    @verb
+    def refresh_endpoint(self, service_id: str, name: str, *, overwrite_resources: bool = False) -> Steps[bool]:
+        """Bring an endpoint to the graph of its service's default endpoint.
+
+        :param service_id: 32 hex digits.
+        :param name: the endpoint's name.
+        :param overwrite_resources: replace its trained models too, which undoes a patch.
+        :return: whether anything changed.
+        """
+        body = encoded({"OverwriteResources": str(overwrite_resources)})
+        request = self._management(ops.REFRESH_ENDPOINT, body, service=service_id, endpoint=name)
+        response = yield from ask(request, unchanged=True)
+        return response.status != 304
+
+    @verb
+    def delete_endpoint(self, service_id: str, name: str) -> Steps[None]:
+        """Delete an endpoint.
+
+        :param service_id: 32 hex digits.
+        :param name: the endpoint's name.
+        """
+        yield from ask(self._management(ops.DELETE_ENDPOINT, service=service_id, endpoint=name))
+
+    # -- batch jobs and scoring ------------------------------------------------------------------------------------
+
+    @verb
+    def submit_job(self, endpoint: Endpoint, job: JobRequest) -> Steps[str]:
+        """Register a job without starting it.
+
+        :param endpoint: endpoint of the service that runs it.
+        :param job: inputs, outputs and parameters.
+        :return: the job's id.
+        """
+        request, response = yield from self._call(endpoint, ops.SUBMIT_JOB, encoded(job.to_wire()))
+        refuse_error_object(request, response)
+        return read_job_id(response.body)
+
+    @verb
+    def start_job(self, endpoint: Endpoint, job_id: str) -> Steps[None]:
+        """Start a registered job.
+
+        :param endpoint: the endpoint it was submitted to.
+        :param job_id: answer of :meth:`submit_job`.
+        """
+        yield from self._call(endpoint, ops.START_JOB, job=job_id)
+
+    @verb
+    def get_job(self, endpoint: Endpoint, job_id: str) -> Steps[Job]:
+        """State of a job; each answer for a finished one carries fresh SAS tokens.
+
+        :param endpoint: the endpoint it was submitted to.
+        :param job_id: answer of :meth:`submit_job`.
+        """
+        request, response = yield from self._call(endpoint, ops.GET_JOB, job=job_id)
+        job = Job.from_wire(job_id, decoded(request, response))
+        self._mask(job.secrets)
+        return job
+
+    @verb
+    def cancel_job(self, endpoint: Endpoint, job_id: str) -> Steps[None]:
+        """Cancel a job in whatever state it is.
+
+        :param endpoint: the endpoint it was submitted to.
+        :param job_id: answer of :meth:`submit_job`.
+        """
+        yield from self._call(endpoint, ops.CANCEL_JOB, job=job_id)
+
+    @verb
+    def score(
+        self,
+        endpoint: Endpoint,
+        rows: Table | Sequence[Mapping[str, Any]],
+        *,
+        input_name: str = "input1",
+        output_name: str = "output1",
+        global_parameters: Mapping[str, Any] | None = None,
+    ) -> Steps[Table]:
+        """Score rows through the request/response service.
+
+        :param endpoint: endpoint of a scoring service.
+        :param rows: a table, or one mapping a row.
+        :param input_name: name of the web service input.
+        :param output_name: name of the web service output.
+        :param global_parameters: web service parameters by name.
+        :return: the output table; cells are strings, with ``ColumnTypes``.
+        """
+        table = Table.of(rows)
+        body = encoded({"Inputs": {input_name: table.to_wire()}, "GlobalParameters": dict(global_parameters or {})})
+        request, response = yield from self._call(endpoint, ops.SCORE, body, query=[("details", "true")])
+        data = decoded(request, response)
+        results = data.get("Results") if isinstance(data, Mapping) else None
+        if not isinstance(results, Mapping) or output_name not in results:
+            there = ", ".join(results) if isinstance(results, Mapping) else "none"
+            raise ProtocolError(
+                f"The answer has no output {output_name!r}; it has: {there}.", verb="score", url=request.url
+            )
+        return read_output(output_name, results[output_name])
+
+    # -- blobs -----------------------------------------------------------------------------------------------------
+
+    @verb
+    def fetch_blob(self, reference: BlobReference) -> Steps[bytes]:
+        """Content of a blob by its location.
+
+        :param reference: base location, relative location and SAS token.
+        """
+        response = yield from ask(self._blob(ops.FETCH_BLOB, reference))
+        return response.body
+
+    @verb
+    def store_blob(self, reference: BlobReference, content: bytes) -> Steps[None]:
+        """Write a block blob.
+
+        :param reference: location with a token that allows writing.
+        :param content: the whole content.
+        """
+        headers = {"x-ms-blob-type": "BlockBlob", "content-type": "application/octet-stream"}
+        yield from ask(self._blob(ops.STORE_BLOB, reference, headers, content))
+
+    @verb
+    def blob_facts(self, reference: BlobReference) -> Steps[BlobFacts]:
+        """Length and SHA-256 of a blob; it is downloaded only where its metadata do not tell.
+
+        :param reference: base location, relative location and SAS token.
+        """
+        head = yield self._blob(ops.PROBE_BLOB, reference)
+        length, sha256 = head.headers.get("content-length", ""), head.headers.get(ops.BLOB_SHA256, "")
+        if head.status < 300 and length.isdigit() and sha256:
+            return BlobFacts(int(length), sha256)
+        content = yield from Verbs.fetch_blob.steps(self, reference)
+        return BlobFacts(len(content), hashlib.sha256(content).hexdigest())
+
+    # -- the common part -------------------------------------------------------------------------------------------
+
+    def _management(
+        self,
+        operation: ops.Operation,
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        key: str = "",
+        **segments: str,
+    ) -> Request:
+        url = operation.url(self.management_url, {"workspace": self.workspace_id, **segments})
+        return self._request(operation, url, key or self._token, body, headers)
+
+    def _manage(self, operation: ops.Operation, body: bytes = b"", **segments: str) -> Steps[Any]:
+        request = self._management(operation, body, {}, "", **segments)
+        response = yield from ask(request)
+        return decoded(request, response)
+
+    def _call(
+        self,
+        endpoint: Endpoint,
+        operation: ops.Operation,
+        body: bytes = b"",
+        *,
+        query: Sequence[tuple[str, str]] = (),
+        **segments: str,
+    ) -> Generator[Request, Response, tuple[Request, Response]]:
+        """A job or scoring call; if the key is refused and has been regenerated since, again with the new one."""
+        if not endpoint.api_location:
+            raise ProtocolError(f"Endpoint {endpoint.name!r} has no ApiLocation.", verb=operation.name)
+        url = ops.below_api(operation, endpoint.api_location, segments, query)
+        request = self._request(operation, url, endpoint.primary_key, body)
+        response = yield request
+        if response.status == 401 and endpoint.web_service_id and self._token:
+            fresh = yield from Verbs.get_endpoint.steps(self, endpoint.web_service_id, endpoint.name)
+            if fresh.primary_key != endpoint.primary_key:
+                request = self._request(operation, url, fresh.primary_key, body)
+                response = yield request
+        check(request, response)
+        return request, response
+
+    def _request(
+        self,
+        operation: ops.Operation,
+        url: str,
+        key: str,
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+    ) -> Request:
+        typed = {"content-type": "application/json; charset=utf-8"} if body else {}
+        timeout = SCORE_TIMEOUT if operation is ops.SCORE else self.timeout
+        return Request(
+            operation,
+            url,
+            {"authorization": f"Bearer {key}", "accept": "application/json", **typed, **(headers or {})},
+            body,
+            timeout,
+        )
+
+    def _blob(
+        self,
+        operation: ops.Operation,
+        reference: BlobReference,
+        headers: Mapping[str, str] | None = None,
+        content: bytes = b"",
+    ) -> Request:
+        self._mask(reference.secrets)
+        return Request(operation, reference.url, headers or {}, content, self.timeout)
+
+    def _seen(self, endpoint: Endpoint) -> Endpoint:
+        self._mask(endpoint.secrets)
+        return endpoint
+
+    def _mask(self, secrets: Sequence[str]) -> None:
+        for secret in secrets:
+            self._on_secret(secret)

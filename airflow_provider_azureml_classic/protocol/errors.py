@@ -1,0 +1,130 @@
+"""Errors on the wire: ``{"error": {"code", "message", "details": [{"code", "message", "target"}]}}``.
+
+The careful form always has at least one detail, because old clients index it (wire document, section 7.1).
+What is read is more tolerant: the Studio API's PascalCase, plain text, HTML, nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from airflow_provider_azureml_classic.exceptions import (
+    AzureMLClassicError,
+    Detail,
+    ProtocolError,
+    error_class,
+    rejection,
+)
+from airflow_provider_azureml_classic.protocol.messages import Request, Response
+from airflow_provider_azureml_classic.protocol.operations import REQUEST_ID
+
+_SNIPPET = 300
+
+
+def to_response(error: AzureMLClassicError, headers: Mapping[str, str] | None = None) -> Response:
+    """The answer that carries ``error``.
+
+    :param error: an error with a status; one without is answered as 500.
+    :param headers: further headers.
+    """
+    details = error.details or (Detail(error.code or "UnknownError", error.message),)
+    body = {
+        "error": {
+            "code": error.code or "InternalError",
+            "message": error.message,
+            "details": [
+                {"code": d.code, "message": d.message, **({"target": d.target} if d.target else {})} for d in details
+            ],
+        }
+    }
+    return Response.of_json(body, status=error.status or 500, headers=headers)
+
+
+def from_response(request: Request, response: Response) -> AzureMLClassicError:
+    """The error that ``response`` carries; its class follows from the status.
+
+    :param request: what was asked, for the message.
+    :param response: an answer with a status of 300 or more, or an error object under a 2xx.
+    """
+    context: dict[str, Any] = {
+        "status": response.status,
+        "request_id": response.headers.get(REQUEST_ID),
+        "verb": request.operation.name,
+        "url": request.url,
+    }
+    error = _error_object(response.body)
+    if error is None:
+        return _unreadable(response, context)
+    kind = error_class(response.status if response.status >= 400 else 500)
+    code, message = _pick(error, "code"), _pick(error, "message")
+    return kind(
+        str(message or code or "The service gave no reason."),
+        code=str(code) if code else None,
+        details=_details(error),
+        **context,
+    )
+
+
+def _unreadable(response: Response, context: dict[str, Any]) -> AzureMLClassicError:
+    text = response.body.decode("utf-8", "replace").strip()
+    html = text[:1] == "<" or "html" in response.headers.get("content-type", "")
+    snippet = " ".join(text.split())[:_SNIPPET]
+    if html or response.status < 400:
+        return ProtocolError(
+            f"The answer is not the service's: {snippet or 'an empty body'!r}",
+            hint="A proxy may have answered; check the URL of the connection.",
+            **context,
+        )
+    return error_class(response.status)(snippet or "The service gave no reason.", **context)
+
+
+def _error_object(body: bytes) -> Mapping[str, Any] | None:
+    try:
+        data = json.loads(body)
+    except ValueError:
+        return None
+    error = _pick(data, "error") if isinstance(data, Mapping) else None
+    return error if isinstance(error, Mapping) else None
+
+
+def has_error(data: Any) -> bool:
+    """Whether decoded JSON is an error object, which some failures were even under 200.
+
+    :param data: decoded JSON.
+    """
+    return isinstance(data, Mapping) and isinstance(_pick(data, "error"), Mapping)
+
+
+def _details(error: Mapping[str, Any]) -> tuple[Detail, ...]:
+    items = _pick(error, "details")
+    found = [item for item in items if isinstance(item, Mapping)] if isinstance(items, list) else []
+    return tuple(
+        Detail(str(_pick(d, "code") or ""), str(_pick(d, "message") or ""), _pick(d, "target") or None) for d in found
+    )
+
+
+def _pick(data: Mapping[str, Any], name: str) -> Any:
+    for key in (name, name.capitalize()):
+        if key in data:
+            return data[key]
+    return None
+
+
+def reject_unknown_keys(what: str, data: Mapping[str, Any], known: frozenset[str]) -> None:
+    """Refuse members that the protocol does not have: a mistyped one would silently be ignored.
+
+    :param what: name of the object, for the message.
+    :param data: decoded JSON.
+    :param known: names allowed.
+    :raises RequestRejected: ``UnexpectedParameter``, naming the member.
+    """
+    unknown = [key for key in data if key not in known]
+    if unknown:
+        names = ", ".join(sorted(known))
+        raise rejection(
+            "UnexpectedParameter",
+            f"{what} has the unknown member {unknown[0]!r}; it takes: {names}.",
+            target=unknown[0],
+        )

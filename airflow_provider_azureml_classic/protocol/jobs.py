@@ -1,0 +1,237 @@
+"""Batch execution (BES): the request, the states and the answer (wire document, section 4)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+from types import MappingProxyType
+from typing import Any
+
+from airflow_provider_azureml_classic.exceptions import JobCancelled, JobFailed, ProtocolError, rejection
+from airflow_provider_azureml_classic.protocol.errors import reject_unknown_keys
+from airflow_provider_azureml_classic.protocol.references import BlobReference
+
+
+class JobStatus(str, Enum):
+    """State of a job; the integer codes of early documents are the positions in this order."""
+
+    NOT_STARTED = "NotStarted"
+    RUNNING = "Running"
+    FAILED = "Failed"
+    CANCELLED = "Cancelled"
+    FINISHED = "Finished"
+
+    @property
+    def terminal(self) -> bool:
+        """Whether the state is final."""
+        return not TRANSITIONS[self]
+
+    @classmethod
+    def from_wire(cls, value: Any) -> JobStatus:
+        """The state in any spelling: name in any case, one or two l in ``Cancelled``, number, digits.
+
+        :param value: decoded JSON.
+        :raises ProtocolError: anything else; the message shows the raw value.
+        """
+        states = list(cls)
+        text = str(value).replace(" ", "").lower()
+        if isinstance(value, bool):
+            text = ""
+        if text.isdigit() and int(text) < len(states):
+            return states[int(text)]
+        names = {state.value.lower(): state for state in states} | {"canceled": cls.CANCELLED}
+        if text not in names:
+            raise ProtocolError(f"The job's status {value!r} is none that is known.")
+        return names[text]
+
+
+#: Allowed moves between states; a state without any is terminal.
+TRANSITIONS: Mapping[JobStatus, frozenset[JobStatus]] = MappingProxyType(
+    {
+        JobStatus.NOT_STARTED: frozenset({JobStatus.RUNNING, JobStatus.CANCELLED, JobStatus.FAILED}),
+        # Back to NotStarted: a server that died runs the job again.
+        JobStatus.RUNNING: frozenset(
+            {JobStatus.FINISHED, JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.NOT_STARTED}
+        ),
+        JobStatus.FAILED: frozenset(),
+        JobStatus.CANCELLED: frozenset(),
+        JobStatus.FINISHED: frozenset(),
+    }
+)
+
+_REQUEST = frozenset({"Input", "Inputs", "Output", "Outputs", "GlobalParameters", "AzureBatchPoolId"})
+
+
+@dataclass(frozen=True)
+class JobRequest:
+    """What a job reads and writes.
+
+    :param inputs: reference by input name; the single-input form is read as the input named ``""``.
+    :param outputs: overrides by output name; outputs without one go to the service's own store.
+    :param global_parameters: web service parameters by name, values as sent.
+    """
+
+    inputs: Mapping[str, BlobReference] = field(default_factory=dict)
+    outputs: Mapping[str, BlobReference] = field(default_factory=dict)
+    global_parameters: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_wire(cls, data: Any) -> JobRequest:
+        """The body of a submission, with the single or the multiple input form; absent, null and ``{}`` are alike.
+
+        :param data: decoded JSON.
+        :raises RequestRejected: naming the member at fault.
+        """
+        if not isinstance(data, Mapping):
+            raise rejection("RequestBodyInvalid", "The body must be a JSON object.")
+        reject_unknown_keys("The job", data, _REQUEST)
+        if data.get("Input") and data.get("Inputs"):
+            raise rejection("DuplicateInputInBatchCall", "The job has both Input and Inputs; give one of them.")
+        single = {"": data["Input"]} if data.get("Input") else {}
+        return cls(
+            inputs=_references("Inputs", data.get("Inputs") or single),
+            outputs=_references("Outputs", data.get("Outputs") or {}),
+            global_parameters=_object("GlobalParameters", data.get("GlobalParameters") or {}),
+        )
+
+    def to_wire(self) -> dict[str, Any]:
+        """The multiple-input form."""
+        return {
+            "Inputs": {name: blob.to_wire() for name, blob in self.inputs.items()},
+            "Outputs": {name: blob.to_wire() for name, blob in self.outputs.items()},
+            "GlobalParameters": dict(self.global_parameters),
+        }
+
+
+def _object(name: str, data: Any) -> Mapping[str, Any]:
+    if not isinstance(data, Mapping):
+        raise rejection("RequestBodyInvalid", f"{name} must be an object.", target=name)
+    return data
+
+
+def _references(name: str, data: Any) -> dict[str, BlobReference]:
+    return {
+        key: BlobReference.from_wire(value, what=f"{name}[{key!r}]" if key else "Input", strict=True)
+        for key, value in _object(name, data).items()
+    }
+
+
+@dataclass(frozen=True)
+class Job:
+    """A batch job as GET shows it.
+
+    :param id: 32 hex digits.
+    :param status: its state.
+    :param results: reference by output name with a fresh SAS token; empty until it is finished.
+    :param details: the reason when it failed.
+    :param created_at: when it was submitted, if the server says so; likewise start and end.
+    """
+
+    id: str
+    status: JobStatus
+    results: Mapping[str, BlobReference] = field(default_factory=dict)
+    details: str | None = None
+    created_at: datetime | None = None
+    start_time: datetime | None = None
+    end_time: datetime | None = None
+
+    @classmethod
+    def from_wire(cls, job_id: str, data: Any) -> Job:
+        """The answer of a status call, version 1 members (``Result``, ``Status Code``) included.
+
+        :param job_id: the job asked for; the answer does not repeat it.
+        :param data: decoded JSON.
+        :raises ProtocolError: no status, or one that is not known.
+        """
+        if not isinstance(data, Mapping):
+            raise ProtocolError(f"The state of job {job_id} is not an object.")
+        raw = next((data[name] for name in ("StatusCode", "Status Code") if data.get(name) is not None), None)
+        results = data.get("Results") or data.get("Result") or {}
+        return cls(
+            id=job_id,
+            status=JobStatus.from_wire(raw),
+            results={name: BlobReference.from_wire(value) for name, value in results.items()},
+            details=data.get("Details"),
+            created_at=_time(data.get("CreatedAt")),
+            start_time=_time(data.get("StartTime")),
+            end_time=_time(data.get("EndTime")),
+        )
+
+    def to_wire(self) -> dict[str, Any]:
+        """State by name, ``Results`` null until finished, times as our addition."""
+        return {
+            "StatusCode": self.status.value,
+            "Results": {name: blob.to_wire() for name, blob in self.results.items()} or None,
+            "Details": self.details,
+            "CreatedAt": _stamp(self.created_at),
+            "StartTime": _stamp(self.start_time),
+            "EndTime": _stamp(self.end_time),
+        }
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What must never be shown."""
+        return tuple(secret for blob in self.results.values() for secret in blob.secrets)
+
+    def raise_unless_finished(self) -> None:
+        """Raise the error that a terminal state other than ``Finished`` is.
+
+        :raises JobFailed: with the service's ``Details``.
+        :raises JobCancelled: somebody stopped it.
+        """
+        if self.status is JobStatus.FAILED:
+            raise JobFailed(f"Batch job {self.id} failed: {self.details or 'the service gave no details.'}")
+        if self.status is JobStatus.CANCELLED:
+            raise JobCancelled(f"Batch job {self.id} was cancelled.", hint="Clear the task to submit a new job.")
+
+    def output(self, name: str | None = None, *, extension: str | None = None) -> tuple[str, BlobReference]:
+        """Name and place of one output.
+
+        :param name: the output's name; ``None`` means "the only one", or the only one with ``extension``.
+        :param extension: for example ``.ilearner``.
+        :raises RequestRejected: none or several fit; the message lists the outputs.
+        """
+        fitting = {
+            key: blob
+            for key, blob in self.results.items()
+            if (key == name if name is not None else extension is None or blob.extension == extension)
+        }
+        if len(fitting) != 1:
+            there = ", ".join(f"{key} ({blob.location})" for key, blob in self.results.items()) or "none"
+            wanted = f"named {name!r}" if name is not None else f"ending in {extension}" if extension else "to choose"
+            raise rejection(
+                "InvalidOutputOverrideName", f"Job {self.id} has no single output {wanted}; it has: {there}."
+            )
+        return next(iter(fitting.items()))
+
+
+def _time(value: Any) -> datetime | None:
+    try:
+        return datetime.fromisoformat(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
+
+
+def _stamp(value: datetime | None) -> str | None:
+    return value.isoformat().replace("+00:00", "Z") if value else None
+
+
+def read_job_id(body: bytes) -> str:
+    """The job id in the answer of a submission: a JSON string, bare text, or an object with an ``id``.
+
+    :param body: the whole body.
+    :raises ProtocolError: none of these.
+    """
+    text = body.decode("utf-8", "replace").strip().lstrip("\ufeff")
+    try:
+        data = json.loads(text)
+    except ValueError:
+        data = text
+    if isinstance(data, Mapping):
+        data = data.get("id") or data.get("Id") or data.get("JobId")
+    if isinstance(data, str) and data.strip() and "<" not in data:
+        return data.strip()
+    raise ProtocolError("The answer to the submission holds no job id.")

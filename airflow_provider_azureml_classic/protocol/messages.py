@@ -1,0 +1,58 @@
+"""A request and a response: all that crosses the seam between a verb, a transport and the server's app."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from airflow_provider_azureml_classic.protocol.operations import Operation
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a client sends.
+
+    :param operation: the row of the operations table that this request is.
+    :param url: absolute URL with its query.
+    :param headers: names in lower case; holds the credential, so it is not in the ``repr``.
+    :param body: bytes to send.
+    :param timeout: seconds allowed for the whole answer; ``None`` leaves it to the transport.
+    """
+
+    operation: Operation
+    url: str = field(repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    body: bytes = field(default=b"", repr=False)
+    timeout: float | None = None
+
+
+@dataclass(frozen=True)
+class Response:
+    """What a server answers.
+
+    :param status: HTTP status.
+    :param headers: names in lower case.
+    :param body: the whole body; it may hold keys, so it is not in the ``repr``.
+    """
+
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    body: bytes = field(default=b"", repr=False)
+
+    @classmethod
+    def of_json(cls, data: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+        """A response with a JSON body.
+
+        :param data: what :func:`json.dumps` takes.
+        :param status: HTTP status.
+        :param headers: further headers, names in lower case.
+        """
+        body = json.dumps(data, separators=(",", ":")).encode()
+        return cls(status, {"content-type": "application/json; charset=utf-8", **(headers or {})}, body)
+
+
+#: Sends a request and waits for its response; raises ``ServiceUnavailable`` when there is none.
+Transport = Callable[[Request], Response]

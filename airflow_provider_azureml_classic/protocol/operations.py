@@ -1,0 +1,153 @@
+"""The operations of the service, one row each: used by the client to build requests and by the server to route them.
+
+Rule 1: a path, a method, a query parameter or a header of the service is spelled here and nowhere else.
+Rule 2: this module does no I/O and does not know which end it runs on.
+
+Source: wire document sections 0, 2, 4 and 5 (azuremlps ``AzureMLSDK.cs``; azure-docs
+``manage-web-service-endpoints-using-api-management``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from enum import Enum
+from functools import cached_property
+from types import MappingProxyType
+from urllib.parse import quote, unquote, urlencode
+
+API_VERSION = "2.0"
+REQUEST_ID = "x-ms-request-id"
+RETRY_AFTER = "retry-after"
+ETAG = "etag"
+IF_MATCH = "if-match"
+#: Header of our own store (and of any Azure blob whose writer set this metadata): SHA-256 of the blob in hex.
+BLOB_SHA256 = "x-ms-meta-sha256"
+
+
+class Credential(Enum):
+    """Which secret an operation takes (wire document, section 1.4)."""
+
+    WORKSPACE = "workspace token"
+    EITHER = "workspace token or endpoint key"
+    ENDPOINT = "endpoint key"
+    LOCATION = "SAS token in the location"
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One call of the service.
+
+    :param name: the verb, as in messages and logs.
+    :param method: HTTP method.
+    :param path: template below the base URL; ``{name}`` stands for one segment.
+    :param credential: the secret it takes.
+    :param idempotent: sending it twice has the effect of sending it once, so an unanswered call may be repeated.
+    :param versioned: it carries ``api-version=2.0``.
+    """
+
+    name: str
+    method: str
+    path: str
+    credential: Credential
+    idempotent: bool
+    versioned: bool = False
+
+    def url(self, base: str, segments: Mapping[str, str], query: Iterable[tuple[str, str]] = ()) -> str:
+        """Absolute URL of this operation.
+
+        :param base: scheme, host and any prefix, with or without a trailing slash.
+        :param segments: values of the template's names; they are percent-encoded.
+        :param query: further query parameters, in order.
+        """
+        path = self.path.format(**{name: quote(value, safe="") for name, value in segments.items()})
+        version = [("api-version", API_VERSION)] if self.versioned else []
+        pairs = urlencode([*version, *query])
+        return f"{base.rstrip('/')}{path}" + (f"?{pairs}" if pairs else "")
+
+    @cached_property
+    def pattern(self) -> re.Pattern[str]:
+        """Regular expression that a raw (still encoded) path of this operation matches."""
+        return re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", self.path) + r"/?")
+
+
+_WS = "/workspaces/{workspace}"
+_SERVICE = _WS + "/webservices/{service}"
+_ENDPOINT = _SERVICE + "/endpoints/{endpoint}"
+#: Path of an endpoint's request/response and batch calls below the services host: the end of ``ApiLocation``.
+API_PATH = _WS + "/services/{endpoint_id}"
+
+LIST_SERVICES = Operation("list_web_services", "GET", _WS + "/webservices", Credential.WORKSPACE, True)
+GET_SERVICE = Operation("get_web_service", "GET", _SERVICE, Credential.WORKSPACE, True)
+DELETE_SERVICE = Operation("delete_web_service", "DELETE", _SERVICE, Credential.WORKSPACE, True)
+LIST_ENDPOINTS = Operation("list_endpoints", "GET", _SERVICE + "/endpoints", Credential.EITHER, True)
+GET_ENDPOINT = Operation("get_endpoint", "GET", _ENDPOINT, Credential.EITHER, True)
+ADD_ENDPOINT = Operation("add_endpoint", "PUT", _ENDPOINT, Credential.EITHER, True)
+PATCH_ENDPOINT = Operation("patch_endpoint", "PATCH", _ENDPOINT, Credential.EITHER, True)
+DELETE_ENDPOINT = Operation("delete_endpoint", "DELETE", _ENDPOINT, Credential.EITHER, True)
+REFRESH_ENDPOINT = Operation("refresh_endpoint", "POST", _ENDPOINT + "/refresh", Credential.EITHER, True)
+# The paths below are joined to an endpoint's ApiLocation, so for a client they start there; see `below_api`.
+SUBMIT_JOB = Operation("submit_job", "POST", API_PATH + "/jobs", Credential.ENDPOINT, False, True)
+START_JOB = Operation("start_job", "POST", API_PATH + "/jobs/{job}/start", Credential.ENDPOINT, False, True)
+GET_JOB = Operation("get_job", "GET", API_PATH + "/jobs/{job}", Credential.ENDPOINT, True, True)
+CANCEL_JOB = Operation("cancel_job", "DELETE", API_PATH + "/jobs/{job}", Credential.ENDPOINT, True, True)
+SCORE = Operation("score", "POST", API_PATH + "/execute", Credential.ENDPOINT, True, True)
+# Not routed by the server's app: blobs are addressed by their full location, on whatever host it names.
+FETCH_BLOB = Operation("fetch_blob", "GET", "", Credential.LOCATION, True)
+PROBE_BLOB = Operation("probe_blob", "HEAD", "", Credential.LOCATION, True)
+STORE_BLOB = Operation("store_blob", "PUT", "", Credential.LOCATION, True)
+
+#: Every operation that is routed by method and path.
+OPERATIONS: tuple[Operation, ...] = (
+    LIST_SERVICES,
+    GET_SERVICE,
+    DELETE_SERVICE,
+    LIST_ENDPOINTS,
+    GET_ENDPOINT,
+    ADD_ENDPOINT,
+    PATCH_ENDPOINT,
+    DELETE_ENDPOINT,
+    REFRESH_ENDPOINT,
+    SUBMIT_JOB,
+    START_JOB,
+    GET_JOB,
+    CANCEL_JOB,
+    SCORE,
+)
+
+BY_NAME = MappingProxyType({operation.name: operation for operation in OPERATIONS})
+
+
+def below_api(
+    operation: Operation, api_location: str, segments: Mapping[str, str], query: Iterable[tuple[str, str]] = ()
+) -> str:
+    """URL of a job or scoring call of the endpoint whose ``ApiLocation`` is given.
+
+    ``ApiLocation`` is taken as it is, because its host cannot be derived from the management host
+    (wire document, section 1.2).
+
+    :param operation: one of the operations whose path starts with :data:`API_PATH`.
+    :param api_location: the endpoint's ``ApiLocation``.
+    :param segments: the other values of the template.
+    :param query: further query parameters, in order.
+    """
+    return replace(operation, path=operation.path.removeprefix(API_PATH)).url(api_location, segments, query)
+
+
+def match(method: str, path: str) -> tuple[Operation | None, dict[str, str], frozenset[str]]:
+    """The operation that a request line names.
+
+    :param method: HTTP method.
+    :param path: raw path, still percent-encoded.
+    :return: the operation, or ``None``; the decoded segments; the methods that this path does allow.
+    """
+    allowed: set[str] = set()
+    for operation in OPERATIONS:
+        found = operation.pattern.fullmatch(path)
+        if found is None:
+            continue
+        if operation.method == method:
+            return operation, {k: unquote(v) for k, v in found.groupdict().items()}, frozenset({method})
+        allowed.add(operation.method)
+    return None, {}, frozenset(allowed)

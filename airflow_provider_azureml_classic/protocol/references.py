@@ -1,0 +1,150 @@
+"""References to blobs: inputs and outputs of jobs, results, and the ``Location`` of an updatable resource.
+
+Three spellings are in use (wire document, sections 2.6 and 4.2): connection string and relative location; base
+location, relative location and SAS token; and the .NET form of the latter, where the base has no trailing slash and
+the relative location a leading one. What is read is normalised to base ending in ``/``, relative without a leading
+``/``, token starting with ``?``, so that the full address is their plain concatenation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from airflow_provider_azureml_classic.exceptions import ProtocolError, rejection
+from airflow_provider_azureml_classic.protocol.errors import reject_unknown_keys
+
+CONNECTION_STRING = "ConnectionString"
+RELATIVE_LOCATION = "RelativeLocation"
+BASE_LOCATION = "BaseLocation"
+SAS_TOKEN = "SasBlobToken"  # noqa: S105 - the name of a member, not a secret
+_MEMBERS = frozenset({CONNECTION_STRING, RELATIVE_LOCATION, BASE_LOCATION, SAS_TOKEN})
+
+#: Extensions of a trained model and of data (wire document, section 4.2; code ``InvalidBlobExtension``).
+MODEL_EXTENSION = ".ilearner"
+DATA_EXTENSIONS = (".csv", ".tsv", ".arff")
+
+
+@dataclass(frozen=True)
+class BlobReference:
+    """Where a blob is, and optionally what opens it.
+
+    :param relative_location: ``container/path/file.ext``.
+    :param base_location: ``https://account.blob.core.windows.net/``; empty means the service's own store.
+    :param sas_token: ``?sv=...``, or empty.
+    :param connection_string: an Azure Storage connection string, instead of base location and token.
+    """
+
+    relative_location: str
+    base_location: str = ""
+    sas_token: str = field(default="", repr=False)
+    connection_string: str = field(default="", repr=False)
+
+    @classmethod
+    def from_wire(cls, data: Any, *, what: str = "The blob reference", strict: bool = False) -> BlobReference:
+        """The reference in any of its spellings.
+
+        :param data: decoded JSON.
+        :param what: name of the reference, for messages.
+        :param strict: refuse unknown members, as a server should.
+        :raises RequestRejected: not an object, or no ``RelativeLocation``.
+        """
+        if not isinstance(data, Mapping):
+            raise rejection("MissingInputBlobInformation", f"{what} must be an object with a RelativeLocation.")
+        if strict:
+            reject_unknown_keys(what, data, _MEMBERS)
+        texts = {name: data.get(name) or "" for name in _MEMBERS}
+        wrong = [name for name, value in texts.items() if not isinstance(value, str)]
+        if wrong:
+            raise rejection("InvalidBlob", f"{what}: {wrong[0]} must be a string.", target=wrong[0])
+        reference = cls(
+            texts[RELATIVE_LOCATION], texts[BASE_LOCATION], texts[SAS_TOKEN], texts[CONNECTION_STRING]
+        ).normalised()
+        if not reference.relative_location:
+            raise rejection("InputBlobRelativeLocationInvalid", f"{what} has no RelativeLocation (container/path).")
+        return reference
+
+    @classmethod
+    def from_url(cls, url: str) -> BlobReference:
+        """The reference that a full address is, with or without a SAS token.
+
+        :param url: ``https://account.blob.core.windows.net/container/path?sv=...``.
+        :raises RequestRejected: not an absolute http(s) URL.
+        """
+        parts = urlsplit(url.strip())
+        if parts.scheme not in ("http", "https") or not parts.netloc:
+            raise rejection("InvalidBlob", "A blob's URL starts with http:// or https:// and names a host.")
+        return cls(parts.path, f"{parts.scheme}://{parts.netloc}", parts.query).normalised()
+
+    @classmethod
+    def parse(cls, value: BlobReference | Mapping[str, Any] | str) -> BlobReference:
+        """The reference that a user wrote: a reference, its wire form, a URL, or a path in the service's own store.
+
+        :param value: any of these.
+        """
+        if isinstance(value, BlobReference):
+            return value
+        if isinstance(value, str):
+            return cls.from_url(value) if "://" in value else cls(value).normalised()
+        return cls.from_wire(value)
+
+    def normalised(self) -> BlobReference:
+        """The same reference in the careful form."""
+        base, token = self.base_location.strip(), self.sas_token.strip()
+        return replace(
+            self,
+            relative_location=self.relative_location.strip().lstrip("/"),
+            base_location=f"{base.rstrip('/')}/" if base else "",
+            sas_token=f"?{token.lstrip('?&')}" if token.strip("?&") else "",
+        )
+
+    def to_wire(self) -> dict[str, str | None]:
+        """All four members, ``None`` where one does not apply."""
+        return {
+            CONNECTION_STRING: self.connection_string or None,
+            RELATIVE_LOCATION: self.relative_location,
+            BASE_LOCATION: self.base_location or None,
+            SAS_TOKEN: None if self.connection_string else self.sas_token,
+        }
+
+    @property
+    def location(self) -> str:
+        """The address without its token: safe to log, to store and to compare."""
+        return f"{self.base_location}{self.relative_location}"
+
+    @property
+    def url(self) -> str:
+        """The full address, token included: a secret.
+
+        :raises ProtocolError: a reference into the service's own store, or by connection string, has no address.
+        """
+        if not self.base_location:
+            raise ProtocolError(f"The blob {self.relative_location!r} has no BaseLocation, so it cannot be addressed.")
+        return f"{self.base_location}{quote(self.relative_location, safe='/%')}{self.sas_token}"
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What must never be shown."""
+        return tuple(filter(None, (self.sas_token.lstrip("?"), self.connection_string)))
+
+    @property
+    def extension(self) -> str:
+        """The file name's extension in lower case, with its dot; empty if there is none."""
+        name = self.relative_location.rpartition("/")[2]
+        return f".{name.rpartition('.')[2].lower()}" if "." in name else ""
+
+    def same_place(self, other: BlobReference) -> bool:
+        """Whether both name the same blob, whatever opens it.
+
+        :param other: another reference; schemes and cases of hosts are not compared.
+        """
+        return _place(self) == _place(other)
+
+
+def _place(reference: BlobReference) -> tuple[str, str]:
+    parts = urlsplit(reference.base_location)
+    prefix = parts.path.strip("/")
+    path = f"{prefix}/{reference.relative_location}" if prefix else reference.relative_location
+    return parts.netloc.lower(), path

@@ -1,0 +1,130 @@
+"""Tables of the request/response service (RRS), in both forms of the wire.
+
+The table form is ``{"ColumnNames": [...], "Values": [[...]]}``; the *swagger* form is a list of objects
+(wire document, section 5). Cells of an answer are strings whatever their type, as the cloud service sent them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_provider_azureml_classic.exceptions import ProtocolError, rejection
+
+
+@dataclass(frozen=True)
+class Table:
+    """Named columns and rows.
+
+    :param column_names: names, in order.
+    :param values: rows; each as long as ``column_names``.
+    :param column_types: ``Double``, ``Int64``, ``Boolean`` or ``String`` for each column, if known.
+    """
+
+    column_names: tuple[str, ...]
+    values: Sequence[Sequence[Any]]
+    column_types: tuple[str, ...] | None = None
+
+    @classmethod
+    def of(cls, rows: Table | Sequence[Mapping[str, Any]]) -> Table:
+        """A table of ``rows``; columns in the order of their first appearance, absent cells ``None``.
+
+        :param rows: a table (returned as it is) or one mapping a row.
+        """
+        if isinstance(rows, Table):
+            return rows
+        names = tuple(dict.fromkeys(name for row in rows for name in row))
+        return cls(names, [[row.get(name) for name in names] for row in rows])
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """One dict a row."""
+        return [dict(zip(self.column_names, row, strict=True)) for row in self.values]
+
+    def column(self, name: str) -> list[Any]:
+        """All cells of one column.
+
+        :param name: the column's name.
+        :raises ProtocolError: there is no such column; the message lists those that are there.
+        """
+        if name not in self.column_names:
+            there = ", ".join(self.column_names)
+            raise ProtocolError(f"The table has no column {name!r}; its columns are: {there}.")
+        index = self.column_names.index(name)
+        return [row[index] for row in self.values]
+
+    def to_wire(self) -> dict[str, Any]:
+        """The table form of a request."""
+        return {"ColumnNames": list(self.column_names), "Values": [list(row) for row in self.values]}
+
+
+def read_input(name: str, data: Any) -> Table:
+    """The table that a client sent as input ``name``, in either form.
+
+    :param name: name of the input, for messages.
+    :param data: decoded JSON.
+    :raises RequestRejected: ``InputParseError`` where the shape is neither form or a row's length is wrong.
+    """
+    if isinstance(data, list):
+        return _from_objects(name, data)
+    if isinstance(data, Mapping):
+        names, values = data.get("ColumnNames"), data.get("Values")
+        if isinstance(names, list) and isinstance(values, list) and all(isinstance(n, str) for n in names):
+            return Table(tuple(names), _checked_rows(name, names, values))
+    raise rejection(
+        "InputParseError",
+        f"Input {name!r} is neither a table ({{'ColumnNames': [...], 'Values': [[...]]}}) nor a list of objects.",
+        target=name,
+    )
+
+
+def _checked_rows(name: str, names: list[str], values: list[Any]) -> list[list[Any]]:
+    for number, row in enumerate(values, 1):
+        if not isinstance(row, list) or len(row) != len(names):
+            got = len(row) if isinstance(row, list) else type(row).__name__
+            raise rejection(
+                "InputParseError",
+                f"Row {number} of input {name!r} has {got} values; ColumnNames has {len(names)}.",
+                target=name,
+            )
+    return values
+
+
+def _from_objects(name: str, items: list[Any]) -> Table:
+    for number, item in enumerate(items, 1):
+        if not isinstance(item, Mapping):
+            raise rejection("InputParseError", f"Row {number} of input {name!r} is not an object.", target=name)
+    return Table.of(items)
+
+
+def write_output(table: Table, *, swagger: bool, details: bool) -> Any:
+    """The wire form of one output.
+
+    :param table: cells already in their wire form (strings or ``None``).
+    :param swagger: the list-of-objects form; it wins over ``details``, as clients that send both read objects.
+    :param details: add ``ColumnTypes``.
+    """
+    if swagger:
+        return table.rows
+    value = table.to_wire()
+    if details and table.column_types is not None:
+        names = value.pop("ColumnNames")
+        value = {"ColumnNames": names, "ColumnTypes": list(table.column_types), **value}
+    return {"type": "table", "value": value}
+
+
+def read_output(name: str, data: Any) -> Table:
+    """The table that a server sent as output ``name``: table form, ``DataTable`` form, or list of objects.
+
+    :param name: name of the output, for messages.
+    :param data: decoded JSON.
+    :raises ProtocolError: neither form.
+    """
+    if isinstance(data, list) and all(isinstance(item, Mapping) for item in data):
+        return Table.of(data)
+    value = data.get("value") if isinstance(data, Mapping) else None
+    if isinstance(value, Mapping) and isinstance(value.get("Values"), list):
+        types = value.get("ColumnTypes")
+        return Table(tuple(value.get("ColumnNames") or ()), value["Values"], tuple(types) if types else None)
+    raise ProtocolError(f"Output {name!r} is neither a table nor a list of objects.")

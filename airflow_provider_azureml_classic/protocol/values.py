@@ -1,0 +1,397 @@
+"""What the service talks about: web services, endpoints, resources, jobs. Pure values with ``from_wire``/``to_wire``.
+
+``from_wire`` accepts every variant that section 14 of the wire document lists; ``to_wire`` emits the careful form.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, TypeVar
+
+from airflow_provider_azureml_classic.exceptions import ProtocolError, rejection
+from airflow_provider_azureml_classic.protocol.errors import reject_unknown_keys
+from airflow_provider_azureml_classic.protocol.references import BlobReference
+
+#: Endpoint names (azure-docs, ``studio/create-endpoint``): at most 24 lower-case letters and digits.
+ENDPOINT_NAME = re.compile(r"[a-z0-9]{1,24}")
+DEFAULT_ENDPOINT = "default"
+#: Value of ``Resources[].Kind``; undocumented, so ours.
+TRAINED_MODEL = "Trained Model"
+#: A ``Low`` endpoint always has 4 concurrent calls, a ``High`` one 1 to 200, 20 if nothing is asked for
+#: (wire document, section 2.3).
+LOW_CONCURRENCY = 4
+HIGH_CONCURRENCY = 20
+MAX_CONCURRENCY = 200
+
+
+class ThrottleLevel(str, Enum):
+    """``ThrottleLevel`` of an endpoint."""
+
+    LOW = "Low"
+    HIGH = "High"
+
+
+class TraceLevel(str, Enum):
+    """``DiagnosticsTraceLevel`` of an endpoint: which calls are logged."""
+
+    NONE = "None"
+    ERROR = "Error"
+    ALL = "All"
+
+
+def check_endpoint_name(name: str) -> str:
+    """``name`` without blanks around it, if an endpoint may be called that.
+
+    :param name: the wanted name.
+    :raises RequestRejected: ``EndpointNameInvalid``.
+    """
+    stripped = name.strip()
+    if not ENDPOINT_NAME.fullmatch(stripped):
+        raise rejection(
+            "EndpointNameInvalid",
+            f"{name!r} cannot be an endpoint's name: it must be 1 to 24 lower-case letters and digits.",
+            target="endpoint",
+        )
+    return stripped
+
+
+def _member(data: Any, what: str, *names: str) -> Any:
+    if not isinstance(data, Mapping):
+        raise ProtocolError(f"{what} is not an object.")
+    for name in names:
+        if data.get(name) is not None:
+            return data[name]
+    raise ProtocolError(f"{what} has no {names[0]}.")
+
+
+@dataclass(frozen=True)
+class WebService:
+    """A web service of a workspace; its name need not be unique.
+
+    :param id: 32 hex digits.
+    :param name: free text.
+    :param workspace_id: 32 hex digits.
+    :param description: free text, may be absent.
+    :param creation_time: ISO 8601.
+    :param default_endpoint_name: the endpoint that cannot be patched.
+    :param endpoint_count: the default endpoint included.
+    """
+
+    id: str
+    name: str
+    workspace_id: str = ""
+    description: str | None = None
+    creation_time: str | None = None
+    default_endpoint_name: str = DEFAULT_ENDPOINT
+    endpoint_count: int = 1
+
+    @classmethod
+    def from_wire(cls, data: Any) -> WebService:
+        """A web service as the service describes it.
+
+        :param data: decoded JSON.
+        :raises ProtocolError: no ``Id``.
+        """
+        return cls(
+            id=str(_member(data, "The web service", "Id")),
+            name=data.get("Name") or "",
+            workspace_id=data.get("WorkspaceId") or "",
+            description=data.get("Description"),
+            creation_time=data.get("CreationTime"),
+            default_endpoint_name=data.get("DefaultEndpointName") or DEFAULT_ENDPOINT,
+            endpoint_count=int(data.get("EndpointCount") or 0),
+        )
+
+    def to_wire(self) -> dict[str, Any]:
+        """All documented members."""
+        return {
+            "Id": self.id,
+            "Name": self.name,
+            "Description": self.description,
+            "CreationTime": self.creation_time,
+            "WorkspaceId": self.workspace_id,
+            "DefaultEndpointName": self.default_endpoint_name,
+            "EndpointCount": self.endpoint_count,
+        }
+
+
+@dataclass(frozen=True)
+class Resource:
+    """An updatable resource of an endpoint: a trained model and where it came from.
+
+    :param name: as the predictive experiment calls it, for example ``Census Model [trained model]``.
+    :param location: the blob last put in place; ``None`` if the service does not say.
+    :param kind: undocumented on the wire.
+    """
+
+    name: str
+    location: BlobReference | None = None
+    kind: str = TRAINED_MODEL
+
+    @classmethod
+    def from_wire(cls, data: Any) -> Resource:
+        """A resource as an endpoint lists it; its location may be empty.
+
+        :param data: decoded JSON.
+        :raises ProtocolError: no ``Name``.
+        """
+        name = str(_member(data, "The resource", "Name"))
+        location = data.get("Location") or {}
+        blob = BlobReference.from_wire(location) if location.get("RelativeLocation") else None
+        return cls(name, blob, data.get("Kind") or TRAINED_MODEL)
+
+    def to_wire(self) -> dict[str, Any]:
+        """Name, kind and location."""
+        location = self.location.to_wire() if self.location else None
+        return {"Name": self.name, "Kind": self.kind, "Location": location}
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """An endpoint of a web service, with its keys.
+
+    :param name: path key on the management host.
+    :param api_location: absolute URL below which jobs and scoring are; its last segment is the endpoint's GUID.
+    :param primary_key: one of two keys; both are accepted.
+    :param secondary_key: the other key.
+    :param version: stamp of the graph; our server changes it at every update.
+    :param etag: ``ETag`` header of the answer, if the server sent one.
+    """
+
+    name: str
+    web_service_id: str = ""
+    workspace_id: str = ""
+    description: str | None = None
+    creation_time: str | None = None
+    help_location: str = ""
+    api_location: str = ""
+    primary_key: str = field(default="", repr=False)
+    secondary_key: str = field(default="", repr=False)
+    version: str | None = None
+    prevent_update: bool = False
+    sample_data_enabled: bool = False
+    experiment_location: str | None = None
+    max_concurrent_calls: int = LOW_CONCURRENCY
+    diagnostics_trace_level: str = TraceLevel.NONE.value
+    throttle_level: str = ThrottleLevel.LOW.value
+    resources: tuple[Resource, ...] = ()
+    etag: str | None = None
+
+    @classmethod
+    def from_wire(cls, data: Any, *, etag: str | None = None) -> Endpoint:
+        """An endpoint as any server describes it (``HelpLocationURL`` and ``MaxConcurrentCalls`` as text included).
+
+        :param data: decoded JSON.
+        :param etag: ``ETag`` header of the answer.
+        :raises ProtocolError: no ``Name``.
+        """
+        name = str(_member(data, "The endpoint", "Name"))
+        return cls(
+            name=name,
+            web_service_id=data.get("WebServiceId") or "",
+            workspace_id=data.get("WorkspaceId") or "",
+            description=data.get("Description"),
+            creation_time=data.get("CreationTime"),
+            help_location=data.get("HelpLocation") or data.get("HelpLocationURL") or "",
+            api_location=(data.get("ApiLocation") or "").rstrip("/"),
+            primary_key=data.get("PrimaryKey") or "",
+            secondary_key=data.get("SecondaryKey") or "",
+            version=data.get("Version"),
+            prevent_update=bool(data.get("PreventUpdate")),
+            sample_data_enabled=bool(data.get("SampleDataEnabled")),
+            experiment_location=data.get("ExperimentLocation"),
+            max_concurrent_calls=int(data.get("MaxConcurrentCalls") or 0),
+            diagnostics_trace_level=data.get("DiagnosticsTraceLevel") or TraceLevel.NONE.value,
+            throttle_level=data.get("ThrottleLevel") or ThrottleLevel.LOW.value,
+            resources=tuple(Resource.from_wire(item) for item in data.get("Resources") or ()),
+            etag=etag,
+        )
+
+    def to_wire(self) -> dict[str, Any]:
+        """All documented members; booleans and numbers are never null (the .NET client cannot read that)."""
+        return {
+            "Name": self.name,
+            "Description": self.description,
+            "CreationTime": self.creation_time,
+            "WorkspaceId": self.workspace_id,
+            "WebServiceId": self.web_service_id,
+            "HelpLocation": self.help_location,
+            "PrimaryKey": self.primary_key,
+            "SecondaryKey": self.secondary_key,
+            "ApiLocation": self.api_location,
+            "Version": self.version,
+            "PreventUpdate": self.prevent_update,
+            "SampleDataEnabled": self.sample_data_enabled,
+            "ExperimentLocation": self.experiment_location,
+            "MaxConcurrentCalls": self.max_concurrent_calls,
+            "DiagnosticsTraceLevel": self.diagnostics_trace_level,
+            "ThrottleLevel": self.throttle_level,
+            "Resources": [resource.to_wire() for resource in self.resources],
+        }
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What must never be shown."""
+        own = (self.primary_key, self.secondary_key)
+        located = [r.location.secrets for r in self.resources if r.location]
+        return tuple(filter(None, (*own, *(secret for secrets in located for secret in secrets))))
+
+    def resource(self, name: str | None = None) -> Resource:
+        """The updatable resource called ``name``, by exact name first, then in any case if that is unique.
+
+        :param name: ``None`` means "the only one".
+        :raises RequestRejected: ``NoUpdatableResources`` or ``ResourceNameInvalid``; the message lists what is there.
+        """
+        if not self.resources:
+            raise rejection(
+                "NoUpdatableResources", f"Endpoint {self.name!r} has no updatable resources.", target=self.name
+            )
+        names = ", ".join(repr(resource.name) for resource in self.resources)
+        if name is None:
+            if len(self.resources) == 1:
+                return self.resources[0]
+            raise rejection(
+                "ResourceNameInvalid", f"Endpoint {self.name!r} has several updatable resources; name one of: {names}."
+            )
+        exact = [r for r in self.resources if r.name == name]
+        folded = [r for r in self.resources if r.name.casefold() == name.strip().casefold()]
+        found = exact or folded
+        if len(found) != 1:
+            raise rejection(
+                "ResourceNameInvalid",
+                f"Endpoint {self.name!r} has no updatable resource {name!r}; it has: {names}.",
+                target=name,
+            )
+        return found[0]
+
+
+_SETTINGS = frozenset(
+    {"Description", "ThrottleLevel", "MaxConcurrentCalls", "PreventUpdate", "SampleDataEnabled"}
+    | {"DiagnosticsTraceLevel", "WebServiceId", "EndpointName", "Name", "Resources"}
+)
+
+
+@dataclass(frozen=True)
+class EndpointSettings:
+    """What a client may set on an endpoint: body of the PUT that adds it, and of a PATCH. ``None`` = not mentioned.
+
+    :param resources: locations to put in place; only in a PATCH.
+    """
+
+    description: str | None = None
+    throttle_level: ThrottleLevel | None = None
+    max_concurrent_calls: int | None = None
+    prevent_update: bool | None = None
+    sample_data_enabled: bool | None = None
+    diagnostics_trace_level: TraceLevel | None = None
+    resources: tuple[Resource, ...] | None = None
+
+    @classmethod
+    def from_wire(cls, data: Any) -> EndpointSettings:
+        """Settings as any client writes them: concurrency as number, numeric string or null, with or without the
+        ``WebServiceId`` and ``EndpointName`` that repeat the path.
+
+        :param data: decoded JSON.
+        :raises RequestRejected: naming the member at fault.
+        """
+        if not isinstance(data, Mapping):
+            raise rejection("RequestBodyInvalid", "The body must be a JSON object.")
+        reject_unknown_keys("The endpoint", data, _SETTINGS)
+        return cls(
+            description=_text(data, "Description"),
+            throttle_level=_choice(data, "ThrottleLevel", ThrottleLevel),
+            max_concurrent_calls=_integer(data, "MaxConcurrentCalls"),
+            prevent_update=_boolean(data, "PreventUpdate"),
+            sample_data_enabled=_boolean(data, "SampleDataEnabled"),
+            diagnostics_trace_level=_choice(data, "DiagnosticsTraceLevel", TraceLevel),
+            resources=_resources(data.get("Resources")),
+        )
+
+    def to_wire(self) -> dict[str, Any]:
+        """The members that are set."""
+        members: dict[str, Any] = {
+            "Description": self.description,
+            "ThrottleLevel": self.throttle_level.value if self.throttle_level else None,
+            "MaxConcurrentCalls": self.max_concurrent_calls,
+            "PreventUpdate": self.prevent_update,
+            "SampleDataEnabled": self.sample_data_enabled,
+            "DiagnosticsTraceLevel": self.diagnostics_trace_level.value if self.diagnostics_trace_level else None,
+        }
+        wire = {name: value for name, value in members.items() if value is not None}
+        if self.resources is not None:
+            wire["Resources"] = [
+                {"Name": r.name, "Location": r.location.to_wire() if r.location else None} for r in self.resources
+            ]
+        return wire
+
+
+def _bad(name: str, value: Any, expected: str) -> Exception:
+    return rejection("BadParameterValue", f"{name} is {value!r}; it must be {expected}.", target=name)
+
+
+def _text(data: Mapping[str, Any], name: str) -> str | None:
+    value = data.get(name)
+    if value is not None and not isinstance(value, str):
+        raise _bad(name, value, "a string")
+    return value
+
+
+def _integer(data: Mapping[str, Any], name: str) -> int | None:
+    value = data.get(name)
+    if value is None or value == "":
+        return None
+    try:
+        if isinstance(value, bool) or int(value) != float(value):
+            raise ValueError
+        return int(value)
+    except (TypeError, ValueError, OverflowError):
+        raise _bad(name, value, "a whole number") from None
+
+
+def _boolean(data: Mapping[str, Any], name: str) -> bool | None:
+    return boolean(name, data.get(name))
+
+
+def boolean(name: str, value: Any) -> bool | None:
+    """A JSON boolean, or a string ``True``/``False`` in any case, as .NET clients write it.
+
+    :param name: name of the member, for the message.
+    :param value: decoded JSON.
+    :raises RequestRejected: ``BadParameterValue``.
+    """
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.strip().lower() in ("true", "false"):
+        return value.strip().lower() == "true"
+    raise _bad(name, value, "true or false")
+
+
+_E = TypeVar("_E", bound=Enum)
+
+
+def _choice(data: Mapping[str, Any], name: str, kind: type[_E]) -> _E | None:
+    value = data.get(name)
+    if value is None or value == "":
+        return None
+    for member in kind:
+        if str(value).strip().lower() == str(member.value).lower():
+            return member
+    raise _bad(name, value, " or ".join(str(member.value) for member in kind))
+
+
+def _resources(items: Any) -> tuple[Resource, ...] | None:
+    if items is None:
+        return None
+    if not isinstance(items, list) or not all(isinstance(item, Mapping) for item in items):
+        raise _bad("Resources", type(items).__name__, "a list of objects with Name and Location")
+    found = []
+    for item in items:
+        reject_unknown_keys("The resource", item, frozenset({"Name", "Location", "Kind"}))
+        name = item.get("Name")
+        if not isinstance(name, str) or not name.strip():
+            raise rejection("BadParameterValue", "A resource has no Name.", target="Name")
+        found.append(Resource(name, BlobReference.from_wire(item.get("Location"), what=f"Location of {name!r}")))
+    return tuple(found)

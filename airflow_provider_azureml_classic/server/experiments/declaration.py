@@ -1,0 +1,277 @@
+"""Experiments as they are declared: TOML in, frozen values out, every mistake named.
+
+::
+
+    [[experiment]]
+    name = "Churn Model"
+    estimator = "boosting-classifier"
+    label = "churned"
+    first_data = "churn.csv"
+
+A declaration gives two web services: one that trains, one that scores.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from io import StringIO
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from airflow_provider_azureml_classic.server.experiments import imports
+
+CLASSIFICATION = "classification"
+REGRESSION = "regression"
+
+#: Pipelines of this package, by the name used in a declaration: what they solve.
+PIPELINES: Mapping[str, str] = MappingProxyType(
+    {
+        "boosting-classifier": CLASSIFICATION,
+        "boosting-regressor": REGRESSION,
+        "linear-classifier": CLASSIFICATION,
+        "linear-regressor": REGRESSION,
+    }
+)
+
+#: Cells that mean "no value".
+MISSING = ("", "NaN", "?")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One declared experiment.
+
+    :param name: name of the training web service; the other names derive from it.
+    :param estimator: a name of :data:`PIPELINES`, ``package.module.Class`` of an estimator with scikit-learn's
+        interface, or ``package.module:function``: ``function(schema, **estimator_parameters)`` returns an unfitted
+        estimator or pipeline that takes the encoded matrix (see :func:`~.schema.encode`).
+    :param label: the column to predict.
+    :param first_data: a CSV file, or ``package.module:function``: ``function(stream)`` writes CSV text.
+    :param directory: folder of the declaration: relative paths and modules beside it are found from here.
+    :param features: columns to predict from; ``None``: every column of the first training data but the label, the
+        time column and ``ignore``.
+    :param optional: features that a CSV file or a request may leave out; they then count as missing.
+    :param passthrough: input columns that the scoring service repeats in its answer; ``("*",)``: all.
+    :param ignore: columns that are no features although ``features`` is not given.
+    :param task: ``classification`` or ``regression``; ``None``: ask the estimator.
+    :param positive: the class that *Scored Probabilities* is about; ``None``: the last in sorted order.
+    :param time_column: date or time of a row, from which the training window is read.
+    :param missing: cells that mean "no value".
+    :param test_fraction: share of the rows held out for the metrics.
+    :param estimator_parameters: keyword arguments for the estimator.
+    """
+
+    name: str
+    estimator: str
+    label: str
+    first_data: str
+    directory: Path
+    features: tuple[str, ...] | None = None
+    optional: tuple[str, ...] = ()
+    passthrough: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+    task: str | None = None
+    positive: str | None = None
+    time_column: str | None = None
+    missing: tuple[str, ...] = MISSING
+    test_fraction: float = 0.2
+    estimator_parameters: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def training_service(self) -> str:
+        """Name of the web service that trains."""
+        return self.name
+
+    @property
+    def scoring_service(self) -> str:
+        """Name of the web service that scores."""
+        return f"{self.name} [predictive exp.]"
+
+    @property
+    def resource_name(self) -> str:
+        """Name under which an endpoint's trained model is updated."""
+        return f"{self.name} [trained model]"
+
+    def first_csv(self) -> bytes:
+        """The first training data, as CSV.
+
+        :raises OSError: the file cannot be read.
+        """
+        path = self.directory / self.first_data
+        if path.is_file():
+            return path.read_bytes()
+        stream = StringIO(newline="")
+        imports.load(self.first_data, self.directory)(stream)
+        return stream.getvalue().encode()
+
+
+def load_experiments(path: str | Path) -> tuple[Experiment, ...]:
+    """The experiments that a TOML file declares, in its order.
+
+    :param path: the file.
+    :raises ValueError: a declaration is wrong; the message names the file, the experiment, the key and the remedy.
+    :raises OSError: the file cannot be read.
+    """
+    path = Path(path)
+    try:
+        document = tomllib.loads(path.read_text("utf-8-sig"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not TOML: {error}. Write one [[experiment]] table for each experiment.") from None
+    tables = document.pop("experiment", None)
+    if document:
+        raise ValueError(f"{path}: {_unknown(document, ('experiment',))} Put every key into an [[experiment]] table.")
+    if not isinstance(tables, list) or not tables:
+        raise ValueError(f"{path} declares no experiment. Write at least one [[experiment]] table (double brackets).")
+    experiments = tuple(_experiment(path, number, table) for number, table in enumerate(tables, 1))
+    _check_names(path, experiments)
+    return experiments
+
+
+def shipped_experiments() -> tuple[Experiment, ...]:
+    """The experiments that come with the package: *Census Model* and *Bike Rental*."""
+    return load_experiments(Path(__file__).with_name("shipped.toml"))
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value) and value == value.strip()
+
+
+def _is_names(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_text, value)) and len(set(value)) == len(value)
+
+
+def _is_fraction(value: Any) -> bool:
+    return isinstance(value, float) and 0 < value < 1
+
+
+_TEXT = ("a text, not empty and without blanks around it", _is_text)
+_NAMES = ("a list of different column names", _is_names)
+
+#: Key of an [[experiment]] table: what it must be, in words and as a test.
+KEYS: Mapping[str, tuple[str, Callable[[Any], bool]]] = MappingProxyType(
+    {
+        "name": _TEXT,
+        "estimator": _TEXT,
+        "label": _TEXT,
+        "first_data": _TEXT,
+        "features": ("a list of at least one column name", lambda value: _is_names(value) and bool(value)),
+        "optional": _NAMES,
+        "passthrough": ('a list of column names, or ["*"] for all', _is_names),
+        "ignore": _NAMES,
+        "task": (f'"{CLASSIFICATION}" or "{REGRESSION}"', lambda value: value in (CLASSIFICATION, REGRESSION)),
+        "positive": _TEXT,
+        "time_column": _TEXT,
+        "missing": (
+            'a list of texts, for example ["", "?"]',
+            lambda value: isinstance(value, list) and all(isinstance(item, str) for item in value),
+        ),
+        "test_fraction": ("a number between 0 and 1, for example 0.2", _is_fraction),
+        "estimator_parameters": ("a table of keyword arguments", lambda value: isinstance(value, dict)),
+    }
+)
+
+_REQUIRED = ("name", "estimator", "label", "first_data")
+
+
+def _unknown(keys: Mapping[str, Any], known: tuple[str, ...]) -> str:
+    key = next(key for key in keys if key not in known)
+    similar = get_close_matches(key, known, 1)
+    hint = f" Did you mean {similar[0]!r}?" if similar else ""
+    return f"{key!r} is no known key.{hint} Known keys: {', '.join(known)}."
+
+
+def _experiment(path: Path, number: int, table: Any) -> Experiment:
+    name = table.get("name") if isinstance(table, dict) else None
+    where = f"{path}, experiment {name!r}" if isinstance(name, str) else f"{path}, experiment number {number}"
+    if not isinstance(table, dict):
+        raise ValueError(f"{where} is not a table. Write [[experiment]] above its keys.")
+    if not set(table) <= set(KEYS):
+        raise ValueError(f"{where}: {_unknown(table, tuple(KEYS))}")
+    for key in _REQUIRED:
+        if key not in table:
+            raise ValueError(f"{where}: the key {key!r} is missing. It must be {KEYS[key][0]}.")
+    for key, value in table.items():
+        expected, accepts = KEYS[key]
+        if not accepts(value):
+            raise ValueError(f"{where}: {key} = {value!r} is wrong. It must be {expected}.")
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
+    experiment = Experiment(directory=path.resolve().parent, **values)
+    for said in (_estimator_problem(experiment), _column_problem(experiment), _data_problem(experiment)):
+        if said:
+            raise ValueError(f"{where}: {said}")
+    return experiment
+
+
+def _estimator_problem(experiment: Experiment) -> str | None:
+    estimator = experiment.estimator
+    if estimator in PIPELINES:
+        if experiment.task not in (None, PIPELINES[estimator]):
+            return f"task = {experiment.task!r}, but {estimator!r} does {PIPELINES[estimator]}. Remove one of them."
+        return None
+    if not imports.is_dotted(estimator):
+        return (
+            f"estimator = {estimator!r} is neither a pipeline of this package ({', '.join(PIPELINES)}) "
+            "nor a dotted path such as 'sklearn.linear_model.LogisticRegression'."
+        )
+    if ":" in estimator and experiment.task is None:
+        return f"the key 'task' is missing: a function as estimator needs it. It must be {KEYS['task'][0]}."
+    found = imports.problem(estimator, experiment.directory)
+    return f"estimator = {estimator!r} is not to be found: {found}." if found else None
+
+
+def _column_problem(experiment: Experiment) -> str | None:
+    for key in ("features", "optional", "ignore"):
+        if experiment.label in (getattr(experiment, key) or ()):
+            return f"the label {experiment.label!r} is among {key!r}. Remove it there: it is what is predicted."
+    if experiment.label == experiment.time_column:
+        return f"{experiment.label!r} is both label and time_column. Name two different columns."
+    both = set(experiment.ignore) & {*(experiment.features or ()), *experiment.optional}
+    if both:
+        return f"{sorted(both)[0]!r} is both a feature and ignored. Remove it from one of them."
+    if experiment.task == REGRESSION and experiment.positive is not None:
+        return f"positive = {experiment.positive!r}, but a regression has no classes. Remove the key."
+    return None
+
+
+def _data_problem(experiment: Experiment) -> str | None:
+    said = f"first_data = {experiment.first_data!r}"
+    path = experiment.directory / experiment.first_data
+    if path.is_file():
+        return _header_problem(experiment, path)
+    if ":" in experiment.first_data and imports.is_dotted(experiment.first_data):
+        found = imports.problem(experiment.first_data, experiment.directory)
+        return f"{said} is not to be found: {found}." if found else None
+    return (
+        f"{said}: there is no file {path}. Give a CSV file, relative to the declaration, "
+        "or 'package.module:function' for a function that writes CSV to the stream it is given."
+    )
+
+
+def _header_problem(experiment: Experiment, path: Path) -> str | None:
+    from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
+    from airflow_provider_azureml_classic.server.experiments.tables import read_header
+
+    needed = {experiment.label, *(experiment.features or ()), experiment.time_column} - {None, *experiment.optional}
+    try:
+        columns = read_header(path)
+    except AzureMLClassicError as error:
+        return f"first_data = {experiment.first_data!r}: {error.message}"
+    absent = sorted(str(name) for name in needed - set(columns))
+    if absent:
+        return f"{experiment.first_data} has no column {absent[0]!r}. Its columns are: {', '.join(columns)}."
+    return None
+
+
+def _check_names(path: Path, experiments: tuple[Experiment, ...]) -> None:
+    seen: set[str] = set()
+    for experiment in experiments:
+        if experiment.name.casefold() in seen:
+            raise ValueError(
+                f"{path}, experiment {experiment.name!r}: the name is used twice. "
+                "Names of experiments must differ in more than upper and lower case."
+            )
+        seen.add(experiment.name.casefold())
