@@ -20,11 +20,13 @@ Rule 2: codes of the service are spelled here and nowhere else; the published on
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import ClassVar
-from urllib.parse import urlsplit
+
+_SECRET = re.compile(r"\b(sig|AccountKey|SharedAccessSignature)=[^&;\s'\"<>]+", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,8 @@ class Detail:
 class AzureMLClassicError(Exception):
     """Base of everything this package raises about the service.
 
-    :param message: what went wrong, one sentence that names the offending input.
+    :param message: what went wrong, one sentence that names the offending input; signatures and account keys in it (a
+        server may quote a location) are blotted out, here and in the details.
     :param code: the service's class of error, for example ``BadArgument``.
     :param details: items of ``error.details``; the first one carries the useful code.
     :param status: HTTP status, ``None`` when there was no answer.
@@ -63,10 +66,10 @@ class AzureMLClassicError(Exception):
         url: str | None = None,
         hint: str | None = None,
     ) -> None:
-        super().__init__(message)
-        self.message = message
+        self.message = _blotted(message)
+        super().__init__(self.message)
         self.code = code
-        self.details = tuple(details)
+        self.details = tuple(replace(detail, message=_blotted(detail.message)) for detail in details)
         self.status = status
         self.request_id = request_id
         self.verb = verb
@@ -102,6 +105,10 @@ class AzureMLClassicError(Exception):
     def __reduce__(self) -> tuple[object, ...]:
         # Errors cross process borders (training workers); the default would drop the keyword arguments.
         return _rebuild, (type(self), self.message, {**self.__dict__})
+
+
+def _blotted(text: str) -> str:
+    return _SECRET.sub(r"\1=***", text)
 
 
 def _rebuild(kind: type[AzureMLClassicError], message: str, state: dict[str, object]) -> AzureMLClassicError:
@@ -278,6 +285,7 @@ def without_query(url: str) -> str:
 
     :param url: an absolute or relative URL.
     """
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return f"{parts.scheme}://{host}{parts.path}" if parts.scheme else parts.path
+    # By hand: urlsplit refuses some malformed URLs, and those are the ones that errors are about.
+    scheme, separator, rest = re.split(r"[?#]", url, maxsplit=1)[0].rpartition("://")
+    host, slash, path = rest.partition("/")
+    return f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{path}" if separator else rest

@@ -28,40 +28,43 @@ def clean_url(url: str) -> str:
     return cleaned
 
 
-def ask(request: Request, *, unchanged: bool = False) -> Steps[Response]:
+def ask(request: Request, *, unchanged: bool = False, content: bool = False) -> Steps[Response]:
     """Send ``request``; return its answer or raise the error that it is.
 
     :param request: what to send.
     :param unchanged: 304 is an answer too.
+    :param content: the body is a blob's content, whatever it looks like.
     """
     response = yield request
     if not (unchanged and response.status == 304):
-        check(request, response)
+        check(request, response, content=content)
     return response
 
 
-def check(request: Request, response: Response) -> None:
-    """Raise the error that ``response`` is, if it is one."""
-    if response.status >= 300:
+def check(request: Request, response: Response, *, content: bool = False) -> None:
+    """Raise the error that ``response`` is, if it is one: by its status, or an error object or a page under a 2xx."""
+    if response.status >= 300 or not (content or _plausible(response.body)):
         raise from_response(request, response)
+
+
+def _plausible(body: bytes) -> bool:
+    start = body.lstrip()[:1]
+    if start == b"[":
+        return True
+    try:
+        return not has_error(json.loads(body))
+    except ValueError:
+        return start != b"<"
 
 
 def decoded(request: Request, response: Response) -> Any:
-    """Decoded body; an empty one is ``None``, an error object under a 2xx is the error that it says."""
+    """Decoded body; an empty one is ``None``."""
     if not response.body.strip():
         return None
     try:
-        data = json.loads(response.body)
+        return json.loads(response.body)
     except ValueError:
-        raise from_response(request, Response(300, response.headers, response.body)) from None
-    refuse_error_object(request, response)
-    return data
-
-
-def refuse_error_object(request: Request, response: Response) -> None:
-    """Raise the error that an answer is although its status says success."""
-    if response.body.lstrip()[:1] == b"{" and has_error(json.loads(response.body)):
-        raise from_response(request, response)
+        raise from_response(request, response) from None
 
 
 def items(data: Any) -> list[Any]:

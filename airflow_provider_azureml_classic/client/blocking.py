@@ -36,6 +36,8 @@ class RequestsTransport:
 
         if self._session is None:
             self._session = requests.Session()
+            # Otherwise an entry of ~/.netrc for the host would replace the key.
+            self._session.auth = lambda prepared: prepared
         try:
             answer = self._session.request(
                 request.operation.method,

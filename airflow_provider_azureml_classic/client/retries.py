@@ -11,7 +11,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from typing import TypeVar
 
-from airflow_provider_azureml_classic.exceptions import ServiceUnavailable
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, ServiceUnavailable, without_query
 from airflow_provider_azureml_classic.protocol.messages import Request, Response
 from airflow_provider_azureml_classic.protocol.operations import RETRY_AFTER
 
@@ -53,7 +53,7 @@ class RetryPolicy:
         """
         bound = min(self.cap, self.base * 2 ** (attempt - 1))
         asked = outcome.headers.get(RETRY_AFTER, "") if isinstance(outcome, Response) else ""
-        wanted = float(asked) if asked.isdigit() else 0.0
+        wanted = float(asked) if asked.isascii() and asked.isdigit() else 0.0
         return Pause(min(self.cap, wanted + random.uniform(bound / 2, bound)))  # noqa: S311 - jitter, no secret
 
 
@@ -71,6 +71,7 @@ def persevere(steps: Steps[T], policy: RetryPolicy) -> Commands[T]:
     :param policy: how often and how fast.
     :return: a generator of requests to send (send back the outcome) and pauses to make (send back ``None``).
     """
+    request: Request | None = None
     try:
         request = next(steps)
         while True:
@@ -79,6 +80,11 @@ def persevere(steps: Steps[T], policy: RetryPolicy) -> Commands[T]:
     except StopIteration as stop:
         result: T = stop.value
         return result
+    except AzureMLClassicError as error:
+        if error.verb is None and request is not None:
+            # What reads an answer does not know what was asked.
+            error.verb, error.url = request.operation.name, without_query(request.url)
+        raise
 
 
 def _attempts(request: Request, policy: RetryPolicy) -> Commands[Outcome]:

@@ -18,7 +18,6 @@ from airflow_provider_azureml_classic.client.answers import (
     decoded,
     encoded,
     items,
-    refuse_error_object,
 )
 from airflow_provider_azureml_classic.client.retries import Steps
 from airflow_provider_azureml_classic.client.verb import verb
@@ -27,8 +26,14 @@ from airflow_provider_azureml_classic.protocol import operations as ops
 from airflow_provider_azureml_classic.protocol.jobs import Job, JobRequest, read_job_id
 from airflow_provider_azureml_classic.protocol.messages import Request, Response
 from airflow_provider_azureml_classic.protocol.references import BlobReference
-from airflow_provider_azureml_classic.protocol.tables import Table, read_output
-from airflow_provider_azureml_classic.protocol.values import Endpoint, EndpointSettings, WebService
+from airflow_provider_azureml_classic.protocol.tables import GLOBAL_PARAMETERS, INPUTS, RESULTS, Table, read_output
+from airflow_provider_azureml_classic.protocol.values import (
+    API_LOCATION,
+    OVERWRITE_RESOURCES,
+    Endpoint,
+    EndpointSettings,
+    WebService,
+)
 
 #: Seconds allowed for a scoring call (azure-docs ``stream-analytics-scale-with-machine-learning-functions``).
 SCORE_TIMEOUT = 100.0
@@ -117,7 +122,7 @@ class Verbs:
 
         :param service_id: 32 hex digits.
         """
-        yield from self._manage(ops.DELETE_SERVICE, service=service_id)
+        yield from ask(self._management(ops.DELETE_SERVICE, service=service_id))
 
     @verb
     def list_endpoints(self, service_id: str) -> Steps[list[Endpoint]]:
@@ -149,7 +154,7 @@ class Verbs:
         """
         body = encoded((settings or EndpointSettings()).to_wire())
         data = yield from self._manage(ops.ADD_ENDPOINT, body, service=service_id, endpoint=name.strip())
-        if isinstance(data, Mapping) and data.get("ApiLocation"):
+        if isinstance(data, Mapping) and data.get(API_LOCATION):
             return self._seen(Endpoint.from_wire(data))
         return (yield from Verbs.get_endpoint.steps(self, service_id, name))
 
@@ -169,7 +174,7 @@ class Verbs:
         """
         headers = {ops.IF_MATCH: if_match} if if_match else {}
         body = encoded(settings.to_wire())
-        for key in filter(None, (endpoint.primary_key, self._token)):
+        for key in tuple(filter(None, (endpoint.primary_key, self._token))) or ("",):
             request = self._management(
                 ops.PATCH_ENDPOINT, body, headers, key, service=endpoint.web_service_id, endpoint=endpoint.name
             )
@@ -187,7 +192,7 @@ class Verbs:
         :param overwrite_resources: replace its trained models too, which undoes a patch.
         :return: whether anything changed.
         """
-        body = encoded({"OverwriteResources": str(overwrite_resources)})
+        body = encoded({OVERWRITE_RESOURCES: str(overwrite_resources)})
         request = self._management(ops.REFRESH_ENDPOINT, body, service=service_id, endpoint=name)
         response = yield from ask(request, unchanged=True)
         return response.status != 304
@@ -211,8 +216,7 @@ class Verbs:
         :param job: inputs, outputs and parameters.
         :return: the job's id.
         """
-        request, response = yield from self._call(endpoint, ops.SUBMIT_JOB, encoded(job.to_wire()))
-        refuse_error_object(request, response)
+        _, response = yield from self._call(endpoint, ops.SUBMIT_JOB, encoded(job.to_wire()))
         return read_job_id(response.body)
 
     @verb
@@ -265,10 +269,10 @@ class Verbs:
         :return: the output table; cells are strings, with ``ColumnTypes``.
         """
         table = Table.of(rows)
-        body = encoded({"Inputs": {input_name: table.to_wire()}, "GlobalParameters": dict(global_parameters or {})})
-        request, response = yield from self._call(endpoint, ops.SCORE, body, query=[("details", "true")])
+        body = encoded({INPUTS: {input_name: table.to_wire()}, GLOBAL_PARAMETERS: dict(global_parameters or {})})
+        request, response = yield from self._call(endpoint, ops.SCORE, body, query=[ops.WITH_TYPES])
         data = decoded(request, response)
-        results = data.get("Results") if isinstance(data, Mapping) else None
+        results = data.get(RESULTS) if isinstance(data, Mapping) else None
         if not isinstance(results, Mapping) or output_name not in results:
             there = ", ".join(results) if isinstance(results, Mapping) else "none"
             raise ProtocolError(
@@ -284,7 +288,7 @@ class Verbs:
 
         :param reference: base location, relative location and SAS token.
         """
-        response = yield from ask(self._blob(ops.FETCH_BLOB, reference))
+        response = yield from ask(self._blob(ops.FETCH_BLOB, reference), content=True)
         return response.body
 
     @verb
@@ -294,7 +298,7 @@ class Verbs:
         :param reference: location with a token that allows writing.
         :param content: the whole content.
         """
-        headers = {"x-ms-blob-type": "BlockBlob", "content-type": "application/octet-stream"}
+        headers = {**ops.BLOCK_BLOB, "content-type": "application/octet-stream"}
         yield from ask(self._blob(ops.STORE_BLOB, reference, headers, content))
 
     @verb

@@ -7,13 +7,16 @@ What is read is more tolerant: the Studio API's PascalCase, plain text, HTML, no
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from airflow_provider_azureml_classic.exceptions import (
     AzureMLClassicError,
     Detail,
     ProtocolError,
+    RequestRejected,
     error_class,
     rejection,
 )
@@ -21,6 +24,8 @@ from airflow_provider_azureml_classic.protocol.messages import Request, Response
 from airflow_provider_azureml_classic.protocol.operations import REQUEST_ID
 
 _SNIPPET = 300
+# Azure Storage answers <Error><Code>BlobNotFound</Code><Message>...</Message></Error>.
+_STORAGE_CODE = re.compile(r"<Error>\s*<Code>(\w+)</Code>\s*<Message>([^<]*)", re.IGNORECASE)
 
 
 def to_response(error: AzureMLClassicError, headers: Mapping[str, str] | None = None) -> Response:
@@ -68,7 +73,10 @@ def from_response(request: Request, response: Response) -> AzureMLClassicError:
 
 
 def _unreadable(response: Response, context: dict[str, Any]) -> AzureMLClassicError:
-    text = response.body.decode("utf-8", "replace").strip()
+    text = response.body.decode("utf-8-sig", "replace").strip()
+    storage = _STORAGE_CODE.search(text)
+    if storage and response.status >= 400:
+        return error_class(response.status)(" ".join(storage[2].split()), code=storage[1], **context)
     html = text[:1] == "<" or "html" in response.headers.get("content-type", "")
     snippet = " ".join(text.split())[:_SNIPPET]
     if html or response.status < 400:
@@ -95,6 +103,19 @@ def has_error(data: Any) -> bool:
     :param data: decoded JSON.
     """
     return isinstance(data, Mapping) and isinstance(_pick(data, "error"), Mapping)
+
+
+@contextmanager
+def reading_answer(what: str) -> Iterator[None]:
+    """Turns a rejected value into a :class:`ProtocolError`, where the value was in an answer and not in a request.
+
+    :param what: name of the object, for the message.
+    :raises ProtocolError: instead of ``RequestRejected``.
+    """
+    try:
+        yield
+    except RequestRejected as error:
+        raise ProtocolError(f"{what} cannot be read: {error.message}") from None
 
 
 def _details(error: Mapping[str, Any]) -> tuple[Detail, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,7 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from airflow_provider_azureml_classic.exceptions import JobCancelled, JobFailed, ProtocolError, rejection
-from airflow_provider_azureml_classic.protocol.errors import reject_unknown_keys
+from airflow_provider_azureml_classic.protocol.errors import reading_answer, reject_unknown_keys
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 
 
@@ -37,12 +38,9 @@ class JobStatus(str, Enum):
         :raises ProtocolError: anything else; the message shows the raw value.
         """
         states = list(cls)
-        text = str(value).replace(" ", "").lower()
-        if isinstance(value, bool):
-            text = ""
-        if text.isdigit() and int(text) < len(states):
-            return states[int(text)]
+        text = "" if isinstance(value, bool) else str(value).replace(" ", "").lower()
         names = {state.value.lower(): state for state in states} | {"canceled": cls.CANCELLED}
+        names |= {str(number): state for number, state in enumerate(states)}
         if text not in names:
             raise ProtocolError(f"The job's status {value!r} is none that is known.")
         return names[text]
@@ -62,6 +60,8 @@ TRANSITIONS: Mapping[JobStatus, frozenset[JobStatus]] = MappingProxyType(
     }
 )
 
+# 32 hex digits on the cloud service; other servers may use dashes. No text of an error or a page is one.
+_JOB_ID = re.compile(r"[\w.-]+")
 _REQUEST = frozenset({"Input", "Inputs", "Output", "Outputs", "GlobalParameters", "AzureBatchPoolId"})
 
 
@@ -139,17 +139,18 @@ class Job:
     end_time: datetime | None = None
 
     @classmethod
+    @reading_answer("The job's state")
     def from_wire(cls, job_id: str, data: Any) -> Job:
         """The answer of a status call, version 1 members (``Result``, ``Status Code``) included.
 
         :param job_id: the job asked for; the answer does not repeat it.
         :param data: decoded JSON.
-        :raises ProtocolError: no status, or one that is not known.
+        :raises ProtocolError: no status, or one that is not known, or results that are not references.
         """
         if not isinstance(data, Mapping):
             raise ProtocolError(f"The state of job {job_id} is not an object.")
         raw = next((data[name] for name in ("StatusCode", "Status Code") if data.get(name) is not None), None)
-        results = data.get("Results") or data.get("Result") or {}
+        results = _object("Results", data.get("Results") or data.get("Result") or {})
         return cls(
             id=job_id,
             status=JobStatus.from_wire(raw),
@@ -230,8 +231,10 @@ def read_job_id(body: bytes) -> str:
         data = json.loads(text)
     except ValueError:
         data = text
+    if isinstance(data, int | float) and not isinstance(data, bool):
+        data = text  # an unquoted id of digits only
     if isinstance(data, Mapping):
         data = data.get("id") or data.get("Id") or data.get("JobId")
-    if isinstance(data, str) and data.strip() and "<" not in data:
+    if isinstance(data, str) and _JOB_ID.fullmatch(data.strip()):
         return data.strip()
     raise ProtocolError("The answer to the submission holds no job id.")

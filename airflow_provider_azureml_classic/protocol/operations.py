@@ -22,8 +22,14 @@ REQUEST_ID = "x-ms-request-id"
 RETRY_AFTER = "retry-after"
 ETAG = "etag"
 IF_MATCH = "if-match"
+#: Member of a refresh's body.
+OVERWRITE_RESOURCES = "OverwriteResources"
 #: Header of our own store (and of any Azure blob whose writer set this metadata): SHA-256 of the blob in hex.
 BLOB_SHA256 = "x-ms-meta-sha256"
+#: Header that Azure Storage wants with a blob written in one piece.
+BLOCK_BLOB = MappingProxyType({"x-ms-blob-type": "BlockBlob"})
+#: Query parameter of a scoring call: the answer has ``ColumnTypes``.
+WITH_TYPES = ("details", "true")
 
 
 class Credential(Enum):

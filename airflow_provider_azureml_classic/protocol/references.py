@@ -8,6 +8,7 @@ the relative location a leading one. What is read is normalised to base ending i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -92,10 +93,14 @@ class BlobReference:
 
     def normalised(self) -> BlobReference:
         """The same reference in the careful form."""
-        base, token = self.base_location.strip(), self.sas_token.strip()
+        base, token, relative = self.base_location.strip(), self.sas_token.strip(), self.relative_location
+        if not self.connection_string:
+            # A token pasted together with its path is a token all the same: it must not be shown with the path.
+            relative, _, query = relative.partition("?")
+            token = token or query.strip()
         return replace(
             self,
-            relative_location=self.relative_location.strip().lstrip("/"),
+            relative_location=re.sub(r"^[/\s]+|\s+$", "", relative),
             base_location=f"{base.rstrip('/')}/" if base else "",
             sas_token=f"?{token.lstrip('?&')}" if token.strip("?&") else "",
         )

@@ -12,6 +12,11 @@ from typing import Any
 
 from airflow_provider_azureml_classic.exceptions import ProtocolError, rejection
 
+#: Members of a scoring call and of its answer.
+INPUTS = "Inputs"
+GLOBAL_PARAMETERS = "GlobalParameters"
+RESULTS = "Results"
+
 
 @dataclass(frozen=True)
 class Table:
@@ -125,6 +130,8 @@ def read_output(name: str, data: Any) -> Table:
         return Table.of(data)
     value = data.get("value") if isinstance(data, Mapping) else None
     if isinstance(value, Mapping) and isinstance(value.get("Values"), list):
-        types = value.get("ColumnTypes")
-        return Table(tuple(value.get("ColumnNames") or ()), value["Values"], tuple(types) if types else None)
+        names, types = tuple(value.get("ColumnNames") or ()), value.get("ColumnTypes")
+        if all(isinstance(row, list) and len(row) == len(names) for row in value["Values"]):
+            return Table(names, value["Values"], tuple(types) if types else None)
+        raise ProtocolError(f"Output {name!r} has a row that does not fit its {len(names)} ColumnNames.")
     raise ProtocolError(f"Output {name!r} is neither a table nor a list of objects.")

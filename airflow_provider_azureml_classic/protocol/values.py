@@ -12,12 +12,15 @@ from enum import Enum
 from typing import Any, TypeVar
 
 from airflow_provider_azureml_classic.exceptions import ProtocolError, rejection
-from airflow_provider_azureml_classic.protocol.errors import reject_unknown_keys
+from airflow_provider_azureml_classic.protocol.errors import reading_answer, reject_unknown_keys
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 
 #: Endpoint names (azure-docs, ``studio/create-endpoint``): at most 24 lower-case letters and digits.
 ENDPOINT_NAME = re.compile(r"[a-z0-9]{1,24}")
 DEFAULT_ENDPOINT = "default"
+API_LOCATION = "ApiLocation"
+#: The one member of a refresh's body: ``"True"`` or ``"False"``, as .NET writes it.
+OVERWRITE_RESOURCES = "OverwriteResources"
 #: Value of ``Resources[].Kind``; undocumented, so ours.
 TRAINED_MODEL = "Trained Model"
 #: A ``Low`` endpoint always has 4 concurrent calls, a ``High`` one 1 to 200, 20 if nothing is asked for
@@ -89,6 +92,7 @@ class WebService:
     endpoint_count: int = 1
 
     @classmethod
+    @reading_answer("The web service")
     def from_wire(cls, data: Any) -> WebService:
         """A web service as the service describes it.
 
@@ -102,7 +106,7 @@ class WebService:
             description=data.get("Description"),
             creation_time=data.get("CreationTime"),
             default_endpoint_name=data.get("DefaultEndpointName") or DEFAULT_ENDPOINT,
-            endpoint_count=int(data.get("EndpointCount") or 0),
+            endpoint_count=_integer(data, "EndpointCount") or 0,
         )
 
     def to_wire(self) -> dict[str, Any]:
@@ -132,16 +136,17 @@ class Resource:
     kind: str = TRAINED_MODEL
 
     @classmethod
+    @reading_answer("The resource")
     def from_wire(cls, data: Any) -> Resource:
         """A resource as an endpoint lists it; its location may be empty.
 
         :param data: decoded JSON.
-        :raises ProtocolError: no ``Name``.
+        :raises ProtocolError: no ``Name``, or a location that is none.
         """
         name = str(_member(data, "The resource", "Name"))
-        location = data.get("Location") or {}
-        blob = BlobReference.from_wire(location) if location.get("RelativeLocation") else None
-        return cls(name, blob, data.get("Kind") or TRAINED_MODEL)
+        location = data.get("Location")
+        empty = not location or (isinstance(location, Mapping) and not location.get("RelativeLocation"))
+        return cls(name, None if empty else BlobReference.from_wire(location), data.get("Kind") or TRAINED_MODEL)
 
     def to_wire(self) -> dict[str, Any]:
         """Name, kind and location."""
@@ -181,12 +186,13 @@ class Endpoint:
     etag: str | None = None
 
     @classmethod
+    @reading_answer("The endpoint")
     def from_wire(cls, data: Any, *, etag: str | None = None) -> Endpoint:
-        """An endpoint as any server describes it (``HelpLocationURL`` and ``MaxConcurrentCalls`` as text included).
+        """An endpoint as any server describes it (``HelpLocationURL``, numbers and booleans as text included).
 
         :param data: decoded JSON.
         :param etag: ``ETag`` header of the answer.
-        :raises ProtocolError: no ``Name``.
+        :raises ProtocolError: no ``Name``, or a member of the wrong type.
         """
         name = str(_member(data, "The endpoint", "Name"))
         return cls(
@@ -196,14 +202,14 @@ class Endpoint:
             description=data.get("Description"),
             creation_time=data.get("CreationTime"),
             help_location=data.get("HelpLocation") or data.get("HelpLocationURL") or "",
-            api_location=(data.get("ApiLocation") or "").rstrip("/"),
+            api_location=(data.get(API_LOCATION) or "").rstrip("/"),
             primary_key=data.get("PrimaryKey") or "",
             secondary_key=data.get("SecondaryKey") or "",
             version=data.get("Version"),
-            prevent_update=bool(data.get("PreventUpdate")),
-            sample_data_enabled=bool(data.get("SampleDataEnabled")),
+            prevent_update=bool(boolean("PreventUpdate", data.get("PreventUpdate"))),
+            sample_data_enabled=bool(boolean("SampleDataEnabled", data.get("SampleDataEnabled"))),
             experiment_location=data.get("ExperimentLocation"),
-            max_concurrent_calls=int(data.get("MaxConcurrentCalls") or 0),
+            max_concurrent_calls=_integer(data, "MaxConcurrentCalls") or 0,
             diagnostics_trace_level=data.get("DiagnosticsTraceLevel") or TraceLevel.NONE.value,
             throttle_level=data.get("ThrottleLevel") or ThrottleLevel.LOW.value,
             resources=tuple(Resource.from_wire(item) for item in data.get("Resources") or ()),
@@ -221,7 +227,7 @@ class Endpoint:
             "HelpLocation": self.help_location,
             "PrimaryKey": self.primary_key,
             "SecondaryKey": self.secondary_key,
-            "ApiLocation": self.api_location,
+            API_LOCATION: self.api_location,
             "Version": self.version,
             "PreventUpdate": self.prevent_update,
             "SampleDataEnabled": self.sample_data_enabled,
@@ -304,8 +310,8 @@ class EndpointSettings:
             description=_text(data, "Description"),
             throttle_level=_choice(data, "ThrottleLevel", ThrottleLevel),
             max_concurrent_calls=_integer(data, "MaxConcurrentCalls"),
-            prevent_update=_boolean(data, "PreventUpdate"),
-            sample_data_enabled=_boolean(data, "SampleDataEnabled"),
+            prevent_update=boolean("PreventUpdate", data.get("PreventUpdate")),
+            sample_data_enabled=boolean("SampleDataEnabled", data.get("SampleDataEnabled")),
             diagnostics_trace_level=_choice(data, "DiagnosticsTraceLevel", TraceLevel),
             resources=_resources(data.get("Resources")),
         )
@@ -351,10 +357,6 @@ def _integer(data: Mapping[str, Any], name: str) -> int | None:
         raise _bad(name, value, "a whole number") from None
 
 
-def _boolean(data: Mapping[str, Any], name: str) -> bool | None:
-    return boolean(name, data.get(name))
-
-
 def boolean(name: str, value: Any) -> bool | None:
     """A JSON boolean, or a string ``True``/``False`` in any case, as .NET clients write it.
 
@@ -393,5 +395,6 @@ def _resources(items: Any) -> tuple[Resource, ...] | None:
         name = item.get("Name")
         if not isinstance(name, str) or not name.strip():
             raise rejection("BadParameterValue", "A resource has no Name.", target="Name")
-        found.append(Resource(name, BlobReference.from_wire(item.get("Location"), what=f"Location of {name!r}")))
+        location = BlobReference.from_wire(item.get("Location"), what=f"Location of {name!r}", strict=True)
+        found.append(Resource(name, location))
     return tuple(found)

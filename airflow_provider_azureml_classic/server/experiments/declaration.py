@@ -198,7 +198,7 @@ def _experiment(path: Path, number: int, table: Any) -> Experiment:
         expected, accepts = KEYS[key]
         if not accepts(value):
             raise ValueError(f"{where}: {key} = {value!r} is wrong. It must be {expected}.")
-    values = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
     experiment = Experiment(directory=path.resolve().parent, **values)
     for said in (_estimator_problem(experiment), _column_problem(experiment), _data_problem(experiment)):
         if said:

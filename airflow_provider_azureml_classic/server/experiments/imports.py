@@ -6,6 +6,7 @@ Looking without importing keeps the server's start under a second: scikit-learn 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import re
 import sys
 from difflib import get_close_matches
@@ -49,7 +50,7 @@ def problem(dotted: str, directory: Path) -> str | None:
         return None
     try:
         load(dotted, directory)
-    except Exception as error:  # noqa: BLE001 - importing runs the user's code, which may raise anything
+    except Exception as error:  # importing runs code of the user, which may raise anything
         similar = get_close_matches(name, words, 1)
         hint = f"; did you mean {similar[0]!r}?" if similar else ""
         return f"{type(error).__name__}: {error}{hint}"
@@ -72,16 +73,16 @@ def load(dotted: str, directory: Path) -> Any:
 
 def _words(module: str, directory: Path) -> set[str]:
     """Identifiers in the source of ``module``; empty where there is no source to read."""
-    path: list[str] | None = [*sys.path, str(directory)]
     parts = module.split(".")
-    for depth in range(1, len(parts) + 1):
-        spec = PathFinder.find_spec(".".join(parts[:depth]), path)
+    spec = importlib.util.find_spec(parts[0]) or PathFinder.find_spec(parts[0], [str(directory)])
+    for depth in range(2, len(parts) + 1):
         if spec is None:
-            if module in sys.modules or parts[0] in sys.builtin_module_names:
-                return set()
-            raise ModuleNotFoundError(name=".".join(parts[:depth]))
-        path = list(spec.submodule_search_locations or [])
-    origin = Path(spec.origin) if spec and spec.origin else None
+            raise ModuleNotFoundError(name=".".join(parts[: depth - 1]))
+        # find_spec("a.b") of importlib.util imports a; the path finder only looks.
+        spec = PathFinder.find_spec(".".join(parts[:depth]), list(spec.submodule_search_locations or []))
+    if spec is None:
+        raise ModuleNotFoundError(name=module)
+    origin = Path(spec.origin) if spec.origin else None
     if origin is None or origin.suffix != ".py":
         return set()
     return set(_WORD.findall(origin.read_text("utf-8", errors="replace")))

@@ -1,0 +1,276 @@
+"""Shared access signatures of blobs, and the connection strings that can make them. Pure: no I/O, no clock.
+
+Rule 1: a key or a token is in no message, no ``repr`` and no exception.
+Rule 2: what cannot be checked here (an IP range, a stored access policy, a snapshot) is refused, never ignored.
+
+Facts: Microsoft, "Create a service SAS" (``rest/api/storageservices/create-service-sas``), section "Construct the
+signature string"; the three layouts agree with Azurite (``src/blob/authentication/IBlobSASSignatureValues.ts``) and
+with ``azure-storage-blob`` 2.1 (2018-11-09) and 12.31 (2020-12-06 and later).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from urllib.parse import parse_qsl, quote, urlsplit
+
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
+
+#: Version of the tokens that :func:`sign` makes: the newest layout of the signed text.
+SIGNED_VERSION = "2020-12-06"
+DEFAULT_ENDPOINT_SUFFIX = "core.windows.net"
+
+_RESPONSE_HEADERS = ("rscc", "rscd", "rsce", "rscl", "rsct")
+# ``None`` stands for the canonical name of the resource, which is signed but not sent.
+_HEAD: tuple[str | None, ...] = ("sp", "st", "se", None, "si", "sip", "spr", "sv")
+#: First version -> fields of the signed text, newest first.
+_LAYOUTS: tuple[tuple[str, tuple[str | None, ...]], ...] = (
+    ("2020-12-06", (*_HEAD, "sr", "snapshot", "ses", *_RESPONSE_HEADERS)),
+    ("2018-11-09", (*_HEAD, "sr", "snapshot", *_RESPONSE_HEADERS)),
+    ("2015-04-05", (*_HEAD, *_RESPONSE_HEADERS)),
+)
+_RESTRICTIONS = {"si": "a stored access policy", "sip": "an IP range", "snapshot": "a snapshot", "ses": "a scope"}
+_VERSION = re.compile(r"\d{4}-\d\d-\d\d")
+# The forms of ISO 8601 that Azure takes; .NET writes seven digits of a second.
+_TIME = re.compile(r"(\d{4}-\d\d-\d\d)(?:T(\d\d:\d\d)(?::(\d\d)(?:\.\d{1,7})?)?Z)?")
+
+
+@dataclass(frozen=True)
+class StorageAccount:
+    """A storage account: its name, where its blobs are, and what opens it.
+
+    :param name: account name.
+    :param key: account key in Base64; empty if the account is known by a token only.
+    :param endpoint: address of the blob service, no slash at its end.
+    :param sas_token: ``?sv=...`` from a connection string without a key, or empty.
+    """
+
+    name: str
+    key: str = field(repr=False)
+    endpoint: str
+    sas_token: str = field(default="", repr=False)
+
+    @classmethod
+    def from_connection_string(cls, text: str) -> StorageAccount:
+        """The account that an Azure Storage connection string names.
+
+        :param text: ``DefaultEndpointsProtocol=...;AccountName=...;AccountKey=...``; keys in any case.
+        :raises RequestRejected: ``InvalidBlobConnectionString``; the message names the part, never its value.
+        """
+        parts = _parts(text)
+        name, key = parts.get("accountname", ""), parts.get("accountkey", "")
+        token = parts.get("sharedaccesssignature", "").lstrip("?")
+        if not key and not token:
+            raise _bad_connection_string("has neither AccountKey nor SharedAccessSignature")
+        if not name and (key or "blobendpoint" not in parts):
+            raise _bad_connection_string("has no AccountName")
+        if key and _key_bytes(key) is None:
+            raise _bad_connection_string("has an AccountKey that is not Base64")
+        endpoint = _endpoint(parts, name)
+        return cls(name or _name_in(endpoint), key, endpoint, f"?{token}" if token and not key else "")
+
+    @property
+    def connection_string(self) -> str:
+        """The connection string that opens this account: a secret."""
+        opened_by = f"AccountKey={self.key}" if self.key else f"SharedAccessSignature={self.sas_token.lstrip('?')}"
+        scheme = urlsplit(self.endpoint).scheme
+        return f"DefaultEndpointsProtocol={scheme};AccountName={self.name};{opened_by};BlobEndpoint={self.endpoint}"
+
+
+def _parts(text: str) -> dict[str, str]:
+    parts: dict[str, str] = {}
+    for item in filter(None, (item.strip() for item in text.split(";"))):
+        name, equals, value = item.partition("=")
+        if not equals:
+            raise _bad_connection_string("has a part that is not Name=Value")
+        parts[name.strip().lower()] = value.strip()
+    return parts
+
+
+def _endpoint(parts: Mapping[str, str], name: str) -> str:
+    suffix = parts.get("endpointsuffix") or DEFAULT_ENDPOINT_SUFFIX
+    scheme = parts.get("defaultendpointsprotocol") or "https"
+    given = parts.get("blobendpoint") or f"{scheme}://{name}.blob.{suffix}"
+    try:
+        split = urlsplit(given)
+        valid = split.scheme in ("http", "https") and bool(split.hostname) and not split.query and "@" not in given
+    except ValueError:
+        valid = False
+    if not valid:
+        what = "BlobEndpoint" if parts.get("blobendpoint") else "DefaultEndpointsProtocol or EndpointSuffix"
+        raise _bad_connection_string(f"has a wrong {what}: it must give http(s)://host[/path]")
+    return given.rstrip("/")
+
+
+def _name_in(endpoint: str) -> str:
+    split = urlsplit(endpoint)
+    return split.path.rpartition("/")[2] or (split.hostname or "").partition(".")[0]
+
+
+def _bad_connection_string(what: str) -> AzureMLClassicError:
+    return rejection("InvalidBlobConnectionString", f"The connection string {what}.", target="ConnectionString")
+
+
+def _key_bytes(key: str) -> bytes | None:
+    try:
+        return base64.b64decode(key, validate=True)
+    except (binascii.Error, ValueError):
+        return None
+
+
+def hmac_sha256(account: StorageAccount, text: str) -> str:
+    """Signature of ``text`` in Base64, as every scheme of Azure Storage makes it.
+
+    :param account: the account whose key signs.
+    :param text: what to sign.
+    :raises RequestRejected: ``InvalidBlobConnectionString``: the account has no usable key.
+    """
+    key = _key_bytes(account.key)
+    if not key:
+        raise rejection("InvalidBlobConnectionString", f"The account {account.name!r} has no usable AccountKey.")
+    return base64.b64encode(hmac.new(key, text.encode(errors="surrogatepass"), hashlib.sha256).digest()).decode()
+
+
+def _utc(moment: datetime) -> str:
+    if moment.tzinfo is None:
+        raise ValueError("A time in a SAS token needs a time zone.")
+    return moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _signature(account: StorageAccount, values: Mapping[str, str], container: str, blob: str | None) -> str:
+    resource = f"/blob/{account.name}/{container}" + ("" if blob is None else f"/{blob}")
+    for first_version, layout in _LAYOUTS:
+        if values["sv"] >= first_version:
+            return hmac_sha256(account, "\n".join(resource if n is None else values.get(n, "") for n in layout))
+    raise _invalid("sv", "its version is older than 2015-04-05")
+
+
+def sign(
+    account: StorageAccount,
+    container: str,
+    blob: str | None,
+    *,
+    permissions: str = "r",
+    start: datetime | None = None,
+    expiry: datetime,
+) -> str:
+    """A service SAS token, beginning with ``?``, its values percent-encoded (wire document, section 4.3).
+
+    :param account: the account whose key signs.
+    :param container: container's name.
+    :param blob: path of the blob; ``None`` opens the whole container.
+    :param permissions: letters of ``racwdl``, in this order.
+    :param start: first moment of validity; ``None`` means at once.
+    :param expiry: first moment at which the token no longer opens anything.
+    :raises ValueError: a time has no time zone.
+    """
+    values = {"sv": SIGNED_VERSION, "sr": "c" if blob is None else "b", "sig": ""}
+    if start is not None:
+        values["st"] = _utc(start)
+    values |= {"se": _utc(expiry), "sp": permissions}
+    values["sig"] = _signature(account, values, container, blob)
+    return "?" + "&".join(f"{name}={quote(value, safe='')}" for name, value in values.items())
+
+
+def _invalid(parameter: str, reason: str) -> AzureMLClassicError:
+    return rejection("InvalidBlob", f"The SAS token does not open this: {reason}.", target=parameter)
+
+
+def _read(token: str) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for name, value in parse_qsl(token.strip().lstrip("?&"), keep_blank_values=True):
+        if name in values:
+            raise _invalid(name, "one of its parameters is given twice")
+        values[name] = value
+    return values
+
+
+def _moment(text: str) -> datetime | None:
+    match = _TIME.fullmatch(text)
+    if not match:
+        return None
+    day, minute, second = match.groups()
+    try:
+        return datetime.fromisoformat(f"{day}T{minute or '00:00'}:{second or '00'}+00:00")
+    except ValueError:
+        return None
+
+
+def expiry_of(token: str) -> datetime | None:
+    """When a token expires; ``None`` if it does not say so readably.
+
+    :param token: a SAS token, with or without ``?``.
+    """
+    found = [value for name, value in parse_qsl(token.strip().lstrip("?&")) if name == "se"]
+    return _moment(found[0]) if found else None
+
+
+def permissions_of(token: str) -> str:
+    """The letters that a token grants, as it says itself: meaningful only after :func:`verify`.
+
+    :param token: a SAS token, with or without ``?``.
+    """
+    return _read(token).get("sp", "")
+
+
+def verify(
+    account: StorageAccount, token: str, container: str, blob: str | None, *, permission: str, now: datetime
+) -> None:
+    """Return if ``token`` allows this; raise otherwise.
+
+    ``detail.target`` of the error names the parameter of the token that is at fault, for example ``sp``.
+
+    :param account: the account whose key must have signed.
+    :param token: a SAS token, or the query of a request that carries one; parameters of other meaning are ignored.
+    :param container: container asked for.
+    :param blob: blob asked for; ``None`` for the container itself, which a token for a blob never opens.
+    :param permission: letter needed; of several letters, any one.
+    :param now: the present moment.
+    :raises RequestRejected: ``ExpiryTimeInThePast``, or ``InvalidBlob`` for everything else.
+    """
+    values = _read(token)
+    _check_form(values, secure=account.endpoint.startswith("https:"))
+    if values["sr"] == "b" and blob is None:
+        raise _invalid("sr", "it is for one blob, not for its container")
+    if "/" in container:  # else a token for the blob b/c of the container a would open c of "a/b"
+        raise _invalid("sig", "its container is another one")
+    expected = _signature(account, values, container, blob if values["sr"] == "b" else None)
+    # A plus sign that a client left unencoded was read as a blank; Base64 has no blanks.
+    given = values["sig"].replace(" ", "+")
+    if not hmac.compare_digest(expected.encode(), given.encode(errors="surrogatepass")):
+        raise _invalid("sig", "its signature does not match this account, container, blob and parameters")
+    _check_times(values, now)
+    if not set(permission) & set(values["sp"]):
+        raise _invalid("sp", f"it lacks the permission {permission[0]!r}")
+
+
+def _check_form(values: Mapping[str, str], *, secure: bool) -> None:
+    for name in ("sig", "sv", "se", "sp", "sr"):
+        if not values.get(name):
+            raise _invalid(name, f"it has no {name!r}")
+    if not _VERSION.fullmatch(values["sv"]):
+        raise _invalid("sv", "its version is not a date")
+    if values["sr"] not in ("b", "c"):
+        raise _invalid("sr", "only tokens for a blob or a container are understood")
+    for name, what in _RESTRICTIONS.items():
+        if values.get(name):
+            raise _invalid(name, f"it is restricted to {what}, which is not supported")
+    if values.get("spr") == "https" and not secure:
+        raise _invalid("spr", "it may be used over https only")
+
+
+def _check_times(values: Mapping[str, str], now: datetime) -> None:
+    for name in ("st", "se"):
+        if values.get(name) and _moment(values[name]) is None:
+            raise _invalid(name, f"its {name!r} is not a time in ISO 8601, UTC")
+    start, expiry = _moment(values.get("st", "")), _moment(values["se"])
+    if start is not None and now < start:
+        raise _invalid("st", "it is not valid yet")
+    if expiry is None or now >= expiry:
+        raise rejection("ExpiryTimeInThePast", "The SAS token has expired.", target="se")

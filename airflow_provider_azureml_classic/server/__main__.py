@@ -1,0 +1,195 @@
+"""Command line of the server: reads arguments and environment, takes the port, serves until it is told to stop."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import uvicorn
+
+from airflow_provider_azureml_classic.server.experiments.declaration import (
+    Experiment,
+    load_experiments,
+    shipped_experiments,
+)
+from airflow_provider_azureml_classic.server.settings import (
+    TOKEN_VARIABLE,
+    WORKSPACE_VARIABLE,
+    Settings,
+    connection_document,
+    load_secrets,
+    write_private,
+)
+
+#: Exit status for what the user can mend: a wrong argument, a port that is taken.
+USAGE = 2
+
+
+def parser() -> argparse.ArgumentParser:
+    """The arguments of ``azureml-classic-server``."""
+    made = argparse.ArgumentParser(
+        prog="azureml-classic-server",
+        description="Azure Machine Learning Studio (classic) web services, self-hosted.",
+        epilog=f"Environment: {WORKSPACE_VARIABLE} and {TOKEN_VARIABLE} set the workspace id and its token; without "
+        "them both are made at the first start and kept in DIR/secrets.json.",
+    )
+    made.add_argument("--data-dir", type=Path, required=True, metavar="DIR", help="keeps everything; made if absent")
+    made.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    made.add_argument("--port", type=int, default=8080, help="port to listen on, 0 = any free one (default: 8080)")
+    made.add_argument("--public-url", metavar="URL", help="base of the URLs handed out, if a proxy is in front")
+    made.add_argument(
+        "--experiments", type=Path, action="append", default=[], metavar="FILE.toml", help="declarations; repeatable"
+    )
+    made.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="HOST[:PORT]",
+        help="another host that locations of data and models may name; repeatable",
+    )
+    made.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="training processes (default: cores)")
+    made.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the server; returns its exit status.
+
+    :param argv: arguments; those of the process by default.
+    """
+    arguments = parser().parse_args(argv)
+    logging.basicConfig(level=arguments.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    os.umask(0o077)
+    # While the first models are trained: leave through the same clean-up as later.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        experiments = declared(arguments.experiments)
+        listener = listen(arguments.host, arguments.port)
+        with listener:
+            settings = settings_from(arguments, listener.getsockname()[1])
+            return serve(settings, experiments, listener)
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except (ValueError, OSError) as error:
+        print(f"azureml-classic-server: {error}", file=sys.stderr)
+        return USAGE
+
+
+def declared(files: Sequence[Path]) -> list[Experiment]:
+    """The shipped experiments and those of ``files``.
+
+    :param files: TOML files.
+    """
+    return [*shipped_experiments(), *(experiment for path in files for experiment in load_experiments(path))]
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket, taken before anything else, so that a taken port costs nothing.
+
+    :param host: address.
+    :param port: 0 means any free one.
+    :raises OSError: the message names address and port and what to do.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(1024)
+    except OSError as error:
+        listener.close()
+        raise OSError(
+            f"cannot listen on {host} port {port}: {error.strerror or error}. Choose another with --port, or --port 0 "
+            "for any free one."
+        ) from None
+    return listener
+
+
+def settings_from(arguments: argparse.Namespace, port: int) -> Settings:
+    """The settings that arguments and environment say.
+
+    :param arguments: parsed.
+    :param port: the port taken.
+    """
+    data_dir: Path = arguments.data_dir.resolve()
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    secrets = load_secrets(data_dir, os.environ)
+    host = "127.0.0.1" if arguments.host in ("0.0.0.0", "::") else arguments.host  # noqa: S104 - compared, not bound
+    address = f"[{host}]" if ":" in host else host
+    return Settings(
+        data_dir=data_dir,
+        public_url=(arguments.public_url or f"http://{address}:{port}").rstrip("/"),
+        workspace_id=secrets.workspace_id,
+        token=secrets.token,
+        account_key=secrets.account_key,
+        cipher_key=secrets.cipher_key,
+        experiments=tuple(arguments.experiments),
+        allowed_hosts=frozenset(arguments.allow_host),
+        workers=max(1, arguments.workers),
+    )
+
+
+def serve(settings: Settings, experiments: Sequence[Experiment], listener: socket.socket) -> int:
+    """Serve until SIGINT or SIGTERM.
+
+    :param settings: of this process.
+    :param experiments: what is declared.
+    :param listener: the listening socket.
+    """
+    from airflow_provider_azureml_classic.server.service import running
+
+    with running(settings, experiments) as (_, application):
+        config = uvicorn.Config(
+            application, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=5
+        )
+        AnnouncingServer(config, settings).run(sockets=[listener])
+    return 0
+
+
+class AnnouncingServer(uvicorn.Server):
+    """Says that it is ready once it answers.
+
+    :param config: of the web server.
+    :param settings: of this process.
+    """
+
+    def __init__(self, config: uvicorn.Config, settings: Settings) -> None:
+        super().__init__(config)
+        self._settings = settings
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Stop at SIGINT and SIGTERM; unlike the base class, do not raise the signal again, so that what is open is
+        closed afterwards.
+        """
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self.handle_exit)
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start to answer, then say so."""
+        await super().startup(sockets)
+        announce(self._settings)
+
+
+def announce(settings: Settings) -> None:
+    """Write ``connection.json``, then say that the server is ready.
+
+    :param settings: of this process.
+    """
+    document = connection_document(settings)
+    write_private(settings.data_dir / "connection.json", json.dumps(document, indent=2))
+    print(f"azureml-classic-server is ready at {settings.public_url}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,248 @@
+"""The service as a function: match, authorize, decode, one call of the core, encode.
+
+It does no I/O of HTTP and is itself a transport, so a client can be handed a server instead of a network.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
+from airflow_provider_azureml_classic.protocol import operations as ops
+from airflow_provider_azureml_classic.protocol.errors import to_response
+from airflow_provider_azureml_classic.protocol.jobs import JobRequest
+from airflow_provider_azureml_classic.protocol.messages import Request, Response
+from airflow_provider_azureml_classic.protocol.values import EndpointSettings, boolean
+from airflow_provider_azureml_classic.server.jobs import Jobs
+from airflow_provider_azureml_classic.server.scoring import Scoring
+from airflow_provider_azureml_classic.server.tables import EndpointRow
+from airflow_provider_azureml_classic.server.updates import Updates
+from airflow_provider_azureml_classic.server.workspace import Workspace
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request, matched to its operation.
+
+    :param operation: what is asked.
+    :param segments: decoded values of its path.
+    :param query: first value of each query parameter.
+    :param headers: names in lower case.
+    :param body: as sent.
+    """
+
+    operation: ops.Operation
+    segments: Mapping[str, str]
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def key(self) -> str:
+        """What follows ``Bearer``, in any case and with any number of blanks; empty if nothing does."""
+        scheme, _, key = self.headers.get("authorization", "").strip().partition(" ")
+        return key.strip() if scheme.lower() == "bearer" else ""
+
+    def json(self) -> Any:
+        """The decoded body; its declared charset is ignored, as the cloud service's clients send odd ones.
+
+        :raises RequestRejected: ``RequestBodyInvalid``, saying where.
+        """
+        if not self.body.strip():
+            raise rejection("RequestBodyInvalid", "The body is empty; it must be a JSON object.")
+        try:
+            return json.loads(self.body.decode("utf-8-sig"))
+        except UnicodeDecodeError:
+            raise rejection("RequestBodyInvalid", "The body is not UTF-8 text.") from None
+        except RecursionError:
+            raise rejection("RequestBodyInvalid", "The body is nested too deeply.") from None
+        except ValueError as error:
+            raise rejection("RequestBodyInvalid", f"The body is not JSON: {error}.") from None
+
+
+class App:
+    """All operations of the service.
+
+    :param workspace: web services and endpoints.
+    :param updates: patches of endpoints.
+    :param jobs: batch jobs.
+    :param scoring: the request/response service.
+    """
+
+    def __init__(self, workspace: Workspace, updates: Updates, jobs: Jobs, scoring: Scoring) -> None:
+        self._workspace = workspace
+        self._updates = updates
+        self._jobs = jobs
+        self._scoring = scoring
+        self._handlers: dict[ops.Operation, Callable[[Call], Response]] = {
+            ops.LIST_SERVICES: self._list_services,
+            ops.GET_SERVICE: self._get_service,
+            ops.DELETE_SERVICE: self._delete_service,
+            ops.LIST_ENDPOINTS: self._list_endpoints,
+            ops.GET_ENDPOINT: self._get_endpoint,
+            ops.ADD_ENDPOINT: self._add_endpoint,
+            ops.PATCH_ENDPOINT: self._patch_endpoint,
+            ops.DELETE_ENDPOINT: self._delete_endpoint,
+            ops.REFRESH_ENDPOINT: self._refresh_endpoint,
+            ops.SUBMIT_JOB: self._submit_job,
+            ops.START_JOB: self._start_job,
+            ops.GET_JOB: self._get_job,
+            ops.CANCEL_JOB: self._cancel_job,
+            ops.SCORE: self._score,
+        }
+
+    def __call__(self, request: Request) -> Response:
+        """Answer a request: the signature of a transport.
+
+        :param request: as a client sends it.
+        """
+        parts = urlsplit(request.url)
+        return self.answer(request.operation.method, parts.path, parts.query, request.headers, request.body)
+
+    def answer(self, method: str, path: str, query: str, headers: Mapping[str, str], body: bytes) -> Response:
+        """Answer a request; whatever goes wrong is an error in the protocol's shape.
+
+        :param method: HTTP method.
+        :param path: raw path, still percent-encoded.
+        :param query: raw query.
+        :param headers: names in lower case.
+        :param body: the whole body.
+        """
+        request_id = uuid.uuid4().hex
+        try:
+            call = self._matched(method, path, query, headers, body)
+            response = self._handlers[call.operation](call)
+        except AzureMLClassicError as error:
+            response = to_response(error)
+            log.info("%s %s %s %s %s", request_id, method, path, response.status, error.detail_code)
+        except Exception:
+            log.exception("%s %s %s failed", request_id, method, path)
+            response = to_response(rejection("UnknownError", "The server failed; its log has the reason."))
+        extra = {ops.REQUEST_ID: request_id, **({ops.RETRY_AFTER: "1"} if response.status == 503 else {})}
+        return Response(response.status, {**response.headers, **extra}, response.body)
+
+    def can_answer_at_once(self, method: str, path: str, headers: Mapping[str, str], size: int) -> bool:
+        """Whether a request is a small scoring call of a loaded model, which needs no thread of its own.
+
+        :param method: HTTP method.
+        :param path: raw path.
+        :param headers: names in lower case.
+        :param size: length of the body.
+        """
+        if method != "POST" or not path.endswith("/execute") or size > 16_384:
+            return False
+        endpoint = self._workspace.cached(path.rsplit("/", 2)[1])
+        return endpoint is not None and self._scoring.is_ready(endpoint)
+
+    def _matched(self, method: str, path: str, query: str, headers: Mapping[str, str], body: bytes) -> Call:
+        operation, segments, allowed = ops.match(method, path)
+        if operation is None:
+            if allowed:
+                raise rejection("MethodNotAllowed", f"{method} is not possible here; {', '.join(sorted(allowed))} is.")
+            raise rejection("PageNotFound", f"There is nothing at {path}.")
+        values = {name: items[0] for name, items in parse_qs(query, keep_blank_values=True).items()}
+        if operation.versioned and values.get("api-version") != ops.API_VERSION:
+            raise rejection("BadVersionCall", f"The query must have api-version={ops.API_VERSION}.")
+        return Call(operation, segments, values, headers, body)
+
+    # -- web services and endpoints ----------------------------------------------------------------------------------
+
+    def _owner(self, call: Call) -> None:
+        if self._workspace.caller(call.segments["workspace"], call.key).endpoint is not None:
+            raise rejection("AdminRequestUnauthorized", "Web services are managed with the workspace token only.")
+
+    def _list_services(self, call: Call) -> Response:
+        self._owner(call)
+        return Response.of_json([service.to_wire() for service in self._workspace.services()])
+
+    def _get_service(self, call: Call) -> Response:
+        self._owner(call)
+        return Response.of_json(self._workspace.service(call.segments["service"]).to_wire())
+
+    def _delete_service(self, call: Call) -> Response:
+        self._owner(call)
+        self._workspace.delete_service(call.segments["service"])
+        return Response(204)
+
+    def _list_endpoints(self, call: Call) -> Response:
+        caller = self._workspace.caller(call.segments["workspace"], call.key)
+        found = self._workspace.endpoints(caller, call.segments["service"])
+        return Response.of_json([endpoint.to_wire() for endpoint in found])
+
+    def _get_endpoint(self, call: Call) -> Response:
+        caller = self._workspace.caller(call.segments["workspace"], call.key)
+        _, row = self._workspace.endpoint(caller, call.segments["service"], call.segments["endpoint"])
+        endpoint = self._workspace.view(row)
+        return Response.of_json(endpoint.to_wire(), headers={ops.ETAG: endpoint.etag or ""})
+
+    def _add_endpoint(self, call: Call) -> Response:
+        caller = self._workspace.caller(call.segments["workspace"], call.key)
+        settings = EndpointSettings.from_wire(call.json() if call.body.strip() else {})
+        endpoint, new = self._workspace.add_endpoint(
+            caller, call.segments["service"], call.segments["endpoint"], settings
+        )
+        headers = {ops.ETAG: endpoint.etag or ""}
+        return Response.of_json(endpoint.to_wire(), status=201 if new else 200, headers=headers)
+
+    def _patch_endpoint(self, call: Call) -> Response:
+        caller = self._workspace.caller(call.segments["workspace"], call.key)
+        endpoint = self._updates.patch(
+            caller,
+            call.segments["service"],
+            call.segments["endpoint"],
+            EndpointSettings.from_wire(call.json()),
+            call.headers.get(ops.IF_MATCH),
+        )
+        return Response.of_json(endpoint.to_wire(), headers={ops.ETAG: endpoint.etag or ""})
+
+    def _delete_endpoint(self, call: Call) -> Response:
+        caller = self._workspace.caller(call.segments["workspace"], call.key)
+        self._workspace.delete_endpoint(caller, call.segments["service"], call.segments["endpoint"])
+        return Response(204)
+
+    def _refresh_endpoint(self, call: Call) -> Response:
+        caller = self._workspace.caller(call.segments["workspace"], call.key)
+        body = call.json() if call.body.strip() else {}
+        flag = body.get(ops.OVERWRITE_RESOURCES) if isinstance(body, Mapping) else None
+        overwrite = boolean(ops.OVERWRITE_RESOURCES, flag) or False
+        changed = self._workspace.refresh(
+            caller, call.segments["service"], call.segments["endpoint"], overwrite=overwrite
+        )
+        return Response(200 if changed else 304)
+
+    # -- jobs and scoring --------------------------------------------------------------------------------------------
+
+    def _endpoint(self, call: Call) -> EndpointRow:
+        return self._workspace.endpoint_for_call(call.segments["workspace"], call.segments["endpoint_id"], call.key)
+
+    def _submit_job(self, call: Call) -> Response:
+        endpoint = self._endpoint(call)
+        return Response.of_json(self._jobs.submit(endpoint, JobRequest.from_wire(call.json())))
+
+    def _start_job(self, call: Call) -> Response:
+        self._jobs.start(self._endpoint(call), call.segments["job"])
+        return Response(200)
+
+    def _get_job(self, call: Call) -> Response:
+        return Response.of_json(self._jobs.get(self._endpoint(call), call.segments["job"]).to_wire())
+
+    def _cancel_job(self, call: Call) -> Response:
+        self._jobs.cancel(self._endpoint(call), call.segments["job"])
+        return Response(200)
+
+    def _score(self, call: Call) -> Response:
+        answer = self._scoring.execute(
+            self._endpoint(call),
+            call.json(),
+            swagger=call.query.get("format", "").lower() == "swagger",
+            details=call.query.get("details", "").lower() == "true",
+        )
+        return Response.of_json(answer)

@@ -1,0 +1,111 @@
+"""HTTP in and out: the only module that knows ASGI. Small scoring calls are answered on the event loop itself."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
+from airflow_provider_azureml_classic.protocol.errors import to_response
+from airflow_provider_azureml_classic.protocol.messages import Response
+from airflow_provider_azureml_classic.server.app import App
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+#: Largest body of a call, in bytes (azure-docs ``stream-analytics-scale-with-machine-learning-functions``).
+MAX_BODY = 4 << 20
+
+
+class Disconnected(Exception):
+    """The client left before it had sent its request."""
+
+
+class HttpServer:
+    """The ASGI application: the own store below its account's path, everything else by :class:`App`.
+
+    :param app: the service.
+    :param blobs: ASGI application of the own store.
+    :param account: first path segment of the own store.
+    """
+
+    def __init__(self, app: App, blobs: AsgiApp, account: str) -> None:
+        self._app = app
+        self._blobs = blobs
+        self._mount = f"/{account}"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection event."""
+        if scope["type"] == "lifespan":
+            await _lifespan(receive, send)
+        elif scope["type"] == "http":
+            if scope["path"].startswith(f"{self._mount}/"):
+                await self._blobs({**scope, "root_path": scope.get("root_path", "") + self._mount}, receive, send)
+            else:
+                await self._serve(scope, receive, send)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        try:
+            body = await read_body(receive, headers)
+        except AzureMLClassicError as error:
+            await _send(send, to_response(error, {"connection": "close"}))
+            return
+        except Disconnected:
+            return
+        method, path = scope["method"], scope["raw_path"].decode("latin-1")
+        arguments = (method, path, scope["query_string"].decode("latin-1"), headers, body)
+        if self._app.can_answer_at_once(method, path, headers, len(body)):
+            response = self._app.answer(*arguments)
+        else:
+            response = await run_in_threadpool(self._app.answer, *arguments)
+        await _send(send, response)
+
+
+async def read_body(receive: Receive, headers: dict[str, str]) -> bytes:
+    """The whole body, within the limit.
+
+    :param receive: of the request.
+    :param headers: names in lower case.
+    :raises RequestRejected: 413, before more than the limit is held.
+    """
+    declared = headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > MAX_BODY:
+        raise _too_large()
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Disconnected
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        if size > MAX_BODY:
+            raise _too_large()
+        chunks.append(chunk)
+        if not message.get("more_body"):
+            return b"".join(chunks)
+
+
+def _too_large() -> AzureMLClassicError:
+    return rejection("RequestBodyTooLarge", f"The body is over {MAX_BODY} bytes; put large data into a blob.")
+
+
+async def _send(send: Send, response: Response) -> None:
+    headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in response.headers.items()]
+    if response.status not in (204, 304):
+        headers.append((b"content-length", str(len(response.body)).encode()))
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    await send({"type": "http.response.body", "body": response.body})
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return

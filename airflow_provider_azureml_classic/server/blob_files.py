@@ -1,0 +1,72 @@
+"""Folders and moves that hold up when others write and delete at the same time."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
+
+_ATTEMPTS = 5
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder that only this user can enter, and its parents likewise.
+
+    :param folder: may exist already.
+    """
+    # Not ``mkdir(parents=True)``: that gives the parents the default mode.
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
+
+
+def publish(source: Path, target: Path, *, overwrite: bool) -> None:
+    """Move a finished file to its place in one step, whoever deletes folders meanwhile.
+
+    :param source: a file on the same file system; gone afterwards.
+    :param target: its place; missing folders are made.
+    :param overwrite: ``False`` lets nothing that exists be replaced.
+    :raises FileExistsError: the target exists and may not be replaced.
+    :raises RequestRejected: the target is a folder, or a folder of the target is a file.
+    """
+    for attempt in range(_ATTEMPTS):
+        try:
+            make_folder(target.parent)
+            _move(source, target, overwrite=overwrite)
+        except FileNotFoundError:
+            # A concurrent delete of a neighbour took the folder away between the two calls.
+            if attempt + 1 == _ATTEMPTS or not source.exists():
+                raise
+        except (FileExistsError, NotADirectoryError, IsADirectoryError):
+            if target.is_file():
+                raise
+            raise _is_a_folder(target) from None
+        else:
+            return
+
+
+def _move(source: Path, target: Path, *, overwrite: bool) -> None:
+    if overwrite:
+        source.replace(target)
+        return
+    # A hard link, unlike a rename, fails if the target exists: the check and the act are one.
+    os.link(source, target)
+    source.unlink()
+
+
+def _is_a_folder(target: Path) -> AzureMLClassicError:
+    message = f"{target.name!r} or a part before it is both a blob and a folder of blobs, which this store cannot keep."
+    return rejection("InputBlobRelativeLocationInvalid", message)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a folder with all that is in it.
+
+    :param path: what to remove.
+    """
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()

@@ -1,0 +1,62 @@
+"""Names of containers and blobs: what may become a path on disk. Pure."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from airflow_provider_azureml_classic.exceptions import rejection
+
+#: Azure's limit on the length of a blob's name, in characters.
+MAX_NAME_LENGTH = 1024
+_MAX_SEGMENT_BYTES = 255
+_CONTAINER = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
+# Control characters, what XML cannot carry, lone surrogates, and the other separator of Windows.
+_NEVER = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff\ufffe\uffff\\]")
+# Colons are common in names made from timestamps, and harmful (drives, streams) on Windows only.
+_NEVER_ON_WINDOWS = re.compile(r'[<>:"|?*]')
+_DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+
+
+def check_container(name: str) -> str:
+    """``name``, if a container may be called that: 3 to 63 lower-case letters, digits and hyphens.
+
+    :param name: name of a container.
+    :raises RequestRejected: ``ContainerSegmentInvalid``.
+    """
+    if not _CONTAINER.fullmatch(name):
+        raise rejection(
+            "ContainerSegmentInvalid",
+            f"{name!r} cannot be a container's name: it must be 3 to 63 lower-case letters, digits and hyphens.",
+        )
+    return name
+
+
+def check_blob(name: str, *, windows: bool = os.name == "nt") -> str:
+    """``name``, if it can be kept as a file inside its container, whatever the system does with odd names.
+
+    :param name: path of a blob in its container.
+    :param windows: refuse what only Windows gives a meaning to.
+    :raises RequestRejected: ``BlobNameTooLong`` or ``InputBlobRelativeLocationInvalid``.
+    """
+    if len(name) > MAX_NAME_LENGTH:
+        raise rejection(
+            "BlobNameTooLong", f"The blob's name has {len(name)} characters, {MAX_NAME_LENGTH} are allowed."
+        )
+    for segment in name.split("/"):
+        reason = _fault(segment, windows=windows)
+        if reason:
+            raise rejection("InputBlobRelativeLocationInvalid", f"The blob's name {name!r} {reason}.")
+    return name
+
+
+def _fault(segment: str, *, windows: bool) -> str | None:
+    if not segment:
+        return "has an empty part"
+    if not segment.strip(". "):
+        return "has a part of dots or blanks only"
+    if _NEVER.search(segment) or (windows and _NEVER_ON_WINDOWS.search(segment)):
+        return "has a character that is not allowed"
+    if windows and (segment[-1] in ". " or _DEVICE.fullmatch(segment)):
+        return "has a part that Windows reserves"
+    return f"has a part of over {_MAX_SEGMENT_BYTES} bytes" if len(segment.encode()) > _MAX_SEGMENT_BYTES else None

@@ -1,0 +1,148 @@
+"""The declared experiments, and how each is set up at its first start."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import uuid
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Executor
+from dataclasses import asdict, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from airflow_provider_azureml_classic.protocol.values import DEFAULT_ENDPOINT
+from airflow_provider_azureml_classic.server.blobs import BlobStore
+from airflow_provider_azureml_classic.server.clock import Clock
+from airflow_provider_azureml_classic.server.endpoints import new_endpoint
+from airflow_provider_azureml_classic.server.experiments.declaration import Experiment
+from airflow_provider_azureml_classic.server.experiments.ilearner import read_ilearner
+from airflow_provider_azureml_classic.server.experiments.schema import Schema
+from airflow_provider_azureml_classic.server.experiments.training import train
+from airflow_provider_azureml_classic.server.models import ModelStore
+from airflow_provider_azureml_classic.server.store import Store
+from airflow_provider_azureml_classic.server.tables import ExperimentRow, ResourceRow, ServiceRow
+
+log = logging.getLogger(__name__)
+
+#: Container of the first models. Their names carry no training window: their age is unknown on purpose, so that any
+#: dated retrain is newer.
+FIRST_MODELS = "firstmodels"
+
+
+class Catalogue:
+    """The experiments of a server, by name.
+
+    :param experiments: as declared.
+    :param store: their schemas.
+    """
+
+    def __init__(self, experiments: Iterable[Experiment], store: Store) -> None:
+        self._store = store
+        self.experiments: Mapping[str, Experiment] = {}
+        for experiment in experiments:
+            if experiment.name in self.experiments:
+                raise ValueError(f"The experiment {experiment.name!r} is declared twice; give one another name.")
+            self.experiments = {**self.experiments, experiment.name: experiment}
+        self._schemas: dict[str, Schema] = {}
+
+    def schema(self, name: str) -> Schema:
+        """The columns of an experiment, inferred once from its first training data.
+
+        :param name: the experiment.
+        """
+        if name not in self._schemas:
+            row = self._store.experiment(name)
+            if row is None:
+                raise KeyError(name)
+            self._schemas[name] = Schema.from_json(json.loads(row.schema))
+        return self._schemas[name]
+
+    def passthrough(self, name: str) -> tuple[str, ...]:
+        """Input columns that the scoring service of an experiment repeats.
+
+        :param name: the experiment; one that is declared no more repeats nothing.
+        """
+        experiment = self.experiments.get(name)
+        return experiment.passthrough if experiment else ()
+
+
+class Setup:
+    """Sets up what is declared and not set up yet: first model, web services, default endpoints.
+
+    :param store: the state.
+    :param models: the model files.
+    :param blobs: the own store.
+    :param pool: where the first models are trained.
+    :param clock: gives the present time.
+    """
+
+    def __init__(self, store: Store, models: ModelStore, blobs: BlobStore, pool: Executor, clock: Clock) -> None:
+        self._store = store
+        self._models = models
+        self._blobs = blobs
+        self._pool = pool
+        self._clock = clock
+
+    def run(self, experiments: Iterable[Experiment]) -> None:
+        """Set up every experiment that is new; the first models are trained side by side.
+
+        :param experiments: as declared.
+        :raises ValueError: a first training failed, or a declaration was changed under its web services.
+        """
+        new = [experiment for experiment in experiments if not self._is_set_up(experiment)]
+        with TemporaryDirectory(prefix="azureml-classic-") as folder:
+            trainings = []
+            for number, experiment in enumerate(new):
+                log.info("training the first model of %r", experiment.name)
+                data, model, evaluation = (Path(folder) / f"{number}.{kind}" for kind in ("csv", "ilearner", "eval"))
+                data.write_bytes(experiment.first_csv())
+                trainings.append(
+                    (experiment, model, self._pool.submit(train, experiment, None, data, model, evaluation))
+                )
+            for experiment, model, training in trainings:
+                try:
+                    training.result()
+                except Exception as error:
+                    raise ValueError(
+                        f"The first model of experiment {experiment.name!r} could not be trained: {error}"
+                    ) from error
+                self._record(experiment, model)
+
+    def _is_set_up(self, experiment: Experiment) -> bool:
+        row = self._store.experiment(experiment.name)
+        if row is None:
+            return False
+        if row.declaration != fingerprint(experiment):
+            raise ValueError(
+                f"The experiment {experiment.name!r} was declared with another label, features or task when it was set "
+                "up, and its endpoints serve models of that. Give the changed experiment another name."
+            )
+        return True
+
+    def _record(self, experiment: Experiment, model: Path) -> None:
+        manifest, _ = read_ilearner(model)
+        scorer = self._models.put(model)
+        name = f"{uuid.uuid5(uuid.NAMESPACE_URL, experiment.name).hex}.ilearner"
+        self._blobs.commit_file(FIRST_MODELS, name, model)
+        now = self._clock()
+        services = [
+            ServiceRow(uuid.uuid4().hex, experiment.training_service, experiment.name, True, now),
+            ServiceRow(uuid.uuid4().hex, experiment.scoring_service, experiment.name, False, now),
+        ]
+        defaults = [new_endpoint(service.id, DEFAULT_ENDPOINT, now) for service in services]
+        first = ResourceRow(defaults[1].id, experiment.resource_name, "", f"{FIRST_MODELS}/{name}", scorer.digest)
+        defaults[1] = replace(defaults[1], resources=(first,))
+        row = ExperimentRow(experiment.name, fingerprint(experiment), json.dumps(manifest.schema.to_json()))
+        self._store.set_up_experiment(row, services, defaults)
+
+
+def fingerprint(experiment: Experiment) -> str:
+    """Digest of what of a declaration must not change under existing endpoints.
+
+    :param experiment: the declaration.
+    """
+    fixed = ("name", "label", "features", "optional", "ignore", "task", "positive", "time_column", "missing")
+    values = {name: value for name, value in asdict(experiment).items() if name in fixed}
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,118 @@
+"""Rules of a single endpoint: its defaults, what may be set, when its models may be replaced."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+from typing import Any
+
+from airflow_provider_azureml_classic.exceptions import rejection
+from airflow_provider_azureml_classic.protocol.values import (
+    DEFAULT_ENDPOINT,
+    HIGH_CONCURRENCY,
+    LOW_CONCURRENCY,
+    MAX_CONCURRENCY,
+    EndpointSettings,
+    ThrottleLevel,
+    TraceLevel,
+)
+from airflow_provider_azureml_classic.server.settings import new_key
+from airflow_provider_azureml_classic.server.tables import EndpointRow
+
+
+def new_endpoint(service_id: str, name: str, now: datetime) -> EndpointRow:
+    """An endpoint with fresh keys and the default settings, not stored yet.
+
+    :param service_id: its web service.
+    :param name: its name.
+    :param now: the present time.
+    """
+    return EndpointRow(
+        id=uuid.uuid4().hex,
+        service_id=service_id,
+        name=name,
+        description=None,
+        created_at=now,
+        primary_key=new_key(),
+        secondary_key=new_key(),
+        throttle_level=ThrottleLevel.LOW.value,
+        max_concurrent_calls=LOW_CONCURRENCY,
+        trace_level=TraceLevel.NONE.value,
+        prevent_update=False,
+        sample_data_enabled=False,
+        revision=1,
+        changed_at=now,
+    )
+
+
+def settings_values(row: EndpointRow, settings: EndpointSettings) -> dict[str, Any]:
+    """Column values for wanted settings; what is not mentioned stays.
+
+    ``Low`` always means 4 concurrent calls (wire document, section 2.3).
+
+    :param row: the endpoint as it is.
+    :param settings: what is wanted.
+    :raises RequestRejected: a concurrency that ``High`` does not have.
+    """
+    level = settings.throttle_level.value if settings.throttle_level else row.throttle_level
+    wanted = settings.max_concurrent_calls
+    if level == ThrottleLevel.LOW.value:
+        calls = LOW_CONCURRENCY
+    elif wanted is None:
+        calls = row.max_concurrent_calls if row.throttle_level == level else HIGH_CONCURRENCY
+    else:
+        calls = _checked_concurrency(wanted)
+    values = {
+        "description": settings.description,
+        "prevent_update": settings.prevent_update,
+        "sample_data_enabled": settings.sample_data_enabled,
+        "trace_level": settings.diagnostics_trace_level.value if settings.diagnostics_trace_level else None,
+    }
+    given = {name: value for name, value in values.items() if value is not None}
+    return {"throttle_level": level, "max_concurrent_calls": calls, **given}
+
+
+def _checked_concurrency(wanted: int) -> int:
+    if wanted > MAX_CONCURRENCY:
+        raise rejection(
+            "WebServiceTooManyConcurrentRequestRequirement",
+            f"MaxConcurrentCalls is {wanted}; at most {MAX_CONCURRENCY} are possible. Add endpoints instead.",
+            target="MaxConcurrentCalls",
+        )
+    if wanted < 1:
+        raise rejection(
+            "BadParameterValue", f"MaxConcurrentCalls is {wanted}; it must be 1 or more.", target="MaxConcurrentCalls"
+        )
+    return wanted
+
+
+def check_updatable(row: EndpointRow, what: str) -> None:
+    """Refuse to replace the models of the default endpoint, or of one that forbids it.
+
+    :param row: the endpoint.
+    :param what: past participle of the verb, for the message.
+    """
+    if row.name == DEFAULT_ENDPOINT:
+        raise rejection("DefaultEndpointReadOnly", f"The default endpoint cannot be {what}.", target=row.name)
+    if row.prevent_update:
+        raise rejection(
+            "EndpointUpdatePrevented",
+            f"Endpoint {row.name!r} has PreventUpdate set, so it cannot be {what}; PATCH PreventUpdate to false first.",
+            target=row.name,
+        )
+
+
+def etag(row: EndpointRow) -> str:
+    """``ETag`` of an endpoint's state: our addition to the protocol.
+
+    :param row: the endpoint.
+    """
+    return f'"{row.revision}"'
+
+
+def stamp(moment: datetime) -> str:
+    """A time as the service writes it.
+
+    :param moment: in UTC.
+    """
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"

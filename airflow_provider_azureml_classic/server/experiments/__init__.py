@@ -1,0 +1,31 @@
+"""Experiments: declared in TOML, trained with scikit-learn, written as ONNX, scored with onnxruntime.
+
+Importing this package loads none of these libraries: each is imported by the function that needs it.
+"""
+
+from __future__ import annotations
+
+from airflow_provider_azureml_classic.server.experiments.declaration import (
+    Experiment,
+    load_experiments,
+    shipped_experiments,
+)
+from airflow_provider_azureml_classic.server.experiments.ilearner import Manifest, read_ilearner, write_ilearner
+from airflow_provider_azureml_classic.server.experiments.schema import Column, Schema
+from airflow_provider_azureml_classic.server.experiments.scorer import Columns, Scorer
+from airflow_provider_azureml_classic.server.experiments.training import TrainingSummary, train
+
+__all__ = [
+    "Column",
+    "Columns",
+    "Experiment",
+    "Manifest",
+    "Schema",
+    "Scorer",
+    "TrainingSummary",
+    "load_experiments",
+    "read_ilearner",
+    "shipped_experiments",
+    "train",
+    "write_ilearner",
+]

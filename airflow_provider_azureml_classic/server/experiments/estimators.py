@@ -1,0 +1,150 @@
+"""The scikit-learn pipeline of an experiment.
+
+All take the one matrix of :func:`~.schema.encode`: numbers (NaN: missing) and category codes (-1: missing, unknown).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
+from airflow_provider_azureml_classic.server.experiments import imports
+from airflow_provider_azureml_classic.server.experiments.declaration import (
+    CLASSIFICATION,
+    PIPELINES,
+    REGRESSION,
+    Experiment,
+)
+from airflow_provider_azureml_classic.server.experiments.schema import NUMBER, Schema
+
+
+def task_of(experiment: Experiment) -> str:
+    """``classification`` or ``regression``: as declared, else as the estimator says.
+
+    :param experiment: the declaration.
+    :raises RequestRejected: the estimator cannot be made, or is neither.
+    """
+    declared = experiment.task or PIPELINES.get(experiment.estimator)
+    if declared:
+        return declared
+    from sklearn.base import is_classifier, is_regressor
+
+    estimator = guarded(experiment, lambda: _bare(experiment))
+    if is_classifier(estimator):
+        return CLASSIFICATION
+    if is_regressor(estimator):
+        return REGRESSION
+    raise rejection(
+        "ModuleExecutionError",
+        f"Experiment {experiment.name!r}: {experiment.estimator} is neither a classifier nor a regressor of "
+        "scikit-learn. Declare 'task', or use another estimator.",
+    )
+
+
+def make(experiment: Experiment, schema: Schema) -> Any:
+    """The unfitted pipeline.
+
+    :param experiment: the declaration.
+    :param schema: a learnt schema.
+    """
+    parameters = experiment.estimator_parameters
+    if ":" in experiment.estimator:
+        return imports.load(experiment.estimator, experiment.directory)(schema, **parameters)
+    estimator = _bare(experiment)
+    module = type(estimator).__module__
+    if type(estimator).__name__.startswith("HistGradientBoosting"):
+        return estimator
+    if module.startswith(("sklearn.ensemble.", "sklearn.tree.")):
+        return _imputed(estimator)
+    return _one_hot(schema, estimator)
+
+
+def guarded(experiment: Experiment, work: Callable[[], Any]) -> Any:
+    """The result of ``work``; what it raises is said as the estimator's failure.
+
+    :param experiment: whose estimator runs.
+    :param work: runs code of scikit-learn or of the user.
+    :raises RequestRejected: ``ModuleExecutionError``.
+    """
+    try:
+        return work()
+    except AzureMLClassicError:
+        raise
+    except Exception as error:
+        text = " ".join(str(error).split())[:500]
+        raise rejection(
+            "ModuleExecutionError",
+            f"Experiment {experiment.name!r}: the estimator {experiment.estimator} failed with "
+            f"{type(error).__name__}: {text}",
+            target=experiment.estimator,
+        ) from error
+
+
+def _bare(experiment: Experiment) -> Any:
+    parameters = experiment.estimator_parameters
+    if experiment.estimator in PIPELINES:
+        return _shipped(experiment.estimator, parameters)
+    return imports.load(experiment.estimator, experiment.directory)(**parameters)
+
+
+def _shipped(name: str, parameters: dict[str, Any]) -> Any:
+    if name == "linear-classifier":
+        from sklearn.linear_model import LogisticRegression
+
+        return LogisticRegression(**{"max_iter": 1000, **parameters})
+    if name == "linear-regressor":
+        from sklearn.linear_model import Ridge
+
+        return Ridge(**parameters)
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+
+    kind = HistGradientBoostingClassifier if name == "boosting-classifier" else HistGradientBoostingRegressor
+    # Codes count as numbers: skl2onnx converts categorical_features without a word into a model that answers wrongly.
+    return kind(**{"random_state": 0, **parameters})
+
+
+def _imputed(estimator: Any) -> Any:
+    from sklearn.impute import SimpleImputer
+    from sklearn.pipeline import Pipeline
+
+    return Pipeline([("impute", SimpleImputer(keep_empty_features=True)), ("estimator", estimator)])
+
+
+def _one_hot(schema: Schema, estimator: Any) -> Any:
+    from sklearn.compose import ColumnTransformer
+    from sklearn.impute import SimpleImputer
+    from sklearn.pipeline import Pipeline
+    from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+    numbers = [i for i, column in enumerate(schema.features) if column.kind == NUMBER]
+    # A text column without any text has nothing to encode.
+    texts = [i for i, column in enumerate(schema.features) if column.categories]
+    scaled = Pipeline([("impute", SimpleImputer(keep_empty_features=True)), ("scale", StandardScaler())])
+    codes = [list(range(len(schema.features[i].categories))) for i in texts]
+    encoded = OneHotEncoder(categories=codes, handle_unknown="ignore")
+    parts = [("numbers", scaled, numbers), ("texts", encoded, texts)]
+    return Pipeline([("columns", ColumnTransformer([part for part in parts if part[2]])), ("estimator", estimator)])
+
+
+def with_positive(experiment: Experiment, schema: Schema) -> tuple[Schema, str | None]:
+    """The schema, and the class that *Scored Probabilities* is about (two classes only).
+
+    :param experiment: the declaration.
+    :param schema: a learnt schema.
+    :raises RequestRejected: the declared positive class is not among the labels.
+    """
+    if experiment.positive is not None and experiment.positive not in schema.classes:
+        raise rejection(
+            "InputMismatchError",
+            f"The label {schema.label!r} never is {experiment.positive!r}, the declared positive class; "
+            f"its values are: {', '.join(schema.classes[:20])}.",
+            target=schema.label,
+        )
+    if len(schema.classes) != 2:
+        return schema, None
+    positive = experiment.positive or schema.classes[1]
+    # The positive class comes second, so that scikit-learn and we mean the same one.
+    negative = next(label for label in schema.classes if label != positive)
+    return replace(schema, classes=(negative, positive)), positive

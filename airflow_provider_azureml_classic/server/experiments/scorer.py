@@ -1,0 +1,305 @@
+"""A trained model that answers: named columns in, the columns of Studio's *Score Model* out.
+
+The hot path of the server. Rows are encoded with plain Python while they are few, column by column when they are
+many; what is unusual in a cell is left to one slow function.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
+from airflow_provider_azureml_classic.protocol.tables import Table
+from airflow_provider_azureml_classic.server.experiments import conversion
+from airflow_provider_azureml_classic.server.experiments.declaration import CLASSIFICATION
+from airflow_provider_azureml_classic.server.experiments.ilearner import Manifest, read_ilearner
+from airflow_provider_azureml_classic.server.experiments.schema import NUMBER, STRING, UNKNOWN, Column, not_a_number
+from airflow_provider_azureml_classic.server.experiments.tables import parse_number
+
+if TYPE_CHECKING:
+    from numpy import float32
+    from numpy.typing import NDArray
+
+LABELS = "Scored Labels"
+PROBABILITIES = "Scored Probabilities"
+
+#: From this many rows on it pays to encode column by column.
+_MANY = 16
+_PLANS = 64
+_LARGEST = 3.4e38
+_NAN = float("nan")
+
+#: For each feature: its position among the columns that were sent (``None``: absent), and its codes (``None``: number).
+_Plan = list[tuple[int | None, "dict[str | None, float] | None"]]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Names and types (``Double``, ``String``) of a scoring service's columns, for its documents.
+
+    :param inputs: what to send.
+    :param outputs: what comes back, passed-through columns not included.
+    """
+
+    inputs: tuple[tuple[str, str], ...]
+    outputs: tuple[tuple[str, str], ...]
+
+
+class Scorer:
+    """One loaded model. Safe to be used by several threads at once.
+
+    :param manifest: what the model file says.
+    :param graph: its ONNX graph.
+    :param digest: SHA-256 of the model file.
+    :raises RequestRejected: ``ModelInvalid``: manifest and graph do not fit each other.
+    """
+
+    def __init__(self, manifest: Manifest, graph: bytes, digest: str) -> None:
+        self.manifest = manifest
+        self.digest = digest
+        schema = manifest.schema
+        self._classes = list(schema.classes) if schema.task == CLASSIFICATION else []
+        self._missing = frozenset(schema.missing)
+        self._codes = [_codes(column, self._missing) for column in schema.features]
+        self._outputs = _output_columns(manifest)
+        self._plans: dict[tuple[str, ...], _Plan] = {}
+        self._run = _runner(manifest, graph)
+
+    @classmethod
+    def load(cls, source: Path | bytes) -> Scorer:
+        """The scorer of a model file.
+
+        :param source: an ``.ilearner`` file, or its content.
+        :raises RequestRejected: ``ModelInvalid``: it is no model file.
+        """
+        content = source if isinstance(source, bytes) else source.read_bytes()
+        manifest, graph = read_ilearner(content)
+        return cls(manifest, graph, hashlib.sha256(content).hexdigest())
+
+    def columns(self) -> Columns:
+        """The columns to send and the columns of the answer."""
+        types = {NUMBER: "Double", STRING: "String"}
+        features = tuple((column.name, types[column.kind]) for column in self.manifest.schema.features)
+        return Columns(features, self._outputs)
+
+    def score(self, table: Table, passthrough: Sequence[str] = ()) -> Table:
+        """The model's answers, one row for each row of ``table``; every cell is a string.
+
+        :param table: the features by name, in any order; further columns are ignored.
+        :param passthrough: columns of ``table`` to repeat in front of the answer; ``("*",)``: all of them.
+        :raises RequestRejected: ``InputMismatchError``: a feature is absent; ``InputParseError``: a cell is no number.
+        """
+        values = table.values
+        plan = self._plans.get(table.column_names) or self._plan(table.column_names)
+        answers = self._answer(self._encode(plan, values)) if values else []
+        names, types = (tuple(part) for part in zip(*self._outputs, strict=True))
+        if not passthrough:
+            return Table(names, answers, types)
+        kept = [i for i, name in enumerate(table.column_names) if name in passthrough or "*" in passthrough]
+        # An input column that is named like an output would appear twice.
+        kept = [i for i in kept if table.column_names[i] not in names]
+        rows = [[*(_text(row[i]) for i in kept), *answer] for row, answer in zip(values, answers, strict=True)]
+        columns = tuple(table.column_names[i] for i in kept)
+        return Table(columns + names, rows, tuple(self._type(name) for name in columns) + types)
+
+    def _type(self, name: str) -> str:
+        return dict(self.columns().inputs).get(name, "String")
+
+    def _plan(self, names: tuple[str, ...]) -> _Plan:
+        schema = self.manifest.schema
+        positions = {name: position for position, name in enumerate(names)}
+        for name in schema.required:
+            if name not in positions:
+                raise rejection(
+                    "InputMismatchError",
+                    f"The input has no column {name!r}; expected {', '.join(schema.required)}. "
+                    f"Found: {', '.join(names) or 'no columns'}.",
+                    target=name,
+                )
+        plan: _Plan = [(positions.get(name), codes) for name, codes in zip(schema.names, self._codes, strict=True)]
+        if len(self._plans) >= _PLANS:
+            self._plans.clear()
+        self._plans[names] = plan
+        return plan
+
+    def _encode(self, plan: _Plan, values: Sequence[Sequence[Any]]) -> NDArray[float32]:
+        import numpy as np
+
+        if len(values) < _MANY:
+            rows = [self._encode_row(plan, row, number) for number, row in enumerate(values, 1)]
+            return np.array(rows, np.float32)
+        matrix = np.empty((len(values), len(plan)), np.float32)
+        for index, (position, codes) in enumerate(plan):
+            if position is None:
+                matrix[:, index] = _NAN if codes is None else UNKNOWN
+                continue
+            cells = [row[position] for row in values]
+            matrix[:, index] = self._numbers(index, cells) if codes is None else self._texts(index, cells, codes)
+        return matrix
+
+    def _encode_row(self, plan: _Plan, row: Sequence[Any], number: int) -> list[float]:
+        encoded = []
+        for index, (position, codes) in enumerate(plan):
+            if position is None:
+                encoded.append(_NAN if codes is None else UNKNOWN)
+                continue
+            cell = row[position]
+            if codes is None:
+                kind = cell.__class__
+                if (kind is float or kind is int) and -_LARGEST < cell < _LARGEST:
+                    encoded.append(cell)
+                else:
+                    encoded.append(self._number(index, cell, number))
+            elif cell.__class__ is str and cell in codes:
+                encoded.append(codes[cell])
+            else:
+                encoded.append(self._code(index, cell, number))
+        return encoded
+
+    def _numbers(self, index: int, cells: list[Any]) -> Any:
+        import numpy as np
+
+        if all(cell.__class__ is float or cell.__class__ is int for cell in cells):
+            try:
+                column = np.array(cells, np.float64)
+            except OverflowError:
+                column = np.array([np.inf])
+            if (abs(column) < _LARGEST).all():
+                return column
+        return [self._number(index, cell, number) for number, cell in enumerate(cells, 1)]
+
+    def _texts(self, index: int, cells: list[Any], codes: dict[str | None, float]) -> list[float]:
+        return [
+            codes[cell] if cell.__class__ is str and cell in codes else self._code(index, cell, number)
+            for number, cell in enumerate(cells, 1)
+        ]
+
+    def _number(self, index: int, cell: Any, row: int) -> float:
+        """The slow way: a number, a truth value, a text that writes a number, or nothing."""
+        if cell is None:
+            return _NAN
+        if isinstance(cell, str):
+            text = cell.strip()
+            value = _NAN if text in self._missing else parse_number(text)
+        else:
+            value = _finite(cell)
+        if value is None or abs(value) >= _LARGEST:
+            raise not_a_number(self.manifest.schema.features[index].name, row, cell)
+        return value
+
+    def _code(self, index: int, cell: Any, row: int) -> float:
+        """The slow way: blanks around a text, a number or a truth value where a text was trained, or nothing."""
+        codes = self._codes[index] or {}
+        if cell is None:
+            return UNKNOWN
+        if not isinstance(cell, (str, int, float)):
+            name = self.manifest.schema.features[index].name
+            message = f"Column {name!r}, row {row}: {type(cell).__name__} where a text or a number is expected."
+            raise rejection("InputParseError", message, target=name)
+        spellings = [str(cell).strip()]
+        if isinstance(cell, bool):
+            spellings += [spellings[0].lower(), str(int(cell))]
+        elif isinstance(cell, float) and cell.is_integer():
+            spellings.append(str(int(cell)))
+        return next((codes[text] for text in spellings if text in codes), UNKNOWN)
+
+    def _answer(self, matrix: NDArray[float32]) -> list[list[str]]:
+        answers = self._run(matrix)
+        if not self._classes:
+            return [[text] for text in _texts_of(answers[0].ravel())]
+        classes = self._classes
+        labels = [classes[code] for code in answers[0].ravel().tolist()]
+        if not self.manifest.probabilities:
+            return [[label] for label in labels]
+        columns: list[Iterable[str]] = [_texts_of(column) for column in answers[1].T]
+        if len(classes) == 2:
+            columns.insert(0, columns[classes.index(str(self.manifest.positive))])
+        return [list(row) for row in zip(labels, *columns, strict=True)]
+
+
+def _finite(cell: object) -> float | None:
+    if not isinstance(cell, (int, float)):
+        return None
+    return float(cell) if abs(cell) < _LARGEST or cell != cell else None
+
+
+def _texts_of(numbers: Any) -> list[str]:
+    return [str(number) for number in numbers]
+
+
+def _text(cell: Any) -> str | None:
+    return cell if cell is None or isinstance(cell, str) else str(cell)
+
+
+def _codes(column: Column, missing: frozenset[str]) -> dict[str | None, float] | None:
+    if column.kind == NUMBER:
+        return None
+    codes: dict[str | None, float] = dict.fromkeys(missing, UNKNOWN)
+    return codes | {text: float(code) for code, text in enumerate(column.categories)}
+
+
+def _output_columns(manifest: Manifest) -> tuple[tuple[str, str], ...]:
+    if manifest.task != CLASSIFICATION:
+        return ((LABELS, "Double"),)
+    columns = [(LABELS, "String")]
+    if manifest.probabilities:
+        columns += [(PROBABILITIES, "Double")] * (len(manifest.schema.classes) == 2)
+        columns += [(f'{PROBABILITIES} for Class "{label}"', "Double") for label in manifest.schema.classes]
+    return tuple(columns)
+
+
+def _runner(manifest: Manifest, graph: bytes) -> Callable[[NDArray[float32]], list[NDArray[Any]]]:
+    """The session's call, after one row of nothing has shown that graph and manifest fit."""
+    import numpy as np
+
+    _check_self_contained(graph)
+    try:
+        session = conversion.session(graph)
+        outputs = [output.name for output in session.get_outputs()][: 2 if manifest.probabilities else 1]
+        answers = session.run(outputs, {conversion.INPUT: np.zeros((1, len(manifest.schema.features)), np.float32)})
+        fits = _fits(manifest, answers)
+    except Exception as error:  # onnxruntime's errors have no common base
+        raise _invalid(" ".join(str(error).split())[:300]) from None
+    if not fits:
+        raise _invalid("the graph's outputs are not those that the manifest describes")
+    run = session.run
+    return lambda matrix: run(outputs, {conversion.INPUT: matrix})
+
+
+def _fits(manifest: Manifest, answers: list[NDArray[Any]]) -> bool:
+    classes = manifest.schema.classes
+    if manifest.task != CLASSIFICATION:
+        return answers[0].size == 1 and answers[0].dtype.kind == "f"
+    if answers[0].size != 1 or answers[0].dtype.kind not in "iu":
+        return False
+    known = len(classes) != 2 or manifest.positive in classes
+    return known and (not manifest.probabilities or answers[1].shape == (1, len(classes)))
+
+
+def _check_self_contained(graph: bytes) -> None:
+    # A tensor may name a file to be read; a model from elsewhere must not choose files of this server.
+    import onnx
+
+    try:
+        model = onnx.load_from_string(graph)
+    except Exception as error:
+        raise _invalid(str(error)[:200]) from None
+    if any(getattr(message, "external_data", None) for message in _messages(model)):
+        raise _invalid("the graph refers to files outside of it")
+
+
+def _messages(message: Any) -> Iterator[Any]:
+    """A Protocol Buffers message and all messages in it."""
+    yield message
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for item in [value] if hasattr(value, "ListFields") else value:
+                yield from _messages(item)
+
+
+def _invalid(reason: str) -> AzureMLClassicError:
+    return rejection("ModelInvalid", f"The trained model cannot be used: {reason}. Train it again.")

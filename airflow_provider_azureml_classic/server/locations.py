@@ -1,0 +1,244 @@
+"""Where inputs come from and outputs go: the own store, an Azure Storage account, or a SAS URL.
+
+Rule: only hosts that the configuration allows are ever asked, redirects are not followed, and a size limit holds;
+a location comes from a client, so it may name anything.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, NoReturn
+from urllib.parse import urlsplit
+
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
+from airflow_provider_azureml_classic.protocol import sas
+from airflow_provider_azureml_classic.protocol.references import BlobReference
+from airflow_provider_azureml_classic.server.blobs import BlobStore
+from airflow_provider_azureml_classic.server.clock import Clock
+
+#: Largest file that is read from elsewhere, in bytes.
+MAX_DOWNLOAD = 1 << 30
+#: The tokens of the cloud service were back-dated 5 minutes and lived 24 hours (wire document, section 4.4).
+SAS_BEFORE = timedelta(minutes=5)
+SAS_LIFE = timedelta(hours=24)
+#: Letters of a SAS token, any one of which allows reading, or writing.
+READ, WRITE = "r", "wc"
+_TIMEOUT = (10, 60)
+_CHUNK = 1 << 20
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+class Locations:
+    """Reads and writes blob references.
+
+    :param blobs: the own store.
+    :param allowed_hosts: ``host`` or ``host:port`` of other places that may be asked.
+    :param clock: gives the present time.
+    """
+
+    def __init__(self, blobs: BlobStore, allowed_hosts: frozenset[str], clock: Clock) -> None:
+        self._blobs = blobs
+        self._allowed = {host.strip().lower() for host in allowed_hosts}
+        self._clock = clock
+
+    # -- the own store ---------------------------------------------------------------------------------------------
+
+    def own(self, reference: BlobReference, permission: str = READ) -> BlobReference | None:
+        """The reference relative to the own store, if it points there.
+
+        A reference without base location and connection string always does. One with a SAS token must have a good
+        one.
+
+        :param reference: as a client sent it.
+        :param permission: what its token must allow: :data:`READ` or :data:`WRITE`.
+        :raises RequestRejected: it points there, with an expired or wrong token or account key.
+        """
+        if reference.connection_string:
+            account = sas.StorageAccount.from_connection_string(reference.connection_string)
+            if not self._is_own_base(account.endpoint):
+                return None
+            if account.key != self._blobs.account.key:
+                raise rejection("InvalidBlob", "The AccountKey of the connection string is not this store's.")
+            return BlobReference(reference.relative_location)
+        if reference.base_location and not self._is_own_base(reference.base_location):
+            return None
+        if reference.sas_token:
+            container, blob = split(reference)
+            sas.verify(
+                self._blobs.account, reference.sas_token, container, blob, permission=permission, now=self._clock()
+            )
+        return BlobReference(reference.relative_location)
+
+    def _is_own_base(self, base: str) -> bool:
+        ours, theirs = urlsplit(self._blobs.account.endpoint), urlsplit(base.rstrip("/"))
+        if (theirs.path.rstrip("/"), theirs.port) != (ours.path, ours.port):
+            return False
+        return theirs.hostname == ours.hostname or {theirs.hostname, ours.hostname} <= _LOOPBACK
+
+    def published(self, reference: BlobReference, *, signed: bool) -> BlobReference:
+        """The reference as clients see it: with the own store's present address and a fresh token for reading.
+
+        :param reference: as kept; no base location means the own store.
+        :param signed: add a SAS token.
+        """
+        if reference.base_location and not reference.connection_string:
+            return reference
+        account = self._blobs.account
+        if reference.connection_string:
+            account = sas.StorageAccount.from_connection_string(reference.connection_string)
+        token = account.sas_token if signed else ""
+        if signed and account.key:
+            now = self._clock()
+            container, blob = split(reference)
+            token = sas.sign(account, container, blob, start=now - SAS_BEFORE, expiry=now + SAS_LIFE)
+        return BlobReference(reference.relative_location, account.endpoint, token).normalised()
+
+    # -- reading and writing ---------------------------------------------------------------------------------------
+
+    def fetch(self, reference: BlobReference, target: Path) -> None:
+        """Copy the blob to a local file.
+
+        :param reference: as a client sent it.
+        :param target: the file to write.
+        :raises AzureMLClassicError: it cannot be read; the message names the location without its token.
+        """
+        own = self.own(reference)
+        if own is not None:
+            container, blob = split(own)
+            file, _ = self._blobs.open_read(container, blob)
+            with file, target.open("wb") as out:
+                shutil.copyfileobj(file, out, _CHUNK)
+            return
+        self._check_allowed(reference)
+        if reference.connection_string:
+            from airflow_provider_azureml_classic.server import azure_storage
+
+            azure_storage.download(reference, target, MAX_DOWNLOAD)
+            return
+        self._download(reference, target)
+
+    def deliver(self, source: Path, reference: BlobReference) -> None:
+        """Move a finished file to where a client wants it.
+
+        :param source: the file; gone afterwards if it went to the own store.
+        :param reference: where to.
+        :raises AzureMLClassicError: it cannot be written.
+        """
+        own = self.own(reference, WRITE)
+        if own is not None:
+            container, blob = split(own)
+            self._blobs.commit_file(container, blob, source)
+            return
+        self._check_allowed(reference)
+        if reference.connection_string:
+            from airflow_provider_azureml_classic.server import azure_storage
+
+            azure_storage.upload(source, reference)
+            return
+        self._upload(source, reference)
+
+    def check(self, reference: BlobReference, permission: str) -> None:
+        """Refuse early what could not be read or written later.
+
+        :param reference: as a client sent it.
+        :param permission: :data:`READ` or :data:`WRITE`.
+        :raises RequestRejected: wrong token, wrong key, host not allowed, no container.
+        """
+        split(reference)
+        if self.own(reference, permission) is None:
+            self._check_allowed(reference)
+
+    def _check_allowed(self, reference: BlobReference) -> None:
+        base = reference.base_location
+        if reference.connection_string:
+            base = sas.StorageAccount.from_connection_string(reference.connection_string).endpoint
+        parts = urlsplit(base)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise rejection("InvalidBlob", f"BaseLocation {base!r} is not an http(s) address.", target="BaseLocation")
+        if not {parts.hostname.lower(), parts.netloc.rpartition("@")[2].lower()} & self._allowed:
+            raise rejection(
+                "LocationNotAllowed",
+                f"The location {reference.location!r} is on the host {parts.hostname!r}, which this server may not "
+                "ask; its own store may always be used.",
+                target="BaseLocation",
+            )
+        expiry = sas.expiry_of(reference.sas_token)
+        if expiry is not None and expiry <= self._clock():
+            raise _expired(reference, expiry)
+
+    def _download(self, reference: BlobReference, target: Path) -> None:
+        import requests
+
+        try:
+            with requests.get(reference.url, stream=True, timeout=_TIMEOUT, allow_redirects=False) as answer:
+                if answer.status_code != 200:
+                    _refused("read", reference, answer.status_code)
+                size = 0
+                with target.open("wb") as out:
+                    for chunk in answer.iter_content(_CHUNK):
+                        size += len(chunk)
+                        if size > MAX_DOWNLOAD:
+                            raise rejection("OutOfMemoryLimit", f"{reference.location!r} is over {MAX_DOWNLOAD} bytes.")
+                        out.write(chunk)
+        except requests.RequestException as error:
+            _unreachable("read", reference, error)
+
+    def _upload(self, source: Path, reference: BlobReference) -> None:
+        import requests
+
+        try:
+            with source.open("rb") as body:
+                answer = requests.put(
+                    reference.url,
+                    data=body,
+                    headers={"x-ms-blob-type": "BlockBlob"},
+                    timeout=_TIMEOUT,
+                    allow_redirects=False,
+                )
+        except requests.RequestException as error:
+            _unreachable("write", reference, error)
+        if answer.status_code >= 300:
+            _refused("write", reference, answer.status_code)
+
+
+def split(reference: BlobReference) -> tuple[str, str]:
+    """Container and blob name.
+
+    :param reference: any reference.
+    :raises RequestRejected: no container, or nothing below it.
+    """
+    container, _, blob = reference.relative_location.partition("/")
+    if not container or not blob:
+        raise rejection(
+            "InputBlobRelativeLocationInvalid",
+            f"RelativeLocation {reference.relative_location!r} must be container/path.",
+            target="RelativeLocation",
+        )
+    return container, blob
+
+
+def kept(reference: BlobReference, own: BlobReference | None) -> BlobReference:
+    """What is remembered of a place: no token, and no address where it is the own store.
+
+    :param reference: as a client sent it.
+    :param own: answer of :meth:`Locations.own`.
+    """
+    return own or replace(reference, sas_token="", connection_string="")
+
+
+def _expired(reference: BlobReference, expiry: datetime) -> AzureMLClassicError:
+    return rejection(
+        "ExpiryTimeInThePast", f"The SAS token of {reference.location!r} expired at {expiry:%Y-%m-%d %H:%M:%S} UTC."
+    )
+
+
+def _refused(verb: str, reference: BlobReference, status: int) -> NoReturn:
+    detail = {401: "InvalidBlob", 403: "InvalidBlob", 404: "BlobNotFound"}.get(status, "InvalidBlob")
+    raise rejection(detail, f"{reference.location!r} cannot be {verb}: its host answered HTTP {status}.")
+
+
+def _unreachable(verb: str, reference: BlobReference, error: Any) -> NoReturn:
+    raise rejection("BlobNotFound", f"{reference.location!r} cannot be {verb}: {type(error).__name__}.") from None

@@ -1,0 +1,157 @@
+"""Runs started jobs: fetch the input, train in a worker process, deliver the outputs, record the end.
+
+Rule 1: what a job does is taken up again after a crash; a job that was running is run again from the start.
+Rule 2: outputs are delivered before the job is ``Finished``; a job that was cancelled meanwhile delivers nothing.
+Rule 3: at most one job a worker process is ``Running``; the others wait in the order in which they were started.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import BrokenExecutor, Executor, ThreadPoolExecutor
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
+from airflow_provider_azureml_classic.protocol.jobs import JobStatus
+from airflow_provider_azureml_classic.protocol.references import MODEL_EXTENSION, BlobReference
+from airflow_provider_azureml_classic.server.catalogue import Catalogue
+from airflow_provider_azureml_classic.server.clock import Clock
+from airflow_provider_azureml_classic.server.experiments.batch import score_file
+from airflow_provider_azureml_classic.server.experiments.training import train
+from airflow_provider_azureml_classic.server.job_store import JobStore
+from airflow_provider_azureml_classic.server.jobs import (
+    EVALUATION_OUTPUT,
+    INPUT,
+    MODEL_OUTPUT,
+    SCORED_OUTPUT,
+    output_place,
+)
+from airflow_provider_azureml_classic.server.locations import Locations
+from airflow_provider_azureml_classic.server.models import ModelStore
+from airflow_provider_azureml_classic.server.store import Store
+from airflow_provider_azureml_classic.server.tables import EndpointRow, JobRow, ServiceRow
+
+log = logging.getLogger(__name__)
+
+#: Finished files by output name, and where each goes.
+Outputs = dict[str, tuple[Path, BlobReference]]
+
+
+class Runner:
+    """Runs jobs in the background.
+
+    :param store: endpoints and web services.
+    :param jobs: jobs.
+    :param catalogue: experiments and their columns.
+    :param models: model files, for batch scoring.
+    :param locations: places of inputs and outputs.
+    :param pool: makes the executor of worker processes; called again when a worker died.
+    :param slots: jobs running at a time.
+    :param clock: gives the present time.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        jobs: JobStore,
+        catalogue: Catalogue,
+        models: ModelStore,
+        locations: Locations,
+        pool: Callable[[], Executor],
+        slots: int,
+        clock: Clock,
+    ) -> None:
+        self._store = store
+        self._jobs = jobs
+        self._catalogue = catalogue
+        self._models = models
+        self._locations = locations
+        self._pool = pool
+        self._clock = clock
+        self._threads = ThreadPoolExecutor(slots, thread_name_prefix="job")
+
+    def put(self, job_id: str) -> None:
+        """Run a job as soon as there is room.
+
+        :param job_id: the job.
+        """
+        self._threads.submit(self._run_safely, job_id)
+
+    def resume(self) -> None:
+        """Take up the jobs that an earlier process left unfinished."""
+        for job in self._jobs.unfinished():
+            if job.status is JobStatus.RUNNING:
+                log.warning("job %s was running when the server stopped; it runs again", job.id)
+                self._jobs.move(job.id, JobStatus.NOT_STARTED, {"start_time": None})
+            self.put(job.id)
+
+    def close(self) -> None:
+        """Stop; jobs that have not begun are taken up at the next start."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _run_safely(self, job_id: str) -> None:
+        try:
+            if self._jobs.move(job_id, JobStatus.RUNNING, {"start_time": self._clock()}):
+                self._end(job_id, *self._outcome(job_id))
+        except Exception:
+            log.exception("job %s could not be recorded", job_id)
+
+    def _outcome(self, job_id: str) -> tuple[JobStatus, dict[str, Any]]:
+        try:
+            return JobStatus.FINISHED, {"results": self._run(job_id)}
+        except AzureMLClassicError as error:
+            return JobStatus.FAILED, {"details": f"{error.detail_code}: {error.message}"}
+        except BrokenExecutor:
+            return JobStatus.FAILED, {"details": "The training process died, perhaps for lack of memory. Submit again."}
+        except Exception as error:
+            log.exception("job %s failed", job_id)
+            return JobStatus.FAILED, {"details": f"Internal error: {type(error).__name__}: {error}"}
+
+    def _end(self, job_id: str, status: JobStatus, values: dict[str, Any]) -> None:
+        if self._jobs.move(job_id, status, {**values, "end_time": self._clock()}):
+            log.info("job %s %s %s", job_id, status.value, values.get("details", ""))
+
+    def _run(self, job_id: str) -> dict[str, Any]:
+        job = self._jobs.get(job_id)
+        endpoint = self._store.endpoint(job.endpoint_id) if job else None
+        service = self._store.service(endpoint.service_id) if endpoint else None
+        if job is None or endpoint is None or service is None:
+            raise rejection("JobNotFound", "The endpoint of this job was deleted.")
+        with TemporaryDirectory(prefix="azureml-classic-") as folder:
+            data = Path(folder) / "input.csv"
+            self._locations.fetch(BlobReference.from_wire(job.request["Inputs"][INPUT]), data)
+            run = self._train if service.training else self._score
+            return self._deliver(job, run(job, service, endpoint, data))
+
+    def _train(self, job: JobRow, service: ServiceRow, endpoint: EndpointRow, data: Path) -> Outputs:
+        experiment = self._catalogue.experiments.get(service.experiment)
+        if experiment is None:
+            raise rejection(
+                "OperationNotSupported",
+                f"The experiment {service.experiment!r} is declared no more; start the server with its --experiments.",
+            )
+        model, evaluation = data.with_name("model.ilearner"), data.with_name("evaluation.csv")
+        schema = self._catalogue.schema(experiment.name)
+        self._pool().submit(train, experiment, schema, data, model, evaluation).result()
+        return {
+            MODEL_OUTPUT: (model, output_place(job, MODEL_OUTPUT, MODEL_EXTENSION)),
+            EVALUATION_OUTPUT: (evaluation, output_place(job, EVALUATION_OUTPUT, ".csv")),
+        }
+
+    def _score(self, job: JobRow, service: ServiceRow, endpoint: EndpointRow, data: Path) -> Outputs:
+        model = self._models.path(endpoint.resources[0].digest)
+        scored = data.with_name("scored.csv")
+        passthrough = self._catalogue.passthrough(service.experiment)
+        self._pool().submit(score_file, model, data, scored, passthrough).result()
+        return {SCORED_OUTPUT: (scored, output_place(job, SCORED_OUTPUT, ".csv"))}
+
+    def _deliver(self, job: JobRow, outputs: Outputs) -> dict[str, Any]:
+        now = self._jobs.get(job.id)
+        if now is None or now.status is not JobStatus.RUNNING:
+            raise rejection("RequestCanceled", "The job was cancelled.")
+        for path, place in outputs.values():
+            self._locations.deliver(path, place)
+        return {name: place.to_wire() for name, (_, place) in outputs.items()}

@@ -1,0 +1,63 @@
+"""A whole server, put together: from settings to an ASGI application, and down again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+from airflow_provider_azureml_classic.server.app import App
+from airflow_provider_azureml_classic.server.asgi import HttpServer
+from airflow_provider_azureml_classic.server.blob_http import blob_app
+from airflow_provider_azureml_classic.server.blobs import BlobStore
+from airflow_provider_azureml_classic.server.catalogue import Catalogue, Setup
+from airflow_provider_azureml_classic.server.clock import Clock, system_clock
+from airflow_provider_azureml_classic.server.database import Database
+from airflow_provider_azureml_classic.server.experiments.declaration import Experiment
+from airflow_provider_azureml_classic.server.job_store import JobStore
+from airflow_provider_azureml_classic.server.jobs import Jobs
+from airflow_provider_azureml_classic.server.locations import Locations
+from airflow_provider_azureml_classic.server.models import ModelStore
+from airflow_provider_azureml_classic.server.pool import Workers
+from airflow_provider_azureml_classic.server.runner import Runner
+from airflow_provider_azureml_classic.server.scoring import Scoring
+from airflow_provider_azureml_classic.server.settings import Settings
+from airflow_provider_azureml_classic.server.store import Store
+from airflow_provider_azureml_classic.server.updates import Updates
+from airflow_provider_azureml_classic.server.workspace import Workspace
+
+
+@contextmanager
+def running(
+    settings: Settings, experiments: Sequence[Experiment], *, clock: Clock = system_clock
+) -> Iterator[tuple[App, HttpServer]]:
+    """A server with its worker processes: the service as a function, and as an ASGI application.
+
+    :param settings: what the process is told.
+    :param experiments: what is declared.
+    :param clock: gives the present time.
+    :raises ValueError: an experiment cannot be set up; the message says which and why.
+    """
+    with ExitStack() as stack:
+        database = Database(settings.database_url, settings.cipher_key)
+        stack.callback(database.close)
+        store, job_store = Store(database), JobStore(database)
+        blobs = BlobStore(settings.data_dir / "blobs", settings.account)
+        blobs.clean()
+        models = ModelStore(settings.data_dir / "models")
+        models.clean(store.digests())
+        workers = Workers(settings.workers)
+        stack.callback(workers.close)
+        catalogue = Catalogue(experiments, store)
+        Setup(store, models, blobs, workers(), clock).run(catalogue.experiments.values())
+        locations = Locations(blobs, settings.allowed_hosts, clock)
+        workspace = Workspace(settings, store, locations, clock)
+        runner = Runner(store, job_store, catalogue, models, locations, workers, settings.workers, clock)
+        stack.callback(runner.close)
+        app = App(
+            workspace,
+            Updates(workspace, models, locations),
+            Jobs(store, job_store, locations, runner, clock),
+            Scoring(store, catalogue, models),
+        )
+        runner.resume()
+        yield app, HttpServer(app, blob_app(blobs, clock), settings.account.name)

@@ -1,0 +1,139 @@
+"""Settings of one server process and the secrets it keeps in its data directory."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+import secrets
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from airflow_provider_azureml_classic.protocol.sas import StorageAccount
+
+WORKSPACE_VARIABLE = "AZUREML_CLASSIC_WORKSPACE"
+TOKEN_VARIABLE = "AZUREML_CLASSIC_TOKEN"  # noqa: S105 - the name of a variable
+#: Storage account of the server's own store: first segment of its blobs' paths.
+ACCOUNT = "mlclassic"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a server process is told.
+
+    :param data_dir: holds everything that survives a restart.
+    :param public_url: base of every URL that the server hands out, without a trailing slash.
+    :param workspace_id: the one workspace.
+    :param token: its authorization token.
+    :param account_key: key of the own store, base64.
+    :param cipher_key: key with which secrets are encrypted in the database.
+    :param experiments: declarations besides the shipped ones.
+    :param allowed_hosts: hosts, besides the own store, that a location may name.
+    :param workers: training processes.
+    """
+
+    data_dir: Path
+    public_url: str
+    workspace_id: str
+    token: str = field(repr=False)
+    account_key: str = field(repr=False)
+    cipher_key: str = field(repr=False)
+    experiments: tuple[Path, ...] = ()
+    allowed_hosts: frozenset[str] = frozenset()
+    workers: int = 2
+
+    @property
+    def account(self) -> StorageAccount:
+        """The storage account that the own store plays."""
+        return StorageAccount(ACCOUNT, self.account_key, f"{self.public_url}/{ACCOUNT}")
+
+    @property
+    def database_url(self) -> str:
+        """SQLAlchemy URL of the state."""
+        return f"sqlite:///{self.data_dir / 'state.db'}"
+
+
+@dataclass(frozen=True)
+class Secrets:
+    """Made at the first start, kept in ``secrets.json`` (mode 0600)."""
+
+    workspace_id: str
+    token: str = field(repr=False)
+    account_key: str = field(repr=False)
+    cipher_key: str = field(repr=False)
+
+
+def load_secrets(data_dir: Path, environ: Mapping[str, str]) -> Secrets:
+    """The secrets of ``data_dir``, made if this is its first start; the environment overrides workspace and token.
+
+    :param data_dir: the server's data directory.
+    :param environ: environment variables.
+    :raises ValueError: a variable that cannot be used, or an unreadable file.
+    """
+    path = data_dir / "secrets.json"
+    kept = _read(path) if path.exists() else {}
+    workspace = environ.get(WORKSPACE_VARIABLE, "").strip() or kept.get("workspace_id") or uuid.uuid4().hex
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", workspace):
+        raise ValueError(
+            f"{WORKSPACE_VARIABLE} is {workspace!r}; it must be letters and digits, 32 hex digits at best."
+        )
+    found = Secrets(
+        workspace_id=workspace,
+        token=environ.get(TOKEN_VARIABLE, "").strip() or kept.get("token") or new_key(),
+        account_key=kept.get("account_key") or new_key(),
+        cipher_key=kept.get("cipher_key") or base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
+    )
+    if asdict(found) != kept:
+        write_private(path, json.dumps(asdict(found), indent=2))
+    return found
+
+
+def _read(path: Path) -> dict[str, str]:
+    try:
+        data = json.loads(path.read_text())
+        return {str(key): str(value) for key, value in data.items()}
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"{path} is damaged ({error}). Restore it: the keys of all endpoints depend on it.") from None
+
+
+def new_key() -> str:
+    """A fresh key in the form of the cloud service's: 64 random bytes in base64, 88 characters ending ``==``."""
+    return base64.b64encode(secrets.token_bytes(64)).decode()
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner may read, whole or not at all.
+
+    :param path: the file.
+    :param text: its content.
+    """
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def connection_document(settings: Settings) -> dict[str, str]:
+    """What a client needs to reach this server: content of ``connection.json``.
+
+    :param settings: the running server's.
+    """
+    airflow = {
+        "conn_type": "azureml_classic",
+        "host": settings.public_url,
+        "login": settings.workspace_id,
+        "password": settings.token,
+        "extra": {"storage_connection_string": settings.account.connection_string},
+    }
+    return {
+        "management_url": settings.public_url,
+        "workspace_id": settings.workspace_id,
+        "token": settings.token,
+        "airflow_conn": json.dumps(airflow),
+    }

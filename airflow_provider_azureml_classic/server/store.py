@@ -1,0 +1,179 @@
+"""What survives a crash: experiments, web services, endpoints and the models in place.
+
+Rule 1: a change of state is one transaction; what an answered call did is on disk before it is answered.
+Rule 2: keys are encrypted with the key of ``secrets.json``.
+Rule 3: rows leave this module as frozen dataclasses.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from airflow_provider_azureml_classic.server.database import Database, columns, to_row
+from airflow_provider_azureml_classic.server.tables import (
+    EndpointRow,
+    ExperimentRow,
+    ResourceRow,
+    ServiceRow,
+    endpoints,
+    experiments,
+    keys,
+    resources,
+    web_services,
+)
+
+
+def key_hash(key: str) -> str:
+    """What a key is found by; keys have 512 random bits, so a plain digest gives nothing away.
+
+    :param key: an endpoint key.
+    """
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+class Store:
+    """The state of one workspace.
+
+    :param database: where it is kept.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    # -- experiments and web services ------------------------------------------------------------------------------
+
+    def experiment(self, name: str) -> ExperimentRow | None:
+        """An experiment that has been set up, or ``None``."""
+        with self._db.read() as connection:
+            row = connection.execute(sa.select(experiments).where(experiments.c.name == name)).mappings().first()
+        return to_row(ExperimentRow, row) if row else None
+
+    def set_up_experiment(
+        self, row: ExperimentRow, services: Sequence[ServiceRow], defaults: Sequence[EndpointRow]
+    ) -> None:
+        """Record an experiment with its web services and their default endpoints, all or nothing."""
+        with self._db.write() as connection:
+            connection.execute(sa.delete(experiments).where(experiments.c.name == row.name))
+            connection.execute(sa.insert(experiments).values(**columns(row)))
+            for service in services:
+                connection.execute(sa.insert(web_services).values(**columns(service)))
+            for endpoint in defaults:
+                self._insert_endpoint(connection, endpoint)
+
+    def services(self) -> list[ServiceRow]:
+        """All web services, oldest first."""
+        query = sa.select(web_services).order_by(web_services.c.created_at, web_services.c.name)
+        with self._db.read() as connection:
+            return [to_row(ServiceRow, row) for row in connection.execute(query).mappings()]
+
+    def service(self, service_id: str) -> ServiceRow | None:
+        """A web service by id, or ``None``."""
+        with self._db.read() as connection:
+            query = sa.select(web_services).where(web_services.c.id == service_id)
+            row = connection.execute(query).mappings().first()
+        return to_row(ServiceRow, row) if row else None
+
+    def delete_service(self, service_id: str) -> None:
+        """Delete a web service with its endpoints and their jobs."""
+        with self._db.write() as connection:
+            connection.execute(sa.delete(web_services).where(web_services.c.id == service_id))
+
+    def endpoint_counts(self) -> dict[str, int]:
+        """Number of endpoints by service id."""
+        query = sa.select(endpoints.c.service_id, sa.func.count()).group_by(endpoints.c.service_id)
+        with self._db.read() as connection:
+            return {service: count for service, count in connection.execute(query)}
+
+    # -- endpoints -------------------------------------------------------------------------------------------------
+
+    def _insert_endpoint(self, connection: sa.Connection, row: EndpointRow) -> None:
+        values = {name: value for name, value in columns(row).items() if name != "resources"}
+        values["primary_key"] = self._db.lock(row.primary_key)
+        values["secondary_key"] = self._db.lock(row.secondary_key)
+        connection.execute(sa.insert(endpoints).values(**values))
+        hashes = {key_hash(row.primary_key), key_hash(row.secondary_key)}
+        connection.execute(sa.insert(keys), [{"hash": value, "endpoint_id": row.id} for value in hashes])
+        if row.resources:
+            connection.execute(sa.insert(resources), [columns(resource) for resource in row.resources])
+
+    def add_endpoint(self, row: EndpointRow) -> bool:
+        """Add an endpoint; ``False`` if its service has one of that name already."""
+        try:
+            with self._db.write() as connection:
+                self._insert_endpoint(connection, row)
+        except sa.exc.IntegrityError:
+            return False
+        return True
+
+    def _endpoints(self, *where: sa.ColumnElement[bool]) -> list[EndpointRow]:
+        query = sa.select(endpoints).where(*where).order_by(endpoints.c.created_at, endpoints.c.name)
+        located = sa.select(resources).join(endpoints, endpoints.c.id == resources.c.endpoint_id).where(*where)
+        with self._db.read() as connection:
+            models: dict[str, list[ResourceRow]] = {}
+            for row in connection.execute(located.order_by(resources.c.name)).mappings():
+                models.setdefault(row["endpoint_id"], []).append(to_row(ResourceRow, row))
+            return [
+                to_row(
+                    EndpointRow,
+                    row,
+                    primary_key=self._db.unlock(row["primary_key"]),
+                    secondary_key=self._db.unlock(row["secondary_key"]),
+                    resources=tuple(models.get(row["id"], ())),
+                )
+                for row in connection.execute(query).mappings()
+            ]
+
+    def endpoints_of(self, service_id: str) -> list[EndpointRow]:
+        """All endpoints of a service, oldest first."""
+        return self._endpoints(endpoints.c.service_id == service_id)
+
+    def endpoint_named(self, service_id: str, name_or_id: str) -> EndpointRow | None:
+        """An endpoint of a service by name first, by GUID second, or ``None``."""
+        wanted = sa.or_(endpoints.c.name == name_or_id, endpoints.c.id == name_or_id)
+        found = self._endpoints(endpoints.c.service_id == service_id, wanted)
+        found.sort(key=lambda row: row.name != name_or_id)
+        return found[0] if found else None
+
+    def endpoint(self, endpoint_id: str) -> EndpointRow | None:
+        """An endpoint by GUID, or ``None``."""
+        found = self._endpoints(endpoints.c.id == endpoint_id)
+        return found[0] if found else None
+
+    def endpoint_with_key(self, key: str) -> EndpointRow | None:
+        """The endpoint that a key belongs to, or ``None``."""
+        query = sa.select(keys.c.endpoint_id).where(keys.c.hash == key_hash(key))
+        with self._db.read() as connection:
+            found = connection.execute(query).scalar()
+        return self.endpoint(found) if found else None
+
+    def change_endpoint(
+        self, row: EndpointRow, values: Mapping[str, Any], models: Sequence[ResourceRow], now: datetime
+    ) -> bool:
+        """Change settings and models in one step; ``False`` if the endpoint has changed since ``row`` was read."""
+        with self._db.write() as connection:
+            found = connection.execute(
+                sa.update(endpoints)
+                .where(endpoints.c.id == row.id, endpoints.c.revision == row.revision)
+                .values(**values, revision=row.revision + 1, changed_at=now)
+            )
+            if found.rowcount != 1:
+                return False
+            for model in models:
+                same = (resources.c.endpoint_id == row.id, resources.c.name == model.name)
+                connection.execute(sa.update(resources).where(*same).values(**columns(model)))
+        return True
+
+    def delete_endpoint(self, endpoint_id: str) -> None:
+        """Delete an endpoint with its jobs."""
+        with self._db.write() as connection:
+            connection.execute(sa.delete(endpoints).where(endpoints.c.id == endpoint_id))
+
+    def digests(self) -> set[str]:
+        """Digests of all models in place."""
+        with self._db.read() as connection:
+            return set(connection.execute(sa.select(resources.c.digest).distinct()).scalars())

@@ -1,0 +1,164 @@
+"""Tables of the database, and the frozen rows that leave it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from airflow_provider_azureml_classic.protocol.jobs import JobStatus
+
+metadata = sa.MetaData()
+
+
+class UtcTime(sa.types.TypeDecorator[datetime]):
+    """A time in UTC; SQLite has no time zones, so they are put back when a row is read."""
+
+    impl = sa.DateTime
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: object) -> datetime | None:
+        """To the database."""
+        return value.astimezone(UTC).replace(tzinfo=None) if value else None
+
+    def process_result_value(self, value: datetime | None, dialect: object) -> datetime | None:
+        """From the database."""
+        return value.replace(tzinfo=UTC) if value else None
+
+
+experiments = sa.Table(
+    "experiments",
+    metadata,
+    sa.Column("name", sa.String(255), primary_key=True),
+    sa.Column("declaration", sa.String(64), nullable=False),
+    sa.Column("schema", sa.Text, nullable=False),
+)
+web_services = sa.Table(
+    "web_services",
+    metadata,
+    sa.Column("id", sa.String(32), primary_key=True),
+    sa.Column("name", sa.String(255), nullable=False),
+    sa.Column("experiment", sa.String(255), nullable=False),
+    sa.Column("training", sa.Boolean, nullable=False),
+    sa.Column("created_at", UtcTime, nullable=False),
+    sa.UniqueConstraint("experiment", "training"),
+)
+endpoints = sa.Table(
+    "endpoints",
+    metadata,
+    sa.Column("id", sa.String(32), primary_key=True),
+    sa.Column("service_id", sa.ForeignKey("web_services.id", ondelete="CASCADE"), nullable=False),
+    sa.Column("name", sa.String(24), nullable=False),
+    sa.Column("description", sa.Text),
+    sa.Column("created_at", UtcTime, nullable=False),
+    sa.Column("primary_key", sa.LargeBinary, nullable=False),
+    sa.Column("secondary_key", sa.LargeBinary, nullable=False),
+    sa.Column("throttle_level", sa.String(8), nullable=False),
+    sa.Column("max_concurrent_calls", sa.Integer, nullable=False),
+    sa.Column("trace_level", sa.String(8), nullable=False),
+    sa.Column("prevent_update", sa.Boolean, nullable=False),
+    sa.Column("sample_data_enabled", sa.Boolean, nullable=False),
+    sa.Column("revision", sa.Integer, nullable=False),
+    sa.Column("changed_at", UtcTime, nullable=False),
+    sa.UniqueConstraint("service_id", "name"),
+)
+resources = sa.Table(
+    "resources",
+    metadata,
+    sa.Column("endpoint_id", sa.ForeignKey("endpoints.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("name", sa.String(255), primary_key=True),
+    # Empty base: the own store, whose address changes with the port.
+    sa.Column("base_location", sa.Text, nullable=False),
+    sa.Column("relative_location", sa.Text, nullable=False),
+    sa.Column("digest", sa.String(64), nullable=False, index=True),
+)
+keys = sa.Table(
+    "endpoint_keys",
+    metadata,
+    sa.Column("hash", sa.String(64), primary_key=True),
+    sa.Column("endpoint_id", sa.ForeignKey("endpoints.id", ondelete="CASCADE"), nullable=False, index=True),
+)
+jobs = sa.Table(
+    "jobs",
+    metadata,
+    sa.Column("id", sa.String(32), primary_key=True),
+    sa.Column("endpoint_id", sa.ForeignKey("endpoints.id", ondelete="CASCADE"), nullable=False, index=True),
+    sa.Column("status", sa.String(16), nullable=False, index=True),
+    sa.Column("queued", sa.Boolean, nullable=False),
+    sa.Column("request", sa.LargeBinary, nullable=False),
+    sa.Column("results", sa.LargeBinary),
+    sa.Column("details", sa.Text),
+    sa.Column("created_at", UtcTime, nullable=False),
+    sa.Column("start_time", UtcTime),
+    sa.Column("end_time", UtcTime),
+)
+
+
+@dataclass(frozen=True)
+class ExperimentRow:
+    """An experiment that has been set up: its declaration's digest and its schema."""
+
+    name: str
+    declaration: str
+    schema: str
+
+
+@dataclass(frozen=True)
+class ServiceRow:
+    """A web service."""
+
+    id: str
+    name: str
+    experiment: str
+    training: bool
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class ResourceRow:
+    """A model in place, and where it came from."""
+
+    endpoint_id: str
+    name: str
+    base_location: str
+    relative_location: str
+    digest: str
+
+
+@dataclass(frozen=True)
+class EndpointRow:
+    """An endpoint, keys in clear, with its models."""
+
+    id: str
+    service_id: str
+    name: str
+    description: str | None
+    created_at: datetime
+    primary_key: str = field(repr=False)
+    secondary_key: str = field(repr=False)
+    throttle_level: str
+    max_concurrent_calls: int
+    trace_level: str
+    prevent_update: bool
+    sample_data_enabled: bool
+    revision: int
+    changed_at: datetime
+    resources: tuple[ResourceRow, ...] = ()
+
+
+@dataclass(frozen=True)
+class JobRow:
+    """A batch job; request and results as decoded JSON."""
+
+    id: str
+    endpoint_id: str
+    status: JobStatus
+    queued: bool
+    request: dict[str, Any] = field(repr=False)
+    results: dict[str, Any] | None = field(repr=False)
+    details: str | None
+    created_at: datetime
+    start_time: datetime | None
+    end_time: datetime | None

@@ -1,0 +1,92 @@
+"""Putting a retrained model in place: fetch, check, load, then switch in one step.
+
+Whatever fails before the switch changes nothing, and the cost does not depend on how many endpoints there are.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
+from airflow_provider_azureml_classic.protocol.references import MODEL_EXTENSION, BlobReference
+from airflow_provider_azureml_classic.protocol.sas import StorageAccount
+from airflow_provider_azureml_classic.protocol.values import Endpoint, EndpointSettings, Resource
+from airflow_provider_azureml_classic.server.endpoints import check_updatable
+from airflow_provider_azureml_classic.server.experiments.scorer import Scorer
+from airflow_provider_azureml_classic.server.locations import Locations, kept
+from airflow_provider_azureml_classic.server.models import ModelStore
+from airflow_provider_azureml_classic.server.tables import EndpointRow, ResourceRow, ServiceRow
+from airflow_provider_azureml_classic.server.workspace import Caller, Workspace
+
+
+class Updates:
+    """Patches endpoints.
+
+    :param workspace: the endpoints.
+    :param models: the model files.
+    :param locations: where new models come from.
+    """
+
+    def __init__(self, workspace: Workspace, models: ModelStore, locations: Locations) -> None:
+        self._workspace = workspace
+        self._models = models
+        self._locations = locations
+
+    def patch(
+        self, caller: Caller, service_id: str, name: str, settings: EndpointSettings, if_match: str | None
+    ) -> Endpoint:
+        """Change an endpoint's settings and models, all or nothing.
+
+        :param caller: who asks.
+        :param service_id: id of the web service.
+        :param name: the endpoint's name.
+        :param settings: what to change.
+        :param if_match: ``ETag`` that the endpoint must still have.
+        """
+        service, row = self._workspace.endpoint(caller, service_id, name)
+        models: tuple[ResourceRow, ...] = ()
+        if settings.resources:
+            # A patch that lifts PreventUpdate may carry the update itself.
+            if settings.prevent_update is not False:
+                check_updatable(row, "updated")
+            models = tuple(self._model(service, row, wanted) for wanted in settings.resources)
+        return self._workspace.view(self._workspace.change(row, settings, models, if_match))
+
+    def _model(self, service: ServiceRow, row: EndpointRow, wanted: Resource) -> ResourceRow:
+        # Raises with the list of resources where the name is wrong, or the service is a training service.
+        name = self._workspace.view(row).resource(wanted.name).name
+        location = wanted.location
+        if location is None:
+            raise rejection("MissingInputBlobInformation", f"The resource {name!r} has no Location.", target=name)
+        if location.extension != MODEL_EXTENSION:
+            raise rejection(
+                "InvalidBlobExtension",
+                f"{location.relative_location!r} does not end in {MODEL_EXTENSION}, so it is no trained model.",
+                target=name,
+            )
+        own = self._locations.own(location)
+        scorer = self._fetch(location)
+        if scorer.manifest.experiment != service.experiment:
+            raise rejection(
+                "ModelInvalid",
+                f"{location.location!r} was trained by the experiment {scorer.manifest.experiment!r}; this endpoint "
+                f"serves {service.experiment!r}.",
+                target=name,
+            )
+        place = kept(location, own)
+        base = "" if own else place.base_location or _account_base(location)
+        return ResourceRow(row.id, name, base, place.relative_location, scorer.digest)
+
+    def _fetch(self, location: BlobReference) -> Scorer:
+        with TemporaryDirectory(prefix="azureml-classic-") as folder:
+            path = Path(folder) / f"model{MODEL_EXTENSION}"
+            self._locations.fetch(location, path)
+            try:
+                return self._models.put(path)
+            except AzureMLClassicError as error:
+                raise rejection("ModelInvalid", f"{location.location!r}: {error.message}") from None
+
+
+def _account_base(location: BlobReference) -> str:
+    return f"{StorageAccount.from_connection_string(location.connection_string).endpoint}/"

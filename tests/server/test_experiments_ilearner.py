@@ -1,0 +1,159 @@
+"""Model files: a round trip, and everything that is not a model file refused in words that help."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import pickle
+import zipfile
+
+import pytest
+
+from airflow_provider_azureml_classic.exceptions import RequestRejected
+from airflow_provider_azureml_classic.server.experiments import Column, Manifest, Schema, ilearner
+from airflow_provider_azureml_classic.server.experiments import read_ilearner as read
+from airflow_provider_azureml_classic.server.experiments import write_ilearner as write
+
+GRAPH = b"\x08\x08 an onnx graph"
+
+
+def manifest(graph: bytes = GRAPH) -> Manifest:
+    """A complete manifest."""
+    columns = (Column("age", "number", minimum=17.0, maximum=90.0), Column("sex", "string", ("F", "M")))
+    return Manifest(
+        experiment="Census Model",
+        task="classification",
+        schema=Schema(columns, "income", "classification", ("no", "yes"), ("sex",), ("", "?")),
+        metrics={"Accuracy": 0.9, "AUC": None},
+        rows=10,
+        window=("2016-01-01", "2016-03-01"),
+        created="2016-03-01T00:00:00.000+00:00",
+        versions={"scikit-learn": "1.9.1"},
+        sha256=hashlib.sha256(graph).hexdigest(),
+        positive="yes",
+        probabilities=True,
+    )
+
+
+@pytest.fixture
+def model(tmp_path):
+    """A valid model file."""
+    path = tmp_path / "m.ilearner"
+    write(path, GRAPH, manifest())
+    return path
+
+
+def zipped(**members: bytes) -> bytes:
+    """A zip with these members, ``_`` in a name standing for a dot."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name.replace("_", "."), content)
+    return buffer.getvalue()
+
+
+def manifest_json(**changes: object) -> bytes:
+    """The manifest with some members changed."""
+    return json.dumps({**manifest().to_json(), **changes}).encode()
+
+
+def test_what_is_written_is_read_back(model):
+    """Manifest and graph survive the round trip through a file and through bytes."""
+    assert read(model) == (manifest(), GRAPH)
+    assert read(model.read_bytes()) == (manifest(), GRAPH)
+
+
+def test_the_same_model_gives_the_same_bytes(model, tmp_path):
+    """A file says nothing about when it was zipped, so equal models have equal checksums."""
+    digest, length = write(tmp_path / "again.ilearner", GRAPH, manifest())
+    content = model.read_bytes()
+    assert (tmp_path / "again.ilearner").read_bytes() == content
+    assert (digest, length) == (hashlib.sha256(content).hexdigest(), len(content))
+
+
+def test_a_failed_write_leaves_no_file(tmp_path, monkeypatch):
+    """A reader never finds half a model, nor a temporary file."""
+    monkeypatch.setattr(ilearner.Path, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        write(tmp_path / "m.ilearner", GRAPH, manifest())
+    assert list(tmp_path.iterdir()) == []
+
+
+class Explodes:
+    """Unpickling this would fail the test."""
+
+    def __reduce__(self):
+        return pytest.fail, ("a model file was unpickled",)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "it is an empty file"),
+        (pickle.dumps(Explodes()), "it is a Python pickle"),
+        (b"<!DOCTYPE html><html><body>Sign in</body></html>", "it is an HTML page"),
+        (b'\n <?xml version="1.0"?><Error><Code>BlobNotFound</Code></Error>', "it is an XML document"),
+        (b'{"error": {}}', "it is a JSON document"),
+        (b"age,income\n39,<=50K\n", "it is a CSV"),
+        (b"\x1f\x8b\x08\x00", "it is a gzip file"),
+        (GRAPH, "a bare ONNX graph"),
+        (b"\xfa\xfb\xfc", "of an unknown kind"),
+        (zipped(), "an empty zip"),
+        (zipped(model_onnx=GRAPH), "a zip with 1 members (model.onnx)"),
+        (zipped(model_onnx=GRAPH, manifest_json=manifest_json(), setup_py=b""), "a zip with 3 members"),
+        (zipped(model_onnx=GRAPH, manifest_json=b"[]"), "manifest.json is not a manifest"),
+        (zipped(model_onnx=GRAPH, manifest_json=b"{}"), "manifest.json is not a manifest"),
+        (zipped(model_onnx=GRAPH, manifest_json=b"\xff"), "manifest.json is not a manifest"),
+        (zipped(model_onnx=GRAPH, manifest_json=manifest_json(format=2)), "its format is 2; this server reads 1"),
+        (zipped(model_onnx=GRAPH, manifest_json=manifest_json(surprise=1)), "manifest.json is not a manifest"),
+        (zipped(model_onnx=b"another", manifest_json=manifest_json()), "the manifest says"),
+    ],
+)
+def test_what_is_no_model_is_named(content, said):
+    """Each kind of wrong file is refused as ModelInvalid, said by its name, with what was expected."""
+    with pytest.raises(RequestRejected, match=r"Expected an \.ilearner file") as caught:
+        read(content)
+    assert caught.value.detail_code == "ModelInvalid"
+    assert said in caught.value.message
+
+
+@pytest.mark.parametrize("share", [0.3, 0.7, 0.99])
+def test_a_truncated_model_is_refused(model, share):
+    """A download that was cut short is told as such."""
+    content = model.read_bytes()
+    with pytest.raises(RequestRejected, match="damaged or cut short"):
+        read(content[: int(len(content) * share)])
+
+
+def test_a_flipped_bit_is_refused(model):
+    """Damage inside a member is found."""
+    content = bytearray(model.read_bytes())
+    content[content.index(b"model.onnx") + 12] ^= 1
+    with pytest.raises(RequestRejected, match=r"damaged|SHA-256"):
+        read(bytes(content))
+
+
+def test_a_zip_bomb_is_not_expanded(monkeypatch):
+    """Expansion stops at the limit, whatever sizes the headers claim."""
+    monkeypatch.setattr(ilearner, "EXPANDED_LIMIT", 1 << 21)
+    content = bytearray(zipped(manifest_json=manifest_json(), model_onnx=bytes(8 << 20)))
+    with pytest.raises(RequestRejected, match="expands to more than 2097152 bytes"):
+        read(bytes(content))
+
+
+def test_a_bomb_that_lies_about_its_size_is_refused(monkeypatch):
+    """A header that claims a small size does not get a large member through."""
+    monkeypatch.setattr(ilearner, "EXPANDED_LIMIT", 1 << 21)
+    honest = (8 << 20).to_bytes(4, "little")
+    content = zipped(manifest_json=manifest_json(), model_onnx=bytes(8 << 20)).replace(honest, b"\x10\0\0\0")
+    with pytest.raises(RequestRejected) as caught:
+        read(content)
+    assert caught.value.detail_code == "ModelInvalid"
+
+
+def test_a_file_over_the_limit_is_not_read(model, monkeypatch):
+    """A file larger than allowed is refused by its size."""
+    monkeypatch.setattr(ilearner, "FILE_LIMIT", 100)
+    with pytest.raises(RequestRejected, match="at most 100 are read"):
+        read(model)

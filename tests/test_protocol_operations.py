@@ -1,0 +1,171 @@
+"""The operations table: one row per call, the same for building a URL and for routing it."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from urllib.parse import urlsplit
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from airflow_provider_azureml_classic.protocol import operations as ops
+from airflow_provider_azureml_classic.protocol.operations import OPERATIONS, Operation, below_api, match
+
+WS, SERVICE, GUID, JOB = "1c2d3e4f", "9f8e7d6c", "0a1b2c3d", "7b6a5948"
+MANAGEMENT = "https://management.azureml.net"
+API = f"https://ussouthcentral.services.azureml.net/workspaces/{WS}/services/{GUID}"
+SEGMENTS = {"workspace": WS, "service": SERVICE, "endpoint": "store017", "endpoint_id": GUID, "job": JOB}
+FACTORY = settings(database=None, deadline=None, max_examples=60)
+
+
+def segments_of(operation: Operation) -> dict[str, str]:
+    """Values for the names in this operation's path."""
+    return {name: SEGMENTS[name] for name in re.findall(r"\{(\w+)\}", operation.path)}
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda o: o.name)
+def test_url_is_matched_by_its_own_row_only(operation: Operation) -> None:
+    """The path that a client builds is routed to the same row, with the same segments."""
+    path = urlsplit(operation.url(MANAGEMENT, segments_of(operation))).path
+    found, segments, allowed = match(operation.method, path)
+    assert found is operation
+    assert segments == segments_of(operation)
+    assert allowed == {operation.method}
+    others = [o for o in OPERATIONS if o.method == operation.method and o.pattern.fullmatch(path)]
+    assert others == [operation]
+
+
+def test_rows_differ() -> None:
+    """Names are unique, and so are pairs of method and path."""
+    assert len(ops.BY_NAME) == len(OPERATIONS)
+    assert all(ops.BY_NAME[operation.name] is operation for operation in OPERATIONS)
+    for one, other in itertools.combinations(OPERATIONS, 2):
+        assert (one.method, one.path) != (other.method, other.path)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda o: o.name)
+def test_trailing_slash_is_matched(operation: Operation) -> None:
+    """A slash at the end of a path does not matter."""
+    path = urlsplit(operation.url(MANAGEMENT, segments_of(operation))).path
+    assert match(operation.method, path + "/")[0] is operation
+
+
+@pytest.mark.parametrize("text", ["a b", "50%", "a/b", "naïve", "%2F", "x?y=1", "#", "店"])
+def test_segment_is_encoded_and_decoded(text: str) -> None:
+    """Any text in a segment arrives as it was given, and never as two segments or a query."""
+    url = ops.GET_ENDPOINT.url(MANAGEMENT, {"workspace": WS, "service": SERVICE, "endpoint": text})
+    assert url.isascii()
+    operation, segments, _ = match("GET", url.removeprefix(MANAGEMENT))
+    assert operation is ops.GET_ENDPOINT
+    assert segments["endpoint"] == text
+
+
+@FACTORY
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
+def test_any_segment_round_trips(text: str) -> None:
+    """What :func:`match` decodes is what :meth:`url` encoded."""
+    url = ops.GET_JOB.url(MANAGEMENT, {"workspace": WS, "endpoint_id": GUID, "job": text})
+    assert match("GET", url.removeprefix(MANAGEMENT).removesuffix("?api-version=2.0"))[1]["job"] == text
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("POST", f"/workspaces/{WS}/webservices", {"GET"}),
+        ("POST", f"/workspaces/{WS}/webservices/{SERVICE}/endpoints/store017", {"GET", "PUT", "PATCH", "DELETE"}),
+        ("GET", f"/workspaces/{WS}/services/{GUID}/jobs", {"POST"}),
+        ("PUT", f"/workspaces/{WS}/services/{GUID}/jobs/{JOB}", {"GET", "DELETE"}),
+        ("GET", f"/workspaces/{WS}/services/{GUID}/execute", {"POST"}),
+        ("get", f"/workspaces/{WS}/webservices", {"GET"}),
+    ],
+)
+def test_wrong_method_tells_allowed_ones(method: str, path: str, allowed: set[str]) -> None:
+    """A known path with another method gives what a 405 needs: the methods that it does allow."""
+    assert match(method, path) == (None, {}, frozenset(allowed))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "",
+        "/",
+        f"/workspaces/{WS}",
+        f"/workspaces/{WS}/webservices/{SERVICE}/endpoint",
+        f"/prefix/workspaces/{WS}/webservices",
+        f"/workspaces//webservices/{SERVICE}",
+        f"/workspaces/{WS}/services/{GUID}/jobs/{JOB}/stop",
+        f"/workspaces/{WS}/services/{GUID}/score",
+    ],
+)
+def test_unknown_path(path: str) -> None:
+    """A path of no row allows no method, which is a 404."""
+    assert match("GET", path) == (None, {}, frozenset())
+
+
+@pytest.mark.parametrize(
+    ("operation", "method", "url"),
+    [
+        (ops.LIST_ENDPOINTS, "GET", f"{MANAGEMENT}/workspaces/{WS}/webservices/{SERVICE}/endpoints"),
+        (ops.ADD_ENDPOINT, "PUT", f"{MANAGEMENT}/workspaces/{WS}/webservices/{SERVICE}/endpoints/store017"),
+        (ops.SUBMIT_JOB, "POST", f"{API}/jobs?api-version=2.0"),
+        (ops.START_JOB, "POST", f"{API}/jobs/{JOB}/start?api-version=2.0"),
+        (ops.GET_JOB, "GET", f"{API}/jobs/{JOB}?api-version=2.0"),
+        (ops.PATCH_ENDPOINT, "PATCH", f"{MANAGEMENT}/workspaces/{WS}/webservices/{SERVICE}/endpoints/store017"),
+        (ops.CANCEL_JOB, "DELETE", f"{API}/jobs/{JOB}?api-version=2.0"),
+        (ops.SCORE, "POST", f"{API}/execute?api-version=2.0"),
+        (
+            ops.REFRESH_ENDPOINT,
+            "POST",
+            f"{MANAGEMENT}/workspaces/{WS}/webservices/{SERVICE}/endpoints/store017/refresh",
+        ),
+    ],
+    ids=lambda value: value.name if isinstance(value, Operation) else "",
+)
+def test_core_calls(operation: Operation, method: str, url: str) -> None:
+    """The core calls have the methods and URLs of the wire document, section 0, by either way of building them."""
+    assert operation.method == method
+    base = MANAGEMENT if url.startswith(MANAGEMENT) else API.removesuffix(f"/workspaces/{WS}/services/{GUID}")
+    assert operation.url(base, segments_of(operation)) == url
+    assert operation.url(base + "/", segments_of(operation)) == url
+    if operation.path.startswith(ops.API_PATH):
+        assert below_api(operation, API, segments_of(operation)) == url
+        assert below_api(operation, API + "/", segments_of(operation)) == url
+
+
+def test_submit_url_has_the_text_that_azuremlps_replaces() -> None:
+    """The .NET SDK finds the start URL by replacing the literal ``jobs?api-version=2.0`` in the submit URL."""
+    submit = below_api(ops.SUBMIT_JOB, API, {})
+    start = below_api(ops.START_JOB, API, {"job": JOB})
+    assert submit.replace("jobs?api-version=2.0", f"jobs/{JOB}/start?api-version=2.0") == start
+
+
+def test_query_follows_version() -> None:
+    """Further parameters come after ``api-version``, in the order given."""
+    url = below_api(ops.SCORE, API, {}, [("details", "true"), ("format", "swagger")])
+    assert url == f"{API}/execute?api-version=2.0&details=true&format=swagger"
+    assert ops.LIST_SERVICES.url(MANAGEMENT, {"workspace": WS}, [("a", "b c")]).endswith("/webservices?a=b+c")
+
+
+def test_version_is_on_api_calls_only() -> None:
+    """``api-version`` is on every job and scoring call, and on no management call (wire document, section 1.1)."""
+    for operation in OPERATIONS:
+        assert operation.versioned == operation.path.startswith(ops.API_PATH), operation.name
+
+
+def test_credentials() -> None:
+    """Endpoint calls below ApiLocation take the endpoint key only; web services take the workspace token only."""
+    for operation in OPERATIONS:
+        if operation.path.startswith(ops.API_PATH):
+            assert operation.credential is ops.Credential.ENDPOINT
+        elif "/endpoints" in operation.path:
+            assert operation.credential is ops.Credential.EITHER
+        else:
+            assert operation.credential is ops.Credential.WORKSPACE
+
+
+def test_only_submit_and_start_are_not_repeatable() -> None:
+    """A second submission is a second job, and a second start is refused; everything else may be sent twice."""
+    everything = (*OPERATIONS, ops.FETCH_BLOB, ops.PROBE_BLOB, ops.STORE_BLOB)
+    assert {operation for operation in everything if not operation.idempotent} == {ops.SUBMIT_JOB, ops.START_JOB}

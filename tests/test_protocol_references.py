@@ -1,0 +1,210 @@
+"""References to blobs: every spelling means one place, and what opens it is never shown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from airflow_provider_azureml_classic.exceptions import ProtocolError, RequestRejected
+from airflow_provider_azureml_classic.protocol.references import BlobReference
+
+BASE = "https://acct.blob.core.windows.net/"
+TOKEN = "?sv=2013-08-15&sr=b&sig=Zm9v%3D%2B&sp=r"
+CAREFUL = BlobReference("models/feb.ilearner", BASE, TOKEN)
+CONNECTION = "DefaultEndpointsProtocol=https;AccountName=acct;AccountKey=U0VDUkVU"
+FACTORY = settings(database=None, deadline=None, max_examples=120)
+
+# Texts made of the characters that normalising is about.
+_texts = st.text(st.sampled_from("/?& \t\nab.%=\u00a0"), max_size=8)
+_references = st.builds(BlobReference, _texts, _texts, _texts, st.sampled_from(["", CONNECTION]))
+
+
+def wire(base: str | None, relative: str, token: str | None) -> dict[str, Any]:
+    """A location as a client writes it."""
+    return {"BaseLocation": base, "RelativeLocation": relative, "SasBlobToken": token, "ConnectionString": None}
+
+
+@pytest.mark.parametrize(
+    ("base", "relative", "token"),
+    [
+        (BASE, "models/feb.ilearner", TOKEN),
+        (BASE.rstrip("/"), "/models/feb.ilearner", TOKEN),
+        (BASE.rstrip("/"), "models/feb.ilearner", TOKEN),
+        (BASE, "/models/feb.ilearner", TOKEN.lstrip("?")),
+        (f" {BASE}/", " //models/feb.ilearner ", f" &{TOKEN[1:]} "),
+    ],
+    ids=["service", "net-sdk", "readme", "no-question-mark", "blanks"],
+)
+def test_slash_conventions(base: str, relative: str, token: str) -> None:
+    """All conventions of wire document section 2.6 are read as the service's own, and name one place."""
+    reference = BlobReference.from_wire(wire(base, relative, token))
+    assert reference == CAREFUL
+    assert reference.url == f"{BASE}models/feb.ilearner{TOKEN}"
+    assert reference.same_place(CAREFUL)
+
+
+def test_plain_http_is_the_same_place() -> None:
+    """The documents write ``http://`` where the service says ``https://``; the scheme is kept but not compared."""
+    plain = BlobReference.from_wire(wire("HTTP://ACCT.blob.core.windows.net", "models/feb.ilearner", None))
+    assert plain.same_place(CAREFUL)
+    assert plain.url.startswith("HTTP://ACCT")
+
+
+@pytest.mark.parametrize(
+    ("other", "same"),
+    [
+        (BlobReference("models/feb.ilearner", BASE, "?sig=other"), True),
+        (BlobReference("feb.ilearner", BASE + "models/"), True),
+        (BlobReference("models/Feb.ilearner", BASE), False),
+        (BlobReference("models/feb.ilearner", "https://other.example/"), False),
+        (BlobReference("models/feb.ilearner"), False),
+    ],
+)
+def test_same_place(other: BlobReference, same: bool) -> None:
+    """Host and path make a place; tokens do not, and the case of a path does."""
+    assert CAREFUL.same_place(other) is other.same_place(CAREFUL) is same
+
+
+@FACTORY
+@given(_references)
+def test_normalised_is_idempotent(reference: BlobReference) -> None:
+    """Normalising what is normalised changes nothing."""
+    once = reference.normalised()
+    assert once.normalised() == once
+
+
+@FACTORY
+@given(_references)
+def test_normalised_form(reference: BlobReference) -> None:
+    """The careful form: base ends in a slash, relative does not begin with one, token begins with a question mark."""
+    careful = reference.normalised()
+    assert not careful.base_location or careful.base_location.endswith("/")
+    assert careful.relative_location == careful.relative_location.strip().lstrip("/")
+    assert not careful.sas_token or careful.sas_token.startswith("?")
+    assert careful.connection_string or "?" not in careful.relative_location
+
+
+@FACTORY
+@given(st.lists(st.text(st.sampled_from("abc123-_."), min_size=1), min_size=1, max_size=4).map("/".join))
+def test_wire_round_trip(path: str) -> None:
+    """What is written is read back equal, in each of the forms that a reference takes."""
+    for reference in (
+        BlobReference(path, BASE, TOKEN),
+        BlobReference(path, BASE),
+        BlobReference(path, connection_string=CONNECTION),
+        BlobReference(path),
+    ):
+        assert BlobReference.from_wire(reference.to_wire(), strict=True) == reference
+    assert BlobReference.from_url(BlobReference(path, BASE, TOKEN).url) == BlobReference(path, BASE, TOKEN)
+
+
+def test_wire_members() -> None:
+    """All four members are written; the token is null beside a connection string and an empty text otherwise."""
+    assert CAREFUL.to_wire() == wire(BASE, "models/feb.ilearner", TOKEN)
+    assert BlobReference("a.csv").to_wire() == wire(None, "a.csv", "")
+    assert BlobReference("a.csv", connection_string=CONNECTION).to_wire() == {
+        "ConnectionString": CONNECTION,
+        "RelativeLocation": "a.csv",
+        "BaseLocation": None,
+        "SasBlobToken": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("value", "reference"),
+    [
+        (CAREFUL, CAREFUL),
+        (CAREFUL.url, CAREFUL),
+        (f" {CAREFUL.url}\n", CAREFUL),
+        (CAREFUL.to_wire(), CAREFUL),
+        ("models/feb.ilearner", BlobReference("models/feb.ilearner")),
+        ("/models/feb.ilearner", BlobReference("models/feb.ilearner")),
+        (f"models/feb.ilearner{TOKEN}", BlobReference("models/feb.ilearner", sas_token=TOKEN)),
+    ],
+)
+def test_parse(value: Any, reference: BlobReference) -> None:
+    """A user may write a reference as itself, as a URL, as its wire form, or as a path."""
+    assert BlobReference.parse(value) == reference
+
+
+def test_token_pasted_with_its_path_is_hidden() -> None:
+    """A token that came inside the relative location is a secret as much as one in its own member."""
+    reference = BlobReference.from_wire({"RelativeLocation": "a/b.csv?sig=U0VDUkVU", "BaseLocation": BASE})
+    assert reference == BlobReference("a/b.csv", BASE, "?sig=U0VDUkVU")
+    assert "U0VDUkVU" not in f"{reference!r}{reference.location}"
+
+
+@pytest.mark.parametrize(
+    ("data", "code", "named"),
+    [
+        (None, "MissingInputBlobInformation", "Input"),
+        ("https://acct.example/a.csv", "MissingInputBlobInformation", "Input"),
+        ([], "MissingInputBlobInformation", "Input"),
+        ({}, "InputBlobRelativeLocationInvalid", "Input"),
+        ({"RelativeLocation": " / "}, "InputBlobRelativeLocationInvalid", "Input"),
+        ({"RelativeLocation": 5}, "InvalidBlob", "RelativeLocation"),
+        ({"RelativeLocation": "a.csv", "SasBlobToken": ["x"]}, "InvalidBlob", "SasBlobToken"),
+        ({"RelativeLocation": "a.csv", "ConnetionString": "x"}, "UnexpectedParameter", "ConnetionString"),
+    ],
+)
+def test_bad_reference(data: Any, code: str, named: str) -> None:
+    """A reference that cannot be used is refused with its code, and what is wrong is named."""
+    with pytest.raises(RequestRejected, match=named) as caught:
+        BlobReference.from_wire(data, what="Input", strict=True)
+    assert caught.value.detail_code == code
+
+
+def test_unknown_member_of_an_answer_is_ignored() -> None:
+    """A client reads what other servers add to a location."""
+    assert BlobReference.from_wire({**CAREFUL.to_wire(), "Added": 1}) == CAREFUL
+
+
+@pytest.mark.parametrize("url", ["models/feb.csv", "ftp://h/a.csv", "https:///a.csv", ""])
+def test_bad_url(url: str) -> None:
+    """Only an absolute http(s) URL with a host is a location."""
+    with pytest.raises(RequestRejected, match="https://"):
+        BlobReference.from_url(url)
+
+
+def test_url_without_base() -> None:
+    """A blob of the service's own store has no address of its own; the message names it."""
+    with pytest.raises(ProtocolError, match=r"'a/b\.csv' has no BaseLocation"):
+        _ = BlobReference("a/b.csv").url
+
+
+def test_url_is_encoded_once() -> None:
+    """Blanks and other characters of a path are encoded; what is encoded, and the token, stay byte for byte."""
+    reference = BlobReference("data/f eb%20é.csv", BASE, "?sig=a%2Bb+c%3D")
+    assert reference.url == f"{BASE}data/f%20eb%20%C3%A9.csv?sig=a%2Bb+c%3D"
+
+
+@pytest.mark.parametrize(
+    ("path", "extension"),
+    [("a/b.csv", ".csv"), ("a/b.ILearner", ".ilearner"), ("a.b/c", ""), ("a/b.tar.gz", ".gz"), ("a/b.", ".")],
+)
+def test_extension(path: str, extension: str) -> None:
+    """The extension is the file name's, in lower case."""
+    assert BlobReference(path).extension == extension
+
+
+def test_secrets_are_named_and_not_shown() -> None:
+    """Token and connection string are told to who masks them, and are in no ``repr`` and no ``location``."""
+    reference = BlobReference("a.csv", BASE, TOKEN, CONNECTION)
+    assert reference.secrets == (TOKEN[1:], CONNECTION)
+    assert BlobReference("a.csv", BASE).secrets == ()
+    for shown in (repr(reference), str(reference), reference.location):
+        assert "Zm9v" not in shown
+        assert "U0VDUkVU" not in shown
+    assert reference.location == f"{BASE}a.csv"
+
+
+def test_error_does_not_show_what_was_given() -> None:
+    """A refused reference, or URL, is not quoted: it may hold a token."""
+    with pytest.raises(RequestRejected) as by_wire:
+        BlobReference.from_wire({"SasBlobToken": "sig=U0VDUkVU", "ConnectionString": CONNECTION})
+    with pytest.raises(RequestRejected) as by_url:
+        BlobReference.from_url("acct.example/a?x=U0VDUkVU")
+    assert "U0VDUkVU" not in f"{by_wire.value}{by_url.value}"

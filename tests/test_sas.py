@@ -1,0 +1,280 @@
+"""SAS tokens and connection strings, against Azure's own SDK as the independent implementation."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+from datetime import datetime, timedelta, timezone
+from urllib.parse import parse_qs, parse_qsl, urlencode
+
+import pytest
+from azure.storage.blob import generate_blob_sas, generate_container_sas
+
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, RequestRejected
+from airflow_provider_azureml_classic.protocol.sas import (
+    StorageAccount,
+    expiry_of,
+    permissions_of,
+    sign,
+    verify,
+)
+
+KEY = base64.b64encode(b"not a real key, but long enough!").decode()
+ACCOUNT = StorageAccount("mlclassic", KEY, "http://127.0.0.1:8080/mlclassic")
+NOW = datetime(2016, 3, 1, 9, 55, tzinfo=timezone.utc)
+START, EXPIRY = NOW - timedelta(minutes=5), NOW + timedelta(days=1)
+BLOB = "models/store 017/20160301T000000Z é+.ilearner"
+
+
+def token(blob: str | None = BLOB, permissions: str = "r") -> str:
+    """A genuine token."""
+    return sign(ACCOUNT, "data", blob, permissions=permissions, start=START, expiry=EXPIRY)
+
+
+def refusal(
+    text: str, *, blob: str | None = BLOB, container: str = "data", permission: str = "r", now: datetime = NOW
+) -> AzureMLClassicError:
+    """The error that ``verify`` raises."""
+    with pytest.raises(RequestRejected) as caught:
+        verify(ACCOUNT, text, container, blob, permission=permission, now=now)
+    return caught.value
+
+
+def forged_anew(layout: list[str], values: dict[str, str], resource: str) -> str:
+    """A token signed here, by hand, over the named fields."""
+    text = "\n".join(resource if name == "resource" else values.get(name, "") for name in layout)
+    digest = hmac.new(base64.b64decode(KEY), text.encode(), hashlib.sha256).digest()
+    return urlencode({**values, "sig": base64.b64encode(digest).decode()})
+
+
+class TestSign:
+    """What :func:`sign` makes."""
+
+    def test_blob_token_has_the_signature_that_the_azure_sdk_verifies_with(self) -> None:
+        """Azure's SDK signs the same inputs to a token that we accept, field for field."""
+        theirs = generate_blob_sas(
+            "mlclassic", "data", BLOB, account_key=KEY, permission="r", start=START, expiry=EXPIRY
+        )
+        verify(ACCOUNT, theirs, "data", BLOB, permission="r", now=NOW)
+        ours, fields = parse_qs(token()), parse_qs(theirs)
+        assert {name: ours[name] for name in ("st", "se", "sp", "sr")} == {
+            name: fields[name] for name in ("st", "se", "sp", "sr")
+        }
+
+    def test_signature_equals_the_azure_sdks_at_the_same_version(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """With its version set to ours, the SDK's signature is byte for byte the one of ``sign``."""
+        monkeypatch.setattr("azure.storage.blob._shared_access_signature.X_MS_VERSION", "2020-12-06")
+        theirs = generate_blob_sas(
+            "mlclassic", "data", BLOB, account_key=KEY, permission="r", start=START, expiry=EXPIRY
+        )
+        assert dict(parse_qsl(token())[1:]) | {"sv": "2020-12-06"} == dict(parse_qsl(theirs))
+
+    def test_container_token_equals_the_azure_sdks(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The token for a whole container is the SDK's too."""
+        monkeypatch.setattr("azure.storage.blob._shared_access_signature.X_MS_VERSION", "2020-12-06")
+        theirs = generate_container_sas("mlclassic", "data", account_key=KEY, permission="rl", expiry=EXPIRY)
+        ours = sign(ACCOUNT, "data", None, permissions="rl", expiry=EXPIRY)
+        assert dict(parse_qsl(ours[1:])) == dict(parse_qsl(theirs))
+
+    def test_token_is_spelled_as_the_service_spelled_it(self) -> None:
+        """It begins with a question mark and its values are percent-encoded."""
+        text = token()
+        assert text.startswith("?sv=2020-12-06&sr=b&sig=")
+        assert "%3D&st=2016-03-01T09%3A50%3A00Z&se=2016-03-02T09%3A55%3A00Z&sp=r" in text
+
+    def test_time_without_zone_is_a_mistake_of_the_caller(self) -> None:
+        """A naive time would silently mean the server's own zone."""
+        with pytest.raises(ValueError, match="time zone"):
+            sign(ACCOUNT, "data", BLOB, expiry=datetime(2016, 3, 2))  # noqa: DTZ001 - the point of the test
+
+    def test_account_without_key_cannot_sign(self) -> None:
+        """An account known by a token only says so."""
+        with pytest.raises(RequestRejected, match="no usable AccountKey"):
+            sign(StorageAccount("acct", "", "https://acct.blob.core.windows.net"), "data", BLOB, expiry=EXPIRY)
+
+
+class TestVerify:
+    """What :func:`verify` lets through, and what not."""
+
+    @pytest.mark.parametrize("blob", [BLOB, None])
+    def test_own_token_opens_what_it_was_made_for(self, blob: str | None) -> None:
+        """Round trip, for a blob and for a container."""
+        verify(ACCOUNT, token(blob), "data", blob, permission="r", now=NOW)
+
+    def test_container_token_opens_every_blob_in_it(self) -> None:
+        """``sr=c`` covers blobs; a question mark is not needed, other parameters of a request do not matter."""
+        request = f"comp=block&{token(None)[1:]}&timeout=30"
+        verify(ACCOUNT, request, "data", "any/blob.csv", permission="r", now=NOW)
+
+    def test_blob_token_does_not_open_its_container(self) -> None:
+        """Listing with a token for one blob is refused."""
+        assert refusal(token(), blob=None).details[0].target == "sr"
+
+    @pytest.mark.parametrize(
+        ("old", "new", "target"),
+        [
+            ("sp=r", "sp=rw", "sig"),
+            ("se=2016-03-02", "se=2017-03-02", "sig"),
+            ("st=2016", "st=2015", "sig"),
+            ("sr=b", "sr=c", "sig"),
+            ("sv=2020-12-06", "sv=2018-11-09", "sig"),
+            ("sr=b", "sr=bs", "sr"),
+            ("sv=2020-12-06", "sv=2014-02-14", "sv"),
+            ("sv=2020-12-06", "sv=new", "sv"),
+            ("sp=r", "sp=r&sp=w", "sp"),
+            ("sp=r", "sp=r&sip=10.0.0.1", "sip"),
+            ("sp=r", "sp=r&si=policy", "si"),
+            ("sp=r", "sp=r&spr=https", "spr"),
+            ("&sp=r", "", "sp"),
+            ("sig=", "sig=%ff", "sig"),
+        ],
+    )
+    def test_changed_token_opens_nothing(self, old: str, new: str, target: str) -> None:
+        """Whatever is changed in a token, the refusal names that parameter, or the signature."""
+        changed = token().replace(old, new)
+        assert changed != token()
+        error = refusal(changed)
+        assert (error.detail_code, error.details[0].target) == ("InvalidBlob", target)
+
+    @pytest.mark.parametrize(
+        ("container", "blob"), [("data", "other.csv"), ("other", BLOB), ("data/models", BLOB[7:]), ("data", "\ud800")]
+    )
+    def test_token_opens_nothing_else(self, container: str, blob: str) -> None:
+        """Another blob or container, even one that spells the same path, is refused."""
+        assert refusal(token(), container=container, blob=blob).details[0].target == "sig"
+
+    def test_permission_of_several_any_one_is_enough(self) -> None:
+        """``wc`` asks for "write" or "create"."""
+        verify(ACCOUNT, token(permissions="c"), "data", BLOB, permission="wc", now=NOW)
+        assert refusal(token(permissions="r"), permission="wc").details[0].target == "sp"
+
+    def test_times(self) -> None:
+        """A token opens from its first moment until just before its last one."""
+        verify(ACCOUNT, token(), "data", BLOB, permission="r", now=START)
+        assert refusal(token(), now=EXPIRY).detail_code == "ExpiryTimeInThePast"
+        assert refusal(token(), now=START - timedelta(seconds=1)).details[0].target == "st"
+
+    def test_unreadable_expiry_never_means_forever(self) -> None:
+        """A correctly signed token whose ``se`` is no time is refused."""
+        layout = ["sp", "st", "se", "resource", "si", "sip", "spr", "sv", "sr", *[""] * 7]
+        values = {"sp": "r", "se": "tomorrow", "sv": "2020-12-06", "sr": "b"}
+        error = refusal(forged_anew(layout, values, f"/blob/mlclassic/data/{BLOB}"))
+        assert error.details[0].target == "se"
+
+    @pytest.mark.parametrize(
+        ("version", "layout"),
+        [
+            ("2015-04-05", ["sp", "st", "se", "resource", "si", "sip", "spr", "sv", *[""] * 5]),
+            ("2018-03-28", ["sp", "st", "se", "resource", "si", "sip", "spr", "sv", *[""] * 5]),
+            ("2018-11-09", ["sp", "st", "se", "resource", "si", "sip", "spr", "sv", "sr", "snapshot", *[""] * 5]),
+            ("2020-02-10", ["sp", "st", "se", "resource", "si", "sip", "spr", "sv", "sr", "snapshot", *[""] * 5]),
+        ],
+    )
+    def test_tokens_of_older_versions_are_read(self, version: str, layout: list[str]) -> None:
+        """Layouts of 13 and 15 fields, as clients of those years sign them, open the blob."""
+        values = {"sp": "r", "se": "2016-03-02T09:55:00.0000000Z", "sv": version, "sr": "b"}
+        text = forged_anew(layout, values, f"/blob/mlclassic/data/{BLOB}")
+        verify(ACCOUNT, text, "data", BLOB, permission="r", now=NOW)
+
+    def test_response_headers_in_a_token_are_signed(self) -> None:
+        """A token of the SDK that overrides response headers is accepted, and is refused when they change."""
+        theirs = generate_blob_sas(
+            "mlclassic", "data", BLOB, account_key=KEY, permission="r", expiry=EXPIRY, content_type="text/csv"
+        )
+        verify(ACCOUNT, theirs, "data", BLOB, permission="r", now=NOW)
+        assert refusal(theirs.replace("csv", "html")).details[0].target == "sig"
+
+    def test_https_only_token_is_accepted_by_a_server_reached_over_https(self) -> None:
+        """``spr=https`` is judged by the address that the account is known by."""
+        secure = StorageAccount("mlclassic", KEY, "https://ml.example.org/mlclassic")
+        theirs = generate_blob_sas(
+            "mlclassic", "data", BLOB, account_key=KEY, permission="r", expiry=EXPIRY, protocol="https"
+        )
+        verify(secure, theirs, "data", BLOB, permission="r", now=NOW)
+
+    def test_messages_hold_no_secret(self) -> None:
+        """Neither the signature nor the key is in an error."""
+        signature = dict(parse_qsl(token()[1:]))["sig"]
+        said = f"{refusal(token(), blob='other')!r}{refusal(token(), now=EXPIRY)}{ACCOUNT!r}"
+        assert signature not in said
+        assert KEY not in said
+
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            (token(), EXPIRY),
+            ("sv=2013-08-15&se=2016-03-02T09:55Z", EXPIRY),
+            ("se=2016-03-02", datetime(2016, 3, 2, tzinfo=timezone.utc)),
+            ("se=2016-13-02", None),
+            ("se=soon", None),
+            ("", None),
+        ],
+    )
+    def test_expiry_of(self, text: str, expected: datetime | None) -> None:
+        """The expiry is read from any of Azure's spellings, without a signature being checked."""
+        assert expiry_of(text) == expected
+
+    def test_permissions_of(self) -> None:
+        """The letters granted are read as they stand."""
+        assert permissions_of(token(permissions="rw")) == "rw"
+
+
+class TestConnectionString:
+    """Reading and writing of connection strings."""
+
+    @pytest.mark.parametrize(
+        ("text", "endpoint"),
+        [
+            (
+                f"DefaultEndpointsProtocol=https;AccountName=acct;AccountKey={KEY};EndpointSuffix=core.chinacloudapi.cn",
+                "https://acct.blob.core.chinacloudapi.cn",
+            ),
+            (f" accountname = acct ; ACCOUNTKEY={KEY};; ", "https://acct.blob.core.windows.net"),
+            (
+                f"AccountName=acct;AccountKey={KEY};BlobEndpoint=http://127.0.0.1:10000/acct/;",
+                "http://127.0.0.1:10000/acct",
+            ),
+            (f"DefaultEndpointsProtocol=http;AccountName=acct;AccountKey={KEY}", "http://acct.blob.core.windows.net"),
+        ],
+    )
+    def test_read(self, text: str, endpoint: str) -> None:
+        """Cases, blanks, a trailing semicolon and both ways to name the endpoint are understood."""
+        assert StorageAccount.from_connection_string(text) == StorageAccount("acct", KEY, endpoint)
+
+    def test_round_trip(self) -> None:
+        """What is written is read back, with a key and with a token."""
+        shared = StorageAccount("acct", "", "https://acct.blob.core.windows.net", "?sv=1&sig=x%3D")
+        for account in (ACCOUNT, shared):
+            assert StorageAccount.from_connection_string(account.connection_string) == account
+
+    @pytest.mark.parametrize(
+        ("endpoint", "name"), [("https://acct.blob.core.windows.net/", "acct"), ("http://localhost:1/dev", "dev")]
+    )
+    def test_name_is_taken_from_the_endpoint_of_a_shared_access_signature(self, endpoint: str, name: str) -> None:
+        """A connection string with a token needs no AccountName."""
+        account = StorageAccount.from_connection_string(f"BlobEndpoint={endpoint};SharedAccessSignature=?sv=1&sig=x")
+        assert (account.name, account.sas_token) == (name, "?sv=1&sig=x")
+
+    @pytest.mark.parametrize(
+        ("text", "missing"),
+        [
+            ("", "neither AccountKey nor"),
+            ("AccountName=acct", "neither AccountKey nor"),
+            (f"AccountKey={KEY}", "no AccountName"),
+            (f"AccountKey={KEY};BlobEndpoint=http://h/a", "no AccountName"),
+            ("SharedAccessSignature=sv=1", "no AccountName"),
+            ("AccountName=acct;AccountKey=top*secret", "not Base64"),
+            (f"AccountName=acct;topsecret;AccountKey={KEY}", "not Name=Value"),
+            (f"AccountName=acct;AccountKey={KEY};BlobEndpoint=ftp://topsecret", "BlobEndpoint"),
+            (f"AccountName=acct;AccountKey={KEY};BlobEndpoint=http://[topsecret", "BlobEndpoint"),
+            (f"AccountName=acct;AccountKey={KEY};DefaultEndpointsProtocol=ftp", "DefaultEndpointsProtocol"),
+        ],
+    )
+    def test_fault_is_named_and_nothing_is_shown(self, text: str, missing: str) -> None:
+        """The message says which part is wrong, without the text of any part."""
+        with pytest.raises(RequestRejected, match=missing) as caught:
+            StorageAccount.from_connection_string(text)
+        assert caught.value.detail_code == "InvalidBlobConnectionString"
+        assert KEY not in str(caught.value)
+        assert "secret" not in str(caught.value)
