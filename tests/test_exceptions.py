@@ -40,7 +40,9 @@ ANSWERABLE = [
     RequestRejected("The name is wrong.", code="BadArgument", details=[Detail("BadParameterValue", "m")], status=400),
     RequestRejected("No such method.", code="MethodNotAllowed", details=[Detail("MethodNotAllowed", "m")], status=405),
     RequestRejected("It changed.", code="PreconditionFailed", details=[Detail("EndpointChanged", "m")], status=412),
-    AccessDenied("The key is wrong.", code="Unauthorized", details=[Detail("ScoreRequestUnauthorized", "m")], status=401),
+    AccessDenied(
+        "The key is wrong.", code="Unauthorized", details=[Detail("ScoreRequestUnauthorized", "m")], status=401
+    ),
     AccessDenied("Not yours.", code="Forbidden", details=[Detail("Forbidden", "m")], status=403),
     NotFound("No such job.", code="NotFound", details=[Detail("JobNotFound", "m", "7b6a")], status=404),
     ServiceUnavailable("Busy.", code="ServiceUnavailable", details=[Detail("RequestThrottled", "m")], status=503),
@@ -131,7 +133,9 @@ def test_error_without_status_is_internal() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "kind"), [(JobStatus.FAILED, JobFailed), (JobStatus.CANCELLED, JobCancelled)], ids=["failed", "cancelled"]
+    ("status", "kind"),
+    [(JobStatus.FAILED, JobFailed), (JobStatus.CANCELLED, JobCancelled)],
+    ids=["failed", "cancelled"],
 )
 def test_job_error_survives_wire(status: JobStatus, kind: type[AzureMLClassicError]) -> None:
     """A job's end is read back from its answer as the error that it is, with the service's details."""

@@ -150,11 +150,16 @@ def test_page_is_cut() -> None:
 
 @pytest.mark.parametrize(
     ("status", "code", "kind"),
-    [(403, "AuthenticationFailed", AccessDenied), (404, "BlobNotFound", NotFound), (503, "ServerBusy", ServiceUnavailable)],
+    [
+        (403, "AuthenticationFailed", AccessDenied),
+        (404, "BlobNotFound", NotFound),
+        (503, "ServerBusy", ServiceUnavailable),
+    ],
 )
 def test_error_of_azure_storage(status: int, code: str, kind: type[AzureMLClassicError]) -> None:
     """The storage service's XML, which blob calls may get, is an error with a code and not a proxy's page."""
-    body = f'\ufeff<?xml version="1.0" encoding="utf-8"?><Error><Code>{code}</Code><Message>It failed.\nId:1</Message></Error>'
+    xml = f"<Error><Code>{code}</Code><Message>It failed.\nId:1</Message></Error>"
+    body = f'\ufeff<?xml version="1.0" encoding="utf-8"?>{xml}'
     error = read(status, body, content_type="application/xml")
     assert type(error) is kind
     assert (error.code, error.message) == (code, "It failed. Id:1")
@@ -178,8 +183,12 @@ def test_any_body_is_an_error(status: int, body: bytes) -> None:
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.text(),
-        lambda inner: st.lists(inner, max_size=3)
-        | st.dictionaries(st.sampled_from(["error", "Error", "code", "message", "details", "target"]), inner, max_size=4),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(["error", "Error", "code", "message", "details", "target"]), inner, max_size=4
+            )
+        ),
         max_leaves=12,
     )
 )
@@ -200,7 +209,9 @@ def test_has_error(data: Any, found: bool) -> None:
 
 def test_reject_unknown_keys() -> None:
     """A member that the protocol does not have is refused by name, and the known ones are listed."""
-    with pytest.raises(RequestRejected, match=r"The job has the unknown member 'GolbalParameters'; it takes: A, B\.") as e:
+    with pytest.raises(
+        RequestRejected, match=r"The job has the unknown member 'GolbalParameters'; it takes: A, B\."
+    ) as e:
         reject_unknown_keys("The job", {"A": 1, "GolbalParameters": {}}, frozenset("AB"))
     assert (e.value.detail_code, e.value.details[0].target) == ("UnexpectedParameter", "GolbalParameters")
     reject_unknown_keys("The job", {"A": 1}, frozenset("AB"))
@@ -208,7 +219,10 @@ def test_reject_unknown_keys() -> None:
 
 def test_reading_answer() -> None:
     """A value that would be the caller's fault in a request is the service's fault in an answer."""
-    with pytest.raises(ProtocolError, match="The endpoint cannot be read: too many") as caught, reading_answer("The endpoint"):
+    with (
+        pytest.raises(ProtocolError, match="The endpoint cannot be read: too many") as caught,
+        reading_answer("The endpoint"),
+    ):
         raise rejection("BadParameterValue", "too many")
     assert caught.value.status is None
     with pytest.raises(ValueError, match="other"), reading_answer("The endpoint"):

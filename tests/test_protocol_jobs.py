@@ -121,7 +121,9 @@ def test_job_round_trip(job: Job) -> None:
 
 
 @FACTORY
-@given(st.builds(JobRequest, _named, _named, st.dictionaries(st.text(max_size=5), st.text() | st.integers(), max_size=3)))
+@given(
+    st.builds(JobRequest, _named, _named, st.dictionaries(st.text(max_size=5), st.text() | st.integers(), max_size=3))
+)
 def test_job_request_round_trip(request: JobRequest) -> None:
     """A submission is read back equal through JSON."""
     assert JobRequest.from_wire(json.loads(json.dumps(request.to_wire()))) == request
@@ -166,7 +168,11 @@ def test_single_input_form() -> None:
             "UnexpectedParameter",
             "'ConnetionString'",
         ),
-        ({"Input": {"RelativeLocation": "a"}, "Inputs": {"i": {}}}, "DuplicateInputInBatchCall", "both Input and Inputs"),
+        (
+            {"Input": {"RelativeLocation": "a"}, "Inputs": {"i": {}}},
+            "DuplicateInputInBatchCall",
+            "both Input and Inputs",
+        ),
         ({"Inputs": [1]}, "RequestBodyInvalid", "Inputs must be an object"),
         ({"GlobalParameters": "x"}, "RequestBodyInvalid", "GlobalParameters must be an object"),
         ({"Inputs": {"input1": None}}, "MissingInputBlobInformation", r"Inputs\['input1'\]"),
@@ -242,7 +248,9 @@ def test_secrets_of_a_job() -> None:
     job = Job(ID, JobStatus.FINISHED, {"output1": MODEL, "output2": EVALUATION})
     assert job.secrets == ("sig=U0VDUkVU", "sig=U0VDUkVU")
     assert "U0VDUkVU" not in repr(job)
-    request = JobRequest({"input1": BlobReference("a.csv", connection_string="AccountKey=U0VDUkVU")}, {"output1": MODEL})
+    request = JobRequest(
+        {"input1": BlobReference("a.csv", connection_string="AccountKey=U0VDUkVU")}, {"output1": MODEL}
+    )
     assert "U0VDUkVU" not in repr(request)
 
 
@@ -315,8 +323,22 @@ def test_job_id_that_looks_like_a_number(text: str) -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"  ", b'""', b"null", b"true", b"[]", b"{}", b'{"id": null}', b'{"id": 5}', b"<html>", b"{broken", b"busy now"]
-    + [b'{"error": {"code": "x"}}', b"\xff\xfe"],
+    [
+        b"",
+        b"  ",
+        b'""',
+        b"null",
+        b"true",
+        b"[]",
+        b"{}",
+        b'{"id": null}',
+        b'{"id": 5}',
+        b"<html>",
+        b"{broken",
+        b"busy now",
+        b'{"error": {"code": "x"}}',
+        b"\xff\xfe",
+    ],
 )
 def test_job_id_missing(body: bytes) -> None:
     """A body without an id is a protocol error, not an id made of whatever was there."""

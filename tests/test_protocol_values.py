@@ -294,7 +294,7 @@ def test_endpoint_name(name: str) -> None:
     assert check_endpoint_name(name) == name.strip()
 
 
-@pytest.mark.parametrize("name", ["", "a" * 25, "Store017", "store-17", "store 17", "störe", "store١"])
+@pytest.mark.parametrize("name", ["", "a" * 25, "Store017", "store-17", "store 17", "störe", "store\u0661"])
 def test_endpoint_name_refused(name: str) -> None:
     """Any other name is refused before it is sent, with the rule in the message."""
     with pytest.raises(RequestRejected, match="1 to 24 lower-case letters and digits") as caught:

@@ -76,6 +76,8 @@ class SharedSession:
                 headers=request.headers,
                 timeout=aiohttp.ClientTimeout(total=request.timeout),
                 allow_redirects=False,
+                # It would call an empty body `application/octet-stream`.
+                skip_auto_headers=("content-type",),
             ) as answer:
                 headers = {name.lower(): value for name, value in answer.headers.items()}
                 return Response(answer.status, headers, await answer.read())

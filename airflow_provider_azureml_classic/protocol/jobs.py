@@ -38,7 +38,7 @@ class JobStatus(str, Enum):
         :raises ProtocolError: anything else; the message shows the raw value.
         """
         states = list(cls)
-        text = "" if isinstance(value, bool) else str(value).replace(" ", "").lower()
+        text = str(value).replace(" ", "").lower()
         names = {state.value.lower(): state for state in states} | {"canceled": cls.CANCELLED}
         names |= {str(number): state for number, state in enumerate(states)}
         if text not in names:

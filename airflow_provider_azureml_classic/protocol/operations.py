@@ -18,6 +18,7 @@ from types import MappingProxyType
 from urllib.parse import quote, unquote, urlencode
 
 API_VERSION = "2.0"
+VERSION_PARAMETER = "api-version"
 REQUEST_ID = "x-ms-request-id"
 RETRY_AFTER = "retry-after"
 ETAG = "etag"
@@ -68,7 +69,7 @@ class Operation:
         :param query: further query parameters, in order.
         """
         path = self.path.format(**{name: quote(value, safe="") for name, value in segments.items()})
-        version = [("api-version", API_VERSION)] if self.versioned else []
+        version = [(VERSION_PARAMETER, API_VERSION)] if self.versioned else []
         pairs = urlencode([*version, *query])
         return f"{base.rstrip('/')}{path}" + (f"?{pairs}" if pairs else "")
 

@@ -17,7 +17,7 @@ import hmac
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from urllib.parse import parse_qsl, quote, urlsplit
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
@@ -140,7 +140,7 @@ def hmac_sha256(account: StorageAccount, text: str) -> str:
 def _utc(moment: datetime) -> str:
     if moment.tzinfo is None:
         raise ValueError("A time in a SAS token needs a time zone.")
-    return moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _signature(account: StorageAccount, values: Mapping[str, str], container: str, blob: str | None) -> str:
@@ -186,7 +186,7 @@ def _read(token: str) -> dict[str, str]:
     values: dict[str, str] = {}
     for name, value in parse_qsl(token.strip().lstrip("?&"), keep_blank_values=True):
         if name in values:
-            raise _invalid(name, "one of its parameters is given twice")
+            raise _invalid("token", "one of its parameters is given twice")
         values[name] = value
     return values
 
@@ -224,7 +224,8 @@ def verify(
 ) -> None:
     """Return if ``token`` allows this; raise otherwise.
 
-    ``detail.target`` of the error names the parameter of the token that is at fault, for example ``sp``.
+    ``target`` of the error's detail names the parameter at fault: ``sp`` means that the token is good, but does not
+    grant the permission; ``token`` that it is not a whole one.
 
     :param account: the account whose key must have signed.
     :param token: a SAS token, or the query of a request that carries one; parameters of other meaning are ignored.
@@ -253,7 +254,7 @@ def verify(
 def _check_form(values: Mapping[str, str], *, secure: bool) -> None:
     for name in ("sig", "sv", "se", "sp", "sr"):
         if not values.get(name):
-            raise _invalid(name, f"it has no {name!r}")
+            raise _invalid("token", f"it has no {name!r}")
     if not _VERSION.fullmatch(values["sv"]):
         raise _invalid("sv", "its version is not a date")
     if values["sr"] not in ("b", "c"):

@@ -12,8 +12,9 @@ from typing import Any
 
 from airflow_provider_azureml_classic.exceptions import ProtocolError, rejection
 
-#: Members of a scoring call and of its answer.
+#: Members of a scoring call and of its answer; a job's body has the first three.
 INPUTS = "Inputs"
+OUTPUTS = "Outputs"
 GLOBAL_PARAMETERS = "GlobalParameters"
 RESULTS = "Results"
 

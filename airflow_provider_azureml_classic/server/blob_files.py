@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 from pathlib import Path
@@ -31,13 +32,13 @@ def publish(source: Path, target: Path, *, overwrite: bool) -> None:
     :raises FileExistsError: the target exists and may not be replaced.
     :raises RequestRejected: the target is a folder, or a folder of the target is a file.
     """
-    for attempt in range(_ATTEMPTS):
+    for attempt in itertools.count(1):
         try:
             make_folder(target.parent)
             _move(source, target, overwrite=overwrite)
         except FileNotFoundError:
             # A concurrent delete of a neighbour took the folder away between the two calls.
-            if attempt + 1 == _ATTEMPTS or not source.exists():
+            if attempt == _ATTEMPTS or not source.exists():
                 raise
         except (FileExistsError, NotADirectoryError, IsADirectoryError):
             if target.is_file():

@@ -123,7 +123,7 @@ class BlobApp:
 
     async def _answer(self, request: Request) -> Response:
         path = _path_in_account(request.scope)
-        container, _, blob = path.lstrip("/").partition("/")
+        container, _, blob = path.removeprefix("/").partition("/")
         query = request.query_params
         kind = "blob" if blob else query.get("restype", "")
         operation = OPERATIONS.get((kind, request.method, query.get("comp", "")))

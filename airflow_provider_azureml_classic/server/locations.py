@@ -58,25 +58,28 @@ class Locations:
         """
         if reference.connection_string:
             account = sas.StorageAccount.from_connection_string(reference.connection_string)
-            if not self._is_own_base(account.endpoint):
-                return None
-            if account.key != self._blobs.account.key:
+            place = self._own_place(account.endpoint, reference.relative_location)
+            if place is not None and account.key != self._blobs.account.key:
                 raise rejection("InvalidBlob", "The AccountKey of the connection string is not this store's.")
+            return place
+        if not reference.base_location:
             return BlobReference(reference.relative_location)
-        if reference.base_location and not self._is_own_base(reference.base_location):
-            return None
-        if reference.sas_token:
-            container, blob = split(reference)
-            sas.verify(
-                self._blobs.account, reference.sas_token, container, blob, permission=permission, now=self._clock()
-            )
-        return BlobReference(reference.relative_location)
+        place = self._own_place(reference.base_location, reference.relative_location)
+        if place is not None and reference.sas_token:
+            container, blob = split(place)
+            token = reference.sas_token
+            sas.verify(self._blobs.account, token, container, blob, permission=permission, now=self._clock())
+        return place
 
-    def _is_own_base(self, base: str) -> bool:
-        ours, theirs = urlsplit(self._blobs.account.endpoint), urlsplit(base.rstrip("/"))
-        if (theirs.path.rstrip("/"), theirs.port) != (ours.path, ours.port):
-            return False
-        return theirs.hostname == ours.hostname or {theirs.hostname, ours.hostname} <= _LOOPBACK
+    def _own_place(self, base: str, relative: str) -> BlobReference | None:
+        """The place relative to the own store, whether the account's name stands in the base or in the path."""
+        ours, theirs = urlsplit(self._blobs.account.endpoint), urlsplit(base)
+        same_host = theirs.hostname == ours.hostname or {theirs.hostname, ours.hostname} <= _LOOPBACK
+        path = "/".join(filter(None, (theirs.path.strip("/"), relative)))
+        prefix = f"{ours.path.strip('/')}/"
+        if not same_host or theirs.port != ours.port or not path.startswith(prefix):
+            return None
+        return BlobReference(path.removeprefix(prefix))
 
     def published(self, reference: BlobReference, *, signed: bool) -> BlobReference:
         """The reference as clients see it: with the own store's present address and a fresh token for reading.

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -88,7 +89,9 @@ class TestNames:
             store.path("data", "/".join(["x" * 200] * 6))
         assert caught.value.detail_code == "BlobNameTooLong"
 
-    @pytest.mark.parametrize("blob", ["a.csv", "a/b c+é.csv", ".hidden", "...x", "2016-03-01T00:00:00+00:00.csv", "con"])
+    @pytest.mark.parametrize(
+        "blob", ["a.csv", "a/b c+é.csv", ".hidden", "...x", "2016-03-01T00:00:00+00:00.csv", "con"]
+    )
     def test_blob_name_is_allowed(self, blob: str) -> None:
         """Ordinary names, timestamps included, are left alone."""
         assert check_blob(blob, windows=False) == blob
@@ -99,7 +102,9 @@ class TestNames:
         with pytest.raises(RequestRejected):
             check_blob(blob, windows=True)
 
-    @pytest.mark.parametrize("container", ["", "ab", "..", ".tmp", ".blocks", "$root", "a_b", "Data", "a/b", "-ab", "x" * 64])
+    @pytest.mark.parametrize(
+        "container", ["", "ab", "..", ".tmp", ".blocks", "$root", "a_b", "Data", "a/b", "-ab", "x" * 64]
+    )
     def test_container_name_is_refused(self, store: BlobStore, container: str) -> None:
         """A container is 3 to 63 lower-case letters, digits and hyphens; the store's own folders are none."""
         with pytest.raises(RequestRejected) as caught:
@@ -126,9 +131,14 @@ class TestReadAndWrite:
     def test_failed_write_leaves_the_old_blob(self, store: BlobStore) -> None:
         """An error in the middle changes nothing and leaves no file behind."""
         put(store, "a.csv", b"old")
-        with pytest.raises(RuntimeError, match="cut"), store.open_write("data", "a.csv") as writer:
-            writer.write(b"new, but half")
-            raise RuntimeError("cut")
+
+        def cut_short() -> None:
+            with store.open_write("data", "a.csv") as writer:
+                writer.write(b"new, but half")
+                raise RuntimeError("cut")
+
+        with pytest.raises(RuntimeError, match="cut"):
+            cut_short()
         assert get(store, "a.csv") == b"old"
         assert not list((store.root / TEMPORARY_FOLDER).iterdir())
 
@@ -161,6 +171,20 @@ class TestReadAndWrite:
             assert store.properties("data", "a.csv").sha256 == hashlib.sha256(data).hexdigest()
             assert get(store, "a.csv") == data
 
+    def test_file_is_closed_if_it_cannot_be_read(self, store: BlobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A failing disk leaves no open file behind."""
+        put(store, "a.csv")
+        opened = []
+
+        def fail(_: BlobStore, __: Path, ___: os.stat_result, file: BinaryIO) -> str:
+            opened.append(file)
+            raise OSError(errno.EIO, "Input/output error")
+
+        monkeypatch.setattr(BlobStore, "_digest", fail)
+        with pytest.raises(OSError, match="Input/output"):
+            store.open_read("data", "a.csv")
+        assert [file.closed for file in opened] == [True]
+
     def test_checksums_remembered_are_limited(self, store: BlobStore, monkeypatch: pytest.MonkeyPatch) -> None:
         """Memory does not grow with the number of blobs, and a forgotten checksum is computed again."""
         monkeypatch.setattr(blobs, "_REMEMBERED_DIGESTS", 2)
@@ -171,9 +195,14 @@ class TestReadAndWrite:
 
     def test_no_overwrite(self, store: BlobStore) -> None:
         """``overwrite=False`` keeps what is there, even if it appeared while the new one was written."""
-        with pytest.raises(FileExistsError), store.open_write("data", "a.csv", overwrite=False) as writer:
-            writer.write(b"late")
-            put(store, "a.csv", b"early")
+
+        def overtaken() -> None:
+            with store.open_write("data", "a.csv", overwrite=False) as writer:
+                writer.write(b"late")
+                put(store, "a.csv", b"early")
+
+        with pytest.raises(FileExistsError):
+            overtaken()
         assert get(store, "a.csv") == b"early"
         put(store, "b.csv", b"first", overwrite=False)
         assert get(store, "b.csv") == b"first"
@@ -248,7 +277,9 @@ class TestReadAndWrite:
         with pytest.raises(FileNotFoundError):
             put(store, "never/there.csv")
 
-    def test_other_failures_of_the_system_are_not_hidden(self, store: BlobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_other_failures_of_the_system_are_not_hidden(
+        self, store: BlobStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """A blob that is there but may not be deleted is not said to be missing."""
         put(store, "a.csv")
 
@@ -276,7 +307,7 @@ class TestCommitFile:
         """Where a move is impossible the file is copied, and still appears whole."""
         source = tmp_path / "model"
         source.write_bytes(b"model")
-        publish = blobs.publish
+        publish = blob_files.publish
 
         def across(path: Path, target: Path, *, overwrite: bool) -> None:
             if path == source:
@@ -382,9 +413,14 @@ class TestBlocks:
 
     def test_half_a_block_does_not_count(self, store: BlobStore) -> None:
         """A block cut short is not staged."""
-        with pytest.raises(RuntimeError), BlockStage(store).open_block("data", "b.bin", FIRST) as writer:
-            writer.write(b"half")
-            raise RuntimeError
+
+        def cut_short() -> None:
+            with BlockStage(store).open_block("data", "b.bin", FIRST) as writer:
+                writer.write(b"half")
+                raise RuntimeError("cut")
+
+        with pytest.raises(RuntimeError, match="cut"):
+            cut_short()
         with pytest.raises(LookupError):
             BlockStage(store).commit("data", "b.bin", [FIRST], max_length=LIMIT)
 

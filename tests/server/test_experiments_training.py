@@ -323,17 +323,6 @@ def test_the_window_is_read_from_the_time_column(run, tmp_path, days, window):
     assert (row["Window Start"], row["Window End"]) == (window or ("", ""))
 
 
-def test_the_jobs_window_end_wins_and_later_rows_are_told(run):
-    """A window end given with the job is recorded as it is; data beyond it is noted."""
-    text, declared = "d,a,y\n2016-01-01,1,no\n2016-01-05,2,yes\n", experiment(time_column="d")
-    assert run(text, declared, window_end="2016-01-06T00:00:00Z").window == ("2016-01-01", "2016-01-06T00:00:00Z")
-    assert "after the window end" in run(text, declared, window_end="2016-01-03").notes[-1]
-    assert run("a,y\n1,no\n2,yes\n", window_end="2016-01-03").window == ("", "2016-01-03")
-    with pytest.raises(RequestRejected, match="not an ISO 8601 time") as caught:
-        run(text, declared, window_end="yesterday")
-    assert caught.value.detail_code == "BadParameterValue"
-
-
 def test_a_wrong_time_is_named(run):
     """A cell of the time column that is no time is named with its row; so is an absent time column."""
     with pytest.raises(RequestRejected, match="Column 'd', row 2: 'soon' is not a time"):

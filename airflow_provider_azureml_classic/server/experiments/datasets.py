@@ -22,9 +22,10 @@ BIKE_COLUMNS = (
     *("temp", "atemp", "hum", "windspeed", "location", "cnt"),
 )
 
-#: Growth starts here; earlier days are quieter.
-_EPOCH = date(2025, 1, 1)
-_WEEKLY_GROWTH = 0.04
+#: Rentals grow to many times what they were: the day of the fastest growth (3 % a week), and its pace in days.
+_FASTEST = date(2026, 2, 1)
+_GROWTH = 9.0
+_PACE = 100.0
 _HOLIDAYS = {(1, 1), (5, 1), (7, 4), (11, 11), (12, 25), (12, 26)}
 
 
@@ -89,7 +90,7 @@ def _waves(day: date, *key: int) -> NDArray[float64]:
     import numpy as np
 
     generator = _generator(*key)
-    periods = generator.uniform((25, 45, 90), (45, 90, 200), (3, 3))
+    periods = generator.uniform((60, 90, 140), (90, 140, 250), (3, 3))
     phases = generator.uniform(0, 2 * np.pi, (3, 3))
     waves = np.sin(2 * np.pi * day.toordinal() / periods + phases)
     return np.asarray(waves @ (0.45, 0.35, 0.3))
@@ -130,10 +131,10 @@ def _counts(day: date, location: int, seed: int, shared: Columns) -> list[int]:
     """Rentals of one location on one day."""
     import numpy as np
 
-    size, commuters, lateness = _generator(seed, 0, location).uniform((10, 0.2, -1), (60, 0.9, 1))
+    size, commuters, lateness = _generator(seed, 0, location).uniform((25, 0.3, -0.5), (90, 0.8, 0.5))
     level, habit, shift = _waves(day, seed, 0, location)
     hours = np.arange(24)
-    late = lateness + 1.5 * shift
+    late = lateness + 1.2 * shift
     rush = np.exp(-(((hours - 8 - late) / 1.3) ** 2)) + 1.2 * np.exp(-(((hours - 17.5 - late) / 1.8) ** 2))
     leisure = 0.9 * np.exp(-(((hours - 14 - late) / 4) ** 2))
     working = shared["workingday"][0]
@@ -141,10 +142,10 @@ def _counts(day: date, location: int, seed: int, shared: Columns) -> list[int]:
     pattern = 0.04 + 2 * share * rush + (1 - share) * leisure
     weather = np.array((0, 1, 0.85, 0.55, 0.2))[shared["weathersit"]]
     warmth = 0.25 + 1.1 * np.array(shared["temp"]) - 0.5 * np.clip(np.array(shared["temp"]) - 0.75, 0, 1)
-    growth = max(0.3, 1 + _WEEKLY_GROWTH * (day - _EPOCH).days / 7)
-    mean = size * growth * np.exp(0.5 * level) * pattern * weather * warmth
+    growth = 1 + _GROWTH / (1 + np.exp((_FASTEST - day).days / _PACE))
+    mean = size * growth * np.exp(0.7 * level) * pattern * weather * warmth
     noise = _generator(seed, day.toordinal(), location)
-    counts: list[int] = noise.poisson(mean * noise.gamma(25, 1 / 25, 24)).tolist()
+    counts: list[int] = noise.poisson(mean * noise.gamma(100, 0.01, 24)).tolist()
     return counts
 
 

@@ -109,7 +109,7 @@ def _imputed(estimator: Any) -> Any:
     from sklearn.impute import SimpleImputer
     from sklearn.pipeline import Pipeline
 
-    return Pipeline([("impute", SimpleImputer(keep_empty_features=True)), ("estimator", estimator)])
+    return Pipeline([("impute", SimpleImputer()), ("estimator", estimator)])
 
 
 def _one_hot(schema: Schema, estimator: Any) -> Any:
@@ -121,7 +121,7 @@ def _one_hot(schema: Schema, estimator: Any) -> Any:
     numbers = [i for i, column in enumerate(schema.features) if column.kind == NUMBER]
     # A text column without any text has nothing to encode.
     texts = [i for i, column in enumerate(schema.features) if column.categories]
-    scaled = Pipeline([("impute", SimpleImputer(keep_empty_features=True)), ("scale", StandardScaler())])
+    scaled = Pipeline([("impute", SimpleImputer()), ("scale", StandardScaler())])
     codes = [list(range(len(schema.features[i].categories))) for i in texts]
     encoded = OneHotEncoder(categories=codes, handle_unknown="ignore")
     parts = [("numbers", scaled, numbers), ("texts", encoded, texts)]

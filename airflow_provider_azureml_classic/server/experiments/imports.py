@@ -72,7 +72,9 @@ def load(dotted: str, directory: Path) -> Any:
 
 
 def _words(module: str, directory: Path) -> set[str]:
-    """Identifiers in the source of ``module``; empty where there is no source to read."""
+    """Names that ``module`` may have: those in its source, empty where there is no source to read."""
+    if module in sys.modules:
+        return set(vars(sys.modules[module]))
     parts = module.split(".")
     spec = importlib.util.find_spec(parts[0]) or PathFinder.find_spec(parts[0], [str(directory)])
     for depth in range(2, len(parts) + 1):

@@ -1,10 +1,6 @@
 """Imported once by the process that training workers fork from: the libraries that training needs."""
 
 import importlib
-import os
-
-# One thread for each worker: the pool has a worker for each core, and OpenMP threads that wait for a core spin.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 for _name in (
     "sklearn.ensemble",

@@ -64,25 +64,6 @@ def moment(time: datetime | date) -> datetime:
     return full.replace(tzinfo=UTC) if full.tzinfo is None else full
 
 
-def with_end(window: Window | None, end: str | None) -> tuple[Window | None, str]:
-    """The window with its end as the job gave it, and a note where rows are later than that.
-
-    :param window: what the data says.
-    :param end: what the job says, ISO 8601, if it says anything.
-    :raises RequestRejected: ``end`` is no ISO time.
-    """
-    if not end:
-        return window, ""
-    given = parse_time(end)
-    if given is None:
-        raise rejection("BadParameterValue", f"The window end {end!r} is not an ISO 8601 time such as 2016-03-01.")
-    if window is None:
-        return ("", end), ""
-    last = parse_time(window[1])
-    late = last is not None and moment(last[0]) > moment(given[0])
-    return (window[0], end), f"The data goes on to {window[1]}, after the window end {end}." if late else ""
-
-
 def _no_time(frame: Frame, column: str, schema: Schema) -> Exception:
     cells = frame.columns[column]
     wrong = cells.where(lambda cell: not schema.is_missing(cell) and parse_time(cell) is None)

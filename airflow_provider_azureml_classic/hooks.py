@@ -1,0 +1,271 @@
+"""From an Airflow connection to a client; and, in this module only, from an error to "retry" or "fail"."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from airflow.sdk import BaseHook
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+
+from airflow_provider_azureml_classic.exceptions import (
+    AccessDenied,
+    AzureMLClassicError,
+    NotFound,
+    RequestRejected,
+    ServiceUnavailable,
+    rejection,
+)
+from airflow_provider_azureml_classic.protocol.references import BlobReference
+from airflow_provider_azureml_classic.protocol.sas import StorageAccount, sign
+from airflow_provider_azureml_classic.protocol.values import DEFAULT_ENDPOINT, Endpoint, WebService
+
+if TYPE_CHECKING:
+    from airflow.sdk import Connection
+
+    from airflow_provider_azureml_classic.client import AsyncClient, Client
+
+#: Life of the SAS tokens that the hook mints from ``storage_connection_string``.
+_SAS_LIFE = timedelta(hours=2)
+_SAS_BEFORE = timedelta(minutes=5)
+
+
+@contextmanager
+def airflow_errors() -> Iterator[None]:
+    """Turn an error of the service into Airflow's words: ``AirflowException`` may be retried, ``AirflowFailException``
+    fails the task at once. The text is one line that says what was asked, what came back and what to do next.
+    """
+    try:
+        yield
+    except AzureMLClassicError as error:
+        kind = AirflowException if error.retryable else AirflowFailException
+        raise kind(str(error)) from error
+    except ValueError as error:
+        raise AirflowFailException(str(error)) from error
+
+
+@dataclass(frozen=True)
+class ConnectionSettings:
+    """What an Airflow connection of type ``azureml_classic`` says.
+
+    :param management_url: from the host.
+    :param workspace_id: from the login.
+    :param token: from the password.
+    :param timeout: seconds allowed for one call; extra ``timeout``.
+    :param verify: check certificates, or a path to a bundle; extra ``verify``.
+    :param storage_connection_string: account that inputs and outputs given as bare paths are in; extra of that name.
+        Without it they are in the service's own store.
+    """
+
+    management_url: str
+    workspace_id: str
+    token: str = field(repr=False)
+    timeout: float = 30.0
+    verify: bool | str = True
+    storage_connection_string: str = field(default="", repr=False)
+
+    @classmethod
+    def of(cls, connection: Connection) -> ConnectionSettings:
+        """The settings of a connection.
+
+        :param connection: host, login and password are required.
+        :raises ValueError: names the connection and the field that is missing or wrong.
+        """
+        extra = connection.extra_dejson
+        fields = {"host": connection.host, "login": connection.login, "password": connection.password}
+        missing = [name for name, value in fields.items() if not (value or "").strip()]
+        if missing:
+            meaning = {"host": "management URL", "login": "workspace id", "password": "workspace token"}
+            said = ", ".join(f"{name} ({meaning[name]})" for name in missing)
+            raise ValueError(f"Connection {connection.conn_id!r} lacks {said}.")
+        return cls(
+            management_url=_management_url(connection),
+            workspace_id=str(connection.login),
+            token=str(connection.password),
+            timeout=_timeout(connection.conn_id, extra.get("timeout")),
+            verify=_verify(extra.get("verify")),
+            storage_connection_string=extra.get("storage_connection_string") or "",
+        )
+
+
+def _management_url(connection: Connection) -> str:
+    host = (connection.host or "").strip()
+    if "://" not in host:
+        host = f"{connection.schema or 'https'}://{host}"
+    if connection.port and urlsplit(host).port is None:
+        parts = urlsplit(host)
+        host = parts._replace(netloc=f"{parts.netloc}:{connection.port}").geturl()
+    return host
+
+
+def _timeout(conn_id: str, value: Any) -> float:
+    try:
+        seconds = float(value) if value not in (None, "") else 30.0
+    except (TypeError, ValueError):
+        seconds = -1.0
+    if seconds <= 0:
+        raise ValueError(f"Connection {conn_id!r}: extra timeout is {value!r}; it must be a number of seconds above 0.")
+    return seconds
+
+
+def _verify(value: Any) -> bool | str:
+    if value is None or value == "":
+        return True
+    text = str(value).strip()
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    return text
+
+
+class AzureMLClassicHook(BaseHook):
+    """Reaches a workspace of Azure ML Studio (classic), or of the server in this package.
+
+    :param azureml_classic_conn_id: connection of type ``azureml_classic``.
+    """
+
+    conn_name_attr = "azureml_classic_conn_id"
+    default_conn_name = "azureml_classic_default"
+    conn_type = "azureml_classic"
+    hook_name = "Azure ML Studio (classic)"
+
+    def __init__(self, azureml_classic_conn_id: str = default_conn_name, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.azureml_classic_conn_id = azureml_classic_conn_id
+
+    @cached_property
+    def settings(self) -> ConnectionSettings:
+        """What the connection says."""
+        return ConnectionSettings.of(self.get_connection(self.azureml_classic_conn_id))
+
+    def get_conn(self) -> Client:
+        """The blocking client; see :attr:`client`."""
+        return self.client
+
+    @cached_property
+    def client(self) -> Client:
+        """A blocking client; every key and SAS token that it reads is masked in the logs."""
+        from airflow.sdk.log import mask_secret
+
+        from airflow_provider_azureml_classic.client import Client
+
+        said = self.settings
+        mask_secret(said.token)
+        return Client(
+            said.management_url,
+            said.workspace_id,
+            said.token,
+            timeout=said.timeout,
+            verify=said.verify,
+            on_secret=mask_secret,
+        )
+
+    async def async_client(self) -> AsyncClient:
+        """An asynchronous client, for triggers; to be entered with ``async with``.
+
+        It masks nothing: triggers log no answer, and a triggerer that masked every token it ever saw would slow down
+        with each.
+        """
+        from airflow.providers.common.compat.connection import get_async_connection
+
+        from airflow_provider_azureml_classic.client import AsyncClient
+
+        said = ConnectionSettings.of(await get_async_connection(self.azureml_classic_conn_id, hook=self))
+        return AsyncClient(said.management_url, said.workspace_id, said.token, timeout=said.timeout, verify=said.verify)
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Ask for the web services; tells which of host, workspace id and token is wrong."""
+        try:
+            services = self.client.list_web_services()
+        except ServiceUnavailable as error:
+            return False, f"Host: the service does not answer. {error}"
+        except AccessDenied as error:
+            return False, f"Password: the workspace token was refused. {error}"
+        except NotFound as error:
+            return False, f"Login: there is no such workspace. {error}"
+        except (AzureMLClassicError, ValueError) as error:
+            return False, str(error)
+        return True, f"Workspace {self.settings.workspace_id} has {len(services)} web services."
+
+    # -- what several operators need -----------------------------------------------------------------------------------
+
+    def find(self, web_service: str, endpoint: str) -> tuple[WebService, Endpoint]:
+        """A web service and one of its endpoints.
+
+        :param web_service: name or id.
+        :param endpoint: name.
+        :raises AzureMLClassicError: the message lists what is there.
+        """
+        service = self.client.find_web_service(web_service)
+        return service, self.client.get_endpoint(service.id, endpoint)
+
+    def find_updatable(self, web_service: str, endpoint: str) -> tuple[WebService, Endpoint]:
+        """The same, for an endpoint whose model is to be replaced.
+
+        :param web_service: name or id.
+        :param endpoint: name.
+        :raises RequestRejected: the default endpoint, or one without updatable resources.
+        """
+        service, found = self.find(web_service, endpoint)
+        if found.name in (DEFAULT_ENDPOINT, service.default_endpoint_name):
+            raise rejection(
+                "DefaultEndpointReadOnly",
+                f"{found.name!r} is the default endpoint of {service.name!r}, whose model cannot be replaced.",
+            )
+        if not found.resources:
+            raise rejection(
+                "NoUpdatableResources",
+                f"Endpoint {found.name!r} of web service {service.name!r} has no updatable resources.",
+            )
+        return service, found
+
+    def reference(self, value: BlobReference | Mapping[str, Any] | str) -> BlobReference:
+        """A place as a user gives it, made complete: a bare path is in the connection's storage account, if there is
+        one, else in the service's own store.
+
+        :param value: path, URL, wire form or reference.
+        :raises RequestRejected: none of these.
+        """
+        reference = BlobReference.parse(value)
+        account = self.settings.storage_connection_string
+        if account and not reference.base_location and not reference.connection_string:
+            return replace(reference, connection_string=account)
+        return reference
+
+    def readable(self, reference: BlobReference) -> BlobReference:
+        """The reference with a fresh SAS token, minted at the moment of use if the connection's account holds it.
+
+        :param reference: with or without a token.
+        """
+        text = reference.connection_string or self.settings.storage_connection_string
+        if reference.sas_token or not text:
+            return reference
+        account = StorageAccount.from_connection_string(text)
+        place = replace(reference, connection_string="", base_location=reference.base_location or account.endpoint)
+        place = place.normalised()
+        if not account.key or place.base_location.rstrip("/") != account.endpoint.rstrip("/"):
+            return reference
+        container, _, blob = place.relative_location.partition("/")
+        now = datetime.now(UTC)
+        return replace(place, sas_token=sign(account, container, blob, start=now - _SAS_BEFORE, expiry=now + _SAS_LIFE))
+
+
+def jittered(seconds: float) -> float:
+    """``seconds`` give or take a tenth, so that many waits do not ask at the same moment.
+
+    :param seconds: a pause.
+    """
+    return seconds * random.uniform(0.9, 1.1)  # noqa: S311 - jitter, no secret
+
+
+def is_stale(error: AzureMLClassicError) -> bool:
+    """Whether an update was refused because the endpoint changed since it was read.
+
+    :param error: what the service answered.
+    """
+    return isinstance(error, RequestRejected) and error.status == 412

@@ -1,0 +1,179 @@
+"""Waiting for an endpoint's model to be fresh."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseSensorOperator, conf
+from airflow.sdk.exceptions import AirflowSensorTimeout
+
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
+from airflow_provider_azureml_classic.freshness import Goal, to_utc
+from airflow_provider_azureml_classic.hooks import AzureMLClassicHook, airflow_errors
+from airflow_provider_azureml_classic.protocol.references import MODEL_EXTENSION, BlobReference
+from airflow_provider_azureml_classic.protocol.tables import Table
+from airflow_provider_azureml_classic.protocol.values import Endpoint
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class ModelFreshnessSensor(BaseSensorOperator):
+    """Waits until an endpoint's live model is fresh, and optionally until it answers.
+
+    Say what fresh means by exactly one of ``job``, ``trained_to`` and ``max_age``. The live model is read from the
+    endpoint's ``Resources[].Location``; one whose age cannot be told is not fresh.
+
+    Returns a dict: ``endpoint``, ``location`` of the live model and, if ``score_with`` is given, the ``answers``.
+
+    :param web_service: name or id of the scoring web service. (templated)
+    :param endpoint: its endpoint. (templated)
+    :param job: fresh is the model that this job wrote: what ``BatchExecutionOperator`` returned. (templated)
+    :param trained_to: fresh is a model trained on data up to this moment or later, ISO 8601. (templated)
+    :param max_age: fresh is a model whose training data end at most this long ago.
+    :param resource: name of the updatable resource; ``None`` means the only one. (templated)
+    :param score_with: rows, one mapping each, that the endpoint must answer too. (templated)
+    :param expect: called with the answers, one mapping each; a false result is not fresh yet.
+    :param deferrable: wait in the triggerer; by default Airflow's ``[operators] default_deferrable``.
+    :param azureml_classic_conn_id: connection of type ``azureml_classic``. (templated)
+    """
+
+    template_fields: Sequence[str] = (
+        "azureml_classic_conn_id",
+        "web_service",
+        "endpoint",
+        "job",
+        "trained_to",
+        "resource",
+        "score_with",
+    )
+    template_fields_renderers = {"job": "json", "score_with": "json"}  # noqa: RUF012
+    ui_color = "#ede9fe"
+
+    def __init__(
+        self,
+        *,
+        web_service: str,
+        endpoint: str,
+        job: Mapping[str, Any] | None = None,
+        trained_to: datetime | str | None = None,
+        max_age: timedelta | None = None,
+        resource: str | None = None,
+        score_with: Sequence[Mapping[str, Any]] | None = None,
+        expect: Callable[[list[dict[str, Any]]], bool] | None = None,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        azureml_classic_conn_id: str = AzureMLClassicHook.default_conn_name,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.web_service = web_service
+        self.endpoint = endpoint
+        self.job = job
+        self.trained_to = trained_to
+        self.max_age = max_age
+        self.resource = resource
+        self.score_with = score_with
+        self.expect = expect
+        self.deferrable = deferrable
+        self.azureml_classic_conn_id = azureml_classic_conn_id
+        self._found: dict[str, Any] = {}
+
+    @cached_property
+    def hook(self) -> AzureMLClassicHook:
+        """The hook of the connection."""
+        return AzureMLClassicHook(self.azureml_classic_conn_id)
+
+    @cached_property
+    def goal(self) -> Goal:
+        """What is waited for."""
+        location = self._location_of_job() if self.job is not None else None
+        return Goal(location, to_utc(self.trained_to) if self.trained_to else None, self.max_age)
+
+    def _location_of_job(self) -> BlobReference:
+        ticket = self.job or {}
+        if not {"web_service", "endpoint", "job_id"} <= set(ticket):
+            raise ValueError("job must be what BatchExecutionOperator returned.")
+        _, trainer = self.hook.find(ticket["web_service"], ticket["endpoint"])
+        job = self.hook.client.get_job(trainer, ticket["job_id"])
+        job.raise_unless_finished()
+        name = ticket.get("model_output")
+        _, place = job.output(name if name in job.results else None, extension=MODEL_EXTENSION)
+        return BlobReference(place.relative_location, place.base_location)
+
+    def poke(self, context: Context) -> bool:
+        """Look once; the log tells what is live and what is awaited."""
+        with airflow_errors():
+            _, endpoint = self.hook.find(self.web_service, self.endpoint)
+            resource = endpoint.resource(self.resource)
+            fresh, said = self.goal.check(resource, datetime.now(UTC))
+            self.log.info("%s Awaited: %s. %s", said, self.goal, "Fresh." if fresh else "Not fresh yet.")
+            place = resource.location
+            self._found = {"endpoint": endpoint.name, "location": place.location if place else None}
+            return fresh and self._answers(endpoint)
+
+    def _answers(self, endpoint: Endpoint) -> bool:
+        if not self.score_with:
+            return True
+        try:
+            scored = self.hook.client.score(endpoint, Table.of(self.score_with))
+        except AzureMLClassicError as error:
+            if not error.retryable:
+                raise
+            self.log.info("The endpoint does not answer yet: %s", error)
+            return False
+        self._found["answers"] = scored.rows
+        if self.expect is not None and not self.expect(scored.rows):
+            self.log.info("The endpoint answers, but not what is expected: %s", scored.rows[:3])
+            return False
+        self.log.info("The endpoint answers: %s", scored.rows[:3])
+        return True
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Wait in the worker, or look once and wait in the triggerer."""
+        if not self.deferrable:
+            super().execute(context)
+        elif not self.poke(context):
+            self._defer(time.time() + float(self.timeout))
+        return self._found
+
+    def execute_complete(self, context: Context, event: Mapping[str, Any]) -> dict[str, Any]:
+        """Go on after the triggerer: look again, because the event holds no verdict.
+
+        :param context: Airflow's task context.
+        :param event: the ``deadline``.
+        """
+        if not self.poke(context):
+            deadline = float(event["deadline"])
+            if time.time() >= deadline:
+                raise AirflowSensorTimeout(
+                    f"Endpoint {self.endpoint!r} of {self.web_service!r} was not fresh within {self.timeout:g} s. "
+                    f"Awaited: {self.goal}. Live: {self._found['location']}."
+                )
+            self._defer(deadline)
+        return self._found
+
+    def _defer(self, deadline: float) -> None:
+        from airflow_provider_azureml_classic.triggers import FreshnessTrigger
+
+        with airflow_errors():
+            service = self.hook.client.find_web_service(self.web_service)
+        place = self.goal.location
+        self.defer(
+            trigger=FreshnessTrigger(
+                azureml_classic_conn_id=self.azureml_classic_conn_id,
+                web_service_id=service.id,
+                endpoint=self.endpoint,
+                deadline=deadline,
+                poll_interval=float(self.poke_interval),
+                resource=self.resource,
+                location=(place.base_location, place.relative_location) if place else None,
+                trained_to=self.goal.trained_to.isoformat() if self.goal.trained_to else None,
+                max_age=self.goal.max_age.total_seconds() if self.goal.max_age is not None else None,
+            ),
+            method_name="execute_complete",
+            timeout=None,
+        )

@@ -1,0 +1,231 @@
+"""Waits in the triggerer: for the end of a job, and for a model to be fresh.
+
+Rule 1: a trigger's arguments and events hold no secret and no verdict; the worker reads the outcome itself.
+Rule 2: a failed look says nothing about the job; only success, the end of the job or the deadline ends a wait.
+Rule 3: the first look comes some seconds after the deferral: an event that arrives before the scheduler has seen the
+worker's exit fails the task (airflow issues 66374, 71580; seen on 3.3.2).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from abc import abstractmethod
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from airflow_provider_azureml_classic.exceptions import AccessDenied, AzureMLClassicError, NotFound
+from airflow_provider_azureml_classic.freshness import Goal, to_utc
+from airflow_provider_azureml_classic.hooks import AzureMLClassicHook, jittered
+from airflow_provider_azureml_classic.protocol.references import BlobReference
+
+if TYPE_CHECKING:
+    from airflow_provider_azureml_classic.client import AsyncClient
+    from airflow_provider_azureml_classic.protocol.values import Endpoint
+
+#: Seconds between deferral and first look.
+FIRST_LOOK = 8.0
+#: Seconds that cancelling a job may take.
+_CANCEL_TIMEOUT = 25.0
+#: Airflow cancels ``on_kill`` itself after a second; cancellations go on here.
+_BACKGROUND: set[asyncio.Task[None]] = set()
+
+
+class EndpointTrigger(BaseTrigger):
+    """Looks at an endpoint until there is something to tell.
+
+    :param azureml_classic_conn_id: connection of type ``azureml_classic``.
+    :param web_service_id: 32 hex digits.
+    :param endpoint: name of the endpoint.
+    :param deadline: seconds since 1970 at which to stop; ``None`` for never.
+    :param poll_interval: seconds between two looks.
+    """
+
+    def __init__(
+        self,
+        *,
+        azureml_classic_conn_id: str,
+        web_service_id: str,
+        endpoint: str,
+        deadline: float | None,
+        poll_interval: float,
+    ) -> None:
+        super().__init__()
+        self.azureml_classic_conn_id = azureml_classic_conn_id
+        self.web_service_id = web_service_id
+        self.endpoint = endpoint
+        self.deadline = deadline
+        self.poll_interval = poll_interval
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Class path and arguments, for the database."""
+        kind = type(self)
+        return f"{kind.__module__}.{kind.__qualname__}", {
+            "azureml_classic_conn_id": self.azureml_classic_conn_id,
+            "web_service_id": self.web_service_id,
+            "endpoint": self.endpoint,
+            "deadline": self.deadline,
+            "poll_interval": self.poll_interval,
+        }
+
+    @property
+    def payload(self) -> dict[str, Any]:
+        """What the event says."""
+        return {"deadline": self.deadline}
+
+    @abstractmethod
+    async def look(self, client: AsyncClient, endpoint: Endpoint) -> bool:
+        """Whether the wait is over.
+
+        :param client: of the workspace.
+        :param endpoint: as read at the first look; jobs are asked with its key.
+        """
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Look until the wait is over, the deadline has come, or the worker has an error to read."""
+        await asyncio.sleep(min(FIRST_LOOK + random.uniform(0, 2), max(0.0, self._left())))  # noqa: S311 - jitter
+        async with await AzureMLClassicHook(self.azureml_classic_conn_id).async_client() as client:
+            endpoint: Endpoint | None = None
+            while True:
+                try:
+                    endpoint = endpoint or await client.get_endpoint(self.web_service_id, self.endpoint)
+                    if await self.look(client, endpoint):
+                        break
+                except (AccessDenied, NotFound) as error:
+                    self.log.info("The worker will read this error: %s", error)
+                    break
+                except AzureMLClassicError as error:
+                    self.log.info("Cannot see endpoint %r just now: %s", self.endpoint, error)
+                if self._left() <= 0:
+                    break
+                await asyncio.sleep(min(jittered(self.poll_interval), max(0.0, self._left())))
+        yield TriggerEvent(self.payload)
+
+    def _left(self) -> float:
+        return self.deadline - time.time() if self.deadline is not None else float("inf")
+
+
+class JobTrigger(EndpointTrigger):
+    """Waits for the end of a batch job. Killing or clearing the deferred task cancels the job.
+
+    :param job_id: the job.
+    :param options: see :class:`EndpointTrigger`.
+    """
+
+    def __init__(self, *, job_id: str, **options: Any) -> None:
+        super().__init__(**options)
+        self.job_id = job_id
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Class path and arguments, for the database."""
+        path, arguments = super().serialize()
+        return path, {**arguments, "job_id": self.job_id}
+
+    @property
+    def payload(self) -> dict[str, Any]:
+        """What the event says."""
+        return {"job_id": self.job_id, "deadline": self.deadline}
+
+    async def look(self, client: AsyncClient, endpoint: Endpoint) -> bool:
+        """Whether the job has ended."""
+        return (await client.get_job(endpoint, self.job_id)).status.terminal
+
+    async def on_kill(self) -> None:
+        """Cancel the job, if it was a person who ended the task.
+
+        Airflow cancels this coroutine after about a second, and calls it also when a trigger only moves to another
+        triggerer (airflow pull request 73454; both seen on 3.3.2): so the work goes on in a task of its own, and asks
+        for the state of the task first.
+        """
+        work = asyncio.create_task(self._cancel_if_ended())
+        _BACKGROUND.add(work)
+        work.add_done_callback(_BACKGROUND.discard)
+        while not work.done():
+            try:
+                await asyncio.shield(work)
+            except asyncio.CancelledError:
+                if work.cancelled():
+                    raise
+
+    async def _cancel_if_ended(self) -> None:
+        try:
+            async with asyncio.timeout(_CANCEL_TIMEOUT):
+                if await self._is_still_deferred():
+                    self.log.info("The trigger moves to another triggerer; job %s goes on.", self.job_id)
+                    return
+                async with await AzureMLClassicHook(self.azureml_classic_conn_id).async_client() as client:
+                    endpoint = await client.get_endpoint(self.web_service_id, self.endpoint)
+                    await client.cancel_job(endpoint, self.job_id)
+                self.log.info("Cancelled job %s.", self.job_id)
+        except (AzureMLClassicError, TimeoutError) as error:
+            self.log.warning("Job %s could not be cancelled: %s", self.job_id, error or type(error).__name__)
+
+    async def _is_still_deferred(self) -> bool:
+        from asgiref.sync import sync_to_async
+
+        ti = self.task_instance
+        if ti is None:
+            return False
+        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+        states = await sync_to_async(RuntimeTaskInstance.get_task_states)(
+            dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=ti.map_index
+        )
+        key = ti.task_id if ti.map_index < 0 else f"{ti.task_id}_{ti.map_index}"
+        return bool(states.get(ti.run_id, {}).get(key) == "deferred")
+
+
+class FreshnessTrigger(EndpointTrigger):
+    """Waits until an endpoint's model is fresh.
+
+    :param resource: name of the resource; ``None`` means the only one.
+    :param location: wanted model: base location and path, no token.
+    :param trained_to: wanted end of the training data, ISO 8601.
+    :param max_age: wanted age in seconds, at most.
+    :param options: see :class:`EndpointTrigger`.
+    """
+
+    def __init__(
+        self,
+        *,
+        resource: str | None = None,
+        location: tuple[str, str] | list[str] | None = None,
+        trained_to: str | None = None,
+        max_age: float | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        self.resource = resource
+        self.location = list(location) if location else None
+        self.trained_to = trained_to
+        self.max_age = max_age
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Class path and arguments, for the database."""
+        path, arguments = super().serialize()
+        own = {
+            "resource": self.resource,
+            "location": self.location,
+            "trained_to": self.trained_to,
+            "max_age": self.max_age,
+        }
+        return path, {**arguments, **own}
+
+    @property
+    def goal(self) -> Goal:
+        """What is waited for."""
+        return Goal(
+            BlobReference(self.location[1], self.location[0]) if self.location else None,
+            to_utc(self.trained_to) if self.trained_to else None,
+            timedelta(seconds=self.max_age) if self.max_age is not None else None,
+        )
+
+    async def look(self, client: AsyncClient, endpoint: Endpoint) -> bool:
+        """Whether the live model is fresh."""
+        now = await client.get_endpoint(self.web_service_id, self.endpoint)
+        fresh, _ = self.goal.check(now.resource(self.resource), datetime.now(UTC))
+        return fresh

@@ -1,0 +1,45 @@
+"""Fixtures that several test modules share."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+
+# Before anything imports Airflow: a home of its own, so that no test touches the developer's; and unit test mode, in
+# which operators can be called directly, without a database.
+os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="airflow-home-")
+atexit.register(shutil.rmtree, os.environ["AIRFLOW_HOME"], ignore_errors=True)
+os.environ["AIRFLOW__CORE__UNIT_TEST_MODE"] = "True"
+os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from airflow_provider_azureml_classic.client import Client
+from tests.support import ServerProcess
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A running server with the shipped experiments; tests use endpoints and paths of their own."""
+    running = ServerProcess(tmp_path_factory.mktemp("server") / "data")
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def client(server: ServerProcess) -> Iterator[Client]:
+    """A blocking client of the running server."""
+    with server.client() as made:
+        yield made
+
+
+@pytest.fixture
+def airflow_connection(server: ServerProcess, monkeypatch: pytest.MonkeyPatch) -> ServerProcess:
+    """The running server as Airflow's connection ``azureml_classic_default``."""
+    monkeypatch.setenv("AIRFLOW_CONN_AZUREML_CLASSIC_DEFAULT", server.connection["airflow_conn"])
+    return server

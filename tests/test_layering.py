@@ -1,0 +1,237 @@
+"""Who may import whom, where wire names are spelled, and how long files and functions may be.
+
+Written for whatever files exist: a new module is covered as soon as it is there.
+"""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from airflow_provider_azureml_classic.exceptions import CODES
+
+PACKAGE = "airflow_provider_azureml_classic"
+ROOT = Path(__file__).parents[1]
+FILES = sorted((ROOT / PACKAGE).rglob("*.py"))
+
+AIRFLOW_SIDE = {"hooks", "triggers", "operators", "sensors", "links", "assets", "notifications"}
+#: Module or package directly below ours -> those of ours that it may import. Others: anything but the server.
+MAY_IMPORT = {
+    "exceptions": {"exceptions"},
+    "protocol": {"exceptions", "protocol"},
+    "client": {"exceptions", "protocol", "client"},
+    "server": {"exceptions", "protocol", "server"},
+}
+#: Those of the provider -> those that stand above them.
+ABOVE = {"hooks": {"triggers", "operators", "sensors"}, "triggers": {"operators", "sensors"}}
+#: Those that may import nothing but the standard library and us.
+PURE = {"exceptions", "protocol"}
+#: What the client may import besides, and only inside functions.
+CLIENT_LIBRARIES = {"requests", "aiohttp", "yarl"}
+#: What the server may import inside functions only, because it must start in under a second.
+HEAVY = {"sklearn", "pandas", "onnx", "onnxruntime", "skl2onnx", "numpy", "azure", "dask", "distributed", "joblib"}
+#: Names of the wire: members, parameters and headers. Left out are plain words (``Name``, ``Location``), headers of
+#: HTTP itself (``If-Match``) and those of Azure Storage, whose protocol the blob store speaks.
+# fmt: off
+WIRE_NAMES = frozenset(
+    {
+        "ApiLocation", "AzureBatchPoolId", "BaseLocation", "Cancelled", "ColumnNames", "ColumnTypes",
+        "ConnectionString", "CreatedAt", "CreationTime", "DefaultEndpointName", "DiagnosticsTraceLevel",
+        "EndTime", "EndpointCount", "ExperimentLocation", "GlobalParameters", "HelpLocation", "HelpLocationURL",
+        "Inputs", "MaxConcurrentCalls", "NotStarted", "Outputs", "OverwriteResources", "PreventUpdate",
+        "PrimaryKey", "RelativeLocation", "Results", "SampleDataEnabled", "SasBlobToken", "SecondaryKey",
+        "StartTime", "StatusCode", "ThrottleLevel", "WebServiceId", "WorkspaceId", "api-version",
+        "x-ms-meta-sha256", "x-ms-request-id",
+    }
+)
+# fmt: on
+MAX_FILE = 400
+MAX_FUNCTION = 40
+
+
+def area(path: Path) -> str:
+    """The module or package directly below ours that a file belongs to; empty for our ``__init__``."""
+    first = path.relative_to(ROOT / PACKAGE).parts[0].removesuffix(".py")
+    return "" if first == "__init__" else first
+
+
+def name_of(path: Path) -> str:
+    """A file's path as shown in failures and test ids."""
+    return str(path.relative_to(ROOT / PACKAGE))
+
+
+def parse(path: Path) -> ast.Module:
+    """A file's syntax tree."""
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def imports(path: Path) -> Iterator[tuple[str, bool, int]]:
+    """Each module that a file imports: dotted name, whether inside a function or for type checking only, line."""
+    tree = parse(path)
+    lazy: set[ast.AST] = set()
+    for node in ast.walk(tree):
+        inside = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        for_types = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        if inside or for_types:
+            lazy |= {inner for statement in node.body for inner in ast.walk(statement)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node in lazy, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            # `from package import module` imports the module too.
+            names = [f"{module}.{alias.name}" for alias in node.names] if module == PACKAGE else [module]
+            yield from ((name, node in lazy, node.lineno) for name in names)
+
+
+def inner_imports(path: Path) -> set[str]:
+    """The areas of our own package that a file imports."""
+    return {name.split(".")[1] for name, _, _ in imports(path) if name.startswith(f"{PACKAGE}.")}
+
+
+every_file = pytest.mark.parametrize("path", FILES, ids=name_of)
+
+
+@every_file
+def test_imports_are_absolute(path: Path) -> None:
+    """Relative imports would slip through the other tests here."""
+    relative = [n.lineno for n in ast.walk(parse(path)) if isinstance(n, ast.ImportFrom) and n.level]
+    assert relative == [], f"{name_of(path)}: relative import in lines {relative}"
+
+
+@every_file
+def test_layers(path: Path) -> None:
+    """A layer imports only those below it; the provider never imports the server, nor the server the provider."""
+    found = inner_imports(path)
+    if area(path) in MAY_IMPORT:
+        assert found <= MAY_IMPORT[area(path)]
+    else:
+        assert "server" not in found
+    assert not found & ABOVE.get(area(path), set())
+
+
+@every_file
+def test_third_party(path: Path) -> None:
+    """The pure modules use the standard library only, the client its two transports, and only inside functions."""
+    foreign = {
+        (name.partition(".")[0], lazy)
+        for name, lazy, _ in imports(path)
+        if name.partition(".")[0] not in {*sys.stdlib_module_names, PACKAGE}
+    }
+    if area(path) in PURE:
+        assert foreign == set()
+    if area(path) == "client":
+        assert foreign <= {(library, True) for library in CLIENT_LIBRARIES}
+
+
+@every_file
+def test_airflow_is_imported_by_the_provider_only(path: Path) -> None:
+    """Client and server work where Airflow is not installed."""
+    lines = [line for name, _, line in imports(path) if name.partition(".")[0] == "airflow"]
+    assert not lines or area(path) in AIRFLOW_SIDE, f"{name_of(path)}: airflow in lines {lines}"
+
+
+@every_file
+def test_heavy_libraries_are_imported_in_functions(path: Path) -> None:
+    """What trains and scores is imported when it is needed, and by the server only."""
+    found = [(name, lazy, line) for name, lazy, line in imports(path) if name.partition(".")[0] in HEAVY]
+    early = [(name, line) for name, lazy, line in found if not lazy]
+    assert early == [], f"{name_of(path)}: imported at module level"
+    assert not found or area(path) == "server", f"{name_of(path)}: {found}"
+
+
+def literals(tree: ast.Module) -> Iterator[tuple[str, int]]:
+    """String constants of a file with their lines, but for ``target=``, which says what an error is about."""
+    targets = {node.value for node in ast.walk(tree) if isinstance(node, ast.keyword) and node.arg == "target"}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in targets:
+            yield node.value, node.lineno
+
+
+@every_file
+def test_wire_names_are_spelled_in_protocol(path: Path) -> None:
+    """A name of the wire is written once, in ``protocol``; elsewhere stand the constants and values made of it."""
+    if area(path) in {"protocol", "exceptions"}:
+        return
+    names = WIRE_NAMES | {name.title() for name in WIRE_NAMES if "-" in name}
+    spelled = [(text, line) for text, line in literals(parse(path)) if text in names]
+    assert spelled == [], f"{name_of(path)}: move these to protocol"
+
+
+def test_wire_names_are_those_of_protocol() -> None:
+    """The list that the test above looks for is what protocol really spells, so that it cannot go stale."""
+    text = "\n".join(path.read_text(encoding="utf-8") for path in FILES if area(path) == "protocol")
+    assert {name for name in WIRE_NAMES if f'"{name}"' not in text} == set()
+
+
+@every_file
+def test_rejections_have_known_codes(path: Path) -> None:
+    """Every code given to :func:`rejection` is in its tables; otherwise it would be a KeyError when it matters."""
+    unknown = [
+        (node.args[0].value, node.lineno)
+        for node in ast.walk(parse(path))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] == "rejection"
+        if node.args and isinstance(node.args[0], ast.Constant) and node.args[0].value not in CODES
+    ]
+    assert unknown == [], f"{name_of(path)}: codes that exceptions.py does not have"
+
+
+def lines_of(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Lines of a function without its docstring."""
+    length = (node.end_lineno or node.lineno) - node.lineno + 1
+    first = node.body[0]
+    if ast.get_docstring(node) is not None:
+        length -= (first.end_lineno or first.lineno) - first.lineno + 1
+    return length
+
+
+def test_files_are_short() -> None:
+    """No file of the package is longer than a reader keeps in mind."""
+    lengths = {name_of(path): len(path.read_text(encoding="utf-8").splitlines()) for path in FILES}
+    assert {name: length for name, length in lengths.items() if length > MAX_FILE} == {}
+
+
+def test_functions_are_short() -> None:
+    """No function of the package is longer than a screen."""
+    long = {
+        f"{name_of(path)}:{node.lineno} {node.name}": lines_of(node)
+        for path in FILES
+        for node in ast.walk(parse(path))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and lines_of(node) > MAX_FUNCTION
+    }
+    assert long == {}
+
+
+def test_importing_the_client_is_light() -> None:
+    """The client is importable without Airflow, without the server, and before either transport is needed."""
+    code = (
+        f"import sys; import {PACKAGE}.client\n"
+        f"unwanted = ('airflow', '{PACKAGE}.server', 'requests', 'aiohttp', 'yarl', 'pandas', 'sklearn')\n"
+        "print([name for name in unwanted if name in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_the_walk_sees_what_it_should(tmp_path: Path) -> None:
+    """The helper tells module-level imports from those in functions and for type checking."""
+    file = tmp_path / "module.py"
+    file.write_text(
+        "import a.b\nfrom c import d\n"
+        f"from {PACKAGE} import server\n"
+        "if TYPE_CHECKING:\n    import e\n"
+        "class K:\n    import f\n    def m(self):\n        import g\n"
+    )
+    assert sorted((name, lazy) for name, lazy, _ in imports(file)) == [
+        ("a.b", False),
+        (f"{PACKAGE}.server", False),
+        ("c", False),
+        ("e", True),
+        ("f", False),
+        ("g", True),
+    ]
