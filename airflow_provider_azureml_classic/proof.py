@@ -89,10 +89,9 @@ def _golden(text: str | None) -> GoldenRows | None:
         return None
     try:
         data = json.loads(text)
-        tables = [Table(tuple(data[key]["ColumnNames"]), data[key]["Values"]) for key in ("Input", "Output")]
-    except (ValueError, KeyError, TypeError):
+        return GoldenRows(Table.from_wire(data["Input"]), Table.from_wire(data["Output"]))
+    except (ValueError, KeyError, TypeError, AttributeError, ProtocolError):
         raise ProtocolError(f"The column {GOLDEN_ROWS!r} of the evaluation output cannot be read.") from None
-    return GoldenRows(*tables)
 
 
 def _number(text: Any) -> float | None:

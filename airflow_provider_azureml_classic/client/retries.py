@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, ServiceUnavailable, without_query
 from airflow_provider_azureml_classic.protocol.messages import Request, Response
-from airflow_provider_azureml_classic.protocol.operations import RETRY_AFTER
+from airflow_provider_azureml_classic.protocol.operations import IF_MATCH, RETRY_AFTER
 
 T = TypeVar("T")
 #: A verb under way: yields requests, is sent responses, returns its result.
@@ -87,13 +87,18 @@ def persevere(steps: Steps[T], policy: RetryPolicy) -> Commands[T]:
         raise
 
 
+def _is_repeatable(request: Request) -> bool:
+    # A conditional PATCH whose answer was lost would be refused the second time because of its own first one.
+    return request.operation.idempotent and IF_MATCH not in request.headers
+
+
 def _attempts(request: Request, policy: RetryPolicy) -> Commands[Outcome]:
     for attempt in range(1, policy.attempts + 1):
         outcome = yield request
         if outcome is None:
             raise TypeError("a request must be answered with its outcome")
         failed = not isinstance(outcome, Response) or outcome.status in _TRY_AGAIN
-        if not failed or not request.operation.idempotent or attempt == policy.attempts:
+        if not failed or not _is_repeatable(request) or attempt == policy.attempts:
             return outcome
         yield policy.pause(attempt, outcome)
     raise AssertionError("unreachable: attempts is at least 1")

@@ -11,6 +11,7 @@ from airflow_provider_azureml_classic.operators.base import AzureMLClassicOperat
 from airflow_provider_azureml_classic.protocol.values import (
     Endpoint,
     EndpointSettings,
+    ThrottleLevel,
     check_endpoint_name,
 )
 
@@ -79,13 +80,11 @@ class AddEndpointOperator(AzureMLClassicOperator):
     def _settings(self) -> EndpointSettings:
         if self.if_exists not in ("skip", "update", "fail"):
             raise ValueError(f"if_exists is {self.if_exists!r}; it must be 'skip', 'update' or 'fail'.")
-        return EndpointSettings.from_wire(
-            {
-                "Description": self.description,
-                "ThrottleLevel": self.throttle_level,
-                "MaxConcurrentCalls": self.max_concurrent_calls,
-                "PreventUpdate": self.prevent_update,
-            }
+        return EndpointSettings(
+            description=self.description,
+            throttle_level=ThrottleLevel(self.throttle_level),
+            max_concurrent_calls=self.max_concurrent_calls,
+            prevent_update=self.prevent_update,
         )
 
     def _existing(self, service_id: str, name: str) -> Endpoint | None:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from airflow_provider_azureml_classic.exceptions import (
+    CODES,
     AzureMLClassicError,
     Detail,
     ProtocolError,
@@ -62,12 +63,14 @@ def from_response(request: Request, response: Response) -> AzureMLClassicError:
     error = _error_object(response.body)
     if error is None:
         return _unreadable(response, context)
-    kind = error_class(response.status if response.status >= 400 else 500)
-    code, message = _pick(error, "code"), _pick(error, "message")
+    code, message, details = _pick(error, "code"), _pick(error, "message"), _details(error)
+    # An error object under a 2xx: its code says what the status should have.
+    known = CODES.get(details[0].code if details else str(code), ("", 500))
+    kind = error_class(response.status if response.status >= 400 else known[1])
     return kind(
         str(message or code or "The service gave no reason."),
         code=str(code) if code else None,
-        details=_details(error),
+        details=details,
         **context,
     )
 

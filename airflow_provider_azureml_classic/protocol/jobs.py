@@ -62,7 +62,7 @@ TRANSITIONS: Mapping[JobStatus, frozenset[JobStatus]] = MappingProxyType(
 
 # 32 hex digits on the cloud service; other servers may use dashes. No text of an error or a page is one.
 _JOB_ID = re.compile(r"[\w.-]+")
-_REQUEST = frozenset({"Input", "Inputs", "Output", "Outputs", "GlobalParameters", "AzureBatchPoolId"})
+_REQUEST = frozenset({"Input", "Inputs", "Outputs", "GlobalParameters", "AzureBatchPoolId"})
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,10 @@ from functools import cached_property
 from types import MappingProxyType
 from urllib.parse import quote, unquote, urlencode
 
-API_VERSION = "2.0"
-VERSION_PARAMETER = "api-version"
+#: Query parameters: the version that every job and scoring call carries, and the two switches of a scoring call.
+VERSION_PARAMETER, API_VERSION = "api-version", "2.0"
+FORMAT_PARAMETER, SWAGGER_FORMAT = "format", "swagger"
+DETAILS_PARAMETER = "details"
 REQUEST_ID = "x-ms-request-id"
 RETRY_AFTER = "retry-after"
 ETAG = "etag"
@@ -30,7 +32,7 @@ BLOB_SHA256 = "x-ms-meta-sha256"
 #: Header that Azure Storage wants with a blob written in one piece.
 BLOCK_BLOB = MappingProxyType({"x-ms-blob-type": "BlockBlob"})
 #: Query parameter of a scoring call: the answer has ``ColumnTypes``.
-WITH_TYPES = ("details", "true")
+WITH_TYPES = (DETAILS_PARAMETER, "true")
 
 
 class Credential(Enum):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_provider_azureml_classic.exceptions import ProtocolError, rejection
+from airflow_provider_azureml_classic.protocol.errors import reject_unknown_keys
 
 #: Members of a scoring call and of its answer; a job's body has the first three.
 INPUTS = "Inputs"
@@ -60,9 +61,53 @@ class Table:
         index = self.column_names.index(name)
         return [row[index] for row in self.values]
 
+    @classmethod
+    def from_wire(cls, data: Mapping[str, Any]) -> Table:
+        """A table in the table form, as :meth:`to_wire` makes it.
+
+        :param data: decoded JSON.
+        :raises ProtocolError: another form.
+        """
+        names, values = data.get("ColumnNames"), data.get("Values")
+        if not isinstance(names, list) or not isinstance(values, list):
+            raise ProtocolError("The table has no ColumnNames or no Values.")
+        return cls(tuple(names), values)
+
     def to_wire(self) -> dict[str, Any]:
         """The table form of a request."""
         return {"ColumnNames": list(self.column_names), "Values": [list(row) for row in self.values]}
+
+
+def the_input(body: Any, name: str) -> Any:
+    """The one input of a request/response call.
+
+    :param body: decoded JSON.
+    :param name: the only input that the web service has.
+    :raises RequestRejected: naming the member, input or parameter at fault.
+    """
+    if not isinstance(body, Mapping):
+        raise rejection("RequestBodyInvalid", "The body must be a JSON object with Inputs.")
+    reject_unknown_keys("The body", body, frozenset({INPUTS, OUTPUTS, GLOBAL_PARAMETERS}))
+    inputs, parameters = body.get(INPUTS), body.get(GLOBAL_PARAMETERS)
+    if not isinstance(inputs, Mapping) or not inputs:
+        raise rejection("MissingRequestInput", f"The body has no Inputs; it needs the input {name}.", target=name)
+    if isinstance(parameters, Mapping) and parameters:
+        given = next(iter(parameters))
+        raise rejection(
+            "UnexpectedParameter", f"The web service has no parameter {given!r}; it has none.", target=given
+        )
+    if list(inputs) != [name]:
+        wrong = next(key for key in inputs if key != name)
+        raise rejection("InvalidInputNames", f"There is no input {wrong!r}; the inputs are: {name}.", target=wrong)
+    return inputs[name]
+
+
+def write_results(outputs: Mapping[str, Any]) -> dict[str, Any]:
+    """The body of a request/response answer.
+
+    :param outputs: wire form by output name; see :func:`write_output`.
+    """
+    return {RESULTS: dict(outputs)}
 
 
 def read_input(name: str, data: Any) -> Table:

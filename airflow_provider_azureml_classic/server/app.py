@@ -149,8 +149,9 @@ class App:
                 raise rejection("MethodNotAllowed", f"{method} is not possible here; {', '.join(sorted(allowed))} is.")
             raise rejection("PageNotFound", f"There is nothing at {path}.")
         values = {name: items[0] for name, items in parse_qs(query, keep_blank_values=True).items()}
-        if operation.versioned and values.get("api-version") != ops.API_VERSION:
-            raise rejection("BadVersionCall", f"The query must have api-version={ops.API_VERSION}.")
+        if operation.versioned and values.get(ops.VERSION_PARAMETER) != ops.API_VERSION:
+            wanted = f"{ops.VERSION_PARAMETER}={ops.API_VERSION}"
+            raise rejection("BadVersionCall", f"The query must have {wanted}.")
         return Call(operation, segments, values, headers, body)
 
     # -- web services and endpoints ----------------------------------------------------------------------------------
@@ -242,7 +243,7 @@ class App:
         answer = self._scoring.execute(
             self._endpoint(call),
             call.json(),
-            swagger=call.query.get("format", "").lower() == "swagger",
-            details=call.query.get("details", "").lower() == "true",
+            swagger=call.query.get(ops.FORMAT_PARAMETER, "").lower() == ops.SWAGGER_FORMAT,
+            details=call.query.get(ops.DETAILS_PARAMETER, "").lower() == "true",
         )
         return Response.of_json(answer)

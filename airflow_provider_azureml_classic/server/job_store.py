@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from airflow_provider_azureml_classic.protocol.jobs import TRANSITIONS, JobStatus
+from airflow_provider_azureml_classic.protocol.jobs import TRANSITIONS, JobRequest, JobStatus
 from airflow_provider_azureml_classic.server.database import Database, columns, to_row
 from airflow_provider_azureml_classic.server.tables import JobRow, jobs
 
@@ -27,7 +27,7 @@ class JobStore:
     def add(self, row: JobRow) -> None:
         """Register a job."""
         values = {**columns(row), "status": row.status.value}
-        values |= {"request": self._db.lock_json(row.request), "results": None}
+        values |= {"request": self._db.lock_json(row.request.to_wire()), "results": None}
         with self._db.write() as connection:
             connection.execute(sa.insert(jobs).values(**values))
 
@@ -39,7 +39,7 @@ class JobStore:
                     JobRow,
                     row,
                     status=JobStatus(row["status"]),
-                    request=self._db.unlock_json(row["request"]),
+                    request=JobRequest.from_wire(self._db.unlock_json(row["request"])),
                     results=self._db.unlock_json(row["results"]),
                 )
                 for row in connection.execute(query).mappings()

@@ -67,7 +67,7 @@ class Jobs:
             endpoint_id=endpoint.id,
             status=JobStatus.NOT_STARTED,
             queued=False,
-            request=checked.to_wire(),
+            request=checked,
             results=None,
             details=None,
             created_at=self._clock(),
@@ -165,9 +165,9 @@ def output_place(job: JobRow, name: str, extension: str) -> BlobReference:
     :param name: the output.
     :param extension: of a generated path.
     """
-    override = job.request["Outputs"].get(name)
+    override = job.request.outputs.get(name)
     if override:
-        return BlobReference.from_wire(override)
+        return override
     return BlobReference(f"{OUTPUT_CONTAINER}/{job.id}/{job.id}-{name}{extension}")
 
 

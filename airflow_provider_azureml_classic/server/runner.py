@@ -122,7 +122,7 @@ class Runner:
             raise rejection("JobNotFound", "The endpoint of this job was deleted.")
         with TemporaryDirectory(prefix="azureml-classic-") as folder:
             data = Path(folder) / "input.csv"
-            self._locations.fetch(BlobReference.from_wire(job.request["Inputs"][INPUT]), data)
+            self._locations.fetch(job.request.inputs[INPUT], data)
             run = self._train if service.training else self._score
             return self._deliver(job, run(job, service, endpoint, data))
 

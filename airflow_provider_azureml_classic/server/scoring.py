@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from airflow_provider_azureml_classic.exceptions import rejection
-from airflow_provider_azureml_classic.protocol.tables import read_input, write_output
+from airflow_provider_azureml_classic.protocol.tables import read_input, the_input, write_output, write_results
 from airflow_provider_azureml_classic.server.catalogue import Catalogue
 from airflow_provider_azureml_classic.server.models import ModelStore
 from airflow_provider_azureml_classic.server.store import Store
@@ -50,10 +49,10 @@ class Scoring:
             raise rejection(
                 "BatchExecutionOnly", "This is a training web service: it has no request/response call, only jobs."
             )
-        table = read_input(INPUT, _the_input(body))
+        table = read_input(INPUT, the_input(body, INPUT))
         scorer = self._models.scorer(endpoint.resources[0].digest)
         answer = scorer.score(table, self._catalogue.passthrough(self._experiment(endpoint)))
-        return {"Results": {OUTPUT: write_output(answer, swagger=swagger, details=details)}}
+        return write_results({OUTPUT: write_output(answer, swagger=swagger, details=details)})
 
     def _experiment(self, endpoint: EndpointRow) -> str:
         found = self._experiments.get(endpoint.service_id)
@@ -63,21 +62,3 @@ class Scoring:
                 raise rejection("WebServiceNotFound", "The web service was deleted meanwhile.")
             found = self._experiments[endpoint.service_id] = service.experiment
         return found
-
-
-def _the_input(body: Any) -> Any:
-    if not isinstance(body, Mapping):
-        raise rejection("RequestBodyInvalid", "The body must be a JSON object with Inputs.")
-    unknown = [key for key in body if key not in ("Inputs", "GlobalParameters", "Outputs")]
-    if unknown:
-        raise rejection("UnexpectedParameter", f"The body has the unknown member {unknown[0]!r}.", target=unknown[0])
-    inputs, parameters = body.get("Inputs"), body.get("GlobalParameters")
-    if not isinstance(inputs, Mapping) or not inputs:
-        raise rejection("MissingRequestInput", f"The body has no Inputs; it needs the input {INPUT}.", target=INPUT)
-    if isinstance(parameters, Mapping) and parameters:
-        name = next(iter(parameters))
-        raise rejection("UnexpectedParameter", f"The web service has no parameter {name!r}; it has none.", target=name)
-    if list(inputs) != [INPUT]:
-        wrong = next(name for name in inputs if name != INPUT)
-        raise rejection("InvalidInputNames", f"There is no input {wrong!r}; the inputs are: {INPUT}.", target=wrong)
-    return inputs[INPUT]

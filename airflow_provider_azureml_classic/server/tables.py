@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from airflow_provider_azureml_classic.protocol.jobs import JobStatus
+from airflow_provider_azureml_classic.protocol.jobs import JobRequest, JobStatus
 
 metadata = sa.MetaData()
 
@@ -150,13 +150,13 @@ class EndpointRow:
 
 @dataclass(frozen=True)
 class JobRow:
-    """A batch job; request and results as decoded JSON."""
+    """A batch job; results as decoded JSON: reference by output name."""
 
     id: str
     endpoint_id: str
     status: JobStatus
     queued: bool
-    request: dict[str, Any] = field(repr=False)
+    request: JobRequest = field(repr=False)
     results: dict[str, Any] | None = field(repr=False)
     details: str | None
     created_at: datetime

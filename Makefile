@@ -1,0 +1,73 @@
+# Every target installs what it needs into .venv first; nothing is installed twice.
+VENV ?= .venv
+PY := $(VENV)/bin/python
+UV := $(VENV)/bin/uv
+READY := $(VENV)/.ready
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+JOBS ?= 2
+
+# Without bytecode `import airflow.sdk` takes several times as long.
+unexport PYTHONDONTWRITEBYTECODE
+# Airflow's own settings must not leak in from the developer's shell.
+unexport AIRFLOW_HOME
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## what can be made
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+$(READY): requirements.lock setup.cfg pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or newer is needed; $$($(PYTHON) --version) was found. Say PYTHON=/path/to/python3.11."; exit 1; }
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV) \
+		|| { echo "No virtual environment could be made: install python3-venv."; exit 1; }
+	@echo "Installing the locked dependencies into $(VENV) ..."
+	@$(PY) -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION) \
+		&& $(UV) pip install --quiet --python $(PY) --compile-bytecode --require-hashes -r requirements.lock \
+		&& $(UV) pip install --quiet --python $(PY) --no-deps --editable . \
+		|| { echo "The installation failed: see the message above. Are the package registries reachable?"; exit 1; }
+	@touch $@
+
+.PHONY: install
+install: $(READY) ## install everything into .venv
+
+.PHONY: demo
+demo: $(READY) ## watch a DAG retrain a model for five days (DATA=file.csv for your own data)
+	@$(PY) -m demo $(if $(DATA),--data "$(DATA)") $(DEMO_ARGS)
+
+.PHONY: serve
+serve: $(READY) ## run the server on port 8080 (PORT=, DATA_DIR=)
+	@echo "The connection for your Airflow will be in $(or $(DATA_DIR),.serve)/connection.json"
+	@$(VENV)/bin/azureml-classic-server --data-dir $(or $(DATA_DIR),.serve) --port $(or $(PORT),8080)
+
+.PHONY: test
+test: $(READY) ## run all tests
+	@$(PY) -m pytest -n $(JOBS)
+
+.PHONY: quick
+quick: $(READY) ## run the quick tests
+	@$(PY) -m pytest -n $(JOBS) -m "not slow"
+
+.PHONY: format
+format: $(READY) ## format the code
+	@$(VENV)/bin/ruff format . && $(VENV)/bin/ruff check --fix .
+
+.PHONY: check
+check: $(READY) ## format, lint, types, then all tests
+	@$(VENV)/bin/ruff format --check . && $(VENV)/bin/ruff check . && $(VENV)/bin/mypy
+	@$(MAKE) --no-print-directory test
+
+.PHONY: lock
+lock: $(READY) ## renew requirements.lock from setup.cfg
+	@$(UV) pip compile --quiet setup.cfg --extra dev --universal --python-version 3.11 --generate-hashes --no-annotate \
+		--upgrade --custom-compile-command "make lock" -o requirements.lock
+
+.PHONY: wheel
+wheel: $(READY) ## build the distribution files into dist/
+	@$(UV) build --quiet --python $(PY)
+
+.PHONY: clean
+clean: ## remove what the other targets made
+	rm -rf $(VENV) .demo .serve build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
