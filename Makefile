@@ -6,6 +6,9 @@ READY := $(VENV)/.ready
 PYTHON ?= python3
 UV_VERSION := 0.13.9
 JOBS ?= 2
+# uv brings certificates of its own; behind a proxy with another authority the system's are needed.
+SYSTEM_CERTS := $(if $(wildcard /etc/ssl/certs/ca-certificates.crt),--system-certs)
+UV_OPTIONS := --quiet --python $(PY) $(SYSTEM_CERTS)
 
 # Without bytecode `import airflow.sdk` takes several times as long.
 unexport PYTHONDONTWRITEBYTECODE
@@ -25,8 +28,8 @@ $(READY): requirements.lock setup.cfg pyproject.toml
 		|| { echo "No virtual environment could be made: install python3-venv."; exit 1; }
 	@echo "Installing the locked dependencies into $(VENV) ..."
 	@$(PY) -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION) \
-		&& $(UV) pip install --quiet --python $(PY) --compile-bytecode --require-hashes -r requirements.lock \
-		&& $(UV) pip install --quiet --python $(PY) --no-deps --editable . \
+		&& $(UV) pip install $(UV_OPTIONS) --compile-bytecode --require-hashes -r requirements.lock \
+		&& $(UV) pip install $(UV_OPTIONS) --no-deps --editable . \
 		|| { echo "The installation failed: see the message above. Are the package registries reachable?"; exit 1; }
 	@touch $@
 
@@ -61,12 +64,12 @@ check: $(READY) ## format, lint, types, then all tests
 
 .PHONY: lock
 lock: $(READY) ## renew requirements.lock from setup.cfg
-	@$(UV) pip compile --quiet setup.cfg --extra dev --universal --python-version 3.11 --generate-hashes --no-annotate \
+	@$(UV) pip compile --quiet $(SYSTEM_CERTS) setup.cfg --extra dev --universal --python-version 3.11 --generate-hashes --no-annotate \
 		--upgrade --custom-compile-command "make lock" -o requirements.lock
 
 .PHONY: wheel
 wheel: $(READY) ## build the distribution files into dist/
-	@$(UV) build --quiet --python $(PY)
+	@$(UV) build $(UV_OPTIONS)
 
 .PHONY: clean
 clean: ## remove what the other targets made
