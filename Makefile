@@ -67,6 +67,10 @@ lock: $(READY) ## renew requirements.lock from setup.cfg
 	@$(UV) pip compile --quiet $(SYSTEM_CERTS) setup.cfg --extra dev --universal --python-version 3.11 --generate-hashes --no-annotate \
 		--upgrade --custom-compile-command "make lock" -o requirements.lock
 
+.PHONY: docs
+docs: $(READY) ## renew the parts of the README that come from the code
+	@$(PY) docs/render.py
+
 .PHONY: wheel
 wheel: $(READY) ## build the distribution files into dist/
 	@$(UV) build $(UV_OPTIONS)

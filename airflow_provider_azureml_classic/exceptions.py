@@ -234,7 +234,9 @@ HINTS: Mapping[str, str] = MappingProxyType(
         "DefaultEndpointReadOnly": "Add an endpoint to the scoring web service and update that one.",
         "EndpointChanged": "Read the endpoint again and decide anew.",
         "EndpointNameInvalid": "Use 1 to 24 lower-case letters and digits.",
-        "ExpiryTimeInThePast": "GET the job again: each answer carries a fresh SAS token.",
+        "ExpiryTimeInThePast": (
+            "GET the job again: each answer carries a fresh SAS token. For a blob of your own, sign a new one."
+        ),
         "InvalidBlob": "Give ConnectionString + RelativeLocation, or BaseLocation + RelativeLocation + SasBlobToken.",
         "InvalidBlobExtension": "Data ends in .csv, a trained model in .ilearner.",
         "LocationNotAllowed": "Start the server with --allow-host HOST to let it read from that host.",

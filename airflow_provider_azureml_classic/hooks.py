@@ -23,7 +23,7 @@ from airflow_provider_azureml_classic.exceptions import (
     rejection,
 )
 from airflow_provider_azureml_classic.protocol.references import BlobReference
-from airflow_provider_azureml_classic.protocol.sas import StorageAccount, sign
+from airflow_provider_azureml_classic.protocol.sas import StorageAccount, expiry_of, sign
 from airflow_provider_azureml_classic.protocol.values import DEFAULT_ENDPOINT, Endpoint, WebService
 
 if TYPE_CHECKING:
@@ -229,9 +229,15 @@ class AzureMLClassicHook(BaseHook):
         one, else in the service's own store.
 
         :param value: path, URL, wire form or reference.
-        :raises RequestRejected: none of these.
+        :raises RequestRejected: none of these, or its SAS token has expired: storage services only say "refused".
         """
         reference = BlobReference.parse(value)
+        expiry = expiry_of(reference.sas_token)
+        if expiry is not None and expiry <= datetime.now(UTC):
+            raise rejection(
+                "ExpiryTimeInThePast",
+                f"The SAS token of {reference.location!r} expired at {expiry:%Y-%m-%d %H:%M:%S} UTC.",
+            )
         account = self.settings.storage_connection_string
         if account and not reference.base_location and not reference.connection_string:
             return replace(reference, connection_string=account)

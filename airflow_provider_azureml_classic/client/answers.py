@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from airflow_provider_azureml_classic.client.retries import Steps
-from airflow_provider_azureml_classic.exceptions import rejection
+from airflow_provider_azureml_classic.exceptions import rejection, without_query
 from airflow_provider_azureml_classic.protocol.errors import from_response, has_error
 from airflow_provider_azureml_classic.protocol.messages import Request, Response
 
@@ -17,13 +17,21 @@ def clean_url(url: str) -> str:
 
     :param url: may have blanks around it, and a slash or a full stop at its end: the latter was in an early page of
         the vendor's and broke its readers' pipelines (azure-docs pull request 21348).
-    :raises RequestRejected: not an http(s) URL.
+    :raises RequestRejected: not an http(s) URL, or that of an endpoint.
     """
-    cleaned = url.strip().rstrip("./")
+    cleaned = url.strip().rstrip("./ \t")
     if not cleaned.startswith(("http://", "https://")):
         raise rejection(
             "BadParameterValue",
             f"The management URL {cleaned!r} must start with http:// or https://, as in https://management.azureml.net.",
+        )
+    base, found, _ = cleaned.partition("/workspaces/")
+    if found:
+        raise rejection(
+            "BadParameterValue",
+            f"{without_query(cleaned)!r} is the URL of a web service or of one of its endpoints, such as the "
+            f"request/response or batch URL of its help page; the management URL ends before /workspaces/: {base!r} "
+            "(on the cloud service, https://management.azureml.net).",
         )
     return cleaned
 

@@ -115,6 +115,7 @@ class BatchExecutionOperator(AzureMLClassicOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Submit or take up the job, and wait for it in the worker or in the triggerer."""
         with airflow_errors():
+            self._window(context)  # a wrong one is told before a job is submitted, not after it
             memory = JobMemory(context)
             service, endpoint = self.hook.find(self.web_service, self.endpoint)
             state, job = self._take_up(memory, endpoint) or self._submit(memory, endpoint, context)
@@ -122,6 +123,7 @@ class BatchExecutionOperator(AzureMLClassicOperator):
             job = job or self.hook.client.get_job(endpoint, state.job_id)
             if self.wait_for_completion and not job.status.terminal:
                 if self.deferrable:
+                    self._check_deadline(endpoint, state, job)
                     self._defer(service.id, state)
                 job = self._wait(endpoint, state)
             return self._finish(context, memory, job)

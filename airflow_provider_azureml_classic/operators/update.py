@@ -47,6 +47,20 @@ class Candidate:
     golden: GoldenRows | None = None
 
 
+@dataclass(frozen=True)
+class Target:
+    """What is updated, as it was before the PATCH.
+
+    :param service: the scoring web service.
+    :param endpoint: its endpoint.
+    :param resource: the endpoint's resource, with the model that is replaced.
+    """
+
+    service: WebService
+    endpoint: Endpoint
+    resource: Resource
+
+
 class UpdateTrainedModelOperator(AzureMLClassicOperator):
     """Updates an endpoint's trained model with the one that a batch job wrote, and proves that it is live.
 
@@ -120,28 +134,24 @@ class UpdateTrainedModelOperator(AzureMLClassicOperator):
         """Read what is live, compare, PATCH, prove."""
         with airflow_errors():
             for _ in range(_RACES):
-                service, before = self.hook.find_updatable(self.web_service, self.endpoint)
-                resource = before.resource(self.resource)
-                candidate = self._candidate()
-                self._skip_if_older(resource, candidate)
+                target, candidate = self._target(), self._candidate()
+                self._skip_if_older(target.resource, candidate)
                 facts = self.hook.client.blob_facts(candidate.location) if candidate.location.base_location else None
-                level = self._level(before, candidate)
+                level = self._level(target.endpoint, candidate)
                 patched_at = time.monotonic()
-                try:
-                    self._patch(before, resource, candidate.location, if_match=before.etag)
-                except RequestRejected as error:
-                    if not is_stale(error):
-                        raise
-                    self.log.info("Endpoint %r changed in between; looking again.", before.name)
-                    continue
-                self._prove(service, before, resource, candidate, level)
-                seconds = time.monotonic() - patched_at
-                return self._receipt(service, before, resource, candidate, facts, level, seconds)
+                if self._put(target, candidate):
+                    self._prove(target, candidate, level)
+                    proof = {"level": level.value, "seconds": round(time.monotonic() - patched_at, 3)}
+                    return _receipt(target, candidate, facts, proof)
             raise UpdateNotProved(
                 f"Endpoint {self.endpoint!r} was changed by somebody else {_RACES} times in a row; nothing was updated."
             )
 
-    # -- what to put in place ------------------------------------------------------------------------------------------
+    # -- what to put in place, and where -------------------------------------------------------------------------------
+
+    def _target(self) -> Target:
+        service, endpoint = self.hook.find_updatable(self.web_service, self.endpoint)
+        return Target(service, endpoint, endpoint.resource(self.resource))
 
     def _candidate(self) -> Candidate:
         if (self.job is None) == (self.location is None):
@@ -186,11 +196,27 @@ class UpdateTrainedModelOperator(AzureMLClassicOperator):
 
     # -- PATCH and prove -----------------------------------------------------------------------------------------------
 
-    def _patch(
-        self, endpoint: Endpoint, resource: Resource, location: BlobReference, *, if_match: str | None = None
-    ) -> None:
-        settings = EndpointSettings(resources=(Resource(resource.name, location),))
-        self.hook.client.patch_endpoint(endpoint, settings, if_match=if_match)
+    def _put(self, target: Target, candidate: Candidate) -> bool:
+        """PATCH; false if the endpoint has changed since it was read, so that nothing was put in place."""
+        try:
+            self._patch(target, candidate.location, if_match=target.endpoint.etag)
+        except RequestRejected as error:
+            if not is_stale(error):
+                raise
+            # The answer to our own PATCH may have been lost: the client then sent it again.
+            if self._shows(target, candidate.location):
+                return True
+            self.log.info("Endpoint %r changed in between; looking again.", target.endpoint.name)
+            return False
+        return True
+
+    def _patch(self, target: Target, location: BlobReference, *, if_match: str | None = None) -> None:
+        settings = EndpointSettings(resources=(Resource(target.resource.name, location),))
+        self.hook.client.patch_endpoint(target.endpoint, settings, if_match=if_match)
+
+    def _shows(self, target: Target, location: BlobReference) -> bool:
+        after = self.hook.client.get_endpoint(target.service.id, target.endpoint.name)
+        return shows(after, target.resource.name, location)
 
     def _level(self, before: Endpoint, candidate: Candidate) -> Level:
         """The level to reach; "score" needs golden rows that the live model answers otherwise."""
@@ -215,13 +241,11 @@ class UpdateTrainedModelOperator(AzureMLClassicOperator):
             self.log.info("Endpoint %r does not score just now: %s", endpoint.name, error)
             return False
 
-    def _prove(
-        self, service: WebService, before: Endpoint, resource: Resource, candidate: Candidate, level: Level
-    ) -> None:
+    def _prove(self, target: Target, candidate: Candidate, level: Level) -> None:
         deadline = time.monotonic() + self.proof_timeout
         pause = 0.2
         while True:
-            missing = self._missing(service, before, resource, candidate, level)
+            missing = self._missing(target, candidate, level)
             if missing is None:
                 self.log.info("Proved by %s: %s is live.", level.value, candidate.location.location)
                 return
@@ -229,69 +253,63 @@ class UpdateTrainedModelOperator(AzureMLClassicOperator):
                 break
             time.sleep(min(jittered(pause), max(0.0, deadline - time.monotonic())))
             pause = min(pause * 2, _PAUSE)
-        done = self._roll_back(before, resource) if self.on_failure == "rollback" else "Nothing was put back."
+        done = self._roll_back(target) if self.on_failure == "rollback" else "Nothing was put back."
         raise UpdateNotProved(
-            f"The service accepted the update of {resource.name!r} on endpoint {before.name!r}, but after "
-            f"{self.proof_timeout:g} s {missing} {done}"
+            f"The service accepted the update of {target.resource.name!r} on endpoint {target.endpoint.name!r}, but "
+            f"after {self.proof_timeout:g} s {missing} {done}"
         )
 
-    def _missing(
-        self, service: WebService, before: Endpoint, resource: Resource, candidate: Candidate, level: Level
-    ) -> str | None:
+    def _missing(self, target: Target, candidate: Candidate, level: Level) -> str | None:
         """What proof is still missing, as the end of a sentence; ``None`` if none is."""
         try:
-            after = self.hook.client.get_endpoint(service.id, before.name)
+            after = self.hook.client.get_endpoint(target.service.id, target.endpoint.name)
         except AzureMLClassicError as error:
             if not error.retryable:
                 raise
             return f"it could not be seen: {error}"
-        if not shows(after, resource.name, candidate.location):
-            live = after.resource(resource.name).location
+        if not shows(after, target.resource.name, candidate.location):
+            live = after.resource(target.resource.name).location
             return f"it still names {live.location if live else 'no location'} as its model."
-        if level is not Level.RESOURCE and not has_moved(before, after):
+        if level is not Level.RESOURCE and not has_moved(target.endpoint, after):
             return f"its version is still {after.version}."
         golden = candidate.golden
         if level is Level.SCORE and golden and not all(self._answers(after, golden) for _ in range(ROUNDS)):
             return "it does not give the new model's answers to the golden rows."
         return None
 
-    def _roll_back(self, before: Endpoint, resource: Resource) -> str:
-        previous = resource.location
+    def _roll_back(self, target: Target) -> str:
+        previous = target.resource.location
         if previous is None:
             return "The previous model's location is unknown, so it could not be put back."
         try:
-            self._patch(before, resource, self.hook.readable(previous))
+            self._patch(target, self.hook.readable(previous))
+            if not self._shows(target, previous):
+                return f"The service accepted to put the previous model back, {previous.location}, but does not name it."
         except AzureMLClassicError as error:
             return f"The previous model could not be put back: {error}"
         return f"The previous model was put back: {previous.location}."
 
-    def _receipt(
-        self,
-        service: WebService,
-        before: Endpoint,
-        resource: Resource,
-        candidate: Candidate,
-        facts: BlobFacts | None,
-        level: Level,
-        seconds: float,
-    ) -> dict[str, Any]:
-        replaced, replaced_end = resource.location, window_end_of(resource.location)
-        return {
-            "web_service": service.name,
-            "web_service_id": service.id,
-            "endpoint": before.name,
-            "resource": resource.name,
-            "model": {
-                "location": candidate.location.location,
-                "length": facts.length if facts else None,
-                "sha256": facts.sha256 if facts else None,
-            },
-            "window": candidate.window.to_json() if candidate.window else None,
-            "job_id": candidate.job_id,
-            "proof": {"level": level.value, "seconds": round(seconds, 3)},
-            "replaced": {
-                "location": replaced.location if replaced else None,
-                "window_end": replaced_end.isoformat() if replaced_end else None,
-            },
-            "updated_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
+
+def _receipt(
+    target: Target, candidate: Candidate, facts: BlobFacts | None, proof: Mapping[str, Any]
+) -> dict[str, Any]:
+    replaced, replaced_end = target.resource.location, window_end_of(target.resource.location)
+    return {
+        "web_service": target.service.name,
+        "web_service_id": target.service.id,
+        "endpoint": target.endpoint.name,
+        "resource": target.resource.name,
+        "model": {
+            "location": candidate.location.location,
+            "length": facts.length if facts else None,
+            "sha256": facts.sha256 if facts else None,
+        },
+        "window": candidate.window.to_json() if candidate.window else None,
+        "job_id": candidate.job_id,
+        "proof": dict(proof),
+        "replaced": {
+            "location": replaced.location if replaced else None,
+            "window_end": replaced_end.isoformat() if replaced_end else None,
+        },
+        "updated_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }

@@ -105,10 +105,11 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         listener.bind((host, port))
         listener.listen(1024)
-    except OSError as error:
+    except (OSError, OverflowError) as error:
         listener.close()
+        reason = getattr(error, "strerror", None) or error
         raise OSError(
-            f"cannot listen on {host} port {port}: {error.strerror or error}. Choose another with --port, or --port 0 "
+            f"cannot listen on {host} port {port}: {reason}. Choose another with --port, or --port 0 "
             "for any free one."
         ) from None
     return listener

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -10,6 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.protocol.errors import to_response
 from airflow_provider_azureml_classic.protocol.messages import Response
+from airflow_provider_azureml_classic.protocol.operations import REQUEST_ID
 from airflow_provider_azureml_classic.server.app import App
 
 Scope = MutableMapping[str, Any]
@@ -53,7 +55,7 @@ class HttpServer:
         try:
             body = await read_body(receive, headers)
         except AzureMLClassicError as error:
-            await _send(send, to_response(error, {"connection": "close"}))
+            await _send(send, to_response(error, {"connection": "close", REQUEST_ID: uuid.uuid4().hex}))
             return
         except Disconnected:
             return

@@ -91,8 +91,12 @@ class Jobs:
                 "UnexpectedParameter", f"The web service has no parameter {parameter!r}; it has none.", target=parameter
             )
         _check_extension(INPUT, inputs[INPUT], DATA_EXTENSIONS)
-        self._locations.check(inputs[INPUT], READ)
+        source = self._locations.checked(inputs[INPUT], READ)
+        return JobRequest({INPUT: source}, self._checked_outputs(service, request))
+
+    def _checked_outputs(self, service: ServiceRow, request: JobRequest) -> dict[str, BlobReference]:
         extensions = output_extensions(service)
+        kept = {}
         for name, reference in request.outputs.items():
             if name not in extensions:
                 raise rejection(
@@ -101,8 +105,8 @@ class Jobs:
                     target=name,
                 )
             _check_extension(name, reference, extensions[name])
-            self._locations.check(reference, WRITE)
-        return JobRequest(inputs, request.outputs)
+            kept[name] = self._locations.checked(reference, WRITE)
+        return kept
 
     def start(self, endpoint: EndpointRow, job_id: str) -> None:
         """Start a registered job.

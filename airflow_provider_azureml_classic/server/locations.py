@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NoReturn
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.protocol import sas
@@ -73,7 +73,7 @@ class Locations:
 
     def _own_place(self, base: str, relative: str) -> BlobReference | None:
         """The place relative to the own store, whether the account's name stands in the base or in the path."""
-        ours, theirs = urlsplit(self._blobs.account.endpoint), urlsplit(base)
+        ours, theirs = urlsplit(self._blobs.account.endpoint), _address(base)
         same_host = theirs.hostname == ours.hostname or {theirs.hostname, ours.hostname} <= _LOOPBACK
         path = "/".join(filter(None, (theirs.path.strip("/"), relative)))
         prefix = f"{ours.path.strip('/')}/"
@@ -143,22 +143,26 @@ class Locations:
             return
         self._upload(source, reference)
 
-    def check(self, reference: BlobReference, permission: str) -> None:
-        """Refuse early what could not be read or written later.
+    def checked(self, reference: BlobReference, permission: str) -> BlobReference:
+        """The reference to keep for later; what could not be read or written then is refused now.
+
+        A place in the own store is kept without address and token: both may have changed by then.
 
         :param reference: as a client sent it.
         :param permission: :data:`READ` or :data:`WRITE`.
         :raises RequestRejected: wrong token, wrong key, host not allowed, no container.
         """
         split(reference)
-        if self.own(reference, permission) is None:
+        own = self.own(reference, permission)
+        if own is None:
             self._check_allowed(reference)
+        return own or reference
 
     def _check_allowed(self, reference: BlobReference) -> None:
         base = reference.base_location
         if reference.connection_string:
             base = sas.StorageAccount.from_connection_string(reference.connection_string).endpoint
-        parts = urlsplit(base)
+        parts = _address(base)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise rejection("InvalidBlob", f"BaseLocation {base!r} is not an http(s) address.", target="BaseLocation")
         if not {parts.hostname.lower(), parts.netloc.rpartition("@")[2].lower()} & self._allowed:
@@ -221,6 +225,17 @@ def split(reference: BlobReference) -> tuple[str, str]:
             target="RelativeLocation",
         )
     return container, blob
+
+
+def _address(base: str) -> SplitResult:
+    """The parts of a base location, its port included, which is checked only when it is asked for."""
+    try:
+        parts = urlsplit(base)
+        _ = parts.port
+    except ValueError as error:
+        message = f"BaseLocation {base!r} is no address: {error}."
+        raise rejection("InvalidBlob", message, target="BaseLocation") from None
+    return parts
 
 
 def kept(reference: BlobReference, own: BlobReference | None) -> BlobReference:

@@ -11,7 +11,7 @@ import multiprocessing.connection
 import os
 import signal
 import threading
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
 log = logging.getLogger(__name__)
@@ -34,10 +34,16 @@ class Workers:
         self._context.set_forkserver_preload(_PRELOADED)
         self._lock = threading.Lock()
         self._pool: ProcessPoolExecutor | None = None
+        self._closed = False
 
     def __call__(self) -> Executor:
-        """The executor to submit to."""
+        """The executor to submit to.
+
+        :raises BrokenExecutor: the server is stopping.
+        """
         with self._lock:
+            if self._closed:
+                raise BrokenExecutor("the training processes have ended")
             if self._pool is not None and _is_broken(self._pool):
                 log.warning("a training process died; starting new ones")
                 self._pool.shutdown(wait=False, cancel_futures=True)
@@ -49,7 +55,7 @@ class Workers:
     def close(self) -> None:
         """End the processes; what they are doing is lost, and is done again at the next start."""
         with self._lock:
-            pool, self._pool = self._pool, None
+            pool, self._pool, self._closed = self._pool, None, True
         if pool is not None:
             processes = list((pool._processes or {}).values())
             pool.shutdown(wait=False, cancel_futures=True)

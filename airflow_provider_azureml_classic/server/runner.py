@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from concurrent.futures import BrokenExecutor, Executor, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -72,6 +72,7 @@ class Runner:
         self._pool = pool
         self._clock = clock
         self._threads = ThreadPoolExecutor(slots, thread_name_prefix="job")
+        self._closing = False
 
     def put(self, job_id: str) -> None:
         """Run a job as soon as there is room.
@@ -89,7 +90,8 @@ class Runner:
             self.put(job.id)
 
     def close(self) -> None:
-        """Stop; jobs that have not begun are taken up at the next start."""
+        """Stop; jobs that have not ended are taken up at the next start."""
+        self._closing = True
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _run_safely(self, job_id: str) -> None:
@@ -97,6 +99,9 @@ class Runner:
             if self._jobs.move(job_id, JobStatus.RUNNING, {"start_time": self._clock()}):
                 self._end(job_id, *self._outcome(job_id))
         except Exception:
+            if self._closing:
+                log.warning("job %s is interrupted; it runs again at the next start", job_id)
+                return
             log.exception("job %s could not be recorded", job_id)
 
     def _outcome(self, job_id: str) -> tuple[JobStatus, dict[str, Any]]:
@@ -104,7 +109,9 @@ class Runner:
             return JobStatus.FINISHED, {"results": self._run(job_id)}
         except AzureMLClassicError as error:
             return JobStatus.FAILED, {"details": f"{error.detail_code}: {error.message}"}
-        except BrokenExecutor:
+        except (BrokenExecutor, CancelledError):
+            if self._closing:
+                raise
             return JobStatus.FAILED, {"details": "The training process died, perhaps for lack of memory. Submit again."}
         except Exception as error:
             log.exception("job %s failed", job_id)

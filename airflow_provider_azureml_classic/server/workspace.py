@@ -10,6 +10,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from threading import Lock
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.protocol.references import BlobReference
@@ -66,6 +67,8 @@ class Workspace:
         self._clock = clock
         # Scoring must not ask the database; every change of an endpoint drops its entry.
         self._cache: dict[str, EndpointRow] = {}
+        self._changes = 0
+        self._lock = Lock()
 
     # -- who may -----------------------------------------------------------------------------------------------------
 
@@ -100,17 +103,28 @@ class Workspace:
         :param key: what follows ``Bearer``.
         :raises AccessDenied: also for an unknown endpoint, so that GUIDs cannot be probed.
         """
-        row = self._cache.get(endpoint_id)
-        if row is None:
-            row = self._store.endpoint(endpoint_id)
-            if row is not None:
-                self._cache[endpoint_id] = row
+        row = self._cache.get(endpoint_id) or self._read(endpoint_id)
         given = key.encode()
         known = (row.primary_key, row.secondary_key) if row else ("", "")
         good = [hmac.compare_digest(given, candidate.encode()) for candidate in known]
         if row is None or not any(good) or workspace_id != self._settings.workspace_id:
             raise rejection("ScoreRequestUnauthorized", "Invalid credentials provided.")
         return row
+
+    def _read(self, endpoint_id: str) -> EndpointRow | None:
+        before = self._changes
+        row = self._store.endpoint(endpoint_id)
+        with self._lock:
+            # What was read before a change must not be kept after it: the endpoint would stay as it was for ever.
+            if row is not None and self._changes == before:
+                self._cache[endpoint_id] = row
+        return row
+
+    def _forget(self, *endpoint_ids: str) -> None:
+        with self._lock:
+            self._changes += 1
+            for endpoint_id in endpoint_ids or tuple(self._cache):
+                self._cache.pop(endpoint_id, None)
 
     def cached(self, endpoint_id: str) -> EndpointRow | None:
         """The endpoint, if it was called since it last changed.
@@ -162,7 +176,7 @@ class Workspace:
         :param service_id: its id.
         """
         self._store.delete_service(self.service_row(service_id).id)
-        self._cache.clear()
+        self._forget()
 
     def _service_view(self, row: ServiceRow, counts: Mapping[str, int]) -> WebService:
         return WebService(
@@ -228,7 +242,7 @@ class Workspace:
         """
         service = self.service_row(service_id)
         self._allow(caller, service)
-        check_endpoint_name(name)
+        name = check_endpoint_name(name)
         if settings.resources:
             raise rejection("UnexpectedParameter", "Resources are set by PATCH, after the endpoint was added.")
         default = self._store.endpoint_named(service.id, DEFAULT_ENDPOINT)
@@ -240,7 +254,7 @@ class Workspace:
             row = self._new_endpoint(service, name, settings, default)
             if self._store.add_endpoint(row):
                 return self.view(row), True
-        _, row = self.endpoint(Caller(), service.id, name)
+        _, row = self.endpoint(caller, service.id, name)
         return self.view(self.change(row, settings)), False
 
     def _new_endpoint(
@@ -272,7 +286,7 @@ class Workspace:
                     f"Endpoint {row.name!r} is at {etag(row)}, not at {if_match}: it was changed in between.",
                 )
             if self._store.change_endpoint(row, settings_values(row, settings), models, self._clock()):
-                self._cache.pop(row.id, None)
+                self._forget(row.id)
                 break
             again = self._store.endpoint(row.id)
             if again is None:
@@ -280,10 +294,9 @@ class Workspace:
             row = again
         else:
             raise rejection("UpdateWebServiceResourceFailed", f"Endpoint {row.name!r} is changed by too many at once.")
-        changed = self._store.endpoint(row.id)
+        changed = self._read(row.id)
         if changed is None:
             raise rejection("EndpointNotFound", f"Endpoint {row.name!r} was deleted meanwhile.", target=row.name)
-        self._cache[row.id] = changed
         return changed
 
     def refresh(self, caller: Caller, service_id: str, name: str, *, overwrite: bool) -> bool:
@@ -315,7 +328,7 @@ class Workspace:
         if row.name == DEFAULT_ENDPOINT:
             raise rejection("InvalidOperation", "The default endpoint cannot be deleted; delete the web service.")
         self._store.delete_endpoint(row.id)
-        self._cache.pop(row.id, None)
+        self._forget(row.id)
 
     def view(self, row: EndpointRow) -> Endpoint:
         """The endpoint as clients see it.
