@@ -77,4 +77,4 @@ wheel: $(READY) ## build the distribution files into dist/
 
 .PHONY: clean
 clean: ## remove what the other targets made
-	rm -rf $(VENV) .demo .serve build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .demo .demo.lock .serve build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import fcntl
 import json
 import shutil
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -22,6 +25,8 @@ from demo.processes import ROOT, Airflow, DemoError, airflow, server
 
 HOME = ROOT / ".demo"
 SERVICE, ENDPOINT, CONTAINER = "Bike Rental [predictive exp.]", "bikes", "bike-rental"
+#: Check rows of a day below which its error is mostly chance.
+FEW = 50
 HEADINGS = ("day", "rows", "job", "old model", "retrained", "change", "live model is trained to", "proof", "seconds")
 
 
@@ -29,8 +34,11 @@ def main() -> int:
     """Run the demonstration; returns its exit status."""
     arguments = parser().parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    # A process that a script starts in the background ignores SIGINT unless it says otherwise.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        demonstrate(arguments)
+        with alone():
+            demonstrate(arguments)
     except KeyboardInterrupt:
         print("\nStopped. Nothing is left running.")
         return 128 + signal.SIGINT
@@ -47,6 +55,20 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--days", type=int, default=5, choices=range(1, 32), metavar="N", help="days (default: 5)")
     made.add_argument("--port", type=int, default=0, help="the server's port (default: any free one)")
     return made
+
+
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Keep a second demonstration from taking this one's folder away.
+
+    :raises DemoError: one is running.
+    """
+    with (ROOT / ".demo.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DemoError("another demonstration is running in this folder; wait for it, or stop it.") from None
+        yield
 
 
 def demonstrate(arguments: argparse.Namespace) -> None:
@@ -72,6 +94,9 @@ def demonstrate(arguments: argparse.Namespace) -> None:
             seconds = time.monotonic() - runs
     step(f"Done: {len(days)} DAG runs in {seconds:.0f} s, {time.monotonic() - began:.0f} s in all.\n")
     show(table)
+    if min(len(day.truth) for day in days) < FEW:
+        print(f"The days have fewer than {FEW} check rows each, so single errors say little; look at all of them.")
+    print("Nothing is left running.")
 
 
 def one_day(client: Client, flow: Airflow, connection: dict[str, str], day: Day) -> list[str]:
@@ -90,6 +115,8 @@ def one_day(client: Client, flow: Airflow, connection: dict[str, str], day: Day)
     if outcome["state"] != "success":
         bad = ", ".join(f"{task} {state}" for task, state in outcome["tasks"].items() if state != "success")
         raise DemoError(f"the DAG run of {day.day} ended {outcome['state']} ({bad}); see {HOME / 'airflow.log'}.")
+    if not outcome["tasks"]:
+        raise DemoError(f"{day.day} is before the start_date of the DAG, so that its run had no tasks.")
     new = error_of(client, day)
     receipt = outcome["receipt"]
     return [
@@ -165,8 +192,7 @@ def show(table: list[list[str]]) -> None:
         f"live.\n\nWhere to look next:\n  {ROOT / 'dags' / 'bike_rental_retrain.py'}   the DAG that ran\n"
         f"  {HOME / 'airflow.log'}   what its tasks said\n"
         f"  {HOME / 'server' / 'blobs' / 'models'}   the models, one for each day\n"
-        "  make serve   the server alone, with the connection for your own Airflow\n"
-        "Nothing is left running."
+        "  make serve   the server alone, with the connection for your own Airflow"
     )
 
 
