@@ -80,7 +80,7 @@ class ModelFreshnessSensor(BaseSensorOperator):
         self.expect = expect
         self.deferrable = deferrable
         self.azureml_classic_conn_id = azureml_classic_conn_id
-        self._found: dict[str, Any] = {}
+        self._found: dict[str, Any] = {"endpoint": endpoint, "location": None}
 
     @cached_property
     def hook(self) -> AzureMLClassicHook:
@@ -107,24 +107,28 @@ class ModelFreshnessSensor(BaseSensorOperator):
     def poke(self, context: Context) -> bool:
         """Look once; the log tells what is live and what is awaited."""
         with airflow_errors():
-            _, endpoint = self.hook.find(self.web_service, self.endpoint)
-            resource = endpoint.resource(self.resource)
-            fresh, said = self.goal.check(resource, datetime.now(UTC))
-            self.log.info("%s Awaited: %s. %s", said, self.goal, "Fresh." if fresh else "Not fresh yet.")
-            place = resource.location
-            self._found = {"endpoint": endpoint.name, "location": place.location if place else None}
-            return fresh and self._answers(endpoint)
+            try:
+                return self._look()
+            except AzureMLClassicError as error:
+                # As in the triggerer: a look that failed says nothing about the model; the time-out ends the wait.
+                if not error.retryable:
+                    raise
+                self.log.warning("Cannot see endpoint %r just now: %s", self.endpoint, error)
+                return False
+
+    def _look(self) -> bool:
+        _, endpoint = self.hook.find(self.web_service, self.endpoint)
+        resource = endpoint.resource(self.resource)
+        fresh, said = self.goal.check(resource, datetime.now(UTC))
+        self.log.info("%s Awaited: %s. %s", said, self.goal, "Fresh." if fresh else "Not fresh yet.")
+        place = resource.location
+        self._found = {"endpoint": endpoint.name, "location": place.location if place else None}
+        return fresh and self._answers(endpoint)
 
     def _answers(self, endpoint: Endpoint) -> bool:
         if not self.score_with:
             return True
-        try:
-            scored = self.hook.client.score(endpoint, Table.of(self.score_with))
-        except AzureMLClassicError as error:
-            if not error.retryable:
-                raise
-            self.log.info("The endpoint does not answer yet: %s", error)
-            return False
+        scored = self.hook.client.score(endpoint, Table.of(self.score_with))
         self._found["answers"] = scored.rows
         if self.expect is not None and not self.expect(scored.rows):
             self.log.info("The endpoint answers, but not what is expected: %s", scored.rows[:3])

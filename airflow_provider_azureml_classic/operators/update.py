@@ -11,11 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_provider_azureml_classic.client.verbs import BlobFacts
-from airflow_provider_azureml_classic.exceptions import (
-    AzureMLClassicError,
-    RequestRejected,
-    UpdateNotProved,
-)
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, UpdateNotProved
 from airflow_provider_azureml_classic.freshness import Window, to_utc, window_end_of
 from airflow_provider_azureml_classic.hooks import airflow_errors, is_stale, jittered
 from airflow_provider_azureml_classic.operators.base import AzureMLClassicOperator
@@ -200,12 +196,15 @@ class UpdateTrainedModelOperator(AzureMLClassicOperator):
         """PATCH; false if the endpoint has changed since it was read, so that nothing was put in place."""
         try:
             self._patch(target, candidate.location, if_match=target.endpoint.etag)
-        except RequestRejected as error:
+        except AzureMLClassicError as error:
+            if not (error.retryable or is_stale(error)):
+                raise
+            # It may have come through, only its answer was lost.
+            after = self._seen(target)
+            if shows(after, target.resource.name, candidate.location) and has_moved(target.endpoint, after):
+                return True
             if not is_stale(error):
                 raise
-            # The answer to our own PATCH may have been lost: the client then sent it again.
-            if self._shows(target, candidate.location):
-                return True
             self.log.info("Endpoint %r changed in between; looking again.", target.endpoint.name)
             return False
         return True
@@ -214,9 +213,8 @@ class UpdateTrainedModelOperator(AzureMLClassicOperator):
         settings = EndpointSettings(resources=(Resource(target.resource.name, location),))
         self.hook.client.patch_endpoint(target.endpoint, settings, if_match=if_match)
 
-    def _shows(self, target: Target, location: BlobReference) -> bool:
-        after = self.hook.client.get_endpoint(target.service.id, target.endpoint.name)
-        return shows(after, target.resource.name, location)
+    def _seen(self, target: Target) -> Endpoint:
+        return self.hook.client.get_endpoint(target.service.id, target.endpoint.name)
 
     def _level(self, before: Endpoint, candidate: Candidate) -> Level:
         """The level to reach; "score" needs golden rows that the live model answers otherwise."""
@@ -262,7 +260,7 @@ class UpdateTrainedModelOperator(AzureMLClassicOperator):
     def _missing(self, target: Target, candidate: Candidate, level: Level) -> str | None:
         """What proof is still missing, as the end of a sentence; ``None`` if none is."""
         try:
-            after = self.hook.client.get_endpoint(target.service.id, target.endpoint.name)
+            after = self._seen(target)
         except AzureMLClassicError as error:
             if not error.retryable:
                 raise
@@ -283,16 +281,14 @@ class UpdateTrainedModelOperator(AzureMLClassicOperator):
             return "The previous model's location is unknown, so it could not be put back."
         try:
             self._patch(target, self.hook.readable(previous))
-            if not self._shows(target, previous):
-                return f"The service accepted to put the previous model back, {previous.location}, but does not name it."
+            if not shows(self._seen(target), target.resource.name, previous):
+                return f"The service accepted the previous model, {previous.location}, but does not name it."
         except AzureMLClassicError as error:
             return f"The previous model could not be put back: {error}"
         return f"The previous model was put back: {previous.location}."
 
 
-def _receipt(
-    target: Target, candidate: Candidate, facts: BlobFacts | None, proof: Mapping[str, Any]
-) -> dict[str, Any]:
+def _receipt(target: Target, candidate: Candidate, facts: BlobFacts | None, proof: Mapping[str, Any]) -> dict[str, Any]:
     replaced, replaced_end = target.resource.location, window_end_of(target.resource.location)
     return {
         "web_service": target.service.name,

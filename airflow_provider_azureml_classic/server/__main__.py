@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import logging
 import os
@@ -76,7 +77,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         listener = listen(arguments.host, arguments.port)
         with listener:
             settings = settings_from(arguments, listener.getsockname()[1])
-            return serve(settings, experiments, listener)
+            with alone(settings.data_dir):
+                return serve(settings, experiments, listener)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except (ValueError, OSError) as error:
@@ -109,8 +111,7 @@ def listen(host: str, port: int) -> socket.socket:
         listener.close()
         reason = getattr(error, "strerror", None) or error
         raise OSError(
-            f"cannot listen on {host} port {port}: {reason}. Choose another with --port, or --port 0 "
-            "for any free one."
+            f"cannot listen on {host} port {port}: {reason}. Choose another with --port, or --port 0 for any free one."
         ) from None
     return listener
 
@@ -137,6 +138,21 @@ def settings_from(arguments: argparse.Namespace, port: int) -> Settings:
         allowed_hosts=frozenset(arguments.allow_host),
         workers=max(1, arguments.workers),
     )
+
+
+@contextmanager
+def alone(data_dir: Path) -> Iterator[None]:
+    """Keep a second server out of a data directory: it would remove what this one is writing.
+
+    :param data_dir: the data directory.
+    :raises OSError: another server uses it; the message says so.
+    """
+    with (data_dir / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OSError(f"another server uses {data_dir}. Stop it, or choose another --data-dir.") from None
+        yield
 
 
 def serve(settings: Settings, experiments: Sequence[Experiment], listener: socket.socket) -> int:
