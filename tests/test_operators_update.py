@@ -264,6 +264,18 @@ class TestProof:
         )
         assert task.execute(context())["proof"]["level"] == "resource"
 
+    @pytest.mark.parametrize(("source", "level"), [("location", "resource"), ("job", "score")])
+    def test_version_of_the_graph(self, client: Client, old: Any, new: Any, source: str, level: str) -> None:
+        """A service without ``ETag`` whose version does not change with a model is proved by what it does show."""
+        name = f"upgraph{source}"
+        added(client, name)
+        update(name, old).execute(context())
+        task = update(name, **({"location": path_of(NEW)} if source == "location" else {"job": new}))
+        wired(task).bends["get_endpoint"] = lambda request, send: Response(
+            200, {}, edited(send(request), Version="2016-02-11T09:30:02.417Z").body
+        )
+        assert task.execute(context())["proof"]["level"] == level
+
     def failing(self, client: Client, endpoint: str, old: Any, new: Any, **options: Any) -> tuple[Any, Wire]:
         """An endpoint with the old model, and a task that is to put the new one there; its wire."""
         added(client, endpoint)

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_provider_azureml_classic.client.verbs import BlobFacts
-from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, UpdateNotProved
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, ProtocolError, UpdateNotProved
 from airflow_provider_azureml_classic.freshness import Window, to_utc, window_end_of
 from airflow_provider_azureml_classic.hooks import airflow_errors, is_stale, jittered
 from airflow_provider_azureml_classic.operators.base import AzureMLClassicOperator
 from airflow_provider_azureml_classic.proof import ROUNDS, Evaluation, GoldenRows, Level, has_moved, shows
+from airflow_provider_azureml_classic.protocol.jobs import Job
 from airflow_provider_azureml_classic.protocol.references import DATA_EXTENSIONS, MODEL_EXTENSION, BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint, EndpointSettings, Resource, WebService
 
@@ -163,9 +164,18 @@ class UpdateTrainedModelOperator(AzureMLClassicOperator):
         job.raise_unless_finished()
         name = self.model_output or (ticket.get("model_output") if ticket.get("model_output") in job.results else None)
         _, place = job.output(name, extension=MODEL_EXTENSION)
-        evaluation = [r for r in job.results.values() if r.extension == DATA_EXTENSIONS[0] and r.base_location]
-        golden = Evaluation.from_csv(self.hook.client.fetch_blob(evaluation[0])).golden if evaluation else None
-        return Candidate(place, self._window_of(place, Window.from_json(ticket.get("window"))), job.id, golden)
+        window = self._window_of(place, Window.from_json(ticket.get("window")))
+        return Candidate(place, window, job.id, self._golden(job))
+
+    def _golden(self, job: Job) -> GoldenRows | None:
+        """The golden rows of a job's evaluation; another service's evaluation has none."""
+        for output in job.results.values():
+            if output.extension == DATA_EXTENSIONS[0] and output.base_location:
+                try:
+                    return Evaluation.from_csv(self.hook.client.fetch_blob(output)).golden
+                except ProtocolError as error:
+                    self.log.info("%s is no evaluation that can be read: %s", output.location, error)
+        return None
 
     def _window_of(self, place: BlobReference, told: Window | None) -> Window | None:
         if self.window_end:
@@ -229,7 +239,8 @@ class UpdateTrainedModelOperator(AzureMLClassicOperator):
         if self.proof == Level.SCORE.value:
             raise ValueError(f"proof='score' cannot be reached: {why}. Use proof='strongest'.")
         self.log.info("The update cannot be proved by scoring: %s.", why)
-        return Level.VERSION if before.version or before.etag else Level.RESOURCE
+        # Without an ETag nothing says that the version changes with a model: the cloud service's was of the graph.
+        return Level.VERSION if before.etag else Level.RESOURCE
 
     def _answers(self, endpoint: Endpoint, golden: GoldenRows) -> bool:
         """Whether the endpoint now gives the new model's answers; one that cannot answer does not."""
@@ -268,7 +279,8 @@ class UpdateTrainedModelOperator(AzureMLClassicOperator):
         if not shows(after, target.resource.name, candidate.location):
             live = after.resource(target.resource.name).location
             return f"it still names {live.location if live else 'no location'} as its model."
-        if level is not Level.RESOURCE and not has_moved(target.endpoint, after):
+        must_move = level is Level.VERSION or (level is Level.SCORE and target.endpoint.etag is not None)
+        if must_move and not has_moved(target.endpoint, after):
             return f"its version is still {after.version}."
         golden = candidate.golden
         if level is Level.SCORE and golden and not all(self._answers(after, golden) for _ in range(ROUNDS)):
