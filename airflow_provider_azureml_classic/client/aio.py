@@ -7,6 +7,7 @@ session each (measured; see the design notes on waiting).
 from __future__ import annotations
 
 import asyncio
+from io import BytesIO
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -23,6 +24,8 @@ T = TypeVar("T")
 
 #: Connections open at a time to all hosts together; further requests wait for one.
 MAX_CONNECTIONS = 64
+#: A body of more bytes is sent in pieces.
+_LARGE = 256 << 10
 
 
 class SharedSession:
@@ -72,7 +75,7 @@ class SharedSession:
                 request.operation.method,
                 # Locations are already encoded; encoding a SAS token again would break its signature.
                 _as_is(request.url),
-                data=request.body or None,
+                data=_payload(request.body),
                 headers=request.headers,
                 timeout=aiohttp.ClientTimeout(total=request.timeout),
                 allow_redirects=False,
@@ -95,6 +98,11 @@ class SharedSession:
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS, ssl=trust), cookie_jar=aiohttp.DummyCookieJar()
         )
+
+
+def _payload(body: bytes) -> Any:
+    # Of a file aiohttp sends one piece after another; of many bytes all at once, which would stall the other waits.
+    return BytesIO(body) if len(body) > _LARGE else body or None
 
 
 def _as_is(url: str) -> Any:

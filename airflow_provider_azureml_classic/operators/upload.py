@@ -77,7 +77,7 @@ class UploadDataOperator(AzureMLClassicOperator):
         sql: str | None = None,
         sql_conn_id: str | None = None,
         sql_parameters: Mapping[str, Any] | Sequence[Any] | None = None,
-        fetch_size: int = 10_000,
+        fetch_size: int = 2_000,
         if_empty: Literal["fail", "skip", "upload"] = "fail",
         **kwargs: Any,
     ) -> None:
@@ -131,13 +131,15 @@ class UploadDataOperator(AzureMLClassicOperator):
         text = place.connection_string or self.hook.settings.storage_connection_string
         account = StorageAccount.from_connection_string(text) if text else None
         base = f"{account.endpoint}/" if account else ""
-        if account is None or (place.base_location and place.base_location != base):
+        path = place.location.removeprefix(base)
+        # What is left of a URL elsewhere is still a URL. An account's name may stand in the host or in the path.
+        if account is None or "://" in path:
             raise ValueError(
                 f"Nothing allows writing {wanted.location!r}: connection {self.azureml_classic_conn_id!r} has no "
                 "storage_connection_string for it. Add that extra, or give destination as a URL with a SAS token that "
                 "allows writing (sp=cw)."
             )
-        return _signed(account, place.relative_location, base)
+        return _signed(account, path, base)
 
     # -- where from ----------------------------------------------------------------------------------------------------
 

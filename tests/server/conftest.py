@@ -108,6 +108,7 @@ class Service:
 
     def __init__(self, data_dir: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
         self.clock = clock
+        data_dir.mkdir(exist_ok=True)
         self.pool = Held()
         monkeypatch.setattr(service_module, "Workers", lambda size: self.pool)
         self.settings = Settings(
