@@ -11,6 +11,7 @@ from airflow_provider_azureml_classic.protocol.keys import KeyType
 from airflow_provider_azureml_classic.server.database import Database
 from airflow_provider_azureml_classic.server.endpoints import with_new_key
 from airflow_provider_azureml_classic.server.store import Store
+from airflow_provider_azureml_classic.server.tables import EndpointRow
 from tests.server.conftest import Clock, Service
 
 
@@ -62,3 +63,24 @@ def test_change_of_an_old_state_is_refused(service: Service) -> None:
     assert (now.primary_key, now.secondary_key) == (first.primary_key, other.secondary_key)
     found = [store.endpoint_with_key(key) for key in (row.primary_key, row.secondary_key, second.primary_key)]
     assert found == [None, None, None]
+
+
+def test_a_call_that_a_regeneration_overtakes_is_not_kept(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call that read the endpoint just before its key was regenerated does not keep the old key in the cache."""
+    before = service.client.add_endpoint(service.scoring, "mine")
+    read = Store.endpoint
+    overtaken: list[str] = []
+
+    def slow(store: Store, endpoint_id: str) -> EndpointRow | None:
+        row = read(store, endpoint_id)
+        if not overtaken:
+            overtaken.append(endpoint_id)
+            service.client.regenerate_key(service.scoring, "mine", KeyType.PRIMARY)
+        return row
+
+    path = service.api_path(before, "/jobs/none")
+    monkeypatch.setattr(Store, "endpoint", slow)
+    # This call may still be let in: it came before the key was replaced.
+    assert service.ask("GET", path, key=before.primary_key).status == 404
+    assert overtaken == [before.api_location.rpartition("/")[2]]
+    assert service.ask("GET", path, key=before.primary_key).status == 401
