@@ -99,6 +99,8 @@ ADD_ENDPOINT = Operation("add_endpoint", "PUT", _ENDPOINT, Credential.EITHER, Tr
 PATCH_ENDPOINT = Operation("patch_endpoint", "PATCH", _ENDPOINT, Credential.EITHER, True)
 DELETE_ENDPOINT = Operation("delete_endpoint", "DELETE", _ENDPOINT, Credential.EITHER, True)
 REFRESH_ENDPOINT = Operation("refresh_endpoint", "POST", _ENDPOINT + "/refresh", Credential.EITHER, True)
+# Our addition: see `keys`. Sent twice, the key is a new one all the same.
+REGENERATE_KEYS = Operation("regenerate_keys", "POST", _ENDPOINT + "/regeneratekeys", Credential.EITHER, True)
 # The paths below are joined to an endpoint's ApiLocation, so for a client they start there; see `below_api`.
 SUBMIT_JOB = Operation("submit_job", "POST", API_PATH + "/jobs", Credential.ENDPOINT, False, True)
 START_JOB = Operation("start_job", "POST", API_PATH + "/jobs/{job}/start", Credential.ENDPOINT, False, True)
@@ -118,6 +120,8 @@ SWAGGER = Operation("swagger", "GET", API_PATH + "/swagger.json", Credential.NON
 FETCH_BLOB = Operation("fetch_blob", "GET", "", Credential.LOCATION, True)
 PROBE_BLOB = Operation("probe_blob", "HEAD", "", Credential.LOCATION, True)
 STORE_BLOB = Operation("store_blob", "PUT", "", Credential.LOCATION, True)
+PUT_BLOCK = Operation("put_block", "PUT", "", Credential.LOCATION, True)
+PUT_BLOCK_LIST = Operation("put_block_list", "PUT", "", Credential.LOCATION, True)
 
 #: Every operation that is routed by method and path.
 OPERATIONS: tuple[Operation, ...] = (
@@ -130,6 +134,7 @@ OPERATIONS: tuple[Operation, ...] = (
     PATCH_ENDPOINT,
     DELETE_ENDPOINT,
     REFRESH_ENDPOINT,
+    REGENERATE_KEYS,
     SUBMIT_JOB,
     START_JOB,
     GET_JOB,

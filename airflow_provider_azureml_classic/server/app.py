@@ -17,6 +17,7 @@ from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rej
 from airflow_provider_azureml_classic.protocol import operations as ops
 from airflow_provider_azureml_classic.protocol.errors import reject_unknown_keys, to_response
 from airflow_provider_azureml_classic.protocol.jobs import JobRequest
+from airflow_provider_azureml_classic.protocol.keys import KeyType
 from airflow_provider_azureml_classic.protocol.messages import Request, Response
 from airflow_provider_azureml_classic.protocol.swagger import api_document
 from airflow_provider_azureml_classic.protocol.values import EndpointSettings, boolean
@@ -103,6 +104,7 @@ class App:
             ops.PATCH_ENDPOINT: self._patch_endpoint,
             ops.DELETE_ENDPOINT: self._delete_endpoint,
             ops.REFRESH_ENDPOINT: self._refresh_endpoint,
+            ops.REGENERATE_KEYS: self._regenerate_keys,
             ops.SUBMIT_JOB: self._submit_job,
             ops.START_JOB: self._start_job,
             ops.GET_JOB: self._get_job,
@@ -234,6 +236,12 @@ class App:
             caller, call.segments["service"], call.segments["endpoint"], overwrite=overwrite
         )
         return Response(200 if changed else 304)
+
+    def _regenerate_keys(self, call: Call) -> Response:
+        caller = self._workspace.caller(call.segments["workspace"], call.key)
+        which = KeyType.from_wire(call.json())
+        endpoint = self._workspace.regenerate(caller, call.segments["service"], call.segments["endpoint"], which)
+        return Response.of_json(endpoint.to_wire(), headers={ops.ETAG: endpoint.etag or ""})
 
     # -- jobs and scoring --------------------------------------------------------------------------------------------
 
