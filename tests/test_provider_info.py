@@ -27,7 +27,7 @@ PACKAGE = "airflow_provider_azureml_classic"
 INFO = get_provider_info()
 SCHEMAS = Path(airflow.__file__).parent
 OPERATORS: list[type[BaseOperator]] = [getattr(operators, name) for name in operators.__all__]
-TASKS: list[type[BaseOperator]] = [*OPERATORS, sensors.ModelFreshnessSensor]
+TASKS: list[type[BaseOperator]] = [*OPERATORS, sensors.JobSensor, sensors.ModelFreshnessSensor]
 TRIGGERS: list[type[BaseTrigger]] = [triggers.JobTrigger, triggers.FreshnessTrigger]
 name_of = pytest.mark.parametrize("kind", TASKS, ids=lambda kind: kind.__name__)
 

@@ -20,7 +20,14 @@ from tests.server.conftest import RESOURCE, WORKSPACE, Service
 #: Operations that answer in the protocol's shape; help pages and documents are open to everybody.
 GUARDED = tuple(operation for operation in ops.OPERATIONS if operation.credential is not Credential.NONE)
 MANAGEMENT = tuple(operation for operation in GUARDED if operation.credential is not Credential.ENDPOINT)
-BODIES = (ops.ADD_ENDPOINT, ops.PATCH_ENDPOINT, ops.REFRESH_ENDPOINT, ops.SUBMIT_JOB, ops.SCORE)
+BODIES = (
+    ops.ADD_ENDPOINT,
+    ops.PATCH_ENDPOINT,
+    ops.REFRESH_ENDPOINT,
+    ops.REGENERATE_KEYS,
+    ops.SUBMIT_JOB,
+    ops.SCORE,
+)
 by_name = pytest.mark.parametrize("operation", GUARDED, ids=lambda operation: operation.name)
 
 
@@ -58,6 +65,11 @@ def path_of(operation: Operation, service: Service, scorer: Endpoint, /, **chang
     return operation.url("", segments)
 
 
+def least_body(operation: Operation) -> dict[str, str]:
+    """The smallest body that is read."""
+    return {"KeyType": "Primary"} if operation is ops.REGENERATE_KEYS else {}
+
+
 def refusal(operation: Operation) -> str:
     """Code of a call whose key is refused."""
     return (
@@ -88,7 +100,7 @@ def test_a_call_without_a_good_key_is_refused(
 def test_the_key_of_another_endpoint_is_refused(service: Service, scorer: Endpoint, operation: Operation) -> None:
     """A key opens its own endpoint only; adding an endpoint to the same service and listing are open to it."""
     other = service.client.add_endpoint(service.scoring, "other")
-    body = {"Resources": [], "Description": "taken over"} if operation is ops.PATCH_ENDPOINT else {}
+    body = {"Resources": [], "Description": "taken over"} if operation is ops.PATCH_ENDPOINT else least_body(operation)
     response = service.ask(operation.method, path_of(operation, service, scorer), body, key=other.primary_key)
     if operation is ops.LIST_ENDPOINTS:
         assert response.status == 200
@@ -120,7 +132,7 @@ def test_an_unknown_id_is_told(service: Service, scorer: Endpoint, operation: Op
         path = path_of(operation, service, scorer, **{segment: "f" * 24})
         scoring_call = operation.credential is Credential.ENDPOINT
         key = scorer.primary_key if scoring_call else service.settings.token
-        response = service.ask(operation.method, path, {}, key=key)
+        response = service.ask(operation.method, path, least_body(operation), key=key)
         if scoring_call and segment in ("workspace", "endpoint_id"):
             assert_error_shape(response, 401, "ScoreRequestUnauthorized")
             continue
