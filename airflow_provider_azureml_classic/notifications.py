@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from airflow.sdk import BaseHook, BaseNotifier
 from airflow.sdk.exceptions import AirflowException
@@ -59,6 +60,7 @@ class ModelUpdatedNotifier(BaseNotifier):
 
         address = webhook_address(BaseHook.get_connection(self.webhook_conn_id))
         mask_secret(address)
+        mask_secret(urlsplit(address).path)  # urllib3 logs it apart from the host
         try:
             answer = requests.post(
                 address, json={"text": self.text(context)}, timeout=self.timeout, allow_redirects=False
