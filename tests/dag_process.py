@@ -1,4 +1,4 @@
-"""One Airflow process that runs DAGs of a folder through ``dag.test``, as often as it is asked: loading it is what costs.
+"""One Airflow process that runs the DAGs of a folder through ``dag.test``: loading Airflow is what costs.
 
 As a program: reads a JSON object a line from standard input, writes one a line to the descriptor that its argument
 names. What Airflow prints goes to the log.

@@ -78,8 +78,7 @@ class UpdateTrainedModelOperator(AzureMLClassicOperator):
     ``resource``, ``version`` or ``score``, and ``seconds`` from PATCH to proof), ``replaced`` (``location`` and
     ``window_end`` of the previous model).
 
-    An update is an event of the endpoint's asset, see :mod:`~airflow_provider_azureml_classic.assets`, with the receipt
-    as the event's extra; a skipped or failed one is none.
+    An update is an event of the endpoint's asset, with the receipt as its extra; a skipped or failed one is none.
 
     :param web_service: name or id of the scoring web service. (templated)
     :param endpoint: its endpoint, not the default one. (templated)
