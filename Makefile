@@ -68,7 +68,7 @@ lock: $(READY) ## renew requirements.lock from setup.cfg
 		--upgrade --custom-compile-command "make lock" -o requirements.lock
 
 .PHONY: docs
-docs: $(READY) ## renew the parts of the README that come from the code
+docs: $(READY) ## renew the parts of the documents that come from the code
 	@$(PY) docs/render.py
 
 .PHONY: wheel

@@ -1,16 +1,37 @@
-"""Writes the parts of README.md that come from the code: ``make docs``. A test checks that they are up to date."""
+"""Writes the parts of the documents that come from the code: ``make docs``. A test checks that they are up to date.
+
+A part begins with a comment that says where it comes from:
+
+``<!-- dag: dags/x.py -->``
+    the whole DAG file but its docstring and imports
+``<!-- code: dags/x.py name -->``
+    what stands in the file between ``# [START name]`` and ``# [END name]``; without these, what defines ``name``: a
+    function with its decorators, or an assignment
+``<!-- errors -->``, ``<!-- hints -->``, ``<!-- codes -->``
+    tables of the errors, of what to do about each code, and of all codes
+"""
 
 from __future__ import annotations
 
+import ast
 import re
 import sys
+import textwrap
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from airflow_provider_azureml_classic import exceptions
-from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, error_class
+from airflow_provider_azureml_classic.exceptions import CODES, HINTS, OURS, PUBLISHED, AzureMLClassicError, error_class
 
 ROOT = Path(__file__).resolve().parent.parent
 _STATUSES = (400, 401, 403, 404, 405, 408, 409, 412, 413, 429, 500, 503, 504)
+#: Lines for this file only.
+_MARKER = re.compile(r"^ *# \[(START|END) \w+\]\n", re.M)
+
+
+def documents() -> list[Path]:
+    """All Markdown files that readers are sent to."""
+    return sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("**/*.md")])
 
 
 def rendered(text: str) -> str:
@@ -19,21 +40,60 @@ def rendered(text: str) -> str:
     :param text: a Markdown document.
     """
     text = re.sub(r"(<!-- dag: (\S+) -->\n```python\n).*?(```)", _dag, text, flags=re.S)
-    return re.sub(r"(<!-- errors -->\n\|.*?\n\|.*?\n)(?:\|.*\n)*", lambda m: m[1] + errors(), text)
+    text = re.sub(r"(<!-- code: (\S+) (\w+) -->\n```python\n).*?(```)", _code, text, flags=re.S)
+    for name, rows in _TABLES.items():
+        pattern = rf"(<!-- {name} -->\n\|.*?\n\|.*?\n)(?:\|.*\n)*"
+        text = re.sub(pattern, lambda found, rows=rows: found[1] + rows(), text)
+    return text
 
 
 def _dag(found: re.Match[str]) -> str:
-    source = (ROOT / found[2]).read_text()
+    source = _MARKER.sub("", (ROOT / found[2]).read_text())
     body = source[source.index("\nSCORING") + 1 :]
     return f"{found[1]}{body}{found[3]}"
+
+
+def _code(found: re.Match[str]) -> str:
+    source = (ROOT / found[2]).read_text()
+    marked = re.search(rf"^ *# \[START {found[3]}\]\n(.*?)^ *# \[END {found[3]}\]\n", source, re.M | re.S)
+    lines = marked[1] if marked else _definition(source, found[3])
+    return f"{found[1]}{_MARKER.sub('', textwrap.dedent(lines))}{found[4]}"
+
+
+def _definition(source: str, name: str) -> str:
+    """The lines that define a name, with the decorators and the comment above them.
+
+    :param source: of a DAG file.
+    :param name: of a function or variable.
+    :raises LookupError: nothing defines it.
+    """
+    lines = source.splitlines(keepends=True)
+    for node in ast.walk(ast.parse(source)):
+        targets = node.targets if isinstance(node, ast.Assign) else [node]
+        if not any(name in (getattr(one, "id", None), getattr(one, "name", None)) for one in targets):
+            continue
+        if isinstance(node, ast.Assign | ast.FunctionDef):
+            first = min([node.lineno, *(one.lineno for one in getattr(node, "decorator_list", []))]) - 1
+            while lines[first - 1].lstrip().startswith("#"):
+                first -= 1
+            return "".join(lines[first : node.end_lineno])
+    raise LookupError(f"nothing defines {name!r}")
+
+
+# -- tables ------------------------------------------------------------------------------------------------------------
+
+
+def error_classes() -> Iterator[type[AzureMLClassicError]]:
+    """Every class of error."""
+    for kind in (value for value in vars(exceptions).values() if isinstance(value, type)):
+        if issubclass(kind, AzureMLClassicError) and kind is not AzureMLClassicError:
+            yield kind
 
 
 def errors() -> str:
     """A table row for each class of error."""
     lines = []
-    for kind in (value for value in vars(exceptions).values() if isinstance(value, type)):
-        if not issubclass(kind, AzureMLClassicError) or kind is AzureMLClassicError:
-            continue
+    for kind in error_classes():
         statuses = ", ".join(str(status) for status in _STATUSES if error_class(status) is kind) or "-"
         statuses += " or no answer" if kind is exceptions.ServiceUnavailable else ""
         action = "may be retried (`AirflowException`)" if kind.retryable else "fails at once (`AirflowFailException`)"
@@ -42,8 +102,36 @@ def errors() -> str:
     return "".join(lines)
 
 
+def hints() -> str:
+    """A table row for each code that has a hint."""
+    return "".join(f"| `{code}` | {CODES[code][1]} | {HINTS[code]} |\n" for code in sorted(HINTS))
+
+
+def codes() -> str:
+    """A table row for each HTTP status: its codes, those of the published table and those of the server in here."""
+    lines = []
+    for status in sorted({status for _, status in CODES.values()}):
+        kind = error_class(status)
+        action = "retried" if kind.retryable else "fails at once"
+        lines.append(
+            f"| {status} | `{kind.__name__}` | {action} | {_listed(PUBLISHED, status)} | {_listed(OURS, status)} |\n"
+        )
+    return "".join(lines)
+
+
+def _listed(table: dict[str, tuple[int, str]], status: int) -> str:
+    found = [name for code, (its, details) in table.items() if its == status for name in (details.split() or [code])]
+    return ", ".join(f"`{name}`" for name in found) or "-"
+
+
+_TABLES: dict[str, Callable[[], str]] = {"errors": errors, "hints": hints, "codes": codes}
+
+
 if __name__ == "__main__":
-    path = ROOT / "README.md"
-    before = path.read_text()
-    path.write_text(rendered(before))
+    for path in documents():
+        before = path.read_text()
+        after = rendered(before)
+        if after != before:
+            path.write_text(after)
+            print(f"{path.relative_to(ROOT)} renewed")
     sys.exit(0)
