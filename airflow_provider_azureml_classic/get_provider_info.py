@@ -26,7 +26,9 @@ def get_provider_info() -> dict[str, Any]:
         "operators": [
             {
                 "integration-name": _NAME,
-                "python-modules": [f"{_PACKAGE}.operators.{name}" for name in ("batch", "endpoints", "update")],
+                "python-modules": [
+                    f"{_PACKAGE}.operators.{name}" for name in ("batch", "endpoints", "gate", "rollback", "update")
+                ],
             }
         ],
         "sensors": [{"integration-name": _NAME, "python-modules": [f"{_PACKAGE}.sensors"]}],

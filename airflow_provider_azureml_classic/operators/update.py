@@ -253,7 +253,7 @@ class UpdateTrainedModelOperator(AzureMLClassicOperator):
                 break
             time.sleep(min(jittered(pause), max(0.0, deadline - time.monotonic())))
             pause = min(pause * 2, _PAUSE)
-        done = self._roll_back(target) if self.on_failure == "rollback" else "Nothing was put back."
+        done = self._roll_back(target, candidate) if self.on_failure == "rollback" else "Nothing was put back."
         raise UpdateNotProved(
             f"The service accepted the update of {target.resource.name!r} on endpoint {target.endpoint.name!r}, but "
             f"after {self.proof_timeout:g} s {missing} {done}"
@@ -277,22 +277,25 @@ class UpdateTrainedModelOperator(AzureMLClassicOperator):
             return "it does not give the new model's answers to the golden rows."
         return None
 
-    def _roll_back(self, target: Target) -> str:
-        previous = target.resource.location
+    def _roll_back(self, target: Target, candidate: Candidate) -> str:
+        """Put the previous model back; what came of it, as a sentence."""
+        previous, name = target.resource.location, target.resource.name
         if previous is None:
             return "The previous model's location is unknown, so it could not be put back."
         try:
-            self._patch(target, self.hook.readable(previous))
+            now = self.hook.client.get_endpoint(target.service.id, target.endpoint.name)
+            live = now.resource(name).location
+            if live and not any(shows(now, name, place) for place in (candidate.location, previous)):
+                return f"Somebody else has put {live.location} in place since; it was left alone."
+            self._patch(target, self.hook.readable(previous), if_match=now.etag)
             if not self._shows(target, previous):
-                return f"The service accepted to put the previous model back, {previous.location}, but does not name it."
+                return f"The service accepted the previous model, {previous.location}, but does not name it."
         except AzureMLClassicError as error:
             return f"The previous model could not be put back: {error}"
-        return f"The previous model was put back: {previous.location}."
+        return f"The previous model was put back: {previous.location}; the endpoint names it again."
 
 
-def _receipt(
-    target: Target, candidate: Candidate, facts: BlobFacts | None, proof: Mapping[str, Any]
-) -> dict[str, Any]:
+def _receipt(target: Target, candidate: Candidate, facts: BlobFacts | None, proof: Mapping[str, Any]) -> dict[str, Any]:
     replaced, replaced_end = target.resource.location, window_end_of(target.resource.location)
     return {
         "web_service": target.service.name,

@@ -9,9 +9,10 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import uvicorn
 
@@ -28,6 +29,9 @@ from airflow_provider_azureml_classic.server.settings import (
     load_secrets,
     write_private,
 )
+
+if TYPE_CHECKING:
+    from airflow_provider_azureml_classic.server.app import App
 
 #: Exit status for what the user can mend: a wrong argument, a port that is taken.
 USAGE = 2
@@ -60,10 +64,11 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, make_app: Callable[..., App] | None = None) -> int:
     """Run the server; returns its exit status.
 
     :param argv: arguments; those of the process by default.
+    :param make_app: makes another service than the usual one, which no argument can.
     """
     arguments = parser().parse_args(argv)
     logging.basicConfig(level=arguments.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
@@ -76,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         listener = listen(arguments.host, arguments.port)
         with listener:
             settings = settings_from(arguments, listener.getsockname()[1])
-            return serve(settings, experiments, listener)
+            return serve(settings, experiments, listener, make_app)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except (ValueError, OSError) as error:
@@ -109,8 +114,7 @@ def listen(host: str, port: int) -> socket.socket:
         listener.close()
         reason = getattr(error, "strerror", None) or error
         raise OSError(
-            f"cannot listen on {host} port {port}: {reason}. Choose another with --port, or --port 0 "
-            "for any free one."
+            f"cannot listen on {host} port {port}: {reason}. Choose another with --port, or --port 0 for any free one."
         ) from None
     return listener
 
@@ -139,16 +143,23 @@ def settings_from(arguments: argparse.Namespace, port: int) -> Settings:
     )
 
 
-def serve(settings: Settings, experiments: Sequence[Experiment], listener: socket.socket) -> int:
+def serve(
+    settings: Settings,
+    experiments: Sequence[Experiment],
+    listener: socket.socket,
+    make_app: Callable[..., App] | None = None,
+) -> int:
     """Serve until SIGINT or SIGTERM.
 
     :param settings: of this process.
     :param experiments: what is declared.
     :param listener: the listening socket.
+    :param make_app: see :func:`main`.
     """
+    from airflow_provider_azureml_classic.server.app import App
     from airflow_provider_azureml_classic.server.service import running
 
-    with running(settings, experiments) as (_, application):
+    with running(settings, experiments, make_app=make_app or App) as (_, application):
         config = uvicorn.Config(
             application, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=5
         )
