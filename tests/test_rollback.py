@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from typing import Any
 
@@ -123,3 +124,16 @@ def test_what_cannot_be_understood(options: Any, words: str) -> None:
     """A mistake is said in one sentence."""
     with one_sentence(AirflowFailException, words):
         rollback(**options).execute(context())
+
+
+def test_a_connection_without_a_storage_account(
+    server: ServerProcess, client: Client, old: Any, new: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The service reads its own store itself: the receipt then lacks length and checksum, nothing else."""
+    first, second = updated(client, "backbare", old, new)
+    said = json.loads(server.connection["airflow_conn"])
+    del said["extra"]
+    monkeypatch.setenv("AIRFLOW_CONN_AZUREML_CLASSIC_DEFAULT", json.dumps(said))
+    found = rollback(receipt=second).execute(context())
+    assert live(client, "backbare") == first["model"]["location"]
+    assert found["model"] == {"location": first["model"]["location"], "length": None, "sha256": None}

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.sdk.exceptions import AirflowSkipException
 
+from airflow_provider_azureml_classic.client.verbs import BlobFacts
+from airflow_provider_azureml_classic.exceptions import AccessDenied
 from airflow_provider_azureml_classic.hooks import airflow_errors
 from airflow_provider_azureml_classic.operators.update import Target, UpdateTrainedModelOperator
 from airflow_provider_azureml_classic.proof import shows
@@ -99,6 +101,14 @@ class RollbackModelOperator(UpdateTrainedModelOperator):
                 self.only_if_live = receipt["model"]["location"]
         if not self.web_service or not self.endpoint:
             raise ValueError("Give web_service and endpoint along with location.")
+
+    def _facts(self, place: BlobReference) -> BlobFacts | None:
+        try:
+            return super()._facts(place)
+        except AccessDenied:
+            # A receipt holds no token. The service may read from its own store what we may not.
+            self.log.info("Length and checksum of %s are not known: it cannot be read from here.", place.location)
+            return None
 
     def _target(self) -> Target:
         target = super()._target()

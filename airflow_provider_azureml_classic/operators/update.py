@@ -136,7 +136,7 @@ class UpdateTrainedModelOperator(AzureMLClassicOperator):
             for _ in range(_RACES):
                 target, candidate = self._target(), self._candidate()
                 self._skip_if_older(target.resource, candidate)
-                facts = self.hook.client.blob_facts(candidate.location) if candidate.location.base_location else None
+                facts = self._facts(candidate.location)
                 level = self._level(target.endpoint, candidate)
                 patched_at = time.monotonic()
                 if self._put(target, candidate):
@@ -170,6 +170,9 @@ class UpdateTrainedModelOperator(AzureMLClassicOperator):
         evaluation = [r for r in job.results.values() if r.extension == DATA_EXTENSIONS[0] and r.base_location]
         golden = Evaluation.from_csv(self.hook.client.fetch_blob(evaluation[0])).golden if evaluation else None
         return Candidate(place, self._window_of(place, Window.from_json(ticket.get("window"))), job.id, golden)
+
+    def _facts(self, place: BlobReference) -> BlobFacts | None:
+        return self.hook.client.blob_facts(place) if place.base_location else None
 
     def _window_of(self, place: BlobReference, told: Window | None) -> Window | None:
         if self.window_end:
