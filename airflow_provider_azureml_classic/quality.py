@@ -235,7 +235,14 @@ def measured(answers: Answers, names: Sequence[str], metrics: Mapping[str, Metri
     :param names: which to compute.
     :param metrics: how, by name.
     """
-    values = {name: metrics[name].compute(answers) for name in names}
+    return finite({name: metrics[name].compute(answers) for name in names})
+
+
+def finite(values: Mapping[str, float | None]) -> dict[str, float | None]:
+    """The same metrics, ``None`` where one is no finite number.
+
+    :param values: metrics by name.
+    """
     return {name: value if value is not None and math.isfinite(value) else None for name, value in values.items()}
 
 

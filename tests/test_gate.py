@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from datetime import timedelta
 from typing import Any
 
@@ -9,10 +10,15 @@ import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
 from airflow_provider_azureml_classic.client import Client
-from airflow_provider_azureml_classic.operators import ModelQualityGate, UpdateTrainedModelOperator
+from airflow_provider_azureml_classic.operators import (
+    BatchExecutionOperator,
+    ModelQualityGate,
+    UpdateTrainedModelOperator,
+)
 from airflow_provider_azureml_classic.quality import Metric
+from airflow_provider_azureml_classic.server.experiments.datasets import first_census
 from tests.gate_support import DAY, ERROR, added, context, live, one_sentence, rentals, trained
-from tests.support import BIKES_SCORING, ServerProcess
+from tests.support import BIKES_SCORING, CENSUS, CENSUS_SCORING, ServerProcess
 
 pytestmark = pytest.mark.usefixtures("airflow_connection")
 
@@ -159,6 +165,35 @@ class TestComparison:
         few = trained(server, client, "gatefew", LATER, rentals(rows=2))
         with one_sentence(AirflowFailException, "holds no rows", "check_data and check_endpoint"):
             gate("gatefew", few, max_worse={ERROR: 0}).execute(context())
+
+
+@pytest.mark.slow
+def test_classes(server: ServerProcess, client: Client) -> None:
+    """A model of two classes is compared by AUC, accuracy and log loss, all of them those that the job wrote."""
+    name = "gateclasses"
+    client.add_endpoint(client.find_web_service(CENSUS_SCORING).id, name)
+    stream = io.StringIO()
+    first_census(stream)
+    head, *rows = stream.getvalue().splitlines()
+    # The other way round: who earned little earns much, so the model that the service was born with is mostly wrong.
+    turned = [row.replace(">50K", "?").replace("<=50K", ">50K").replace("?", "<=50K") for row in rows]
+    server.upload("training/gateclasses.csv", "\n".join([head, *turned[:3000], ""]))
+    train = BatchExecutionOperator(
+        task_id="t",
+        web_service=CENSUS,
+        inputs={"input1": "training/gateclasses.csv"},
+        model_for=name,
+        poll_interval=0.2,
+    )
+    job = train.execute(context())
+    rules = {"AUC": 0, "Accuracy": "1%", "Average Log Loss": 0}
+    task = ModelQualityGate(task_id="g", web_service=CENSUS_SCORING, endpoint=name, job=job, max_worse=rules)
+    found = task.execute(context())
+    metrics = found["metrics"]
+    assert metrics["live"]["AUC"] < 0.5 < metrics["candidate"]["AUC"]
+    assert metrics["live"]["Average Log Loss"] > metrics["candidate"]["Average Log Loss"]
+    # At most 500 of the 600 held-out rows come along, so both sets of metrics are close, not the same.
+    assert metrics["candidate"] == {key: pytest.approx(metrics["evaluation"][key], rel=0.15) for key in rules}
 
 
 class TestFirstModel:

@@ -23,6 +23,7 @@ from airflow_provider_azureml_classic.quality import (
     Answers,
     Metric,
     check_limits,
+    finite,
     measured,
     outside,
     table_text,
@@ -176,7 +177,7 @@ class ModelQualityGate(AzureMLClassicOperator):
             job = comparison.finished_job(self.hook, self.job)
             _, place = job.output(self.evaluation_output, extension=DATA_EXTENSIONS[0])
             evaluation = Evaluation.from_csv(self.hook.client.fetch_blob(self.hook.readable(place)))
-            report = Report(job.id, dict(evaluation.metrics))
+            report = Report(job.id, finite(evaluation.metrics))
             report.reasons += outside(report.evaluation, limits)
             if allowances:
                 self._compare(report, job, evaluation, allowances)
