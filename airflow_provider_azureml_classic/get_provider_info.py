@@ -6,6 +6,7 @@ from typing import Any
 
 _NAME = "Azure ML Studio (classic)"
 _PACKAGE = "airflow_provider_azureml_classic"
+_OPERATORS = ("batch", "endpoints", "gate", "jobs", "management", "rollback", "scoring", "update", "upload")
 
 
 def get_provider_info() -> dict[str, Any]:
@@ -26,9 +27,7 @@ def get_provider_info() -> dict[str, Any]:
         "operators": [
             {
                 "integration-name": _NAME,
-                "python-modules": [
-                    f"{_PACKAGE}.operators.{name}" for name in ("batch", "endpoints", "gate", "rollback", "update")
-                ],
+                "python-modules": [f"{_PACKAGE}.operators.{name}" for name in _OPERATORS],
             }
         ],
         "sensors": [{"integration-name": _NAME, "python-modules": [f"{_PACKAGE}.sensors"]}],

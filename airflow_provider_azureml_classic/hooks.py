@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -109,7 +110,7 @@ def _timeout(conn_id: str, value: Any) -> float:
         seconds = float(value) if value not in (None, "") else 30.0
     except (TypeError, ValueError):
         seconds = -1.0
-    if seconds <= 0:
+    if not 0 < seconds < math.inf:
         raise ValueError(f"Connection {conn_id!r}: extra timeout is {value!r}; it must be a number of seconds above 0.")
     return seconds
 

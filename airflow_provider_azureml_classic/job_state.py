@@ -46,7 +46,10 @@ class JobMemory:
     def recall(self) -> JobState | None:
         """The job that an earlier attempt submitted."""
         kept = self._store.get(KEY) if self._store is not None else None
-        return JobState(**kept) if isinstance(kept, Mapping) else None
+        if not isinstance(kept, Mapping) or not kept.get("job_id"):
+            return None
+        # Member by member: another version of this package may have kept others.
+        return JobState(str(kept["job_id"]), kept.get("epoch", self.epoch), kept.get("deadline"))
 
     def keep(self, state: JobState) -> None:
         """Remember a job.

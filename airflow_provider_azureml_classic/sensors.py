@@ -1,4 +1,4 @@
-"""Waiting for an endpoint's model to be fresh."""
+"""Waiting for an endpoint's model to be fresh, and for somebody else's job to end."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseSensorOperator, conf
-from airflow.sdk.exceptions import AirflowSensorTimeout
+from airflow.sdk.exceptions import AirflowFailException, AirflowSensorTimeout, AirflowSkipException
 
-from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, JobCancelled, JobFailed
 from airflow_provider_azureml_classic.freshness import Goal, to_utc
 from airflow_provider_azureml_classic.hooks import AzureMLClassicHook, airflow_errors
+from airflow_provider_azureml_classic.job_ticket import JobTicket
 from airflow_provider_azureml_classic.protocol.references import MODEL_EXTENSION, BlobReference
 from airflow_provider_azureml_classic.protocol.tables import Table
-from airflow_provider_azureml_classic.protocol.values import Endpoint
+from airflow_provider_azureml_classic.protocol.values import DEFAULT_ENDPOINT, Endpoint
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -80,7 +81,7 @@ class ModelFreshnessSensor(BaseSensorOperator):
         self.expect = expect
         self.deferrable = deferrable
         self.azureml_classic_conn_id = azureml_classic_conn_id
-        self._found: dict[str, Any] = {}
+        self._found: dict[str, Any] = {"endpoint": endpoint, "location": None}
 
     @cached_property
     def hook(self) -> AzureMLClassicHook:
@@ -107,24 +108,28 @@ class ModelFreshnessSensor(BaseSensorOperator):
     def poke(self, context: Context) -> bool:
         """Look once; the log tells what is live and what is awaited."""
         with airflow_errors():
-            _, endpoint = self.hook.find(self.web_service, self.endpoint)
-            resource = endpoint.resource(self.resource)
-            fresh, said = self.goal.check(resource, datetime.now(UTC))
-            self.log.info("%s Awaited: %s. %s", said, self.goal, "Fresh." if fresh else "Not fresh yet.")
-            place = resource.location
-            self._found = {"endpoint": endpoint.name, "location": place.location if place else None}
-            return fresh and self._answers(endpoint)
+            try:
+                return self._look()
+            except AzureMLClassicError as error:
+                # As in the triggerer: a look that failed says nothing about the model; the time-out ends the wait.
+                if not error.retryable:
+                    raise
+                self.log.warning("Cannot see endpoint %r just now: %s", self.endpoint, error)
+                return False
+
+    def _look(self) -> bool:
+        _, endpoint = self.hook.find(self.web_service, self.endpoint)
+        resource = endpoint.resource(self.resource)
+        fresh, said = self.goal.check(resource, datetime.now(UTC))
+        self.log.info("%s Awaited: %s. %s", said, self.goal, "Fresh." if fresh else "Not fresh yet.")
+        place = resource.location
+        self._found = {"endpoint": endpoint.name, "location": place.location if place else None}
+        return fresh and self._answers(endpoint)
 
     def _answers(self, endpoint: Endpoint) -> bool:
         if not self.score_with:
             return True
-        try:
-            scored = self.hook.client.score(endpoint, Table.of(self.score_with))
-        except AzureMLClassicError as error:
-            if not error.retryable:
-                raise
-            self.log.info("The endpoint does not answer yet: %s", error)
-            return False
+        scored = self.hook.client.score(endpoint, Table.of(self.score_with))
         self._found["answers"] = scored.rows
         if self.expect is not None and not self.expect(scored.rows):
             self.log.info("The endpoint answers, but not what is expected: %s", scored.rows[:3])
@@ -173,6 +178,137 @@ class ModelFreshnessSensor(BaseSensorOperator):
                 location=(place.base_location, place.relative_location) if place else None,
                 trained_to=self.goal.trained_to.isoformat() if self.goal.trained_to else None,
                 max_age=self.goal.max_age.total_seconds() if self.goal.max_age is not None else None,
+            ),
+            method_name="execute_complete",
+            timeout=None,
+        )
+
+
+class JobSensor(BaseSensorOperator):
+    """Waits until a batch job that somebody else submitted has finished. The job is left alone whatever becomes of the
+    task; a job that fails or is cancelled fails the task at once, with the service's details.
+
+    Returns what ``BatchExecutionOperator`` does, so that ``UpdateTrainedModelOperator`` takes it as its ``job``.
+
+    :param job: what ``BatchExecutionOperator(wait_for_completion=False)`` returned. (templated)
+    :param job_id: instead of ``job``, the job's id. (templated)
+    :param web_service: name or id of the web service that runs it, with ``job_id``. (templated)
+    :param endpoint: the endpoint that it was submitted to, with ``job_id``. (templated)
+    :param deferrable: wait in the triggerer; by default Airflow's ``[operators] default_deferrable``.
+    :param azureml_classic_conn_id: connection of type ``azureml_classic``. (templated)
+    """
+
+    template_fields: Sequence[str] = ("azureml_classic_conn_id", "job", "job_id", "web_service", "endpoint")
+    template_fields_renderers = {"job": "json"}  # noqa: RUF012
+    ui_color = "#fef3c7"
+
+    def __init__(
+        self,
+        *,
+        job: Mapping[str, Any] | None = None,
+        job_id: str | None = None,
+        web_service: str | None = None,
+        endpoint: str = DEFAULT_ENDPOINT,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        azureml_classic_conn_id: str = AzureMLClassicHook.default_conn_name,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.job = job
+        self.job_id = job_id
+        self.web_service = web_service
+        self.endpoint = endpoint
+        self.deferrable = deferrable
+        self.azureml_classic_conn_id = azureml_classic_conn_id
+        self._found: dict[str, Any] = {}
+        self._status = "not seen yet"
+
+    @cached_property
+    def hook(self) -> AzureMLClassicHook:
+        """The hook of the connection."""
+        return AzureMLClassicHook(self.azureml_classic_conn_id)
+
+    @cached_property
+    def ticket(self) -> JobTicket:
+        """Which job."""
+        return JobTicket.of(self.job, self.job_id, self.web_service, self.endpoint)
+
+    def poke(self, context: Context) -> bool:
+        """Look once; a failed look says nothing about the job."""
+        try:
+            with airflow_errors():
+                return self._look()
+        except AirflowFailException as error:
+            if self.soft_fail:
+                raise AirflowSkipException(f"soft_fail: {error}") from error
+            raise
+
+    def _look(self) -> bool:
+        ticket = self.ticket
+        try:
+            _, endpoint = self.hook.find(ticket.web_service, ticket.endpoint)
+            job = self.hook.client.get_job(endpoint, ticket.job_id)
+        except AzureMLClassicError as error:
+            if not error.retryable:
+                raise
+            self.log.info("Cannot see job %s just now: %s", ticket.job_id, error)
+            return False
+        self._status = job.status.value
+        self.log.info("Job %s of %r is %s.", job.id, ticket.web_service, self._status)
+        try:
+            job.raise_unless_finished()
+        except (JobFailed, JobCancelled) as error:
+            # The same job never ends otherwise, so a retry is of no use; the hints are for those who submit.
+            raise AirflowFailException(error.message) from error
+        named = {"web_service": ticket.web_service, "endpoint": ticket.endpoint, "job_id": job.id}
+        outputs = {name: place.location for name, place in job.results.items()}
+        self._found = {**ticket.told, **named, "status": self._status, "outputs": outputs}
+        return job.status.terminal
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Wait in the worker, or look once and wait in the triggerer."""
+        if self.deferrable:
+            if not self.poke(context):
+                self._defer(time.time() + float(self.timeout))
+            return self._found
+        try:
+            super().execute(context)
+        except AirflowSensorTimeout:
+            raise self._late() from None
+        return self._found
+
+    def execute_complete(self, context: Context, event: Mapping[str, Any]) -> dict[str, Any]:
+        """Go on after the triggerer: look again, because the event holds no verdict.
+
+        :param context: Airflow's task context.
+        :param event: the ``deadline``.
+        """
+        if not self.poke(context):
+            if time.time() >= float(event["deadline"]):
+                raise self._late()
+            self._defer(float(event["deadline"]))
+        return self._found
+
+    def _late(self) -> AirflowSensorTimeout:
+        return AirflowSensorTimeout(
+            f"Job {self.ticket.job_id} of {self.ticket.web_service!r} did not end within {self.timeout:g} s; it is "
+            f"{self._status}, and goes on."
+        )
+
+    def _defer(self, deadline: float) -> None:
+        from airflow_provider_azureml_classic.triggers import JobTrigger
+
+        with airflow_errors():
+            service = self.hook.client.find_web_service(self.ticket.web_service)
+        self.defer(
+            trigger=JobTrigger(
+                azureml_classic_conn_id=self.azureml_classic_conn_id,
+                web_service_id=service.id,
+                endpoint=self.ticket.endpoint,
+                job_id=self.ticket.job_id,
+                cancel_on_kill=False,
+                deadline=deadline,
+                poll_interval=float(self.poke_interval),
             ),
             method_name="execute_complete",
             timeout=None,

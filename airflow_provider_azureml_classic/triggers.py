@@ -114,17 +114,19 @@ class JobTrigger(EndpointTrigger):
     """Waits for the end of a batch job. Killing or clearing the deferred task cancels the job.
 
     :param job_id: the job.
+    :param cancel_on_kill: ``False`` leaves the job alone then, because it is somebody else's.
     :param options: see :class:`EndpointTrigger`.
     """
 
-    def __init__(self, *, job_id: str, **options: Any) -> None:
+    def __init__(self, *, job_id: str, cancel_on_kill: bool = True, **options: Any) -> None:
         super().__init__(**options)
         self.job_id = job_id
+        self.cancel_on_kill = cancel_on_kill
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Class path and arguments, for the database."""
         path, arguments = super().serialize()
-        return path, {**arguments, "job_id": self.job_id}
+        return path, {**arguments, "job_id": self.job_id, "cancel_on_kill": self.cancel_on_kill}
 
     @property
     def payload(self) -> dict[str, Any]:
@@ -142,6 +144,8 @@ class JobTrigger(EndpointTrigger):
         triggerer (airflow pull request 73454; both seen on 3.3.2): so the work goes on in a task of its own, and asks
         for the state of the task first.
         """
+        if not self.cancel_on_kill:
+            return
         work = asyncio.create_task(self._cancel_if_ended())
         _BACKGROUND.add(work)
         work.add_done_callback(_BACKGROUND.discard)

@@ -14,13 +14,12 @@ atexit.register(shutil.rmtree, os.environ["AIRFLOW_HOME"], ignore_errors=True)
 os.environ["AIRFLOW__CORE__UNIT_TEST_MODE"] = "True"
 os.environ["AIRFLOW__CORE__LOAD_EXAMPLES"] = "False"
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator  # noqa: E402
 
-import pytest
+import pytest  # noqa: E402
 
-from airflow_provider_azureml_classic.client import Client
-from tests.support import ServerProcess
+from airflow_provider_azureml_classic.client import Client  # noqa: E402
+from tests.support import ServerProcess  # noqa: E402
 
 
 @pytest.fixture(scope="session")

@@ -34,7 +34,11 @@ PURE = {"exceptions", "protocol"}
 #: What the client may import besides, and only inside functions.
 CLIENT_LIBRARIES = {"requests", "aiohttp", "yarl"}
 #: What the server may import inside functions only, because it must start in under a second.
-HEAVY = {"sklearn", "pandas", "onnx", "onnxruntime", "skl2onnx", "numpy", "azure", "dask", "distributed", "joblib"}
+# fmt: off
+HEAVY = {
+    "azure", "dask", "distributed", "jinja2", "joblib", "numpy", "onnx", "onnxruntime", "pandas", "skl2onnx", "sklearn",
+}
+# fmt: on
 #: Names of the wire: members, parameters and headers. Left out are plain words (``Name``, ``Location``), headers of
 #: HTTP itself (``If-Match``) and those of Azure Storage, whose protocol the blob store speaks.
 # fmt: off

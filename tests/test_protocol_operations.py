@@ -150,14 +150,19 @@ def test_query_follows_version() -> None:
 
 def test_version_is_on_api_calls_only() -> None:
     """``api-version`` is on every job and scoring call, and on no management call (wire document, section 1.1)."""
-    for operation in OPERATIONS:
+    for operation in set(OPERATIONS) - {ops.SWAGGER}:
         assert operation.versioned == operation.path.startswith(ops.API_PATH), operation.name
+    assert not ops.SWAGGER.versioned
 
 
 def test_credentials() -> None:
     """Endpoint calls below ApiLocation take the endpoint key only; web services take the workspace token only."""
+    documents = {ops.HELP_INDEX, ops.HELP_SCORE, ops.HELP_JOBS, ops.HELP_UPDATE, ops.HELP_STYLE}
+    documents |= {ops.API_DOCUMENT, ops.SWAGGER}
     for operation in OPERATIONS:
-        if operation.path.startswith(ops.API_PATH):
+        if operation in documents:
+            assert operation.credential is ops.Credential.NONE
+        elif operation.path.startswith(ops.API_PATH):
             assert operation.credential is ops.Credential.ENDPOINT
         elif "/endpoints" in operation.path:
             assert operation.credential is ops.Credential.EITHER

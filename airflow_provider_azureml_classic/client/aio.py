@@ -7,12 +7,13 @@ session each (measured; see the design notes on waiting).
 from __future__ import annotations
 
 import asyncio
+from io import BytesIO
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from weakref import WeakKeyDictionary
 
+from airflow_provider_azureml_classic.client.additions import AllVerbs
 from airflow_provider_azureml_classic.client.blocking import no_answer
 from airflow_provider_azureml_classic.client.retries import Outcome, Pause, RetryPolicy, Steps, persevere
-from airflow_provider_azureml_classic.client.verbs import Verbs
 from airflow_provider_azureml_classic.exceptions import ServiceUnavailable
 from airflow_provider_azureml_classic.protocol.messages import Request, Response
 
@@ -23,6 +24,8 @@ T = TypeVar("T")
 
 #: Connections open at a time to all hosts together; further requests wait for one.
 MAX_CONNECTIONS = 64
+#: A body of more bytes is sent in pieces.
+_LARGE = 256 << 10
 
 
 class SharedSession:
@@ -72,7 +75,7 @@ class SharedSession:
                 request.operation.method,
                 # Locations are already encoded; encoding a SAS token again would break its signature.
                 _as_is(request.url),
-                data=request.body or None,
+                data=_payload(request.body),
                 headers=request.headers,
                 timeout=aiohttp.ClientTimeout(total=request.timeout),
                 allow_redirects=False,
@@ -97,13 +100,18 @@ class SharedSession:
         )
 
 
+def _payload(body: bytes) -> Any:
+    # Of a file aiohttp sends one piece after another; of many bytes all at once, which would stall the other waits.
+    return BytesIO(body) if len(body) > _LARGE else body or None
+
+
 def _as_is(url: str) -> Any:
     from yarl import URL
 
     return URL(url, encoded=True)
 
 
-class AsyncClient(Verbs):
+class AsyncClient(AllVerbs):
     """Asynchronous client of one workspace: ``async with AsyncClient(...) as client``.
 
     :param retries: when idempotent calls are repeated.

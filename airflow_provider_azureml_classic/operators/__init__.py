@@ -3,13 +3,30 @@
 from airflow_provider_azureml_classic.operators.batch import BatchExecutionOperator
 from airflow_provider_azureml_classic.operators.endpoints import AddEndpointOperator
 from airflow_provider_azureml_classic.operators.gate import ModelQualityGate
+from airflow_provider_azureml_classic.operators.jobs import CancelJobOperator
+from airflow_provider_azureml_classic.operators.management import (
+    DeleteEndpointOperator,
+    ListEndpointsOperator,
+    RefreshEndpointOperator,
+    RegenerateKeysOperator,
+)
 from airflow_provider_azureml_classic.operators.rollback import RollbackModelOperator
+from airflow_provider_azureml_classic.operators.scoring import BatchScoringOperator, ScoreOperator
 from airflow_provider_azureml_classic.operators.update import UpdateTrainedModelOperator
+from airflow_provider_azureml_classic.operators.upload import UploadDataOperator
 
 __all__ = [
     "AddEndpointOperator",
     "BatchExecutionOperator",
+    "BatchScoringOperator",
+    "CancelJobOperator",
+    "DeleteEndpointOperator",
+    "ListEndpointsOperator",
     "ModelQualityGate",
+    "RefreshEndpointOperator",
+    "RegenerateKeysOperator",
     "RollbackModelOperator",
+    "ScoreOperator",
     "UpdateTrainedModelOperator",
+    "UploadDataOperator",
 ]

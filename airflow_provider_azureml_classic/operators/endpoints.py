@@ -28,7 +28,7 @@ class AddEndpointOperator(AzureMLClassicOperator):
     :param web_service: name or id of the scoring web service. (templated)
     :param endpoint: name of the endpoint: 1 to 24 lower-case letters and digits. (templated)
     :param description: free text. (templated)
-    :param throttle_level: ``Low`` (4 concurrent calls) or ``High``.
+    :param throttle_level: ``Low`` (4 concurrent calls) or ``High``; ``None`` leaves it, a new endpoint has ``Low``.
     :param max_concurrent_calls: 1 to 200; with ``High`` only.
     :param prevent_update: refuse later updates of the model.
     :param if_exists: ``skip`` leaves an endpoint of that name as it is, ``update`` changes its settings, ``fail``
@@ -45,7 +45,7 @@ class AddEndpointOperator(AzureMLClassicOperator):
         web_service: str,
         endpoint: str,
         description: str | None = None,
-        throttle_level: Literal["Low", "High"] = "Low",
+        throttle_level: Literal["Low", "High"] | None = None,
         max_concurrent_calls: int | None = None,
         prevent_update: bool | None = None,
         if_exists: Literal["skip", "update", "fail"] = "skip",
@@ -80,9 +80,11 @@ class AddEndpointOperator(AzureMLClassicOperator):
     def _settings(self) -> EndpointSettings:
         if self.if_exists not in ("skip", "update", "fail"):
             raise ValueError(f"if_exists is {self.if_exists!r}; it must be 'skip', 'update' or 'fail'.")
+        if self.throttle_level not in (None, *(level.value for level in ThrottleLevel)):
+            raise ValueError(f"throttle_level is {self.throttle_level!r}; it must be 'Low' or 'High'.")
         return EndpointSettings(
             description=self.description,
-            throttle_level=ThrottleLevel(self.throttle_level),
+            throttle_level=ThrottleLevel(self.throttle_level) if self.throttle_level else None,
             max_concurrent_calls=self.max_concurrent_calls,
             prevent_update=self.prevent_update,
         )

@@ -11,15 +11,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_provider_azureml_classic.client.verbs import BlobFacts
-from airflow_provider_azureml_classic.exceptions import (
-    AzureMLClassicError,
-    RequestRejected,
-    UpdateNotProved,
-)
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, ProtocolError, UpdateNotProved
 from airflow_provider_azureml_classic.freshness import Window, to_utc, window_end_of
 from airflow_provider_azureml_classic.hooks import airflow_errors, is_stale, jittered
 from airflow_provider_azureml_classic.operators.base import AzureMLClassicOperator
 from airflow_provider_azureml_classic.proof import ROUNDS, Evaluation, GoldenRows, Level, has_moved, shows
+from airflow_provider_azureml_classic.protocol.jobs import Job
 from airflow_provider_azureml_classic.protocol.references import DATA_EXTENSIONS, MODEL_EXTENSION, BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint, EndpointSettings, Resource, WebService
 
@@ -167,9 +164,18 @@ class UpdateTrainedModelOperator(AzureMLClassicOperator):
         job.raise_unless_finished()
         name = self.model_output or (ticket.get("model_output") if ticket.get("model_output") in job.results else None)
         _, place = job.output(name, extension=MODEL_EXTENSION)
-        evaluation = [r for r in job.results.values() if r.extension == DATA_EXTENSIONS[0] and r.base_location]
-        golden = Evaluation.from_csv(self.hook.client.fetch_blob(evaluation[0])).golden if evaluation else None
-        return Candidate(place, self._window_of(place, Window.from_json(ticket.get("window"))), job.id, golden)
+        window = self._window_of(place, Window.from_json(ticket.get("window")))
+        return Candidate(place, window, job.id, self._golden(job))
+
+    def _golden(self, job: Job) -> GoldenRows | None:
+        """The golden rows of a job's evaluation; another service's evaluation has none."""
+        for output in job.results.values():
+            if output.extension == DATA_EXTENSIONS[0] and output.base_location:
+                try:
+                    return Evaluation.from_csv(self.hook.client.fetch_blob(output)).golden
+                except ProtocolError as error:
+                    self.log.info("%s is no evaluation that can be read: %s", output.location, error)
+        return None
 
     def _facts(self, place: BlobReference) -> BlobFacts | None:
         return self.hook.client.blob_facts(place) if place.base_location else None
@@ -203,12 +209,15 @@ class UpdateTrainedModelOperator(AzureMLClassicOperator):
         """PATCH; false if the endpoint has changed since it was read, so that nothing was put in place."""
         try:
             self._patch(target, candidate.location, if_match=target.endpoint.etag)
-        except RequestRejected as error:
+        except AzureMLClassicError as error:
+            if not (error.retryable or is_stale(error)):
+                raise
+            # It may have come through, only its answer was lost.
+            after = self._seen(target)
+            if shows(after, target.resource.name, candidate.location) and has_moved(target.endpoint, after):
+                return True
             if not is_stale(error):
                 raise
-            # The answer to our own PATCH may have been lost: the client then sent it again.
-            if self._shows(target, candidate.location):
-                return True
             self.log.info("Endpoint %r changed in between; looking again.", target.endpoint.name)
             return False
         return True
@@ -217,9 +226,8 @@ class UpdateTrainedModelOperator(AzureMLClassicOperator):
         settings = EndpointSettings(resources=(Resource(target.resource.name, location),))
         self.hook.client.patch_endpoint(target.endpoint, settings, if_match=if_match)
 
-    def _shows(self, target: Target, location: BlobReference) -> bool:
-        after = self.hook.client.get_endpoint(target.service.id, target.endpoint.name)
-        return shows(after, target.resource.name, location)
+    def _seen(self, target: Target) -> Endpoint:
+        return self.hook.client.get_endpoint(target.service.id, target.endpoint.name)
 
     def _level(self, before: Endpoint, candidate: Candidate) -> Level:
         """The level to reach; "score" needs golden rows that the live model answers otherwise."""
@@ -234,7 +242,8 @@ class UpdateTrainedModelOperator(AzureMLClassicOperator):
         if self.proof == Level.SCORE.value:
             raise ValueError(f"proof='score' cannot be reached: {why}. Use proof='strongest'.")
         self.log.info("The update cannot be proved by scoring: %s.", why)
-        return Level.VERSION if before.version or before.etag else Level.RESOURCE
+        # Without an ETag nothing says that the version changes with a model: the cloud service's was of the graph.
+        return Level.VERSION if before.etag else Level.RESOURCE
 
     def _answers(self, endpoint: Endpoint, golden: GoldenRows) -> bool:
         """Whether the endpoint now gives the new model's answers; one that cannot answer does not."""
@@ -265,7 +274,7 @@ class UpdateTrainedModelOperator(AzureMLClassicOperator):
     def _missing(self, target: Target, candidate: Candidate, level: Level) -> str | None:
         """What proof is still missing, as the end of a sentence; ``None`` if none is."""
         try:
-            after = self.hook.client.get_endpoint(target.service.id, target.endpoint.name)
+            after = self._seen(target)
         except AzureMLClassicError as error:
             if not error.retryable:
                 raise
@@ -273,7 +282,8 @@ class UpdateTrainedModelOperator(AzureMLClassicOperator):
         if not shows(after, target.resource.name, candidate.location):
             live = after.resource(target.resource.name).location
             return f"it still names {live.location if live else 'no location'} as its model."
-        if level is not Level.RESOURCE and not has_moved(target.endpoint, after):
+        must_move = level is Level.VERSION or (level is Level.SCORE and target.endpoint.etag is not None)
+        if must_move and not has_moved(target.endpoint, after):
             return f"its version is still {after.version}."
         golden = candidate.golden
         if level is Level.SCORE and golden and not all(self._answers(after, golden) for _ in range(ROUNDS)):
@@ -286,12 +296,12 @@ class UpdateTrainedModelOperator(AzureMLClassicOperator):
         if previous is None:
             return "The previous model's location is unknown, so it could not be put back."
         try:
-            now = self.hook.client.get_endpoint(target.service.id, target.endpoint.name)
+            now = self._seen(target)
             live = now.resource(name).location
             if live and not any(shows(now, name, place) for place in (candidate.location, previous)):
                 return f"Somebody else has put {live.location} in place since; it was left alone."
             self._patch(target, self.hook.readable(previous), if_match=now.etag)
-            if not self._shows(target, previous):
+            if not shows(self._seen(target), name, previous):
                 return f"The service accepted the previous model, {previous.location}, but does not name it."
         except AzureMLClassicError as error:
             return f"The previous model could not be put back: {error}"

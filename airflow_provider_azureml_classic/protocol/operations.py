@@ -42,6 +42,7 @@ class Credential(Enum):
     EITHER = "workspace token or endpoint key"
     ENDPOINT = "endpoint key"
     LOCATION = "SAS token in the location"
+    NONE = "no credential"
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,8 @@ _SERVICE = _WS + "/webservices/{service}"
 _ENDPOINT = _SERVICE + "/endpoints/{endpoint}"
 #: Path of an endpoint's request/response and batch calls below the services host: the end of ``ApiLocation``.
 API_PATH = _WS + "/services/{endpoint_id}"
+#: Path of an endpoint's help pages: the end of ``HelpLocation``.
+_HELP = "/apihelp" + _SERVICE + "/endpoints/{endpoint_id}"
 
 LIST_SERVICES = Operation("list_web_services", "GET", _WS + "/webservices", Credential.WORKSPACE, True)
 GET_SERVICE = Operation("get_web_service", "GET", _SERVICE, Credential.WORKSPACE, True)
@@ -96,16 +99,29 @@ ADD_ENDPOINT = Operation("add_endpoint", "PUT", _ENDPOINT, Credential.EITHER, Tr
 PATCH_ENDPOINT = Operation("patch_endpoint", "PATCH", _ENDPOINT, Credential.EITHER, True)
 DELETE_ENDPOINT = Operation("delete_endpoint", "DELETE", _ENDPOINT, Credential.EITHER, True)
 REFRESH_ENDPOINT = Operation("refresh_endpoint", "POST", _ENDPOINT + "/refresh", Credential.EITHER, True)
+# Our addition: see `keys`. Sent twice, the key is a new one all the same.
+REGENERATE_KEYS = Operation("regenerate_keys", "POST", _ENDPOINT + "/regeneratekeys", Credential.EITHER, True)
 # The paths below are joined to an endpoint's ApiLocation, so for a client they start there; see `below_api`.
 SUBMIT_JOB = Operation("submit_job", "POST", API_PATH + "/jobs", Credential.ENDPOINT, False, True)
 START_JOB = Operation("start_job", "POST", API_PATH + "/jobs/{job}/start", Credential.ENDPOINT, False, True)
 GET_JOB = Operation("get_job", "GET", API_PATH + "/jobs/{job}", Credential.ENDPOINT, True, True)
 CANCEL_JOB = Operation("cancel_job", "DELETE", API_PATH + "/jobs/{job}", Credential.ENDPOINT, True, True)
 SCORE = Operation("score", "POST", API_PATH + "/execute", Credential.ENDPOINT, True, True)
+# Open to everybody: clients read these before they have a key (wire document, section 6).
+HELP_INDEX = Operation("help", "GET", _HELP, Credential.NONE, True)
+HELP_SCORE = Operation("help_score", "GET", _HELP + "/score", Credential.NONE, True)
+HELP_JOBS = Operation("help_jobs", "GET", _HELP + "/jobs", Credential.NONE, True)
+HELP_UPDATE = Operation("help_update", "GET", _HELP + "/update", Credential.NONE, True)
+HELP_STYLE = Operation("help_style", "GET", "/static/help.css", Credential.NONE, True)
+API_DOCUMENT = Operation("api_document", "GET", _ENDPOINT + "/apidocument", Credential.NONE, True)
+# Old clients ask for it with and without api-version, so it is not versioned.
+SWAGGER = Operation("swagger", "GET", API_PATH + "/swagger.json", Credential.NONE, True)
 # Not routed by the server's app: blobs are addressed by their full location, on whatever host it names.
 FETCH_BLOB = Operation("fetch_blob", "GET", "", Credential.LOCATION, True)
 PROBE_BLOB = Operation("probe_blob", "HEAD", "", Credential.LOCATION, True)
 STORE_BLOB = Operation("store_blob", "PUT", "", Credential.LOCATION, True)
+PUT_BLOCK = Operation("put_block", "PUT", "", Credential.LOCATION, True)
+PUT_BLOCK_LIST = Operation("put_block_list", "PUT", "", Credential.LOCATION, True)
 
 #: Every operation that is routed by method and path.
 OPERATIONS: tuple[Operation, ...] = (
@@ -118,11 +134,19 @@ OPERATIONS: tuple[Operation, ...] = (
     PATCH_ENDPOINT,
     DELETE_ENDPOINT,
     REFRESH_ENDPOINT,
+    REGENERATE_KEYS,
     SUBMIT_JOB,
     START_JOB,
     GET_JOB,
     CANCEL_JOB,
     SCORE,
+    HELP_INDEX,
+    HELP_SCORE,
+    HELP_JOBS,
+    HELP_UPDATE,
+    HELP_STYLE,
+    API_DOCUMENT,
+    SWAGGER,
 )
 
 BY_NAME = MappingProxyType({operation.name: operation for operation in OPERATIONS})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import logging
 import os
@@ -81,7 +82,8 @@ def main(argv: Sequence[str] | None = None, make_app: Callable[..., App] | None 
         listener = listen(arguments.host, arguments.port)
         with listener:
             settings = settings_from(arguments, listener.getsockname()[1])
-            return serve(settings, experiments, listener, make_app)
+            with alone(settings.data_dir):
+                return serve(settings, experiments, listener, make_app)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except (ValueError, OSError) as error:
@@ -141,6 +143,21 @@ def settings_from(arguments: argparse.Namespace, port: int) -> Settings:
         allowed_hosts=frozenset(arguments.allow_host),
         workers=max(1, arguments.workers),
     )
+
+
+@contextmanager
+def alone(data_dir: Path) -> Iterator[None]:
+    """Keep a second server out of a data directory: it would remove what this one is writing.
+
+    :param data_dir: the data directory.
+    :raises OSError: another server uses it; the message says so.
+    """
+    with (data_dir / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise OSError(f"another server uses {data_dir}. Stop it, or choose another --data-dir.") from None
+        yield
 
 
 def serve(

@@ -15,10 +15,14 @@ from urllib.parse import parse_qs, urlsplit
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.protocol import operations as ops
-from airflow_provider_azureml_classic.protocol.errors import to_response
+from airflow_provider_azureml_classic.protocol.errors import reject_unknown_keys, to_response
 from airflow_provider_azureml_classic.protocol.jobs import JobRequest
+from airflow_provider_azureml_classic.protocol.keys import KeyType
 from airflow_provider_azureml_classic.protocol.messages import Request, Response
+from airflow_provider_azureml_classic.protocol.swagger import api_document
 from airflow_provider_azureml_classic.protocol.values import EndpointSettings, boolean
+from airflow_provider_azureml_classic.server import pages
+from airflow_provider_azureml_classic.server.described import Describer, Facts
 from airflow_provider_azureml_classic.server.jobs import Jobs
 from airflow_provider_azureml_classic.server.scoring import Scoring
 from airflow_provider_azureml_classic.server.tables import EndpointRow
@@ -59,8 +63,12 @@ class Call:
         if not self.body.strip():
             raise rejection("RequestBodyInvalid", "The body is empty; it must be a JSON object.")
         try:
-            return json.loads(self.body.decode("utf-8-sig"))
-        except UnicodeDecodeError:
+            data = json.loads(self.body.decode("utf-8-sig"))
+            if b"\\u" in self.body:
+                # An escaped half of a surrogate pair is JSON, but no text that could be stored.
+                json.dumps(data, ensure_ascii=False).encode()
+            return data
+        except UnicodeError:
             raise rejection("RequestBodyInvalid", "The body is not UTF-8 text.") from None
         except RecursionError:
             raise rejection("RequestBodyInvalid", "The body is nested too deeply.") from None
@@ -75,13 +83,17 @@ class App:
     :param updates: patches of endpoints.
     :param jobs: batch jobs.
     :param scoring: the request/response service.
+    :param describer: says what everybody may know of an endpoint.
     """
 
-    def __init__(self, workspace: Workspace, updates: Updates, jobs: Jobs, scoring: Scoring) -> None:
+    def __init__(
+        self, workspace: Workspace, updates: Updates, jobs: Jobs, scoring: Scoring, describer: Describer
+    ) -> None:
         self._workspace = workspace
         self._updates = updates
         self._jobs = jobs
         self._scoring = scoring
+        self._describer = describer
         self._handlers: dict[ops.Operation, Callable[[Call], Response]] = {
             ops.LIST_SERVICES: self._list_services,
             ops.GET_SERVICE: self._get_service,
@@ -92,11 +104,15 @@ class App:
             ops.PATCH_ENDPOINT: self._patch_endpoint,
             ops.DELETE_ENDPOINT: self._delete_endpoint,
             ops.REFRESH_ENDPOINT: self._refresh_endpoint,
+            ops.REGENERATE_KEYS: self._regenerate_keys,
             ops.SUBMIT_JOB: self._submit_job,
             ops.START_JOB: self._start_job,
             ops.GET_JOB: self._get_job,
             ops.CANCEL_JOB: self._cancel_job,
             ops.SCORE: self._score,
+            **dict.fromkeys(pages.PAGES, self._help),
+            ops.HELP_STYLE: lambda _: pages.style(),
+            **dict.fromkeys((ops.API_DOCUMENT, ops.SWAGGER), self._api_document),
         }
 
     def __call__(self, request: Request) -> Response:
@@ -211,13 +227,21 @@ class App:
 
     def _refresh_endpoint(self, call: Call) -> Response:
         caller = self._workspace.caller(call.segments["workspace"], call.key)
-        body = call.json() if call.body.strip() else {}
-        flag = body.get(ops.OVERWRITE_RESOURCES) if isinstance(body, Mapping) else None
-        overwrite = boolean(ops.OVERWRITE_RESOURCES, flag) or False
+        body = (call.json() if call.body.strip() else None) or {}
+        if not isinstance(body, Mapping):
+            raise rejection("RequestBodyInvalid", f"The body must be an object with {ops.OVERWRITE_RESOURCES}.")
+        reject_unknown_keys("The body", body, frozenset({ops.OVERWRITE_RESOURCES}))
+        overwrite = boolean(ops.OVERWRITE_RESOURCES, body.get(ops.OVERWRITE_RESOURCES)) or False
         changed = self._workspace.refresh(
             caller, call.segments["service"], call.segments["endpoint"], overwrite=overwrite
         )
         return Response(200 if changed else 304)
+
+    def _regenerate_keys(self, call: Call) -> Response:
+        caller = self._workspace.caller(call.segments["workspace"], call.key)
+        which = KeyType.from_wire(call.json())
+        endpoint = self._workspace.regenerate(caller, call.segments["service"], call.segments["endpoint"], which)
+        return Response.of_json(endpoint.to_wire(), headers={ops.ETAG: endpoint.etag or ""})
 
     # -- jobs and scoring --------------------------------------------------------------------------------------------
 
@@ -247,3 +271,18 @@ class App:
             details=call.query.get(ops.DETAILS_PARAMETER, "").lower() == "true",
         )
         return Response.of_json(answer)
+
+    # -- what everybody may read -------------------------------------------------------------------------------------
+
+    def _described(self, call: Call) -> Facts:
+        names = call.segments
+        endpoint = names.get("endpoint") or names["endpoint_id"]
+        if "service" in names:
+            return self._describer.managed(names["workspace"], names["service"], endpoint)
+        return self._describer.called(names["workspace"], endpoint)
+
+    def _help(self, call: Call) -> Response:
+        return pages.page(call.operation, self._described(call))
+
+    def _api_document(self, call: Call) -> Response:
+        return Response.of_json(api_document(self._described(call).api))

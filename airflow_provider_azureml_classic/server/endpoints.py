@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from airflow_provider_azureml_classic.exceptions import rejection
+from airflow_provider_azureml_classic.protocol.keys import KeyType
 from airflow_provider_azureml_classic.protocol.values import (
     DEFAULT_ENDPOINT,
     HIGH_CONCURRENCY,
@@ -43,6 +45,17 @@ def new_endpoint(service_id: str, name: str, now: datetime) -> EndpointRow:
         revision=1,
         changed_at=now,
     )
+
+
+def with_new_key(row: EndpointRow, which: KeyType) -> EndpointRow:
+    """The endpoint with one key replaced, not stored yet.
+
+    :param row: the endpoint as it is.
+    :param which: the key.
+    """
+    if which is KeyType.PRIMARY:
+        return replace(row, primary_key=new_key())
+    return replace(row, secondary_key=new_key())
 
 
 def settings_values(row: EndpointRow, settings: EndpointSettings) -> dict[str, Any]:

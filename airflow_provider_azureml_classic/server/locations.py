@@ -6,16 +6,18 @@ a location comes from a client, so it may name anything.
 
 from __future__ import annotations
 
+import hmac
 import shutil
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NoReturn
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.protocol import sas
 from airflow_provider_azureml_classic.protocol.references import BlobReference
+from airflow_provider_azureml_classic.server.blob_names import check_blob, check_container
 from airflow_provider_azureml_classic.server.blobs import BlobStore
 from airflow_provider_azureml_classic.server.clock import Clock
 
@@ -58,8 +60,13 @@ class Locations:
         """
         if reference.connection_string:
             account = sas.StorageAccount.from_connection_string(reference.connection_string)
+            ours = self._blobs.account
+            has_key = hmac.compare_digest(account.key, ours.key)
+            if has_key and account.name == ours.name:
+                # Old clients write connection strings of name and key only, which leaves the address to Azure.
+                return BlobReference(reference.relative_location)
             place = self._own_place(account.endpoint, reference.relative_location)
-            if place is not None and account.key != self._blobs.account.key:
+            if place is not None and not has_key:
                 raise rejection("InvalidBlob", "The AccountKey of the connection string is not this store's.")
             return place
         if not reference.base_location:
@@ -75,7 +82,7 @@ class Locations:
         """The place relative to the own store, whether the account's name stands in the base or in the path."""
         ours, theirs = urlsplit(self._blobs.account.endpoint), _address(base)
         same_host = theirs.hostname == ours.hostname or {theirs.hostname, ours.hostname} <= _LOOPBACK
-        path = "/".join(filter(None, (theirs.path.strip("/"), relative)))
+        path = unquote("/".join(filter(None, (theirs.path.strip("/"), relative))))
         prefix = f"{ours.path.strip('/')}/"
         if not same_host or theirs.port != ours.port or not path.startswith(prefix):
             return None
@@ -156,7 +163,11 @@ class Locations:
         own = self.own(reference, permission)
         if own is None:
             self._check_allowed(reference)
-        return own or reference
+            return reference
+        container, blob = split(own)
+        check_container(container)
+        check_blob(blob)
+        return own
 
     def _check_allowed(self, reference: BlobReference) -> None:
         base = reference.base_location
@@ -206,9 +217,9 @@ class Locations:
                     allow_redirects=False,
                 )
         except requests.RequestException as error:
-            _unreachable("write", reference, error)
+            _unreachable("written", reference, error)
         if answer.status_code >= 300:
-            _refused("write", reference, answer.status_code)
+            _refused("written", reference, answer.status_code)
 
 
 def split(reference: BlobReference) -> tuple[str, str]:

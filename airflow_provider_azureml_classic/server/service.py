@@ -12,6 +12,7 @@ from airflow_provider_azureml_classic.server.blobs import BlobStore
 from airflow_provider_azureml_classic.server.catalogue import Catalogue, Setup
 from airflow_provider_azureml_classic.server.clock import Clock, system_clock
 from airflow_provider_azureml_classic.server.database import Database
+from airflow_provider_azureml_classic.server.described import Describer
 from airflow_provider_azureml_classic.server.experiments.declaration import Experiment
 from airflow_provider_azureml_classic.server.job_store import JobStore
 from airflow_provider_azureml_classic.server.jobs import Jobs
@@ -63,6 +64,7 @@ def running(
             Updates(workspace, models, locations),
             Jobs(store, job_store, locations, runner, clock),
             Scoring(store, catalogue, models),
+            Describer(workspace, store, catalogue, models, settings.public_url),
         )
         runner.resume()
         yield app, HttpServer(app, blob_app(blobs, clock), settings.account.name)

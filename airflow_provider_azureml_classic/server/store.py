@@ -168,6 +168,21 @@ class Store:
                 connection.execute(sa.update(resources).where(*same).values(**columns(model)))
         return True
 
+    def replace_keys(self, row: EndpointRow, changed: EndpointRow) -> bool:
+        """Put the one key that differs in ``changed`` in its place; ``False`` if the old one opens nothing any more."""
+        before, after = ({key_hash(one.primary_key), key_hash(one.secondary_key)} for one in (row, changed))
+        old, new = before - after, after - before
+        with self._db.write() as connection:
+            # Deleting what opened the endpoint is also the lock: of two at once, the second one finds nothing.
+            gone = connection.execute(sa.delete(keys).where(keys.c.endpoint_id == row.id, keys.c.hash.in_(old)))
+            if gone.rowcount != len(old):
+                return False
+            connection.execute(sa.insert(keys), [{"hash": value, "endpoint_id": row.id} for value in new])
+            values = {"primary_key": changed.primary_key, "secondary_key": changed.secondary_key}
+            fresh = {name: self._db.lock(value) for name, value in values.items() if value != getattr(row, name)}
+            connection.execute(sa.update(endpoints).where(endpoints.c.id == row.id).values(**fresh))
+        return True
+
     def delete_endpoint(self, endpoint_id: str) -> None:
         """Delete an endpoint with its jobs."""
         with self._db.write() as connection:

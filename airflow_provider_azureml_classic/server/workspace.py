@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from threading import Lock
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
+from airflow_provider_azureml_classic.protocol.keys import KeyType
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import (
     DEFAULT_ENDPOINT,
@@ -29,6 +30,7 @@ from airflow_provider_azureml_classic.server.endpoints import (
     new_endpoint,
     settings_values,
     stamp,
+    with_new_key,
 )
 from airflow_provider_azureml_classic.server.locations import Locations
 from airflow_provider_azureml_classic.server.settings import Settings
@@ -316,6 +318,22 @@ class Workspace:
             return False
         self.change(row, EndpointSettings(), wanted)
         return True
+
+    def regenerate(self, caller: Caller, service_id: str, name: str, which: KeyType) -> Endpoint:
+        """Replace one key of an endpoint; version and ``ETag`` stay, as they tell of its model and settings.
+
+        :param caller: who asks.
+        :param service_id: id of the web service.
+        :param name: the endpoint's name.
+        :param which: the key.
+        """
+        for _ in range(_ATTEMPTS):
+            _, row = self.endpoint(caller, service_id, name)
+            changed = with_new_key(row, which)
+            if self._store.replace_keys(row, changed):
+                self._forget(row.id)
+                return self.view(self._read(row.id) or changed)
+        raise rejection("UnknownError", f"The keys of endpoint {name!r} are changed by too many at once.")
 
     def delete_endpoint(self, caller: Caller, service_id: str, name: str) -> None:
         """Delete an endpoint with its jobs.

@@ -7,7 +7,7 @@ import json
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -42,9 +42,9 @@ first_data = "line.csv"
 """
 
 
-def line(slope: float, rows: int = 40) -> str:
-    """CSV of ``y = slope * x``: a model of it answers ``slope`` where ``x`` is 1."""
-    return "x,y\n" + "".join(f"{x / 4},{slope * x / 4}\n" for x in range(rows))
+def line(slope: float, rows: int = 21) -> str:
+    """CSV of ``y = slope * x`` around ``x = 1``, where a model of it answers ``slope`` however it is regularized."""
+    return "x,y\n" + "".join(f"{x / 10},{slope * x / 10}\n" for x in range(rows))
 
 
 def declaration(folder: Path, *names: str) -> Path:
@@ -76,6 +76,7 @@ class Held(Executor):
     def __init__(self) -> None:
         self.gate = threading.Event()
         self.gate.set()
+        self._ended = False
         self.reached = threading.Event()
         self._threads = ThreadPoolExecutor(1)
 
@@ -86,6 +87,8 @@ class Held(Executor):
     def _run(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         self.reached.set()
         assert self.gate.wait(60)
+        if self._ended:
+            raise BrokenExecutor("the worker process was terminated")
         return function(*args, **kwargs)
 
     def __call__(self) -> Executor:
@@ -93,7 +96,8 @@ class Held(Executor):
         return self
 
     def close(self) -> None:
-        """Let go of whatever is held."""
+        """End what is held, as worker processes are ended."""
+        self._ended = not self.gate.is_set()
         self.gate.set()
         self._threads.shutdown()
 
@@ -108,6 +112,7 @@ class Service:
 
     def __init__(self, data_dir: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
         self.clock = clock
+        data_dir.mkdir(exist_ok=True)
         self.pool = Held()
         monkeypatch.setattr(service_module, "Workers", lambda size: self.pool)
         self.settings = Settings(
@@ -132,7 +137,6 @@ class Service:
 
     def close(self) -> None:
         """Stop it."""
-        self.pool.gate.set()
         self._stack.close()
 
     # -- asking ------------------------------------------------------------------------------------------------------

@@ -1,0 +1,179 @@
+"""Training data on their way to the service: CSV in pieces, checked and counted as it passes, never held whole.
+
+Pure but for :func:`parquet_pieces`: no Airflow, no network.
+"""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from typing import IO, Any
+
+#: Bytes read from a file at a time.
+PIECE = 256 << 10
+#: Rows converted from Parquet at a time.
+_BATCH = 10_000
+#: A header row longer than this is none.
+_MAX_HEADER = 1 << 20
+#: After one of these a quote opens a cell: the delimiters that the service knows, a new row, and a quote in a cell.
+_BEFORE_QUOTE = frozenset({b",", b";", b"\t", b"\n", b'"'})
+
+
+class CsvMeter:
+    """Lets CSV pass in pieces; refuses it without a header row, and counts its rows.
+
+    :param name: what the data are, for messages.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        #: Rows below the header row that have passed.
+        self.rows = -1
+        self._start: bytearray | None = bytearray()
+        self._quoted = False
+        self._before = b"\n"
+        self._in_row = False
+
+    def watch(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
+        """The same pieces.
+
+        :param pieces: of any size.
+        :raises ValueError: no header row, or no text.
+        """
+        for piece in pieces:
+            self._see_start(piece)
+            self._count(piece)
+            yield piece
+        if self._start is not None:
+            check_header(bytes(self._start), self.name)
+        self.rows += self._in_row
+
+    def _see_start(self, piece: bytes) -> None:
+        if self._start is None:
+            return
+        self._start += piece
+        if b"\n" in self._start.lstrip() or len(self._start) > _MAX_HEADER:
+            check_header(bytes(self._start[:_MAX_HEADER]), self.name)
+            self._start = None
+
+    def _count(self, piece: bytes) -> None:
+        """Count the ends of rows: those of lines that are not blank and not in quotes."""
+        for number, part in enumerate(piece.split(b'"')):
+            if number:
+                if self._quoted or self._before in _BEFORE_QUOTE:
+                    self._quoted = not self._quoted
+                self._before = b'"'
+                self._in_row = True
+            if self._quoted:
+                continue
+            first, *others = part.split(b"\n")
+            self._in_row = self._in_row or bool(first.strip())
+            for line in others:
+                self.rows += self._in_row
+                self._in_row = bool(line.strip())
+            self._before = part.rstrip(b" ")[-1:] or self._before
+
+
+def check_header(start: bytes, name: str) -> None:
+    """Return if CSV begins with a row of column names: some text, no number, nothing twice.
+
+    :param start: its first row, and what follows.
+    :param name: what the data are, for messages.
+    :raises ValueError: says what stands in the first row instead.
+    """
+    if start.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in start:
+        raise ValueError(f"{name} is not text in UTF-8; expected CSV with a header row.")
+    try:
+        text = start.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = start.decode("latin-1")
+    line = next((line for line in text.splitlines() if line.strip()), "")
+    if not line:
+        raise ValueError(f"{name} is empty; expected CSV with a header row.")
+    delimiter = max(",;\t", key="".join(line.split('"')[::2]).count)
+    rows = csv.reader(io.StringIO(text.lstrip("\r\n")), delimiter=delimiter, skipinitialspace=True)
+    check_names([cell.strip() for cell in next(rows)], name)
+
+
+def check_names(names: Sequence[str], name: str) -> None:
+    """Return if these can be the names of columns.
+
+    :param names: cells of the first row.
+    :param name: what the data are, for messages.
+    :raises ValueError: naming the cell at fault.
+    """
+    number = next((cell for cell in names if _is_number(cell)), None)
+    if number is not None:
+        raise ValueError(f"{name} has no header row: its first row has the number {number} for a column's name.")
+    twice = next((cell for cell in names if cell and names.count(cell) > 1), None)
+    if twice is not None:
+        raise ValueError(f"{name} has no header row of different names: its first row has {twice!r} twice.")
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell.replace(",", "."))
+    except ValueError:
+        return False
+    return any(map(str.isdigit, cell))
+
+
+def file_pieces(file: IO[bytes]) -> Iterator[bytes]:
+    """What an open file holds.
+
+    :param file: opened for reading bytes.
+    """
+    while piece := file.read(PIECE):
+        yield piece
+
+
+def row_pieces(names: Sequence[str], batches: Iterable[Sequence[Sequence[Any]]]) -> Iterator[bytes]:
+    """CSV of rows; an absent cell is empty.
+
+    :param names: of the columns.
+    :param batches: some rows at a time.
+    """
+    buffer = io.StringIO(newline="")
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(names)
+    for batch in batches:
+        writer.writerows(batch)
+        yield buffer.getvalue().encode()
+        buffer.seek(0)
+        buffer.truncate()
+    yield buffer.getvalue().encode()
+
+
+def parquet_pieces(file: IO[bytes], name: str) -> Iterator[bytes]:
+    """CSV of a Parquet file; one batch of rows is in memory at a time.
+
+    :param file: opened for reading bytes; it must be seekable.
+    :param name: what the data are, for messages.
+    :raises ValueError: pyarrow is missing, the file is not Parquet, or a column holds lists or structures.
+    """
+    try:
+        arrow, parquet, to_csv = (importlib.import_module(f"pyarrow{part}") for part in ("", ".parquet", ".csv"))
+    except ImportError:
+        raise ValueError(
+            f"{name} is Parquet; converting it to CSV needs pyarrow, which is not installed: pip install pyarrow"
+        ) from None
+    try:
+        opened = parquet.ParquetFile(file)
+    except arrow.ArrowInvalid as error:
+        raise ValueError(f"{name} cannot be read as Parquet: {error}") from None
+    nested = [field.name for field in opened.schema_arrow if arrow.types.is_nested(field.type)]
+    if nested:
+        raise ValueError(f"{name}: the column {nested[0]!r} holds lists or structures, which CSV cannot.")
+    yield from row_pieces(opened.schema_arrow.names, ())
+    plain = arrow.schema([(f.name, _plain(arrow, f.type)) for f in opened.schema_arrow])
+    for batch in opened.iter_batches(_BATCH):
+        buffer = io.BytesIO()
+        table = arrow.Table.from_batches([batch]).cast(plain)
+        to_csv.write_csv(table, buffer, to_csv.WriteOptions(include_header=False))
+        yield buffer.getvalue()
+
+
+def _plain(arrow: Any, kind: Any) -> Any:
+    return kind.value_type if arrow.types.is_dictionary(kind) else kind

@@ -1,0 +1,41 @@
+"""Which job is meant: what a task returned, or an id with its endpoint. Pure: no I/O, no Airflow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class JobTicket:
+    """A job, and where it was submitted.
+
+    :param web_service: name or id.
+    :param endpoint: name.
+    :param job_id: 32 hex digits.
+    :param told: whatever else the submitting task said about it, such as its training window.
+    """
+
+    web_service: str
+    endpoint: str
+    job_id: str
+    told: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, job: Any, job_id: str | None, web_service: str | None, endpoint: str) -> JobTicket:
+        """The ticket that an operator's parameters are.
+
+        :param job: what ``BatchExecutionOperator`` returned; or
+        :param job_id: the id, with
+        :param web_service: name or id, and
+        :param endpoint: name.
+        :raises ValueError: not exactly one of both forms.
+        """
+        if (job is None) == (job_id is None) or (job_id is not None and not web_service):
+            raise ValueError("Give either job (what BatchExecutionOperator returned), or job_id with web_service.")
+        if job_id is not None:
+            return cls(str(web_service), endpoint, job_id.strip())
+        if not isinstance(job, Mapping) or not {"web_service", "endpoint", "job_id"} <= set(job):
+            raise ValueError(f"job must be what BatchExecutionOperator returned, not {type(job).__name__}.")
+        return cls(job["web_service"], job["endpoint"], job["job_id"], job)

@@ -1,0 +1,185 @@
+"""Scoring: a file as a batch job, or a few rows at once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.exceptions import AirflowException
+
+from airflow_provider_azureml_classic.exceptions import rejection
+from airflow_provider_azureml_classic.hooks import airflow_errors
+from airflow_provider_azureml_classic.operators.base import AzureMLClassicOperator
+from airflow_provider_azureml_classic.operators.batch import BatchExecutionOperator
+from airflow_provider_azureml_classic.protocol.jobs import JobRequest
+from airflow_provider_azureml_classic.protocol.references import MODEL_EXTENSION
+from airflow_provider_azureml_classic.protocol.tables import Table
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+#: Most rows of one call: the answers go to XCom.
+MAX_ROWS = 1_000
+#: Largest body of a scoring call, in bytes (azure-docs ``stream-analytics-scale-with-machine-learning-functions``);
+#: some of it is left for what surrounds the rows.
+MAX_BYTES = (4 << 20) - 4_096
+
+
+class BatchScoringOperator(BatchExecutionOperator):
+    """Scores a CSV file as a batch job of a scoring web service.
+
+    A :class:`~airflow_provider_azureml_classic.operators.batch.BatchExecutionOperator` with one file in and one file
+    out: its job, too, is kept, taken up after a crash and cancelled with the task.
+
+    Returns a dict: ``web_service``, ``endpoint``, ``job_id``, ``status``, ``outputs``, ``window``, and ``location`` of
+    the scored file, without its SAS token: whoever reads it asks the job for a fresh one.
+
+    :param web_service: name or id of the scoring web service. (templated)
+    :param endpoint: its endpoint, whose model scores; by default the default one, whose model is never updated.
+        (templated)
+    :param source: where the rows are: a path ``container/file.csv`` in the connection's storage account or in the
+        service's own store, a URL with its SAS token, or a blob reference. (templated)
+    :param destination: where the scored rows go, in the same forms; by default a path of the service's choice, another
+        one for each job. (templated)
+    :param input_name: the web service's input that ``source`` is.
+    :param output_name: the web service's output that ``destination`` is.
+    :param inputs: further inputs by name, where the web service has several. (templated)
+    :param outputs: further outputs by name. (templated)
+    :param global_parameters: web service parameters by name. (templated)
+    :param model_for: for training jobs only. (templated)
+    :param model_output: for training jobs only.
+    :param model_path: for training jobs only. (templated)
+    :param window_start: start of the data, ISO 8601; by default the DAG run's. (templated)
+    :param window_end: end of the data, ISO 8601; by default the DAG run's. (templated)
+    :param wait_for_completion: ``False`` returns once the job is started; ``location`` is ``None`` then.
+    :param deferrable: wait in the triggerer; by default Airflow's ``[operators] default_deferrable``.
+    :param poll_interval: seconds between two looks at the job, at most.
+    :param job_timeout: seconds that the job may take in all, counted from its submission; ``None`` for no limit.
+    :param on_timeout: ``cancel`` the job at the time-out, or ``leave`` it.
+    :param azureml_classic_conn_id: connection of type ``azureml_classic``. (templated)
+    """
+
+    template_fields: Sequence[str] = (*BatchExecutionOperator.template_fields, "source", "destination")
+    ui_color = "#ede9fe"
+
+    def __init__(
+        self,
+        *,
+        source: Mapping[str, Any] | str,
+        destination: Mapping[str, Any] | str | None = None,
+        input_name: str = "input1",
+        output_name: str = "output1",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.source = source
+        self.destination = destination
+        self.input_name = input_name
+        self.output_name = output_name
+
+    def _request(self, context: Context) -> JobRequest:
+        job = super()._request(context)
+        written = {} if self.destination is None else {self.output_name: self.hook.reference(self.destination)}
+        read = {self.input_name: self.hook.reference(self.source)}
+        return replace(job, inputs={**job.inputs, **read}, outputs={**job.outputs, **written})
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Submit or take up the job, and wait for it in the worker or in the triggerer."""
+        return self._scored(super().execute(context))
+
+    def execute_complete(self, context: Context, event: Mapping[str, Any]) -> dict[str, Any]:
+        """Go on after the triggerer.
+
+        :param context: Airflow's task context.
+        :param event: ``job_id`` and ``deadline``.
+        """
+        return self._scored(super().execute_complete(context, event))
+
+    def _scored(self, ticket: dict[str, Any]) -> dict[str, Any]:
+        location = ticket["outputs"].get(self.output_name)
+        with airflow_errors():
+            if location and location.endswith(MODEL_EXTENSION):
+                raise rejection(
+                    "OperationNotSupported",
+                    f"{self.web_service!r} has trained a model, {location}, instead of scoring: it is the training web "
+                    "service. Give the scoring web service, which is mostly called '... [predictive exp.]'.",
+                )
+        kept = {name: value for name, value in ticket.items() if name not in ("model_output", "model_for")}
+        return {**kept, "location": location}
+
+
+class ScoreOperator(AzureMLClassicOperator):
+    """Scores a few rows, for instance to see after an update that an endpoint gives sensible answers.
+
+    Returns the answers: a list of dicts, one a row; cells are strings, as the service sends them.
+
+    :param web_service: name or id of the scoring web service. (templated)
+    :param endpoint: its endpoint. (templated)
+    :param rows: at most 1,000 rows, one mapping each. (templated)
+    :param expect: called with the answers; a false result fails the task, which may then be retried.
+    :param input_name: the web service's input.
+    :param output_name: the web service's output.
+    :param global_parameters: web service parameters by name. (templated)
+    :param azureml_classic_conn_id: connection of type ``azureml_classic``. (templated)
+    """
+
+    template_fields: Sequence[str] = ("azureml_classic_conn_id", "web_service", "endpoint", "rows", "global_parameters")
+    template_fields_renderers = {"rows": "json", "global_parameters": "json"}  # noqa: RUF012
+    ui_color = "#ede9fe"
+
+    def __init__(
+        self,
+        *,
+        web_service: str,
+        endpoint: str,
+        rows: Sequence[Mapping[str, Any]],
+        expect: Callable[[list[dict[str, Any]]], bool] | None = None,
+        input_name: str = "input1",
+        output_name: str = "output1",
+        global_parameters: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.web_service = web_service
+        self.endpoint = endpoint
+        self.rows = rows
+        self.expect = expect
+        self.input_name = input_name
+        self.output_name = output_name
+        self.global_parameters = global_parameters
+
+    def execute(self, context: Context) -> list[dict[str, Any]]:
+        """Ask once."""
+        with airflow_errors():
+            table = self._table()
+            _, endpoint = self.hook.find(self.web_service, self.endpoint)
+            answers = self.hook.client.score(
+                endpoint,
+                table,
+                input_name=self.input_name,
+                output_name=self.output_name,
+                global_parameters=self.global_parameters,
+            ).rows
+        self.log.info("Endpoint %r answers: %s", endpoint.name, answers[:3])
+        if self.expect is not None and not self.expect(answers):
+            raise AirflowException(
+                f"Endpoint {endpoint.name!r} of {self.web_service!r} does not answer as expected: {answers[:3]}."
+            )
+        return answers
+
+    def _table(self) -> Table:
+        rows = self.rows
+        if isinstance(rows, str) or not isinstance(rows, Sequence) or not all(isinstance(r, Mapping) for r in rows):
+            raise ValueError(f"rows must be a list of dicts, one a row, not {type(rows).__name__}.")
+        if not rows:
+            raise ValueError("rows is empty; give at least one row to score.")
+        table = Table.of(rows)
+        size = len(json.dumps(table.to_wire()))
+        if len(rows) > MAX_ROWS or size > MAX_BYTES:
+            raise ValueError(
+                f"rows are {len(rows)} rows of {size} bytes in all, which is too much for one call: at most {MAX_ROWS} "
+                f"rows and {MAX_BYTES} bytes. Put them into a CSV file and use BatchScoringOperator."
+            )
+        return table

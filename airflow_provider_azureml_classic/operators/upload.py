@@ -1,0 +1,222 @@
+"""Data in: putting training data where the service reads them."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from typing import IO, TYPE_CHECKING, Any, Literal, cast
+
+from airflow.sdk import BaseHook
+from airflow.sdk.exceptions import AirflowException, AirflowSkipException
+
+from airflow_provider_azureml_classic.exceptions import rejection
+from airflow_provider_azureml_classic.hooks import airflow_errors
+from airflow_provider_azureml_classic.operators.base import AzureMLClassicOperator
+from airflow_provider_azureml_classic.protocol.references import DATA_EXTENSIONS, BlobReference
+from airflow_provider_azureml_classic.protocol.sas import StorageAccount, permissions_of, sign
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context, ObjectStoragePath
+
+    from airflow_provider_azureml_classic.csv_data import CsvMeter
+
+#: Life of the token that an upload is made with; it leaves this process in the upload's own requests only.
+_SAS_LIFE = timedelta(hours=24)
+_SAS_BEFORE = timedelta(minutes=5)
+#: Letters of a token, any one of which lets a blob be written.
+_MAY_WRITE = frozenset("cw")
+
+
+class UploadDataOperator(AzureMLClassicOperator):
+    """Puts training data, or rows to score, where the service reads them: as a CSV file with a header row.
+
+    The data come from a file or from an SQL query; they are streamed, so their size does not matter. Nothing is seen of
+    the file, nor is an older one replaced, until all of it is there; so a retry does no harm.
+
+    Returns a dict: ``location`` (for ``inputs`` of a batch job), ``rows`` below the header row, ``bytes`` and
+    ``sha256``. Each is an XCom of its own, too::
+
+        BatchExecutionOperator(..., inputs={"input1": upload.output["location"]})
+
+    :param destination: where to: a path ``container/file.csv`` in the storage account of the connection's extra
+        ``storage_connection_string``, which may be the service's own store; or a URL with a SAS token that allows
+        creating or writing. (templated)
+    :param source: a file: a local path, or any URL that ``ObjectStoragePath`` reads. CSV is passed on as it is;
+        ``.parquet`` is converted. (templated)
+    :param source_conn_id: connection that opens ``source``, if it is a URL. (templated)
+    :param sql: instead of ``source``, a query whose rows are the data, or a ``.sql`` file. (templated)
+    :param sql_conn_id: connection of the database, of any type that Airflow's common SQL hook knows. (templated)
+    :param sql_parameters: values of the query's placeholders. (templated)
+    :param fetch_size: rows of the query in memory at a time.
+    :param if_empty: when there is no row: ``fail`` or ``skip`` the task, or ``upload`` the header row alone. The first
+        two leave an older file as it is.
+    :param azureml_classic_conn_id: connection of type ``azureml_classic``. (templated)
+    """
+
+    template_fields: Sequence[str] = (
+        "azureml_classic_conn_id",
+        "destination",
+        "source",
+        "source_conn_id",
+        "sql",
+        "sql_conn_id",
+        "sql_parameters",
+    )
+    template_ext: Sequence[str] = (".sql",)
+    template_fields_renderers = {"sql": "sql", "sql_parameters": "json"}  # noqa: RUF012
+    ui_color = "#fce7f3"
+
+    def __init__(
+        self,
+        *,
+        destination: Mapping[str, Any] | str,
+        source: ObjectStoragePath | str | None = None,
+        source_conn_id: str | None = None,
+        sql: str | None = None,
+        sql_conn_id: str | None = None,
+        sql_parameters: Mapping[str, Any] | Sequence[Any] | None = None,
+        fetch_size: int = 2_000,
+        if_empty: Literal["fail", "skip", "upload"] = "fail",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**{"multiple_outputs": True, **kwargs})
+        self.destination = destination
+        self.source = source
+        self.source_conn_id = source_conn_id
+        self.sql = sql
+        self.sql_conn_id = sql_conn_id
+        self.sql_parameters = sql_parameters
+        self.fetch_size = fetch_size
+        self.if_empty = if_empty
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Stream from the source to the destination."""
+        from airflow_provider_azureml_classic.csv_data import CsvMeter
+
+        with airflow_errors():
+            self._check()
+            wanted = BlobReference.parse(self.destination)
+            place = self._writable(wanted)
+            meter = CsvMeter("The answer to the query" if self.sql else str(self.source))
+            facts = self.hook.client.store_stream(place, self._checked(meter))
+        # In the connection's account the path alone is enough, and stays right when the account moves.
+        location = place.location if wanted.base_location else place.relative_location
+        self.log.info("%d rows, %d bytes are at %s.", meter.rows, facts.length, place.location)
+        return {"location": location, "rows": meter.rows, "bytes": facts.length, "sha256": facts.sha256}
+
+    def _check(self) -> None:
+        if (self.source is None) == (self.sql is None) or (self.sql is not None and not self.sql_conn_id):
+            raise ValueError("Give either source (a path or URL), or sql with sql_conn_id.")
+        if self.if_empty not in ("fail", "skip", "upload"):
+            raise ValueError(f"if_empty is {self.if_empty!r}; it must be 'fail', 'skip' or 'upload'.")
+
+    # -- where to ------------------------------------------------------------------------------------------------------
+
+    def _writable(self, wanted: BlobReference) -> BlobReference:
+        """The destination with a token that lets it be written."""
+        extensions = DATA_EXTENSIONS[:1] if self.sql or self._is_parquet else DATA_EXTENSIONS
+        if wanted.extension not in extensions:
+            raise rejection(
+                "InvalidBlobExtension", f"destination is {wanted.location!r}; it must end in {' or '.join(extensions)}."
+            )
+        place = self.hook.reference(wanted)  # refuses an expired token
+        if place.sas_token:
+            if not _MAY_WRITE & set(permissions_of(place.sas_token)):
+                raise ValueError(
+                    f"The SAS token of {place.location} does not allow writing; sign one with sp=cw (create, write)."
+                )
+            return place
+        text = place.connection_string or self.hook.settings.storage_connection_string
+        account = StorageAccount.from_connection_string(text) if text else None
+        base = f"{account.endpoint}/" if account else ""
+        path = place.location.removeprefix(base)
+        # What is left of a URL elsewhere is still a URL. An account's name may stand in the host or in the path.
+        if account is None or "://" in path:
+            raise ValueError(
+                f"Nothing allows writing {wanted.location!r}: connection {self.azureml_classic_conn_id!r} has no "
+                "storage_connection_string for it. Add that extra, or give destination as a URL with a SAS token that "
+                "allows writing (sp=cw)."
+            )
+        return _signed(account, path, base)
+
+    # -- where from ----------------------------------------------------------------------------------------------------
+
+    def _checked(self, meter: CsvMeter) -> Iterator[bytes]:
+        """The data; an error here leaves the destination as it was."""
+        yield from meter.watch(self._from_query() if self.sql else self._from_file())
+        if meter.rows or self.if_empty == "upload":
+            return
+        said = f"{meter.name} has a header row but no data rows; nothing was uploaded."
+        raise AirflowSkipException(said) if self.if_empty == "skip" else ValueError(said)
+
+    @property
+    def _is_parquet(self) -> bool:
+        return str(self.source or "").lower().endswith((".parquet", ".pq"))
+
+    def _from_file(self) -> Iterator[bytes]:
+        from airflow_provider_azureml_classic.csv_data import file_pieces, parquet_pieces
+
+        try:
+            file = self._open()
+        except FileNotFoundError:
+            # No mistake for sure: it may come later, so the task may be retried.
+            raise AirflowException(f"There is no file {self.source}.") from None
+        with file:
+            yield from parquet_pieces(file, str(self.source)) if self._is_parquet else file_pieces(file)
+
+    def _open(self) -> IO[bytes]:
+        if isinstance(self.source, str) and "://" not in self.source:
+            return open(self.source, "rb")
+        from airflow.sdk import ObjectStoragePath
+
+        path: Any = ObjectStoragePath(cast("str", self.source), conn_id=self.source_conn_id)
+        return cast("IO[bytes]", path.open("rb"))
+
+    def _from_query(self) -> Iterator[bytes]:
+        from airflow_provider_azureml_classic.csv_data import row_pieces
+
+        with closing(_connected(str(self.sql_conn_id))) as connection, closing(_streaming(connection)) as cursor:
+            cursor.execute(self.sql, *([] if self.sql_parameters is None else [self.sql_parameters]))
+            # Some drivers describe the columns only after the first rows were fetched.
+            first = cursor.fetchmany(self.fetch_size)
+            if not cursor.description:
+                raise ValueError("The query gives no rows at all; it must be a SELECT.")
+            yield from row_pieces([column[0] for column in cursor.description], self._batches(cursor, first))
+
+    def _batches(self, cursor: Any, rows: Sequence[Sequence[Any]]) -> Iterator[Sequence[Sequence[Any]]]:
+        while rows:
+            yield rows
+            rows = cursor.fetchmany(self.fetch_size)
+
+
+def _signed(account: StorageAccount, path: str, base: str) -> BlobReference:
+    container, _, blob = path.partition("/")
+    if not container or not blob:
+        raise ValueError(f"destination is {path!r}; it must be container/file.csv.")
+    now = datetime.now(UTC)
+    token = account.sas_token or sign(
+        account, container, blob, permissions="cw", start=now - _SAS_BEFORE, expiry=now + _SAS_LIFE
+    )
+    return BlobReference(path, base, token).normalised()
+
+
+def _connected(conn_id: str) -> Any:
+    connection: Any = BaseHook.get_connection(conn_id)
+    hook = connection.get_hook()
+    if not hasattr(hook, "get_records"):
+        raise ValueError(f"Connection {conn_id!r} is not one of a database: its hook is {type(hook).__name__}.")
+    return hook.get_conn()
+
+
+def _streaming(connection: Any) -> Any:
+    """A cursor whose rows stay with the database until they are fetched; most drivers have no other kind."""
+    driver = type(connection).__module__.partition(".")[0]
+    if driver in ("psycopg2", "psycopg"):
+        return connection.cursor(name=f"azureml_classic_{uuid.uuid4().hex}")
+    if driver in ("MySQLdb", "pymysql"):
+        from importlib import import_module
+
+        return connection.cursor(import_module(f"{driver}.cursors").SSCursor)
+    return connection.cursor()

@@ -1,0 +1,253 @@
+"""The API document of an endpoint: Swagger 2.0, as the clients of the cloud service read it.
+
+The R client takes the path that matches ``/execute\\?`` as the scoring call and the method of the *second* path as its
+method, so the order of the paths is part of the wire format (wire document, section 6).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+from urllib.parse import urlsplit
+
+from airflow_provider_azureml_classic.protocol import operations as ops
+from airflow_provider_azureml_classic.protocol.jobs import JobStatus
+from airflow_provider_azureml_classic.protocol.references import (
+    BASE_LOCATION,
+    CONNECTION_STRING,
+    RELATIVE_LOCATION,
+    SAS_TOKEN,
+)
+from airflow_provider_azureml_classic.protocol.tables import GLOBAL_PARAMETERS, INPUTS, OUTPUTS, RESULTS, Table
+
+#: The one input of every web service, and the output of its scoring call.
+INPUT, OUTPUT = "input1", "output1"
+
+_JSON = "application/json"
+_KEY = "apiKey"
+_TIMES = ("CreatedAt", "StartTime", "EndTime")
+_TYPES: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {
+        "Double": {"type": "number", "format": "double"},
+        "Int64": {"type": "integer", "format": "int64"},
+        "Boolean": {"type": "boolean"},
+        "String": {"type": "string"},
+    }
+)
+
+
+@dataclass(frozen=True)
+class ApiDescription:
+    """What there is to say about an endpoint's calls.
+
+    :param title: name of the web service.
+    :param endpoint: name of the endpoint.
+    :param api_location: its ``ApiLocation``.
+    :param training: it trains, so that it has batch jobs and no scoring call.
+    :param inputs: columns to send, name and type (``Double``, ``Int64``, ``Boolean``, ``String``).
+    :param optional: names of the columns that may be left out.
+    :param outputs: columns of a scoring call's answer.
+    :param batch_outputs: what a batch job writes, by output name.
+    :param example: rows that may be sent.
+    """
+
+    title: str
+    endpoint: str
+    api_location: str
+    training: bool
+    inputs: tuple[tuple[str, str], ...]
+    optional: frozenset[str]
+    outputs: tuple[tuple[str, str], ...]
+    batch_outputs: Mapping[str, str]
+    example: Table
+
+
+def execution_body(rows: Table, *, swagger: bool) -> dict[str, Any]:
+    """The body of a scoring call.
+
+    :param rows: what to score.
+    :param swagger: the list-of-objects form.
+    """
+    return {INPUTS: {INPUT: rows.rows if swagger else rows.to_wire()}, GLOBAL_PARAMETERS: {}}
+
+
+def api_document(api: ApiDescription) -> dict[str, Any]:
+    """The Swagger 2.0 document of an endpoint.
+
+    :param api: what to describe.
+    """
+    address = urlsplit(api.api_location)
+    kind = "Trains a model: batch jobs only." if api.training else "Scores rows, at once or in batch jobs."
+    return {
+        "swagger": "2.0",
+        "info": {"version": ops.API_VERSION, "title": api.title, "description": kind, "x-endpoint-name": api.endpoint},
+        "host": address.netloc,
+        "basePath": address.path,
+        "schemes": [address.scheme],
+        "consumes": [_JSON],
+        "produces": [_JSON],
+        "paths": _paths(api),
+        "parameters": _parameters(),
+        "responses": {"Error": {"description": "The call failed.", "schema": _ref("ErrorResponse")}},
+        "definitions": _definitions(api),
+        "securityDefinitions": {
+            _KEY: {
+                "type": "apiKey",
+                "name": "Authorization",
+                "in": "header",
+                "description": "The word Bearer, a blank, and the endpoint's primary or secondary key.",
+            }
+        },
+        "security": [{_KEY: []}],
+    }
+
+
+def _ref(definition: str) -> dict[str, str]:
+    return {"$ref": f"#/definitions/{definition}"}
+
+
+def _object(properties: Mapping[str, Any], required: tuple[str, ...] = (), **more: Any) -> dict[str, Any]:
+    return {"type": "object", **({"required": list(required)} if required else {}), "properties": properties, **more}
+
+
+def _below(operation: ops.Operation) -> str:
+    return operation.path.removeprefix(ops.API_PATH)
+
+
+def _paths(api: ApiDescription) -> dict[str, Any]:
+    document = {
+        "operationId": "getSwaggerDocument",
+        "summary": "This document.",
+        "security": [],
+        "responses": {"200": {"description": "A Swagger 2.0 document.", "schema": {"type": "object"}}},
+    }
+    execute = ops.below_api(ops.SCORE, "", {}, [(ops.FORMAT_PARAMETER, ops.SWAGGER_FORMAT)])
+    return {
+        _below(ops.SWAGGER): {"get": document},
+        execute: {"post": _refused() if api.training else _execute()},
+        **_job_paths(),
+    }
+
+
+def _execute() -> dict[str, Any]:
+    body = {"name": "executionRequest", "in": "body", "required": True, "schema": _ref("ExecutionRequest")}
+    return _operation("execute", "Score rows and wait for the answer.", _ref("ExecutionResults"), [body])
+
+
+def _refused() -> dict[str, Any]:
+    # A training web service has no scoring call. The path stands here all the same, without a body and with nothing but
+    # an error to expect: clients that take the second path for the scoring call would otherwise POST rows to /jobs.
+    return {
+        "operationId": "execute",
+        "summary": "Not possible: a training web service takes batch jobs only.",
+        "responses": {"400": {"$ref": "#/responses/Error"}},
+    }
+
+
+def _operation(
+    name: str, summary: str, answer: Mapping[str, Any] | None, parameters: list[dict[str, Any]]
+) -> dict[str, Any]:
+    success = {"description": "Done."} if answer is None else {"description": "The answer.", "schema": answer}
+    return {
+        "operationId": name,
+        "summary": summary,
+        **({"parameters": parameters} if parameters else {}),
+        "responses": {"200": success, "default": {"$ref": "#/responses/Error"}},
+    }
+
+
+def _job_paths() -> dict[str, Any]:
+    version, job = {"$ref": "#/parameters/apiVersion"}, {"$ref": "#/parameters/job"}
+    body = {"name": "batchRequest", "in": "body", "required": True, "schema": _ref("BatchRequest")}
+    job_id = {"type": "string", "description": "The job's id."}
+    submit = _operation("submitJob", "Register a batch job; it does not run yet.", job_id, [version, body])
+    start = _operation("startJob", "Start a registered job.", None, [version, job])
+    status = _operation("getJob", "State of a job; results once it is finished.", _ref("BatchStatus"), [version, job])
+    cancel = _operation("cancelJob", "Cancel a job.", None, [version, job])
+    return {
+        _below(ops.SUBMIT_JOB): {"post": submit},
+        _below(ops.START_JOB): {"post": start},
+        _below(ops.GET_JOB): {"get": status, "delete": cancel},
+    }
+
+
+def _parameters() -> dict[str, Any]:
+    version = {"name": ops.VERSION_PARAMETER, "in": "query", "type": "string", "enum": [ops.API_VERSION]}
+    job = {"name": "job", "in": "path", "type": "string", "description": "The id that the submission answered."}
+    return {"apiVersion": {**version, "required": True}, "job": {**job, "required": True}}
+
+
+def _definitions(api: ApiDescription) -> dict[str, Any]:
+    items = {name: {**_TYPES[kind], "x-nullable": True} for name, kind in api.inputs}
+    required = tuple(name for name, _ in api.inputs if name not in api.optional)
+    row = "A row of the CSV file to train on." if api.training else "A row to score."
+    return {
+        **({} if api.training else _execution_definitions(api)),
+        f"{INPUT}Item": _object(items, required, description=row),
+        **_batch_definitions(api),
+        "BlobReference": _blob_reference(),
+        "ErrorResponse": _object({"error": _ref("Error")}, ("error",)),
+        "Error": _error_object(),
+        "ErrorDetail": _object({name: {"type": "string"} for name in ("code", "message", "target")}, ("code",)),
+    }
+
+
+def _execution_definitions(api: ApiDescription) -> dict[str, Any]:
+    def rows(name: str) -> dict[str, Any]:
+        return {"type": "array", "items": _ref(f"{name}Item")}
+
+    inputs = _object({INPUT: rows(INPUT)}, (INPUT,))
+    return {
+        "ExecutionRequest": _object(
+            {INPUTS: inputs, GLOBAL_PARAMETERS: {"type": "object"}},
+            (INPUTS,),
+            example=execution_body(api.example, swagger=True),
+        ),
+        "ExecutionResults": _object({RESULTS: _object({OUTPUT: rows(OUTPUT)})}),
+        f"{OUTPUT}Item": _object(
+            {name: dict(_TYPES[kind]) for name, kind in api.outputs},
+            description="A row of the answer. Cells are sent as text whatever their type, as the cloud service did.",
+        ),
+    }
+
+
+def _batch_definitions(api: ApiDescription) -> dict[str, Any]:
+    blob = _ref("BlobReference")
+    times = {name: {"type": "string", "format": "date-time", "x-nullable": True} for name in _TIMES}
+    outputs = _object(dict.fromkeys(api.batch_outputs, blob))
+    # Required is the input alone; what an output is for stands in the description, as a reference has no siblings.
+    told = "; ".join(f"{name}: {what}" for name, what in api.batch_outputs.items())
+    request = _object(
+        {
+            INPUTS: _object({INPUT: blob}, (INPUT,)),
+            OUTPUTS: {**outputs, "description": f"Where to write, if not to the service's own store. {told}."},
+            GLOBAL_PARAMETERS: {"type": "object"},
+        },
+        (INPUTS,),
+    )
+    status = {
+        "StatusCode": {"type": "string", "enum": [status.value for status in JobStatus]},
+        RESULTS: {**outputs, "x-nullable": True},
+        "Details": {"type": "string", "x-nullable": True, "description": "Why the job failed."},
+        **times,
+    }
+    return {"BatchRequest": request, "BatchStatus": _object(status, ("StatusCode",))}
+
+
+def _blob_reference() -> dict[str, Any]:
+    texts = {
+        CONNECTION_STRING: "Of an Azure Storage account; stands instead of base location and token.",
+        RELATIVE_LOCATION: "container/path/file.ext",
+        BASE_LOCATION: "Address of the storage account; empty for the service's own store.",
+        SAS_TOKEN: "Token that opens the blob.",
+    }
+    properties = {name: {"type": "string", "x-nullable": True, "description": text} for name, text in texts.items()}
+    return _object({**properties, RELATIVE_LOCATION: {"type": "string"}}, (RELATIVE_LOCATION,))
+
+
+def _error_object() -> dict[str, Any]:
+    details = {"type": "array", "items": _ref("ErrorDetail")}
+    texts = {"code": {"type": "string"}, "message": {"type": "string"}}
+    return _object({**texts, "details": details}, ("code", "message", "details"))

@@ -1,0 +1,183 @@
+"""The service over a real socket: bodies of every transfer form and size, and odd bytes in request lines."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from airflow_provider_azureml_classic.client import Client
+from airflow_provider_azureml_classic.protocol.values import Endpoint
+from tests.support import BIKES_SCORING, ServerProcess
+
+ROW = {"season": 1, "yr": 0, "mnth": 1, "hr": 0, "holiday": 0, "weekday": 6, "workingday": 0, "weathersit": 1}
+ROW |= {"temp": 0.24, "atemp": 0.2879, "hum": 0.81, "windspeed": 0.0}
+BODY = json.dumps({"Inputs": {"input1": [ROW]}, "GlobalParameters": {}}).encode()
+LIMIT = 4 << 20
+
+
+@pytest.fixture
+def endpoint(client: Client) -> Endpoint:
+    """The default endpoint of a scoring service."""
+    return client.get_endpoint(client.find_web_service(BIKES_SCORING).id, "default")
+
+
+@pytest.fixture
+def line_to(server: ServerProcess) -> Iterator[socket.socket]:
+    """A bare connection to the server."""
+    parts = urlsplit(server.url)
+    with socket.create_connection((parts.hostname, parts.port), timeout=20) as connection:
+        yield connection
+
+
+def head(endpoint: Endpoint, *lines: str, target: str = "") -> bytes:
+    """Head of a scoring call with further header lines."""
+    path = urlsplit(endpoint.api_location).path
+    first = f"POST {target or f'{path}/execute?api-version=2.0'} HTTP/1.1"
+    common = ["Host: x", f"Authorization: Bearer {endpoint.primary_key}"]
+    return ("\r\n".join([first, *common, *lines]) + "\r\n\r\n").encode("latin-1")
+
+
+def answer(connection: socket.socket) -> tuple[int, dict[str, str], Any]:
+    """Status, headers and decoded body of the next answer; an answer 100 is passed over."""
+    file = connection.makefile("rb")
+    status = 100
+    while status == 100:
+        status = int(file.readline().split()[1])
+        headers = {}
+        while (line := file.readline()) not in (b"\r\n", b""):
+            name, _, value = line.decode("latin-1").partition(":")
+            headers[name.lower()] = value.strip()
+    return status, headers, json.loads(file.read(int(headers.get("content-length", 0))) or b"null")
+
+
+def assert_scored(reply: tuple[int, dict[str, str], Any]) -> None:
+    """The one row was scored."""
+    status, _, body = reply
+    assert status == 200, body
+    assert float(body["Results"]["output1"]["value"]["Values"][0][0]) > 0
+
+
+def assert_error(reply: tuple[int, dict[str, str], Any], status: int, detail: str) -> None:
+    """An error in the protocol's shape."""
+    found, headers, body = reply
+    assert (found, body["error"]["details"][0]["code"]) == (status, detail)
+    assert re.fullmatch(r"[0-9a-f]{32}", headers["x-ms-request-id"])
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["Content-Type: application/json; charset=us-ascii"],
+        ["Content-Type: application/json;charset=UTF8"],
+        ["Content-Type: text/json"],
+        ["Content-Type: application/x-www-form-urlencoded"],
+        ["Content-Encoding: UTF-8"],
+        ["Accept: application/xml", "Accept-Encoding: br"],
+        [],
+    ],
+)
+def test_headers_of_old_clients_do_not_matter(endpoint: Endpoint, line_to: socket.socket, lines: list[str]) -> None:
+    """Whatever type, charset or encoding a client declares, the body is JSON in UTF-8."""
+    line_to.sendall(head(endpoint, *lines, f"Content-Length: {len(BODY)}") + BODY)
+    assert_scored(answer(line_to))
+
+
+def test_a_body_may_come_in_chunks_and_pieces(endpoint: Endpoint, line_to: socket.socket) -> None:
+    """Chunked, byte by byte at first, twice on one connection."""
+    for _ in range(2):
+        line_to.sendall(head(endpoint, "Transfer-Encoding: chunked"))
+        for piece in (BODY[:1], BODY[1:2], BODY[2:]):
+            line_to.sendall(b"%x\r\n%s\r\n" % (len(piece), piece))
+        line_to.sendall(b"0\r\n\r\n")
+        assert_scored(answer(line_to))
+
+
+def test_a_client_may_wait_for_100_continue(endpoint: Endpoint, line_to: socket.socket) -> None:
+    """curl does, for bodies over a kilobyte."""
+    line_to.sendall(head(endpoint, "Expect: 100-continue", f"Content-Length: {len(BODY)}"))
+    assert line_to.recv(25).startswith(b"HTTP/1.1 100 ")
+    line_to.sendall(BODY)
+    assert_scored(answer(line_to))
+
+
+def test_a_body_over_the_limit_is_refused_before_it_is_read(endpoint: Endpoint, line_to: socket.socket) -> None:
+    """The declared length is enough: not one byte of the body is waited for."""
+    line_to.sendall(head(endpoint, f"Content-Length: {LIMIT + 1}"))
+    assert_error(answer(line_to), 413, "RequestBodyTooLarge")
+
+
+def test_chunks_over_the_limit_are_refused_in_between(endpoint: Endpoint, line_to: socket.socket) -> None:
+    """A body without a declared length is cut off at the limit, however long it would go on."""
+    line_to.sendall(head(endpoint, "Transfer-Encoding: chunked"))
+    chunk = b"%x\r\n%s\r\n" % (1 << 20, b" " * (1 << 20))
+    for _ in range(4):
+        line_to.sendall(chunk)
+    line_to.sendall(b"1\r\n \r\n")
+    assert_error(answer(line_to), 413, "RequestBodyTooLarge")
+
+
+def test_a_body_of_just_the_limit_is_read(endpoint: Endpoint, line_to: socket.socket) -> None:
+    """4 MB, as documented for the cloud service."""
+    line_to.sendall(head(endpoint, f"Content-Length: {LIMIT}") + BODY.ljust(LIMIT))
+    assert_scored(answer(line_to))
+
+
+@pytest.mark.parametrize("depth", [5_000, 1_000_000])
+def test_a_deeply_nested_body_is_refused(endpoint: Endpoint, line_to: socket.socket, depth: int) -> None:
+    """Small ones are answered on the event loop itself, large ones in a thread: neither falls over."""
+    line_to.sendall(head(endpoint, f"Content-Length: {depth}") + b"[" * depth)
+    assert_error(answer(line_to), 400, "RequestBodyInvalid")
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/%00",
+        "/%ff%fe/execute",
+        "//",
+        "/workspaces//webservices",
+        "/execute?api-version=2.0",
+        "/mlclassic",
+        "/a/execute",
+    ],
+)
+def test_odd_paths_are_not_found(endpoint: Endpoint, line_to: socket.socket, target: str) -> None:
+    """No byte in a path is a fault of the server."""
+    line_to.sendall(head(endpoint, "Content-Length: 2", target=target) + b"{}")
+    assert_error(answer(line_to), 404, "PageNotFound")
+
+
+@pytest.mark.parametrize(
+    "raw", [b"GET / HTTP/9\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"\r\n\r\n\0"]
+)
+def test_what_is_no_http_does_not_harm(endpoint: Endpoint, line_to: socket.socket, client: Client, raw: bytes) -> None:
+    """A TLS greeting or rubbish is refused; the next client is served."""
+    line_to.sendall(raw)
+    line_to.shutdown(socket.SHUT_WR)
+    line_to.recv(1000)
+    assert client.score(endpoint, [ROW]).values
+
+
+def test_a_client_that_leaves_in_the_middle_does_not_harm(
+    endpoint: Endpoint, line_to: socket.socket, client: Client, server: ServerProcess
+) -> None:
+    """Half a body, then nothing: no traceback in the log, and the next client is served."""
+    line_to.sendall(head(endpoint, "Content-Length: 100") + b'{"Inputs"')
+    line_to.close()
+    assert client.score(endpoint, [ROW]).values
+    assert "Traceback" not in server.log.read_text()
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b"null", b'""', b"not json"])
+def test_the_body_of_a_start_is_ignored(client: Client, line_to: socket.socket, body: bytes) -> None:
+    """Clients send none, an empty one, or whatever their library adds; an unknown job stays unknown."""
+    trainer = client.get_endpoint(client.find_web_service("Bike Rental").id, "default")
+    path = f"{urlsplit(trainer.api_location).path}/jobs/{'0' * 32}/start?api-version=2.0"
+    line_to.sendall(head(trainer, f"Content-Length: {len(body)}", target=path) + body)
+    assert_error(answer(line_to), 404, "JobNotFound")

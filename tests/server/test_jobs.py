@@ -1,0 +1,402 @@
+"""Batch jobs over the API: the states, what may be read and written, and what a bad file is told."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from typing import Any
+
+import pytest
+
+from airflow_provider_azureml_classic.exceptions import NotFound, RequestRejected
+from airflow_provider_azureml_classic.protocol.jobs import JobRequest, JobStatus
+from airflow_provider_azureml_classic.protocol.references import BlobReference
+from airflow_provider_azureml_classic.protocol.sas import expiry_of
+from airflow_provider_azureml_classic.protocol.values import Endpoint
+from tests.server.conftest import Service, line
+
+
+@pytest.fixture
+def data(service: Service) -> BlobReference:
+    """Training data of slope 5."""
+    return service.put_blob("data/five.csv", line(5))
+
+
+def refused(service: Service, endpoint: Endpoint, body: Any) -> tuple[str, str]:
+    """Code and message of a refused submission."""
+    response = service.ask("POST", service.api_path(endpoint, "/jobs"), body, key=endpoint.primary_key)
+    assert response.status == 400, response.body
+    error = json.loads(response.body)["error"]
+    return error["details"][0]["code"], error["message"]
+
+
+# -- the states ------------------------------------------------------------------------------------------------------
+
+
+def test_a_job_waits_until_it_is_started_and_is_started_once(
+    service: Service, trainer: Endpoint, data: BlobReference
+) -> None:
+    """NotStarted, Running, Finished; results only at the end; a second start names the state."""
+    client = service.client
+    job_id = client.submit_job(trainer, JobRequest({"input1": data}))
+    assert client.get_job(trainer, job_id).status is JobStatus.NOT_STARTED
+    service.pool.gate.clear()
+    service.pool.reached.clear()
+    client.start_job(trainer, job_id)
+    assert service.pool.reached.wait(20)
+    running = client.get_job(trainer, job_id)
+    assert (running.status, running.results, running.start_time) == (JobStatus.RUNNING, {}, service.clock.now)
+    for _ in range(2):
+        with pytest.raises(RequestRejected, match="because it is in Running state") as error:
+            client.start_job(trainer, job_id)
+        assert error.value.detail_code == "CannotStartJob"
+    service.pool.gate.set()
+    job = service.ended(trainer, job_id)
+    assert (job.status, sorted(job.results)) == (JobStatus.FINISHED, ["output1", "output2"])
+    with pytest.raises(RequestRejected, match="because it is in Finished state"):
+        client.start_job(trainer, job_id)
+
+
+def test_the_state_of_a_job_on_the_wire(service: Service, trainer: Endpoint, data: BlobReference) -> None:
+    """Null results until finished; then base with a slash, path without, token with a question mark."""
+    client = service.client
+    job_id = client.submit_job(trainer, JobRequest({"input1": data}))
+    path = service.api_path(trainer, f"/jobs/{job_id}")
+    state = json.loads(service.ask("GET", path, key=trainer.primary_key).body)
+    assert (state["StatusCode"], state["Results"], state["Details"]) == ("NotStarted", None, None)
+    client.start_job(trainer, job_id)
+    service.ended(trainer, job_id)
+    state = json.loads(service.ask("GET", path, key=trainer.secondary_key).body)
+    model = state["Results"]["output1"]
+    assert list(model) == ["ConnectionString", "RelativeLocation", "BaseLocation", "SasBlobToken"]
+    assert model["ConnectionString"] is None
+    assert model["BaseLocation"] == "http://service.test:8080/mlclassic/"
+    assert model["RelativeLocation"] == f"experimentoutput/{job_id}/{job_id}-output1.ilearner"
+    assert model["SasBlobToken"].startswith("?")
+
+
+def test_each_answer_has_a_fresh_token(service: Service, trainer: Endpoint, data: BlobReference) -> None:
+    """A job that ended days ago is asked again, and its model can be put in place."""
+    scorer = service.client.add_endpoint(service.scoring, "mine")
+    job_id = service.submit(trainer, data)
+    first = service.ended(trainer, job_id).results["output1"]
+    service.clock.advance(days=3)
+    assert json.loads(service.patch("mine", first).body)["error"]["details"][0]["code"] == "ExpiryTimeInThePast"
+    second = service.client.get_job(trainer, job_id).results["output1"]
+    assert expiry_of(second.sas_token) > service.clock.now
+    assert service.patch("mine", second).status == 200
+    assert service.slope(scorer) == 5
+
+
+def test_a_waiting_job_can_be_cancelled(service: Service, trainer: Endpoint, data: BlobReference) -> None:
+    """It never runs, and cannot be started any more."""
+    client = service.client
+    job_id = client.submit_job(trainer, JobRequest({"input1": data}))
+    client.cancel_job(trainer, job_id)
+    assert client.get_job(trainer, job_id).status is JobStatus.CANCELLED
+    with pytest.raises(RequestRejected, match="because it is in Cancelled state"):
+        client.start_job(trainer, job_id)
+    client.cancel_job(trainer, job_id)
+
+
+def test_a_running_job_that_is_cancelled_delivers_nothing(
+    service: Service, trainer: Endpoint, data: BlobReference
+) -> None:
+    """It is Cancelled at once and stays so when its training ends; the next job runs."""
+    client = service.client
+    service.pool.gate.clear()
+    job_id = service.submit(trainer, data, output1=BlobReference("models/cancelled.ilearner"))
+    waiting = service.submit(trainer, data)
+    also_cancelled = service.submit(trainer, data)
+    assert service.pool.reached.wait(20)
+    assert client.get_job(trainer, waiting).status is JobStatus.NOT_STARTED
+    for number in (job_id, also_cancelled):
+        client.cancel_job(trainer, number)
+        assert client.get_job(trainer, number).status is JobStatus.CANCELLED
+    service.pool.gate.set()
+    assert service.ended(trainer, waiting).status is JobStatus.FINISHED
+    for number in (job_id, also_cancelled):
+        job = client.get_job(trainer, number)
+        assert (job.status, job.results) == (JobStatus.CANCELLED, {})
+    with pytest.raises(Exception, match="cancelled"):
+        service.read_blob("models/cancelled.ilearner")
+
+
+def test_deleting_a_finished_job_leaves_it_finished(service: Service, trainer: Endpoint, data: BlobReference) -> None:
+    """Old clients delete every job they ran, and may still look at it."""
+    job_id = service.submit(trainer, data)
+    service.ended(trainer, job_id)
+    path = service.api_path(trainer, f"/jobs/{job_id}")
+    for _ in range(2):
+        response = service.ask("DELETE", path, key=trainer.primary_key)
+        assert (response.status, response.body) == (200, b"")
+    assert service.client.get_job(trainer, job_id).status is JobStatus.FINISHED
+
+
+@pytest.mark.parametrize("verb", ["get_job", "start_job", "cancel_job"])
+def test_a_job_belongs_to_its_endpoint(service: Service, trainer: Endpoint, data: BlobReference, verb: str) -> None:
+    """Another endpoint of the same service does not see it, and nobody sees one that is not there."""
+    other = service.client.add_endpoint(service.training, "other")
+    job_id = service.client.submit_job(trainer, JobRequest({"input1": data}))
+    for endpoint, wanted in ((other, job_id), (trainer, "0" * 32), (trainer, "%00")):
+        with pytest.raises(NotFound) as error:
+            getattr(service.client, verb)(endpoint, wanted)
+        assert error.value.detail_code == "JobNotFound"
+
+
+# -- what is read and written ----------------------------------------------------------------------------------------
+
+GOOD = {"RelativeLocation": "data/five.csv"}
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "words"),
+    [
+        ({}, "BatchJobInputsNotSpecified", ("input1",)),
+        ({"Input": None, "Inputs": None}, "BatchJobInputsNotSpecified", ()),
+        ({"Inputs": {}}, "BatchJobInputsNotSpecified", ()),
+        ({"Input": GOOD, "Inputs": {"input1": GOOD}}, "DuplicateInputInBatchCall", ("Input", "Inputs")),
+        ({"Inputs": {"Input1": GOOD}}, "InvalidInputNames", ("'Input1'", "input1")),
+        ({"Inputs": {"input1": GOOD, "input2": GOOD}}, "InvalidInputNames", ("'input2'",)),
+        (
+            {"Input": GOOD, "Outputs": {"Output1": {"RelativeLocation": "m/x.ilearner"}}},
+            "InvalidOutputOverrideName",
+            ("'Output1'", "output1, output2", "case-sensitive"),
+        ),
+        ({"Input": {"RelativeLocation": "data/five.parquet"}}, "InvalidBlobExtension", (".csv", "five.parquet")),
+        ({"Input": {"RelativeLocation": "data/five"}}, "InvalidBlobExtension", ()),
+        (
+            {"Input": GOOD, "Outputs": {"output1": {"RelativeLocation": "models/x.csv"}}},
+            "InvalidBlobExtension",
+            (".ilearner",),
+        ),
+        (
+            {"Input": GOOD, "Outputs": {"output2": {"RelativeLocation": "models/x.ilearner"}}},
+            "InvalidBlobExtension",
+            (".csv",),
+        ),
+        ({"Input": GOOD, "GlobalParameters": {"URI": "x"}}, "UnexpectedParameter", ("'URI'",)),
+        ({"Input": GOOD, "GolbalParameters": {}}, "UnexpectedParameter", ("'GolbalParameters'", "GlobalParameters")),
+        (
+            {"Input": {"ConnetionString": "x", "RelativeLocation": "data/five.csv"}},
+            "UnexpectedParameter",
+            ("'ConnetionString'", "ConnectionString"),
+        ),
+        ({"Input": {}, "Inputs": {"input1": {}}}, "InputBlobRelativeLocationInvalid", ()),
+        ({"Inputs": [GOOD]}, "RequestBodyInvalid", ("Inputs",)),
+        ([], "RequestBodyInvalid", ("object",)),
+        ("x", "RequestBodyInvalid", ()),
+        (
+            {"Input": GOOD, "Outputs": {"output1": {"RelativeLocation": "M/x.ilearner"}}},
+            "ContainerSegmentInvalid",
+            ("'M'",),
+        ),
+        (
+            {"Input": GOOD, "Outputs": {"output1": {"RelativeLocation": "models/../x.ilearner"}}},
+            "InputBlobRelativeLocationInvalid",
+            ("'../x.ilearner'",),
+        ),
+        ({"Input": {"RelativeLocation": "five.csv"}}, "InputBlobRelativeLocationInvalid", ("container/path",)),
+        (
+            {"Input": {"BaseLocation": "http://[", "RelativeLocation": "data/five.csv"}},
+            "InvalidBlob",
+            ("BaseLocation",),
+        ),
+        (
+            {"Input": {"BaseLocation": "http://169.254.169.254/", "RelativeLocation": "latest/meta.csv"}},
+            "LocationNotAllowed",
+            ("169.254.169.254",),
+        ),
+    ],
+)
+def test_a_submission_is_refused_by_the_member_at_fault(
+    service: Service, trainer: Endpoint, data: BlobReference, body: Any, code: str, words: tuple[str, ...]
+) -> None:
+    """Nothing is accepted and ignored: a mistyped member would silently read or write elsewhere."""
+    found, message = refused(service, trainer, body)
+    assert found == code, message
+    assert all(word in message for word in words), message
+
+
+@pytest.mark.parametrize("form", ["Input", "Inputs"])
+def test_both_forms_of_the_input_run(service: Service, trainer: Endpoint, data: BlobReference, form: str) -> None:
+    """The single-input form, and the one by name with null members beside it."""
+    body: dict[str, Any] = {"GlobalParameters": None, "Outputs": {}}
+    body[form] = GOOD if form == "Input" else {"input1": {**GOOD, "BaseLocation": None, "ConnectionString": None}}
+    response = service.ask("POST", service.api_path(trainer, "/jobs"), body, key=trainer.primary_key)
+    job_id = json.loads(response.body)
+    service.client.start_job(trainer, job_id)
+    assert service.ended(trainer, job_id).status is JobStatus.FINISHED
+
+
+def override(service: Service, kind: str, path: str, permissions: str) -> BlobReference:
+    """A place in the own store in one of the ways to write it."""
+    if kind == "path":
+        return BlobReference(path)
+    if kind == "sas":
+        return service.signed(path, permissions)
+    text = service.settings.account.connection_string
+    if kind == "account":
+        text = text.partition(";BlobEndpoint")[0]
+    return BlobReference(f"/{path}", connection_string=text)
+
+
+@pytest.mark.parametrize("kind", ["path", "sas", "connection", "account"])
+def test_outputs_go_where_they_are_wanted(service: Service, trainer: Endpoint, data: BlobReference, kind: str) -> None:
+    """By path, by a token that allows writing, by connection string with and without the store's address.
+
+    The answer always has a token for reading, never what the client wrote with.
+    """
+    scorer = service.client.add_endpoint(service.scoring, "mine")
+    job_id = service.submit(
+        trainer,
+        override(service, kind, "data/five.csv", "r"),
+        output1=override(service, kind, "models/five.ilearner", "cw"),
+        output2=override(service, kind, "models/five.csv", "w"),
+    )
+    job = service.ended(trainer, job_id)
+    assert job.details is None
+    assert [place.relative_location for place in job.results.values()] == ["models/five.ilearner", "models/five.csv"]
+    assert all("sp=r&" in f"{place.sas_token}&" for place in job.results.values())
+    (row,) = csv.DictReader(io.StringIO(service.read_blob("models/five.csv").decode()))
+    assert row["Rows"] == "21"
+    assert service.patch("mine", job.results["output1"]).status == 200
+    assert service.slope(scorer) == 5
+
+
+def test_what_a_job_needs_is_checked_when_it_is_submitted(
+    service: Service, trainer: Endpoint, data: BlobReference, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A token that expires while the job waits does not matter; nor does another address after a restart."""
+    source = service.signed("data/five.csv", hours=1)
+    target = service.signed("models/late.ilearner", "cw", hours=1)
+    job_id = service.client.submit_job(trainer, JobRequest({"input1": source}, {"output1": target}))
+    service.clock.advance(hours=2)
+    service.client.start_job(trainer, job_id)
+    job = service.ended(trainer, job_id)
+    assert (job.status, job.details) == (JobStatus.FINISHED, None)
+
+
+@pytest.mark.parametrize(
+    ("member", "reference", "code"),
+    [
+        ("Outputs", lambda s: s.signed("models/x.ilearner", "r"), "InvalidBlob"),
+        ("Outputs", lambda s: s.signed("models/x.ilearner", "cw", hours=-1), "ExpiryTimeInThePast"),
+        ("Outputs", lambda s: s.signed("models/y.ilearner", "cw"), "InvalidBlob"),
+        ("Inputs", lambda s: s.signed("data/five.csv", "cw"), "InvalidBlob"),
+        ("Inputs", lambda s: s.signed("data/five.csv", hours=-1), "ExpiryTimeInThePast"),
+    ],
+    ids=["cannot write", "expired", "for another blob", "cannot read", "input expired"],
+)
+def test_a_token_must_allow_what_is_done_with_it(
+    service: Service, trainer: Endpoint, data: BlobReference, member: str, reference: Any, code: str
+) -> None:
+    """Refused at submission, before anything is trained."""
+    wire = reference(service).to_wire()
+    if "/y." in wire["RelativeLocation"]:
+        wire["RelativeLocation"] = "models/x.ilearner"
+    body = {"Inputs": {"input1": GOOD}, member: {"input1" if member == "Inputs" else "output1": wire}}
+    assert refused(service, trainer, body)[0] == code
+
+
+def test_a_wrong_account_key_is_refused(service: Service, trainer: Endpoint, data: BlobReference) -> None:
+    """Neither by the store's address nor by its account name; the key is not repeated."""
+    right = service.settings.account.connection_string
+    wrong = right.replace(f"AccountKey={service.settings.account_key}", "AccountKey=d3Jvbmc=")
+    by_address = {"Input": {"ConnectionString": wrong, "RelativeLocation": "data/five.csv"}}
+    code, message = refused(service, trainer, by_address)
+    assert (code, "d3Jvbmc" in message) == ("InvalidBlob", False)
+    by_name = {"Input": {**by_address["Input"], "ConnectionString": wrong.partition(";BlobEndpoint")[0]}}
+    assert refused(service, trainer, by_name)[0] == "LocationNotAllowed"
+
+
+# -- files -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("1,2\n2,4\n3,6\n", ("header row", "expected the columns x, y")),
+        ("x,z\n1,2\n2,4\n", ("'y'", "its columns are")),
+        ("", ("empty",)),
+        ("x,y\n", ("no data rows",)),
+        ("y\n1\n2\n", ("'x'",)),
+        ("x,y\n1,2\nabc,4\n3,6\n", ("'x'", "'abc'", "row 2")),
+        ("x,y\n1,2\n2,high\n3,6\n", ("'y'", "'high'", "row 2")),
+        ('{"error": "sign in"}', ("header",)),
+    ],
+    ids=["no header", "no label", "empty", "no rows", "no column", "text", "text label", "json"],
+)
+def test_a_bad_file_fails_the_job_with_what_is_wrong_in_it(
+    service: Service, trainer: Endpoint, content: str, words: tuple[str, ...]
+) -> None:
+    """``Details`` name the column and the row, and what was expected."""
+    job = service.ended(trainer, service.submit(trainer, service.put_blob("data/bad.csv", content)))
+    assert (job.status, job.results) == (JobStatus.FAILED, {})
+    assert job.details
+    assert all(word in job.details for word in words), job.details
+
+
+def test_a_file_that_is_not_there_fails_the_job(service: Service, trainer: Endpoint) -> None:
+    """The name of the file is told; the next job runs."""
+    job = service.ended(trainer, service.submit(trainer, BlobReference("data/absent.csv")))
+    assert (job.status, "absent.csv" in (job.details or "")) == (JobStatus.FAILED, True)
+
+
+def test_an_error_of_the_servers_own_ends_the_job(
+    service: Service, trainer: Endpoint, data: BlobReference, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever happens, a job that was started ends."""
+
+    def broken(*args: Any, **more: Any) -> None:
+        raise RuntimeError("disk on fire")
+
+    monkeypatch.setattr(service.pool, "submit", broken)
+    job = service.ended(trainer, service.submit(trainer, data))
+    assert (job.status, job.details) == (JobStatus.FAILED, "Internal error: RuntimeError: disk on fire")
+
+
+def test_a_scoring_service_scores_files(service: Service, scorer: Endpoint) -> None:
+    """CSV in, scored CSV out, with the model of the endpoint that was called."""
+    service.patch("mine", BlobReference("models/ten.ilearner"))
+    source = service.put_blob("data/rows.csv", "x\n1\n1.0\n")
+    job = service.ended(scorer, service.submit(scorer, source, output1=BlobReference("scored/rows.csv")))
+    assert (job.details, list(job.results)) == (None, ["output1"])
+    rows = list(csv.DictReader(io.StringIO(service.read_blob("scored/rows.csv").decode())))
+    assert [round(float(row["Scored Labels"]), 2) for row in rows] == [10, 10]
+
+
+def test_a_job_of_a_deleted_endpoint_ends_quietly(service: Service, data: BlobReference, caplog: Any) -> None:
+    """Its endpoint is deleted while it runs: nobody can ask for it, and the next job runs."""
+    endpoint = service.client.add_endpoint(service.training, "gone")
+    service.pool.gate.clear()
+    service.submit(endpoint, data)
+    assert service.pool.reached.wait(20)
+    service.client.delete_endpoint(service.training, "gone")
+    service.pool.gate.set()
+    trainer = service.client.get_endpoint(service.training, "default")
+    assert service.ended(trainer, service.submit(trainer, data)).status is JobStatus.FINISHED
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+# -- a stop in the middle --------------------------------------------------------------------------------------------
+
+
+def test_jobs_that_a_stop_interrupts_run_at_the_next_start(
+    service_dir: Any, clock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One was running, one was waiting for room, one was not started: the first two run, the last one waits on."""
+    first = Service(service_dir, clock, monkeypatch)
+    trainer = first.client.get_endpoint(first.training, "default")
+    data = first.put_blob("data/five.csv", line(5))
+    first.pool.gate.clear()
+    running, queued = first.submit(trainer, data), first.submit(trainer, data)
+    registered = first.client.submit_job(trainer, JobRequest({"input1": data}))
+    assert first.pool.reached.wait(20)
+    first.close()
+    second = Service(service_dir, clock, monkeypatch)
+    states = [second.ended(trainer, job_id).status for job_id in (running, queued)]
+    assert states == [JobStatus.FINISHED] * 2
+    assert second.client.get_job(trainer, registered).status is JobStatus.NOT_STARTED
+    second.close()

@@ -1,0 +1,389 @@
+"""Real server processes: how one starts, says so, stops, is killed, and what is there when it starts again."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_azureml_classic.client import Client
+from airflow_provider_azureml_classic.protocol.jobs import JobRequest, JobStatus
+from airflow_provider_azureml_classic.protocol.references import BlobReference
+from airflow_provider_azureml_classic.protocol.values import Endpoint, EndpointSettings, Resource
+from tests.server.conftest import RESOURCE, SCORING, TRAINING, declaration, line
+from tests.support import CENSUS, CENSUS_SCORING, DATA, ServerProcess, needs_data, wait_for_job
+
+pytestmark = pytest.mark.slow
+
+#: An experiment whose training waits for as long as the file ``hold`` lies beside its declaration.
+HELD = """
+[[experiment]]
+name = "Held"
+estimator = "held_estimator:make"
+label = "y"
+first_data = "line.csv"
+task = "regression"
+"""
+HELD_ESTIMATOR = """
+import time
+from pathlib import Path
+
+
+def make(schema):
+    from sklearn.linear_model import LinearRegression
+
+    Path(__file__).with_name("reached").touch()
+    while Path(__file__).with_name("hold").exists():
+        time.sleep(0.05)
+    return LinearRegression()
+"""
+Start = Callable[..., ServerProcess]
+
+
+def until(what: str, true: Callable[[], Any], seconds: float = 30) -> None:
+    """Wait for something, or fail by its name."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, f"after {seconds} s still not: {what}"
+        time.sleep(0.05)
+
+
+def group(number: int) -> dict[int, int]:
+    """The living processes of a process group, each with its parent."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            _, _, fields = path.read_text().rpartition(")")
+        except OSError:
+            continue
+        state, parent, process_group = fields.split()[:3]
+        if int(process_group) == number and state != "Z":
+            found[int(path.parent.name)] = int(parent)
+    return found
+
+
+def command(data_dir: Path, *arguments: str) -> list[str]:
+    """Command line of a server."""
+    return [sys.executable, "-m", "airflow_provider_azureml_classic.server", "--data-dir", str(data_dir), *arguments]
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with declarations and the data directory of a server that was started with them, and stopped."""
+    folder = tmp_path_factory.mktemp("prepared")
+    declared = declaration(folder, TRAINING)
+    declared.write_text(declared.read_text() + HELD)
+    (folder / "held_estimator.py").write_text(HELD_ESTIMATOR)
+    server = ServerProcess(folder / "data", "--experiments", str(declared))
+    assert server.stop() == 0
+    (folder / "reached").unlink()
+    server.log.unlink()
+    return folder
+
+
+@pytest.fixture
+def folder(prepared: Path, tmp_path: Path) -> Path:
+    """A copy of what is prepared, to be changed by one test."""
+    return Path(shutil.copytree(prepared, tmp_path / "server"))
+
+
+@pytest.fixture
+def start(folder: Path) -> Iterator[Start]:
+    """Starts a server on the test's folder; whatever is left of it is killed at the end."""
+    started: list[ServerProcess] = []
+
+    def begin(*arguments: str, **more: Any) -> ServerProcess:
+        declared = str(folder / "experiments.toml")
+        started.append(ServerProcess(folder / "data", "--experiments", declared, *arguments, **more))
+        return started[-1]
+
+    yield begin
+    for server in started:
+        server.stop()
+
+
+def default_of(client: Client, service: str) -> Endpoint:
+    """The default endpoint of a web service."""
+    return client.get_endpoint(client.find_web_service(service).id, "default")
+
+
+def slope(client: Client, endpoint: Endpoint) -> float:
+    """What the endpoint's model answers where ``x`` is 1."""
+    return round(float(client.score(endpoint, [{"x": 1.0}]).column("Scored Labels")[0]), 2)
+
+
+def patch(client: Client, endpoint: Endpoint, location: BlobReference, resource: str = RESOURCE) -> None:
+    """Put a model in place."""
+    client.patch_endpoint(endpoint, EndpointSettings(resources=(Resource(resource, location),)))
+
+
+def trained(server: ServerProcess, client: Client, csv_text: str, name: str) -> BlobReference:
+    """Train on a CSV text and return the place of the model."""
+    trainer = default_of(client, TRAINING)
+    source = server.upload(f"data/{name}.csv", csv_text)
+    job_id = client.submit_job(trainer, JobRequest({"input1": source}))
+    client.start_job(trainer, job_id)
+    job = wait_for_job(client, trainer, job_id)
+    job.raise_unless_finished()
+    return job.results["output1"]
+
+
+# -- starting --------------------------------------------------------------------------------------------------------
+
+
+def test_a_ready_server_says_where_it_is(start: Start, folder: Path) -> None:
+    """One line on standard output, and ``connection.json`` that only its owner may read."""
+    server = start()
+    assert server.first_line == f"azureml-classic-server is ready at {server.url}\n"
+    file = folder / "data" / "connection.json"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert stat.S_IMODE((folder / "data" / "secrets.json").stat().st_mode) == 0o600
+    assert sorted(server.connection) == ["airflow_conn", "management_url", "token", "workspace_id"]
+    airflow = json.loads(server.connection["airflow_conn"])
+    assert (airflow["conn_type"], airflow["host"]) == ("azureml_classic", server.url)
+    assert (airflow["login"], airflow["password"]) == (server.connection["workspace_id"], server.connection["token"])
+    assert f"BlobEndpoint={server.url}/mlclassic" in airflow["extra"]["storage_connection_string"]
+    with server.client() as client:
+        assert {s.name for s in client.list_web_services()} >= {TRAINING, SCORING, CENSUS, CENSUS_SCORING}
+
+
+def test_the_environment_gives_workspace_and_token(start: Start) -> None:
+    """Both are used instead of those kept, and no other token is."""
+    token = "a-token-of-my-own"
+    server = start(environment={"AZUREML_CLASSIC_WORKSPACE": "f" * 32, "AZUREML_CLASSIC_TOKEN": token})
+    assert (server.connection["workspace_id"], server.connection["token"]) == ("f" * 32, token)
+    with Client(server.url, "f" * 32, token) as client:
+        assert client.list_web_services()
+
+
+def test_a_second_start_trains_nothing(start: Start) -> None:
+    """What is set up stays set up."""
+    server = start()
+    assert "training the first model" not in server.log.read_text()
+    family = group(server.process.pid)
+    workers = [process for process, parent in family.items() if parent != server.process.pid and parent in family]
+    assert workers == []
+
+
+def refused(*arguments: str) -> str:
+    """Standard error of a server that must not start: exit status 2, one sentence, no traceback."""
+    done = subprocess.run(command(*arguments), capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "Traceback" not in done.stderr
+    return done.stderr
+
+
+def test_a_taken_port_is_told(tmp_path: Path) -> None:
+    """Before anything is made or trained."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        said = refused(tmp_path / "data", "--port", port)
+    assert f"cannot listen on 127.0.0.1 port {port}" in said
+    assert "--port 0" in said
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_data_directory_has_one_server(start: Start) -> None:
+    """A second server on the same data directory is refused; the first goes on."""
+    server = start()
+    said = refused(server.data_dir, "--port", "0")
+    assert f"another server uses {server.data_dir}" in said
+    with server.client() as client:
+        assert client.list_web_services()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--port", "70000"), ("70000", "0-65535")),
+        (("--host", "no.such.host.invalid"), ("no.such.host.invalid",)),
+        (("--experiments", "/nowhere/e.toml"), ("/nowhere/e.toml",)),
+        (("--port", "0", "--data-dir", "/dev/null/data"), ("/dev/null/data",)),
+    ],
+)
+def test_an_impossible_argument_is_told(tmp_path: Path, arguments: tuple[str, ...], words: tuple[str, ...]) -> None:
+    """The argument is named; no traceback."""
+    said = refused(tmp_path / "data", *arguments)
+    assert all(word in said for word in words), said
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (("label", "lable"), ("'lable'", "label")),
+        (('label = "y"', 'label = "z"'), ("'z'", "x, y")),
+        (("linear-regressor", "linear-regresor"), ("linear-regresor",)),
+        (("[[experiment]]", "[experiment]"), ("[[experiment]]",)),
+        (("line.csv", "lines.csv"), ("lines.csv",)),
+    ],
+)
+def test_a_bad_declaration_is_told(tmp_path: Path, change: tuple[str, str], words: tuple[str, ...]) -> None:
+    """File and key, before the port is taken."""
+    file = declaration(tmp_path, TRAINING)
+    file.write_text(file.read_text().replace(*change))
+    said = refused(tmp_path / "data", "--port", "0", "--experiments", str(file))
+    assert all(word in said for word in (str(file), *words)), said
+
+
+# -- stopping --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_it_without_a_trace(start: Start, folder: Path, number: signal.Signals) -> None:
+    """Exit status 0, also in the middle of a training; no process is left and the port is free."""
+    server = start()
+    with server.client() as client:
+        trainer = default_of(client, "Held")
+        (folder / "hold").touch()
+        source = server.upload("data/five.csv", line(5))
+        job_id = client.submit_job(trainer, JobRequest({"input1": source}))
+        client.start_job(trainer, job_id)
+        until("the training has begun", (folder / "reached").exists)
+    server.process.send_signal(number)
+    assert server.process.wait(20) == 0
+    until("all of its processes have ended", lambda: not group(server.process.pid))
+    port = int(server.url.rpartition(":")[2])
+    with socket.create_server(("127.0.0.1", port)):
+        pass
+    assert "Traceback" not in server.log.read_text()
+    (folder / "hold").unlink()
+    again = start()
+    with again.client() as client:
+        assert wait_for_job(client, default_of(client, "Held"), job_id).status is JobStatus.FINISHED
+
+
+# -- starting again --------------------------------------------------------------------------------------------------
+
+
+def test_a_restart_keeps_everything(start: Start) -> None:
+    """Endpoints, keys, the patched model and finished jobs; the address may be another one."""
+    first = start()
+    with first.client() as client:
+        mine = client.add_endpoint(client.find_web_service(SCORING).id, "mine", EndpointSettings(description="kept"))
+        trainer = default_of(client, TRAINING)
+        source = first.upload("data/six.csv", line(6))
+        target = first.sas("models/six.ilearner", "cw")
+        job_id = client.submit_job(trainer, JobRequest({"input1": source}, {"output1": target}))
+        client.start_job(trainer, job_id)
+        patch(client, mine, wait_for_job(client, trainer, job_id).results["output1"])
+        before = client.get_endpoint(mine.web_service_id, "mine")
+    assert first.stop() == 0
+    second = start()
+    with second.client() as client:
+        after = client.get_endpoint(mine.web_service_id, "mine")
+        kept = ("name", "description", "primary_key", "secondary_key", "version", "etag", "creation_time")
+        assert [getattr(after, name) for name in kept] == [getattr(before, name) for name in kept]
+        assert slope(client, after) == 6
+        job = client.get_job(default_of(client, TRAINING), job_id)
+        assert job.status is JobStatus.FINISHED
+        assert client.fetch_blob(job.results["output1"]).startswith(b"PK")
+        assert after.resources[0].location.same_place(job.results["output1"])
+
+
+def test_a_killed_server_leaves_no_process_and_loses_no_job(start: Start, folder: Path) -> None:
+    """kill -9 in the middle of a training: its workers end; the job runs again; nothing half-done stays."""
+    first = start()
+    (folder / "hold").touch()
+    with first.client() as client:
+        trainer = default_of(client, "Held")
+        source = first.upload("data/five.csv", line(5))
+        outputs = {"output1": BlobReference("models/x.ilearner")}
+        job_id = client.submit_job(trainer, JobRequest({"input1": source}, outputs))
+        waiting = client.submit_job(trainer, JobRequest({"input1": source}))
+        client.start_job(trainer, job_id)
+        until("the training has begun", (folder / "reached").exists)
+        assert client.get_job(trainer, job_id).status is JobStatus.RUNNING
+    assert len(group(first.process.pid)) > 1
+    first.kill()
+    until("its worker processes have ended", lambda: not group(first.process.pid))
+    (folder / "data" / "models" / ".half-written").write_bytes(b"PK")
+    (folder / "hold").unlink()
+    second = start()
+    with second.client() as client:
+        trainer = default_of(client, "Held")
+        job = wait_for_job(client, trainer, job_id)
+        assert (job.status, job.details) == (JobStatus.FINISHED, None)
+        assert client.get_job(trainer, waiting).status is JobStatus.NOT_STARTED
+        mine = client.add_endpoint(client.find_web_service("Held [predictive exp.]").id, "mine")
+        patch(client, mine, job.results["output1"], "Held [trained model]")
+        assert slope(client, mine) == 5
+    assert second.stop() == 0
+    left = [path.name for path in (folder / "data").rglob("*") if path.is_file() and path.name.startswith(".")]
+    assert left == []
+
+
+def test_a_killed_worker_fails_its_job_and_no_other(start: Start, folder: Path) -> None:
+    """What the system does when memory runs out: the job says so, and the next one runs in new processes."""
+    server = start("--workers", "1")
+    (folder / "hold").touch()
+    with server.client() as client:
+        trainer = default_of(client, "Held")
+        source = server.upload("data/five.csv", line(5))
+        job_id = client.submit_job(trainer, JobRequest({"input1": source}))
+        client.start_job(trainer, job_id)
+        until("the training has begun", (folder / "reached").exists)
+        (folder / "hold").unlink()
+        # The workers' parent is the process that they are forked from, not the server itself.
+        family = group(server.process.pid)
+        workers = [process for process, parent in family.items() if parent != server.process.pid and parent in family]
+        assert workers
+        for worker in workers:
+            os.kill(worker, signal.SIGKILL)
+        job = wait_for_job(client, trainer, job_id)
+        assert job.status is JobStatus.FAILED, job.details
+        assert "lack of memory" in (job.details or "")
+        assert trained(server, client, line(4), "four").extension == ".ilearner"
+
+
+# -- end to end ------------------------------------------------------------------------------------------------------
+
+
+def test_five_declared_lines_are_a_service(start: Start, folder: Path) -> None:
+    """Declare, train on other data, put the model in place, score."""
+    declared, _, _ = (folder / "experiments.toml").read_text().partition("\n\n")
+    assert len(declared.splitlines()) == 5
+    server = start()
+    with server.client() as client:
+        mine = client.add_endpoint(client.find_web_service(SCORING).id, "mine")
+        assert slope(client, mine) == 2
+        patch(client, mine, trained(server, client, line(9), "nine"))
+        assert slope(client, mine) == 9
+        assert slope(client, default_of(client, SCORING)) == 2
+
+
+@needs_data
+def test_the_census_model_is_as_good_as_it_should_be(start: Start) -> None:
+    """``adult.data`` through a job, ``adult.test`` through the endpoint after its PATCH: area under the curve 0.90."""
+    from sklearn.metrics import roc_auc_score
+
+    with (DATA / "census" / "adult.test").open(newline="") as file:
+        names, *rows = [[cell.strip() for cell in row] for row in csv.reader(file) if row]
+    server = start()
+    with server.client(timeout=120) as client:
+        trainer = default_of(client, CENSUS)
+        source = server.upload("data/adult.csv", DATA / "census" / "adult.data")
+        job_id = client.submit_job(trainer, JobRequest({"input1": source}))
+        client.start_job(trainer, job_id)
+        job = wait_for_job(client, trainer, job_id, timeout=120)
+        job.raise_unless_finished()
+        mine = client.add_endpoint(client.find_web_service(CENSUS_SCORING).id, "mine")
+        patch(client, mine, job.results["output1"], f"{CENSUS} [trained model]")
+        probabilities: list[float] = []
+        for begin in range(0, len(rows), 4000):
+            part = [dict(zip(names[:14], row, strict=False)) for row in rows[begin : begin + 4000]]
+            probabilities += map(float, client.score(mine, part).column("Scored Probabilities"))
+    truth = [row[14].startswith(">50K") for row in rows]
+    assert len(truth) == 16281
+    assert roc_auc_score(truth, probabilities) >= 0.90

@@ -1,0 +1,167 @@
+"""CSV on its way to the service: header row, number of rows, and conversion, piece by piece."""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+from collections.abc import Iterator
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from airflow_provider_azureml_classic.csv_data import CsvMeter, file_pieces, parquet_pieces, row_pieces
+
+
+def cut(content: bytes, size: int) -> Iterator[bytes]:
+    """The content in pieces."""
+    return (content[start : start + size] for start in range(0, len(content), size))
+
+
+def rows(content: bytes, size: int = 7) -> int:
+    """Rows that pass a meter; everything passes unchanged."""
+    meter = CsvMeter("data")
+    assert b"".join(meter.watch(cut(content, size))) == content
+    return meter.rows
+
+
+@pytest.mark.parametrize(
+    ("content", "count"),
+    [
+        (b"a,b\n", 0),
+        (b"a,b", 0),
+        (b"a,b\n1,2\n3,4\n", 2),
+        (b"a,b\r\n1,2\r\n3,4", 2),
+        (b"\n\na,b\n\n1,2\n\n\n", 1),
+        (b'a,b\n"x\ny",2\n"p ""q""\n",4\n', 2),
+        (b'a;b\n1;5" nail\n2;6" nail\n', 2),
+        (b'"a","b"\n"",\n', 1),
+        (b"\xef\xbb\xbfa,b\n1,2\n", 1),
+        ("größe,b\n1,2\n".encode("latin-1"), 1),
+    ],
+    ids=["header", "no end", "rows", "windows", "blank", "quoted", "inches", "empty cells", "bom", "latin"],
+)
+@pytest.mark.parametrize("size", [1, 3, 1000])
+def test_rows_are_counted(content: bytes, count: int, size: int) -> None:
+    """Rows are counted below the header row, however the content is cut; blank and quoted line ends do not count."""
+    assert rows(content, size) == count
+
+
+@settings(database=None, deadline=None, max_examples=200)
+@given(st.lists(st.lists(st.text('ab", \n', max_size=4), min_size=2, max_size=2), max_size=6), st.integers(1, 9))
+def test_rows_are_those_of_the_csv_module(cells: list[list[str]], size: int) -> None:
+    """Whatever the csv module writes is counted as it counts."""
+    buffer = io.StringIO(newline="")
+    csv.writer(buffer).writerows([["x", "y"], *cells])
+    assert rows(buffer.getvalue().encode(), size) == len(cells)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "data is empty"),
+        (b"\n \n", "data is empty"),
+        (b"39,Private\n40,Public\n", "data has no header row: its first row has the number 39"),
+        (b"a;b;1,5\n", "the number 1,5"),
+        (b"a,b,a\n1,2,3\n", "has 'a' twice"),
+        (b"PAR1\0\0", "data is not text"),
+        ("a,b\n1,2\n".encode("utf-16"), "data is not text in UTF-8"),
+    ],
+    ids=["nothing", "blank", "number", "decimal comma", "twice", "binary", "utf-16"],
+)
+def test_header_row_is_needed(content: bytes, said: str) -> None:
+    """What has no header row is refused, with what stands there instead."""
+    with pytest.raises(ValueError, match=said):
+        rows(content, 1000)
+
+
+def test_header_is_checked_first() -> None:
+    """Data without a header row are refused before their first piece passes."""
+    assert next(CsvMeter("data").watch(iter([b"a\n1\n"]))) == b"a\n1\n"
+    with pytest.raises(ValueError, match="no header row"):
+        next(CsvMeter("data").watch(iter([b"1\n2\n", b"3\n"])))
+
+
+def test_an_index_column_may_have_no_name() -> None:
+    """Unnamed columns pass, as the service takes them: pandas writes one."""
+    assert rows(b",,a\n0,0,1\n") == 1
+
+
+def test_rows_to_csv() -> None:
+    """Rows become CSV batch by batch: absent cells are empty, and what needs quotes has them."""
+    when = datetime(2026, 3, 1, 12, tzinfo=UTC)
+    batches = [[(1, None, "a,b")], [(Decimal("1.50"), when, 'say "x"'), (True, date(2026, 3, 1), 0.1)]]
+    first, second, rest = row_pieces(["n", "t", "s"], batches)
+    assert first == b'n,t,s\n1,,"a,b"\n'
+    assert second == b'1.50,2026-03-01 12:00:00+00:00,"say ""x"""\nTrue,2026-03-01,0.1\n'
+    assert rest == b""
+    assert b"".join(row_pieces(["n"], [])) == b"n\n"
+
+
+def test_file_in_pieces(tmp_path: Path) -> None:
+    """A file is read in pieces."""
+    (tmp_path / "x").write_bytes(b"x" * 600_000)
+    with (tmp_path / "x").open("rb") as file:
+        assert [len(piece) for piece in file_pieces(file)] == [262_144, 262_144, 75_712]
+
+
+# -- Parquet -----------------------------------------------------------------------------------------------------------
+
+
+def parquet(columns: dict[str, Any], rows_per_group: int = 10) -> io.BytesIO:
+    """A Parquet file."""
+    arrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet as format_
+
+    file = io.BytesIO()
+    format_.write_table(arrow.table(columns), file, row_group_size=rows_per_group)
+    file.seek(0)
+    return file
+
+
+def test_parquet() -> None:
+    """Parquet becomes CSV with its column names, its absent cells empty and its text quoted where needed."""
+    arrow = pytest.importorskip("pyarrow")
+    category = arrow.array(["x", "y", None]).dictionary_encode()
+    file = parquet({"a": [1, None, 3], "b, c": ["p", 'q"', None], "d": category, "e": [0.5, 1.0, 2.0]})
+    text = b"".join(parquet_pieces(file, "x.parquet")).decode()
+    found = list(csv.reader(io.StringIO(text)))
+    assert found == [["a", "b, c", "d", "e"], ["1", "p", "x", "0.5"], ["", 'q"', "y", "1"], ["3", "", "", "2"]]
+
+
+def test_parquet_in_batches() -> None:
+    """A large file is converted in several pieces, and none of its rows is lost."""
+    pieces = list(parquet_pieces(parquet({"a": list(range(25_000))}, 5_000), "x.parquet"))
+    assert max(map(len, pieces)) < 100_000
+    assert b"".join(pieces).split()[1:] == [str(n).encode() for n in range(25_000)]
+
+
+def test_parquet_without_rows() -> None:
+    """A file without rows is a header row."""
+    arrow = pytest.importorskip("pyarrow")
+    assert b"".join(parquet_pieces(parquet({"a": arrow.array([], arrow.int64())}), "x")) == b"a\n"
+
+
+def test_nested_parquet() -> None:
+    """Lists cannot be written as CSV; the column is named."""
+    with pytest.raises(ValueError, match=r"x\.parquet: the column 'tags' holds lists"):
+        list(parquet_pieces(parquet({"a": [1], "tags": [["x"]]}), "x.parquet"))
+
+
+def test_not_parquet() -> None:
+    """A file that only is called so is refused by name."""
+    pytest.importorskip("pyarrow")
+    with pytest.raises(ValueError, match=r"x\.parquet cannot be read as Parquet"):
+        list(parquet_pieces(io.BytesIO(b"a,b\n1,2\n"), "x.parquet"))
+
+
+def test_parquet_without_pyarrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without pyarrow one sentence says what to install."""
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(ValueError, match=r"needs pyarrow, which is not installed: pip install pyarrow"):
+        list(parquet_pieces(io.BytesIO(), "x.parquet"))

@@ -1,0 +1,268 @@
+"""Waiting for a model to be fresh, against the running server."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import (
+    AirflowFailException,
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    TaskDeferred,
+)
+
+from airflow_provider_azureml_classic.client import Client
+from airflow_provider_azureml_classic.sensors import ModelFreshnessSensor
+from airflow_provider_azureml_classic.triggers import FreshnessTrigger
+from tests.airflow_support import (
+    DAY,
+    NOON,
+    added,
+    context,
+    edited,
+    one_line,
+    refused,
+    submitted,
+    trained,
+    update_to,
+    wired,
+)
+from tests.support import BIKES, BIKES_SCORING, ServerProcess
+
+pytestmark = pytest.mark.usefixtures("airflow_connection")
+
+YESTERDAY = datetime.now(UTC).replace(microsecond=0) - timedelta(days=1)
+
+
+@pytest.fixture(scope="module")
+def model(server: ServerProcess) -> dict[str, Any]:
+    """A finished job, whose model was trained on data up to a day ago."""
+    with server.client() as client:
+        return trained(server, client, "opsensor", YESTERDAY)
+
+
+@pytest.fixture(scope="module")
+def fresh(server: ServerProcess, model: dict[str, Any]) -> str:
+    """An endpoint with that model."""
+    with server.client() as client:
+        added(client, "sensorfresh")
+        update_to(client, "sensorfresh", model)
+    return "sensorfresh"
+
+
+@pytest.fixture(scope="module")
+def first(server: ServerProcess) -> str:
+    """An endpoint with the first model, whose path says nothing about its data."""
+    with server.client() as client:
+        return added(client, "sensorfirst").name
+
+
+def wait(endpoint: str, **options: Any) -> ModelFreshnessSensor:
+    """The sensor, poking often and not for long."""
+    given = {"poke_interval": 0.05, "timeout": 0.3, "deferrable": False, **options}
+    return ModelFreshnessSensor(task_id="wait", web_service=BIKES_SCORING, endpoint=endpoint, **given)
+
+
+class TestMeanings:
+    """The three meanings of fresh."""
+
+    @pytest.mark.parametrize(
+        ("goal", "is_fresh"),
+        [
+            ({"trained_to": YESTERDAY.isoformat()}, True),
+            ({"trained_to": YESTERDAY}, True),
+            ({"trained_to": (YESTERDAY + timedelta(seconds=1)).isoformat()}, False),
+            ({"max_age": timedelta(days=1, hours=1)}, True),
+            ({"max_age": timedelta(hours=23)}, False),
+        ],
+    )
+    def test_by_age(self, fresh: str, goal: dict[str, Any], is_fresh: bool) -> None:
+        """The end of the training data is compared with a moment, or with the present one."""
+        assert wait(fresh, **goal).poke(context()) is is_fresh
+
+    def test_by_job(self, client: Client, server: ServerProcess, fresh: str, model: Any) -> None:
+        """The model that a job wrote is fresh, another one is not."""
+        assert wait(fresh, job=model).poke(context())
+        assert not wait("default", job=model).poke(context())
+
+    def test_result(self, fresh: str, model: Any, server: ServerProcess) -> None:
+        """The result names the live model, without a token."""
+        path = f"models/opsensor/{YESTERDAY:%Y%m%dT%H%M%SZ}.ilearner"
+        assert wait(fresh, job=model).execute(context()) == {
+            "endpoint": fresh,
+            "location": f"{server.account.endpoint}/{path}",
+        }
+
+    @pytest.mark.parametrize("goal", [{}, {"max_age": timedelta(1), "trained_to": DAY.isoformat()}])
+    def test_exactly_one(self, fresh: str, goal: dict[str, Any]) -> None:
+        """None or several meanings are refused."""
+        with one_line(AirflowFailException, "exactly one of: job, trained_to, max_age"):
+            wait(fresh, **goal).execute(context())
+
+    @pytest.mark.parametrize(
+        ("options", "words"),
+        [
+            ({"trained_to": "soon"}, ("'soon' is not a time",)),
+            ({"job": {"job_id": "x"}}, ("job must be what BatchExecutionOperator returned",)),
+            ({"trained_to": "2026-01-01", "resource": "Other"}, ("no updatable resource 'Other'",)),
+            ({"trained_to": "2026-01-01", "endpoint": "sensornowhere"}, ("no endpoint 'sensornowhere'",)),
+        ],
+    )
+    def test_wrong_argument(self, fresh: str, options: dict[str, Any], words: tuple[str, ...]) -> None:
+        """A wrong argument fails the task at once instead of waiting for what never comes."""
+        with one_line(AirflowFailException, *words):
+            wait(**{"endpoint": fresh, **options}).execute(context())
+
+    def test_unfinished_job(self, client: Client, server: ServerProcess, fresh: str) -> None:
+        """A job that has no model cannot be waited for."""
+        job_id = submitted(server, client, path="training/sensor.csv")
+        with one_line(AirflowFailException, "no single output"):
+            wait(fresh, job={"web_service": BIKES, "endpoint": "default", "job_id": job_id}).execute(context())
+
+
+class TestLog:
+    """A poke tells what is live and what is awaited."""
+
+    def test_fresh(self, fresh: str, capsys: pytest.CaptureFixture[str]) -> None:
+        """Live and awaited model are in one line."""
+        wait(fresh, trained_to=YESTERDAY).poke(context())
+        out = capsys.readouterr().out
+        assert f"trained on data up to {YESTERDAY:%Y-%m-%d %H:%M} UTC (1 d 0 h ago). Awaited: a model trained" in out
+        assert "or later. Fresh." in out
+
+    def test_unknown_age(self, first: str, capsys: pytest.CaptureFixture[str]) -> None:
+        """A model of unknown age is not fresh, and that is said."""
+        assert not wait(first, max_age=timedelta(days=9999)).poke(context())
+        out = capsys.readouterr().out
+        assert "its path names no training window, so its age is unknown." in out
+        assert "Not fresh yet." in out
+
+    def test_silent_service(self, first: str, capsys: pytest.CaptureFixture[str]) -> None:
+        """A service that does not say which model is live is not fresh either."""
+        task = wait(first, max_age=timedelta(days=9999))
+        wired(task).bends["get_endpoint"] = lambda request, send: edited(
+            send(request), Resources=[{"Name": "m", "Location": None}]
+        )
+        assert not task.poke(context())
+        assert "The service does not say which model is live" in capsys.readouterr().out
+
+
+class TestScoring:
+    """Fresh may also mean that the endpoint answers."""
+
+    def test_answers(self, fresh: str) -> None:
+        """The answers are in the result."""
+        found = wait(fresh, trained_to=YESTERDAY, score_with=[NOON, NOON]).execute(context())
+        assert [float(row["Scored Labels"]) > 0 for row in found["answers"]] == [True, True]
+
+    def test_expectation(self, fresh: str, capsys: pytest.CaptureFixture[str]) -> None:
+        """Answers that are not as expected are not fresh yet."""
+        goal = {"trained_to": YESTERDAY, "score_with": [NOON]}
+        assert wait(fresh, **goal, expect=lambda rows: float(rows[0]["Scored Labels"]) > 0).poke(context())
+        assert not wait(fresh, **goal, expect=lambda rows: False).poke(context())
+        assert "The endpoint answers, but not what is expected" in capsys.readouterr().out
+
+    def test_not_answering_yet(self, fresh: str, capsys: pytest.CaptureFixture[str]) -> None:
+        """An endpoint that cannot score just now is asked again."""
+        task = wait(fresh, trained_to=YESTERDAY, score_with=[NOON])
+        wired(task).bends["score"] = lambda *_: refused(503, "InitializingContainers", "Not yet.")
+        assert not task.poke(context())
+        assert "Not yet." in capsys.readouterr().out
+
+    def test_rows_that_do_not_fit(self, fresh: str) -> None:
+        """Rows that the endpoint refuses fail the task: waiting would not help."""
+        with one_line(AirflowFailException, "score", "HTTP 400"):
+            wait(fresh, trained_to=YESTERDAY, score_with=[{"nothing": 1}]).execute(context())
+
+
+class TestWorkerMode:
+    """Waiting in the worker."""
+
+    def test_time_out(self, first: str) -> None:
+        """What does not get fresh in time is a sensor time-out."""
+        with pytest.raises(AirflowSensorTimeout, match="timed out"):
+            wait(first, max_age=timedelta(days=1)).execute(context())
+
+    def test_soft_fail(self, first: str) -> None:
+        """``soft_fail`` makes it a skip."""
+        with pytest.raises(AirflowSkipException):
+            wait(first, max_age=timedelta(days=1), soft_fail=True).execute(context())
+
+    def test_waits(self, client: Client, server: ServerProcess) -> None:
+        """A model that gets live meanwhile ends the wait."""
+        added(client, "sensorwaits")
+        job = trained(server, client, "sensorwaits", DAY)
+        task = wait("sensorwaits", trained_to=DAY, timeout=30)
+        wire = wired(task)
+
+        def later(request: Any, send: Any) -> Any:
+            if wire.journal.count("get_endpoint") == 2:
+                update_to(client, "sensorwaits", job)
+            return send(request)
+
+        wire.bends["get_endpoint"] = later
+        assert task.execute(context())["location"].endswith("20260301T000000Z.ilearner")
+        assert wire.journal.count("get_endpoint") == 2
+
+    def test_out_of_order(self, fresh: str, capsys: pytest.CaptureFixture[str]) -> None:
+        """A service that does not answer is asked again until the time-out, as in the triggerer."""
+        task = wait(fresh, trained_to=YESTERDAY)
+        wired(task).bends["list_web_services"] = lambda *_: refused(503, "NoMoreResources", "Busy.")
+        with pytest.raises(AirflowSensorTimeout):
+            task.execute(context())
+        assert "Cannot see endpoint" in capsys.readouterr().out
+
+
+class TestDeferrable:
+    """Waiting in the triggerer."""
+
+    def test_fresh_already(self, fresh: str) -> None:
+        """What is fresh needs no triggerer."""
+        assert wait(fresh, trained_to=YESTERDAY, deferrable=True).execute(context())["endpoint"] == fresh
+
+    def test_defers(self, client: Client, server: ServerProcess, first: str, model: Any) -> None:
+        """The wait goes to the triggerer with names, moments and places only: no key, no token."""
+        endpoint = client.get_endpoint(client.find_web_service(BIKES_SCORING).id, first)
+        goals: list[dict[str, Any]] = [{"job": model}, {"trained_to": DAY.isoformat()}, {"max_age": timedelta(hours=2)}]
+        for goal in goals:
+            task = wait(first, deferrable=True, timeout=60, **goal)
+            with pytest.raises(TaskDeferred) as caught:
+                task.execute(context())
+            deferral = caught.value
+            assert isinstance(deferral.trigger, FreshnessTrigger)
+            assert (deferral.method_name, deferral.timeout) == ("execute_complete", None)
+            assert deferral.trigger.goal == task.goal
+            assert 0 < (deferral.trigger.deadline or 0) - time.time() <= 60
+            text = json.dumps(deferral.trigger.serialize())
+            secrets = (endpoint.primary_key, server.connection["token"], server.account.key, "sig=")
+            assert [secret for secret in secrets if secret in text] == []
+
+    def test_resumes(self, fresh: str) -> None:
+        """The worker looks again and returns what is live."""
+        task = wait(fresh, trained_to=YESTERDAY, score_with=[NOON], deferrable=True)
+        found = task.execute_complete(context(), {"deadline": time.time() + 9})
+        assert found["endpoint"] == fresh
+        assert found["answers"]
+
+    def test_resumes_too_early(self, first: str) -> None:
+        """What is not fresh when the worker looks is waited for again, with the same deadline."""
+        deadline = time.time() + 99
+        with pytest.raises(TaskDeferred) as caught:
+            wait(first, max_age=timedelta(1), deferrable=True).execute_complete(context(), {"deadline": deadline})
+        assert caught.value.trigger.deadline == deadline
+
+    def test_past_the_deadline(self, first: str) -> None:
+        """Past the deadline it is a sensor time-out that says what was awaited and what is live."""
+        words = ("was not fresh within 0.3 s", "Awaited: a model trained on data up to at most 1 day", "firstmodels/")
+        with one_line(AirflowSensorTimeout, *words):
+            wait(first, max_age=timedelta(1), deferrable=True).execute_complete(context(), {"deadline": 1.0})
+
+    def test_soft_fail(self, first: str) -> None:
+        """``soft_fail`` makes that a skip, as Airflow resumes the task."""
+        task = wait(first, max_age=timedelta(1), deferrable=True, soft_fail=True)
+        with pytest.raises(AirflowSkipException):
+            task.resume_execution("execute_complete", {"event": {"deadline": 1.0}}, context())
