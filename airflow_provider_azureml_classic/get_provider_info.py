@@ -31,7 +31,19 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "sensors": [{"integration-name": _NAME, "python-modules": [f"{_PACKAGE}.sensors"]}],
-        "triggers": [{"integration-name": _NAME, "python-modules": [f"{_PACKAGE}.triggers"]}],
+        "triggers": [
+            {"integration-name": _NAME, "python-modules": [f"{_PACKAGE}.{name}" for name in ("triggers", "watchers")]}
+        ],
+        "asset-uris": [
+            {
+                "schemes": ["azureml-classic"],
+                "handler": f"{_PACKAGE}.assets.sanitize_uri",
+                "factory": f"{_PACKAGE}.assets.create_asset",
+                "to_openlineage_converter": f"{_PACKAGE}.assets.convert_asset_to_openlineage",
+            }
+        ],
+        "extra-links": [f"{_PACKAGE}.links.{name}" for name in ("BatchJobLink", "EndpointHelpLink", "UpdateHelpLink")],
+        "notifications": [f"{_PACKAGE}.notifications.ModelUpdatedNotifier"],
         "connection-types": [_CONNECTION_TYPE],
     }
 

@@ -19,7 +19,7 @@ PACKAGE = "airflow_provider_azureml_classic"
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / PACKAGE).rglob("*.py"))
 
-AIRFLOW_SIDE = {"hooks", "triggers", "operators", "sensors", "links", "assets", "notifications"}
+AIRFLOW_SIDE = {"hooks", "triggers", "operators", "sensors", "links", "assets", "notifications", "watchers"}
 #: Module or package directly below ours -> those of ours that it may import. Others: anything but the server.
 MAY_IMPORT = {
     "exceptions": {"exceptions"},
@@ -28,7 +28,13 @@ MAY_IMPORT = {
     "server": {"exceptions", "protocol", "server"},
 }
 #: Those of the provider -> those that stand above them.
-ABOVE = {"hooks": {"triggers", "operators", "sensors"}, "triggers": {"operators", "sensors"}}
+ABOVE = {
+    "hooks": {"assets", "links", "notifications", "operators", "sensors", "triggers", "watchers"},
+    "triggers": {"operators", "sensors"},
+    "watchers": {"operators", "sensors"},
+    "assets": {"operators", "sensors"},
+    "links": {"operators", "sensors"},
+}
 #: Those that may import nothing but the standard library and us.
 PURE = {"exceptions", "protocol"}
 #: What the client may import besides, and only inside functions.

@@ -17,8 +17,12 @@ from airflow_provider_azureml_classic.exceptions import (
 from airflow_provider_azureml_classic.freshness import MODEL_PATH, Window, model_path, run_window, to_utc
 from airflow_provider_azureml_classic.hooks import airflow_errors, jittered
 from airflow_provider_azureml_classic.job_state import JobMemory, JobState
+from airflow_provider_azureml_classic.links import BatchJobLink, EndpointHelpLink, push_help, push_link
 from airflow_provider_azureml_classic.operators.base import AzureMLClassicOperator
+from airflow_provider_azureml_classic.operators.lineage import lineage
 from airflow_provider_azureml_classic.protocol.jobs import Job, JobRequest, JobStatus
+from airflow_provider_azureml_classic.protocol.operations import GET_JOB, below_api
+from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import DEFAULT_ENDPOINT, Endpoint
 
 if TYPE_CHECKING:
@@ -73,6 +77,7 @@ class BatchExecutionOperator(AzureMLClassicOperator):
     )
     template_fields_renderers = {"inputs": "json", "outputs": "json", "global_parameters": "json"}  # noqa: RUF012
     ui_color = "#fef3c7"
+    operator_extra_links = (BatchJobLink(), EndpointHelpLink())
 
     def __init__(
         self,
@@ -111,6 +116,7 @@ class BatchExecutionOperator(AzureMLClassicOperator):
         self.job_timeout = job_timeout
         self.on_timeout = on_timeout
         self._running: tuple[Endpoint, str] | None = None
+        self._results: Mapping[str, BlobReference] | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Submit or take up the job, and wait for it in the worker or in the triggerer."""
@@ -120,6 +126,8 @@ class BatchExecutionOperator(AzureMLClassicOperator):
             service, endpoint = self.hook.find(self.web_service, self.endpoint)
             state, job = self._take_up(memory, endpoint) or self._submit(memory, endpoint, context)
             self._running = (endpoint, state.job_id)
+            push_help(context, endpoint)
+            push_link(context, BatchJobLink, job_address(endpoint, state.job_id))
             job = job or self.hook.client.get_job(endpoint, state.job_id)
             if self.wait_for_completion and not job.status.terminal:
                 if self.deferrable:
@@ -150,6 +158,16 @@ class BatchExecutionOperator(AzureMLClassicOperator):
         if self._running is not None:
             endpoint, job_id = self._running
             self._cancel(endpoint, job_id)
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
+        """For OpenLineage: the data that the job read, and what it wrote.
+
+        :param task_instance: not needed.
+        """
+        if self._results is None:
+            return None
+        read = [BlobReference.parse(value) for value in (self.inputs or {}).values()]
+        return lineage(self.hook.settings, read, self._results.values())
 
     # -- submit or take up ---------------------------------------------------------------------------------------------
 
@@ -270,6 +288,7 @@ class BatchExecutionOperator(AzureMLClassicOperator):
     def _finish(self, context: Context, memory: JobMemory, job: Job) -> dict[str, Any]:
         job.raise_unless_finished()
         memory.forget()
+        self._results = job.results
         self.log.info("Job %s is %s.", job.id, job.status.value)
         return {
             "web_service": self.web_service,
@@ -281,3 +300,12 @@ class BatchExecutionOperator(AzureMLClassicOperator):
             "model_for": self.model_for,
             "window": self._window(context).to_json(),
         }
+
+
+def job_address(endpoint: Endpoint, job_id: str) -> str:
+    """The address of a job: the service shows it to whoever sends the endpoint's key.
+
+    :param endpoint: that runs it.
+    :param job_id: the job.
+    """
+    return below_api(GET_JOB, endpoint.api_location, {"job": job_id}) if endpoint.api_location else ""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_azureml_classic.exceptions import NotFound, rejection
 from airflow_provider_azureml_classic.hooks import airflow_errors
+from airflow_provider_azureml_classic.links import EndpointHelpLink, push_help
 from airflow_provider_azureml_classic.operators.base import AzureMLClassicOperator
 from airflow_provider_azureml_classic.protocol.values import (
     Endpoint,
@@ -38,6 +39,7 @@ class AddEndpointOperator(AzureMLClassicOperator):
 
     template_fields: Sequence[str] = ("azureml_classic_conn_id", "web_service", "endpoint", "description")
     ui_color = "#dbeafe"
+    operator_extra_links = (EndpointHelpLink(),)
 
     def __init__(
         self,
@@ -74,6 +76,7 @@ class AddEndpointOperator(AzureMLClassicOperator):
                 )
             if outcome != "kept":
                 found = self.hook.client.add_endpoint(service.id, name, settings)
+        push_help(context, found)
         self.log.info("Endpoint %r of %r: %s.", name, service.name, outcome)
         return {"web_service": service.name, "web_service_id": service.id, "outcome": outcome, **_shown(found)}
 

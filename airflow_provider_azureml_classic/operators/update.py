@@ -10,18 +10,21 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.sdk.exceptions import AirflowSkipException
 
+from airflow_provider_azureml_classic.assets import finite, record_update, spellings, with_endpoint_outlet
 from airflow_provider_azureml_classic.client.verbs import BlobFacts
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, ProtocolError, UpdateNotProved
 from airflow_provider_azureml_classic.freshness import Window, to_utc, window_end_of
 from airflow_provider_azureml_classic.hooks import airflow_errors, is_stale, jittered
+from airflow_provider_azureml_classic.links import EndpointHelpLink, UpdateHelpLink, push_help
 from airflow_provider_azureml_classic.operators.base import AzureMLClassicOperator
+from airflow_provider_azureml_classic.operators.lineage import lineage
 from airflow_provider_azureml_classic.proof import ROUNDS, Evaluation, GoldenRows, Level, has_moved, shows
 from airflow_provider_azureml_classic.protocol.jobs import Job
 from airflow_provider_azureml_classic.protocol.references import DATA_EXTENSIONS, MODEL_EXTENSION, BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint, EndpointSettings, Resource, WebService
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
+    from airflow.sdk import Asset, Context
 
 #: Times that an endpoint may change between our look and our PATCH before the task gives up.
 _RACES = 5
@@ -36,12 +39,14 @@ class Candidate:
     :param window: its training window, if known.
     :param job_id: the job that made it, if any.
     :param golden: rows to prove it with, if any.
+    :param metrics: of the job's evaluation, if there is one.
     """
 
     location: BlobReference
     window: Window | None
     job_id: str | None = None
     golden: GoldenRows | None = None
+    metrics: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -66,8 +71,11 @@ class UpdateTrainedModelOperator(AzureMLClassicOperator):
     backfill never moves an endpoint backwards.
 
     Returns the receipt, a dict: ``web_service``, ``endpoint``, ``resource``, ``model`` (``location``, ``length``,
-    ``sha256``), ``window``, ``job_id``, ``proof`` (``level`` reached: ``resource``, ``version`` or ``score``, and
-    ``seconds`` from PATCH to proof), ``replaced`` (``location`` and ``window_end`` of the previous model).
+    ``sha256``), ``window``, ``job_id``, ``metrics`` of the job's evaluation, ``proof`` (``level`` reached:
+    ``resource``, ``version`` or ``score``, and ``seconds`` from PATCH to proof), ``replaced`` (``location`` and
+    ``window_end`` of the previous model).
+
+    An update is an event of the endpoint's asset, with the receipt as its extra; a skipped or failed one is none.
 
     :param web_service: name or id of the scoring web service. (templated)
     :param endpoint: its endpoint, not the default one. (templated)
@@ -83,6 +91,8 @@ class UpdateTrainedModelOperator(AzureMLClassicOperator):
     :param proof_timeout: seconds allowed from PATCH to proof; the cloud service needed about 30.
     :param on_failure: when there is no proof in time, ``rollback`` puts the previous model back, ``keep`` does not;
         the task fails either way.
+    :param emit_asset: record an update as an asset event, through the alias of all endpoints unless ``outlets`` names
+        an endpoint's asset or an alias of your own.
     :param azureml_classic_conn_id: connection of type ``azureml_classic``. (templated)
     """
 
@@ -97,6 +107,7 @@ class UpdateTrainedModelOperator(AzureMLClassicOperator):
     )
     template_fields_renderers = {"job": "json"}  # noqa: RUF012
     ui_color = "#dcfce7"
+    operator_extra_links = (EndpointHelpLink(), UpdateHelpLink())
 
     def __init__(
         self,
@@ -112,6 +123,7 @@ class UpdateTrainedModelOperator(AzureMLClassicOperator):
         proof: Literal["strongest", "resource", "version", "score"] = "strongest",
         proof_timeout: float = 120.0,
         on_failure: Literal["keep", "rollback"] = "keep",
+        emit_asset: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -126,12 +138,17 @@ class UpdateTrainedModelOperator(AzureMLClassicOperator):
         self.proof = proof
         self.proof_timeout = proof_timeout
         self.on_failure = on_failure
+        self.emit_asset = emit_asset
+        if emit_asset:
+            self.outlets = with_endpoint_outlet(self.outlets)
+        self._done: tuple[BlobReference, Asset] | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Read what is live, compare, PATCH, prove."""
         with airflow_errors():
             for _ in range(_RACES):
                 target, candidate = self._target(), self._candidate()
+                push_help(context, target.endpoint, UpdateHelpLink)
                 self._skip_if_older(target.resource, candidate)
                 facts = self._facts(candidate.location)
                 level = self._level(target.endpoint, candidate)
@@ -139,10 +156,26 @@ class UpdateTrainedModelOperator(AzureMLClassicOperator):
                 if self._put(target, candidate):
                     self._prove(target, candidate, level)
                     proof = {"level": level.value, "seconds": round(time.monotonic() - patched_at, 3)}
-                    return _receipt(target, candidate, facts, proof)
+                    return self._told(context, target, candidate, _receipt(target, candidate, facts, proof))
             raise UpdateNotProved(
                 f"Endpoint {self.endpoint!r} was changed by somebody else {_RACES} times in a row; nothing was updated."
             )
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
+        """For OpenLineage: the model that was read, and the endpoint that was updated.
+
+        :param task_instance: not needed.
+        """
+        model, endpoint = self._done or (None, None)
+        return lineage(self.hook.settings, [model], endpoint=endpoint) if model else None
+
+    def _told(self, context: Context, target: Target, candidate: Candidate, receipt: dict[str, Any]) -> dict[str, Any]:
+        """The receipt, after it was told to the endpoint's asset and kept for OpenLineage."""
+        assets = spellings(self.hook.settings, self.web_service, target.service, target.endpoint)
+        self._done = (candidate.location, assets[0])
+        if self.emit_asset:
+            record_update(context, self.outlets, receipt, assets)
+        return receipt
 
     # -- what to put in place, and where -------------------------------------------------------------------------------
 
@@ -165,17 +198,18 @@ class UpdateTrainedModelOperator(AzureMLClassicOperator):
         name = self.model_output or (ticket.get("model_output") if ticket.get("model_output") in job.results else None)
         _, place = job.output(name, extension=MODEL_EXTENSION)
         window = self._window_of(place, Window.from_json(ticket.get("window")))
-        return Candidate(place, window, job.id, self._golden(job))
+        told = self._evaluation(job)
+        return Candidate(place, window, job.id, told.golden, told.metrics)
 
-    def _golden(self, job: Job) -> GoldenRows | None:
-        """The golden rows of a job's evaluation; another service's evaluation has none."""
+    def _evaluation(self, job: Job) -> Evaluation:
+        """The job's evaluation; another service's may be absent, or be none that can be read."""
         for output in job.results.values():
             if output.extension == DATA_EXTENSIONS[0] and output.base_location:
                 try:
-                    return Evaluation.from_csv(self.hook.client.fetch_blob(output)).golden
+                    return Evaluation.from_csv(self.hook.client.fetch_blob(output))
                 except ProtocolError as error:
                     self.log.info("%s is no evaluation that can be read: %s", output.location, error)
-        return None
+        return Evaluation({})
 
     def _facts(self, place: BlobReference) -> BlobFacts | None:
         return self.hook.client.blob_facts(place) if place.base_location else None
@@ -322,6 +356,7 @@ def _receipt(target: Target, candidate: Candidate, facts: BlobFacts | None, proo
         },
         "window": candidate.window.to_json() if candidate.window else None,
         "job_id": candidate.job_id,
+        "metrics": finite(candidate.metrics) or None,
         "proof": dict(proof),
         "replaced": {
             "location": replaced.location if replaced else None,

@@ -1,0 +1,190 @@
+"""Endpoints as Airflow assets: ``azureml-classic://{management host}/{workspace id}/{web service}/{endpoint}``.
+
+An event of such an asset means: a model was put in place and proved. ``UpdateTrainedModelOperator`` emits it through
+the alias :data:`ENDPOINTS`, so that no DAG has to know its host or workspace; the asset itself comes into being with
+the first event. A DAG that names the asset as its schedule, or the alias, runs after each update.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+from urllib.parse import SplitResult, quote, unquote, urlsplit
+
+from airflow.sdk import Asset, AssetAlias
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
+
+    from airflow_provider_azureml_classic.hooks import ConnectionSettings
+    from airflow_provider_azureml_classic.protocol.values import Endpoint, WebService
+
+log = logging.getLogger(__name__)
+
+SCHEME = "azureml-classic"
+#: Every endpoint that a task updates is an asset of this alias, unless the task says otherwise by its own outlets.
+ENDPOINTS = AssetAlias("azureml_classic_endpoints")
+_FORM = f"{SCHEME}://{{management host}}/{{workspace id}}/{{web service}}/{{endpoint}}"
+
+
+def endpoint_asset(
+    *,
+    management_url: str,
+    workspace_id: str,
+    web_service: str,
+    endpoint: str,
+    extra: dict[str, JsonValue] | None = None,
+) -> Asset:
+    """The asset that an endpoint of a scoring web service is.
+
+    :param management_url: as in the connection's host.
+    :param workspace_id: as in the connection's login.
+    :param web_service: name or id, as the updating task has it: the two give different assets.
+    :param endpoint: name of the endpoint.
+    :param extra: of the asset, not of its events.
+    :raises ValueError: one of them is missing or cannot be one.
+    """
+    parts = (workspace_id, web_service, endpoint)
+    path = "/".join(quote(part.strip(), safe="") for part in parts)
+    uri = sanitize_uri(urlsplit(f"{SCHEME}://{host_of(management_url)}/{path}")).geturl()
+    return Asset(name=uri, uri=uri, extra=extra)
+
+
+#: Under this name Airflow finds the factory of a scheme.
+create_asset = endpoint_asset
+
+
+def host_of(management_url: str) -> str:
+    """Host and port of a management URL; a port that goes without saying is left out.
+
+    :param management_url: with or without scheme.
+    :raises ValueError: it names no host.
+    """
+    parts = urlsplit(management_url.strip() if "://" in management_url else f"https://{management_url.strip()}")
+    if not parts.hostname:
+        raise ValueError(f"The management URL {management_url!r} names no host.")
+    usual = {"http": 80, "https": 443}.get(parts.scheme)
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return f"{host}:{parts.port}" if parts.port not in (None, usual) else host
+
+
+def sanitize_uri(uri: SplitResult) -> SplitResult:
+    """The one spelling of an endpoint's URI; Airflow calls it for each URI of the scheme.
+
+    :param uri: with any encoding of its parts, and any case of its host.
+    :raises ValueError: it has not the three parts after the host, or something besides.
+    """
+    shown = f"{uri.scheme}://{uri.netloc.rpartition('@')[2]}{uri.path}"
+    parts = [unquote(part).strip() for part in uri.path.removeprefix("/").split("/")]
+    if not uri.hostname:
+        raise ValueError(f"{shown!r} names no management host; an endpoint's URI is {_FORM}.")
+    if len(parts) != 3 or not all(parts):
+        found = len([part for part in parts if part])
+        raise ValueError(f"{shown!r} has {found} of the 3 parts after the host; an endpoint's URI is {_FORM}.")
+    if "@" in uri.netloc or uri.query or uri.fragment:
+        raise ValueError(f"{shown!r} must have no user, query or fragment; an endpoint's URI is {_FORM}.")
+    path = "/".join(quote(part, safe="") for part in parts)
+    return uri._replace(scheme=SCHEME, netloc=uri.netloc.lower(), path=f"/{path}")
+
+
+def convert_asset_to_openlineage(asset: Asset, lineage_context: Any) -> Any:
+    """The OpenLineage dataset that an endpoint is.
+
+    :param asset: an endpoint's.
+    :param lineage_context: who asks; not needed.
+    """
+    from airflow.providers.common.compat.openlineage.facet import Dataset
+
+    parts = urlsplit(asset.uri)
+    return Dataset(namespace=f"{SCHEME}://{parts.netloc}", name=unquote(parts.path.lstrip("/")))
+
+
+# -- events --------------------------------------------------------------------------------------------------------
+
+
+def with_endpoint_outlet(outlets: Iterable[Any]) -> list[Any]:
+    """A task's outlets, with the alias of all endpoints unless the user named an endpoint or an alias.
+
+    :param outlets: as the user gave them.
+    """
+    given = list(outlets)
+    named = any(isinstance(outlet, AssetAlias) or _is_endpoint(outlet) for outlet in given)
+    return given if named else [*given, ENDPOINTS]
+
+
+def spellings(settings: ConnectionSettings, written: str, service: WebService, endpoint: Endpoint) -> list[Asset]:
+    """The assets that an endpoint may be declared as; the first has the web service as the task names it.
+
+    :param settings: of the task's connection.
+    :param written: the web service as the task names it.
+    :param service: the same, as the service describes it.
+    :param endpoint: its endpoint.
+    """
+    names = dict.fromkeys(filter(None, (written.strip(), service.name.strip(), service.id)))
+    url, workspace = settings.management_url, settings.workspace_id
+    return [
+        endpoint_asset(management_url=url, workspace_id=workspace, web_service=name, endpoint=endpoint.name)
+        for name in names
+    ]
+
+
+def record_update(
+    context: Mapping[str, Any], outlets: Iterable[Any], receipt: Mapping[str, Any], assets: Sequence[Asset]
+) -> None:
+    """Give the receipt to the events that Airflow records if the task ends well; one that is skipped has none.
+
+    :param context: Airflow's task context.
+    :param outlets: of the task.
+    :param receipt: what ``UpdateTrainedModelOperator`` returns.
+    :param assets: the endpoint's, see :func:`spellings`.
+    """
+    events = context.get("outlet_events")
+    if events is None:
+        return
+    uris = {asset.uri for asset in assets}
+    for outlet in outlets:
+        if isinstance(outlet, AssetAlias):
+            events[outlet].add(assets[0], extra=event_extra(receipt))
+        elif _is_endpoint(outlet) and outlet.uri in uris:
+            events[outlet].extra.update(event_extra(receipt))
+        elif _is_endpoint(outlet):
+            log.warning(
+                "The task's outlet %s is not the endpoint that was updated, %s; Airflow records an event for it all "
+                "the same.",
+                outlet.uri,
+                assets[0].uri,
+            )
+
+
+def event_extra(receipt: Mapping[str, Any]) -> dict[str, JsonValue]:
+    """What an event says: plain JSON, and nothing secret.
+
+    :param receipt: what ``UpdateTrainedModelOperator`` returns.
+    """
+    model, replaced = receipt["model"], receipt["replaced"]
+    return {
+        "web_service": receipt["web_service"],
+        "endpoint": receipt["endpoint"],
+        "resource": receipt["resource"],
+        "job": receipt["job_id"],
+        "window": receipt["window"],
+        "metrics": finite(receipt.get("metrics")),
+        "model": model["location"],
+        "sha256": model["sha256"],
+        "replaced": replaced["location"],
+        "proof": receipt["proof"]["level"],
+    }
+
+
+def finite(metrics: Mapping[str, float] | None) -> dict[str, JsonValue]:
+    """The metrics that JSON can hold.
+
+    :param metrics: numbers by name.
+    """
+    return {name: number for name, number in (metrics or {}).items() if math.isfinite(number)}
+
+
+def _is_endpoint(outlet: Any) -> bool:
+    return isinstance(outlet, Asset) and urlsplit(outlet.uri).scheme == SCHEME

@@ -1,0 +1,176 @@
+"""Telling people what is live: a message to a webhook, as ``on_success_callback`` or ``on_failure_callback``."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from airflow.sdk import BaseHook, BaseNotifier
+from airflow.sdk.exceptions import AirflowException
+
+from airflow_provider_azureml_classic.freshness import Window, to_utc
+
+if TYPE_CHECKING:
+    from airflow.sdk import Connection, Context
+
+log = logging.getLogger(__name__)
+
+
+class ModelUpdatedNotifier(BaseNotifier):
+    """Posts ``{"text": ...}`` to a webhook: the form that Slack, Mattermost, Rocket.Chat and Teams take.
+
+    As a callback of ``UpdateTrainedModelOperator`` the text is the receipt: what is live now, up to when it was
+    trained, what it replaced, how that was proved. As ``on_failure_callback`` it is the error, as
+    ``on_skipped_callback`` that the endpoint keeps its model. ``async_notify`` serves deadline alerts.
+
+    :param webhook_conn_id: connection of any type, for example ``http``. Its host is the address; its password, if
+        there is one, is the secret end of it: host ``https://hooks.example.com/services``, password ``T0/B0/x``.
+        Neither is ever logged. (templated)
+    :param note: put before the text, for example whom to tell. (templated)
+    :param timeout: seconds allowed for the post.
+    """
+
+    template_fields: Sequence[str] = ("webhook_conn_id", "note")
+
+    def __init__(
+        self, *, webhook_conn_id: str = "azureml_classic_webhook", note: str = "", timeout: float = 10.0, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.webhook_conn_id = webhook_conn_id
+        self.note = note
+        self.timeout = timeout
+
+    def text(self, context: Mapping[str, Any]) -> str:
+        """The message.
+
+        :param context: Airflow's context of the callback.
+        """
+        return " ".join(filter(None, (self.note.strip(), _what(context), _where(context))))
+
+    def notify(self, context: Context) -> None:
+        """Post the message.
+
+        :param context: Airflow's context of the callback.
+        :raises AirflowException: it was not accepted; the text does not show the address.
+        """
+        import requests
+        from airflow.sdk.log import mask_secret
+
+        address = webhook_address(BaseHook.get_connection(self.webhook_conn_id))
+        mask_secret(address)
+        mask_secret(urlsplit(address).path)  # urllib3 logs it apart from the host
+        try:
+            answer = requests.post(
+                address, json={"text": self.text(context)}, timeout=self.timeout, allow_redirects=False
+            )
+        except requests.RequestException as error:
+            raise self._failure(type(error).__name__) from None
+        self._check(answer.status_code)
+
+    async def async_notify(self, context: Context) -> None:
+        """Post the message from the triggerer.
+
+        :param context: Airflow's context of the callback, which holds less there.
+        :raises AirflowException: it was not accepted; the text does not show the address.
+        """
+        import aiohttp
+        from airflow.providers.common.compat.connection import get_async_connection
+
+        address = webhook_address(await get_async_connection(self.webhook_conn_id))
+        limit = aiohttp.ClientTimeout(total=self.timeout)
+        try:
+            async with (
+                aiohttp.ClientSession(timeout=limit) as session,
+                session.post(address, json={"text": self.text(context)}, allow_redirects=False) as answer,
+            ):
+                status = answer.status
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise self._failure(type(error).__name__) from None
+        self._check(status)
+
+    def _check(self, status: int) -> None:
+        if not 200 <= status < 300:
+            raise self._failure(f"HTTP {status}")
+
+    def _failure(self, why: str) -> AirflowException:
+        return AirflowException(f"The webhook of connection {self.webhook_conn_id!r} did not take the message: {why}.")
+
+
+def webhook_address(connection: Connection) -> str:
+    """The address that a connection is: a secret.
+
+    :param connection: host, and optionally schema, port and password.
+    :raises ValueError: it has no host.
+    """
+    host = (connection.host or "").strip()
+    if not host:
+        raise ValueError(f"Connection {connection.conn_id!r} lacks host, the address of the webhook.")
+    if "://" not in host:
+        host = f"{connection.schema or 'https'}://{host}"
+    if connection.port:
+        scheme, _, rest = host.partition("://")
+        name, slash, path = rest.partition("/")
+        host = f"{scheme}://{name if ':' in name else f'{name}:{connection.port}'}{slash}{path}"
+    secret = (connection.password or "").strip().lstrip("/")
+    return f"{host.rstrip('/')}/{secret}" if secret else host
+
+
+def receipt_text(receipt: Mapping[str, Any]) -> str:
+    """A receipt in one sentence.
+
+    :param receipt: what ``UpdateTrainedModelOperator`` returned.
+    """
+    window, replaced, proof = Window.from_json(receipt["window"]), receipt["replaced"], receipt["proof"]
+    trained = f", trained on data up to {window.end:%Y-%m-%d %H:%M} UTC" if window else ""
+    before = ""
+    if replaced["location"]:
+        end = replaced["window_end"]
+        until = f" (up to {to_utc(end):%Y-%m-%d %H:%M} UTC)" if end else ""
+        before = f" It replaced {replaced['location']}{until}."
+    return (
+        f"Endpoint {receipt['endpoint']!r} of {receipt['web_service']!r} now answers with "
+        f"{receipt['model']['location']}{trained}.{before} Proof: {proof['level']}, after {proof['seconds']:g} s."
+    )
+
+
+def _what(context: Mapping[str, Any]) -> str:
+    error, ti = context.get("exception"), context.get("ti")
+    if error is not None:
+        return f"The update failed: {str(error) or type(error).__name__}".rstrip(".") + "."
+    receipt = _receipt(ti)
+    if receipt is not None:
+        return receipt_text(receipt)
+    if ti is None:
+        return "A deadline has passed." if context.get("deadline") else ""
+    state = getattr(ti, "state", None)
+    return f"The task ended {getattr(state, 'value', state)}; the endpoint keeps its model."
+
+
+def _receipt(ti: Any) -> Mapping[str, Any] | None:
+    """What the callback's task returned, if that is a receipt."""
+    if ti is None:
+        return None
+    try:
+        said = ti.xcom_pull(task_ids=ti.task_id, map_indexes=ti.map_index)
+    except Exception as error:  # a DAG's own callback runs where there may be no XCom
+        log.info("The task's result cannot be read: %s", type(error).__name__)
+        return None
+    wanted = {"endpoint", "web_service", "model", "window", "replaced", "proof"}
+    return said if isinstance(said, Mapping) and wanted <= set(said) else None
+
+
+def _where(context: Mapping[str, Any]) -> str:
+    run, ti = context.get("dag_run"), context.get("ti")
+    dag_id = getattr(ti, "dag_id", None) or _of(run, "dag_id")
+    if not dag_id:
+        return ""
+    run_id = getattr(ti, "run_id", None) or _of(run, "run_id")
+    task = f", task {ti.task_id}" if ti is not None else ""
+    return f"(DAG {dag_id}, run {run_id}{task})"
+
+
+def _of(run: Any, name: str) -> Any:
+    # Deadline callbacks get the run as plain JSON.
+    return run.get(name) if isinstance(run, Mapping) else getattr(run, name, None)

@@ -1,0 +1,256 @@
+"""Watches for ``AssetWatcher``: a DAG runs when an endpoint's model has become stale, or was changed.
+
+Rule 1: what was last seen is kept in the asset state store before the event is sent, so a restart of the triggerer
+repeats no event. Before Airflow 3.3 there is no store: there a restart may repeat one.
+Rule 2: a watch never ends. Airflow would start one that failed again at once, so what cannot be seen now is waited out.
+Rule 3: watches of one endpoint share one poll; neither their arguments nor their events hold a secret.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+from abc import abstractmethod
+from collections.abc import AsyncGenerator, AsyncIterator, Hashable, Mapping
+from contextlib import aclosing, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from airflow.triggers.base import BaseEventTrigger, TriggerEvent
+
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
+from airflow_provider_azureml_classic.freshness import Goal, window_end_of
+from airflow_provider_azureml_classic.hooks import AzureMLClassicHook, jittered
+from airflow_provider_azureml_classic.protocol.values import Endpoint
+
+log = logging.getLogger(__name__)
+
+State = Mapping[str, Any]
+#: What the store of a watch that belongs to several assets raises: such a watch remembers until the next restart.
+_Unaddressable = ValueError
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one look says.
+
+    :param state: to be kept, if it is not what is kept already.
+    :param event: to be sent, if anything.
+    """
+
+    state: State
+    event: dict[str, Any] | None = None
+
+
+class EndpointWatch(BaseEventTrigger):
+    """Looks at an endpoint for ever.
+
+    :param web_service: name or id of the scoring web service.
+    :param endpoint: its endpoint; one that is not there yet is waited for.
+    :param resource: name of the updatable resource; ``None`` means the only one.
+    :param poll_interval: seconds between two looks.
+    :param azureml_classic_conn_id: connection of type ``azureml_classic``.
+    """
+
+    def __init__(
+        self,
+        *,
+        web_service: str,
+        endpoint: str,
+        resource: str | None = None,
+        poll_interval: float = 60.0,
+        azureml_classic_conn_id: str = AzureMLClassicHook.default_conn_name,
+    ) -> None:
+        super().__init__()
+        self.web_service = web_service
+        self.endpoint = endpoint
+        self.resource = resource
+        self.poll_interval = float(poll_interval)
+        self.azureml_classic_conn_id = azureml_classic_conn_id
+        self._seen: State | None = None
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Class path and arguments, for the database."""
+        kind = type(self)
+        return f"{kind.__module__}.{kind.__qualname__}", {
+            "web_service": self.web_service,
+            "endpoint": self.endpoint,
+            "resource": self.resource,
+            "poll_interval": self.poll_interval,
+            "azureml_classic_conn_id": self.azureml_classic_conn_id,
+        }
+
+    @abstractmethod
+    def judge(self, endpoint: Endpoint, seen: State | None, now: datetime) -> Verdict:
+        """What to remember, and what to tell.
+
+        :param endpoint: as it is now.
+        :param seen: what was remembered; ``None`` at the very first look.
+        :param now: the present moment.
+        """
+
+    # -- one poll for all watches of an endpoint (Airflow 3.3) -----------------------------------------------------
+
+    def shared_stream_key(self) -> Hashable | None:
+        """What watches must have in common to share one poll."""
+        return (self.azureml_classic_conn_id, self.web_service, self.endpoint, self.poll_interval)
+
+    @classmethod
+    async def open_shared_stream(cls, kwargs: dict[str, Any]) -> AsyncGenerator[Endpoint, None]:
+        """The endpoint as it is, again and again.
+
+        :param kwargs: arguments of one of the watches.
+        """
+        hook, told = AzureMLClassicHook(kwargs["azureml_classic_conn_id"]), ""
+        while True:
+            try:
+                async with aclosing(_looks(hook, kwargs)) as looks:
+                    async for endpoint in looks:
+                        told = ""
+                        yield endpoint
+            # A missing connection and a failing secrets backend raise whatever they like (rule 2).
+            except Exception as error:
+                said = _said(error)
+                if said != told:
+                    log.warning("Cannot see endpoint %r of %r: %s", kwargs["endpoint"], kwargs["web_service"], said)
+                told = said
+            await asyncio.sleep(jittered(kwargs["poll_interval"]))
+
+    async def filter_shared_stream(self, shared_stream: AsyncIterator[Any]) -> AsyncIterator[TriggerEvent]:
+        """The looks that are news.
+
+        :param shared_stream: of :meth:`open_shared_stream`.
+        """
+        async for endpoint in shared_stream:
+            try:
+                seen = await self._recall()
+                verdict = self.judge(endpoint, seen, datetime.now(UTC))
+                if verdict.state != (seen or {}):
+                    await self._remember(verdict.state)
+            except Exception as error:  # rule 2: what is not remembered is not told, so the next look tells it
+                log.warning("Endpoint %r cannot be watched: %s", self.endpoint, _said(error))
+                continue
+            if verdict.event is not None:
+                yield TriggerEvent({"web_service": self.web_service, "endpoint": self.endpoint, **verdict.event})
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """The same with a poll of its own."""
+        async with aclosing(self.open_shared_stream(self.serialize()[1])) as stream:
+            async for event in self.filter_shared_stream(stream):
+                yield event
+
+    # -- what was last seen ----------------------------------------------------------------------------------------
+
+    @property
+    def state_key(self) -> str:
+        """Key in the asset state store: one for each meaning, as an asset may have several watches."""
+        path, arguments = self.serialize()
+        meaning = json.dumps([path, {**arguments, "poll_interval": None}], sort_keys=True)
+        return f"azureml_classic_watch_{hashlib.sha256(meaning.encode()).hexdigest()[:16]}"
+
+    async def _recall(self) -> State | None:
+        store = getattr(self, "asset_state_store", None)
+        if self._seen is None and store is not None:
+            with suppress(_Unaddressable):
+                self._seen = await store.aget(self.state_key)
+        return self._seen
+
+    async def _remember(self, state: State) -> None:
+        store = getattr(self, "asset_state_store", None)
+        if store is not None:
+            with suppress(_Unaddressable):
+                await store.aset(self.state_key, dict(state))
+        self._seen = state
+
+
+def _said(error: Exception) -> str:
+    """An error's text, where it is ours; others may quote an address with its query."""
+    return str(error) if isinstance(error, AzureMLClassicError | ValueError) else type(error).__name__
+
+
+async def _looks(hook: AzureMLClassicHook, kwargs: Mapping[str, Any]) -> AsyncGenerator[Endpoint, None]:
+    async with await hook.async_client() as client:
+        service = await client.find_web_service(kwargs["web_service"])
+        while True:
+            yield await client.get_endpoint(service.id, kwargs["endpoint"])
+            await asyncio.sleep(jittered(kwargs["poll_interval"]))
+
+
+class StaleModelTrigger(EndpointWatch):
+    """Tells when an endpoint's model has become too old, once for each model.
+
+    A model whose age cannot be told is stale. The event says ``location``, ``trained_to``, ``max_age`` in seconds and,
+    in a sentence, the ``reason``.
+
+    :param max_age: stale is a model whose training data end longer ago than this; a timedelta, or seconds.
+    :param repeat_every: tell again after this time if the same model is still live; ``None`` for never.
+    :param options: see :class:`EndpointWatch`.
+    """
+
+    def __init__(
+        self, *, max_age: timedelta | float, repeat_every: timedelta | float | None = None, **options: Any
+    ) -> None:
+        super().__init__(**options)
+        self.max_age = _seconds(max_age)
+        self.repeat_every = _seconds(repeat_every) if repeat_every is not None else None
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Class path and arguments, for the database."""
+        path, arguments = super().serialize()
+        return path, {**arguments, "max_age": self.max_age, "repeat_every": self.repeat_every}
+
+    def judge(self, endpoint: Endpoint, seen: State | None, now: datetime) -> Verdict:
+        """Stale, and not told yet or long ago."""
+        resource = endpoint.resource(self.resource)
+        fresh, reason = Goal(max_age=timedelta(seconds=self.max_age)).check(resource, now)
+        if fresh:
+            return Verdict(seen or {})
+        place, end = resource.location, window_end_of(resource.location)
+        location = place.location if place else None
+        told = (seen or {}).get("told_at")
+        if told is not None and (seen or {}).get("told") == location and not self._is_due(told, now):
+            return Verdict(seen or {})
+        said = {"location": location, "trained_to": end.isoformat() if end else None, "max_age": self.max_age}
+        return Verdict({"told": location, "told_at": now.timestamp()}, {**said, "reason": reason})
+
+    def _is_due(self, told_at: float, now: datetime) -> bool:
+        return self.repeat_every is not None and now.timestamp() - told_at >= self.repeat_every
+
+
+class ModelChangeTrigger(EndpointWatch):
+    """Tells when an endpoint got another model, or its version changed.
+
+    The event says ``now`` and ``before``, each with ``location`` and ``version``. The very first look only remembers.
+
+    :param ours: beginning of the paths of models that your own DAGs write, for example ``models/bikes/``: a change to
+        one of these is not told.
+    :param options: see :class:`EndpointWatch`.
+    """
+
+    def __init__(self, *, ours: str | None = None, **options: Any) -> None:
+        super().__init__(**options)
+        self.ours = ours
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Class path and arguments, for the database."""
+        path, arguments = super().serialize()
+        return path, {**arguments, "ours": self.ours}
+
+    def judge(self, endpoint: Endpoint, seen: State | None, now: datetime) -> Verdict:
+        """Another location or version than the remembered ones."""
+        place = endpoint.resource(self.resource).location
+        state = {"location": place.location if place else None, "version": endpoint.version}
+        own = bool(self.ours and place and place.relative_location.startswith(self.ours.lstrip("/")))
+        if seen is None or own or dict(seen) == state:
+            return Verdict(state)
+        return Verdict(state, {"now": state, "before": dict(seen)})
+
+
+def _seconds(value: timedelta | float) -> float:
+    seconds = value.total_seconds() if isinstance(value, timedelta) else float(value)
+    if not 0 <= seconds < float("inf"):
+        raise ValueError(f"{value!r} must be a timedelta, or a number of seconds from 0 up.")
+    return seconds
