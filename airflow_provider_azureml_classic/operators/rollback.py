@@ -10,7 +10,12 @@ from airflow.sdk.exceptions import AirflowSkipException
 from airflow_provider_azureml_classic.client.verbs import BlobFacts
 from airflow_provider_azureml_classic.exceptions import AccessDenied
 from airflow_provider_azureml_classic.hooks import airflow_errors
-from airflow_provider_azureml_classic.operators.update import Target, UpdateTrainedModelOperator
+from airflow_provider_azureml_classic.operators.placing import (
+    Candidate,
+    ModelPlacingOperator,
+    Target,
+    window_said_by,
+)
 from airflow_provider_azureml_classic.proof import shows
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 
@@ -18,7 +23,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 
-class RollbackModelOperator(UpdateTrainedModelOperator):
+class RollbackModelOperator(ModelPlacingOperator):
     """Puts a previous model back, and proves that it is live, as an update does.
 
     What is to be undone is said by the receipt of an update. An endpoint that somebody else has updated since is left
@@ -36,6 +41,7 @@ class RollbackModelOperator(UpdateTrainedModelOperator):
         ``False`` whatever it is. (templated)
     :param proof: level to reach: ``resource``, ``version``, or ``strongest`` of them that the service offers.
     :param proof_timeout: seconds allowed from PATCH to proof.
+    :param emit_asset: record it as an asset event, as an update does.
     :param azureml_classic_conn_id: connection of type ``azureml_classic``. (templated)
     """
 
@@ -62,6 +68,7 @@ class RollbackModelOperator(UpdateTrainedModelOperator):
         only_if_live: str | bool = True,
         proof: Literal["strongest", "resource", "version"] = "strongest",
         proof_timeout: float = 120.0,
+        emit_asset: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(
@@ -69,9 +76,9 @@ class RollbackModelOperator(UpdateTrainedModelOperator):
             endpoint=endpoint,
             location=location,
             resource=resource,
-            only_if_newer=False,
             proof=proof,
             proof_timeout=proof_timeout,
+            emit_asset=emit_asset,
             **kwargs,
         )
         self.receipt = receipt
@@ -110,16 +117,21 @@ class RollbackModelOperator(UpdateTrainedModelOperator):
             self.log.info("Length and checksum of %s are not known: it cannot be read from here.", place.location)
             return None
 
-    def _target(self) -> Target:
-        target = super()._target()
+    def _candidate(self) -> Candidate:
+        if self.location is None:
+            raise ValueError("There is no model to put back.")
+        place = self.hook.readable(self.hook.reference(self.location))
+        return Candidate(place, window_said_by(place))
+
+    def _check(self, target: Target, candidate: Candidate) -> None:
         if not isinstance(self.only_if_live, str):
-            return target
+            return
         # The model that is to be put back may be live: an earlier attempt did it, and its proof was lost.
-        allowed = [BlobReference.parse(place) for place in (self.only_if_live, self.location) if place is not None]
-        if any(shows(target.endpoint, target.resource.name, place) for place in allowed):
-            return target
+        expected = BlobReference.parse(self.only_if_live)
+        if any(shows(target.endpoint, target.resource.name, place) for place in (expected, candidate.location)):
+            return
         live = target.resource.location
         raise AirflowSkipException(
             f"Endpoint {self.endpoint!r} keeps its model: {live.location if live else 'one of unknown place'} is live, "
-            f"not {allowed[0].location}, so somebody else has updated it since."
+            f"not {expected.location}, so somebody else has updated it since."
         )
