@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from airflow_provider_azureml_classic.exceptions import ProtocolError, UpdateNotProved
 from airflow_provider_azureml_classic.hooks import AzureMLClassicHook, jittered
+from airflow_provider_azureml_classic.job_ticket import JobTicket
 from airflow_provider_azureml_classic.proof import Evaluation, GoldenRows, shows
 from airflow_provider_azureml_classic.protocol.jobs import Job
 from airflow_provider_azureml_classic.protocol.references import BlobReference
@@ -45,10 +46,9 @@ def finished_job(hook: AzureMLClassicHook, ticket: Any) -> Job:
     :raises ValueError: it is something else.
     :raises JobFailed: it did not finish; likewise if it was cancelled.
     """
-    if not isinstance(ticket, Mapping) or not {"web_service", "endpoint", "job_id"} <= set(ticket):
-        raise ValueError(f"job must be what BatchExecutionOperator returned, not {type(ticket).__name__}.")
-    _, trainer = hook.find(ticket["web_service"], ticket["endpoint"])
-    job = hook.client.get_job(trainer, ticket["job_id"])
+    meant = JobTicket.of(ticket, None, None, "")
+    _, trainer = hook.find(meant.web_service, meant.endpoint)
+    job = hook.client.get_job(trainer, meant.job_id)
     job.raise_unless_finished()
     return job
 
