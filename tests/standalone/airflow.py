@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -24,7 +25,7 @@ PATIENCE = 180
 _GRACE = 5
 
 
-def wait_for(what: str, look: Callable[[], T], patience: float = PATIENCE) -> T:
+def wait_for(what: str, look: Callable[[], T | None], patience: float = PATIENCE) -> T:
     """The first true answer of ``look``."""
     deadline = time.monotonic() + patience
     while not (answer := look()):
@@ -69,6 +70,8 @@ class Airflow:
             "AIRFLOW__API__PORT": str(api),
             "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(worker_logs),
             "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(trigger_logs),
+            # Several processes write to the one SQLite file; after 5 seconds of waiting the scheduler would end.
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}?timeout=20",
             "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
             # What a crash costs in waiting, made short; in production these are minutes.
             "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
@@ -80,6 +83,7 @@ class Airflow:
         }
         self._leaders: list[subprocess.Popen[bytes]] = []
         self._http = requests.Session()
+        self._one_at_a_time = threading.Lock()
 
     # -- processes -----------------------------------------------------------------------------------------------------
 
@@ -176,17 +180,18 @@ class Airflow:
 
     def cli(self, *arguments: str) -> str:
         """What an ``airflow`` command prints."""
-        done = self._cli(*arguments)
+        done = self.run(*arguments)
         assert done.returncode == 0, f"airflow {' '.join(arguments)}:\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
     def cli_fails(self, *arguments: str) -> str:
         """What an ``airflow`` command prints that is to fail."""
-        done = self._cli(*arguments)
+        done = self.run(*arguments)
         assert done.returncode != 0, f"airflow {' '.join(arguments)} did not fail:\n{done.stdout}\n{done.stderr}"
         return done.stdout + done.stderr
 
-    def _cli(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """An ``airflow`` command, however it ends."""
         return subprocess.run(
             [sys.executable, "-m", "airflow", *arguments],
             cwd=self.home,
@@ -200,7 +205,9 @@ class Airflow:
 
     def api(self, method: str, path: str, **options: Any) -> Any:
         """The answer of a REST call."""
-        answer = self._http.request(method, f"{self.url}{path}", timeout=60, **options)
+        # Two writing calls at a time block each other on SQLite: the API server writes its audit log on the event loop.
+        with self._one_at_a_time if method != "GET" else contextlib.nullcontext():
+            answer = self._http.request(method, f"{self.url}{path}", timeout=60, **options)
         assert answer.ok, f"{method} {path}: {answer.status_code} {answer.text}"
         return answer.json() if answer.content else None
 
