@@ -47,7 +47,7 @@ serve: $(READY) ## run the server on port 8080 (PORT=, DATA_DIR=)
 
 .PHONY: test
 test: $(READY) ## run all tests
-	@$(PY) -m pytest -n $(JOBS)
+	@$(PY) -m pytest -n $(JOBS) --dist loadgroup
 
 .PHONY: quick
 quick: $(READY) ## run the quick tests

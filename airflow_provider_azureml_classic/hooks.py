@@ -254,9 +254,11 @@ class AzureMLClassicHook(BaseHook):
             return reference
         account = StorageAccount.from_connection_string(text)
         place = replace(reference, connection_string="", base_location=reference.base_location or account.endpoint)
-        place = place.normalised()
-        if not account.key or place.base_location.rstrip("/") != account.endpoint.rstrip("/"):
+        place, home = place.normalised(), f"{account.endpoint.rstrip('/')}/"
+        if not account.key or not place.location.startswith(home):
             return reference
+        # Where an account stands in the path, a URL alone does not tell where its base ends.
+        place = BlobReference(place.location.removeprefix(home), home)
         container, _, blob = place.relative_location.partition("/")
         now = datetime.now(UTC)
         return replace(place, sas_token=sign(account, container, blob, start=now - _SAS_BEFORE, expiry=now + _SAS_LIFE))

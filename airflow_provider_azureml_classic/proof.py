@@ -11,6 +11,7 @@ import csv
 import io
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -22,6 +23,8 @@ from airflow_provider_azureml_classic.protocol.values import Endpoint
 
 #: Column of the evaluation output that holds the golden rows.
 GOLDEN_ROWS = "Golden Rows"
+#: Column of the evaluation output that holds the check rows.
+CHECK_ROWS = "Check Rows"
 #: Right answers in a row before "score" counts as proved: a service behind a balancer may be half updated.
 ROUNDS = 3
 _TOLERANCE = 1e-4
@@ -59,15 +62,33 @@ class GoldenRows:
 
 
 @dataclass(frozen=True)
+class CheckRows:
+    """Rows held out of training, to compare another model with the new one.
+
+    :param label: name of the column that is predicted.
+    :param labels: what is right, row by row.
+    :param rows: what to send to an endpoint; without the label.
+    :param answers: of the new model, as it is without having seen these rows.
+    """
+
+    label: str
+    labels: Sequence[Any]
+    rows: Table
+    answers: Table
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """A training job's evaluation output.
 
     :param metrics: numbers by name.
     :param golden: golden rows, if there are any.
+    :param check: check rows, if there are any.
     """
 
     metrics: dict[str, float]
     golden: GoldenRows | None = None
+    check: CheckRows | None = None
 
     @classmethod
     def from_csv(cls, content: bytes) -> Evaluation:
@@ -81,7 +102,7 @@ class Evaluation:
         if row is None:
             raise ProtocolError("The evaluation output has no data row.")
         metrics = {name: number for name, text in row.items() if (number := _number(text)) is not None}
-        return cls(metrics, _golden(row.get(GOLDEN_ROWS)))
+        return cls(metrics, _golden(row.get(GOLDEN_ROWS)), _check(row.get(CHECK_ROWS)))
 
 
 def _golden(text: str | None) -> GoldenRows | None:
@@ -92,6 +113,20 @@ def _golden(text: str | None) -> GoldenRows | None:
         return GoldenRows(Table.from_wire(data["Input"]), Table.from_wire(data["Output"]))
     except (ValueError, KeyError, TypeError, AttributeError, ProtocolError):
         raise ProtocolError(f"The column {GOLDEN_ROWS!r} of the evaluation output cannot be read.") from None
+
+
+def _check(text: str | None) -> CheckRows | None:
+    if not text:
+        return None
+    try:
+        data = json.loads(text)
+        rows, answers = Table.from_wire(data["Input"]), Table.from_wire(data["Output"])
+        label, labels = str(data["Label"]), list(data["Labels"])
+    except (ValueError, KeyError, TypeError, AttributeError, ProtocolError):
+        raise ProtocolError(f"The column {CHECK_ROWS!r} of the evaluation output cannot be read.") from None
+    if not len(labels) == len(rows.values) == len(answers.values):
+        raise ProtocolError(f"The column {CHECK_ROWS!r} of the evaluation output has parts of different lengths.")
+    return CheckRows(label, labels, rows, answers)
 
 
 def _number(text: Any) -> float | None:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -32,12 +33,19 @@ class ServerProcess:
     :param data_dir: its data directory; start again with the same one to restart.
     :param arguments: further command line arguments.
     :param environment: further environment variables.
+    :param program: what stands between ``python -m`` and the arguments.
     """
 
-    def __init__(self, data_dir: Path, *arguments: str, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        *arguments: str,
+        environment: dict[str, str] | None = None,
+        program: Sequence[str] = ("airflow_provider_azureml_classic.server",),
+    ) -> None:
         self.data_dir = data_dir
         self.log = data_dir.parent / f"{data_dir.name}.log"
-        command = [sys.executable, "-m", "airflow_provider_azureml_classic.server"]
+        command = [sys.executable, "-m", *program]
         command += ["--data-dir", str(data_dir), "--port", "0", *arguments]
         with self.log.open("ab") as errors:
             self.process = subprocess.Popen(

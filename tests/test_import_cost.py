@@ -82,6 +82,7 @@ def test_every_module_is_measured():
         "job_ticket",
         "proof",
         "protocol",
+        "quality",
     }
     measured = {name.split(".")[1] for name in MODULES}
     assert here - others - {"server"} == measured

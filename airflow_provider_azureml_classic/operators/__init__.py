@@ -2,6 +2,7 @@
 
 from airflow_provider_azureml_classic.operators.batch import BatchExecutionOperator
 from airflow_provider_azureml_classic.operators.endpoints import AddEndpointOperator
+from airflow_provider_azureml_classic.operators.gate import ModelQualityGate
 from airflow_provider_azureml_classic.operators.jobs import CancelJobOperator
 from airflow_provider_azureml_classic.operators.management import (
     DeleteEndpointOperator,
@@ -9,6 +10,7 @@ from airflow_provider_azureml_classic.operators.management import (
     RefreshEndpointOperator,
     RegenerateKeysOperator,
 )
+from airflow_provider_azureml_classic.operators.rollback import RollbackModelOperator
 from airflow_provider_azureml_classic.operators.scoring import BatchScoringOperator, ScoreOperator
 from airflow_provider_azureml_classic.operators.update import UpdateTrainedModelOperator
 from airflow_provider_azureml_classic.operators.upload import UploadDataOperator
@@ -20,8 +22,10 @@ __all__ = [
     "CancelJobOperator",
     "DeleteEndpointOperator",
     "ListEndpointsOperator",
+    "ModelQualityGate",
     "RefreshEndpointOperator",
     "RegenerateKeysOperator",
+    "RollbackModelOperator",
     "ScoreOperator",
     "UpdateTrainedModelOperator",
     "UploadDataOperator",

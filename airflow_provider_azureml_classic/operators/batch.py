@@ -137,15 +137,18 @@ class BatchExecutionOperator(AzureMLClassicOperator):
             return self._finish(context, memory, job)
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> dict[str, Any]:
-        """Go on after the triggerer: what became of the job is read here, the event only says which one it was.
+        """Go on after the triggerer: what became of the job is read here, the event only ends the wait.
 
         :param context: Airflow's task context.
-        :param event: ``job_id`` and ``deadline``.
+        :param event: ``job_id`` and ``deadline``, for an Airflow without a task state store.
         """
         with airflow_errors():
             memory = JobMemory(context)
             service, endpoint = self.hook.find(self.web_service, self.endpoint)
-            state = JobState(event["job_id"], memory.epoch, event.get("deadline"))
+            # The event may be that of a trigger from before a clear: on SQLite the new trigger can get the id of the
+            # deleted one, and the triggerer then goes on with what it loaded before (seen on Airflow 3.3.2).
+            kept = memory.recall()
+            state = kept or JobState(event["job_id"], memory.epoch, event.get("deadline"))
             self._running = (endpoint, state.job_id)
             job = self.hook.client.get_job(endpoint, state.job_id)
             if not job.status.terminal:

@@ -10,9 +10,10 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import uvicorn
 
@@ -29,6 +30,9 @@ from airflow_provider_azureml_classic.server.settings import (
     load_secrets,
     write_private,
 )
+
+if TYPE_CHECKING:
+    from airflow_provider_azureml_classic.server.app import App
 
 #: Exit status for what the user can mend: a wrong argument, a port that is taken.
 USAGE = 2
@@ -61,10 +65,11 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, make_app: Callable[..., App] | None = None) -> int:
     """Run the server; returns its exit status.
 
     :param argv: arguments; those of the process by default.
+    :param make_app: makes another service than the usual one, which no argument can.
     """
     arguments = parser().parse_args(argv)
     logging.basicConfig(level=arguments.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
@@ -78,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with listener:
             settings = settings_from(arguments, listener.getsockname()[1])
             with alone(settings.data_dir):
-                return serve(settings, experiments, listener)
+                return serve(settings, experiments, listener, make_app)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except (ValueError, OSError) as error:
@@ -155,16 +160,23 @@ def alone(data_dir: Path) -> Iterator[None]:
         yield
 
 
-def serve(settings: Settings, experiments: Sequence[Experiment], listener: socket.socket) -> int:
+def serve(
+    settings: Settings,
+    experiments: Sequence[Experiment],
+    listener: socket.socket,
+    make_app: Callable[..., App] | None = None,
+) -> int:
     """Serve until SIGINT or SIGTERM.
 
     :param settings: of this process.
     :param experiments: what is declared.
     :param listener: the listening socket.
+    :param make_app: see :func:`main`.
     """
+    from airflow_provider_azureml_classic.server.app import App
     from airflow_provider_azureml_classic.server.service import running
 
-    with running(settings, experiments) as (_, application):
+    with running(settings, experiments, make_app=make_app or App) as (_, application):
         config = uvicorn.Config(
             application, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=5
         )

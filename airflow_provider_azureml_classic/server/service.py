@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 from airflow_provider_azureml_classic.server.app import App
@@ -29,13 +29,18 @@ from airflow_provider_azureml_classic.server.workspace import Workspace
 
 @contextmanager
 def running(
-    settings: Settings, experiments: Sequence[Experiment], *, clock: Clock = system_clock
+    settings: Settings,
+    experiments: Sequence[Experiment],
+    *,
+    clock: Clock = system_clock,
+    make_app: Callable[..., App] = App,
 ) -> Iterator[tuple[App, HttpServer]]:
     """A server with its worker processes: the service as a function, and as an ASGI application.
 
     :param settings: what the process is told.
     :param experiments: what is declared.
     :param clock: gives the present time.
+    :param make_app: makes the service of its parts.
     :raises ValueError: an experiment cannot be set up; the message says which and why.
     """
     with ExitStack() as stack:
@@ -54,7 +59,7 @@ def running(
         workspace = Workspace(settings, store, locations, clock)
         runner = Runner(store, job_store, catalogue, models, locations, workers, settings.workers, clock)
         stack.callback(runner.close)
-        app = App(
+        app = make_app(
             workspace,
             Updates(workspace, models, locations),
             Jobs(store, job_store, locations, runner, clock),

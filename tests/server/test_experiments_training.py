@@ -116,7 +116,7 @@ def test_evaluation_has_studios_metrics_and_golden_rows_last(run, tmp_path):
     summary = run(rows_of("two"))
     row = evaluation(tmp_path)
     assert list(row)[:6] == ["Accuracy", "Precision", "Recall", "F-Score", "AUC", "Average Log Loss"]
-    assert list(row)[6:] == ["Rows", "Window Start", "Window End", "Golden Rows"]
+    assert list(row)[6:] == ["Rows", "Window Start", "Window End", "Golden Rows", "Check Rows"]
     assert (row["Rows"], row["Window Start"], row["Window End"]) == ("300", "", "")
     assert float(row["AUC"]) == summary.metrics["AUC"]
     golden = json.loads(row["Golden Rows"])

@@ -62,10 +62,9 @@ class Scorer:
         self.manifest = manifest
         self.digest = digest
         schema = manifest.schema
-        self._classes = list(schema.classes) if schema.task == CLASSIFICATION else []
         self._missing = frozenset(schema.missing)
         self._codes = [_codes(column, self._missing) for column in schema.features]
-        self._outputs = _output_columns(manifest)
+        self._outputs = output_columns(manifest)
         self._plans: dict[tuple[str, ...], _Plan] = {}
         self._run = _runner(manifest, graph)
 
@@ -208,17 +207,25 @@ class Scorer:
         return next((codes[text] for text in spellings if text in codes), UNKNOWN)
 
     def _answer(self, matrix: NDArray[float32]) -> list[list[str]]:
-        answers = self._run(matrix)
-        if not self._classes:
-            return [[text] for text in _texts_of(answers[0].ravel())]
-        classes = self._classes
-        labels = [classes[code] for code in answers[0].ravel().tolist()]
-        if not self.manifest.probabilities:
-            return [[label] for label in labels]
-        columns: list[Iterable[str]] = [_texts_of(column) for column in answers[1].T]
-        if len(classes) == 2:
-            columns.insert(0, columns[classes.index(str(self.manifest.positive))])
-        return [list(row) for row in zip(labels, *columns, strict=True)]
+        return answer_rows(self.manifest, self._run(matrix))
+
+
+def answer_rows(manifest: Manifest, answers: Sequence[NDArray[Any]]) -> list[list[str]]:
+    """The rows of an answer, in the columns of :func:`output_columns`.
+
+    :param manifest: of the model that answered.
+    :param answers: numbers, or positions of classes and, if the model gives them, their probabilities.
+    """
+    if manifest.task != CLASSIFICATION:
+        return [[text] for text in _texts_of(answers[0].ravel())]
+    classes = manifest.schema.classes
+    labels = [classes[code] for code in answers[0].ravel().tolist()]
+    if not manifest.probabilities:
+        return [[label] for label in labels]
+    columns: list[Iterable[str]] = [_texts_of(column) for column in answers[1].T]
+    if len(classes) == 2:
+        columns.insert(0, columns[classes.index(str(manifest.positive))])
+    return [list(row) for row in zip(labels, *columns, strict=True)]
 
 
 def _finite(cell: object) -> float | None:
@@ -242,7 +249,11 @@ def _codes(column: Column, missing: frozenset[str]) -> dict[str | None, float] |
     return codes | {text: float(code) for code, text in enumerate(column.categories)}
 
 
-def _output_columns(manifest: Manifest) -> tuple[tuple[str, str], ...]:
+def output_columns(manifest: Manifest) -> tuple[tuple[str, str], ...]:
+    """Names and types of the columns that a model answers with.
+
+    :param manifest: of the model.
+    """
     if manifest.task != CLASSIFICATION:
         return ((LABELS, "Double"),)
     columns = [(LABELS, "String")]

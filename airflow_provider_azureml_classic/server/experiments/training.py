@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import time
 import warnings
 from dataclasses import dataclass
@@ -13,13 +12,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.server.experiments import conversion, estimators
 from airflow_provider_azureml_classic.server.experiments.declaration import Experiment
 from airflow_provider_azureml_classic.server.experiments.ilearner import Manifest, write_atomically, write_ilearner
 from airflow_provider_azureml_classic.server.experiments.metrics import Metrics, evaluate
+from airflow_provider_azureml_classic.server.experiments.samples import check_rows, golden_rows, spread
 from airflow_provider_azureml_classic.server.experiments.schema import (
-    NUMBER,
     Schema,
     encode,
     encode_label,
@@ -33,7 +31,6 @@ if TYPE_CHECKING:
     from numpy import float32, int64
     from numpy.typing import NDArray
 
-_GOLDEN = 5
 _COMPARED = 1000
 
 
@@ -96,9 +93,9 @@ def _train(experiment: Experiment, schema: Schema | None, data: Path, model: Pat
     window = window_of(schema, frame, experiment.time_column)
     schema, positive = estimators.with_positive(experiment, schema)
     matrix, truth = encode(schema, frame), encode_label(schema, frame)
-    metrics, note = _evaluated(experiment, schema, matrix, truth)
+    metrics, note, without, held = _evaluated(experiment, schema, matrix, truth)
     fitted, troubles = _fitted(experiment, schema, matrix, truth)
-    graph = conversion.to_onnx(experiment, fitted, matrix[_spread(len(matrix), _COMPARED)], schema.task)
+    graph = conversion.to_onnx(experiment, fitted, matrix[spread(len(matrix), _COMPARED)], schema.task)
     manifest = Manifest(
         experiment=experiment.name,
         task=schema.task,
@@ -112,9 +109,12 @@ def _train(experiment: Experiment, schema: Schema | None, data: Path, model: Pat
         positive=positive,
         probabilities=hasattr(fitted, "predict_proba"),
     )
-    golden = _golden(Scorer(manifest, graph, ""), schema, frame)
+    samples = {
+        "Golden Rows": golden_rows(Scorer(manifest, graph, ""), frame),
+        "Check Rows": check_rows(manifest, frame, held, without, matrix),
+    }
     digest, length = write_ilearner(model, graph, manifest)
-    write_atomically(evaluation, _evaluation(metrics, frame.rows, window, golden))
+    write_atomically(evaluation, _evaluation(metrics, frame.rows, window, samples))
     notes = tuple(filter(None, (note, *troubles)))
     return _summary(manifest, digest, length, time.perf_counter() - start, notes)
 
@@ -143,20 +143,17 @@ def _read(experiment: Experiment, schema: Schema | None, data: Path) -> tuple[Fr
     return frame, schema.learnt(frame)
 
 
-def _spread(rows: int, count: int) -> NDArray[int64]:
-    """Positions of at most ``count`` rows, evenly spread over all."""
-    import numpy as np
-
-    return np.unique(np.linspace(0, rows - 1, min(rows, count)).astype(np.int64))
-
-
 def _evaluated(
     experiment: Experiment, schema: Schema, matrix: NDArray[float32], truth: NDArray[Any]
-) -> tuple[Metrics, str]:
+) -> tuple[Metrics, str, Any, NDArray[int64]]:
+    """Metrics, a note on them, the model fitted without the held-out rows, and the positions of these."""
     fitting, held = _split(truth, experiment.test_fraction, len(schema.classes))
     model, _ = _fitted(experiment, schema, matrix[fitting], truth[fitting])
-    note = "" if fitting is not held else "Too few rows to hold any out: the metrics are those on the training rows."
-    return evaluate(model, matrix[held], truth[held], schema.task, len(schema.classes)), note
+    metrics = evaluate(model, matrix[held], truth[held], schema.task, len(schema.classes))
+    if fitting is held:
+        note = "Too few rows to hold any out: the metrics are those on the training rows."
+        return metrics, note, model, held[:0]
+    return metrics, "", model, held
 
 
 def _split(truth: NDArray[Any], fraction: float, classes: int) -> tuple[NDArray[int64], NDArray[int64]]:
@@ -189,37 +186,10 @@ def _fitted(
     return model, list(dict.fromkeys(" ".join(str(warning.message).split())[:200] for warning in troubles))
 
 
-def _golden(scorer: Scorer, schema: Schema, frame: Frame) -> str:
-    """A few rows of the data with the answers of the new model, so that anyone can prove which model is live."""
-    there = [column for column in schema.features if column.name in frame.columns]
-    values = []
-    for row in _spread(frame.rows, _GOLDEN).tolist():
-        cells = {column.name: _cell(frame, column.name, row) for column in there}
-        numbers = {column.name for column in there if column.kind == NUMBER}
-        values.append([_golden_cell(schema, frame, cell, name in numbers) for name, cell in cells.items()])
-    table = Table(tuple(column.name for column in there), values)
-    answer = scorer.score(table)
-    return json.dumps({"Input": table.to_wire(), "Output": answer.to_wire()})
-
-
-def _cell(frame: Frame, name: str, row: int) -> str:
-    cells = frame.columns[name]
-    return cells.distinct[int(cells.codes[row])]
-
-
-def _golden_cell(schema: Schema, frame: Frame, cell: str, number: bool) -> str | float | None:
-    if schema.is_missing(cell):
-        return None
-    if not number:
-        return cell
-    value = frame.number(cell)
-    return int(value) if value is not None and value.is_integer() else value
-
-
-def _evaluation(metrics: Metrics, rows: int, window: Window | None, golden: str) -> bytes:
+def _evaluation(metrics: Metrics, rows: int, window: Window | None, samples: dict[str, str]) -> bytes:
     start, end = window or ("", "")
     numbers = {name: "" if value is None else repr(value) for name, value in metrics.items()}
-    row = {**numbers, "Rows": str(rows), "Window Start": start, "Window End": end, "Golden Rows": golden}
+    row = {**numbers, "Rows": str(rows), "Window Start": start, "Window End": end, **samples}
     stream = io.StringIO(newline="")
     csv.writer(stream).writerows([row.keys(), row.values()])
     return stream.getvalue().encode()

@@ -1,0 +1,141 @@
+"""Two models' answers to the same rows: where the rows come from, and who is asked."""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_provider_azureml_classic.exceptions import ProtocolError, UpdateNotProved
+from airflow_provider_azureml_classic.hooks import AzureMLClassicHook, jittered
+from airflow_provider_azureml_classic.job_ticket import JobTicket
+from airflow_provider_azureml_classic.proof import Evaluation, GoldenRows, shows
+from airflow_provider_azureml_classic.protocol.jobs import Job
+from airflow_provider_azureml_classic.protocol.references import BlobReference
+from airflow_provider_azureml_classic.protocol.tables import Table
+from airflow_provider_azureml_classic.protocol.values import Endpoint, EndpointSettings, Resource
+from airflow_provider_azureml_classic.quality import Answers
+
+#: Rows of one scoring call: far from its limits of 4 MB and 100 s.
+_CALL = 500
+_PAUSE = 2.0
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Rows whose labels are known.
+
+    :param rows: what to send; without the label.
+    :param labels: what is right.
+    :param source: where they come from, for the log.
+    """
+
+    rows: Table
+    labels: list[Any]
+    source: str
+
+
+def finished_job(hook: AzureMLClassicHook, ticket: Any) -> Job:
+    """The job that a task names, with fresh SAS tokens for its outputs.
+
+    :param hook: reaches the service.
+    :param ticket: what ``BatchExecutionOperator`` returned.
+    :raises ValueError: it is something else.
+    :raises JobFailed: it did not finish; likewise if it was cancelled.
+    """
+    meant = JobTicket.of(ticket, None, None, "")
+    _, trainer = hook.find(meant.web_service, meant.endpoint)
+    job = hook.client.get_job(trainer, meant.job_id)
+    job.raise_unless_finished()
+    return job
+
+
+def held_out(evaluation: Evaluation) -> tuple[Labelled, Answers]:
+    """The rows that the training job held out, and the candidate's answers to them.
+
+    :param evaluation: of that job.
+    :raises ValueError: it carries none.
+    """
+    check = evaluation.check
+    if check is None:
+        raise ValueError(
+            "The evaluation holds no rows to compare the live model on: the training data were too few to hold any "
+            "out, or the service writes none. Give check_data and check_endpoint, or leave max_worse out."
+        )
+    labels = list(check.labels)
+    return Labelled(check.rows, labels, "held out of the training"), Answers(labels, check.answers)
+
+
+def read_rows(content: bytes, label: str, source: str) -> Labelled:
+    """The rows of a CSV file with a header row.
+
+    :param content: the file.
+    :param label: the column that is predicted.
+    :param source: its name, for messages.
+    :raises ProtocolError: no such column, no rows, or a row of another length.
+    """
+    csv.field_size_limit(1 << 24)
+    names, *rows = [row for row in csv.reader(io.StringIO(content.decode("utf-8-sig")), skipinitialspace=True) if row]
+    names = [name.strip() for name in names]
+    if label not in names or not rows:
+        raise ProtocolError(f"{source} has no row, or no column {label!r}; its columns are: {', '.join(names)}.")
+    wrong = next((number for number, row in enumerate(rows, 1) if len(row) != len(names)), None)
+    if wrong is not None:
+        raise ProtocolError(f"{source}: data row {wrong} has {len(rows[wrong - 1])} cells, the header {len(names)}.")
+    at = names.index(label)
+    table = Table(tuple(names[:at] + names[at + 1 :]), [row[:at] + row[at + 1 :] for row in rows])
+    return Labelled(table, [row[at] for row in rows], source)
+
+
+def answers_of(hook: AzureMLClassicHook, endpoint: Endpoint, rows: Labelled) -> Answers:
+    """What an endpoint says to the rows.
+
+    :param hook: reaches the service.
+    :param endpoint: the endpoint.
+    :param rows: sent in parts.
+    """
+    parts = [hook.client.score(endpoint, part) for part in _parts(rows.rows)]
+    values = [row for part in parts for row in part.values]
+    return Answers(rows.labels, Table(parts[0].column_names, values))
+
+
+def _parts(table: Table) -> Iterable[Table]:
+    for start in range(0, len(table.values), _CALL):
+        yield Table(table.column_names, table.values[start : start + _CALL])
+
+
+def put_aside(
+    hook: AzureMLClassicHook,
+    endpoint: Endpoint,
+    location: BlobReference,
+    golden: GoldenRows | None,
+    timeout: float,
+) -> None:
+    """Put a model into an endpoint that exists for trying models out, and wait until it answers there.
+
+    :param hook: reaches the service.
+    :param endpoint: that endpoint, as read just now.
+    :param location: the model, with a fresh SAS token.
+    :param golden: rows that tell when it is live; without them the endpoint's own word counts.
+    :param timeout: seconds allowed.
+    :raises UpdateNotProved: it was not seen to be live in that time.
+    """
+    name = endpoint.resource().name
+    hook.client.patch_endpoint(endpoint, EndpointSettings(resources=(Resource(name, location),)))
+    deadline = time.monotonic() + timeout
+    pause = 0.2
+    while True:
+        after = hook.client.get_endpoint(endpoint.web_service_id, endpoint.name)
+        live = shows(after, name, location)
+        if live and (golden is None or golden.agrees(hook.client.score(after, golden.rows))):
+            return
+        if time.monotonic() >= deadline:
+            raise UpdateNotProved(
+                f"The model to be compared was put into endpoint {endpoint.name!r}, but it was not seen to be live "
+                f"there within {timeout:g} s."
+            )
+        time.sleep(jittered(pause))
+        pause = min(pause * 2, _PAUSE)

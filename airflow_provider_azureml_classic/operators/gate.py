@@ -1,0 +1,312 @@
+"""A gate before an update: is the new model good enough, and no worse than the live one?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+from airflow_provider_azureml_classic.exceptions import NotFound
+from airflow_provider_azureml_classic.freshness import Window, window_end_of
+from airflow_provider_azureml_classic.hooks import airflow_errors
+from airflow_provider_azureml_classic.operators import comparison
+from airflow_provider_azureml_classic.operators.base import AzureMLClassicOperator
+from airflow_provider_azureml_classic.proof import Evaluation
+from airflow_provider_azureml_classic.protocol.jobs import Job
+from airflow_provider_azureml_classic.protocol.references import DATA_EXTENSIONS, MODEL_EXTENSION, BlobReference
+from airflow_provider_azureml_classic.protocol.values import Endpoint
+from airflow_provider_azureml_classic.quality import (
+    METRICS,
+    Allowance,
+    Answers,
+    Metric,
+    check_limits,
+    finite,
+    measured,
+    outside,
+    table_text,
+    worse,
+)
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+Metrics = dict[str, float | None]
+
+
+@dataclass
+class Report:
+    """What the gate found; becomes the task's XCom.
+
+    :param job_id: the job whose model is judged.
+    :param evaluation: metrics as the job wrote them.
+    :param candidate: metrics of the new model on the rows of the comparison, if there was one.
+    :param live: metrics of the live model on the same rows.
+    :param live_model: where the live model is.
+    :param rows: how many rows.
+    :param source: where they come from.
+    :param reasons: why the model is not good enough; empty if it is.
+    :param notes: what a reader of the metrics should know.
+    """
+
+    job_id: str
+    evaluation: Metrics
+    candidate: Metrics = field(default_factory=dict)
+    live: Metrics = field(default_factory=dict)
+    live_model: str | None = None
+    rows: int = 0
+    source: str | None = None
+    reasons: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """For XCom."""
+        return {
+            "decision": "kept" if self.reasons else "pass",
+            "reasons": self.reasons,
+            "notes": self.notes,
+            "job_id": self.job_id,
+            "live_model": self.live_model,
+            "metrics": {"evaluation": self.evaluation, "candidate": self.candidate, "live": self.live},
+            "compared_on": {"rows": self.rows, "source": self.source},
+        }
+
+
+class ModelQualityGate(AzureMLClassicOperator):
+    """Lets an update happen only if the new model is good enough.
+
+    Two kinds of rules, at least one of which must be given. ``thresholds`` hold for the metrics that the training job
+    wrote. ``max_worse`` compares with the live model, which is scored through its endpoint: both models' metrics are
+    computed here, from their answers to the same rows.
+
+    Which rows: those that the training job held out, which come with its evaluation together with the answers of the
+    model that was fitted without them. The live model may have seen such rows in *its* training, if the training
+    windows overlap; that is noted, because it favours the live model. For a comparison on rows that neither has seen
+    give ``check_data`` and ``check_endpoint``: the new model is then put into that endpoint, which serves nobody else,
+    and asked there. This also works with services whose evaluation carries no rows.
+
+    A model that is not good enough ends the task *skipped*, and with it the update after it; that is a normal outcome.
+    A metric that a rule names and that is missing fails the task.
+
+    Returns a dict, which is in XCom however the task ends: ``decision`` (``pass`` or ``kept``), ``reasons``, ``notes``,
+    ``job_id``, ``live_model``, ``metrics`` (``evaluation``, ``candidate``, ``live``), ``compared_on`` (``rows``,
+    ``source``).
+
+    :param web_service: name or id of the scoring web service. (templated)
+    :param endpoint: the endpoint whose model is live. (templated)
+    :param job: what :class:`BatchExecutionOperator` returned. (templated)
+    :param thresholds: limits by metric of the evaluation: ``{"AUC": {"min": 0.9}}``, ``min``, ``max`` or both.
+        (templated)
+    :param max_worse: by metric, how much worse than the live model the new one may be: a number is in the metric's own
+        unit, a text as ``"2%"`` is relative to the live model's value, 0 means "no worse at all". Errors and losses are
+        better when lower, the others when higher. (templated)
+    :param first_model: what to do where the live model has no training window in its path, as the one that a web
+        service was born with, or where there is no such endpoint yet: ``compare`` (fails without an endpoint),
+        ``pass`` without a comparison, or ``fail``.
+    :param on_worse: ``skip`` or ``fail`` the task.
+    :param check_data: instead of the held-out rows, a CSV file with labels: path, URL with SAS token or blob
+        reference. (templated)
+    :param check_endpoint: endpoint of the web service in which the new model is tried on ``check_data``; its model is
+        replaced. (templated)
+    :param label_column: column of ``check_data`` that is predicted; by default what the evaluation says.
+    :param own_metrics: further metrics for ``max_worse``, by name: how to compute them, and which direction is better.
+    :param resource: name of the updatable resource; ``None`` means the only one. (templated)
+    :param evaluation_output: the job's output that is the evaluation; by default the only CSV file.
+    :param model_output: the job's output that is the model; by default what the job says, else its only ``.ilearner``.
+    :param check_timeout: seconds allowed until the new model answers in ``check_endpoint``.
+    :param azureml_classic_conn_id: connection of type ``azureml_classic``. (templated)
+    """
+
+    template_fields: Sequence[str] = (
+        "azureml_classic_conn_id",
+        "web_service",
+        "endpoint",
+        "job",
+        "thresholds",
+        "max_worse",
+        "check_data",
+        "check_endpoint",
+        "resource",
+    )
+    template_fields_renderers = {"job": "json", "thresholds": "json", "max_worse": "json"}  # noqa: RUF012
+    ui_color = "#fee2e2"
+
+    def __init__(
+        self,
+        *,
+        web_service: str,
+        endpoint: str,
+        job: Mapping[str, Any],
+        thresholds: Mapping[str, Mapping[str, float]] | None = None,
+        max_worse: Mapping[str, float | str] | None = None,
+        first_model: Literal["compare", "pass", "fail"] = "compare",
+        on_worse: Literal["skip", "fail"] = "skip",
+        check_data: Mapping[str, Any] | str | None = None,
+        check_endpoint: str | None = None,
+        label_column: str | None = None,
+        own_metrics: Mapping[str, Metric] | None = None,
+        resource: str | None = None,
+        evaluation_output: str | None = None,
+        model_output: str | None = None,
+        check_timeout: float = 120.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.web_service = web_service
+        self.endpoint = endpoint
+        self.job = job
+        self.thresholds = thresholds
+        self.max_worse = max_worse
+        self.first_model = first_model
+        self.on_worse = on_worse
+        self.check_data = check_data
+        self.check_endpoint = check_endpoint
+        self.label_column = label_column
+        self.own_metrics = own_metrics
+        self.resource = resource
+        self.evaluation_output = evaluation_output
+        self.model_output = model_output
+        self.check_timeout = check_timeout
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Read the evaluation, apply the thresholds, compare with the live model."""
+        with airflow_errors():
+            limits, allowances = self._rules()
+            job = comparison.finished_job(self.hook, self.job)
+            _, place = job.output(self.evaluation_output, extension=DATA_EXTENSIONS[0])
+            evaluation = Evaluation.from_csv(self.hook.client.fetch_blob(self.hook.readable(place)))
+            report = Report(job.id, finite(evaluation.metrics))
+            report.reasons += outside(report.evaluation, limits)
+            if allowances:
+                self._compare(report, job, evaluation, allowances)
+        self._tell(report, limits, allowances)
+        found = report.to_json()
+        if report.reasons:
+            self._keep(context, found)
+        return found
+
+    # -- the rules -----------------------------------------------------------------------------------------------------
+
+    def _rules(self) -> tuple[dict[str, dict[str, float]], dict[str, Allowance]]:
+        """Thresholds and allowances, checked before anything is asked."""
+        if not self.thresholds and not self.max_worse:
+            raise ValueError("The gate has no rule: give thresholds, max_worse or both.")
+        for name, value, allowed in (
+            ("first_model", self.first_model, ("compare", "pass", "fail")),
+            ("on_worse", self.on_worse, ("skip", "fail")),
+        ):
+            if value not in allowed:
+                raise ValueError(f"{name} is {value!r}; it must be one of: {', '.join(allowed)}.")
+        if bool(self.check_data) != bool(self.check_endpoint):
+            raise ValueError("check_data needs a check_endpoint to try the new model in, and the other way round.")
+        unknown = [name for name in self.max_worse or {} if name not in self._metrics]
+        if unknown:
+            raise ValueError(
+                f"max_worse names {unknown[0]!r}, which cannot be computed from answers; those that can: "
+                f"{', '.join(self._metrics)}. Give it in own_metrics, with the direction that is better."
+            )
+        allowances = {name: Allowance.parse(name, value) for name, value in (self.max_worse or {}).items()}
+        return check_limits(self.thresholds or {}), allowances
+
+    @property
+    def _metrics(self) -> Mapping[str, Metric]:
+        return {**METRICS, **(self.own_metrics or {})}
+
+    # -- the comparison ------------------------------------------------------------------------------------------------
+
+    def _compare(self, report: Report, job: Job, evaluation: Evaluation, allowances: Mapping[str, Allowance]) -> None:
+        _, model = self._model(job)
+        live = self._live(report, model)
+        if live is None:
+            return
+        rows, new = self._candidate(live, model, evaluation)
+        old = comparison.answers_of(self.hook, live, rows)
+        names = [name for name in self._metrics if name in evaluation.metrics or name in allowances]
+        report.rows, report.source = len(rows.labels), rows.source
+        report.candidate = measured(new, names, self._metrics)
+        report.live = measured(old, names, self._metrics)
+        report.reasons += worse(report.candidate, report.live, allowances, self._metrics)
+
+    def _model(self, job: Job) -> tuple[str, BlobReference]:
+        wanted = self.model_output or self.job.get("model_output")
+        return job.output(wanted if wanted in job.results else self.model_output, extension=MODEL_EXTENSION)
+
+    def _live(self, report: Report, model: BlobReference) -> Endpoint | None:
+        """The endpoint to compare with; ``None`` if there is nothing to compare."""
+        service = self.hook.client.find_web_service(self.web_service)
+        try:
+            endpoint = self.hook.client.get_endpoint(service.id, self.endpoint)
+        except NotFound as error:
+            if self.first_model != "pass":
+                hint = "first_model='pass' lets a first model through."
+                raise ValueError(f"There is no live model to compare with: {error.message} {hint}") from error
+            report.notes.append(f"There is no endpoint {self.endpoint!r} yet, so there is no model to compare with.")
+            return None
+        place = endpoint.resource(self.resource).location
+        report.live_model = place.location if place else None
+        if place is not None and place.same_place(model):
+            report.notes.append("The new model is live already.")
+            return None
+        if window_end_of(place) is not None:
+            self._note_overlap(report, place)
+            return endpoint
+        if self.first_model == "fail":
+            raise ValueError(
+                f"The live model of endpoint {self.endpoint!r}, {report.live_model or 'whose place is unknown'}, names "
+                "no training window, and first_model='fail'."
+            )
+        if self.first_model == "pass":
+            report.notes.append("The live model names no training window, so it was not compared with.")
+            return None
+        return endpoint
+
+    def _note_overlap(self, report: Report, live: BlobReference | None) -> None:
+        window, end = Window.from_json(self.job.get("window")), window_end_of(live)
+        if window and window.start and end and window.start < end and not self.check_data:
+            report.notes.append(
+                f"The live model was trained on data up to {end:%Y-%m-%d %H:%M} UTC, this one on data from "
+                f"{window.start:%Y-%m-%d %H:%M} UTC on: the live one may know some of the rows, which favours it."
+            )
+
+    def _candidate(
+        self, live: Endpoint, model: BlobReference, evaluation: Evaluation
+    ) -> tuple[comparison.Labelled, Answers]:
+        """The rows, and what the new model says to them."""
+        if not self.check_data or not self.check_endpoint:
+            return comparison.held_out(evaluation)
+        label = self.label_column or (evaluation.check.label if evaluation.check else None)
+        if label is None:
+            raise ValueError("The evaluation does not say which column of check_data is the label; give label_column.")
+        place = self.hook.readable(self.hook.reference(self.check_data))
+        rows = comparison.read_rows(self.hook.client.fetch_blob(place), label, place.location)
+        _, aside = self.hook.find_updatable(self.web_service, self.check_endpoint)
+        if aside.name == live.name:
+            raise ValueError(f"check_endpoint is {aside.name!r}, the endpoint whose model is live; give another one.")
+        comparison.put_aside(self.hook, aside, self.hook.readable(model), evaluation.golden, self.check_timeout)
+        return rows, comparison.answers_of(self.hook, aside, rows)
+
+    # -- the outcome ---------------------------------------------------------------------------------------------------
+
+    def _tell(
+        self, report: Report, limits: Mapping[str, Mapping[str, float]], allowances: Mapping[str, Allowance]
+    ) -> None:
+        columns: dict[str, Metrics] = {"evaluation": report.evaluation}
+        if report.live:
+            columns |= {"candidate": report.candidate, "live": report.live}
+        rules = {name: [f"{bound} {value:g}" for bound, value in bounds.items()] for name, bounds in limits.items()}
+        for name, allowance in allowances.items():
+            rules.setdefault(name, []).append(f"worse by {allowance} at most")
+        marks = {name: ", ".join(parts) for name, parts in rules.items()}
+        compared = f" Compared on {report.rows} rows, {report.source}." if report.rows else ""
+        self.log.info("Job %s.%s\n%s", report.job_id, compared, table_text(columns, marks))
+        for note in report.notes:
+            self.log.info("%s", note)
+        self.log.info("%s", " ".join(report.reasons) or "The new model is good enough.")
+
+    def _keep(self, context: Context, found: dict[str, Any]) -> None:
+        # What a skipped or failed task returns is lost, so it is pushed before.
+        context["ti"].xcom_push(key="return_value", value=found)
+        said = f"Endpoint {self.endpoint!r} keeps its model: {' '.join(found['reasons'])}"
+        raise AirflowSkipException(said) if self.on_worse == "skip" else AirflowFailException(said)

@@ -1,0 +1,122 @@
+"""The check rows of an evaluation: held-out rows with labels and honest answers, small enough for any reader of CSV."""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_azureml_classic.exceptions import ProtocolError
+from airflow_provider_azureml_classic.proof import Evaluation
+from airflow_provider_azureml_classic.quality import METRICS, Answers, measured
+from airflow_provider_azureml_classic.server.experiments import Experiment, Scorer, train
+
+
+def csv_of(kind: str, rows: int = 300, *, wide: int = 0) -> str:
+    """Rows with missing numbers and texts and a noisy label; ``wide`` adds a text of that length to each."""
+    draw = random.Random(7)  # noqa: S311 - test data
+    lines = ["a,colour,note,y"]
+    for number in range(rows):
+        a, colour = draw.gauss(0, 1), draw.choice(("red", "green"))
+        value = a + (colour == "red") + draw.gauss(0, 0.5)
+        label = {"number": f"{value:.3f}", "two": ("no", "yes")[value > 0.5], "three": "abc"[int(abs(value)) % 3]}[kind]
+        lines.append(f"{'' if number % 7 == 0 else round(a, 3)},{colour},{'n' * wide}{number % 3},{label}")
+    return "\n".join(lines) + "\n"
+
+
+def trained(folder: Path, text: str, estimator: str = "boosting-regressor") -> tuple[Evaluation, dict[str, Any]]:
+    """The evaluation of a training run, read as the gate reads it, and its check rows as they stand there."""
+    declared = Experiment(name="T", estimator=estimator, label="y", first_data="x.csv", directory=Path("/nowhere"))
+    (folder / "d.csv").write_text(text)
+    train(declared, None, folder / "d.csv", folder / "m.ilearner", folder / "e.csv")
+    with (folder / "e.csv").open(newline="") as stream:
+        (row,) = csv.DictReader(stream)
+    cell = row["Check Rows"]
+    return Evaluation.from_csv((folder / "e.csv").read_bytes()), json.loads(cell) if cell else {}
+
+
+@pytest.mark.parametrize(
+    ("kind", "estimator"),
+    [
+        ("number", "boosting-regressor"),
+        ("two", "linear-classifier"),
+        ("three", "boosting-classifier"),
+        ("three", "sklearn.linear_model.RidgeClassifier"),
+    ],
+)
+def test_check_rows_give_the_metrics_of_the_evaluation(tmp_path: Path, kind: str, estimator: str) -> None:
+    """Computed from the check rows, every metric that the gate knows is the one that the evaluation states."""
+    evaluation, _ = trained(tmp_path, csv_of(kind), estimator)
+    assert evaluation.check is not None
+    names = [name for name in METRICS if name in evaluation.metrics and name != "Average accuracy"]
+    assert len(names) >= 1
+    found = measured(Answers(evaluation.check.labels, evaluation.check.answers), names, METRICS)
+    assert found == {name: pytest.approx(evaluation.metrics[name], rel=1e-4) for name in names}
+
+
+def test_check_rows_are_not_answered_by_the_model_that_knows_them(tmp_path: Path) -> None:
+    """The answers are of the model fitted without these rows: the one written, fitted on all, does better on them."""
+    evaluation, _ = trained(tmp_path, csv_of("number"))
+    assert evaluation.check is not None
+    written = Scorer.load(tmp_path / "m.ilearner").score(evaluation.check.rows)
+    labels, error = evaluation.check.labels, METRICS["Mean Absolute Error"].compute
+    honest, knowing = error(Answers(labels, evaluation.check.answers)), error(Answers(labels, written))
+    assert honest is not None
+    assert knowing is not None
+    assert knowing < 0.9 * honest
+
+
+def test_check_rows_can_be_scored_as_they_are(tmp_path: Path) -> None:
+    """They hold the features without the label, missing cells as null, and answers in the endpoint's columns."""
+    evaluation, raw = trained(tmp_path, csv_of("two"), "linear-classifier")
+    assert raw["Label"] == "y"
+    assert raw["Input"]["ColumnNames"] == ["a", "colour", "note"]
+    assert any(row[0] is None for row in raw["Input"]["Values"])
+    assert set(raw["Labels"]) == {"no", "yes"}
+    assert evaluation.check is not None
+    scored = Scorer.load(tmp_path / "m.ilearner").score(evaluation.check.rows)
+    assert scored.column_names == evaluation.check.answers.column_names
+
+
+def test_check_rows_are_at_most_500(tmp_path: Path) -> None:
+    """Of many held-out rows 500 are taken, evenly spread."""
+    evaluation, _ = trained(tmp_path, csv_of("number", 5000), "linear-regressor")
+    assert evaluation.check is not None
+    assert len(evaluation.check.labels) == 500
+
+
+def test_check_rows_fit_into_a_cell_that_python_reads(tmp_path: Path) -> None:
+    """Rows with long texts are fewer, so that the CSV stays below the 131,072 characters of Python's own reader."""
+    before = csv.field_size_limit(131_072)
+    try:
+        _, raw = trained(tmp_path, csv_of("number", 1000, wide=2000), "linear-regressor")
+    finally:
+        csv.field_size_limit(before)
+    assert 20 < len(raw["Labels"]) < 50
+
+
+def test_too_few_rows_have_no_check_rows(tmp_path: Path) -> None:
+    """Where nothing could be held out, nothing is said to have been."""
+    evaluation, raw = trained(tmp_path, csv_of("number", 2), "linear-regressor")
+    assert evaluation.check is None
+    assert raw == {}
+
+
+@pytest.mark.parametrize("cell", ["{", "{}", '{"Label": "y", "Labels": [1], "Input": {}, "Output": {}}', "[]"])
+def test_check_rows_that_cannot_be_read(cell: str) -> None:
+    """Damaged check rows are said to be that, not left out."""
+    text = "Check Rows\n" + '"' + cell.replace('"', '""') + '"\n'
+    with pytest.raises(ProtocolError, match="'Check Rows' of the evaluation output cannot be read"):
+        Evaluation.from_csv(text.encode())
+
+
+def test_check_rows_of_different_lengths() -> None:
+    """A label without a row is a damage too."""
+    table = {"ColumnNames": ["a"], "Values": [[1]]}
+    cell = json.dumps({"Label": "y", "Labels": [1, 2], "Input": table, "Output": table}).replace('"', '""')
+    with pytest.raises(ProtocolError, match="different lengths"):
+        Evaluation.from_csv(f'Check Rows\n"{cell}"\n'.encode())

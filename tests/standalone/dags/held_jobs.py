@@ -1,0 +1,95 @@
+"""DAGs whose training job ends when the test says so, and whose task can be stopped between any two calls.
+
+Each reads the endpoint of the training service from the run's configuration; a test gives every run its own endpoint,
+so that the service can tell whose job is whose.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import DAG
+
+from airflow_provider_azureml_classic.hooks import AzureMLClassicHook
+from airflow_provider_azureml_classic.operators import BatchExecutionOperator
+
+POINTS = Path(os.environ["STANDALONE_POINTS"])
+ENDPOINT = "{{ dag_run.conf['endpoint'] }}"
+
+
+def stop_at(point: str) -> None:
+    """Stay here until killed, if a file asks for it; the file is renamed, so that the next attempt passes."""
+    wanted = POINTS / point
+    if wanted.exists():
+        wanted.rename(wanted.with_suffix(".reached"))
+        while True:
+            time.sleep(60)
+
+
+class StoppingClient:
+    """The client, with a place to stop before and after each call about a job."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def __getattr__(self, verb: str) -> Any:
+        """A verb of the client."""
+        call = getattr(self._client, verb)
+        if verb not in ("submit_job", "start_job", "get_job"):
+            return call
+
+        def stopping(endpoint: Any, *arguments: Any) -> Any:
+            stop_at(f"{endpoint.name}-before-{verb}")
+            answer = call(endpoint, *arguments)
+            ended = "-ended" if verb == "get_job" and answer.status.terminal else ""
+            stop_at(f"{endpoint.name}-after-{verb}{ended}")
+            return answer
+
+        return stopping
+
+
+class StoppingHook(AzureMLClassicHook):
+    """The hook with such a client."""
+
+    @cached_property
+    def client(self) -> Any:
+        """A client that can stop."""
+        return StoppingClient(super().client)
+
+
+class StoppingBatch(BatchExecutionOperator):
+    """The operator with such a hook; nothing of its own code is changed."""
+
+    @cached_property
+    def hook(self) -> StoppingHook:
+        """A hook that can stop."""
+        return StoppingHook(self.azureml_classic_conn_id)
+
+
+for name, options in {
+    "inworker": {"deferrable": False},
+    "deferred": {"deferrable": True},
+    "lateinworker": {"deferrable": False, "job_timeout": 5},
+    "latedeferred": {"deferrable": True, "job_timeout": 5},
+}.items():
+    with DAG(
+        name,
+        schedule=None,
+        start_date=datetime(2026, 1, 1, tzinfo=UTC),
+        default_args={"retries": 2, "retry_delay": timedelta(seconds=1)},
+        is_paused_upon_creation=False,
+    ) as dag:
+        StoppingBatch(
+            task_id="train",
+            web_service="Held Model",
+            endpoint=ENDPOINT,
+            inputs={"input1": f"held/{ENDPOINT}.csv"},
+            poll_interval=1,
+            **options,
+        )
+    globals()[name] = dag

@@ -1,0 +1,195 @@
+"""The rules of the gate, without any service: metrics as scikit-learn computes them, limits, and comparisons."""
+
+from __future__ import annotations
+
+import math
+import random
+from typing import Any
+
+import pytest
+from sklearn import metrics as sk
+
+from airflow_provider_azureml_classic.exceptions import ProtocolError
+from airflow_provider_azureml_classic.protocol.tables import Table
+from airflow_provider_azureml_classic.quality import (
+    METRICS,
+    Allowance,
+    Answers,
+    check_limits,
+    measured,
+    outside,
+    table_text,
+    worse,
+)
+
+
+def regression(pairs: list[tuple[float, float]]) -> Answers:
+    """Answers of a regression; cells are strings, as in an answer."""
+    return Answers([right for right, _ in pairs], Table(("Scored Labels",), [[str(said)] for _, said in pairs]))
+
+
+def two_classes(labels: list[str], chances: list[float], *, detailed: bool = True) -> Answers:
+    """Answers about ``no`` and ``yes`` by the chance of ``yes``; in this server's form, or in Classic's own."""
+    said = ["yes" if p > 0.5 else "no" for p in chances]
+    if not detailed:
+        names = ("x", "Scored Labels", "Scored Probabilities")
+        return Answers(labels, Table(names, [["", label, str(p)] for label, p in zip(said, chances, strict=True)]))
+    classes = [f'Scored Probabilities for Class "{label}"' for label in ("no", "yes")]
+    rows = [[label, str(p), str(1 - p), str(p)] for label, p in zip(said, chances, strict=True)]
+    return Answers(labels, Table(("Scored Labels", "Scored Probabilities", *classes), rows))
+
+
+def value(name: str, answers: Answers) -> float:
+    """One metric."""
+    found = METRICS[name].compute(answers)
+    assert found is not None
+    return found
+
+
+def test_metrics_of_a_regression_are_scikit_learns() -> None:
+    """The five figures of a regression agree with scikit-learn's."""
+    draw = random.Random(1)  # noqa: S311 - test data
+    pairs = [(x, x + draw.gauss(0, 3)) for x in (draw.uniform(-9, 90) for _ in range(200))]
+    truth, said = zip(*pairs, strict=True)
+    answers, mean = regression(pairs), sum(truth) / len(truth)
+    assert value("Mean Absolute Error", answers) == pytest.approx(sk.mean_absolute_error(truth, said))
+    assert value("Root Mean Squared Error", answers) == pytest.approx(sk.root_mean_squared_error(truth, said))
+    assert value("Coefficient of Determination", answers) == pytest.approx(sk.r2_score(truth, said))
+    assert value("Relative Squared Error", answers) == pytest.approx(1 - sk.r2_score(truth, said))
+    spread = sk.mean_absolute_error(truth, [mean] * len(truth))
+    assert value("Relative Absolute Error", answers) == pytest.approx(sk.mean_absolute_error(truth, said) / spread)
+
+
+@pytest.mark.parametrize("detailed", [True, False])
+def test_metrics_of_two_classes_are_scikit_learns(detailed: bool) -> None:
+    """Accuracy, AUC (with many ties) and log loss agree with scikit-learn's, in both forms of an answer."""
+    draw = random.Random(2)  # noqa: S311 - test data
+    chances = [round(draw.random(), 1) * 0.98 + 0.01 for _ in range(300)]
+    labels = ["yes" if draw.random() < p else "no" for p in chances]
+    answers, truth = two_classes(labels, chances, detailed=detailed), [label == "yes" for label in labels]
+    assert value("Accuracy", answers) == pytest.approx(sk.accuracy_score(truth, [p > 0.5 for p in chances]))
+    assert value("AUC", answers) == pytest.approx(sk.roc_auc_score(truth, chances))
+    assert value("Average Log Loss", answers) == pytest.approx(sk.log_loss(truth, chances))
+
+
+def test_metrics_of_many_classes_are_scikit_learns() -> None:
+    """With three classes there is a log loss and an accuracy, but no AUC."""
+    draw = random.Random(3)  # noqa: S311 - test data
+    classes, rows, labels = ["a", "b", "c"], [], []
+    for _ in range(200):
+        weights = [draw.uniform(0.05, 1) for _ in classes]
+        chances = [weight / sum(weights) for weight in weights]
+        labels.append(draw.choices(classes, chances)[0])
+        rows.append([classes[chances.index(max(chances))], *map(str, chances)])
+    names = ("Scored Labels", *(f'Scored Probabilities for Class "{label}"' for label in classes))
+    answers = Answers(labels, Table(names, rows))
+    chances = [[float(cell) for cell in row[1:]] for row in rows]
+    assert value("Average Log Loss", answers) == pytest.approx(sk.log_loss(labels, chances, labels=classes))
+    accuracy = sk.accuracy_score(labels, [row[0] for row in rows])
+    assert value("Overall accuracy", answers) == pytest.approx(accuracy)
+    assert value("Average accuracy", answers) == pytest.approx(1 - 2 * (1 - accuracy) / 3)
+    assert METRICS["AUC"].compute(answers) is None
+
+
+def test_labels_agree_however_they_are_written() -> None:
+    """1, 1.0 and "1" are the same label, and blanks around a label do not count."""
+    answers = Answers([1, 0, "1", " yes"], Table(("Scored Labels",), [["1.0"], ["0"], ["0"], ["yes"]]))
+    assert value("Accuracy", answers) == 0.75
+
+
+def test_metrics_that_are_not_defined_are_none() -> None:
+    """Neither no rows, nor one class, nor labels that are all alike give a number."""
+    nothing = regression([])
+    assert measured(nothing, ["Mean Absolute Error", "Coefficient of Determination"], METRICS) == {
+        "Mean Absolute Error": None,
+        "Coefficient of Determination": None,
+    }
+    assert METRICS["Coefficient of Determination"].compute(regression([(1, 2), (1, 0)])) is None
+    assert METRICS["AUC"].compute(two_classes(["yes", "yes"], [0.2, 0.9])) is None
+    assert METRICS["Average Log Loss"].compute(regression([(1, 1)])) is None
+    assert measured(regression([(1, math.nan)]), ["Mean Absolute Error"], METRICS) == {"Mean Absolute Error": None}
+
+
+def test_a_label_that_the_model_does_not_know_costs_much_but_not_infinitely() -> None:
+    """A class without a probability counts as surely denied."""
+    loss = value("Average Log Loss", two_classes(["perhaps"], [0.5]))
+    assert 30 < loss < 40
+
+
+def test_answers_that_cannot_be_measured() -> None:
+    """Too few answers, and a text where a number is measured, are said."""
+    with pytest.raises(ProtocolError, match="2 rows were scored, but 1 answers"):
+        Answers([1, 2], Table(("Scored Labels",), [["1"]]))
+    with pytest.raises(ProtocolError, match="'many' is not a number"):
+        METRICS["Mean Absolute Error"].compute(regression([(1, "many")]))  # type: ignore[list-item]
+    with pytest.raises(ProtocolError, match="no column 'Scored Labels'"):
+        METRICS["Accuracy"].compute(Answers([1], Table(("other",), [["1"]])))
+
+
+def test_thresholds() -> None:
+    """A metric outside its limits is a reason, one on a limit is not."""
+    limits = check_limits({"AUC": {"min": 0.9}, "Mean Absolute Error": {"min": 1, "max": 30}})
+    assert outside({"AUC": 0.9, "Mean Absolute Error": 30.0}, limits) == []
+    assert outside({"AUC": 0.89, "Mean Absolute Error": 31.0}, limits) == [
+        "AUC is 0.89, below the minimum of 0.9.",
+        "Mean Absolute Error is 31, above the maximum of 30.",
+    ]
+    with pytest.raises(ValueError, match="'AUC' is missing or not defined; there are: Rows"):
+        outside({"AUC": None, "Rows": 3.0}, limits)
+    with pytest.raises(ValueError, match="missing"):
+        outside({"AUC": math.nan}, limits)
+
+
+@pytest.mark.parametrize("limits", [{}, {"minimum": 1}, {"min": "much"}, 0.9, {"min": None}])
+def test_thresholds_of_another_form(limits: Any) -> None:
+    """A threshold that is mistyped is refused, never silently ignored."""
+    with pytest.raises(ValueError, match=r"thresholds\['AUC'\] is .* it must be such as"):
+        check_limits({"AUC": limits})
+
+
+@pytest.mark.parametrize(
+    ("name", "new", "old", "allowed", "is_worse"),
+    [
+        ("Mean Absolute Error", 10.5, 10.0, 0.5, False),
+        ("Mean Absolute Error", 10.6, 10.0, 0.5, True),
+        ("Mean Absolute Error", 1.0, 10.0, 0, False),
+        ("Mean Absolute Error", 10.2, 10.0, "2%", False),
+        ("Mean Absolute Error", 10.3, 10.0, "2 %", True),
+        ("AUC", 0.9, 0.91, 0, True),
+        ("AUC", 0.9, 0.91, 0.02, False),
+        ("AUC", 0.95, 0.91, 0, False),
+        ("Coefficient of Determination", -0.6, -0.5, "10%", True),
+        ("Average Log Loss", 0.3, 0.3 + 1e-16, 0, False),
+    ],
+)
+def test_no_worse_than_the_live_model(name: str, new: float, old: float, allowed: Any, is_worse: bool) -> None:
+    """A number allows so much in the metric's own unit, a percentage so much of the live model's value."""
+    said = worse({name: new}, {name: old}, {name: Allowance.parse(name, allowed)}, METRICS)
+    assert bool(said) is is_worse
+    assert all(name in sentence and "worse by" in sentence for sentence in said)
+
+
+def test_a_comparison_needs_both_values() -> None:
+    """A metric that is not defined for one of the models is an error, not a pass."""
+    allowed = {"AUC": Allowance(0)}
+    with pytest.raises(ValueError, match="'AUC' is missing"):
+        worse({"AUC": None}, {"AUC": 0.9}, allowed, METRICS)
+    with pytest.raises(ValueError, match="'AUC' of the live model is not defined"):
+        worse({"AUC": 0.9}, {"AUC": None}, allowed, METRICS)
+
+
+@pytest.mark.parametrize("value", [-1, "-2%", "little", "", True, math.nan, math.inf, None])
+def test_allowances_of_another_form(value: Any) -> None:
+    """What is neither a number nor a percentage is refused."""
+    with pytest.raises(ValueError, match="max_worse of 'AUC' is"):
+        Allowance.parse("AUC", value)
+
+
+def test_the_table_is_aligned() -> None:
+    """The log shows metrics side by side, with a dash where there is none and the rule at the end."""
+    columns = {"evaluation": {"Mean Absolute Error": 24.1234567, "Rows": 100.0}, "live": {"Mean Absolute Error": None}}
+    assert table_text(columns, {"Mean Absolute Error": "max 30"}).splitlines() == [
+        "metric               evaluation  live  rule",
+        "Mean Absolute Error     24.1235     -  max 30",
+        "Rows                        100     -",
+    ]
