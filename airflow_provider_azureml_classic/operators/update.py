@@ -284,15 +284,15 @@ class UpdateTrainedModelOperator(AzureMLClassicOperator):
         try:
             self._patch(target, self.hook.readable(previous))
             if not self._shows(target, previous):
-                return (
-                    f"The service accepted to put the previous model back, {previous.location}, but does not name it."
-                )
+                return f"The service accepted to put the previous model back, {previous.location}, but does not name it."
         except AzureMLClassicError as error:
             return f"The previous model could not be put back: {error}"
         return f"The previous model was put back: {previous.location}."
 
 
-def _receipt(target: Target, candidate: Candidate, facts: BlobFacts | None, proof: Mapping[str, Any]) -> dict[str, Any]:
+def _receipt(
+    target: Target, candidate: Candidate, facts: BlobFacts | None, proof: Mapping[str, Any]
+) -> dict[str, Any]:
     replaced, replaced_end = target.resource.location, window_end_of(target.resource.location)
     return {
         "web_service": target.service.name,

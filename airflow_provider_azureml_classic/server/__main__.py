@@ -109,7 +109,8 @@ def listen(host: str, port: int) -> socket.socket:
         listener.close()
         reason = getattr(error, "strerror", None) or error
         raise OSError(
-            f"cannot listen on {host} port {port}: {reason}. Choose another with --port, or --port 0 for any free one."
+            f"cannot listen on {host} port {port}: {reason}. Choose another with --port, or --port 0 "
+            "for any free one."
         ) from None
     return listener
 
