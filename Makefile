@@ -47,11 +47,15 @@ serve: $(READY) ## run the server on port 8080 (PORT=, DATA_DIR=)
 
 .PHONY: test
 test: $(READY) ## run all tests
-	@$(PY) -m pytest -n $(JOBS) --dist loadgroup
+	@$(PY) -m pytest -n $(JOBS) --ignore tests/standalone
+
+.PHONY: standalone
+standalone: $(READY) ## kill the processes of a real Airflow, and backfill on it (3 minutes)
+	@$(PY) -m pytest -n 0 tests/standalone
 
 .PHONY: quick
 quick: $(READY) ## run the quick tests
-	@$(PY) -m pytest -n $(JOBS) -m "not slow"
+	@$(PY) -m pytest -n $(JOBS) --ignore tests/standalone -m "not slow"
 
 .PHONY: format
 format: $(READY) ## format the code
