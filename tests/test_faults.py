@@ -29,6 +29,9 @@ from airflow_provider_azureml_classic.sensors import ModelFreshnessSensor
 from tests.gate_support import DAY, ERROR, added, context, live, one_sentence, rentals, trained, trainer
 from tests.support import BIKES, BIKES_SCORING, ServerProcess
 
+#: Each waits for real answers of a server: together they are what `make quick` has no time for.
+pytestmark = pytest.mark.slow
+
 NEXT = DAY + timedelta(days=1)
 PROGRAM = "airflow_provider_azureml_classic.server.faults"
 Plan = Callable[..., None]

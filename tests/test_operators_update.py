@@ -232,6 +232,7 @@ def once(first: Callable[[Request, Send], Response]) -> Callable[[Request, Send]
     return bend
 
 
+@pytest.mark.slow
 class TestProof:
     """200 to a PATCH means accepted, not live."""
 
@@ -369,6 +370,7 @@ class TestProof:
             task.execute(context())
 
 
+@pytest.mark.slow
 class TestRollBack:
     """Putting the previous model back."""
 

