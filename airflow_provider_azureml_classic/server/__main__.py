@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import importlib.util
 import json
 import logging
 import os
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 #: Exit status for what the user can mend: a wrong argument, a port that is taken.
 USAGE = 2
+#: Of the extra ``server``, what Airflow does not bring.
+_LIBRARIES = ("numpy", "onnx", "onnxruntime", "skl2onnx", "sklearn")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -78,6 +81,7 @@ def main(argv: Sequence[str] | None = None, make_app: Callable[..., App] | None 
     # While the first models are trained: leave through the same clean-up as later.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
+        check_libraries()
         experiments = declared(arguments.experiments)
         listener = listen(arguments.host, arguments.port)
         with listener:
@@ -89,6 +93,19 @@ def main(argv: Sequence[str] | None = None, make_app: Callable[..., App] | None 
     except (ValueError, OSError) as error:
         print(f"azureml-classic-server: {error}", file=sys.stderr)
         return USAGE
+
+
+def check_libraries() -> None:
+    """Refuse to start without the libraries that train and score.
+
+    :raises ValueError: names what is missing and how to install it.
+    """
+    missing = [name for name in _LIBRARIES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ValueError(
+            f"{', '.join(missing)} is missing. Install the package with its extra: "
+            "pip install 'airflow-provider-azureml-classic[server]'."
+        )
 
 
 def declared(files: Sequence[Path]) -> list[Experiment]:

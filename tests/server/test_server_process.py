@@ -22,6 +22,7 @@ from airflow_provider_azureml_classic.client import Client
 from airflow_provider_azureml_classic.protocol.jobs import JobRequest, JobStatus
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint, EndpointSettings, Resource
+from airflow_provider_azureml_classic.server import __main__ as server_main
 from tests.server.conftest import RESOURCE, SCORING, TRAINING, declaration, line
 from tests.support import CENSUS, CENSUS_SCORING, DATA, ServerProcess, needs_data, wait_for_job
 
@@ -193,6 +194,19 @@ def test_a_taken_port_is_told(tmp_path: Path) -> None:
     assert f"cannot listen on 127.0.0.1 port {port}" in said
     assert "--port 0" in said
     assert not (tmp_path / "data").exists()
+
+
+def test_missing_libraries_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without the extra ``server`` it does not start, and says what to install."""
+    monkeypatch.setattr(server_main, "_LIBRARIES", ("json", "no_such_library"))
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(server_main.os, "umask", lambda _: None)
+    assert server_main.main(["--data-dir", str(tmp_path / "data")]) == 2
+    said = capsys.readouterr().err
+    assert "no_such_library is missing" in said
+    assert "[server]" in said
 
 
 def test_a_data_directory_has_one_server(start: Start) -> None:
