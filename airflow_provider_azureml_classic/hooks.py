@@ -23,6 +23,8 @@ from airflow_provider_azureml_classic.exceptions import (
     ServiceUnavailable,
     rejection,
 )
+from airflow_provider_azureml_classic.job_ticket import JobTicket
+from airflow_provider_azureml_classic.protocol.jobs import Job
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.sas import StorageAccount, expiry_of, sign
 from airflow_provider_azureml_classic.protocol.values import DEFAULT_ENDPOINT, Endpoint, WebService
@@ -224,6 +226,19 @@ class AzureMLClassicHook(BaseHook):
                 f"Endpoint {found.name!r} of web service {service.name!r} has no updatable resources.",
             )
         return service, found
+
+    def finished_job(self, ticket: Any) -> Job:
+        """The job that a task names, with fresh SAS tokens for its outputs.
+
+        :param ticket: what ``BatchExecutionOperator`` returned.
+        :raises ValueError: it is something else.
+        :raises JobFailed: it did not finish; likewise if it was cancelled.
+        """
+        meant = JobTicket.of(ticket, None, None, "")
+        _, trainer = self.find(meant.web_service, meant.endpoint)
+        job = self.client.get_job(trainer, meant.job_id)
+        job.raise_unless_finished()
+        return job
 
     def reference(self, value: BlobReference | Mapping[str, Any] | str) -> BlobReference:
         """A place as a user gives it, made complete: a bare path is in the connection's storage account, if there is

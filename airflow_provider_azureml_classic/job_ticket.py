@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from airflow_provider_azureml_classic.protocol.jobs import Job
+from airflow_provider_azureml_classic.protocol.references import MODEL_EXTENSION, BlobReference
+
 
 @dataclass(frozen=True)
 class JobTicket:
@@ -39,3 +42,16 @@ class JobTicket:
         if not isinstance(job, Mapping) or not {"web_service", "endpoint", "job_id"} <= set(job):
             raise ValueError(f"job must be what BatchExecutionOperator returned, not {type(job).__name__}.")
         return cls(job["web_service"], job["endpoint"], job["job_id"], job)
+
+
+def trained_model(job: Job, told: Mapping[str, Any], output: str | None = None) -> BlobReference:
+    """Where the model is that a job wrote.
+
+    :param job: a finished job.
+    :param told: what ``BatchExecutionOperator`` returned about it; its ``model_output`` counts if the job has it.
+    :param output: the job's output that is the model; by default what was told, else its only ``.ilearner``.
+    :raises RequestRejected: none or several fit; the message lists the outputs.
+    """
+    name = told.get("model_output")
+    _, place = job.output(output or (name if name in job.results else None), extension=MODEL_EXTENSION)
+    return place

@@ -14,8 +14,8 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSensorTimeout, A
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, JobCancelled, JobFailed
 from airflow_provider_azureml_classic.freshness import Goal, to_utc
 from airflow_provider_azureml_classic.hooks import AzureMLClassicHook, airflow_errors
-from airflow_provider_azureml_classic.job_ticket import JobTicket
-from airflow_provider_azureml_classic.protocol.references import MODEL_EXTENSION, BlobReference
+from airflow_provider_azureml_classic.job_ticket import JobTicket, trained_model
+from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.protocol.values import DEFAULT_ENDPOINT, Endpoint
 
@@ -95,14 +95,7 @@ class ModelFreshnessSensor(BaseSensorOperator):
         return Goal(location, to_utc(self.trained_to) if self.trained_to else None, self.max_age)
 
     def _location_of_job(self) -> BlobReference:
-        ticket = self.job or {}
-        if not {"web_service", "endpoint", "job_id"} <= set(ticket):
-            raise ValueError("job must be what BatchExecutionOperator returned.")
-        _, trainer = self.hook.find(ticket["web_service"], ticket["endpoint"])
-        job = self.hook.client.get_job(trainer, ticket["job_id"])
-        job.raise_unless_finished()
-        name = ticket.get("model_output")
-        _, place = job.output(name if name in job.results else None, extension=MODEL_EXTENSION)
+        place = trained_model(self.hook.finished_job(self.job), self.job or {})
         return BlobReference(place.relative_location, place.base_location)
 
     def poke(self, context: Context) -> bool:

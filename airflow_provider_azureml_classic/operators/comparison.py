@@ -11,9 +11,7 @@ from typing import Any
 
 from airflow_provider_azureml_classic.exceptions import ProtocolError, UpdateNotProved
 from airflow_provider_azureml_classic.hooks import AzureMLClassicHook, jittered
-from airflow_provider_azureml_classic.job_ticket import JobTicket
 from airflow_provider_azureml_classic.proof import Evaluation, GoldenRows, shows
-from airflow_provider_azureml_classic.protocol.jobs import Job
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.protocol.values import Endpoint, EndpointSettings, Resource
@@ -36,21 +34,6 @@ class Labelled:
     rows: Table
     labels: list[Any]
     source: str
-
-
-def finished_job(hook: AzureMLClassicHook, ticket: Any) -> Job:
-    """The job that a task names, with fresh SAS tokens for its outputs.
-
-    :param hook: reaches the service.
-    :param ticket: what ``BatchExecutionOperator`` returned.
-    :raises ValueError: it is something else.
-    :raises JobFailed: it did not finish; likewise if it was cancelled.
-    """
-    meant = JobTicket.of(ticket, None, None, "")
-    _, trainer = hook.find(meant.web_service, meant.endpoint)
-    job = hook.client.get_job(trainer, meant.job_id)
-    job.raise_unless_finished()
-    return job
 
 
 def held_out(evaluation: Evaluation) -> tuple[Labelled, Answers]:

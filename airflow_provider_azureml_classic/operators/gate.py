@@ -11,11 +11,12 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 from airflow_provider_azureml_classic.exceptions import NotFound
 from airflow_provider_azureml_classic.freshness import Window, window_end_of
 from airflow_provider_azureml_classic.hooks import airflow_errors
+from airflow_provider_azureml_classic.job_ticket import trained_model
 from airflow_provider_azureml_classic.operators import comparison
 from airflow_provider_azureml_classic.operators.base import AzureMLClassicOperator
 from airflow_provider_azureml_classic.proof import Evaluation
 from airflow_provider_azureml_classic.protocol.jobs import Job
-from airflow_provider_azureml_classic.protocol.references import DATA_EXTENSIONS, MODEL_EXTENSION, BlobReference
+from airflow_provider_azureml_classic.protocol.references import DATA_EXTENSIONS, BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint
 from airflow_provider_azureml_classic.quality import (
     METRICS,
@@ -174,7 +175,7 @@ class ModelQualityGate(AzureMLClassicOperator):
         """Read the evaluation, apply the thresholds, compare with the live model."""
         with airflow_errors():
             limits, allowances = self._rules()
-            job = comparison.finished_job(self.hook, self.job)
+            job = self.hook.finished_job(self.job)
             _, place = job.output(self.evaluation_output, extension=DATA_EXTENSIONS[0])
             evaluation = Evaluation.from_csv(self.hook.client.fetch_blob(self.hook.readable(place)))
             report = Report(job.id, finite(evaluation.metrics))
@@ -217,7 +218,7 @@ class ModelQualityGate(AzureMLClassicOperator):
     # -- the comparison ------------------------------------------------------------------------------------------------
 
     def _compare(self, report: Report, job: Job, evaluation: Evaluation, allowances: Mapping[str, Allowance]) -> None:
-        _, model = self._model(job)
+        model = trained_model(job, self.job, self.model_output)
         live = self._live(report, model)
         if live is None:
             return
@@ -228,10 +229,6 @@ class ModelQualityGate(AzureMLClassicOperator):
         report.candidate = measured(new, names, self._metrics)
         report.live = measured(old, names, self._metrics)
         report.reasons += worse(report.candidate, report.live, allowances, self._metrics)
-
-    def _model(self, job: Job) -> tuple[str, BlobReference]:
-        wanted = self.model_output or self.job.get("model_output")
-        return job.output(wanted if wanted in job.results else self.model_output, extension=MODEL_EXTENSION)
 
     def _live(self, report: Report, model: BlobReference) -> Endpoint | None:
         """The endpoint to compare with; ``None`` if there is nothing to compare."""

@@ -9,10 +9,11 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_provider_azureml_classic.exceptions import ProtocolError
 from airflow_provider_azureml_classic.freshness import Window, to_utc, window_end_of
+from airflow_provider_azureml_classic.job_ticket import trained_model
 from airflow_provider_azureml_classic.operators.placing import Candidate, ModelPlacingOperator, Target, window_said_by
 from airflow_provider_azureml_classic.proof import Evaluation
 from airflow_provider_azureml_classic.protocol.jobs import Job
-from airflow_provider_azureml_classic.protocol.references import DATA_EXTENSIONS, MODEL_EXTENSION, BlobReference
+from airflow_provider_azureml_classic.protocol.references import DATA_EXTENSIONS, BlobReference
 
 if TYPE_CHECKING:
     pass
@@ -102,14 +103,8 @@ class UpdateTrainedModelOperator(ModelPlacingOperator):
         if self.location is not None:
             place = self.hook.readable(self.hook.reference(self.location))
             return Candidate(place, self._window_of(place, None))
-        ticket = self.job
-        if not isinstance(ticket, Mapping) or not {"web_service", "endpoint", "job_id"} <= set(ticket):
-            raise ValueError(f"job must be what BatchExecutionOperator returned, not {type(ticket).__name__}.")
-        _, trainer = self.hook.find(ticket["web_service"], ticket["endpoint"])
-        job = self.hook.client.get_job(trainer, ticket["job_id"])
-        job.raise_unless_finished()
-        name = self.model_output or (ticket.get("model_output") if ticket.get("model_output") in job.results else None)
-        _, place = job.output(name, extension=MODEL_EXTENSION)
+        job, ticket = self.hook.finished_job(self.job), self.job or {}
+        place = trained_model(job, ticket, self.model_output)
         window = self._window_of(place, Window.from_json(ticket.get("window")))
         told = self._evaluation(job)
         return Candidate(place, window, job.id, told.golden, told.metrics)

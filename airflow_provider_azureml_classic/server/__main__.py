@@ -156,7 +156,6 @@ def settings_from(arguments: argparse.Namespace, port: int) -> Settings:
         token=secrets.token,
         account_key=secrets.account_key,
         cipher_key=secrets.cipher_key,
-        experiments=tuple(arguments.experiments),
         allowed_hosts=frozenset(arguments.allow_host),
         workers=max(1, arguments.workers),
     )

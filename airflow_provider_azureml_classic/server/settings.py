@@ -30,7 +30,6 @@ class Settings:
     :param token: its authorization token.
     :param account_key: key of the own store, base64.
     :param cipher_key: key with which secrets are encrypted in the database.
-    :param experiments: declarations besides the shipped ones.
     :param allowed_hosts: hosts, besides the own store, that a location may name.
     :param workers: training processes.
     """
@@ -41,7 +40,6 @@ class Settings:
     token: str = field(repr=False)
     account_key: str = field(repr=False)
     cipher_key: str = field(repr=False)
-    experiments: tuple[Path, ...] = ()
     allowed_hosts: frozenset[str] = frozenset()
     workers: int = 2
 
