@@ -1,0 +1,160 @@
+"""Which service the command line talks to, and what opens it.
+
+Rule: a token is never an argument, where every user of the machine could read it; it comes from the environment, from
+the ``connection.json`` that the server writes, or from an Airflow connection.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping
+from contextlib import redirect_stdout
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from airflow_provider_azureml_classic.client import Client
+from airflow_provider_azureml_classic.protocol.references import BlobReference
+from airflow_provider_azureml_classic.protocol.sas import StorageAccount, sign
+
+URL_VARIABLE = "AZUREML_CLASSIC_URL"
+WORKSPACE_VARIABLE = "AZUREML_CLASSIC_WORKSPACE"
+TOKEN_VARIABLE = "AZUREML_CLASSIC_TOKEN"  # noqa: S105 - the name of a variable
+STORAGE_VARIABLE = "AZUREML_CLASSIC_STORAGE_CONNECTION_STRING"
+FILE_VARIABLE = "AZUREML_CLASSIC_CONNECTION"
+
+_WAYS = (
+    f"Say which service: --connection DIR/connection.json (the server writes it), --conn-id ID (an Airflow "
+    f"connection), or set {URL_VARIABLE}, {WORKSPACE_VARIABLE} and {TOKEN_VARIABLE}."
+)
+_SAS_LIFE = timedelta(hours=2)
+_SAS_BEFORE = timedelta(minutes=5)
+
+
+@dataclass(frozen=True)
+class Access:
+    """What is needed to call the service.
+
+    :param url: base of the management calls.
+    :param workspace_id: the workspace.
+    :param token: its authorization token.
+    :param storage: connection string of the account in which bare paths are, or empty.
+    :param verify: check certificates, or a path to a bundle of them.
+    :param timeout: seconds allowed for one call.
+    """
+
+    url: str
+    workspace_id: str
+    token: str = field(repr=False)
+    storage: str = field(default="", repr=False)
+    verify: bool | str = True
+    timeout: float = 30.0
+
+    @classmethod
+    def of(cls, arguments: argparse.Namespace, environ: Mapping[str, str]) -> Access:
+        """What arguments and environment say; an argument goes before a variable.
+
+        :param arguments: with ``conn_id`` and ``connection``.
+        :param environ: environment variables.
+        :raises ValueError: nothing, or not enough, is said; the message lists the ways.
+        """
+        if arguments.conn_id:
+            return cls._of_airflow(arguments.conn_id)
+        if arguments.connection:
+            return cls._of_file(arguments.connection)
+        if environ.get(URL_VARIABLE, "").strip():
+            return cls._of_environment(environ)
+        if environ.get(FILE_VARIABLE, "").strip():
+            return cls._of_file(Path(environ[FILE_VARIABLE]))
+        raise ValueError(_WAYS)
+
+    @classmethod
+    def _of_environment(cls, environ: Mapping[str, str]) -> Access:
+        names = (URL_VARIABLE, WORKSPACE_VARIABLE, TOKEN_VARIABLE)
+        missing = [name for name in names if not environ.get(name, "").strip()]
+        if missing:
+            raise ValueError(f"{', '.join(missing)} must be set together with {URL_VARIABLE}.")
+        url, workspace, token = (environ[name].strip() for name in names)
+        return cls(url, workspace, token, environ.get(STORAGE_VARIABLE, "").strip())
+
+    @classmethod
+    def _of_file(cls, path: Path) -> Access:
+        try:
+            document: Any = json.loads(path.read_text())
+            airflow = json.loads(document["airflow_conn"])
+            extra = airflow.get("extra") or {}
+            return cls(
+                document["management_url"],
+                document["workspace_id"],
+                document["token"],
+                extra.get("storage_connection_string") or "",
+            )
+        except OSError as error:
+            raise ValueError(f"{path} cannot be read: {error.strerror}. {_WAYS}") from None
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise ValueError(f"{path} is not the connection.json that azureml-classic-server writes. {_WAYS}") from None
+
+    @classmethod
+    def _of_airflow(cls, conn_id: str) -> Access:
+        try:
+            # Airflow logs to standard output, where only answers belong.
+            with redirect_stdout(sys.stderr):
+                from airflow_provider_azureml_classic.hooks import AzureMLClassicHook
+
+                said = AzureMLClassicHook(conn_id).settings
+        except ValueError:
+            raise
+        except Exception as error:
+            # Airflow raises one of several classes here, depending on how its connections are kept.
+            raise ValueError(f"Airflow has no usable connection {conn_id!r}: {error}") from None
+        return cls(
+            said.management_url,
+            said.workspace_id,
+            said.token,
+            said.storage_connection_string,
+            said.verify,
+            said.timeout,
+        )
+
+    def client(self) -> Client:
+        """A blocking client."""
+        return Client(self.url, self.workspace_id, self.token, timeout=self.timeout, verify=self.verify)
+
+    def place(self, text: str) -> BlobReference:
+        """A place as a user gives it: a URL, or ``container/path`` in the storage account if one is known.
+
+        :param text: as typed.
+        """
+        reference = BlobReference.parse(text)
+        if reference.base_location or not self.storage:
+            return reference
+        return BlobReference(reference.relative_location, connection_string=self.storage)
+
+    def signed(self, text: str, permissions: str) -> BlobReference:
+        """The same with a SAS token, so that the command line itself can read or write it.
+
+        :param text: as typed; a URL with a token stays as it is.
+        :param permissions: ``r`` to read, ``cw`` to write.
+        :raises ValueError: nothing is known that would allow that.
+        """
+        reference = BlobReference.parse(text)
+        account = StorageAccount.from_connection_string(self.storage) if self.storage else None
+        home = f"{account.endpoint}/" if account else ""
+        path = reference.location.removeprefix(home)
+        container, _, blob = path.partition("/")
+        if reference.sas_token:
+            return reference
+        if account is None or "://" in path:
+            raise ValueError(
+                f"Nothing opens {reference.location!r}: give a URL with a SAS token, or set {STORAGE_VARIABLE}."
+            )
+        if not container or not blob:
+            raise ValueError(f"{text!r} is not container/path.")
+        now = datetime.now(UTC)
+        token = account.sas_token or sign(
+            account, container, blob, permissions=permissions, start=now - _SAS_BEFORE, expiry=now + _SAS_LIFE
+        )
+        return BlobReference(path, home, token).normalised()

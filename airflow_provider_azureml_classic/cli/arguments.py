@@ -1,0 +1,156 @@
+"""The arguments of ``azureml-classic``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from airflow_provider_azureml_classic.cli import completion, endpoints, jobs, scoring, services
+from airflow_provider_azureml_classic.cli.access import TOKEN_VARIABLE, URL_VARIABLE, WORKSPACE_VARIABLE
+from airflow_provider_azureml_classic.cli.session import Command
+from airflow_provider_azureml_classic.protocol.values import ThrottleLevel, TraceLevel
+
+_EPILOG = (
+    f"Without --connection or --conn-id the service is that of {URL_VARIABLE}, {WORKSPACE_VARIABLE} and "
+    f"{TOKEN_VARIABLE}. Exit status: 0 done, 1 refused by the service, 2 wrong arguments, 3 the job failed or was "
+    "cancelled, 4 no answer or out of time."
+)
+
+
+def parser() -> argparse.ArgumentParser:
+    """All arguments, with completion of names."""
+    made = argparse.ArgumentParser(
+        prog="azureml-classic",
+        description="Web services of Azure ML Studio (classic): see, retrain, update and score them.",
+        epilog=_EPILOG,
+    )
+    groups = made.add_subparsers(metavar="COMMAND", required=True)
+    _command(groups, "check", services.check, "does the service answer and take the token?")
+    _services(_group(groups, "services", "web services"))
+    _endpoints(_group(groups, "endpoints", "endpoints of a web service"))
+    _jobs(_group(groups, "jobs", "batch jobs"))
+    _score(groups)
+    one = _command(groups, "upload", jobs.upload, "put a file where jobs can read it")
+    one.add_argument("file", type=Path)
+    one.add_argument("destination", help="container/path in the storage account, or a URL with a SAS token")
+    shell = groups.add_parser("completion", help="print what makes a shell complete commands and names")
+    shell.add_argument("shell", choices=["bash", "zsh", "fish"])
+    shell.set_defaults(run=None)
+    return made
+
+
+def _group(groups: Any, name: str, about: str) -> Any:
+    return groups.add_parser(name, help=about).add_subparsers(metavar="VERB", required=True)
+
+
+def _command(groups: Any, name: str, run: Command, about: str) -> argparse.ArgumentParser:
+    made: argparse.ArgumentParser = groups.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.")
+    which = made.add_argument_group("which service, and how to print")
+    which.add_argument("--connection", type=Path, metavar="FILE", help="connection.json that the server writes")
+    which.add_argument("--conn-id", metavar="ID", help="an Airflow connection of type azureml_classic")
+    which.add_argument("-o", "--output", choices=["table", "json", "csv"], default="table", help="(default: table)")
+    made.set_defaults(run=run)
+    return made
+
+
+def _of_service(groups: Any, name: str, run: Command, about: str) -> argparse.ArgumentParser:
+    made = _command(groups, name, run, about)
+    service: Any = made.add_argument("service", help="name or id of the web service")
+    service.completer = completion.service_names
+    return made
+
+
+def _of_endpoint(groups: Any, name: str, run: Command, about: str) -> argparse.ArgumentParser:
+    made = _of_service(groups, name, run, about)
+    endpoint: Any = made.add_argument("endpoint", help="name of the endpoint")
+    endpoint.completer = completion.endpoint_names
+    return made
+
+
+def _yes(made: argparse.ArgumentParser) -> None:
+    made.add_argument("-y", "--yes", action="store_true", help="do not ask")
+
+
+def _services(groups: Any) -> None:
+    _command(groups, "list", services.list_services, "all web services")
+    _of_service(groups, "show", services.show_service, "one web service")
+    _yes(_of_service(groups, "delete", services.delete_service, "delete a web service with its endpoints"))
+
+
+def _endpoints(groups: Any) -> None:
+    _of_service(groups, "list", endpoints.list_endpoints, "all endpoints of a web service")
+    one = _of_endpoint(groups, "show", endpoints.show_endpoint, "one endpoint")
+    one.add_argument("--keys", action="store_true", help="show its keys too")
+    one = _of_endpoint(groups, "add", endpoints.add_endpoint, "add an endpoint")
+    one.add_argument("--if-exists", choices=["fail", "keep"], default="fail", help="(default: fail)")
+    _settings(one)
+    _settings(_of_endpoint(groups, "set", endpoints.set_endpoint, "change settings of an endpoint"))
+    _update(_of_endpoint(groups, "update", endpoints.update_endpoint, "put a trained model in place"))
+    one = _of_endpoint(groups, "refresh", endpoints.refresh_endpoint, "bring an endpoint to the default one's state")
+    one.add_argument("--overwrite-models", action="store_true", help="its models too, which undoes updates")
+    _yes(one)
+    one = _of_endpoint(groups, "regenerate-key", endpoints.regenerate_key, "replace one key; the other stays valid")
+    one.add_argument("key", choices=["primary", "secondary"])
+    one.add_argument("--keys", action="store_true", help="show the keys")
+    _yes(one)
+    _yes(_of_endpoint(groups, "delete", endpoints.delete_endpoint, "delete an endpoint"))
+
+
+def _settings(made: argparse.ArgumentParser) -> None:
+    made.add_argument("--description")
+    made.add_argument("--throttle-level", choices=[level.value for level in ThrottleLevel])
+    made.add_argument("--max-concurrent-calls", type=int, metavar="N", help="1 to 200, for the level High")
+    made.add_argument("--trace-level", choices=[level.value for level in TraceLevel], help="which calls are logged")
+    made.add_argument("--prevent-update", action=argparse.BooleanOptionalAction)
+    made.add_argument("--sample-data", action=argparse.BooleanOptionalAction, help="sample rows on the help page")
+
+
+def _update(made: argparse.ArgumentParser) -> None:
+    model = made.add_mutually_exclusive_group(required=True)
+    model.add_argument("--model", metavar="PLACE", help="container/path.ilearner, or its URL")
+    model.add_argument("--job", metavar="ID", help="finished job whose model it is; needs --trainer")
+    made.add_argument("--trainer", default="", metavar="SERVICE", help="web service that ran the job")
+    made.add_argument("--trainer-endpoint", default="default", metavar="NAME", help="(default: default)")
+    made.add_argument("--resource", metavar="NAME", help="updatable resource, where there are several")
+
+
+def _jobs(groups: Any) -> None:
+    one = _of_endpoint(groups, "submit", jobs.submit, "submit and start a job")
+    one.add_argument("--input", action="append", default=[], metavar="[NAME=]PLACE", help="data; repeatable")
+    one.add_argument("--out", action="append", default=[], metavar="NAME=PLACE", help="where an output goes")
+    one.add_argument("--parameter", action="append", default=[], metavar="NAME=VALUE", help="repeatable")
+    one.add_argument("--wait", action="store_true", help="stay until it has ended")
+    _wait_timeout(one)
+    _of_job(groups, "show", jobs.show, "state of a job")
+    _wait_timeout(_of_job(groups, "wait", jobs.wait, "stay until a job has ended"))
+    _of_job(groups, "cancel", jobs.cancel, "cancel a job")
+    one = _of_job(groups, "download", jobs.download, "write an output of a finished job into a file")
+    one.add_argument("file", type=Path)
+    one.add_argument("--output-name", metavar="NAME", help="which output, where there are several")
+    one.add_argument("--overwrite", action="store_true", help="replace the file if it is there")
+
+
+def _of_job(groups: Any, name: str, run: Command, about: str) -> argparse.ArgumentParser:
+    made = _of_endpoint(groups, name, run, about)
+    made.add_argument("job", help="id of the job")
+    return made
+
+
+def _wait_timeout(made: argparse.ArgumentParser) -> None:
+    made.add_argument("--wait-timeout", type=float, default=3600.0, metavar="SECONDS", help="(default: an hour)")
+
+
+def _score(groups: Any) -> None:
+    one = _of_endpoint(groups, "score", scoring.score, "score rows")
+    one.add_argument("--row", action="append", default=[], metavar="JSON", help="an object, one member a column")
+    one.add_argument("--file", type=Path, metavar="FILE", help="CSV with a header, or JSON; - is standard input")
+    one.add_argument("--parameter", action="append", default=[], metavar="NAME=VALUE", help="repeatable")
+    one.add_argument("--batch-size", type=_positive, default=500, metavar="N", help="rows in a call (default: 500)")
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} must be 1 or more")
+    return number

@@ -1,0 +1,134 @@
+"""``azureml-classic endpoints``: see, add, change, update, delete."""
+
+from __future__ import annotations
+
+from airflow_provider_azureml_classic.cli.session import DONE, REFUSED, Session
+from airflow_provider_azureml_classic.cli.views import ENDPOINT_COLUMNS, endpoint_view
+from airflow_provider_azureml_classic.exceptions import rejection
+from airflow_provider_azureml_classic.protocol.keys import KeyType
+from airflow_provider_azureml_classic.protocol.references import MODEL_EXTENSION, BlobReference
+from airflow_provider_azureml_classic.protocol.values import (
+    Endpoint,
+    EndpointSettings,
+    Resource,
+    ThrottleLevel,
+    TraceLevel,
+    check_endpoint_name,
+)
+
+
+def found(session: Session) -> Endpoint:
+    """The endpoint that the arguments name.
+
+    :param session: with ``service`` and ``endpoint``.
+    """
+    service = session.client.find_web_service(session.arguments.service)
+    return session.client.get_endpoint(service.id, session.arguments.endpoint)
+
+
+def list_endpoints(session: Session) -> int:
+    """All endpoints of a web service."""
+    service = session.client.find_web_service(session.arguments.service)
+    session.out.rows([endpoint_view(row) for row in session.client.list_endpoints(service.id)], ENDPOINT_COLUMNS)
+    return DONE
+
+
+def show_endpoint(session: Session) -> int:
+    """One endpoint."""
+    session.out.record(endpoint_view(found(session), keys=session.arguments.keys))
+    return DONE
+
+
+def _settings(session: Session) -> EndpointSettings:
+    said = session.arguments
+    return EndpointSettings(
+        description=said.description,
+        throttle_level=ThrottleLevel(said.throttle_level) if said.throttle_level else None,
+        max_concurrent_calls=said.max_concurrent_calls,
+        prevent_update=said.prevent_update,
+        sample_data_enabled=said.sample_data,
+        diagnostics_trace_level=TraceLevel(said.trace_level) if said.trace_level else None,
+    )
+
+
+def add_endpoint(session: Session) -> int:
+    """Add an endpoint; one that is there already is an error unless ``--if-exists keep``."""
+    name = check_endpoint_name(session.arguments.endpoint)
+    service = session.client.find_web_service(session.arguments.service)
+    there = {row.name: row for row in session.client.list_endpoints(service.id)}
+    if name in there:
+        if session.arguments.if_exists == "fail":
+            raise ValueError(f"Endpoint {name!r} is there already; use `endpoints set`, or --if-exists keep.")
+        session.out.record(endpoint_view(there[name]))
+        return DONE
+    session.out.record(endpoint_view(session.client.add_endpoint(service.id, name, _settings(session))))
+    return DONE
+
+
+def set_endpoint(session: Session) -> int:
+    """Change settings of an endpoint."""
+    settings = _settings(session)
+    if settings == EndpointSettings():
+        raise ValueError("Nothing to change was given; see `azureml-classic endpoints set --help`.")
+    endpoint = found(session)
+    session.client.patch_endpoint(endpoint, settings)
+    session.out.record(endpoint_view(session.client.get_endpoint(endpoint.web_service_id, endpoint.name)))
+    return DONE
+
+
+def update_endpoint(session: Session) -> int:
+    """Put a trained model in place, and see that the endpoint names it."""
+    endpoint, location = found(session), _model(session)
+    resource = endpoint.resource(session.arguments.resource)
+    settings = EndpointSettings(resources=(Resource(resource.name, location),))
+    session.client.patch_endpoint(endpoint, settings, if_match=endpoint.etag)
+    after = session.client.get_endpoint(endpoint.web_service_id, endpoint.name)
+    live = after.resource(resource.name).location
+    if live is None or not live.same_place(location):
+        raise rejection(
+            "UpdateWebServiceResourceFailed",
+            f"The service accepted the update but names {live.location if live else 'no model'} for {resource.name!r}.",
+        )
+    session.out.record(endpoint_view(after))
+    return DONE
+
+
+def _model(session: Session) -> BlobReference:
+    """The model that the arguments name: a place, or the output of a finished job."""
+    said = session.arguments
+    if said.model:
+        return session.access.signed(said.model, "r") if session.access.storage else BlobReference.parse(said.model)
+    trainer = session.client.find_web_service(said.trainer)
+    job = session.client.get_job(session.client.get_endpoint(trainer.id, said.trainer_endpoint), said.job)
+    job.raise_unless_finished()
+    return job.output(extension=MODEL_EXTENSION)[1]
+
+
+def refresh_endpoint(session: Session) -> int:
+    """Bring an endpoint to the state of the default one."""
+    endpoint, overwrite = found(session), session.arguments.overwrite_models
+    if overwrite and not session.sure(f"Replacing the models of {endpoint.name!r} by the default endpoint's"):
+        return REFUSED
+    changed = session.client.refresh_endpoint(endpoint.web_service_id, endpoint.name, overwrite_resources=overwrite)
+    session.out.say("Refreshed." if changed else "Nothing had to change.")
+    return DONE
+
+
+def regenerate_key(session: Session) -> int:
+    """Replace one key; the other one stays valid."""
+    endpoint, which = found(session), KeyType[session.arguments.key.upper()]
+    if not session.sure(f"Replacing the {session.arguments.key} key of {endpoint.name!r}"):
+        return REFUSED
+    changed = session.client.regenerate_key(endpoint.web_service_id, endpoint.name, which)
+    session.out.record(endpoint_view(changed, keys=session.arguments.keys))
+    return DONE
+
+
+def delete_endpoint(session: Session) -> int:
+    """Delete an endpoint."""
+    endpoint = found(session)
+    if not session.sure(f"Deleting endpoint {endpoint.name!r}"):
+        return REFUSED
+    session.client.delete_endpoint(endpoint.web_service_id, endpoint.name)
+    session.out.say(f"Deleted {endpoint.name!r}.")
+    return DONE

@@ -1,0 +1,141 @@
+"""``azureml-classic jobs`` and ``upload``: submit, wait, see, cancel, fetch results."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from airflow_provider_azureml_classic.cli.endpoints import found
+from airflow_provider_azureml_classic.cli.session import DONE, JOB_ENDED_BADLY, Session
+from airflow_provider_azureml_classic.cli.views import job_view
+from airflow_provider_azureml_classic.exceptions import WaitTimeout
+from airflow_provider_azureml_classic.protocol.jobs import Job, JobRequest, JobStatus
+from airflow_provider_azureml_classic.protocol.references import BlobReference
+from airflow_provider_azureml_classic.protocol.values import Endpoint
+
+#: Seconds between two looks at a job: the first one, and the most.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 10.0
+_PIECE = 1 << 20
+
+
+def upload(session: Session) -> int:
+    """Put a file into the storage account."""
+    path, place = session.arguments.file, session.access.signed(session.arguments.destination, "cw")
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}.") from None
+    with session.out.progress() as progress:
+        bar = progress.add_task(f"Uploading {path.name}", total=size)
+        facts = session.client.store_stream(place, _pieces(path, lambda n: progress.advance(bar, n)))
+    session.out.record({"location": place.location, "bytes": facts.length, "sha256": facts.sha256})
+    return DONE
+
+
+def _pieces(path: Path, seen: Callable[[int], None]) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE):
+            yield piece
+            seen(len(piece))
+
+
+def submit(session: Session) -> int:
+    """Submit and start a job; with ``--wait``, stay until it has ended."""
+    said, endpoint = session.arguments, found(session)
+    request = JobRequest(
+        inputs={name: session.access.place(text) for name, text in pairs(said.input, "--input", "input1")},
+        outputs={name: session.access.place(text) for name, text in pairs(said.out, "--out", None)},
+        global_parameters=dict(pairs(said.parameter, "--parameter", None)),
+    )
+    job_id = session.client.submit_job(endpoint, request)
+    session.client.start_job(endpoint, job_id)
+    if said.wait:
+        session.out.say(f"Job {job_id} is started.")
+        return _shown(session, _waited(session, endpoint, job_id))
+    session.out.record({"id": job_id, "web_service": said.service, "endpoint": endpoint.name})
+    return DONE
+
+
+def pairs(texts: Sequence[str], option: str, lone: str | None) -> list[tuple[str, str]]:
+    """``NAME=VALUE`` arguments.
+
+    :param texts: as given.
+    :param option: for the message.
+    :param lone: name of a value that is given without one; ``None`` if it must have one.
+    :raises ValueError: no ``NAME=``, or a name twice.
+    """
+    found: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        # A URL's query has an equals sign too; a name has none of a URL's signs.
+        if not equals or set(name) & set("/:?.;"):
+            if lone is None:
+                raise ValueError(f"{option} {text!r} is not NAME=VALUE.")
+            name, value = lone, text
+        if name in found:
+            raise ValueError(f"{option} names {name!r} twice.")
+        found[name] = value
+    return list(found.items())
+
+
+def show(session: Session) -> int:
+    """State of a job."""
+    session.out.record(job_view(session.client.get_job(found(session), session.arguments.job)))
+    return DONE
+
+
+def wait(session: Session) -> int:
+    """Stay until a job has ended; the exit status tells how."""
+    return _shown(session, _waited(session, found(session), session.arguments.job))
+
+
+def _shown(session: Session, job: Job) -> int:
+    session.out.record(job_view(job))
+    return DONE if job.status is JobStatus.FINISHED else JOB_ENDED_BADLY
+
+
+def _waited(session: Session, endpoint: Endpoint, job_id: str) -> Job:
+    allowed = session.arguments.wait_timeout
+    deadline, pause = time.monotonic() + allowed, _FIRST_PAUSE
+    with session.out.progress() as progress:
+        bar = progress.add_task(f"Job {job_id}", total=None)
+        while True:
+            job = session.client.get_job(endpoint, job_id)
+            progress.update(bar, description=f"Job {job_id}: {job.status.value}")
+            if job.status.terminal:
+                return job
+            if time.monotonic() >= deadline:
+                raise WaitTimeout(
+                    f"Job {job_id} is still {job.status.value} after {allowed:g} s; it goes on. "
+                    "Use `jobs wait` to wait again, or `jobs cancel`."
+                )
+            time.sleep(min(pause * random.uniform(0.9, 1.1), max(0.0, deadline - time.monotonic())))  # noqa: S311
+            pause = min(pause * 1.5, _LONGEST_PAUSE)
+
+
+def cancel(session: Session) -> int:
+    """Cancel a job in whatever state it is."""
+    endpoint = found(session)
+    session.client.cancel_job(endpoint, session.arguments.job)
+    session.out.record(job_view(session.client.get_job(endpoint, session.arguments.job)))
+    return DONE
+
+
+def download(session: Session) -> int:
+    """Write one output of a finished job into a file."""
+    said = session.arguments
+    job = session.client.get_job(found(session), said.job)
+    job.raise_unless_finished()
+    name, place = job.output(said.output_name)
+    if said.file.exists() and not said.overwrite:
+        raise ValueError(f"{said.file} is there already; say --overwrite to replace it.")
+    content = session.client.fetch_blob(_readable(session, place))
+    said.file.write_bytes(content)
+    session.out.record({"output": name, "file": str(said.file), "bytes": len(content)})
+    return DONE
+
+
+def _readable(session: Session, place: BlobReference) -> BlobReference:
+    return place if place.sas_token else session.access.signed(place.location, "r")

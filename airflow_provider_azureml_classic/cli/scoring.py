@@ -1,0 +1,72 @@
+"""``azureml-classic score``: rows in, scored rows out."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from airflow_provider_azureml_classic.cli.endpoints import found
+from airflow_provider_azureml_classic.cli.jobs import pairs
+from airflow_provider_azureml_classic.cli.session import DONE, Session
+
+
+def score(session: Session) -> int:
+    """Score rows through the request/response service, some hundred in a call."""
+    said = session.arguments
+    rows = [*map(_row, said.row), *(_rows(said.file) if said.file else ())]
+    if not rows:
+        raise ValueError("No rows were given; use --row '{\"column\": value}' or --file rows.csv (- reads the input).")
+    endpoint, parameters = found(session), dict(pairs(said.parameter, "--parameter", None))
+    scored: list[dict[str, Any]] = []
+    with session.out.progress() as progress:
+        for start in progress.track(range(0, len(rows), said.batch_size), description="Scoring"):
+            batch = rows[start : start + said.batch_size]
+            scored += session.client.score(endpoint, batch, global_parameters=parameters).rows
+    session.out.rows(scored, list(scored[0]) if scored else [])
+    return DONE
+
+
+def _row(text: str) -> Mapping[str, Any]:
+    try:
+        row = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"--row {text!r} is not JSON: {error}") from None
+    if not isinstance(row, Mapping):
+        raise ValueError(f"--row {text!r} must be a JSON object, one member a column.")
+    return row
+
+
+def _rows(path: Path) -> Sequence[Mapping[str, Any]]:
+    """The rows of a CSV or JSON file; which of both it is, its first character tells."""
+    name = "standard input" if str(path) == "-" else str(path)
+    try:
+        data = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+        text = data.decode("utf-8-sig")
+    except OSError as error:
+        raise ValueError(f"{name} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{name} is not UTF-8: {error.reason} at byte {error.start}.") from None
+    if text.lstrip()[:1] in ("[", "{"):
+        return _json_rows(text, name)
+    reader = csv.DictReader(io.StringIO(text, newline=""))
+    rows = list(reader)
+    bad = next((n for n, row in enumerate(rows, 1) if None in row or None in row.values()), None)
+    if bad is not None:
+        raise ValueError(f"{name}: row {bad} has not as many cells as the header, which has {len(rows[bad - 1]) - 1}.")
+    return rows
+
+
+def _json_rows(text: str, name: str) -> Sequence[Mapping[str, Any]]:
+    try:
+        data = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"{name} is not JSON: {error}") from None
+    rows = data if isinstance(data, list) else [data]
+    if not all(isinstance(row, Mapping) for row in rows):
+        raise ValueError(f"{name} must hold an object, or a list of objects, one a row.")
+    return rows

@@ -1,0 +1,238 @@
+"""The command line ``azureml-classic`` against a running server, mostly as a process of its own."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_azureml_classic.cli import __main__ as cli
+from airflow_provider_azureml_classic.cli.jobs import pairs
+from airflow_provider_azureml_classic.cli.output import Output
+from tests.support import BIKES, BIKES_SCORING, CENSUS_SCORING, ServerProcess
+from tests.verbs_support import scoring_csv, training_csv
+
+PROGRAM = [sys.executable, "-m", "airflow_provider_azureml_classic.cli"]
+
+
+def environment(server: ServerProcess, **more: str) -> dict[str, str]:
+    """This process's environment with the server's connection file in it."""
+    return {**os.environ, "AZUREML_CLASSIC_CONNECTION": str(server.data_dir / "connection.json"), **more}
+
+
+def run(server: ServerProcess, *arguments: str, stdin: str = "", **more: str) -> subprocess.CompletedProcess[str]:
+    """The command line without a terminal."""
+    return subprocess.run(
+        [*PROGRAM, *arguments],
+        capture_output=True,
+        text=True,
+        input=stdin,
+        env=environment(server, **more),
+        timeout=120,
+    )
+
+
+def answer(server: ServerProcess, *arguments: str, stdin: str = "") -> Any:
+    """What a command that succeeds prints as JSON."""
+    done = run(server, *arguments, "-o", "json", stdin=stdin)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.slow
+def test_retraining_by_hand(server: ServerProcess, tmp_path: Path) -> None:
+    """The whole sequence from a shell: add, upload, train, update, score, download, delete."""
+    training, model = tmp_path / "training.csv", tmp_path / "model.ilearner"
+    training.write_text(training_csv())
+    added = answer(server, "endpoints", "add", BIKES_SCORING, "byhand", "--description", "a person")
+    assert (added["name"], added["description"]) == ("byhand", "a person")
+    uploaded = answer(server, "upload", str(training), "cli/bikes.csv")
+    assert uploaded["bytes"] == training.stat().st_size
+    job = answer(server, "jobs", "submit", BIKES, "default", "--input", "cli/bikes.csv", "--wait")
+    assert job["status"] == "Finished", job
+    updated = answer(server, "endpoints", "update", BIKES_SCORING, "byhand", "--job", job["id"], "--trainer", BIKES)
+    assert list(updated["models"].values()) == [job["results"]["output1"]]
+    scored = answer(server, "score", BIKES_SCORING, "byhand", "--file", "-", "--batch-size", "7", stdin=scoring_csv(20))
+    assert [set(row) >= {"Scored Labels"} for row in scored] == [True] * 20
+    download = ["jobs", "download", BIKES, "default", job["id"], str(model), "--output-name", "output1"]
+    assert answer(server, *download)["bytes"] == model.stat().st_size > 100
+    assert "--overwrite" in run(server, *download).stderr
+    assert run(server, "endpoints", "delete", BIKES_SCORING, "byhand", "--yes").returncode == cli.DONE
+    assert run(server, "endpoints", "show", BIKES_SCORING, "byhand").returncode == cli.REFUSED
+
+
+def test_a_job_that_fails_has_its_own_status(server: ServerProcess) -> None:
+    """A script can tell a job that failed from a call that was refused."""
+    done = run(server, "jobs", "submit", BIKES, "default", "--input", "cli/none.csv", "--wait")
+    assert done.returncode == cli.JOB_ENDED_BADLY
+    assert "BlobNotFound" in done.stdout
+
+
+def test_lists_as_table_json_and_csv(server: ServerProcess) -> None:
+    """The three forms hold the same names; a pipe gets whole lines."""
+    names = {row["name"] for row in answer(server, "services", "list")}
+    assert {BIKES, BIKES_SCORING} <= names
+    table = run(server, "services", "list").stdout
+    assert all(any(line.split("  ")[0].strip() == name for line in table.splitlines()) for name in names)
+    rows = csv.DictReader(io.StringIO(run(server, "services", "list", "-o", "csv").stdout))
+    assert {row["name"] for row in rows} == names
+
+
+def test_keys_are_shown_on_request_only(server: ServerProcess) -> None:
+    """No key in what is printed, unless ``--keys`` says so."""
+    with server.client() as client:
+        endpoint = client.get_endpoint(client.find_web_service(CENSUS_SCORING).id, "default")
+    for form in ("table", "json", "csv"):
+        shown = run(server, "endpoints", "show", CENSUS_SCORING, "default", "-o", form).stdout
+        assert "default" in shown
+        assert not any(key in shown for key in endpoint.secrets)
+    assert answer(server, "endpoints", "show", CENSUS_SCORING, "default", "--keys")["primary_key"] in endpoint.secrets
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["endpoints", "show", BIKES_SCORING, "nobody"], cli.REFUSED, "it has: default"),
+        (["endpoints", "show", "Nothing", "default"], cli.REFUSED, "no web service is called 'Nothing'"),
+        (["endpoints", "delete", BIKES_SCORING, "default"], cli.USAGE, "say --yes"),
+        (["endpoints", "set", BIKES_SCORING, "default"], cli.USAGE, "Nothing to change"),
+        (["endpoints", "add", BIKES_SCORING, "default"], cli.USAGE, "--if-exists keep"),
+        (["endpoints", "add", BIKES_SCORING, "Not-A-Name"], cli.REFUSED, "lower-case letters and digits"),
+        (["score", BIKES_SCORING, "default"], cli.USAGE, "No rows were given"),
+        (["score", BIKES_SCORING, "default", "--row", "[1]"], cli.USAGE, "must be a JSON object"),
+        (["score", BIKES_SCORING, "default", "--row", "{"], cli.USAGE, "is not JSON"),
+        (["score", BIKES_SCORING, "default", "--row", "{}"], cli.REFUSED, "has no column"),
+        (["score", BIKES_SCORING, "default", "--file", "/none.csv"], cli.USAGE, "/none.csv cannot be read"),
+        (["upload", "/none.csv", "data/a.csv"], cli.USAGE, "/none.csv cannot be read"),
+        (["upload", __file__, "https://elsewhere.example/data/a.csv"], cli.USAGE, "Nothing opens"),
+        (["jobs", "show", BIKES, "default", "0" * 32], cli.REFUSED, "has no job"),
+        (["check", "--connection", "/none.json"], cli.USAGE, "/none.json cannot be read"),
+        (["check", "--connection", __file__], cli.USAGE, "is not the connection.json"),
+        (["jobs"], cli.USAGE, "required: VERB"),
+    ],
+)
+def test_mistakes(server: ServerProcess, arguments: list[str], status: int, said: str) -> None:
+    """Each mistake ends in its own status and one sentence, with no traceback."""
+    done = run(server, *arguments)
+    assert (done.returncode, done.stdout) == (status, "")
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_csv_with_a_short_row_is_refused(server: ServerProcess) -> None:
+    """A cell that is missing is not scored as an empty one."""
+    done = run(server, "score", BIKES_SCORING, "default", "--file", "-", stdin="a,b\n1,2\n3\n")
+    assert (done.returncode, "row 2" in done.stderr) == (cli.USAGE, True)
+
+
+def test_no_answer_has_its_own_status(server: ServerProcess) -> None:
+    """A script may try again later; the token is in no message."""
+    done = run(
+        server,
+        "check",
+        AZUREML_CLASSIC_URL="http://127.0.0.1:9",
+        AZUREML_CLASSIC_WORKSPACE="w",
+        AZUREML_CLASSIC_TOKEN="not-to-be-seen",
+    )
+    assert done.returncode == cli.UNAVAILABLE
+    assert "not-to-be-seen" not in done.stdout + done.stderr
+
+
+def test_half_an_environment_is_named() -> None:
+    """What is missing is said by name."""
+    bare = {key: value for key, value in os.environ.items() if not key.startswith("AZUREML_CLASSIC")}
+    half = {**bare, "AZUREML_CLASSIC_URL": "http://127.0.0.1:9"}
+    none = subprocess.run([*PROGRAM, "check"], capture_output=True, text=True, env=bare, timeout=60)
+    some = subprocess.run([*PROGRAM, "check"], capture_output=True, text=True, env=half, timeout=60)
+    assert (none.returncode, "Say which service" in none.stderr) == (cli.USAGE, True)
+    assert "AZUREML_CLASSIC_WORKSPACE, AZUREML_CLASSIC_TOKEN must be set" in some.stderr
+
+
+@pytest.mark.slow
+def test_an_airflow_connection_is_enough(server: ServerProcess) -> None:
+    """``--conn-id`` reads what the DAGs use; an unknown one is named."""
+    variables = {"AIRFLOW_CONN_MINE": server.connection["airflow_conn"]}
+    done = run(server, "check", "--conn-id", "mine", "-o", "json", **variables)
+    assert json.loads(done.stdout)["workspace"] == server.connection["workspace_id"]
+    missing = run(server, "check", "--conn-id", "other")
+    assert (missing.returncode, "'other'" in missing.stderr) == (cli.USAGE, True)
+
+
+def test_without_a_connection_of_airflow_none_of_it_is_imported(server: ServerProcess) -> None:
+    """A command starts fast: Airflow takes seconds."""
+    program = (
+        "import sys; from airflow_provider_azureml_classic.cli.__main__ import main; "
+        "status = main(['check']); sys.exit(status or 'airflow' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], env=environment(server), capture_output=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+def test_what_comes_from_elsewhere_cannot_drive_the_terminal() -> None:
+    """Escape sequences in a description are shown as replacement characters."""
+    for form in ("table", "csv"):
+        out = io.StringIO()
+        Output(form, out).record({"description": "\x1b]0;owned\x07 [red]plain[/red]"})
+        assert "\x1b" not in out.getvalue() or form == "csv"
+        assert "[red]plain[/red]" in out.getvalue()
+
+
+def test_deleting_asks_on_a_terminal(server: ServerProcess) -> None:
+    """``n`` keeps the endpoint, ``y`` deletes it."""
+    with server.client() as client:
+        service = client.find_web_service(CENSUS_SCORING)
+        client.add_endpoint(service.id, "asked")
+        for reply, left in (("n", True), ("y", False)):
+            ours, theirs = pty.openpty()
+            os.write(ours, f"{reply}\n".encode())
+            command = [*PROGRAM, "endpoints", "delete", CENSUS_SCORING, "asked"]
+            subprocess.run(command, stdin=theirs, capture_output=True, env=environment(server), timeout=60)
+            os.close(ours)
+            os.close(theirs)
+            assert ("asked" in [row.name for row in client.list_endpoints(service.id)]) is left
+
+
+def test_a_reader_that_stops_is_no_error(server: ServerProcess) -> None:
+    """``azureml-classic … | head -1`` ends without a traceback."""
+    command = f"{' '.join(PROGRAM)} services list | head -1"
+    done = subprocess.run(["bash", "-c", command], env=environment(server), capture_output=True, text=True, timeout=60)
+    assert done.stderr == ""
+
+
+def completions(server: ServerProcess, line: str) -> list[str]:
+    """What bash would offer at the end of ``line``; argcomplete answers on file descriptor 8."""
+    script = f"{' '.join(PROGRAM)} 8>&1 9>&2 >/dev/null 2>&1"
+    asked = {"_ARGCOMPLETE": "1", "COMP_LINE": line, "COMP_POINT": str(len(line)), "_ARGCOMPLETE_IFS": "\n"}
+    done = subprocess.run(
+        ["bash", "-c", script], env=environment(server, **asked), capture_output=True, text=True, timeout=60
+    )
+    return [found.strip() for found in done.stdout.splitlines()]
+
+
+def test_the_shell_completes_verbs_and_names(server: ServerProcess) -> None:
+    """Verbs come from the parser, names of web services and endpoints from the service."""
+    assert set(completions(server, "azureml-classic endpoints re")) == {"refresh", "regenerate-key"}
+    assert any("Bike" in name for name in completions(server, "azureml-classic endpoints list Bike"))
+    assert "default" in completions(server, f"azureml-classic endpoints show '{BIKES_SCORING}' d")
+    script = subprocess.run([*PROGRAM, "completion", "bash"], capture_output=True, text=True, timeout=60)
+    assert "complete" in script.stdout
+    assert script.returncode == 0
+
+
+def test_named_values() -> None:
+    """A URL with a query is a place, not a name and a value."""
+    url = "https://a.example/c/b.csv?sv=1&sig=x"
+    assert pairs([url], "--input", "input1") == [("input1", url)]
+    assert pairs([f"input2={url}"], "--input", "input1") == [("input2", url)]
+    with pytest.raises(ValueError, match="twice"):
+        pairs(["a=1", "a=2"], "--parameter", None)
+    with pytest.raises(ValueError, match="not NAME=VALUE"):
+        pairs(["a"], "--parameter", None)
