@@ -44,6 +44,7 @@ def get_provider_info() -> dict[str, Any]:
         ],
         "extra-links": [f"{_PACKAGE}.links.{name}" for name in ("BatchJobLink", "EndpointHelpLink", "UpdateHelpLink")],
         "notifications": [f"{_PACKAGE}.notifications.ModelUpdatedNotifier"],
+        "plugins": [{"name": "azureml_classic", "plugin-class": f"{_PACKAGE}.plugin.AzureMLClassicPlugin"}],
         "connection-types": [_CONNECTION_TYPE],
     }
 

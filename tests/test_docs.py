@@ -224,11 +224,28 @@ def test_server_and_make_commands_exist():
 
 
 def test_options_exist():
-    """An option that stands alone in a sentence is one of the server, or of `airflow backfill create`."""
+    """An option that stands alone in a sentence is one of our programs, or of `airflow backfill create`."""
     spans = {span for path in PAGES for span in re.findall(r"`(--[a-z-]+)", path.read_text())}
     server = {option for action in parser()._actions for option in action.option_strings}
+    shell = set(
+        re.findall(r"--[a-z-]+", (ROOT / "airflow_provider_azureml_classic" / "cli" / "arguments.py").read_text())
+    )
     backfill = {"--max-active-runs", "--run-backwards", "--reprocess-behavior", "--dag-run-conf"}
-    assert sorted(spans - server - backfill) == []
+    assert sorted(spans - server - shell - backfill) == []
+
+
+def test_commands_of_the_command_line_exist():
+    """Every call of `azureml-classic` in a guide has arguments that it takes."""
+    from airflow_provider_azureml_classic.cli.arguments import parser as command_line
+
+    lines = re.findall(
+        r"^\$ (?:eval \"\$\()?azureml-classic ([^)\n]*)",
+        "\n".join(text for text in map(Path.read_text, DOCUMENTS)),
+        re.M,
+    )
+    assert len(lines) > 5
+    for line in lines:
+        command_line().parse_args(shlex.split(line))
 
 
 @pytest.mark.filterwarnings("ignore")

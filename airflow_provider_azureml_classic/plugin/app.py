@@ -1,0 +1,90 @@
+"""The page: who may see it, what was asked for, HTML."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+from airflow.api_fastapi.app import get_auth_manager
+from airflow.api_fastapi.common.db.common import SessionDep
+from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_asset, requires_access_connection
+from fastapi import Depends, FastAPI, Query
+from fastapi.responses import FileResponse, HTMLResponse, Response
+
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
+from airflow_provider_azureml_classic.plugin.endpoints import PAGE_SIZE, Listing, connections, listing, settings_of
+
+_PAGES = Path(__file__).with_name("pages")
+#: Days after which a model is called stale, unless the reader says otherwise.
+_MAX_AGE_DAYS = 7
+_POLICY = "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'"
+_HEADERS = {"Content-Security-Policy": _POLICY, "Referrer-Policy": "no-referrer", "X-Content-Type-Options": "nosniff"}
+
+_allowed = [Depends(requires_access_connection("GET")), Depends(requires_access_asset("GET"))]
+
+
+def make_app() -> FastAPI:
+    """The application that Airflow mounts."""
+    app = FastAPI(title="Azure ML Studio (classic)", openapi_url=None)
+    app.get("/", dependencies=_allowed, response_class=HTMLResponse)(show)
+    app.get("/style.css", include_in_schema=False)(_style)
+    app.get("/icon.svg", include_in_schema=False)(_icon)
+    return app
+
+
+def _style() -> Response:
+    return FileResponse(_PAGES / "style.css", media_type="text/css")
+
+
+def _icon() -> Response:
+    return FileResponse(_PAGES / "icon.svg", media_type="image/svg+xml")
+
+
+def show(
+    session: SessionDep,
+    user: GetUserDep,
+    conn_id: str = "",
+    search: str = "",
+    page: Annotated[int, Query(ge=1)] = 1,
+    max_age: Annotated[float, Query(gt=0, le=36_500)] = _MAX_AGE_DAYS,
+) -> HTMLResponse:
+    """The endpoints of one connection.
+
+    :param session: of Airflow's metadata database.
+    :param user: who asks.
+    :param conn_id: the connection; the first one that the user may read by default.
+    :param search: part of a name.
+    :param page: from 1.
+    :param max_age: days after which a model is called stale.
+    """
+    manager = get_auth_manager()
+    ids = sorted(manager.filter_authorized_connections(conn_ids=set(connections(session)), user=user))
+    chosen = conn_id if conn_id in ids else (ids[0] if ids and not conn_id else "")
+    found, error = Listing((), 0, 0), ""
+    if conn_id and not chosen:
+        error = f"There is no connection {conn_id!r} of type azureml_classic that you may read."
+    elif chosen:
+        dags = manager.get_authorized_dag_ids(user=user, session=session)
+        try:
+            found = listing(
+                settings_of(chosen),
+                session,
+                search=search.strip(),
+                page=page,
+                max_age=timedelta(days=max_age),
+                now=datetime.now(UTC),
+                readable_dags=dags,
+            )
+        except (AzureMLClassicError, ValueError) as problem:
+            error = str(problem)
+    return _html(ids=ids, chosen=chosen, search=search, page=page, max_age=max_age, found=found, error=error)
+
+
+def _html(**values: Any) -> HTMLResponse:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(loader=FileSystemLoader(_PAGES), autoescape=True, undefined=StrictUndefined)
+    pages = max(1, -(-values["found"].total // PAGE_SIZE))
+    text = environment.get_template("endpoints.html").render(pages=pages, **values)
+    return HTMLResponse(text, headers=_HEADERS)
