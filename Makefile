@@ -75,6 +75,12 @@ lock: $(READY) ## renew requirements.lock from setup.cfg
 docs: $(READY) ## renew the parts of the documents that come from the code
 	@$(PY) docs/render.py
 
+.PHONY: revision
+revision: $(READY) ## write the next revision of the database from tables.py (MESSAGE="what it changes")
+	@$(PY) -c 'import sys; from airflow_provider_azureml_classic.server.schema import new_revision; \
+		new_revision(sys.argv[1])' "$(or $(MESSAGE),$(error Say MESSAGE="what it changes"))"
+	@$(VENV)/bin/ruff format --quiet airflow_provider_azureml_classic/server/migrations
+
 .PHONY: wheel
 wheel: $(READY) ## build the distribution files into dist/
 	@$(UV) build $(UV_OPTIONS)

@@ -19,6 +19,7 @@ from collections.abc import Iterator  # noqa: E402
 import pytest  # noqa: E402
 
 from airflow_provider_azureml_classic.client import Client  # noqa: E402
+from tests import postgres_support  # noqa: E402
 from tests.support import ServerProcess  # noqa: E402
 
 
@@ -28,6 +29,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     running = ServerProcess(tmp_path_factory.mktemp("server") / "data")
     yield running
     running.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[postgres_support.Cluster]:
+    """A PostgreSQL of this test process; take a database of your own with ``new_database``."""
+    with postgres_support.cluster() as made:
+        yield made
 
 
 @pytest.fixture

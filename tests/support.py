@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,6 +27,23 @@ needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"needs the data sets 
 
 CENSUS, CENSUS_SCORING = "Census Model", "Census Model [predictive exp.]"
 BIKES, BIKES_SCORING = "Bike Rental", "Bike Rental [predictive exp.]"
+
+
+def require_program(name: str, how_to_install: str, *folders: str) -> Path:
+    """Where a program is that some tests need; without it the test is skipped, and fails where `.ci/run` is at work.
+
+    :param name: of the program.
+    :param how_to_install: a sentence.
+    :param folders: where to look besides the search path; may have wildcards, of which the last found is taken.
+    """
+    found = [shutil.which(name), *(path for folder in folders for path in sorted(glob.glob(f"{folder}/{name}")))]
+    there = [path for path in found if path]
+    if there:
+        return Path(there[-1])
+    message = f"{name} is not installed. {how_to_install}"
+    if os.environ.get("AZUREML_CLASSIC_TESTS_NEED_ALL"):
+        pytest.fail(message)
+    pytest.skip(message)
 
 
 class ServerProcess:

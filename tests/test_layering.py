@@ -207,10 +207,11 @@ def test_files_are_short() -> None:
 
 
 def test_functions_are_short() -> None:
-    """No function of the package is longer than a screen."""
+    """No function of the package is longer than a screen; a revision of the database is a list of what it changes."""
     long = {
         f"{name_of(path)}:{node.lineno} {node.name}": lines_of(node)
         for path in FILES
+        if path.parent.name != "versions"
         for node in ast.walk(parse(path))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and lines_of(node) > MAX_FUNCTION
     }

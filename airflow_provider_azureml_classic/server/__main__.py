@@ -18,12 +18,15 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
+from airflow_provider_azureml_classic.server.engine import DATABASE_VARIABLE, checked_url
 from airflow_provider_azureml_classic.server.experiments.declaration import (
     Experiment,
     load_experiments,
     shipped_experiments,
 )
 from airflow_provider_azureml_classic.server.settings import (
+    ACCOUNT_KEY_VARIABLE,
+    CIPHER_KEY_VARIABLE,
     TOKEN_VARIABLE,
     WORKSPACE_VARIABLE,
     Settings,
@@ -46,8 +49,10 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="azureml-classic-server",
         description="Azure Machine Learning Studio (classic) web services, self-hosted.",
-        epilog=f"Environment: {WORKSPACE_VARIABLE} and {TOKEN_VARIABLE} set the workspace id and its token; without "
-        "them both are made at the first start and kept in DIR/secrets.json.",
+        epilog=f"Environment: {WORKSPACE_VARIABLE} and {TOKEN_VARIABLE} set the workspace id and its token, "
+        f"{ACCOUNT_KEY_VARIABLE} and {CIPHER_KEY_VARIABLE} the keys of the own store and of secrets in the database; "
+        f"without them they are made at the first start and kept in DIR/secrets.json. {DATABASE_VARIABLE} is the same "
+        "as --database, and keeps the password out of the list of processes.",
     )
     made.add_argument("--data-dir", type=Path, required=True, metavar="DIR", help="keeps everything; made if absent")
     made.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
@@ -62,6 +67,11 @@ def parser() -> argparse.ArgumentParser:
         default=[],
         metavar="HOST[:PORT]",
         help="another host that locations of data and models may name; repeatable",
+    )
+    made.add_argument(
+        "--database",
+        metavar="URL",
+        help="PostgreSQL, postgresql://USER:PASSWORD@HOST:PORT/DATABASE (default: SQLite in DIR)",
     )
     made.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="training processes (default: cores)")
     made.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
@@ -86,7 +96,7 @@ def main(argv: Sequence[str] | None = None, make_app: Callable[..., App] | None 
         listener = listen(arguments.host, arguments.port)
         with listener:
             settings = settings_from(arguments, listener.getsockname()[1])
-            with alone(settings.data_dir):
+            with in_use(settings.data_dir, shared=bool(settings.database)):
                 return serve(settings, experiments, listener, make_app)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
@@ -144,6 +154,8 @@ def settings_from(arguments: argparse.Namespace, port: int) -> Settings:
     :param arguments: parsed.
     :param port: the port taken.
     """
+    database = arguments.database or os.environ.get(DATABASE_VARIABLE, "")
+    database = checked_url(database) if database.strip() else ""
     data_dir: Path = arguments.data_dir.resolve()
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     secrets = load_secrets(data_dir, os.environ)
@@ -158,21 +170,26 @@ def settings_from(arguments: argparse.Namespace, port: int) -> Settings:
         cipher_key=secrets.cipher_key,
         allowed_hosts=frozenset(arguments.allow_host),
         workers=max(1, arguments.workers),
+        database=database,
     )
 
 
 @contextmanager
-def alone(data_dir: Path) -> Iterator[None]:
-    """Keep a second server out of a data directory: it would remove what this one is writing.
+def in_use(data_dir: Path, *, shared: bool) -> Iterator[None]:
+    """Keep a second server out of a data directory, unless both keep their state in a database for several.
 
     :param data_dir: the data directory.
+    :param shared: whether the state is in such a database.
     :raises OSError: another server uses it; the message says so.
     """
-    with (data_dir / "lock").open("w") as lock:
+    with (data_dir / "lock").open("a") as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise OSError(f"another server uses {data_dir}. Stop it, or choose another --data-dir.") from None
+            raise OSError(
+                f"another server uses {data_dir}. Stop it, or choose another --data-dir; servers that share one "
+                "share a --database too."
+            ) from None
         yield
 
 

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import json
-from contextlib import AbstractContextManager
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from cryptography.fernet import Fernet
 
-from airflow_provider_azureml_classic.server.tables import metadata
+from airflow_provider_azureml_classic.exceptions import CODES, Detail, ServiceUnavailable, rejection
+from airflow_provider_azureml_classic.server.engine import make_engine, snapshots, where
+from airflow_provider_azureml_classic.server.schema import upgrade
+
+log = logging.getLogger(__name__)
 
 R = TypeVar("R")
+_DOWN = "NoMoreResources"
+
+
+class DatabaseDown(ServiceUnavailable):
+    """The database does not answer, or not in time; nothing is wrong with the request."""
 
 
 class Database:
@@ -20,22 +31,50 @@ class Database:
 
     :param url: SQLAlchemy URL.
     :param cipher_key: Fernet key.
+    :raises OSError: the database does not answer; the message says which, and why.
+    :raises ValueError: it is of a newer version of this package.
     """
 
     def __init__(self, url: str, cipher_key: str) -> None:
         self._cipher = Fernet(cipher_key)
-        self._engine = sa.create_engine(url)
-        if self._engine.dialect.name == "sqlite":
-            sa.event.listen(self._engine, "connect", _set_pragmas)
-        metadata.create_all(self._engine)
+        self._engine = make_engine(url)
+        self._reader = snapshots(self._engine)
+        try:
+            upgrade(self._engine)
+        except sa.exc.DBAPIError as error:
+            self.close()
+            place, reason = where(self._engine.url), _reason(error)
+            raise ConnectionError(
+                f"the database {place} cannot be used: {reason}. Is it running, and allowed?"
+            ) from None
 
-    def write(self) -> AbstractContextManager[sa.Connection]:
-        """A transaction."""
-        return self._engine.begin()
+    @property
+    def shared(self) -> bool:
+        """Whether several servers may use it at the same time."""
+        return self._engine.dialect.name == "postgresql"
 
-    def read(self) -> AbstractContextManager[sa.Connection]:
-        """A connection to read from."""
-        return self._engine.connect()
+    @property
+    def engine(self) -> sa.Engine:
+        """The engine itself, for who needs a connection of his own."""
+        return self._engine
+
+    @contextmanager
+    def write(self) -> Iterator[sa.Connection]:
+        """A transaction.
+
+        :raises DatabaseDown: whether it was committed is not known then.
+        """
+        with _mended(), self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[sa.Connection]:
+        """A connection to read from; all that is read in one block is of one state.
+
+        :raises DatabaseDown: nothing can be read.
+        """
+        with _mended(), self._reader.connect() as connection:
+            yield connection
 
     def lock(self, text: str) -> bytes:
         """Encrypt."""
@@ -58,12 +97,26 @@ class Database:
         self._engine.dispose()
 
 
-def _set_pragmas(connection: Any, record: object) -> None:
-    cursor = connection.cursor()
-    # WAL: readers never wait for a writer. FULL: what was answered survives a power cut.
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=30000"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
+@contextmanager
+def _mended() -> Iterator[None]:
+    """Errors of the database as the service's own."""
+    try:
+        yield
+    except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.InternalError, sa.exc.TimeoutError) as error:
+        log.error("the database: %s", _reason(error))
+        code, status = CODES[_DOWN]
+        message = "The database does not answer; try again in a moment."
+        raise DatabaseDown(message, code=code, details=(Detail(_DOWN, message),), status=status) from None
+    except sa.exc.DataError as error:
+        # PostgreSQL is stricter than SQLite: no NUL in a text, no number beyond its type.
+        message = f"A value of the request cannot be stored: {_reason(error)}."
+        raise rejection("BadParameterValue", message) from None
+
+
+def _reason(error: sa.exc.SQLAlchemyError) -> str:
+    """What went wrong, without the statement and its values."""
+    original = getattr(error, "orig", None) or error
+    return " ".join(str(original).split()).rstrip(".") or type(original).__name__
 
 
 def to_row(kind: type[R], row: sa.RowMapping, **changed: Any) -> R:

@@ -47,6 +47,7 @@ def running(
         database = Database(settings.database_url, settings.cipher_key)
         stack.callback(database.close)
         store, job_store = Store(database), JobStore(database)
+        store.check_cipher()
         blobs = BlobStore(settings.data_dir / "blobs", settings.account)
         blobs.clean()
         models = ModelStore(settings.data_dir / "models")

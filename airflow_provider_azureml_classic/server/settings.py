@@ -8,14 +8,25 @@ import os
 import re
 import secrets
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+
+from cryptography.fernet import Fernet
 
 from airflow_provider_azureml_classic.protocol.sas import StorageAccount
 
 WORKSPACE_VARIABLE = "AZUREML_CLASSIC_WORKSPACE"
 TOKEN_VARIABLE = "AZUREML_CLASSIC_TOKEN"  # noqa: S105 - the name of a variable
+ACCOUNT_KEY_VARIABLE = "AZUREML_CLASSIC_ACCOUNT_KEY"
+CIPHER_KEY_VARIABLE = "AZUREML_CLASSIC_CIPHER_KEY"
+#: Member of ``secrets.json`` -> the variable that overrides it.
+VARIABLES = {
+    "workspace_id": WORKSPACE_VARIABLE,
+    "token": TOKEN_VARIABLE,
+    "account_key": ACCOUNT_KEY_VARIABLE,
+    "cipher_key": CIPHER_KEY_VARIABLE,
+}
 #: Storage account of the server's own store: first segment of its blobs' paths.
 ACCOUNT = "mlclassic"
 
@@ -32,6 +43,7 @@ class Settings:
     :param cipher_key: key with which secrets are encrypted in the database.
     :param allowed_hosts: hosts, besides the own store, that a location may name.
     :param workers: training processes.
+    :param database: SQLAlchemy URL of a database for several servers; empty: SQLite in ``data_dir``.
     """
 
     data_dir: Path
@@ -42,6 +54,7 @@ class Settings:
     cipher_key: str = field(repr=False)
     allowed_hosts: frozenset[str] = frozenset()
     workers: int = 2
+    database: str = field(default="", repr=False)
 
     @property
     def account(self) -> StorageAccount:
@@ -51,7 +64,7 @@ class Settings:
     @property
     def database_url(self) -> str:
         """SQLAlchemy URL of the state."""
-        return f"sqlite:///{self.data_dir / 'state.db'}"
+        return self.database or f"sqlite:///{self.data_dir / 'state.db'}"
 
 
 @dataclass(frozen=True)
@@ -65,7 +78,7 @@ class Secrets:
 
 
 def load_secrets(data_dir: Path, environ: Mapping[str, str]) -> Secrets:
-    """The secrets of ``data_dir``, made if this is its first start; the environment overrides workspace and token.
+    """The secrets of ``data_dir``, made if this is its first start; the environment overrides them.
 
     :param data_dir: the server's data directory.
     :param environ: environment variables.
@@ -73,20 +86,32 @@ def load_secrets(data_dir: Path, environ: Mapping[str, str]) -> Secrets:
     """
     path = data_dir / "secrets.json"
     kept = _read(path) if path.exists() else {}
-    workspace = environ.get(WORKSPACE_VARIABLE, "").strip() or kept.get("workspace_id") or uuid.uuid4().hex
-    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", workspace):
-        raise ValueError(
-            f"{WORKSPACE_VARIABLE} is {workspace!r}; it must be letters and digits, 32 hex digits at best."
-        )
-    found = Secrets(
-        workspace_id=workspace,
-        token=environ.get(TOKEN_VARIABLE, "").strip() or kept.get("token") or new_key(),
-        account_key=kept.get("account_key") or new_key(),
-        cipher_key=kept.get("cipher_key") or base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
-    )
-    if asdict(found) != kept:
-        write_private(path, json.dumps(asdict(found), indent=2))
+    given = {member: environ.get(variable, "").strip() for member, variable in VARIABLES.items()}
+    found = Secrets(**{member: given[member] or kept.get(member) or make() for member, make in _MAKERS.items()})
+    _check(found)
+    text = json.dumps(asdict(found), indent=2)
+    if not kept:
+        if not write_private(path, text, overwrite=False):
+            # Another server's first start was faster: its secrets are everybody's.
+            return load_secrets(data_dir, environ)
+    elif asdict(found) != kept:
+        write_private(path, text)
     return found
+
+
+def _check(found: Secrets) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", found.workspace_id):
+        raise ValueError(
+            f"{WORKSPACE_VARIABLE} is {found.workspace_id!r}; it must be letters and digits, 32 hex digits at best."
+        )
+    try:
+        base64.b64decode(found.account_key, validate=True)
+    except ValueError:
+        raise ValueError(f"{ACCOUNT_KEY_VARIABLE} must be in Base64, like the key of a storage account.") from None
+    try:
+        Fernet(found.cipher_key)
+    except ValueError:
+        raise ValueError(f"{CIPHER_KEY_VARIABLE} must be 32 bytes in URL-safe Base64.") from None
 
 
 def _read(path: Path) -> dict[str, str]:
@@ -102,11 +127,22 @@ def new_key() -> str:
     return base64.b64encode(secrets.token_bytes(64)).decode()
 
 
-def write_private(path: Path, text: str) -> None:
+#: Member of ``secrets.json`` -> what makes it at the first start.
+_MAKERS: dict[str, Callable[[], str]] = {
+    "workspace_id": lambda: uuid.uuid4().hex,
+    "token": new_key,
+    "account_key": new_key,
+    "cipher_key": lambda: Fernet.generate_key().decode(),
+}
+
+
+def write_private(path: Path, text: str, *, overwrite: bool = True) -> bool:
     """Write a file that only its owner may read, whole or not at all.
 
     :param path: the file.
     :param text: its content.
+    :param overwrite: ``False`` leaves a file that is there as it is.
+    :return: whether the file has ``text`` now.
     """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -114,7 +150,17 @@ def write_private(path: Path, text: str) -> None:
         file.write(text + "\n")
         file.flush()
         os.fsync(file.fileno())
-    os.replace(temporary, path)
+    if overwrite:
+        os.replace(temporary, path)
+        return True
+    try:
+        # A hard link, unlike a rename, fails if the target exists: the check and the act are one.
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    finally:
+        temporary.unlink()
+    return True
 
 
 def connection_document(settings: Settings) -> dict[str, str]:

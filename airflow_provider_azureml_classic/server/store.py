@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
+from cryptography.fernet import InvalidToken
 
 from airflow_provider_azureml_classic.server.database import Database, columns, to_row
 from airflow_provider_azureml_classic.server.tables import (
@@ -44,6 +45,23 @@ class Store:
 
     def __init__(self, database: Database) -> None:
         self._db = database
+
+    def check_cipher(self) -> None:
+        """Find out at start that the secrets are not those of this database.
+
+        :raises ValueError: they cannot be decrypted; the message says what to do.
+        """
+        with self._db.read() as connection:
+            some = connection.execute(sa.select(endpoints.c.primary_key).limit(1)).scalar()
+        if some is None:
+            return
+        try:
+            self._db.unlock(some)
+        except InvalidToken:
+            raise ValueError(
+                "The endpoint keys in the database were encrypted with another key. Restore the secrets.json of this "
+                "database, or let servers that share it share the data directory or the variables of its secrets."
+            ) from None
 
     # -- experiments and web services ------------------------------------------------------------------------------
 
