@@ -24,6 +24,7 @@ from airflow_provider_azureml_classic.server.experiments.declaration import (
     load_experiments,
     shipped_experiments,
 )
+from airflow_provider_azureml_classic.server.scratch import scratch_folder
 from airflow_provider_azureml_classic.server.settings import (
     ACCOUNT_KEY_VARIABLE,
     CIPHER_KEY_VARIABLE,
@@ -96,7 +97,7 @@ def main(argv: Sequence[str] | None = None, make_app: Callable[..., App] | None 
         listener = listen(arguments.host, arguments.port)
         with listener:
             settings = settings_from(arguments, listener.getsockname()[1])
-            with in_use(settings.data_dir, shared=bool(settings.database)):
+            with in_use(settings.data_dir, shared=bool(settings.database)), scratch_folder():
                 return serve(settings, experiments, listener, make_app)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT

@@ -63,11 +63,11 @@ def _is_a_folder(target: Path) -> AzureMLClassicError:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, or a folder with all that is in it.
+    """Remove a file, or a folder with all that is in it; another server may do the same at the same time.
 
     :param path: what to remove.
     """
     if path.is_dir():
-        shutil.rmtree(path)
+        shutil.rmtree(path, ignore_errors=True)
     else:
-        path.unlink()
+        path.unlink(missing_ok=True)

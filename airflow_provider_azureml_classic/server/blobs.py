@@ -19,7 +19,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -105,20 +105,29 @@ class BlobStore:
 
     :param root: the folder; made if it is not there.
     :param account: the storage account that this folder is served as.
+    :param owner: gives the id of this server, with which the names of half-written files begin.
     """
 
-    def __init__(self, root: Path, account: StorageAccount) -> None:
+    def __init__(self, root: Path, account: StorageAccount, owner: Callable[[], str] = lambda: "server") -> None:
         self.root = root.resolve()
         self.account = account
+        self._owner = owner
         self._digests: dict[tuple[str, int, int, int], str] = {}
         self._lock = threading.Lock()
         for folder in (self.root, self.root / TEMPORARY_FOLDER, self.root / BLOCKS_FOLDER):
             make_folder(folder)
 
-    def clean(self) -> None:
-        """Remove what an earlier run left half written; to be called at start, before anything is served."""
-        for leftover in (self.root / TEMPORARY_FOLDER).iterdir():
-            remove(leftover)
+    def clean(self, living: Callable[[], Collection[str]]) -> None:
+        """Remove what servers have left half written that live no more.
+
+        :param living: gives the ids of those that live.
+        """
+        # In this order: who writes a file was there before it.
+        found = list((self.root / TEMPORARY_FOLDER).iterdir())
+        keep = tuple(f"{owner}-" for owner in living())
+        for leftover in found:
+            if not leftover.name.startswith(keep):
+                remove(leftover)
         too_old = time.time() - BLOCK_LIFETIME_SECONDS
         for folder in (self.root / BLOCKS_FOLDER).iterdir():
             if folder.stat().st_mtime < too_old:
@@ -152,7 +161,7 @@ class BlobStore:
 
         :param container: its name.
         """
-        grave = self.root / TEMPORARY_FOLDER / uuid.uuid4().hex
+        grave = self.root / TEMPORARY_FOLDER / f"{self._owner()}-{uuid.uuid4().hex}"
         try:
             (self.root / check_container(container)).rename(grave)
         except FileNotFoundError:
@@ -249,7 +258,7 @@ class BlobStore:
     @contextmanager
     def temporary_file(self) -> Iterator[tuple[BinaryIO, Path]]:
         """A new file of the store's own file system, removed at the end of the block unless it was moved away."""
-        handle, name = tempfile.mkstemp(dir=self.root / TEMPORARY_FOLDER)
+        handle, name = tempfile.mkstemp(dir=self.root / TEMPORARY_FOLDER, prefix=f"{self._owner()}-")
         try:
             with os.fdopen(handle, "wb") as file:
                 yield file, Path(name)

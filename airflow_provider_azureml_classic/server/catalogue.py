@@ -21,6 +21,7 @@ from airflow_provider_azureml_classic.server.experiments.ilearner import read_il
 from airflow_provider_azureml_classic.server.experiments.schema import Schema
 from airflow_provider_azureml_classic.server.experiments.training import train
 from airflow_provider_azureml_classic.server.models import ModelStore
+from airflow_provider_azureml_classic.server.pins import Pin, Pins
 from airflow_provider_azureml_classic.server.store import Store
 from airflow_provider_azureml_classic.server.tables import ExperimentRow, ResourceRow, ServiceRow
 
@@ -76,9 +77,13 @@ class Setup:
     :param blobs: the own store.
     :param pool: where the first models are trained.
     :param clock: gives the present time.
+    :param pins: keep model files while they are put in place.
     """
 
-    def __init__(self, store: Store, models: ModelStore, blobs: BlobStore, pool: Executor, clock: Clock) -> None:
+    def __init__(
+        self, store: Store, models: ModelStore, blobs: BlobStore, pool: Executor, clock: Clock, pins: Pins
+    ) -> None:
+        self._pins = pins
         self._store = store
         self._models = models
         self._blobs = blobs
@@ -92,7 +97,7 @@ class Setup:
         :raises ValueError: a first training failed, or a declaration was changed under its web services.
         """
         new = [experiment for experiment in experiments if not self._is_set_up(experiment)]
-        with TemporaryDirectory(prefix="azureml-classic-") as folder:
+        with TemporaryDirectory() as folder:
             trainings = []
             for number, experiment in enumerate(new):
                 log.info("training the first model of %r", experiment.name)
@@ -108,7 +113,8 @@ class Setup:
                     raise ValueError(
                         f"The first model of experiment {experiment.name!r} could not be trained: {error}"
                     ) from error
-                self._record(experiment, model)
+                with self._pins.pinned() as pin:
+                    self._record(experiment, model, pin)
 
     def _is_set_up(self, experiment: Experiment) -> bool:
         row = self._store.experiment(experiment.name)
@@ -121,9 +127,9 @@ class Setup:
             )
         return True
 
-    def _record(self, experiment: Experiment, model: Path) -> None:
+    def _record(self, experiment: Experiment, model: Path, pin: Pin) -> None:
         manifest, _ = read_ilearner(model)
-        scorer = self._models.put(model)
+        scorer = self._models.put(model, pin)
         name = f"{uuid.uuid5(uuid.NAMESPACE_URL, experiment.name).hex}.ilearner"
         self._blobs.commit_file(FIRST_MODELS, name, model)
         now = self._clock()

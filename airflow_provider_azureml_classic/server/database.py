@@ -20,6 +20,10 @@ log = logging.getLogger(__name__)
 
 R = TypeVar("R")
 _DOWN = "NoMoreResources"
+#: Of PostgreSQL's notifications, those of changes.
+CHANNEL = "azureml_classic"
+#: What is told there, besides ids of endpoints: that any may have changed, and that a job waits.
+EVERYTHING, JOBS = "endpoints", "jobs"
 
 
 class DatabaseDown(ServiceUnavailable):
@@ -75,6 +79,41 @@ class Database:
         """
         with _mended(), self._reader.connect() as connection:
             yield connection
+
+    def tell(self, connection: sa.Connection, what: str) -> None:
+        """Let the other servers know of a change, once it is committed.
+
+        :param connection: of the transaction.
+        :param what: for :class:`.peers.Peers`.
+        """
+        if self.shared:
+            connection.execute(sa.select(sa.func.pg_notify(CHANNEL, what)))
+
+    @contextmanager
+    def exclusive(self, lock: int) -> Iterator[None]:
+        """One server at a time; the only server of a SQLite database waits for nobody.
+
+        :param lock: number of an advisory lock.
+        """
+        if not self.shared:
+            yield
+            return
+        # A transaction holds the lock, so that it ends with its server.
+        with self.write() as connection:
+            connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(lock)))
+            yield
+
+    def hold(self, connection: sa.Connection, lock: int, *, alone: bool) -> None:
+        """Hold an advisory lock until the transaction ends; SQLite has one writer at a time anyway.
+
+        :param connection: of the transaction.
+        :param lock: number of the lock.
+        :param alone: ``False`` lets others hold it too that are not alone.
+        """
+        if self.shared:
+            take = sa.func.pg_advisory_xact_lock if alone else sa.func.pg_advisory_xact_lock_shared
+            connection.execute(sa.select(take(lock)))
 
     def lock(self, text: str) -> bytes:
         """Encrypt."""

@@ -217,7 +217,7 @@ def _typical(column: Column) -> float | str:
 
 
 def _first_rows(experiment: Experiment, schema: Schema) -> Table:
-    with TemporaryDirectory(prefix="azureml-classic-") as folder:
+    with TemporaryDirectory() as folder:
         path = Path(folder) / "first.csv"
         path.write_bytes(experiment.first_csv())
         frame = read_csv(path, wanted=set(schema.names))

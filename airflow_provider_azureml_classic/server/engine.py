@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
+
+if TYPE_CHECKING:
+    import psycopg
 
 DATABASE_VARIABLE = "AZUREML_CLASSIC_DATABASE"
 _FORM = "postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
@@ -101,3 +104,16 @@ def _set_up_sqlite(connection: Any, record: object) -> None:
 def _begin_sqlite(connection: sa.Connection) -> None:
     # A writer that has read first could not become one while another writes, so it is one from the beginning.
     connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN IMMEDIATE"))
+
+
+def new_listener(engine: sa.Engine) -> psycopg.Connection:
+    """A connection of its own for notifications of PostgreSQL.
+
+    :param engine: of the database.
+    :raises psycopg.Error: it does not answer.
+    """
+    import psycopg
+
+    arguments, options = engine.dialect.create_connect_args(engine.url)
+    options = {**options, **connect_arguments(engine.url)}
+    return psycopg.connect(*arguments, **options, autocommit=True)

@@ -9,10 +9,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from airflow_provider_azureml_classic.protocol.jobs import TRANSITIONS, JobRequest, JobStatus
-from airflow_provider_azureml_classic.server.database import Database, columns, to_row
-from airflow_provider_azureml_classic.server.tables import JobRow, jobs
-
-_ENDED = tuple(status.value for status in JobStatus if status.terminal)
+from airflow_provider_azureml_classic.server.database import JOBS, Database, columns, to_row
+from airflow_provider_azureml_classic.server.tables import JobRow, jobs, servers
 
 
 class JobStore:
@@ -50,36 +48,76 @@ class JobStore:
         found = self._select(jobs.c.id == job_id)
         return found[0] if found else None
 
-    def unfinished(self) -> list[JobRow]:
-        """Jobs that were started and have not ended, oldest first."""
-        return self._select(jobs.c.queued.is_(True), jobs.c.status.not_in(_ENDED))
-
     def queue(self, job_id: str) -> bool:
-        """Mark a registered job as started by its client; ``False`` if it already was, or has ended."""
-        waiting = (jobs.c.status == JobStatus.NOT_STARTED.value, jobs.c.queued.is_(False))
+        """Put a registered job at the end of the queue; ``False`` if it was there already, or has ended."""
+        waiting = (jobs.c.status == JobStatus.NOT_STARTED.value, jobs.c.place.is_(None))
+        last = sa.select(sa.func.coalesce(sa.func.max(jobs.c.place), 0)).scalar_subquery()
         with self._db.write() as connection:
-            found = connection.execute(sa.update(jobs).where(jobs.c.id == job_id, *waiting).values(queued=True))
+            query = sa.update(jobs).where(jobs.c.id == job_id, *waiting).values(place=last + 1)
+            found = connection.execute(query)
+            self._db.tell(connection, JOBS)
         return found.rowcount == 1
 
-    def move(self, job_id: str, to: JobStatus, values: Mapping[str, Any] | None = None) -> bool:
-        """Move a job to another state; ``False`` if the state it is in does not allow that.
+    def claim(self, server_id: str, now: datetime) -> JobRow | None:
+        """Make the first job of the queue this server's and ``Running``; ``None`` if none waits.
+
+        :param server_id: this server; one that the others take for dead gets nothing.
+        :param now: the job's start time.
+        """
+        first = (
+            sa.select(jobs.c.id)
+            .where(jobs.c.status == JobStatus.NOT_STARTED.value, jobs.c.place.is_not(None))
+            .order_by(jobs.c.place, jobs.c.created_at)
+            .limit(1)
+            .with_for_update(skip_locked=True)
+        )
+        with self._db.write() as connection:
+            # Locked, so that nobody declares this server dead before the job is seen to be its own.
+            alive = sa.select(servers.c.id).where(servers.c.id == server_id).with_for_update(read=True)
+            job_id = connection.execute(first).scalar() if connection.execute(alive).first() else None
+            if job_id is None:
+                return None
+            values = {"status": JobStatus.RUNNING.value, "start_time": now, "server_id": server_id}
+            connection.execute(sa.update(jobs).where(jobs.c.id == job_id).values(**values))
+        return self.get(job_id)
+
+    def end(self, job_id: str, server_id: str, status: JobStatus, values: Mapping[str, Any]) -> bool:
+        """End a job that this server runs; ``False`` if it does no more: it was cancelled, or another server runs it.
 
         :param job_id: the job.
-        :param to: the new state.
+        :param server_id: as it was claimed.
+        :param status: its last state.
         :param values: other columns to set; ``results`` is encrypted here.
         """
+        return self._move(job_id, status, values, jobs.c.server_id == server_id)
+
+    def _move(self, job_id: str, to: JobStatus, values: Mapping[str, Any], *where: sa.ColumnElement[bool]) -> bool:
         sources = [status.value for status, targets in TRANSITIONS.items() if to in targets]
-        changed = dict(values or {})
+        changed = dict(values)
         if "results" in changed:
             changed["results"] = self._db.lock_json(changed["results"])
         with self._db.write() as connection:
             found = connection.execute(
                 sa.update(jobs)
-                .where(jobs.c.id == job_id, jobs.c.status.in_(sources))
+                .where(jobs.c.id == job_id, jobs.c.status.in_(sources), *where)
                 .values(status=to.value, **changed)
             )
         return found.rowcount == 1
 
     def cancel(self, job_id: str, now: datetime) -> bool:
         """Cancel a job; ``False`` if it has ended already."""
-        return self.move(job_id, JobStatus.CANCELLED, {"end_time": now})
+        return self._move(job_id, JobStatus.CANCELLED, {"end_time": now})
+
+
+def give_back(connection: sa.Connection, *where: sa.ColumnElement[bool]) -> list[str]:
+    """Put the running jobs of servers that have ended back in the queue, at their old places.
+
+    :param connection: of the transaction that ends the servers.
+    :param where: which jobs.
+    :return: ids of these jobs.
+    """
+    running = (jobs.c.status == JobStatus.RUNNING.value, *where)
+    found = list(connection.execute(sa.select(jobs.c.id).where(*running)).scalars())
+    values = {"status": JobStatus.NOT_STARTED.value, "start_time": None, "server_id": None}
+    connection.execute(sa.update(jobs).where(*running).values(**values))
+    return found

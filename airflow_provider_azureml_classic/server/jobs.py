@@ -26,11 +26,8 @@ OUTPUT_CONTAINER = "experimentoutput"
 class Queue(Protocol):
     """Runs started jobs."""
 
-    def put(self, job_id: str) -> None:
-        """Run a job as soon as there is room.
-
-        :param job_id: the job.
-        """
+    def look(self) -> None:
+        """Run what waits, as soon as there is room."""
 
 
 class Jobs:
@@ -66,7 +63,7 @@ class Jobs:
             id=uuid.uuid4().hex,
             endpoint_id=endpoint.id,
             status=JobStatus.NOT_STARTED,
-            queued=False,
+            place=None,
             request=checked,
             results=None,
             details=None,
@@ -122,7 +119,7 @@ class Jobs:
             raise rejection(
                 "CannotStartJob", f"Job {job_id} cannot be started because it is in {state} state{started}."
             )
-        self._queue.put(row.id)
+        self._queue.look()
 
     def get(self, endpoint: EndpointRow, job_id: str) -> Job:
         """State of a job; results with fresh SAS tokens.

@@ -11,6 +11,7 @@ import shutil
 import threading
 import uuid
 from collections import OrderedDict
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from airflow_provider_azureml_classic.server.experiments.scorer import Scorer
@@ -23,26 +24,32 @@ class ModelStore:
     """The models of a data directory.
 
     :param root: folder of the model files.
+    :param owner: gives the id of this server, with which the names of half-written files begin.
     :param max_loaded: loaded models kept at a time.
     """
 
-    def __init__(self, root: Path, *, max_loaded: int = MAX_LOADED) -> None:
+    def __init__(
+        self, root: Path, owner: Callable[[], str] = lambda: "server", *, max_loaded: int = MAX_LOADED
+    ) -> None:
         self._root = root
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._owner = owner
         self._max_loaded = max_loaded
         self._loaded: OrderedDict[str, Scorer] = OrderedDict()
         self._lock = threading.Lock()
 
-    def put(self, source: Path) -> Scorer:
+    def put(self, source: Path, pin: Callable[[str], object]) -> Scorer:
         """Check, load and keep a model file; it serves nobody yet.
 
         :param source: an ``.ilearner`` file.
+        :param pin: called with its digest before its file is looked for, so that nobody removes it.
         :raises RequestRejected: ``ModelInvalid``, saying what was found.
         """
         scorer = Scorer.load(source)
+        pin(scorer.digest)
         target = self.path(scorer.digest)
         if not target.exists():
-            temporary = target.with_name(f".{uuid.uuid4().hex}")
+            temporary = target.with_name(f".{self._owner()}-{uuid.uuid4().hex}")
             shutil.copyfile(source, temporary)
             with temporary.open("rb") as file:
                 if hashlib.file_digest(file, "sha256").hexdigest() != scorer.digest:
@@ -73,14 +80,28 @@ class ModelStore:
         """
         return digest in self._loaded
 
-    def clean(self, in_use: set[str]) -> None:
-        """Remove half-written files and models that no endpoint uses; call it before anything is served.
+    def digests(self) -> set[str]:
+        """Digests of the model files that are there."""
+        return {path.stem for path in self._root.iterdir() if not path.name.startswith(".")}
 
-        :param in_use: digests to keep.
+    def remove(self, digest: str) -> None:
+        """Remove a model file, if it is there; who has loaded it can go on with it.
+
+        :param digest: SHA-256 of the model file.
         """
-        for path in self._root.iterdir():
-            if path.stem not in in_use:
-                path.unlink()
+        self.path(digest).unlink(missing_ok=True)
+
+    def clean(self, living: Callable[[], Collection[str]]) -> None:
+        """Remove what servers have left half written that live no more.
+
+        :param living: gives the ids of those that live.
+        """
+        # In this order: who writes a file was there before it.
+        found = [path for path in self._root.iterdir() if path.name.startswith(".")]
+        keep = tuple(f".{owner}-" for owner in living())
+        for path in found:
+            if not path.name.startswith(keep):
+                path.unlink(missing_ok=True)
 
     def _keep(self, scorer: Scorer) -> None:
         with self._lock:

@@ -1,13 +1,16 @@
 """Runs started jobs: fetch the input, train in a worker process, deliver the outputs, record the end.
 
 Rule 1: what a job does is taken up again after a crash; a job that was running is run again from the start.
-Rule 2: outputs are delivered before the job is ``Finished``; a job that was cancelled meanwhile delivers nothing.
-Rule 3: at most one job a worker process is ``Running``; the others wait in the order in which they were started.
+Rule 2: outputs are delivered before the job is ``Finished``; a job that was cancelled meanwhile, or that another server
+has taken over, delivers nothing.
+Rule 3: at most one job a worker process is ``Running``; the others wait in the order in which they were started, and
+the next free server takes the next one.
 """
 
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +22,7 @@ from airflow_provider_azureml_classic.protocol.jobs import JobStatus
 from airflow_provider_azureml_classic.protocol.references import MODEL_EXTENSION, BlobReference
 from airflow_provider_azureml_classic.server.catalogue import Catalogue
 from airflow_provider_azureml_classic.server.clock import Clock
+from airflow_provider_azureml_classic.server.database import DatabaseDown
 from airflow_provider_azureml_classic.server.experiments.batch import score_file
 from airflow_provider_azureml_classic.server.experiments.training import train
 from airflow_provider_azureml_classic.server.job_store import JobStore
@@ -31,6 +35,8 @@ from airflow_provider_azureml_classic.server.jobs import (
 )
 from airflow_provider_azureml_classic.server.locations import Locations
 from airflow_provider_azureml_classic.server.models import ModelStore
+from airflow_provider_azureml_classic.server.peers import Peers
+from airflow_provider_azureml_classic.server.pins import Pins
 from airflow_provider_azureml_classic.server.store import Store
 from airflow_provider_azureml_classic.server.tables import EndpointRow, JobRow, ServiceRow
 
@@ -51,6 +57,8 @@ class Runner:
     :param pool: makes the executor of worker processes; called again when a worker died.
     :param slots: jobs running at a time.
     :param clock: gives the present time.
+    :param peers: the servers that share the jobs.
+    :param pins: keeps model files while they are read.
     """
 
     def __init__(
@@ -63,6 +71,8 @@ class Runner:
         pool: Callable[[], Executor],
         slots: int,
         clock: Clock,
+        peers: Peers,
+        pins: Pins,
     ) -> None:
         self._store = store
         self._jobs = jobs
@@ -71,67 +81,94 @@ class Runner:
         self._locations = locations
         self._pool = pool
         self._clock = clock
+        self._peers = peers
+        self._pinned = pins.pinned
+        self._slots = slots
+        self._looking = 0
+        self._lock = threading.Lock()
         self._threads = ThreadPoolExecutor(slots, thread_name_prefix="job")
-        self._closing = False
+        self._closing = threading.Event()
 
-    def put(self, job_id: str) -> None:
-        """Run a job as soon as there is room.
-
-        :param job_id: the job.
-        """
-        self._threads.submit(self._run_safely, job_id)
-
-    def resume(self) -> None:
-        """Take up the jobs that an earlier process left unfinished."""
-        for job in self._jobs.unfinished():
-            if job.status is JobStatus.RUNNING:
-                log.warning("job %s was running when the server stopped; it runs again", job.id)
-                self._jobs.move(job.id, JobStatus.NOT_STARTED, {"start_time": None})
-            self.put(job.id)
+    def look(self) -> None:
+        """Run what waits, as soon as there is room."""
+        with self._lock:
+            if self._looking >= self._slots or self._closing.is_set():
+                return
+            self._looking += 1
+        self._threads.submit(self._drain)
 
     def close(self) -> None:
-        """Stop; jobs that have not ended are taken up at the next start."""
-        self._closing = True
+        """Stop; jobs that have not ended are taken up at the next start, or by another server."""
+        with self._lock:
+            self._closing.set()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _run_safely(self, job_id: str) -> None:
-        try:
-            if self._jobs.move(job_id, JobStatus.RUNNING, {"start_time": self._clock()}):
-                self._end(job_id, *self._outcome(job_id))
-        except Exception:
-            if self._closing:
-                log.warning("job %s is interrupted; it runs again at the next start", job_id)
+    def _drain(self) -> None:
+        """Run one job after the other until none waits."""
+        while not self._closing.is_set():
+            with self._lock:
+                # Before the look: a job that comes after it finds room for a look of its own.
+                self._looking -= 1
+            server_id = self._peers.id
+            try:
+                job = self._jobs.claim(server_id, self._clock())
+            except DatabaseDown:
+                job = None
+            except Exception:
+                log.exception("the next job could not be read")
+                job = None
+            if job is None:
                 return
-            log.exception("job %s could not be recorded", job_id)
+            self._run_safely(job.id, server_id)
+            with self._lock:
+                self._looking += 1
 
-    def _outcome(self, job_id: str) -> tuple[JobStatus, dict[str, Any]]:
+    def _run_safely(self, job_id: str, server_id: str) -> None:
+        while not self._closing.is_set() and self._peers.id == server_id:
+            try:
+                self._end(job_id, server_id, *self._outcome(job_id, server_id))
+                return
+            except DatabaseDown:
+                # The job is still this server's; if it is another's by then, the id has changed.
+                self._closing.wait(1)
+            except Exception:
+                if not self._closing.is_set():
+                    log.exception("job %s could not be recorded", job_id)
+                    return
+        log.warning("job %s is interrupted; it runs again", job_id)
+
+    def _outcome(self, job_id: str, server_id: str) -> tuple[JobStatus, dict[str, Any]]:
         try:
-            return JobStatus.FINISHED, {"results": self._run(job_id)}
+            return JobStatus.FINISHED, {"results": self._run(job_id, server_id)}
+        except DatabaseDown:
+            raise
         except AzureMLClassicError as error:
             return JobStatus.FAILED, {"details": f"{error.detail_code}: {error.message}"}
         except (BrokenExecutor, CancelledError):
-            if self._closing:
+            if self._closing.is_set():
                 raise
             return JobStatus.FAILED, {"details": "The training process died, perhaps for lack of memory. Submit again."}
         except Exception as error:
             log.exception("job %s failed", job_id)
             return JobStatus.FAILED, {"details": f"Internal error: {type(error).__name__}: {error}"}
 
-    def _end(self, job_id: str, status: JobStatus, values: dict[str, Any]) -> None:
-        if self._jobs.move(job_id, status, {**values, "end_time": self._clock()}):
+    def _end(self, job_id: str, server_id: str, status: JobStatus, values: dict[str, Any]) -> None:
+        if self._jobs.end(job_id, server_id, status, {**values, "end_time": self._clock()}):
             log.info("job %s %s %s", job_id, status.value, values.get("details", ""))
 
-    def _run(self, job_id: str) -> dict[str, Any]:
+    def _run(self, job_id: str, server_id: str) -> dict[str, Any]:
         job = self._jobs.get(job_id)
         endpoint = self._store.endpoint(job.endpoint_id) if job else None
         service = self._store.service(endpoint.service_id) if endpoint else None
         if job is None or endpoint is None or service is None:
             raise rejection("JobNotFound", "The endpoint of this job was deleted.")
-        with TemporaryDirectory(prefix="azureml-classic-") as folder:
+        with TemporaryDirectory() as folder, self._pinned() as pin:
+            for model in endpoint.resources:
+                pin(model.digest)
             data = Path(folder) / "input.csv"
             self._locations.fetch(job.request.inputs[INPUT], data)
             run = self._train if service.training else self._score
-            return self._deliver(job, run(job, service, endpoint, data))
+            return self._deliver(job, server_id, run(job, service, endpoint, data))
 
     def _train(self, job: JobRow, service: ServiceRow, endpoint: EndpointRow, data: Path) -> Outputs:
         experiment = self._catalogue.experiments.get(service.experiment)
@@ -155,9 +192,13 @@ class Runner:
         self._pool().submit(score_file, model, data, scored, passthrough).result()
         return {SCORED_OUTPUT: (scored, output_place(job, SCORED_OUTPUT, ".csv"))}
 
-    def _deliver(self, job: JobRow, outputs: Outputs) -> dict[str, Any]:
+    def _deliver(self, job: JobRow, server_id: str, outputs: Outputs) -> dict[str, Any]:
+        while not self._peers.held:
+            # Another server may be about to run this job.
+            if self._closing.wait(0.1):
+                raise CancelledError
         now = self._jobs.get(job.id)
-        if now is None or now.status is not JobStatus.RUNNING:
+        if now is None or now.status is not JobStatus.RUNNING or now.server_id != server_id:
             raise rejection("RequestCanceled", "The job was cancelled.")
         for path, place in outputs.values():
             self._locations.deliver(path, place)

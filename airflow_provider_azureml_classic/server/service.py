@@ -14,10 +14,13 @@ from airflow_provider_azureml_classic.server.clock import Clock, system_clock
 from airflow_provider_azureml_classic.server.database import Database
 from airflow_provider_azureml_classic.server.described import Describer
 from airflow_provider_azureml_classic.server.experiments.declaration import Experiment
+from airflow_provider_azureml_classic.server.janitor import Janitor
 from airflow_provider_azureml_classic.server.job_store import JobStore
 from airflow_provider_azureml_classic.server.jobs import Jobs
 from airflow_provider_azureml_classic.server.locations import Locations
 from airflow_provider_azureml_classic.server.models import ModelStore
+from airflow_provider_azureml_classic.server.peers import Peers
+from airflow_provider_azureml_classic.server.pins import Pins
 from airflow_provider_azureml_classic.server.pool import Workers
 from airflow_provider_azureml_classic.server.runner import Runner
 from airflow_provider_azureml_classic.server.scoring import Scoring
@@ -25,6 +28,9 @@ from airflow_provider_azureml_classic.server.settings import Settings
 from airflow_provider_azureml_classic.server.store import Store
 from airflow_provider_azureml_classic.server.updates import Updates
 from airflow_provider_azureml_classic.server.workspace import Workspace
+
+#: Advisory lock of the server that sets up new experiments.
+_SETUP_LOCK = 0x617A6D6C03
 
 
 @contextmanager
@@ -48,24 +54,31 @@ def running(
         stack.callback(database.close)
         store, job_store = Store(database), JobStore(database)
         store.check_cipher()
-        blobs = BlobStore(settings.data_dir / "blobs", settings.account)
-        blobs.clean()
-        models = ModelStore(settings.data_dir / "models")
-        models.clean(store.digests())
+        peers = Peers(database)
+        stack.callback(peers.close)
+        peers.start()
+        pins = Pins(database, peers)
+        blobs = BlobStore(settings.data_dir / "blobs", settings.account, lambda: peers.id)
+        models = ModelStore(settings.data_dir / "models", lambda: peers.id)
+        janitor = Janitor(store, models, blobs, pins, peers)
+        janitor.start()
+        stack.callback(janitor.close)
         workers = Workers(settings.workers)
         stack.callback(workers.close)
         catalogue = Catalogue(experiments, store)
-        Setup(store, models, blobs, workers(), clock).run(catalogue.experiments.values())
+        with database.exclusive(_SETUP_LOCK):
+            Setup(store, models, blobs, workers(), clock, pins).run(catalogue.experiments.values())
         locations = Locations(blobs, settings.allowed_hosts, clock)
-        workspace = Workspace(settings, store, locations, clock)
-        runner = Runner(store, job_store, catalogue, models, locations, workers, settings.workers, clock)
+        workspace = Workspace(settings, store, locations, clock, lambda: peers.fresh)
+        runner = Runner(store, job_store, catalogue, models, locations, workers, settings.workers, clock, peers, pins)
         stack.callback(runner.close)
         app = make_app(
             workspace,
-            Updates(workspace, models, locations),
+            Updates(workspace, models, locations, pins),
             Jobs(store, job_store, locations, runner, clock),
             Scoring(store, catalogue, models),
             Describer(workspace, store, catalogue, models, settings.public_url),
         )
-        runner.resume()
+        peers.on_change, peers.on_job, peers.on_death = workspace.forget, runner.look, janitor.wake
+        runner.look()
         yield app, HttpServer(app, blob_app(blobs, clock), settings.account.name)

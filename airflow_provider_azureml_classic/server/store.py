@@ -15,7 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 from cryptography.fernet import InvalidToken
 
-from airflow_provider_azureml_classic.server.database import Database, columns, to_row
+from airflow_provider_azureml_classic.server.database import EVERYTHING, Database, columns, to_row
 from airflow_provider_azureml_classic.server.tables import (
     EndpointRow,
     ExperimentRow,
@@ -100,6 +100,7 @@ class Store:
         """Delete a web service with its endpoints and their jobs."""
         with self._db.write() as connection:
             connection.execute(sa.delete(web_services).where(web_services.c.id == service_id))
+            self._db.tell(connection, EVERYTHING)
 
     def endpoint_counts(self) -> dict[str, int]:
         """Number of endpoints by service id."""
@@ -184,6 +185,7 @@ class Store:
             for model in models:
                 same = (resources.c.endpoint_id == row.id, resources.c.name == model.name)
                 connection.execute(sa.update(resources).where(*same).values(**columns(model)))
+            self._db.tell(connection, row.id)
         return True
 
     def replace_keys(self, row: EndpointRow, changed: EndpointRow) -> bool:
@@ -199,12 +201,14 @@ class Store:
             values = {"primary_key": changed.primary_key, "secondary_key": changed.secondary_key}
             fresh = {name: self._db.lock(value) for name, value in values.items() if value != getattr(row, name)}
             connection.execute(sa.update(endpoints).where(endpoints.c.id == row.id).values(**fresh))
+            self._db.tell(connection, row.id)
         return True
 
     def delete_endpoint(self, endpoint_id: str) -> None:
         """Delete an endpoint with its jobs."""
         with self._db.write() as connection:
             connection.execute(sa.delete(endpoints).where(endpoints.c.id == endpoint_id))
+            self._db.tell(connection, endpoint_id)
 
     def digests(self) -> set[str]:
         """Digests of all models in place."""

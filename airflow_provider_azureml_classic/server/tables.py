@@ -86,13 +86,31 @@ jobs = sa.Table(
     sa.Column("id", sa.String(32), primary_key=True),
     sa.Column("endpoint_id", sa.ForeignKey("endpoints.id", ondelete="CASCADE"), nullable=False, index=True),
     sa.Column("status", sa.String(16), nullable=False, index=True),
-    sa.Column("queued", sa.Boolean, nullable=False),
+    # In the order of the starts; none before its client has started the job.
+    sa.Column("place", sa.Integer, index=True),
+    # Who runs it; also while it runs no more, if that server has died.
+    sa.Column("server_id", sa.String(32), index=True),
     sa.Column("request", sa.LargeBinary, nullable=False),
     sa.Column("results", sa.LargeBinary),
     sa.Column("details", sa.Text),
     sa.Column("created_at", UtcTime, nullable=False),
     sa.Column("start_time", UtcTime),
     sa.Column("end_time", UtcTime),
+)
+servers = sa.Table(
+    "servers",
+    metadata,
+    sa.Column("id", sa.String(32), primary_key=True),
+    # Changes as long as the server lives.
+    sa.Column("beat", sa.Integer, nullable=False),
+)
+#: Model files that are being put in place, or read, and that may be in no endpoint.
+pins = sa.Table(
+    "pins",
+    metadata,
+    sa.Column("id", sa.String(32), primary_key=True),
+    sa.Column("digest", sa.String(64), nullable=False, index=True),
+    sa.Column("server_id", sa.ForeignKey("servers.id", ondelete="CASCADE"), nullable=False, index=True),
 )
 
 
@@ -155,10 +173,11 @@ class JobRow:
     id: str
     endpoint_id: str
     status: JobStatus
-    queued: bool
+    place: int | None
     request: JobRequest = field(repr=False)
     results: dict[str, Any] | None = field(repr=False)
     details: str | None
     created_at: datetime
     start_time: datetime | None
     end_time: datetime | None
+    server_id: str | None = None

@@ -16,6 +16,7 @@ from airflow_provider_azureml_classic.server.endpoints import check_updatable
 from airflow_provider_azureml_classic.server.experiments.scorer import Scorer
 from airflow_provider_azureml_classic.server.locations import Locations, kept
 from airflow_provider_azureml_classic.server.models import ModelStore
+from airflow_provider_azureml_classic.server.pins import Pin, Pins
 from airflow_provider_azureml_classic.server.tables import EndpointRow, ResourceRow, ServiceRow
 from airflow_provider_azureml_classic.server.workspace import Caller, Workspace
 
@@ -26,9 +27,17 @@ class Updates:
     :param workspace: the endpoints.
     :param models: the model files.
     :param locations: where new models come from.
+    :param pins: keep model files while they are put in place.
     """
 
-    def __init__(self, workspace: Workspace, models: ModelStore, locations: Locations) -> None:
+    def __init__(
+        self,
+        workspace: Workspace,
+        models: ModelStore,
+        locations: Locations,
+        pins: Pins,
+    ) -> None:
+        self._pinned = pins.pinned
         self._workspace = workspace
         self._models = models
         self._locations = locations
@@ -45,15 +54,14 @@ class Updates:
         :param if_match: ``ETag`` that the endpoint must still have.
         """
         service, row = self._workspace.endpoint(caller, service_id, name)
-        models: tuple[ResourceRow, ...] = ()
-        if settings.resources:
-            # A patch that lifts PreventUpdate may carry the update itself.
-            if settings.prevent_update is not False:
-                check_updatable(row, "updated")
-            models = tuple(self._model(service, row, wanted) for wanted in settings.resources)
-        return self._workspace.view(self._workspace.change(row, settings, models, if_match))
+        # A patch that lifts PreventUpdate may carry the update itself.
+        if settings.resources and settings.prevent_update is not False:
+            check_updatable(row, "updated")
+        with self._pinned() as pin:
+            models = tuple(self._model(service, row, wanted, pin) for wanted in settings.resources or ())
+            return self._workspace.view(self._workspace.change(row, settings, models, if_match))
 
-    def _model(self, service: ServiceRow, row: EndpointRow, wanted: Resource) -> ResourceRow:
+    def _model(self, service: ServiceRow, row: EndpointRow, wanted: Resource, pin: Pin) -> ResourceRow:
         # Raises with the list of resources where the name is wrong, or the service is a training service.
         name = self._workspace.view(row).resource(wanted.name).name
         location = wanted.location
@@ -66,7 +74,7 @@ class Updates:
                 target=name,
             )
         own = self._locations.own(location)
-        scorer = self._fetch(location)
+        scorer = self._fetch(location, pin)
         if scorer.manifest.experiment != service.experiment:
             raise rejection(
                 "ModelInvalid",
@@ -78,12 +86,12 @@ class Updates:
         base = "" if own else place.base_location or _account_base(location)
         return ResourceRow(row.id, name, base, place.relative_location, scorer.digest)
 
-    def _fetch(self, location: BlobReference) -> Scorer:
-        with TemporaryDirectory(prefix="azureml-classic-") as folder:
+    def _fetch(self, location: BlobReference, pin: Pin) -> Scorer:
+        with TemporaryDirectory() as folder:
             path = Path(folder) / f"model{MODEL_EXTENSION}"
             self._locations.fetch(location, path)
             try:
-                return self._models.put(path)
+                return self._models.put(path, pin)
             except AzureMLClassicError as error:
                 raise rejection("ModelInvalid", f"{location.location!r}: {error.message}") from None
 

@@ -8,7 +8,7 @@ Rule 2: the default endpoint's model cannot be replaced and it cannot be deleted
 from __future__ import annotations
 
 import hmac
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from threading import Lock
 
@@ -60,13 +60,22 @@ class Workspace:
     :param store: its state.
     :param locations: places of models.
     :param clock: gives the present time.
+    :param fresh: whether changes through other servers are known here.
     """
 
-    def __init__(self, settings: Settings, store: Store, locations: Locations, clock: Clock) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        locations: Locations,
+        clock: Clock,
+        fresh: Callable[[], bool] = lambda: True,
+    ) -> None:
         self._settings = settings
         self._store = store
         self._locations = locations
         self._clock = clock
+        self._fresh = fresh
         # Scoring must not ask the database; every change of an endpoint drops its entry.
         self._cache: dict[str, EndpointRow] = {}
         self._changes = 0
@@ -105,7 +114,7 @@ class Workspace:
         :param key: what follows ``Bearer``.
         :raises AccessDenied: also for an unknown endpoint, so that GUIDs cannot be probed.
         """
-        row = self._cache.get(endpoint_id) or self._read(endpoint_id)
+        row = self.cached(endpoint_id) or self._read(endpoint_id)
         given = key.encode()
         known = (row.primary_key, row.secondary_key) if row else ("", "")
         good = [hmac.compare_digest(given, candidate.encode()) for candidate in known]
@@ -122,18 +131,22 @@ class Workspace:
                 self._cache[endpoint_id] = row
         return row
 
-    def _forget(self, *endpoint_ids: str) -> None:
+    def forget(self, *endpoint_ids: str) -> None:
+        """Read endpoints anew before they are used again.
+
+        :param endpoint_ids: GUIDs; all without any.
+        """
         with self._lock:
             self._changes += 1
             for endpoint_id in endpoint_ids or tuple(self._cache):
                 self._cache.pop(endpoint_id, None)
 
     def cached(self, endpoint_id: str) -> EndpointRow | None:
-        """The endpoint, if it was called since it last changed.
+        """The endpoint, if it was called since it last changed, and every change is known.
 
         :param endpoint_id: GUID.
         """
-        return self._cache.get(endpoint_id)
+        return self._cache.get(endpoint_id) if self._fresh() else None
 
     def _allow(self, caller: Caller, service: ServiceRow, name: str | None = None) -> None:
         own = caller.endpoint
@@ -178,7 +191,7 @@ class Workspace:
         :param service_id: its id.
         """
         self._store.delete_service(self.service_row(service_id).id)
-        self._forget()
+        self.forget()
 
     def _service_view(self, row: ServiceRow, counts: Mapping[str, int]) -> WebService:
         return WebService(
@@ -288,7 +301,7 @@ class Workspace:
                     f"Endpoint {row.name!r} is at {etag(row)}, not at {if_match}: it was changed in between.",
                 )
             if self._store.change_endpoint(row, settings_values(row, settings), models, self._clock()):
-                self._forget(row.id)
+                self.forget(row.id)
                 break
             again = self._store.endpoint(row.id)
             if again is None:
@@ -331,7 +344,7 @@ class Workspace:
             _, row = self.endpoint(caller, service_id, name)
             changed = with_new_key(row, which)
             if self._store.replace_keys(row, changed):
-                self._forget(row.id)
+                self.forget(row.id)
                 return self.view(self._read(row.id) or changed)
         raise rejection("UnknownError", f"The keys of endpoint {name!r} are changed by too many at once.")
 
@@ -346,7 +359,7 @@ class Workspace:
         if row.name == DEFAULT_ENDPOINT:
             raise rejection("InvalidOperation", "The default endpoint cannot be deleted; delete the web service.")
         self._store.delete_endpoint(row.id)
-        self._forget(row.id)
+        self.forget(row.id)
 
     def view(self, row: EndpointRow) -> Endpoint:
         """The endpoint as clients see it.

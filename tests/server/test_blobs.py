@@ -367,17 +367,18 @@ class TestClean:
     """The start of the server."""
 
     def test_leftovers_are_removed(self, store: BlobStore) -> None:
-        """Temporary files and folders and blocks of long ago go; blobs and fresh blocks stay."""
+        """Temporary files and folders of the dead and blocks of long ago go; all else stays."""
         put(store, "a.csv")
         stage(store, FIRST, b"fresh")
         (store.root / TEMPORARY_FOLDER / "half").write_bytes(b"half")
+        (store.root / TEMPORARY_FOLDER / "living-half").write_bytes(b"half")
         (store.root / TEMPORARY_FOLDER / "folder").mkdir()
         old = store.root / BLOCKS_FOLDER / "old"
         old.mkdir()
         (old / "block").write_bytes(b"old")
         os.utime(old, (time.time() - 8 * 24 * 3600,) * 2)
-        store.clean()
-        assert not list((store.root / TEMPORARY_FOLDER).iterdir())
+        store.clean(lambda: ["living"])
+        assert [path.name for path in (store.root / TEMPORARY_FOLDER).iterdir()] == ["living-half"]
         assert not old.exists()
         assert names(store) == ["a.csv"]
         assert BlockStage(store).commit("data", "b.bin", [FIRST], max_length=LIMIT).length == 5

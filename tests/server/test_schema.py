@@ -102,6 +102,32 @@ def test_a_database_from_before_revisions_is_taken_over(engine: sa.Engine) -> No
     assert [dict(row)["name"] for row in rows(engine)["experiments"]] == ["one"]
 
 
+def test_started_jobs_keep_their_order(engine: sa.Engine) -> None:
+    """What a job's start was before, a mark, becomes its place in the queue; a running one runs again."""
+    first_tables(engine)
+    service = "'s', 'S', 'e', true, '2016-03-01'"
+    endpoint = "'e', 's', 'default', '2016-03-01', :k, :k, 'Low', 4, 'None', false, false, 1, '2016-03-01'"
+    names = "id, service_id, name, created_at, primary_key, secondary_key, throttle_level, max_concurrent_calls, "
+    names += "trace_level, prevent_update, sample_data_enabled, revision, changed_at"
+    with engine.begin() as connection:
+        connection.execute(sa.text(f"INSERT INTO web_services VALUES ({service})"))  # noqa: S608
+        connection.execute(sa.text(f"INSERT INTO endpoints ({names}) VALUES ({endpoint})"), {"k": b"k"})  # noqa: S608
+        for job, status, queued, day in (
+            ("c", "NotStarted", True, 3),
+            ("a", "Running", True, 1),
+            ("b", "NotStarted", False, 2),
+            ("d", "Finished", True, 1),
+        ):
+            values = {"id": job, "status": status, "queued": queued, "r": b"r", "at": f"2016-03-0{day} 12:00:00"}
+            columns = "id, endpoint_id, status, queued, request, created_at"
+            text = f"INSERT INTO jobs ({columns}) VALUES (:id, 'e', :status, :queued, :r, :at)"  # noqa: S608
+            connection.execute(sa.text(text), values)
+    schema.upgrade(engine)
+    places = {row["id"]: row["place"] for row in rows(engine)["jobs"]}
+    assert places["b"] is None
+    assert places["a"] < places["c"]
+
+
 def test_a_newer_database_is_refused(engine: sa.Engine) -> None:
     """What a newer version has written is left alone, with a sentence that says what to do."""
     schema.upgrade(engine)

@@ -335,7 +335,7 @@ def test_a_read_that_an_update_overtakes_is_not_kept(service: Service, scorer: E
     """Scoring that read the endpoint just before a PATCH must not bring the old model back for later calls."""
     workspace = service.app._workspace
     guid = scorer.api_location.rpartition("/")[2]
-    workspace._forget(guid)
+    workspace.forget(guid)
     read = workspace._store.endpoint
 
     def overtaken(endpoint_id: str):

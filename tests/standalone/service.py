@@ -81,7 +81,7 @@ class Service:
 
     def _jobs(self, endpoint: str) -> list[tuple[str, bool]]:
         query = (
-            "SELECT jobs.status, jobs.queued FROM jobs JOIN endpoints ON endpoints.id = jobs.endpoint_id "
+            "SELECT jobs.status, jobs.place IS NOT NULL FROM jobs JOIN endpoints ON endpoints.id = jobs.endpoint_id "
             "WHERE endpoints.name = ? ORDER BY jobs.created_at"
         )
         database = f"file:{self._folder / 'data' / 'state.db'}?mode=ro"
