@@ -87,7 +87,8 @@ def main(argv: Sequence[str] | None = None, make_app: Callable[..., App] | None 
     """
     arguments = parser().parse_args(argv)
     logging.basicConfig(level=arguments.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    for library in ("alembic", "uvicorn"):
+        logging.getLogger(library).setLevel(logging.WARNING)
     os.umask(0o077)
     # While the first models are trained: leave through the same clean-up as later.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
 from airflow_provider_azureml_classic.server.blobs import BlobStore
@@ -38,6 +39,7 @@ class Janitor:
         self._pins = pins
         self._peers = peers
         self._unused: set[str] = set()
+        self._looked = -LOOK_SECONDS
         self._closing = False
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._run, name="janitor", daemon=True)
@@ -64,6 +66,11 @@ class Janitor:
         """Remove what may be removed now."""
         self._blobs.clean(self._peers.living)
         self._models.clean(self._peers.living)
+        if time.monotonic() - self._looked >= LOOK_SECONDS:
+            self._looked = time.monotonic()
+            self._remove_models()
+
+    def _remove_models(self) -> None:
         # In this order: a model that is put in place in between is in no list.
         found = self._models.digests()
         unused = found - self._store.digests()

@@ -46,7 +46,6 @@ def upgrade(engine: sa.Engine) -> None:
     :param engine: of the database.
     :raises ValueError: the database is of a newer version; the message says what to do.
     """
-    logging.getLogger("alembic").setLevel(logging.WARNING)
     with engine.connect() as connection, _locked(connection):
         config = configuration(connection)
         scripts = ScriptDirectory.from_config(config)

@@ -8,9 +8,11 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from multiprocessing.util import Finalize
 from pathlib import Path
 
-_PREFIX = "azureml-classic-scratch-"
+# Short, because the sockets of worker processes are below it, and the system allows them 107 letters.
+_PREFIX = "azmlc-"
 
 
 @contextmanager
@@ -34,7 +36,8 @@ def scratch_folder() -> Iterator[Path]:
             os.environ.pop("TMPDIR")
             if before is not None:
                 os.environ["TMPDIR"] = before
-            shutil.rmtree(folder, ignore_errors=True)
+            # Not now: at the very end the library removes its own folder in it, and would miss it.
+            Finalize(None, shutil.rmtree, (folder,), {"ignore_errors": True}, exitpriority=-1000)
 
 
 def _remove_if_left(folder: Path) -> None:

@@ -1,0 +1,265 @@
+"""Two real server processes on one PostgreSQL and one data directory."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
+
+import psycopg
+import pytest
+
+from airflow_provider_azureml_classic.client import Client
+from airflow_provider_azureml_classic.protocol.jobs import JobRequest, JobStatus
+from airflow_provider_azureml_classic.protocol.keys import KeyType
+from airflow_provider_azureml_classic.protocol.references import BlobReference
+from airflow_provider_azureml_classic.protocol.values import Endpoint
+from airflow_provider_azureml_classic.server.engine import DATABASE_VARIABLE
+from tests.postgres_support import Cluster, cluster, free_port
+from tests.server.conftest import SCORING, TRAINING, declaration, line
+from tests.server.test_server_process import HELD, HELD_ESTIMATOR, default_of, patch, slope, until
+from tests.support import ServerProcess, wait_for_job
+
+pytestmark = pytest.mark.slow
+
+BODY = json.dumps({"Inputs": {"input1": [{"x": 1.0}]}, "GlobalParameters": {}}).encode()
+
+
+class Pair:
+    """Two servers, ``a`` and ``b``, that hand out the URL of ``a``.
+
+    :param folder: has the declarations; gets the data directory.
+    :param cluster: their PostgreSQL.
+    """
+
+    def __init__(self, folder: Path, cluster: Cluster) -> None:
+        self.folder = folder
+        self.cluster = cluster
+        self.database = cluster.new_database()
+        self.ports = {name: free_port() for name in "ab"}
+        self.servers: dict[str, ServerProcess] = {}
+        self.start("a")
+        self.start("b")
+
+    def start(self, name: str) -> ServerProcess:
+        """Start one of them."""
+        arguments = ("--experiments", str(self.folder / "experiments.toml"), "--workers", "1")
+        arguments += ("--port", str(self.ports[name]), "--public-url", self.url("a"))
+        environment = {DATABASE_VARIABLE: self.database}
+        made = ServerProcess(self.folder / "data", *arguments, environment=environment)
+        self.servers[name] = made
+        return made
+
+    def url(self, name: str) -> str:
+        """Where one of them really is."""
+        return f"http://127.0.0.1:{self.ports[name]}"
+
+    def client(self, name: str) -> Client:
+        """A client of one of them, whatever URL it hands out."""
+        connection = self.servers[name].connection
+        return Client(self.url(name), connection["workspace_id"], connection["token"])
+
+    def answer(self, name: str, endpoint: Endpoint, key: str | None = None) -> float | int:
+        """What an endpoint answers through one of them where ``x`` is 1, or the HTTP status of the error."""
+        path = endpoint.api_location.removeprefix(self.url("a"))
+        headers = {"Authorization": f"Bearer {key or endpoint.primary_key}", "Content-Type": "application/json"}
+        request = Request(f"{self.url(name)}{path}/execute?api-version=2.0", BODY, headers)
+        try:
+            with urlopen(request, timeout=30) as answer:
+                found = json.loads(answer.read())
+        except OSError as error:
+            return int(getattr(error, "code", 0))
+        ((cell,),) = found["Results"]["output1"]["value"]["Values"]
+        return round(float(cell), 2)
+
+    def close(self) -> None:
+        """Stop both."""
+        for server in self.servers.values():
+            server.process.send_signal(signal.SIGCONT)
+            server.stop()
+
+
+@pytest.fixture(scope="module")
+def ready(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    """Two servers with the models of slopes 3 and 10 in their store, on a PostgreSQL that may be stopped."""
+    folder = tmp_path_factory.mktemp("pair")
+    declared = declaration(folder, TRAINING)
+    declared.write_text(declared.read_text() + HELD)
+    (folder / "held_estimator.py").write_text(HELD_ESTIMATOR)
+    with cluster() as own:
+        pair = Pair(folder, own)
+        shutil.copytree(trained / "data" / "blobs" / "models", folder / "data" / "blobs" / "models")
+        yield pair
+        pair.close()
+
+
+@contextmanager
+def soon(what: str) -> Iterator[Callable[[Callable[[], Any]], None]]:
+    """A wait of two seconds at most, from the end of the call that changed something."""
+    begun = time.monotonic()
+
+    def check(true: Callable[[], Any]) -> None:
+        until(what, true, 2 - (time.monotonic() - begun))
+
+    yield check
+
+
+def test_what_one_changes_the_other_serves(ready: Pair) -> None:
+    """Add, PATCH, regenerate and delete through one server: within two seconds the other answers accordingly."""
+    with ready.client("a") as a, ready.client("b") as b:
+        mine = a.add_endpoint(a.find_web_service(SCORING).id, "shared")
+        assert [ready.answer(name, mine) for name in "abab"] == [2, 2, 2, 2]
+        for number, (client, other) in enumerate([(a, "b"), (b, "a"), (a, "b")]):
+            name, wanted = (("three", 3), ("ten", 10))[number % 2]
+            patch(client, mine, BlobReference(f"models/{name}.ilearner"))
+            with soon("the other server serves the new model") as check:
+                check(lambda other=other, wanted=wanted: ready.answer(other, mine) == wanted)
+        after = a.regenerate_key(mine.web_service_id, "shared", KeyType.PRIMARY)
+        with soon("the other server refuses the old key") as check:
+            check(lambda: ready.answer("b", mine) == 401)
+        assert ready.answer("b", after) == 3
+        b.delete_endpoint(mine.web_service_id, "shared")
+        with soon("the other server has no such endpoint") as check:
+            check(lambda: ready.answer("a", after) == 401)
+
+
+def test_a_suspended_server_serves_nothing_old(ready: Pair) -> None:
+    """A server that heard nothing for a while asks the database before it uses what it remembers."""
+    with ready.client("a") as a:
+        mine = a.add_endpoint(a.find_web_service(SCORING).id, "asleep")
+        assert ready.answer("b", mine) == 2
+        process = ready.servers["b"].process
+        process.send_signal(signal.SIGSTOP)
+        patch(a, mine, BlobReference("models/ten.ilearner"))
+        time.sleep(2)
+        process.send_signal(signal.SIGCONT)
+        assert ready.answer("b", mine) == 10
+
+
+def test_a_job_runs_once_in_the_order_of_starts(ready: Pair) -> None:
+    """Twelve jobs, started through both: each runs once, on either server, and they begin in the order of starts."""
+    with ready.client("a") as a, ready.client("b") as b:
+        trainer = default_of(a, TRAINING)
+        a.store_blob(ready.servers["a"].sas("data/five.csv", "cw"), line(5).encode())
+        ids = []
+        for number in range(12):
+            client = (a, b)[number % 2]
+            ids.append(client.submit_job(at(ready, trainer, "ab"[number % 2]), JobRequest({"input1": place("five")})))
+            client.start_job(at(ready, trainer, "ab"[number % 2]), ids[-1])
+        ended = [wait_for_job(a, trainer, job_id) for job_id in ids]
+    assert {job.status for job in ended} == {JobStatus.FINISHED}
+    begun = [job.start_time for job in ended]
+    assert begun == sorted(begun)  # type: ignore[type-var]
+    logs = ready.servers["a"].log.read_text()
+    assert [logs.count(f"job {job_id} Finished") for job_id in ids] == [1] * len(ids)
+
+
+def place(name: str) -> BlobReference:
+    """A CSV file in the own store."""
+    return BlobReference(f"data/{name}.csv")
+
+
+def at(pair: Pair, endpoint: Endpoint, name: str) -> Endpoint:
+    """The endpoint as seen through one of the servers."""
+    return replace(endpoint, api_location=endpoint.api_location.replace(pair.url("a"), pair.url(name)))
+
+
+def test_the_living_server_takes_over(ready: Pair) -> None:
+    """Kill the server that runs a job: the other one runs it again, and removes what was left."""
+    with ready.client("b") as b:
+        ready.servers["a"].kill()
+        trainer = at(ready, default_of(b, "Held"), "b")
+        b.store_blob(at_b(ready, "data/five.csv"), line(5).encode())
+        (ready.folder / "hold").touch()
+        (ready.folder / "reached").unlink(missing_ok=True)
+        ids = [b.submit_job(trainer, JobRequest({"input1": place("five")})) for _ in range(2)]
+        for job_id in ids:
+            b.start_job(trainer, job_id)
+        until("the training has begun on b", (ready.folder / "reached").exists)
+        a = ready.start("a")
+        until("the other job runs on a", lambda: b.get_job(trainer, ids[1]).status is JobStatus.RUNNING)
+        with psycopg.connect(ready.database) as connection:
+            query = "SELECT server_id FROM jobs WHERE id = %s"
+            (owner,), (other,) = (connection.execute(query, (job_id,)).fetchone() or () for job_id in ids[::-1])
+        assert owner != other
+        left = ready.folder / "data" / "blobs" / ".tmp" / f"{owner}-left"
+        left.write_bytes(b"half")
+        a.kill()
+        (ready.folder / "hold").unlink()
+        jobs = [wait_for_job(b, trainer, job_id) for job_id in ids]
+        assert [job.status for job in jobs] == [JobStatus.FINISHED] * 2
+        until("what the dead server left is removed", lambda: not left.exists())
+        log = a.log.read_text()
+        assert f"server {owner} has died" in log
+        assert f"job {ids[1]} was running when its server stopped; it runs again" in log
+        ready.start("a")
+
+
+def at_b(pair: Pair, path: str) -> BlobReference:
+    """A place in the own store, reached through ``b``."""
+    reference = pair.servers["b"].sas(path, "cw")
+    return replace(reference, base_location=reference.base_location.replace(pair.url("a"), pair.url("b")))
+
+
+def test_cancelling_through_the_other_server(ready: Pair) -> None:
+    """A running job is cancelled where it does not run: it ends so, and delivers nothing."""
+    with ready.client("a") as a, ready.client("b") as b:
+        trainer = default_of(a, "Held")
+        (ready.folder / "hold").touch()
+        (ready.folder / "reached").unlink(missing_ok=True)
+        target = BlobReference("models/cancelled.ilearner")
+        job_id = a.submit_job(trainer, JobRequest({"input1": place("five")}, {"output1": target}))
+        a.start_job(trainer, job_id)
+        until("the training has begun", (ready.folder / "reached").exists)
+        with psycopg.connect(ready.database) as connection:
+            (count,) = connection.execute("SELECT count(*) FROM servers").fetchone() or (0,)
+        assert count == 2
+        for client, name in ((a, "a"), (b, "b")):
+            client.cancel_job(at(ready, trainer, name), job_id)
+        (ready.folder / "hold").unlink()
+        done = a.submit_job(trainer, JobRequest({"input1": place("five")}))
+        a.start_job(trainer, done)
+        assert wait_for_job(a, trainer, done).status is JobStatus.FINISHED
+        assert a.get_job(trainer, job_id).status is JobStatus.CANCELLED
+        assert not (ready.folder / "data" / "blobs" / "models" / "cancelled.ilearner").exists()
+
+
+def test_two_first_starts_at_once(tmp_path: Path, postgres: Cluster) -> None:
+    """Secrets, tables and first models are made once; both servers serve the same."""
+    declared = str(declaration(tmp_path, TRAINING))
+    environment = {DATABASE_VARIABLE: postgres.new_database()}
+    options = ("--experiments", declared, "--workers", "1")
+    with ThreadPoolExecutor(2) as threads:
+        starts = [threads.submit(ServerProcess, tmp_path / "data", *options, environment=environment) for _ in range(2)]
+    servers = [start.result() for start in starts]
+    try:
+        assert (servers[0].log.read_text()).count("training the first model of 'Line'") == 1
+        found = []
+        for server in servers:
+            url = server.first_line.split()[-1]
+            with Client(url, server.connection["workspace_id"], server.connection["token"]) as client:
+                endpoint = default_of(client, SCORING)
+                found.append((endpoint.primary_key, slope(client, endpoint)))
+        assert found[0] == found[1]
+    finally:
+        for server in servers:
+            assert server.stop() == 0
+
+
+def test_a_lost_database_ends_what_is_remembered(ready: Pair) -> None:
+    """While the database is gone a server answers 503, not the model that it last saw."""
+    with ready.client("a") as a:
+        mine = a.add_endpoint(a.find_web_service(SCORING).id, "lost")
+    assert [ready.answer(name, mine) for name in "ab"] == [2, 2]
+    ready.cluster.stop()
+    until("neither answers from memory", lambda: [ready.answer(name, mine) for name in "ab"] == [503, 503])
+    ready.cluster.start()
+    until("both answer again", lambda: [ready.answer(name, mine) for name in "ab"] == [2, 2])
