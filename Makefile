@@ -53,6 +53,11 @@ test: $(READY) ## run all tests
 standalone: $(READY) ## kill the processes of a real Airflow, and backfill on it (3 minutes)
 	@$(PY) -m pytest -n 0 tests/standalone
 
+.PHONY: crash
+crash: $(READY) ## kill the server at 130 random moments under load (half an hour; CRASH_SEED= repeats the choices)
+	@CRASH_KILLS=100 $(PY) -m pytest -n 0 tests/server/test_crash.py -k sqlite
+	@CRASH_KILLS=30 $(PY) -m pytest -n 0 tests/server/test_crash.py -k postgresql
+
 .PHONY: quick
 quick: $(READY) ## run the quick tests
 	@$(PY) -m pytest -n $(JOBS) --ignore tests/standalone -m "not slow"

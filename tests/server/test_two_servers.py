@@ -232,6 +232,58 @@ def test_cancelling_through_the_other_server(ready: Pair) -> None:
         assert not (ready.folder / "data" / "blobs" / "models" / "cancelled.ilearner").exists()
 
 
+def test_a_server_that_comes_back_does_not_publish(ready: Pair) -> None:
+    """What a server does when it wakes up counts no more, if it was taken for dead while it ran a job."""
+    log = ready.servers["a"].log
+    with ready.client("a") as a:
+        trainer = default_of(a, "Held")
+        (ready.folder / "hold").touch()
+        (ready.folder / "reached").unlink(missing_ok=True)
+        a.store_blob(ready.servers["a"].sas("data/five.csv", "cw"), line(5).encode())
+        job_id = a.submit_job(trainer, JobRequest({"input1": place("five")}))
+        a.start_job(trainer, job_id)
+        until("the training has begun", (ready.folder / "reached").exists)
+    asleep = suspended(ready, job_id)
+    awake = "b" if asleep == "a" else "a"
+    (ready.folder / "hold").unlink()
+    with ready.client(awake) as client:
+        there = at(ready, trainer, awake)
+        job = wait_for_job(client, there, job_id)
+        assert job.status is JobStatus.FINISHED, job.details
+        said = log.read_text().count("was taken for dead")
+        ready.servers[asleep].process.send_signal(signal.SIGCONT)
+        until("it knows that it was taken for dead", lambda: log.read_text().count("was taken for dead") > said)
+        until("both live again", lambda: living(ready) == 2)
+        # Its training had ended meanwhile; the next job shows that it is through with it.
+        again = client.submit_job(there, JobRequest({"input1": place("five")}))
+        client.start_job(there, again)
+        assert wait_for_job(client, there, again).status is JobStatus.FINISHED
+        now = client.get_job(there, job_id)
+    assert (now.status, now.start_time, now.end_time) == (job.status, job.start_time, job.end_time)
+    assert log.read_text().count(f"job {job_id} Finished") == 1
+
+
+def suspended(pair: Pair, job_id: str) -> str:
+    """Suspend the server that runs a job, until it is taken for dead; returns its name."""
+    with psycopg.connect(pair.database) as connection:
+        (owner,) = connection.execute("SELECT server_id FROM jobs WHERE id = %s", (job_id,)).fetchone() or ("",)
+    for name, server in pair.servers.items():
+        server.process.send_signal(signal.SIGSTOP)
+        until("the other one lives alone", lambda: living(pair) == 1, 60)
+        if f"server {owner} has died" in server.log.read_text():
+            return name
+        # The wrong one: nothing in the database tells processes apart.
+        server.process.send_signal(signal.SIGCONT)
+        until("both live again", lambda: living(pair) == 2)
+    raise AssertionError("no server ran the job")
+
+
+def living(pair: Pair) -> int:
+    """How many servers are in the table."""
+    with psycopg.connect(pair.database) as connection:
+        return (connection.execute("SELECT count(*) FROM servers").fetchone() or (0,))[0]
+
+
 def test_two_first_starts_at_once(tmp_path: Path, postgres: Cluster) -> None:
     """Secrets, tables and first models are made once; both servers serve the same."""
     declared = str(declaration(tmp_path, TRAINING))
