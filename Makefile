@@ -6,6 +6,7 @@ READY := $(VENV)/.ready
 PYTHON ?= python3
 UV_VERSION := 0.13.9
 JOBS ?= 2
+AZURITE_VERSION := 3.35.0
 # uv brings certificates of its own; behind a proxy with another authority the system's are needed.
 SYSTEM_CERTS := $(if $(wildcard /etc/ssl/certs/ca-certificates.crt),--system-certs)
 UV_OPTIONS := --quiet --python $(PY) $(SYSTEM_CERTS)
@@ -44,6 +45,10 @@ demo: $(READY) ## watch a DAG retrain a model for five days (DATA=file.csv for y
 serve: $(READY) ## run the server on port 8080 (PORT=, DATA_DIR=)
 	@echo "The connection for your Airflow will be in $(or $(DATA_DIR),.serve)/connection.json"
 	@$(VENV)/bin/azureml-classic-server --data-dir $(or $(DATA_DIR),.serve) --port $(or $(PORT),8080)
+
+.PHONY: programs
+programs: ## install the programs that tests start and pip does not have (Azurite; needs Node.js)
+	@npm install --silent --no-audit --no-fund --prefix .programs azurite@$(AZURITE_VERSION)
 
 .PHONY: test
 test: $(READY) ## run all tests
@@ -92,4 +97,4 @@ wheel: $(READY) ## build the distribution files into dist/
 
 .PHONY: clean
 clean: ## remove what the other targets made
-	rm -rf $(VENV) .demo .demo.lock .serve build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .programs .demo .demo.lock .serve build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -64,6 +64,8 @@ class StorageAccount:
         :raises RequestRejected: ``InvalidBlobConnectionString``; the message names the part, never its value.
         """
         parts = _parts(text)
+        if parts.get("usedevelopmentstorage", "").lower() == "true":
+            return DEVELOPMENT_ACCOUNT
         name, key = parts.get("accountname", ""), parts.get("accountkey", "")
         token = parts.get("sharedaccesssignature", "").lstrip("?")
         if not key and not token:
@@ -81,6 +83,15 @@ class StorageAccount:
         opened_by = f"AccountKey={self.key}" if self.key else f"SharedAccessSignature={self.sas_token.lstrip('?')}"
         scheme = urlsplit(self.endpoint).scheme
         return f"DefaultEndpointsProtocol={scheme};AccountName={self.name};{opened_by};BlobEndpoint={self.endpoint}"
+
+
+#: What ``UseDevelopmentStorage=true`` means: name, key and address of an emulator on the same machine, as published
+#: in "Use the Azurite emulator" (``azure/storage/common/storage-use-azurite``).
+DEVELOPMENT_ACCOUNT = StorageAccount(
+    "devstoreaccount1",
+    "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==",
+    "http://127.0.0.1:10000/devstoreaccount1",
+)
 
 
 def _parts(text: str) -> dict[str, str]:

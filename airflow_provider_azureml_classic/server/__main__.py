@@ -28,11 +28,14 @@ from airflow_provider_azureml_classic.server.scratch import scratch_folder
 from airflow_provider_azureml_classic.server.settings import (
     ACCOUNT_KEY_VARIABLE,
     CIPHER_KEY_VARIABLE,
+    STORAGE_ACCOUNTS_VARIABLE,
+    STORAGE_VARIABLE,
     TOKEN_VARIABLE,
     WORKSPACE_VARIABLE,
     Settings,
     connection_document,
     load_secrets,
+    storage_from,
     write_private,
 )
 
@@ -53,7 +56,8 @@ def parser() -> argparse.ArgumentParser:
         epilog=f"Environment: {WORKSPACE_VARIABLE} and {TOKEN_VARIABLE} set the workspace id and its token, "
         f"{ACCOUNT_KEY_VARIABLE} and {CIPHER_KEY_VARIABLE} the keys of the own store and of secrets in the database; "
         f"without them they are made at the first start and kept in DIR/secrets.json. {DATABASE_VARIABLE} is the same "
-        "as --database, and keeps the password out of the list of processes.",
+        f"as --database, {STORAGE_VARIABLE} as --storage: they keep secrets out of the list of processes. "
+        f"{STORAGE_ACCOUNTS_VARIABLE} holds --storage-account items, blanks between them.",
     )
     made.add_argument("--data-dir", type=Path, required=True, metavar="DIR", help="keeps everything; made if absent")
     made.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
@@ -74,9 +78,28 @@ def parser() -> argparse.ArgumentParser:
         metavar="URL",
         help="PostgreSQL, postgresql://USER:PASSWORD@HOST:PORT/DATABASE (default: SQLite in DIR)",
     )
-    made.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="training processes (default: cores)")
+    made.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="trainings at a time (default: cores)")
+    _add_places(made)
     made.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
     return made
+
+
+def _add_places(made: argparse.ArgumentParser) -> None:
+    made.add_argument(
+        "--scheduler", metavar="tcp://HOST:8786", help="Dask scheduler that trainings are sent to (extra 'dask')"
+    )
+    made.add_argument(
+        "--storage",
+        metavar="CONNECTION_STRING",
+        help=f"Azure Storage account that keeps outputs and models; a secret, so rather set {STORAGE_VARIABLE}",
+    )
+    made.add_argument(
+        "--storage-account",
+        action="append",
+        default=[],
+        metavar="NAME=URL",
+        help="where the blobs of an account are that clients name NAME.blob.core.windows.net; 'own' = here; repeatable",
+    )
 
 
 def main(argv: Sequence[str] | None = None, make_app: Callable[..., App] | None = None) -> int:
@@ -161,6 +184,7 @@ def settings_from(arguments: argparse.Namespace, port: int) -> Settings:
     data_dir: Path = arguments.data_dir.resolve()
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     secrets = load_secrets(data_dir, os.environ)
+    storage, storage_accounts = storage_from(arguments.storage, arguments.storage_account, os.environ)
     host = "127.0.0.1" if arguments.host in ("0.0.0.0", "::") else arguments.host  # noqa: S104 - compared, not bound
     address = f"[{host}]" if ":" in host else host
     return Settings(
@@ -173,6 +197,9 @@ def settings_from(arguments: argparse.Namespace, port: int) -> Settings:
         allowed_hosts=frozenset(arguments.allow_host),
         workers=max(1, arguments.workers),
         database=database,
+        storage=storage,
+        storage_accounts=storage_accounts,
+        scheduler=arguments.scheduler,
     )
 
 

@@ -1,72 +1,146 @@
-"""Azure Storage by connection string, through its own SDK (extra ``azure``)."""
+"""Azure Storage by account key, through its own SDK (extra ``azure``).
+
+Rule 1: what the SDK says goes into no message but for its error code: its text may repeat an address with its token.
+Rule 2: a call ends within about :data:`LONGEST` seconds if nothing answers, and a redirect is not followed.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from airflow_provider_azureml_classic.exceptions import rejection
-from airflow_provider_azureml_classic.protocol.references import BlobReference
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
+from airflow_provider_azureml_classic.protocol.sas import StorageAccount
 
 if TYPE_CHECKING:
-    from azure.storage.blob import BlobClient
+    from azure.storage.blob import BlobServiceClient
 
-_TIMEOUT = 60
+#: Seconds to connect, and between two pieces of an answer.
+_CONNECT, _READ = 5, 60
+_RETRIES = 2
+#: Seconds that an address which drops every packet may cost.
+LONGEST = (_RETRIES + 1) * _CONNECT + 5
+#: What the service answers -> our code, and what to do.
+_MEANING = {
+    "BlobNotFound": ("BlobNotFound", "There is no such blob."),
+    "ContainerNotFound": ("BlobNotFound", "There is no such container."),
+    "AuthenticationFailed": (
+        "InvalidBlobConnectionString",
+        "The account refused the AccountKey: copy it again, and compare AccountName.",
+    ),
+    "AuthorizationFailure": (
+        "InvalidBlobConnectionString",
+        "The account refused this server: compare AccountName and AccountKey, then look at the account's firewall.",
+    ),
+    "InvalidResourceName": ("ContainerSegmentInvalid", "The account does not take this container's name."),
+    "ContainerBeingDeleted": ("InvalidBlob", "The container is being deleted: try again in a minute."),
+}
 
 
 @contextmanager
-def _client(reference: BlobReference) -> Iterator[BlobClient]:
+def service_client(account: StorageAccount) -> Iterator[BlobServiceClient]:
+    """A client of an account's blobs.
+
+    :param account: with a key.
+    :raises RequestRejected: the extra is not installed.
+    """
     try:
-        from azure.core.exceptions import AzureError, ResourceNotFoundError
-        from azure.storage.blob import BlobClient
+        from azure.storage.blob import BlobServiceClient, ExponentialRetry
     except ImportError:
         raise rejection(
             "InvalidBlob",
-            "This server cannot use Azure Storage connection strings: it was installed without the extra 'azure'.",
+            "This server cannot use Azure Storage accounts: install the package with its extra, "
+            "pip install 'airflow-provider-azureml-classic[server,azure]'.",
         ) from None
-    container, _, blob = reference.relative_location.partition("/")
+    with BlobServiceClient(
+        account.endpoint,
+        credential={"account_name": account.name, "account_key": account.key},
+        connection_timeout=_CONNECT,
+        read_timeout=_READ,
+        # The SDK's own default waits for 15 s and more before it asks again.
+        retry_policy=ExponentialRetry(initial_backoff=1, increment_base=2, retry_total=_RETRIES),
+        permit_redirects=False,
+    ) as client:
+        yield client
+
+
+@contextmanager
+def explained(account: StorageAccount, location: str) -> Iterator[None]:
+    """Turn what the SDK raises into an error that names the place, the reason and what to do.
+
+    :param account: the account asked.
+    :param location: container and path, for messages.
+    """
+    from azure.core.exceptions import AzureError
+
     try:
-        with BlobClient.from_connection_string(
-            reference.connection_string, container, blob, connection_timeout=10, read_timeout=_TIMEOUT, retry_total=2
-        ) as client:
-            yield client
-    except ResourceNotFoundError:
-        raise rejection("BlobNotFound", f"There is no blob {reference.relative_location!r} in the account.") from None
+        yield
+    except AzureMLClassicError:
+        raise
     except (AzureError, ValueError) as error:
-        # The SDK's text may repeat the address with its token.
-        code = getattr(error, "error_code", None) or type(error).__name__
-        raise rejection("InvalidBlob", f"Azure Storage refused {reference.relative_location!r}: {code}.") from None
+        raise _error(account, location, error) from None
 
 
-def download(reference: BlobReference, target: Path, limit: int) -> None:
+def _error(account: StorageAccount, location: str, error: Any) -> AzureMLClassicError:
+    from azure.core.exceptions import HttpResponseError
+
+    where = f"{location!r} in the storage account {account.name!r} ({account.endpoint})"
+    if not isinstance(error, HttpResponseError) or error.status_code is None:
+        reason = f"{type(error).__name__}; check the account's name, its address and the network"
+        return rejection("InvalidBlob", f"{where}: the account cannot be reached: {reason}.")
+    given = getattr(error, "error_code", None)
+    answer = str(getattr(given, "value", given) or f"HTTP {error.status_code}")
+    code, meaning = _MEANING.get(answer, ("InvalidBlob", f"HTTP {error.status_code}."))
+    return rejection(code, f"{where}: {answer}. {meaning}")
+
+
+def download(account: StorageAccount, container: str, blob: str, target: Path, limit: int) -> None:
     """Copy a blob to a file.
 
-    :param reference: with a connection string.
+    :param account: with a key.
+    :param container: container's name.
+    :param blob: path of the blob.
     :param target: the file to write.
     :param limit: largest size in bytes.
+    :raises AzureMLClassicError: it cannot be read; the message says why.
     """
-    with _client(reference) as client:
-        stream = client.download_blob()
+    location = f"{container}/{blob}"
+    with service_client(account) as client, explained(account, location):
+        stream = client.get_blob_client(container, blob).download_blob()
         if stream.size > limit:
-            raise rejection("OutOfMemoryLimit", f"{reference.relative_location!r} is over {limit} bytes.")
+            raise rejection("OutOfMemoryLimit", f"{location!r} has {stream.size} bytes; at most {limit} are read.")
         with target.open("wb") as out:
             stream.readinto(out)
 
 
-def upload(source: Path, reference: BlobReference) -> None:
-    """Write a blob, making its container if need be.
+def upload(source: Path, account: StorageAccount, container: str, blob: str) -> None:
+    """Write a blob, making its container if need be; it is seen whole or not at all.
 
     :param source: the file.
-    :param reference: with a connection string.
+    :param account: with a key.
+    :param container: container's name.
+    :param blob: path of the blob.
+    :raises AzureMLClassicError: it cannot be written; the message says why.
+    """
+    with service_client(account) as client, explained(account, f"{container}/{blob}"):
+        make_container(client, container)
+        with source.open("rb") as body:
+            client.get_blob_client(container, blob).upload_blob(body, overwrite=True)
+
+
+def make_container(client: BlobServiceClient, container: str) -> None:
+    """Make a container if it is not there.
+
+    :param client: of the account.
+    :param container: its name.
     """
     from azure.core.exceptions import ResourceExistsError
-    from azure.storage.blob import ContainerClient
 
-    with _client(reference) as client:
-        container = ContainerClient.from_connection_string(reference.connection_string, client.container_name)
-        with container, suppress(ResourceExistsError):
-            container.create_container()
-        with source.open("rb") as body:
-            client.upload_blob(body, overwrite=True)
+    found = client.get_container_client(container)
+    if not found.exists():
+        try:
+            found.create_container()
+        except ResourceExistsError:
+            return  # another server was faster

@@ -12,14 +12,15 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import DEFAULT_ENDPOINT
-from airflow_provider_azureml_classic.server.blobs import BlobStore
 from airflow_provider_azureml_classic.server.clock import Clock
 from airflow_provider_azureml_classic.server.endpoints import new_endpoint
 from airflow_provider_azureml_classic.server.experiments.declaration import Experiment
 from airflow_provider_azureml_classic.server.experiments.ilearner import read_ilearner
 from airflow_provider_azureml_classic.server.experiments.schema import Schema
 from airflow_provider_azureml_classic.server.experiments.training import train
+from airflow_provider_azureml_classic.server.locations import Locations
 from airflow_provider_azureml_classic.server.models import ModelStore
 from airflow_provider_azureml_classic.server.pins import Pin, Pins
 from airflow_provider_azureml_classic.server.store import Store
@@ -74,19 +75,19 @@ class Setup:
 
     :param store: the state.
     :param models: the model files.
-    :param blobs: the own store.
+    :param locations: places of blobs.
     :param pool: where the first models are trained.
     :param clock: gives the present time.
     :param pins: keep model files while they are put in place.
     """
 
     def __init__(
-        self, store: Store, models: ModelStore, blobs: BlobStore, pool: Executor, clock: Clock, pins: Pins
+        self, store: Store, models: ModelStore, locations: Locations, pool: Executor, clock: Clock, pins: Pins
     ) -> None:
         self._pins = pins
         self._store = store
         self._models = models
-        self._blobs = blobs
+        self._locations = locations
         self._pool = pool
         self._clock = clock
 
@@ -131,7 +132,7 @@ class Setup:
         manifest, _ = read_ilearner(model)
         scorer = self._models.put(model, pin)
         name = f"{uuid.uuid5(uuid.NAMESPACE_URL, experiment.name).hex}.ilearner"
-        self._blobs.commit_file(FIRST_MODELS, name, model)
+        self._locations.deliver(model, BlobReference(f"{FIRST_MODELS}/{name}"))
         now = self._clock()
         services = [
             ServiceRow(uuid.uuid4().hex, experiment.training_service, experiment.name, True, now),

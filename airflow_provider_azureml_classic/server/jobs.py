@@ -29,6 +29,12 @@ class Queue(Protocol):
     def look(self) -> None:
         """Run what waits, as soon as there is room."""
 
+    def stop(self, job_id: str) -> None:
+        """Stop the work of a job that was cancelled.
+
+        :param job_id: the job.
+        """
+
 
 class Jobs:
     """The jobs of a workspace.
@@ -140,7 +146,9 @@ class Jobs:
         :param endpoint: the endpoint it was submitted to.
         :param job_id: the job.
         """
-        self._jobs.cancel(self._row(endpoint, job_id).id, self._clock())
+        row = self._row(endpoint, job_id)
+        if self._jobs.cancel(row.id, self._clock()):
+            self._queue.stop(row.id)
 
     def _row(self, endpoint: EndpointRow, job_id: str) -> JobRow:
         row = self._jobs.get(job_id)

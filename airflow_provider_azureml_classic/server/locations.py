@@ -7,7 +7,10 @@ a location comes from a client, so it may name anything.
 from __future__ import annotations
 
 import hmac
+import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -17,6 +20,8 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.protocol import sas
 from airflow_provider_azureml_classic.protocol.references import BlobReference
+from airflow_provider_azureml_classic.server import azure_storage
+from airflow_provider_azureml_classic.server.accounts import Accounts
 from airflow_provider_azureml_classic.server.blob_names import check_blob, check_container
 from airflow_provider_azureml_classic.server.blobs import BlobStore
 from airflow_provider_azureml_classic.server.clock import Clock
@@ -30,6 +35,8 @@ SAS_LIFE = timedelta(hours=24)
 READ, WRITE = "r", "wc"
 _TIMEOUT = (10, 60)
 _CHUNK = 1 << 20
+#: Header in which Azure Storage says what is wrong.
+ERROR_CODE_HEADER = "x-ms-error-code"
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -39,11 +46,15 @@ class Locations:
     :param blobs: the own store.
     :param allowed_hosts: ``host`` or ``host:port`` of other places that may be asked.
     :param clock: gives the present time.
+    :param accounts: storage accounts that the configuration knows.
     """
 
-    def __init__(self, blobs: BlobStore, allowed_hosts: frozenset[str], clock: Clock) -> None:
+    def __init__(
+        self, blobs: BlobStore, allowed_hosts: frozenset[str], clock: Clock, accounts: Accounts | None = None
+    ) -> None:
         self._blobs = blobs
-        self._allowed = {host.strip().lower() for host in allowed_hosts}
+        self._accounts = accounts or Accounts(blobs.account)
+        self._allowed = {host.strip().lower() for host in allowed_hosts} | self._accounts.hosts
         self._clock = clock
 
     # -- the own store ---------------------------------------------------------------------------------------------
@@ -51,15 +62,16 @@ class Locations:
     def own(self, reference: BlobReference, permission: str = READ) -> BlobReference | None:
         """The reference relative to the own store, if it points there.
 
-        A reference without base location and connection string always does. One with a SAS token must have a good
-        one.
+        A reference without base location and connection string does, unless the service's outputs have an account
+        elsewhere. One with a SAS token must have a good one.
 
         :param reference: as a client sent it.
         :param permission: what its token must allow: :data:`READ` or :data:`WRITE`.
         :raises RequestRejected: it points there, with an expired or wrong token or account key.
         """
+        reference = self._accounts.resolved(reference)
         if reference.connection_string:
-            account = sas.StorageAccount.from_connection_string(reference.connection_string)
+            account = self._accounts.account(reference.connection_string)
             ours = self._blobs.account
             has_key = hmac.compare_digest(account.key, ours.key)
             if has_key and account.name == ours.name:
@@ -96,9 +108,9 @@ class Locations:
         """
         if reference.base_location and not reference.connection_string:
             return reference
-        account = self._blobs.account
+        account = self._accounts.home or self._blobs.account
         if reference.connection_string:
-            account = sas.StorageAccount.from_connection_string(reference.connection_string)
+            account = self._accounts.account(reference.connection_string)
         token = account.sas_token if signed else ""
         if signed and account.key:
             now = self._clock()
@@ -122,11 +134,11 @@ class Locations:
             with file, target.open("wb") as out:
                 shutil.copyfileobj(file, out, _CHUNK)
             return
+        reference = self._accounts.resolved(reference)
         self._check_allowed(reference)
         if reference.connection_string:
-            from airflow_provider_azureml_classic.server import azure_storage
-
-            azure_storage.download(reference, target, MAX_DOWNLOAD)
+            account = self._accounts.account(reference.connection_string)
+            azure_storage.download(account, *split(reference), target, MAX_DOWNLOAD)
             return
         self._download(reference, target)
 
@@ -142,11 +154,10 @@ class Locations:
             container, blob = split(own)
             self._blobs.commit_file(container, blob, source)
             return
+        reference = self._accounts.resolved(reference)
         self._check_allowed(reference)
         if reference.connection_string:
-            from airflow_provider_azureml_classic.server import azure_storage
-
-            azure_storage.upload(source, reference)
+            azure_storage.upload(source, self._accounts.account(reference.connection_string), *split(reference))
             return
         self._upload(source, reference)
 
@@ -162,7 +173,7 @@ class Locations:
         split(reference)
         own = self.own(reference, permission)
         if own is None:
-            self._check_allowed(reference)
+            self._check_allowed(self._accounts.resolved(reference))
             return reference
         container, blob = split(own)
         check_container(container)
@@ -172,7 +183,7 @@ class Locations:
     def _check_allowed(self, reference: BlobReference) -> None:
         base = reference.base_location
         if reference.connection_string:
-            base = sas.StorageAccount.from_connection_string(reference.connection_string).endpoint
+            base = self._accounts.account(reference.connection_string).endpoint
         parts = _address(base)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise rejection("InvalidBlob", f"BaseLocation {base!r} is not an http(s) address.", target="BaseLocation")
@@ -193,7 +204,7 @@ class Locations:
         try:
             with requests.get(reference.url, stream=True, timeout=_TIMEOUT, allow_redirects=False) as answer:
                 if answer.status_code != 200:
-                    _refused("read", reference, answer.status_code)
+                    _refused("read", reference, answer)
                 size = 0
                 with target.open("wb") as out:
                     for chunk in answer.iter_content(_CHUNK):
@@ -219,7 +230,21 @@ class Locations:
         except requests.RequestException as error:
             _unreachable("written", reference, error)
         if answer.status_code >= 300:
-            _refused("written", reference, answer.status_code)
+            _refused("written", reference, answer)
+
+
+@contextmanager
+def naming(what: str) -> Iterator[None]:
+    """Put the name of an input or output before the message of an error about its place.
+
+    :param what: the name.
+    """
+    try:
+        yield
+    except AzureMLClassicError as error:
+        if error.detail_code is None:
+            raise
+        raise rejection(error.detail_code, f"{what}: {error.message}", target=what) from None
 
 
 def split(reference: BlobReference) -> tuple[str, str]:
@@ -264,9 +289,18 @@ def _expired(reference: BlobReference, expiry: datetime) -> AzureMLClassicError:
     )
 
 
-def _refused(verb: str, reference: BlobReference, status: int) -> NoReturn:
-    detail = {401: "InvalidBlob", 403: "InvalidBlob", 404: "BlobNotFound"}.get(status, "InvalidBlob")
-    raise rejection(detail, f"{reference.location!r} cannot be {verb}: its host answered HTTP {status}.")
+def _refused(verb: str, reference: BlobReference, answer: Any) -> NoReturn:
+    status = answer.status_code
+    detail = "BlobNotFound" if status == 404 else "InvalidBlob"
+    given = re.fullmatch(r"[A-Za-z]{1,60}", answer.headers.get(ERROR_CODE_HEADER, ""))
+    reason = f" ({given.group()})" if given else ""
+    advice = ""
+    if status in (401, 403):
+        right = {"read": "reading", "written": "creating and writing"}[verb]
+        advice = f" Its SAS token does not open it: sign a new one for this very blob, for {right}."
+    raise rejection(
+        detail, f"{reference.location!r} cannot be {verb}: its host answered HTTP {status}{reason}.{advice}"
+    )
 
 
 def _unreachable(verb: str, reference: BlobReference, error: Any) -> NoReturn:

@@ -1,6 +1,8 @@
-"""The worker processes in which models are trained.
+"""The processes of this machine in which models are trained.
 
-Behind ``concurrent.futures.Executor``, so that another executor can take its place.
+Each is a ``ProcessPoolExecutor`` of one process, so that one that dies, or is killed because its job was cancelled,
+takes nothing else with it: a pool of several processes fails everything that runs in it. (``pebble`` was tried: its
+pool can stop one task, but is broken by the death of an idle process.)
 """
 
 from __future__ import annotations
@@ -11,69 +13,113 @@ import multiprocessing.connection
 import os
 import signal
 import threading
-from concurrent.futures import BrokenExecutor, Executor, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from airflow_provider_azureml_classic.server.tasks import Task, TaskExecutor
 
 log = logging.getLogger(__name__)
 
 _PRELOADED = ["airflow_provider_azureml_classic.server.experiments.preload"]
+#: How often work is begun whose process dies: once more, because it is often another's need of memory that killed it.
+ATTEMPTS = 2
 
 
-class Workers:
-    """A pool of processes that is made anew when one of them died.
+class Workers(TaskExecutor):
+    """Training processes, started when they are needed.
 
-    Workers fork from a server process that has the libraries loaded already, so that each starts at once and they
-    share that memory.
+    They fork from a server process that has the libraries loaded already, so that each starts at once and they share
+    that memory.
 
     :param size: number of processes.
     """
 
     def __init__(self, size: int) -> None:
-        self._size = size
+        super().__init__(size)
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(_PRELOADED)
         self._lock = threading.Lock()
-        self._pool: ProcessPoolExecutor | None = None
-        self._closed = False
+        self._idle: list[ProcessPoolExecutor] = []
+        self._busy: list[ProcessPoolExecutor] = []
 
-    def __call__(self) -> Executor:
-        """The executor to submit to.
+    def run(self, task: Task, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+        """Carry out one piece of work in a process; once more if the process dies.
 
-        :raises BrokenExecutor: the server is stopping.
+        :param task: is told what stops the work.
+        :param function: what to call.
+        :param arguments: with what.
+        :raises BrokenExecutor: the process died again, or was stopped.
         """
+        for attempt in range(1, ATTEMPTS + 1):
+            worker = self._take()
+            try:
+                future = worker.submit(function, *arguments)
+                # Only now is there a process to end.
+                task.stop_with(partial(_kill, worker))
+                return future.result()
+            except BrokenExecutor:
+                if task.stopped or self.closed:
+                    raise
+                if attempt == ATTEMPTS:
+                    raise BrokenExecutor(
+                        "The training process died, and so did a second one, perhaps for lack of memory: give the "
+                        "server more, or start it with fewer --workers, then submit again."
+                    ) from None
+                log.warning("a training process died; its work is begun once more")
+            finally:
+                task.stop_with(None)
+                self._give_back(worker)
+        raise AssertionError("unreachable")
+
+    def _take(self) -> ProcessPoolExecutor:
         with self._lock:
-            if self._closed:
+            if self.closed:
                 raise BrokenExecutor("the training processes have ended")
-            if self._pool is not None and _is_broken(self._pool):
-                log.warning("a training process died; starting new ones")
-                self._pool.shutdown(wait=False, cancel_futures=True)
-                self._pool = None
-            if self._pool is None:
-                self._pool = ProcessPoolExecutor(self._size, mp_context=self._context, initializer=_prepare)
-            return self._pool
+            while self._idle and not _is_alive(self._idle[-1]):
+                self._idle.pop().shutdown(wait=False)
+            worker = self._idle.pop() if self._idle else self._new()
+            self._busy.append(worker)
+            return worker
+
+    def _new(self) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(1, mp_context=self._context, initializer=_prepare)
+
+    def _give_back(self, worker: ProcessPoolExecutor) -> None:
+        with self._lock:
+            self._busy.remove(worker)
+            if _is_alive(worker) and not self.closed:
+                self._idle.append(worker)
+                return
+        worker.shutdown(wait=False)
 
     def close(self) -> None:
         """End the processes; what they are doing is lost, and is done again at the next start."""
+        super().close()
         with self._lock:
-            pool, self._pool, self._closed = self._pool, None, True
-        if pool is not None:
-            processes = list((pool._processes or {}).values())
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in processes:
-                process.terminate()
-            pool.shutdown(wait=True)
+            workers = [*self._idle, *self._busy]
+            self._idle.clear()
+        for worker in workers:
+            _kill(worker)
+            worker.shutdown(wait=True, cancel_futures=True)
 
 
-def _is_broken(pool: ProcessPoolExecutor) -> bool:
-    try:
-        pool.submit(_nothing)
-    except BrokenProcessPool:
-        return True
-    return False
+def _processes(worker: ProcessPoolExecutor) -> list[Any]:
+    # Python 3.14 has kill_workers(); before, there is no public way to the process.
+    return list((worker._processes or {}).values())
 
 
-def _nothing() -> None:
-    """Prove that the pool takes work."""
+def _is_alive(worker: ProcessPoolExecutor) -> bool:
+    processes = _processes(worker)
+    return bool(processes) and all(process.is_alive() for process in processes)
+
+
+def _kill(worker: ProcessPoolExecutor) -> None:
+    for process in _processes(worker):
+        with suppress(OSError):
+            process.kill()
 
 
 def _prepare() -> None:

@@ -5,6 +5,7 @@ Rule 2: outputs are delivered before the job is ``Finished``; a job that was can
 has taken over, delivers nothing.
 Rule 3: at most one job a worker process is ``Running``; the others wait in the order in which they were started, and
 the next free server takes the next one.
+Rule 4: a job that is cancelled while it runs has its work stopped, and its place is free for the next one.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from concurrent.futures import BrokenExecutor, CancelledError, Executor, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -33,7 +35,7 @@ from airflow_provider_azureml_classic.server.jobs import (
     SCORED_OUTPUT,
     output_place,
 )
-from airflow_provider_azureml_classic.server.locations import Locations
+from airflow_provider_azureml_classic.server.locations import Locations, naming
 from airflow_provider_azureml_classic.server.models import ModelStore
 from airflow_provider_azureml_classic.server.peers import Peers
 from airflow_provider_azureml_classic.server.pins import Pins
@@ -42,6 +44,8 @@ from airflow_provider_azureml_classic.server.tables import EndpointRow, JobRow, 
 
 log = logging.getLogger(__name__)
 
+#: How often a running job is looked at, in seconds: another server may have cancelled it, or deleted its endpoint.
+LOOK_EVERY = 2.0
 #: Finished files by output name, and where each goes.
 Outputs = dict[str, tuple[Path, BlobReference]]
 
@@ -54,7 +58,7 @@ class Runner:
     :param catalogue: experiments and their columns.
     :param models: model files, for batch scoring.
     :param locations: places of inputs and outputs.
-    :param pool: makes the executor of worker processes; called again when a worker died.
+    :param pool: carries out training and scoring in other processes.
     :param slots: jobs running at a time.
     :param clock: gives the present time.
     :param peers: the servers that share the jobs.
@@ -68,7 +72,7 @@ class Runner:
         catalogue: Catalogue,
         models: ModelStore,
         locations: Locations,
-        pool: Callable[[], Executor],
+        pool: Executor,
         slots: int,
         clock: Clock,
         peers: Peers,
@@ -88,6 +92,7 @@ class Runner:
         self._lock = threading.Lock()
         self._threads = ThreadPoolExecutor(slots, thread_name_prefix="job")
         self._closing = threading.Event()
+        self._working: dict[str, Future[Any]] = {}
 
     def look(self) -> None:
         """Run what waits, as soon as there is room."""
@@ -96,6 +101,15 @@ class Runner:
                 return
             self._looking += 1
         self._threads.submit(self._drain)
+
+    def stop(self, job_id: str) -> None:
+        """Stop the work of a job that was cancelled.
+
+        :param job_id: the job.
+        """
+        work = self._working.get(job_id)
+        if work is not None:
+            work.cancel()
 
     def close(self) -> None:
         """Stop; jobs that have not ended are taken up at the next start, or by another server."""
@@ -144,10 +158,10 @@ class Runner:
             raise
         except AzureMLClassicError as error:
             return JobStatus.FAILED, {"details": f"{error.detail_code}: {error.message}"}
-        except (BrokenExecutor, CancelledError):
+        except (BrokenExecutor, CancelledError) as error:
             if self._closing.is_set():
                 raise
-            return JobStatus.FAILED, {"details": "The training process died, perhaps for lack of memory. Submit again."}
+            return JobStatus.FAILED, {"details": f"{error or type(error).__name__}"}
         except Exception as error:
             log.exception("job %s failed", job_id)
             return JobStatus.FAILED, {"details": f"Internal error: {type(error).__name__}: {error}"}
@@ -166,7 +180,8 @@ class Runner:
             for model in endpoint.resources:
                 pin(model.digest)
             data = Path(folder) / "input.csv"
-            self._locations.fetch(job.request.inputs[INPUT], data)
+            with naming(INPUT):
+                self._locations.fetch(job.request.inputs[INPUT], data)
             run = self._train if service.training else self._score
             return self._deliver(job, server_id, run(job, service, endpoint, data))
 
@@ -179,18 +194,31 @@ class Runner:
             )
         model, evaluation = data.with_name("model.ilearner"), data.with_name("evaluation.csv")
         schema = self._catalogue.schema(experiment.name)
-        self._pool().submit(train, experiment, schema, data, model, evaluation).result()
+        self._work(job, train, experiment, schema, data, model, evaluation)
         return {
             MODEL_OUTPUT: (model, output_place(job, MODEL_OUTPUT, MODEL_EXTENSION)),
             EVALUATION_OUTPUT: (evaluation, output_place(job, EVALUATION_OUTPUT, ".csv")),
         }
 
     def _score(self, job: JobRow, service: ServiceRow, endpoint: EndpointRow, data: Path) -> Outputs:
-        model = self._models.path(endpoint.resources[0].digest)
+        model = self._models.file(endpoint.resources[0].digest)
         scored = data.with_name("scored.csv")
         passthrough = self._catalogue.passthrough(service.experiment)
-        self._pool().submit(score_file, model, data, scored, passthrough).result()
+        self._work(job, score_file, model, data, scored, passthrough)
         return {SCORED_OUTPUT: (scored, output_place(job, SCORED_OUTPUT, ".csv"))}
+
+    def _work(self, job: JobRow, function: Callable[..., Any], *arguments: Any) -> None:
+        """Carry out the heavy part of a job in another process, for as long as the job is wanted from this server."""
+        work = self._working[job.id] = self._pool.submit(function, *arguments)
+        try:
+            while not wait([work], LOOK_EVERY).done:
+                with suppress(DatabaseDown):  # then nobody can cancel it either
+                    now = self._jobs.get(job.id)
+                    if now is None or now.status is not JobStatus.RUNNING or now.server_id != job.server_id:
+                        work.cancel()
+            work.result()
+        finally:
+            self._working.pop(job.id, None)
 
     def _deliver(self, job: JobRow, server_id: str, outputs: Outputs) -> dict[str, Any]:
         while not self._peers.held:
@@ -200,6 +228,7 @@ class Runner:
         now = self._jobs.get(job.id)
         if now is None or now.status is not JobStatus.RUNNING or now.server_id != server_id:
             raise rejection("RequestCanceled", "The job was cancelled.")
-        for path, place in outputs.values():
-            self._locations.deliver(path, place)
+        for name, (path, place) in outputs.items():
+            with naming(name):
+                self._locations.deliver(path, place)
         return {name: place.to_wire() for name, (_, place) in outputs.items()}

@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
+from airflow_provider_azureml_classic.server.accounts import Accounts
 from airflow_provider_azureml_classic.server.app import App
 from airflow_provider_azureml_classic.server.asgi import HttpServer
 from airflow_provider_azureml_classic.server.blob_http import blob_app
 from airflow_provider_azureml_classic.server.blobs import BlobStore
 from airflow_provider_azureml_classic.server.catalogue import Catalogue, Setup
 from airflow_provider_azureml_classic.server.clock import Clock, system_clock
+from airflow_provider_azureml_classic.server.cluster import Cluster
 from airflow_provider_azureml_classic.server.database import Database
 from airflow_provider_azureml_classic.server.described import Describer
 from airflow_provider_azureml_classic.server.experiments.declaration import Experiment
 from airflow_provider_azureml_classic.server.janitor import Janitor
 from airflow_provider_azureml_classic.server.job_store import JobStore
 from airflow_provider_azureml_classic.server.jobs import Jobs
-from airflow_provider_azureml_classic.server.locations import Locations
+from airflow_provider_azureml_classic.server.locations import MAX_DOWNLOAD, Locations
 from airflow_provider_azureml_classic.server.models import ModelStore
 from airflow_provider_azureml_classic.server.peers import Peers
 from airflow_provider_azureml_classic.server.pins import Pins
@@ -27,6 +30,7 @@ from airflow_provider_azureml_classic.server.scoring import Scoring
 from airflow_provider_azureml_classic.server.settings import Settings
 from airflow_provider_azureml_classic.server.store import Store
 from airflow_provider_azureml_classic.server.updates import Updates
+from airflow_provider_azureml_classic.server.vault import Vault
 from airflow_provider_azureml_classic.server.workspace import Workspace
 
 #: Advisory lock of the server that sets up new experiments.
@@ -59,16 +63,17 @@ def running(
         peers.start()
         pins = Pins(database, peers)
         blobs = BlobStore(settings.data_dir / "blobs", settings.account, lambda: peers.id)
-        models = ModelStore(settings.data_dir / "models", lambda: peers.id)
+        models = model_store(settings, store, peers)
         janitor = Janitor(store, models, blobs, pins, peers)
         janitor.start()
         stack.callback(janitor.close)
-        workers = Workers(settings.workers)
+        workers = Cluster(settings.scheduler, settings.workers) if settings.scheduler else Workers(settings.workers)
         stack.callback(workers.close)
+        accounts = Accounts(settings.account, settings.storage_accounts, settings.storage)
+        locations = Locations(blobs, settings.allowed_hosts, clock, accounts)
         catalogue = Catalogue(experiments, store)
         with database.exclusive(_SETUP_LOCK):
-            Setup(store, models, blobs, workers(), clock, pins).run(catalogue.experiments.values())
-        locations = Locations(blobs, settings.allowed_hosts, clock)
+            Setup(store, models, locations, workers, clock, pins).run(catalogue.experiments.values())
         workspace = Workspace(settings, store, locations, clock, lambda: peers.fresh)
         runner = Runner(store, job_store, catalogue, models, locations, workers, settings.workers, clock, peers, pins)
         stack.callback(runner.close)
@@ -82,3 +87,27 @@ def running(
         peers.on_change, peers.on_job, peers.on_death = workspace.forget, runner.look, janitor.wake
         runner.look()
         yield app, HttpServer(app, blob_app(blobs, clock), settings.account.name)
+
+
+def model_store(settings: Settings, store: Store, peers: Peers) -> ModelStore:
+    """The model files: in the data directory, and in the storage account if there is one.
+
+    :param settings: what the process is told.
+    :param store: knows the models in place.
+    :param peers: the servers that share them.
+    :raises ValueError: the storage account cannot be used; the message says why.
+    """
+    folder = settings.data_dir / "models"
+    if settings.storage is None:
+        return ModelStore(folder, lambda: peers.id)
+    vault = Vault(settings.storage, MAX_DOWNLOAD)
+    models = ModelStore(folder, lambda: peers.id, vault=vault)
+    try:
+        vault.prepare()
+        in_use = store.digests()
+        models.fill_vault(in_use)
+        # Ages of blobs are by the account's clock, whatever clock the service is given.
+        vault.clean(in_use, system_clock())
+    except AzureMLClassicError as error:
+        raise ValueError(f"The storage account of --storage cannot be used: {error.message}") from None
+    return models

@@ -8,13 +8,15 @@ import os
 import re
 import secrets
 import uuid
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from cryptography.fernet import Fernet
 
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
 from airflow_provider_azureml_classic.protocol.sas import StorageAccount
+from airflow_provider_azureml_classic.server.accounts import Accounts, read_map
 
 WORKSPACE_VARIABLE = "AZUREML_CLASSIC_WORKSPACE"
 TOKEN_VARIABLE = "AZUREML_CLASSIC_TOKEN"  # noqa: S105 - the name of a variable
@@ -27,6 +29,8 @@ VARIABLES = {
     "account_key": ACCOUNT_KEY_VARIABLE,
     "cipher_key": CIPHER_KEY_VARIABLE,
 }
+STORAGE_VARIABLE = "AZUREML_CLASSIC_STORAGE"
+STORAGE_ACCOUNTS_VARIABLE = "AZUREML_CLASSIC_STORAGE_ACCOUNTS"
 #: Storage account of the server's own store: first segment of its blobs' paths.
 ACCOUNT = "mlclassic"
 
@@ -44,6 +48,9 @@ class Settings:
     :param allowed_hosts: hosts, besides the own store, that a location may name.
     :param workers: training processes.
     :param database: SQLAlchemy URL of a database for several servers; empty: SQLite in ``data_dir``.
+    :param storage: account of the service's outputs and models; ``None``: the data directory.
+    :param storage_accounts: account name -> address of its blobs, see :mod:`.accounts`.
+    :param scheduler: address of the Dask scheduler that trainings are sent to; ``None``: own processes.
     """
 
     data_dir: Path
@@ -55,6 +62,9 @@ class Settings:
     allowed_hosts: frozenset[str] = frozenset()
     workers: int = 2
     database: str = field(default="", repr=False)
+    storage: StorageAccount | None = None
+    storage_accounts: Mapping[str, str] = field(default_factory=dict)
+    scheduler: str | None = None
 
     @property
     def account(self) -> StorageAccount:
@@ -65,6 +75,32 @@ class Settings:
     def database_url(self) -> str:
         """SQLAlchemy URL of the state."""
         return self.database or f"sqlite:///{self.data_dir / 'state.db'}"
+
+
+def storage_from(
+    argument: str | None, accounts: Iterable[str], environ: Mapping[str, str]
+) -> tuple[StorageAccount | None, dict[str, str]]:
+    """The account of the service's outputs, at its address, and the map of accounts.
+
+    :param argument: connection string of the command line, before that of the environment.
+    :param accounts: items of the command line, besides those of the environment.
+    :param environ: environment variables.
+    :raises ValueError: one cannot be used; the message says which and why.
+    """
+    addresses = read_map([*environ.get(STORAGE_ACCOUNTS_VARIABLE, "").split(), *accounts])
+    text = argument or environ.get(STORAGE_VARIABLE, "").strip()
+    if not text:
+        return None, addresses
+    try:
+        account = StorageAccount.from_connection_string(text)
+    except AzureMLClassicError as error:
+        raise ValueError(f"{STORAGE_VARIABLE} or --storage: {error.message}") from None
+    if not account.key:
+        raise ValueError(
+            f"{STORAGE_VARIABLE} or --storage must be a connection string with an AccountKey: the server signs the "
+            "addresses of results with it."
+        )
+    return replace(account, endpoint=Accounts(account, addresses).account(text).endpoint), addresses
 
 
 @dataclass(frozen=True)
@@ -173,7 +209,7 @@ def connection_document(settings: Settings) -> dict[str, str]:
         "host": settings.public_url,
         "login": settings.workspace_id,
         "password": settings.token,
-        "extra": {"storage_connection_string": settings.account.connection_string},
+        "extra": {"storage_connection_string": (settings.storage or settings.account).connection_string},
     }
     return {
         "management_url": settings.public_url,

@@ -10,7 +10,6 @@ from tempfile import TemporaryDirectory
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.protocol.references import MODEL_EXTENSION, BlobReference
-from airflow_provider_azureml_classic.protocol.sas import StorageAccount
 from airflow_provider_azureml_classic.protocol.values import Endpoint, EndpointSettings, Resource
 from airflow_provider_azureml_classic.server.endpoints import check_updatable
 from airflow_provider_azureml_classic.server.experiments.scorer import Scorer
@@ -83,7 +82,8 @@ class Updates:
                 target=name,
             )
         place = kept(location, own)
-        base = "" if own else place.base_location or _account_base(location)
+        elsewhere = not own and (location.base_location or location.connection_string)
+        base = self._locations.published(location, signed=False).base_location if elsewhere else ""
         return ResourceRow(row.id, name, base, place.relative_location, scorer.digest)
 
     def _fetch(self, location: BlobReference, pin: Pin) -> Scorer:
@@ -93,8 +93,6 @@ class Updates:
             try:
                 return self._models.put(path, pin)
             except AzureMLClassicError as error:
+                if error.detail_code != "ModelInvalid":
+                    raise
                 raise rejection("ModelInvalid", f"{location.location!r}: {error.message}") from None
-
-
-def _account_base(location: BlobReference) -> str:
-    return f"{StorageAccount.from_connection_string(location.connection_string).endpoint}/"

@@ -91,10 +91,6 @@ class Held(Executor):
             raise BrokenExecutor("the worker process was terminated")
         return function(*args, **kwargs)
 
-    def __call__(self) -> Executor:
-        """Stands in for the pool of worker processes."""
-        return self
-
     def close(self) -> None:
         """End what is held, as worker processes are ended."""
         self._ended = not self.gate.is_set()

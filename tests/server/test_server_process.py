@@ -338,8 +338,8 @@ def test_a_killed_server_leaves_no_process_and_loses_no_job(start: Start, folder
     assert left == []
 
 
-def test_a_killed_worker_fails_its_job_and_no_other(start: Start, folder: Path) -> None:
-    """What the system does when memory runs out: the job says so, and the next one runs in new processes."""
+def test_a_killed_worker_costs_no_job(start: Start, folder: Path) -> None:
+    """What the system does when memory runs out: the training is begun once more, and the next job runs too."""
     server = start("--workers", "1")
     (folder / "hold").touch()
     with server.client() as client:
@@ -355,9 +355,7 @@ def test_a_killed_worker_fails_its_job_and_no_other(start: Start, folder: Path) 
         assert workers
         for worker in workers:
             os.kill(worker, signal.SIGKILL)
-        job = wait_for_job(client, trainer, job_id)
-        assert job.status is JobStatus.FAILED, job.details
-        assert "lack of memory" in (job.details or "")
+        assert wait_for_job(client, trainer, job_id).status is JobStatus.FINISHED
         assert trained(server, client, line(4), "four").extension == ".ilearner"
 
 
