@@ -20,7 +20,7 @@ unexport AIRFLOW_HOME
 
 .PHONY: help
 help: ## what can be made
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 $(READY): requirements.lock setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -90,6 +90,10 @@ revision: $(READY) ## write the next revision of the database from tables.py (ME
 	@$(PY) -c 'import sys; from airflow_provider_azureml_classic.server.schema import new_revision; \
 		new_revision(sys.argv[1])' "$(or $(MESSAGE),$(error Say MESSAGE="what it changes"))"
 	@$(VENV)/bin/ruff format --quiet airflow_provider_azureml_classic/server/migrations
+
+.PHONY: screenshots
+screenshots: $(READY) ## renew the pictures in docs/images (needs chromium)
+	@$(PY) docs/screenshots.py
 
 .PHONY: wheel
 wheel: $(READY) ## build the distribution files into dist/

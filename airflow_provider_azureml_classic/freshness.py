@@ -6,7 +6,6 @@ model is live, so everyone can read freshness from the service itself. Pure: no 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -14,11 +13,10 @@ from typing import Any
 
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import Resource
+from airflow_provider_azureml_classic.protocol.windows import STAMP, window_end_of
 
 #: Where a trained model is written, unless an operator is told otherwise.
 MODEL_PATH = "models/{endpoint}/{window_end}.ilearner"
-_STAMP = "%Y%m%dT%H%M%SZ"
-_IN_PATH = re.compile(r"(?<!\d)(\d{8}T\d{6}Z)(?!\d)")
 
 
 @dataclass(frozen=True)
@@ -90,19 +88,7 @@ def model_path(template: str, endpoint: str, window: Window) -> str:
     :param endpoint: the scoring endpoint that the model is for.
     :param window: its training window.
     """
-    return template.format(endpoint=endpoint, window_end=f"{window.end:{_STAMP}}")
-
-
-def window_end_of(location: BlobReference | None) -> datetime | None:
-    """End of the training window that a model's path says, ``None`` if it says nothing.
-
-    :param location: where the model is.
-    """
-    found = _IN_PATH.findall(location.relative_location) if location else []
-    try:
-        return datetime.strptime(found[-1], _STAMP).replace(tzinfo=UTC) if found else None
-    except ValueError:
-        return None
+    return template.format(endpoint=endpoint, window_end=f"{window.end:{STAMP}}")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from airflow_provider_azureml_classic.exceptions import NotFound
-from airflow_provider_azureml_classic.freshness import Window, window_end_of
+from airflow_provider_azureml_classic.freshness import Window
 from airflow_provider_azureml_classic.hooks import airflow_errors
 from airflow_provider_azureml_classic.job_ticket import trained_model
 from airflow_provider_azureml_classic.operators import comparison
@@ -18,6 +18,7 @@ from airflow_provider_azureml_classic.proof import Evaluation
 from airflow_provider_azureml_classic.protocol.jobs import Job
 from airflow_provider_azureml_classic.protocol.references import DATA_EXTENSIONS, BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint
+from airflow_provider_azureml_classic.protocol.windows import window_end_of
 from airflow_provider_azureml_classic.quality import (
     METRICS,
     Allowance,

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_azureml_classic.exceptions import NotFound, rejection
-from airflow_provider_azureml_classic.freshness import window_end_of
 from airflow_provider_azureml_classic.hooks import airflow_errors
 from airflow_provider_azureml_classic.operators.base import AzureMLClassicOperator
 from airflow_provider_azureml_classic.protocol.keys import KeyType
 from airflow_provider_azureml_classic.protocol.values import DEFAULT_ENDPOINT, Endpoint, WebService
+from airflow_provider_azureml_classic.protocol.windows import window_end_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_azureml_classic.assets import finite, record_update, spellings, with_endpoint_outlet
 from airflow_provider_azureml_classic.client.verbs import BlobFacts
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, UpdateNotProved
-from airflow_provider_azureml_classic.freshness import Window, window_end_of
+from airflow_provider_azureml_classic.freshness import Window
 from airflow_provider_azureml_classic.hooks import airflow_errors, is_stale, jittered
 from airflow_provider_azureml_classic.links import EndpointHelpLink, UpdateHelpLink, push_help
 from airflow_provider_azureml_classic.operators.base import AzureMLClassicOperator
@@ -20,6 +20,7 @@ from airflow_provider_azureml_classic.operators.lineage import lineage
 from airflow_provider_azureml_classic.proof import ROUNDS, GoldenRows, Level, has_moved, shows
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint, EndpointSettings, Resource, WebService
+from airflow_provider_azureml_classic.protocol.windows import window_end_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Asset, Context

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_provider_azureml_classic.exceptions import ProtocolError
-from airflow_provider_azureml_classic.freshness import Window, to_utc, window_end_of
+from airflow_provider_azureml_classic.freshness import Window, to_utc
 from airflow_provider_azureml_classic.job_ticket import trained_model
 from airflow_provider_azureml_classic.operators.placing import Candidate, ModelPlacingOperator, Target, window_said_by
 from airflow_provider_azureml_classic.proof import Evaluation
 from airflow_provider_azureml_classic.protocol.jobs import Job
 from airflow_provider_azureml_classic.protocol.references import DATA_EXTENSIONS, BlobReference
+from airflow_provider_azureml_classic.protocol.windows import window_end_of
 
 if TYPE_CHECKING:
     pass

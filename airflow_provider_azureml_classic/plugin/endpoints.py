@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_azureml_classic.assets import spellings
 from airflow_provider_azureml_classic.client import Client
-from airflow_provider_azureml_classic.freshness import age_text, window_end_of
+from airflow_provider_azureml_classic.freshness import age_text
 from airflow_provider_azureml_classic.hooks import AzureMLClassicHook, ConnectionSettings
 from airflow_provider_azureml_classic.protocol.values import Endpoint, WebService
+from airflow_provider_azureml_classic.protocol.windows import window_end_of
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

@@ -80,6 +80,9 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="trainings at a time (default: cores)")
     _add_places(made)
+    made.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="training processes (default: cores)")
+    made.add_argument("--open-metrics", action="store_true", help="/metrics needs no token")
+    made.add_argument("--access-log", action="store_true", help="log each request to stderr as a line of JSON")
     made.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
     return made
 
@@ -200,6 +203,8 @@ def settings_from(arguments: argparse.Namespace, port: int) -> Settings:
         storage=storage,
         storage_accounts=storage_accounts,
         scheduler=arguments.scheduler,
+        open_metrics=arguments.open_metrics,
+        access_log=arguments.access_log,
     )
 
 

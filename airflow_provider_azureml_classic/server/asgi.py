@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
+from time import perf_counter
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -13,6 +15,9 @@ from airflow_provider_azureml_classic.protocol.errors import to_response
 from airflow_provider_azureml_classic.protocol.messages import Response
 from airflow_provider_azureml_classic.protocol.operations import REQUEST_ID
 from airflow_provider_azureml_classic.server.app import App
+from airflow_provider_azureml_classic.server.health import PATHS
+from airflow_provider_azureml_classic.server.observer import Observer
+from airflow_provider_azureml_classic.server.portal.visit import ROOT
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -27,45 +32,89 @@ class Disconnected(Exception):
     """The client left before it had sent its request."""
 
 
-class HttpServer:
-    """The ASGI application: the own store below its account's path, everything else by :class:`App`.
+@dataclass(frozen=True)
+class Sites:
+    """What answers besides the API.
 
-    :param app: the service.
     :param blobs: ASGI application of the own store.
     :param account: first path segment of the own store.
+    :param portal: pages for a browser.
+    :param health: what operators ask.
     """
 
-    def __init__(self, app: App, blobs: AsgiApp, account: str) -> None:
+    blobs: AsgiApp
+    account: str
+    portal: AsgiApp
+    health: AsgiApp
+
+    def by_segment(self) -> dict[str, tuple[str, AsgiApp]]:
+        """Name and application by the first segment of a path, and that of the path ``/`` itself."""
+        health = {path.strip("/"): ("health", self.health) for path in PATHS}
+        pages = {segment: ("portal", self.portal) for segment in ("/", ROOT.strip("/"))}
+        return {**health, **pages, self.account: ("blobs", self._own_store)}
+
+    async def _own_store(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.blobs({**scope, "root_path": scope.get("root_path", "") + f"/{self.account}"}, receive, send)
+
+
+class HttpServer:
+    """The ASGI application: each site below its first path segment, everything else by :class:`App`.
+
+    :param app: the service.
+    :param sites: what answers besides it.
+    :param observer: sees every answered request.
+    """
+
+    def __init__(self, app: App, sites: Sites, observer: Observer) -> None:
         self._app = app
-        self._blobs = blobs
-        self._mount = f"/{account}"
+        self._sites = sites.by_segment()
+        self._observer = observer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection event."""
         if scope["type"] == "lifespan":
             await _lifespan(receive, send)
         elif scope["type"] == "http":
-            if scope["path"].startswith(f"{self._mount}/"):
-                await self._blobs({**scope, "root_path": scope.get("root_path", "") + self._mount}, receive, send)
-            else:
+            path = scope["path"]
+            found = self._sites.get(path[1:].partition("/")[0] or path)
+            if found is None:
                 await self._serve(scope, receive, send)
+            else:
+                await self._visit(*found, scope, receive, send)
+
+    async def _visit(self, name: str, site: AsgiApp, scope: Scope, receive: Receive, send: Send) -> None:
+        start, status = perf_counter(), 0
+
+        async def observed(message: MutableMapping[str, Any]) -> None:
+            nonlocal status
+            status = message.get("status", status)
+            await send(message)
+
+        try:
+            await site(scope, receive, observed)
+        finally:
+            self._observer.visited(name, scope["method"], scope["path"], status, perf_counter() - start)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        start = perf_counter()
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        method, path = scope["method"], scope["raw_path"].decode("latin-1")
         try:
             body = await read_body(receive, headers)
         except AzureMLClassicError as error:
-            await _send(send, to_response(error, {"connection": "close", REQUEST_ID: uuid.uuid4().hex}))
+            response = to_response(error, {"connection": "close", REQUEST_ID: uuid.uuid4().hex})
+            await _send(send, response)
+            self._observer.answered(method, path, response, perf_counter() - start)
             return
         except Disconnected:
             return
-        method, path = scope["method"], scope["raw_path"].decode("latin-1")
         arguments = (method, path, scope["query_string"].decode("latin-1"), headers, body)
         if self._app.can_answer_at_once(method, path, headers, len(body)):
             response = self._app.answer(*arguments)
         else:
             response = await run_in_threadpool(self._app.answer, *arguments)
         await _send(send, response)
+        self._observer.answered(method, path, response, perf_counter() - start)
 
 
 async def read_body(receive: Receive, headers: dict[str, str]) -> bytes:

@@ -20,6 +20,7 @@ from airflow_provider_azureml_classic.server.experiments.declaration import Expe
 from airflow_provider_azureml_classic.server.experiments.ilearner import read_ilearner
 from airflow_provider_azureml_classic.server.experiments.schema import Schema
 from airflow_provider_azureml_classic.server.experiments.training import train
+from airflow_provider_azureml_classic.server.history import model_row
 from airflow_provider_azureml_classic.server.locations import Locations
 from airflow_provider_azureml_classic.server.models import ModelStore
 from airflow_provider_azureml_classic.server.pins import Pin, Pins
@@ -131,6 +132,7 @@ class Setup:
     def _record(self, experiment: Experiment, model: Path, pin: Pin) -> None:
         manifest, _ = read_ilearner(model)
         scorer = self._models.put(model, pin)
+        about = model_row(manifest, scorer.digest, model.stat().st_size)
         name = f"{uuid.uuid5(uuid.NAMESPACE_URL, experiment.name).hex}.ilearner"
         self._locations.deliver(model, BlobReference(f"{FIRST_MODELS}/{name}"))
         now = self._clock()
@@ -142,7 +144,7 @@ class Setup:
         first = ResourceRow(defaults[1].id, experiment.resource_name, "", f"{FIRST_MODELS}/{name}", scorer.digest)
         defaults[1] = replace(defaults[1], resources=(first,))
         row = ExperimentRow(experiment.name, fingerprint(experiment), json.dumps(manifest.schema.to_json()))
-        self._store.set_up_experiment(row, services, defaults)
+        self._store.set_up_experiment(row, services, defaults, about)
 
 
 def fingerprint(experiment: Experiment) -> str:

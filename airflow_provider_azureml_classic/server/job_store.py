@@ -10,7 +10,8 @@ import sqlalchemy as sa
 
 from airflow_provider_azureml_classic.protocol.jobs import TRANSITIONS, JobRequest, JobStatus
 from airflow_provider_azureml_classic.server.database import JOBS, Database, columns, to_row
-from airflow_provider_azureml_classic.server.tables import JobRow, jobs, servers
+from airflow_provider_azureml_classic.server.history import add_models, add_trained
+from airflow_provider_azureml_classic.server.tables import JobRow, ModelRow, TrainedRow, jobs, servers
 
 
 class JobStore:
@@ -81,17 +82,32 @@ class JobStore:
             connection.execute(sa.update(jobs).where(jobs.c.id == job_id).values(**values))
         return self.get(job_id)
 
-    def end(self, job_id: str, server_id: str, status: JobStatus, values: Mapping[str, Any]) -> bool:
+    def end(
+        self,
+        job_id: str,
+        server_id: str,
+        status: JobStatus,
+        values: Mapping[str, Any],
+        trained: tuple[TrainedRow, ModelRow] | None = None,
+    ) -> bool:
         """End a job that this server runs; ``False`` if it does no more: it was cancelled, or another server runs it.
 
         :param job_id: the job.
         :param server_id: as it was claimed.
         :param status: its last state.
         :param values: other columns to set; ``results`` is encrypted here.
+        :param trained: the model that it wrote.
         """
-        return self._move(job_id, status, values, jobs.c.server_id == server_id)
+        return self._move(job_id, status, values, jobs.c.server_id == server_id, trained=trained)
 
-    def _move(self, job_id: str, to: JobStatus, values: Mapping[str, Any], *where: sa.ColumnElement[bool]) -> bool:
+    def _move(
+        self,
+        job_id: str,
+        to: JobStatus,
+        values: Mapping[str, Any],
+        *where: sa.ColumnElement[bool],
+        trained: tuple[TrainedRow, ModelRow] | None = None,
+    ) -> bool:
         sources = [status.value for status, targets in TRANSITIONS.items() if to in targets]
         changed = dict(values)
         if "results" in changed:
@@ -102,6 +118,9 @@ class JobStore:
                 .where(jobs.c.id == job_id, jobs.c.status.in_(sources), *where)
                 .values(status=to.value, **changed)
             )
+            if trained and found.rowcount == 1:
+                add_models(connection, [trained[1]])
+                add_trained(connection, trained[0])
         return found.rowcount == 1
 
     def cancel(self, job_id: str, now: datetime) -> bool:

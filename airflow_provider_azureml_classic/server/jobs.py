@@ -140,6 +140,27 @@ class Jobs:
         }
         return Job(row.id, row.status, results, row.details, row.created_at, row.start_time, row.end_time)
 
+    def output(self, job_id: str, name: str) -> BlobReference | None:
+        """Where the server itself reads an output of a finished job; ``None`` if there is none.
+
+        :param job_id: the job, of whatever endpoint.
+        :param name: of the output.
+        """
+        row = self._jobs.get(job_id)
+        place = (row.results or {}).get(name) if row else None
+        return BlobReference.from_wire(place) if place else None
+
+    def facts(self, job_id: str) -> JobRow:
+        """A job of whatever endpoint, as it is kept: its locations may hold secrets.
+
+        :param job_id: the job.
+        :raises NotFound: there is none.
+        """
+        row = self._jobs.get(job_id)
+        if row is None:
+            raise rejection("JobNotFound", f"There is no job {job_id!r}.", target=job_id)
+        return row
+
     def cancel(self, endpoint: EndpointRow, job_id: str) -> None:
         """Cancel a job; one that has ended stays as it is, because old clients always delete what they ran.
 

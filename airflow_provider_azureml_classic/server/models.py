@@ -91,6 +91,20 @@ class ModelStore:
         finally:
             temporary.unlink(missing_ok=True)
 
+    @property
+    def loaded(self) -> int:
+        """Models in memory."""
+        return len(self._loaded)
+
+    def check_writable(self) -> None:
+        """Write and remove a file.
+
+        :raises OSError: that cannot be done.
+        """
+        probe = self._root / f".{uuid.uuid4().hex}"
+        probe.write_bytes(b"?")
+        probe.unlink()
+
     def is_loaded(self, digest: str) -> bool:
         """Whether :meth:`scorer` answers without reading a file.
 

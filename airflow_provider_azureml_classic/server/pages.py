@@ -87,6 +87,7 @@ def _environment() -> Environment:
     # A JSON string is a string literal of Python, R and C#, too.
     made.filters["quoted"] = lambda text: json.dumps(text, ensure_ascii=False)
     made.filters["pretty"] = pretty
+    made.filters["python"] = repr
     return made
 
 

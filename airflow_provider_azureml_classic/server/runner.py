@@ -15,9 +15,10 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeVar
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.protocol.jobs import JobStatus
@@ -26,7 +27,9 @@ from airflow_provider_azureml_classic.server.catalogue import Catalogue
 from airflow_provider_azureml_classic.server.clock import Clock
 from airflow_provider_azureml_classic.server.database import DatabaseDown
 from airflow_provider_azureml_classic.server.experiments.batch import score_file
+from airflow_provider_azureml_classic.server.experiments.ilearner import read_ilearner
 from airflow_provider_azureml_classic.server.experiments.training import train
+from airflow_provider_azureml_classic.server.history import model_row, trained_row
 from airflow_provider_azureml_classic.server.job_store import JobStore
 from airflow_provider_azureml_classic.server.jobs import (
     EVALUATION_OUTPUT,
@@ -40,7 +43,9 @@ from airflow_provider_azureml_classic.server.models import ModelStore
 from airflow_provider_azureml_classic.server.peers import Peers
 from airflow_provider_azureml_classic.server.pins import Pins
 from airflow_provider_azureml_classic.server.store import Store
-from airflow_provider_azureml_classic.server.tables import EndpointRow, JobRow, ServiceRow
+from airflow_provider_azureml_classic.server.tables import EndpointRow, JobRow, ModelRow, ServiceRow, TrainedRow
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +53,20 @@ log = logging.getLogger(__name__)
 LOOK_EVERY = 2.0
 #: Finished files by output name, and where each goes.
 Outputs = dict[str, tuple[Path, BlobReference]]
+
+
+@dataclass(frozen=True)
+class End:
+    """How a job ended.
+
+    :param status: its last state.
+    :param values: columns to set.
+    :param trained: the model that it wrote.
+    """
+
+    status: JobStatus
+    values: dict[str, Any]
+    trained: tuple[TrainedRow, ModelRow] | None = None
 
 
 class Runner:
@@ -140,7 +159,7 @@ class Runner:
     def _run_safely(self, job_id: str, server_id: str) -> None:
         while not self._closing.is_set() and self._peers.id == server_id:
             try:
-                self._end(job_id, server_id, *self._outcome(job_id, server_id))
+                self._end(job_id, server_id, self._outcome(job_id, server_id))
                 return
             except DatabaseDown:
                 # The job is still this server's; if it is another's by then, the id has changed.
@@ -151,26 +170,26 @@ class Runner:
                     return
         log.warning("job %s is interrupted; it runs again", job_id)
 
-    def _outcome(self, job_id: str, server_id: str) -> tuple[JobStatus, dict[str, Any]]:
+    def _outcome(self, job_id: str, server_id: str) -> End:
         try:
-            return JobStatus.FINISHED, {"results": self._run(job_id, server_id)}
+            return self._run(job_id, server_id)
         except DatabaseDown:
             raise
         except AzureMLClassicError as error:
-            return JobStatus.FAILED, {"details": f"{error.detail_code}: {error.message}"}
+            return End(JobStatus.FAILED, {"details": f"{error.detail_code}: {error.message}"})
         except (BrokenExecutor, CancelledError) as error:
             if self._closing.is_set():
                 raise
-            return JobStatus.FAILED, {"details": f"{error or type(error).__name__}"}
+            return End(JobStatus.FAILED, {"details": f"{error or type(error).__name__}"})
         except Exception as error:
             log.exception("job %s failed", job_id)
-            return JobStatus.FAILED, {"details": f"Internal error: {type(error).__name__}: {error}"}
+            return End(JobStatus.FAILED, {"details": f"Internal error: {type(error).__name__}: {error}"})
 
-    def _end(self, job_id: str, server_id: str, status: JobStatus, values: dict[str, Any]) -> None:
-        if self._jobs.end(job_id, server_id, status, {**values, "end_time": self._clock()}):
-            log.info("job %s %s %s", job_id, status.value, values.get("details", ""))
+    def _end(self, job_id: str, server_id: str, end: End) -> None:
+        if self._jobs.end(job_id, server_id, end.status, {**end.values, "end_time": self._clock()}, end.trained):
+            log.info("job %s %s %s", job_id, end.status.value, end.values.get("details", ""))
 
-    def _run(self, job_id: str, server_id: str) -> dict[str, Any]:
+    def _run(self, job_id: str, server_id: str) -> End:
         job = self._jobs.get(job_id)
         endpoint = self._store.endpoint(job.endpoint_id) if job else None
         service = self._store.service(endpoint.service_id) if endpoint else None
@@ -182,10 +201,15 @@ class Runner:
             data = Path(folder) / "input.csv"
             with naming(INPUT):
                 self._locations.fetch(job.request.inputs[INPUT], data)
-            run = self._train if service.training else self._score
-            return self._deliver(job, server_id, run(job, service, endpoint, data))
+            if not service.training:
+                outputs = self._score(job, service, endpoint, data)
+                return End(JobStatus.FINISHED, {"results": self._deliver(job, server_id, outputs)})
+            outputs, written = self._train(job, service, data)
+            place = outputs[MODEL_OUTPUT][1]
+            results = self._deliver(job, server_id, outputs)
+            return End(JobStatus.FINISHED, {"results": results}, (trained_row(job.id, place, written.digest), written))
 
-    def _train(self, job: JobRow, service: ServiceRow, endpoint: EndpointRow, data: Path) -> Outputs:
+    def _train(self, job: JobRow, service: ServiceRow, data: Path) -> tuple[Outputs, ModelRow]:
         experiment = self._catalogue.experiments.get(service.experiment)
         if experiment is None:
             raise rejection(
@@ -194,11 +218,12 @@ class Runner:
             )
         model, evaluation = data.with_name("model.ilearner"), data.with_name("evaluation.csv")
         schema = self._catalogue.schema(experiment.name)
-        self._work(job, train, experiment, schema, data, model, evaluation)
-        return {
+        summary = self._work(job, train, experiment, schema, data, model, evaluation)
+        outputs = {
             MODEL_OUTPUT: (model, output_place(job, MODEL_OUTPUT, MODEL_EXTENSION)),
             EVALUATION_OUTPUT: (evaluation, output_place(job, EVALUATION_OUTPUT, ".csv")),
         }
+        return outputs, model_row(read_ilearner(model)[0], summary.sha256, summary.length)
 
     def _score(self, job: JobRow, service: ServiceRow, endpoint: EndpointRow, data: Path) -> Outputs:
         model = self._models.file(endpoint.resources[0].digest)
@@ -207,7 +232,7 @@ class Runner:
         self._work(job, score_file, model, data, scored, passthrough)
         return {SCORED_OUTPUT: (scored, output_place(job, SCORED_OUTPUT, ".csv"))}
 
-    def _work(self, job: JobRow, function: Callable[..., Any], *arguments: Any) -> None:
+    def _work(self, job: JobRow, function: Callable[..., T], *arguments: Any) -> T:
         """Carry out the heavy part of a job in another process, for as long as the job is wanted from this server."""
         work = self._working[job.id] = self._pool.submit(function, *arguments)
         try:
@@ -216,7 +241,8 @@ class Runner:
                     now = self._jobs.get(job.id)
                     if now is None or now.status is not JobStatus.RUNNING or now.server_id != job.server_id:
                         work.cancel()
-            work.result()
+            result: T = work.result()
+            return result
         finally:
             self._working.pop(job.id, None)
 

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
 from airflow_provider_azureml_classic.server.accounts import Accounts
 from airflow_provider_azureml_classic.server.app import App
-from airflow_provider_azureml_classic.server.asgi import HttpServer
+from airflow_provider_azureml_classic.server.asgi import HttpServer, Sites
 from airflow_provider_azureml_classic.server.blob_http import blob_app
 from airflow_provider_azureml_classic.server.blobs import BlobStore
 from airflow_provider_azureml_classic.server.catalogue import Catalogue, Setup
@@ -17,18 +17,24 @@ from airflow_provider_azureml_classic.server.cluster import Cluster
 from airflow_provider_azureml_classic.server.database import Database
 from airflow_provider_azureml_classic.server.described import Describer
 from airflow_provider_azureml_classic.server.experiments.declaration import Experiment
+from airflow_provider_azureml_classic.server.health import Health
 from airflow_provider_azureml_classic.server.janitor import Janitor
 from airflow_provider_azureml_classic.server.job_store import JobStore
 from airflow_provider_azureml_classic.server.jobs import Jobs
 from airflow_provider_azureml_classic.server.locations import MAX_DOWNLOAD, Locations
 from airflow_provider_azureml_classic.server.models import ModelStore
+from airflow_provider_azureml_classic.server.observer import Observer
 from airflow_provider_azureml_classic.server.peers import Peers
 from airflow_provider_azureml_classic.server.pins import Pins
 from airflow_provider_azureml_classic.server.pool import Workers
+from airflow_provider_azureml_classic.server.portal.queries import Queries
+from airflow_provider_azureml_classic.server.portal.site import Portal
+from airflow_provider_azureml_classic.server.portal.visit import Core
 from airflow_provider_azureml_classic.server.runner import Runner
 from airflow_provider_azureml_classic.server.scoring import Scoring
 from airflow_provider_azureml_classic.server.settings import Settings
 from airflow_provider_azureml_classic.server.store import Store
+from airflow_provider_azureml_classic.server.traffic import Traffic
 from airflow_provider_azureml_classic.server.updates import Updates
 from airflow_provider_azureml_classic.server.vault import Vault
 from airflow_provider_azureml_classic.server.workspace import Workspace
@@ -77,16 +83,23 @@ def running(
         workspace = Workspace(settings, store, locations, clock, lambda: peers.fresh)
         runner = Runner(store, job_store, catalogue, models, locations, workers, settings.workers, clock, peers, pins)
         stack.callback(runner.close)
-        app = make_app(
-            workspace,
-            Updates(workspace, models, locations, pins),
-            Jobs(store, job_store, locations, runner, clock),
-            Scoring(store, catalogue, models),
-            Describer(workspace, store, catalogue, models, settings.public_url),
+        updates = Updates(workspace, models, locations, pins, store)
+        jobs = Jobs(store, job_store, locations, runner, clock)
+        scoring = Scoring(store, catalogue, models)
+        describer = Describer(workspace, store, catalogue, models, settings.public_url)
+        app = make_app(workspace, updates, jobs, scoring, describer)
+        traffic, queries = Traffic(), Queries(database)
+        core = Core(settings, workspace, updates, jobs, scoring, describer, locations, models, traffic, queries, clock)
+        sites = Sites(
+            blobs=blob_app(blobs, clock),
+            account=settings.account.name,
+            portal=Portal(core),
+            health=Health(settings, database, models, traffic, queries),
         )
+        observer = Observer(traffic, log=settings.access_log)
         peers.on_change, peers.on_job, peers.on_death = workspace.forget, runner.look, janitor.wake
         runner.look()
-        yield app, HttpServer(app, blob_app(blobs, clock), settings.account.name)
+        yield app, HttpServer(app, sites, observer)
 
 
 def model_store(settings: Settings, store: Store, peers: Peers) -> ModelStore:

@@ -51,6 +51,8 @@ class Settings:
     :param storage: account of the service's outputs and models; ``None``: the data directory.
     :param storage_accounts: account name -> address of its blobs, see :mod:`.accounts`.
     :param scheduler: address of the Dask scheduler that trainings are sent to; ``None``: own processes.
+    :param open_metrics: ``/metrics`` needs no token.
+    :param access_log: each answered request is logged.
     """
 
     data_dir: Path
@@ -65,6 +67,8 @@ class Settings:
     storage: StorageAccount | None = None
     storage_accounts: Mapping[str, str] = field(default_factory=dict)
     scheduler: str | None = None
+    open_metrics: bool = False
+    access_log: bool = False
 
     @property
     def account(self) -> StorageAccount:

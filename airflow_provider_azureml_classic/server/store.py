@@ -16,14 +16,18 @@ import sqlalchemy as sa
 from cryptography.fernet import InvalidToken
 
 from airflow_provider_azureml_classic.server.database import EVERYTHING, Database, columns, to_row
+from airflow_provider_azureml_classic.server.history import How, add_models, add_placements, kept_digests
 from airflow_provider_azureml_classic.server.tables import (
     EndpointRow,
     ExperimentRow,
+    ModelRow,
+    PlacementRow,
     ResourceRow,
     ServiceRow,
     endpoints,
     experiments,
     keys,
+    placements,
     resources,
     web_services,
 )
@@ -72,10 +76,11 @@ class Store:
         return to_row(ExperimentRow, row) if row else None
 
     def set_up_experiment(
-        self, row: ExperimentRow, services: Sequence[ServiceRow], defaults: Sequence[EndpointRow]
+        self, row: ExperimentRow, services: Sequence[ServiceRow], defaults: Sequence[EndpointRow], first: ModelRow
     ) -> None:
-        """Record an experiment with its web services and their default endpoints, all or nothing."""
+        """Record an experiment with its web services, their default endpoints and the first model, all or nothing."""
         with self._db.write() as connection:
+            add_models(connection, [first])
             connection.execute(sa.delete(experiments).where(experiments.c.name == row.name))
             connection.execute(sa.insert(experiments).values(**columns(row)))
             for service in services:
@@ -119,6 +124,7 @@ class Store:
         connection.execute(sa.insert(keys), [{"hash": value, "endpoint_id": row.id} for value in hashes])
         if row.resources:
             connection.execute(sa.insert(resources), [columns(resource) for resource in row.resources])
+            add_placements(connection, row.resources, How.ADDED, row.created_at)
 
     def add_endpoint(self, row: EndpointRow) -> bool:
         """Add an endpoint; ``False`` if its service has one of that name already."""
@@ -171,9 +177,24 @@ class Store:
         return self.endpoint(found) if found else None
 
     def change_endpoint(
-        self, row: EndpointRow, values: Mapping[str, Any], models: Sequence[ResourceRow], now: datetime
+        self,
+        row: EndpointRow,
+        values: Mapping[str, Any],
+        models: Sequence[ResourceRow],
+        now: datetime,
+        *,
+        how: How = How.PATCHED,
+        files: Sequence[ModelRow] = (),
     ) -> bool:
-        """Change settings and models in one step; ``False`` if the endpoint has changed since ``row`` was read."""
+        """Change settings and models in one step; ``False`` if the endpoint has changed since ``row`` was read.
+
+        :param row: the endpoint as read.
+        :param values: settings by column.
+        :param models: models that take the place of those of the same name.
+        :param now: the present time.
+        :param how: what puts the models in place.
+        :param files: what the models' files say of themselves, where that is not known yet.
+        """
         with self._db.write() as connection:
             found = connection.execute(
                 sa.update(endpoints)
@@ -185,6 +206,8 @@ class Store:
             for model in models:
                 same = (resources.c.endpoint_id == row.id, resources.c.name == model.name)
                 connection.execute(sa.update(resources).where(*same).values(**columns(model)))
+            add_models(connection, files)
+            add_placements(connection, models, how, now)
             self._db.tell(connection, row.id)
         return True
 
@@ -211,6 +234,14 @@ class Store:
             self._db.tell(connection, endpoint_id)
 
     def digests(self) -> set[str]:
-        """Digests of all models in place."""
+        """Digests of all models in place, and of those that can be put back."""
         with self._db.read() as connection:
-            return set(connection.execute(sa.select(resources.c.digest).distinct()).scalars())
+            in_place = connection.execute(sa.select(resources.c.digest).distinct()).scalars()
+            return {*in_place, *kept_digests(connection)}
+
+    def placement(self, endpoint_id: str, number: int) -> PlacementRow | None:
+        """A model that an endpoint had, or ``None``."""
+        query = sa.select(placements).where(placements.c.endpoint_id == endpoint_id, placements.c.id == number)
+        with self._db.read() as connection:
+            row = connection.execute(query).mappings().first()
+        return to_row(PlacementRow, row) if row else None

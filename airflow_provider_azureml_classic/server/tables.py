@@ -112,6 +112,51 @@ pins = sa.Table(
     sa.Column("digest", sa.String(64), nullable=False, index=True),
     sa.Column("server_id", sa.ForeignKey("servers.id", ondelete="CASCADE"), nullable=False, index=True),
 )
+# What a model file says of itself, once for each file.
+model_files = sa.Table(
+    "model_files",
+    metadata,
+    sa.Column("digest", sa.String(64), primary_key=True),
+    sa.Column("length", sa.BigInteger, nullable=False),
+    sa.Column("rows", sa.BigInteger, nullable=False),
+    sa.Column("window_start", UtcTime),
+    sa.Column("window_end", UtcTime),
+    sa.Column("created_at", UtcTime),
+    sa.Column("metrics", sa.JSON, nullable=False),
+)
+# Each model that was put in place on an endpoint; the one that is there now is ``live``.
+placements = sa.Table(
+    "placements",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("endpoint_id", sa.ForeignKey("endpoints.id", ondelete="CASCADE"), nullable=False),
+    sa.Column("resource", sa.String(255), nullable=False),
+    sa.Column("base_location", sa.Text, nullable=False),
+    sa.Column("relative_location", sa.Text, nullable=False),
+    sa.Column("digest", sa.String(64), nullable=False, index=True),
+    sa.Column("window_end", UtcTime),
+    sa.Column("placed_at", UtcTime, nullable=False),
+    sa.Column("how", sa.String(16), nullable=False),
+    sa.Column("live", sa.Boolean, nullable=False),
+    sa.Index("placements_by_endpoint", "endpoint_id", "live"),
+)
+# What finished training jobs wrote; ``for_endpoint`` is the folder of the model's path, by convention an endpoint.
+trained_models = sa.Table(
+    "trained_models",
+    metadata,
+    sa.Column("job_id", sa.ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("for_endpoint", sa.String(24), index=True),
+    sa.Column("relative_location", sa.Text, nullable=False),
+    sa.Column("digest", sa.String(64), nullable=False, index=True),
+    sa.Column("window_end", UtcTime),
+)
+# After how many hours the models of a web service count as stale in the portal.
+freshness_limits = sa.Table(
+    "freshness_limits",
+    metadata,
+    sa.Column("service_id", sa.ForeignKey("web_services.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("hours", sa.Integer, nullable=False),
+)
 
 
 @dataclass(frozen=True)
@@ -181,3 +226,60 @@ class JobRow:
     start_time: datetime | None
     end_time: datetime | None
     server_id: str | None = None
+
+
+@dataclass(frozen=True)
+class ModelRow:
+    """What a model file says of itself.
+
+    :param digest: SHA-256 of the file.
+    :param length: of the file, in bytes.
+    :param rows: training rows.
+    :param window_start: first time of the training data, if it is dated; likewise the last.
+    :param created_at: when it was trained.
+    :param metrics: finite numbers only.
+    """
+
+    digest: str
+    length: int
+    rows: int
+    window_start: datetime | None
+    window_end: datetime | None
+    created_at: datetime | None
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class PlacementRow:
+    """A model that was put in place on an endpoint.
+
+    :param window_end: as the model's path says.
+    :param how: one of :class:`~.history.How`.
+    :param live: it is there now.
+    """
+
+    id: int
+    endpoint_id: str
+    resource: str
+    base_location: str
+    relative_location: str
+    digest: str
+    window_end: datetime | None
+    placed_at: datetime
+    how: str
+    live: bool
+
+
+@dataclass(frozen=True)
+class TrainedRow:
+    """The model that a finished training job wrote.
+
+    :param for_endpoint: the endpoint that the model's path names, if it names one.
+    :param window_end: as the model's path says.
+    """
+
+    job_id: str
+    for_endpoint: str | None
+    relative_location: str
+    digest: str
+    window_end: datetime | None

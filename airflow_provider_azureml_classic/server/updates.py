@@ -11,12 +11,14 @@ from tempfile import TemporaryDirectory
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.protocol.references import MODEL_EXTENSION, BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint, EndpointSettings, Resource
-from airflow_provider_azureml_classic.server.endpoints import check_updatable
+from airflow_provider_azureml_classic.server.endpoints import check_updatable, etag
 from airflow_provider_azureml_classic.server.experiments.scorer import Scorer
+from airflow_provider_azureml_classic.server.history import How, model_row
 from airflow_provider_azureml_classic.server.locations import Locations, kept
 from airflow_provider_azureml_classic.server.models import ModelStore
 from airflow_provider_azureml_classic.server.pins import Pin, Pins
-from airflow_provider_azureml_classic.server.tables import EndpointRow, ResourceRow, ServiceRow
+from airflow_provider_azureml_classic.server.store import Store
+from airflow_provider_azureml_classic.server.tables import EndpointRow, ModelRow, PlacementRow, ResourceRow, ServiceRow
 from airflow_provider_azureml_classic.server.workspace import Caller, Workspace
 
 
@@ -27,6 +29,7 @@ class Updates:
     :param models: the model files.
     :param locations: where new models come from.
     :param pins: keep model files while they are put in place.
+    :param store: the models that endpoints had.
     """
 
     def __init__(
@@ -35,7 +38,9 @@ class Updates:
         models: ModelStore,
         locations: Locations,
         pins: Pins,
+        store: Store,
     ) -> None:
+        self._store = store
         self._pinned = pins.pinned
         self._workspace = workspace
         self._models = models
@@ -57,10 +62,45 @@ class Updates:
         if settings.resources and settings.prevent_update is not False:
             check_updatable(row, "updated")
         with self._pinned() as pin:
-            models = tuple(self._model(service, row, wanted, pin) for wanted in settings.resources or ())
-            return self._workspace.view(self._workspace.change(row, settings, models, if_match))
+            models = [self._model(service, row, wanted, pin) for wanted in settings.resources or ()]
+            placed, files = tuple(model for model, _ in models), tuple(file for _, file in models)
+            return self._workspace.view(self._workspace.change(row, settings, placed, if_match, files=files))
 
-    def _model(self, service: ServiceRow, row: EndpointRow, wanted: Resource, pin: Pin) -> ResourceRow:
+    def roll_back(self, caller: Caller, service_id: str, name: str, placement: int) -> Endpoint:
+        """Put a model back that an endpoint had before: from its kept file, else from where it came from.
+
+        :param caller: who asks.
+        :param service_id: id of the web service.
+        :param name: the endpoint's name.
+        :param placement: number of the entry in the endpoint's history.
+        :raises NotFound: there is no such entry.
+        :raises RequestRejected: the model's file is not kept any more, and another one is where it came from.
+        """
+        _, row = self._workspace.endpoint(caller, service_id, name)
+        check_updatable(row, "updated")
+        before = self._store.placement(row.id, placement)
+        if before is None:
+            raise rejection("BlobNotFound", f"Endpoint {name!r} has no model number {placement} in its history.")
+        model = ResourceRow(row.id, before.resource, before.base_location, before.relative_location, before.digest)
+        with self._pinned() as pin:
+            pin(before.digest)
+            if not self._models.path(before.digest).exists():
+                self._fetch_again(before, pin)
+            self._models.scorer(before.digest)
+            changed = self._workspace.change(row, EndpointSettings(), (model,), etag(row), how=How.ROLLED_BACK)
+            return self._workspace.view(changed)
+
+    def _fetch_again(self, before: PlacementRow, pin: Pin) -> None:
+        location = BlobReference(before.relative_location, before.base_location)
+        if self._fetch(location, pin)[0].digest != before.digest:
+            raise rejection(
+                "ModelInvalid",
+                f"{location.location!r} holds another model now than on {before.placed_at:%Y-%m-%d}, and the file "
+                "of that one is kept no more. Train it again.",
+                target=before.resource,
+            )
+
+    def _model(self, service: ServiceRow, row: EndpointRow, wanted: Resource, pin: Pin) -> tuple[ResourceRow, ModelRow]:
         # Raises with the list of resources where the name is wrong, or the service is a training service.
         name = self._workspace.view(row).resource(wanted.name).name
         location = wanted.location
@@ -73,7 +113,7 @@ class Updates:
                 target=name,
             )
         own = self._locations.own(location)
-        scorer = self._fetch(location, pin)
+        scorer, length = self._fetch(location, pin)
         if scorer.manifest.experiment != service.experiment:
             raise rejection(
                 "ModelInvalid",
@@ -84,14 +124,15 @@ class Updates:
         place = kept(location, own)
         elsewhere = not own and (location.base_location or location.connection_string)
         base = self._locations.published(location, signed=False).base_location if elsewhere else ""
-        return ResourceRow(row.id, name, base, place.relative_location, scorer.digest)
+        model = ResourceRow(row.id, name, base, place.relative_location, scorer.digest)
+        return model, model_row(scorer.manifest, scorer.digest, length)
 
-    def _fetch(self, location: BlobReference, pin: Pin) -> Scorer:
+    def _fetch(self, location: BlobReference, pin: Pin) -> tuple[Scorer, int]:
         with TemporaryDirectory() as folder:
             path = Path(folder) / f"model{MODEL_EXTENSION}"
             self._locations.fetch(location, path)
             try:
-                return self._models.put(path, pin)
+                return self._models.put(path, pin), path.stat().st_size
             except AzureMLClassicError as error:
                 if error.detail_code != "ModelInvalid":
                     raise

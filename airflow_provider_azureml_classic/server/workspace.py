@@ -32,10 +32,11 @@ from airflow_provider_azureml_classic.server.endpoints import (
     stamp,
     with_new_key,
 )
+from airflow_provider_azureml_classic.server.history import How
 from airflow_provider_azureml_classic.server.locations import Locations
 from airflow_provider_azureml_classic.server.settings import Settings
 from airflow_provider_azureml_classic.server.store import Store
-from airflow_provider_azureml_classic.server.tables import EndpointRow, ResourceRow, ServiceRow
+from airflow_provider_azureml_classic.server.tables import EndpointRow, ModelRow, ResourceRow, ServiceRow
 
 #: Endpoints of one web service (azure-docs ``studio/faq``).
 MAX_ENDPOINTS = 10_000
@@ -285,6 +286,9 @@ class Workspace:
         settings: EndpointSettings,
         models: tuple[ResourceRow, ...] = (),
         if_match: str | None = None,
+        *,
+        how: How = How.PATCHED,
+        files: tuple[ModelRow, ...] = (),
     ) -> EndpointRow:
         """Change settings and models of an endpoint in one step.
 
@@ -292,6 +296,8 @@ class Workspace:
         :param settings: wanted settings.
         :param models: models that take the place of those of the same name.
         :param if_match: ``ETag`` that it must still have.
+        :param how: what puts the models in place.
+        :param files: what the models' files say of themselves, where that is not known yet.
         :raises RequestRejected: 412 ``EndpointChanged``.
         """
         for _ in range(_ATTEMPTS):
@@ -300,7 +306,8 @@ class Workspace:
                     "EndpointChanged",
                     f"Endpoint {row.name!r} is at {etag(row)}, not at {if_match}: it was changed in between.",
                 )
-            if self._store.change_endpoint(row, settings_values(row, settings), models, self._clock()):
+            values = settings_values(row, settings)
+            if self._store.change_endpoint(row, values, models, self._clock(), how=how, files=files):
                 self.forget(row.id)
                 break
             again = self._store.endpoint(row.id)
@@ -329,7 +336,7 @@ class Workspace:
         wanted = tuple(replace(model, endpoint_id=row.id) for model in default.resources) if default else ()
         if not overwrite or wanted == row.resources:
             return False
-        self.change(row, EndpointSettings(), wanted)
+        self.change(row, EndpointSettings(), wanted, how=How.REFRESHED)
         return True
 
     def regenerate(self, caller: Caller, service_id: str, name: str, which: KeyType) -> Endpoint:

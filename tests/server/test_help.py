@@ -312,7 +312,7 @@ def test_python_samples_compile(house: House) -> None:
             if text.lstrip().startswith(("Python", "Airflow")):
                 compile(text.strip().split("\n", 1)[1], page, "exec")
                 compiled += 1
-    assert compiled == 4
+    assert compiled == 6
 
 
 def test_training_service_has_no_scoring_page(house: House) -> None:

@@ -1,0 +1,271 @@
+"""Pages of one endpoint: its dashboard, its keys, a row scored, and the questions before what cannot be undone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from starlette.responses import JSONResponse, Response
+
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
+from airflow_provider_azureml_classic.protocol import operations as ops
+from airflow_provider_azureml_classic.protocol.keys import KeyType
+from airflow_provider_azureml_classic.protocol.swagger import OUTPUT, execution_body
+from airflow_provider_azureml_classic.protocol.tables import RESULTS, Table, read_output
+from airflow_provider_azureml_classic.protocol.values import (
+    DEFAULT_ENDPOINT,
+    Endpoint,
+    EndpointSettings,
+    Resource,
+)
+from airflow_provider_azureml_classic.server.described import Facts
+from airflow_provider_azureml_classic.server.jobs import MODEL_OUTPUT
+from airflow_provider_azureml_classic.server.portal.chart import chart, metric_names
+from airflow_provider_azureml_classic.server.portal.queries import ModelLine
+from airflow_provider_azureml_classic.server.portal.visit import OWNER, Go, Page, Visit
+from airflow_provider_azureml_classic.server.tables import EndpointRow, ServiceRow
+
+#: Entries of the history on the page.
+SHOWN = 50
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of a row that was to be scored.
+
+    :param cells: column and value of the answer.
+    :param error: why there is none.
+    """
+
+    cells: tuple[tuple[str, Any], ...] = ()
+    error: str = ""
+
+
+def dashboard(visit: Visit) -> Page:
+    """All about one endpoint."""
+    service, row = visit.endpoint()
+    return _page(visit, service, row)
+
+
+def _page(visit: Visit, service: ServiceRow, row: EndpointRow, answer: Answer | None = None) -> Page:
+    core = visit.core
+    history = core.queries.history(row.id)
+    unused = core.queries.unused(row.name, service.experiment) if row.resources else []
+    metrics = metric_names([*history, *unused])
+    metric = visit.query.get("metric", "")
+    metric = metric if metric in metrics else metrics[0] if metrics else ""
+    facts = core.describer.managed(core.settings.workspace_id, service.id, row.id)
+    hours = core.queries.fresh_hours(service.id)
+    hour = core.traffic.hour(row.id)
+    live = next((model for model in history if model.live), None)
+    jobs, _ = core.queries.jobs(endpoint_id=row.id)
+    values = {
+        "service": service,
+        "row": row,
+        "at": partial(visit.path, "services", service.id, "endpoints", row.name),
+        "endpoint": _without_keys(core.workspace.view(row)),
+        "is_default": row.name == DEFAULT_ENDPOINT,
+        "hours": hours,
+        "live": live,
+        "models": _merged(history, unused)[:SHOWN],
+        "more": max(0, len(history) + len(unused) - SHOWN),
+        "chart": chart([*history, *unused], metric) if metric else None,
+        "metrics": metrics,
+        "metric": metric,
+        "facts": facts,
+        "fields": _fields(visit, facts),
+        "answer": answer,
+        "hour": hour,
+        "busiest": max(max(hour.minutes), 1),
+        "jobs": jobs[:5],
+        "cards": _metrics(live, metrics),
+    }
+    return Page("endpoint", values, 400 if answer and answer.error else 200)
+
+
+def _without_keys(endpoint: Endpoint) -> dict[str, Any]:
+    """What the page shows of an endpoint; keys are left out here, so that no template can show them."""
+    return {
+        "name": endpoint.name,
+        "score_url": ops.below_api(ops.SCORE, endpoint.api_location, {}),
+        "jobs_url": ops.below_api(ops.SUBMIT_JOB, endpoint.api_location, {}),
+        "resources": [resource.name for resource in endpoint.resources],
+    }
+
+
+def _merged(history: list[ModelLine], unused: list[ModelLine]) -> list[ModelLine]:
+    """Newest first, by when a model was put in place or else trained."""
+    dated = [(model.placed_at or model.created_at, index, model) for index, model in enumerate([*history, *unused])]
+    return [
+        model for at, index, model in sorted(dated, key=lambda one: (one[0] is None, one[0], -one[1]), reverse=True)
+    ]
+
+
+def _metrics(live: ModelLine | None, names: list[str]) -> list[tuple[str, float]]:
+    return [(name, live.metrics[name]) for name in names if name in live.metrics][:4] if live else []
+
+
+def _fields(visit: Visit, facts: Facts) -> list[dict[str, Any]]:
+    """The fields of the test form: what was typed before, else the example."""
+    example = facts.api.example.rows[0] if facts.api.example.values else {}
+    return [
+        {
+            "column": name,
+            "id": f"column-{number}",
+            "number": kind == "Double",
+            "optional": name in facts.api.optional,
+            "value": visit.form.get(f"column-{number}", example.get(name, "")),
+        }
+        for number, (name, kind) in enumerate(facts.api.inputs)
+    ]
+
+
+def score(visit: Visit) -> Page:
+    """Score the row that was typed."""
+    service, row = visit.endpoint()
+    core = visit.core
+    facts = core.describer.managed(core.settings.workspace_id, service.id, row.id)
+    cells = {field["column"]: str(field["value"]).strip() or None for field in _fields(visit, facts)}
+    given = {name: cell for name, cell in cells.items() if cell is not None or name not in facts.api.optional}
+    table = Table(tuple(given), [list(given.values())])
+    try:
+        body = execution_body(table, swagger=False)
+        results = core.scoring.execute(row, body, swagger=False, details=False)[RESULTS]
+        answered = read_output(OUTPUT, results[OUTPUT])
+    except AzureMLClassicError as error:
+        return _page(visit, service, row, Answer(error=error.message))
+    return _page(visit, service, row, Answer(tuple(zip(answered.column_names, answered.values[0], strict=True))))
+
+
+def keys(visit: Visit) -> Page | Response:
+    """Show the keys to somebody who asked for them."""
+    service, row = visit.endpoint()
+    if visit.by_script:
+        return JSONResponse({"primary": row.primary_key, "secondary": row.secondary_key})
+    return Page("keys", {"service": service, "row": row})
+
+
+# -- questions ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question before something is done, and how to do it.
+
+    :param title: the question.
+    :param text: what will happen.
+    :param button: word of the button that does it.
+    :param danger: it cannot be undone.
+    """
+
+    title: str
+    text: str
+    button: str
+    danger: bool = True
+
+
+def ask(visit: Visit) -> Page:
+    """Ask before something is done."""
+    service, row = visit.endpoint()
+    number = visit.query.get("number", "")
+    question = _question(visit, row, visit.segments["what"], number)
+    values = {
+        "question": question,
+        "service": service,
+        "row": row,
+        "action": visit.path("services", service.id, "endpoints", row.name, "do", visit.segments["what"]),
+        "fields": {"number": number} if number else {},
+        "back": visit.path("services", service.id, "endpoints", row.name),
+    }
+    return Page("question", values)
+
+
+def _question(visit: Visit, row: EndpointRow, what: str, number: str) -> Question:
+    name = row.name
+    questions = {
+        "delete": Question(
+            f"Delete endpoint {name}?", "Its keys stop working at once, and its jobs and history are gone.", "Delete"
+        ),
+        "refresh": Question(
+            f"Refresh endpoint {name}?",
+            "It goes back to the model of the default endpoint, the one that the web service was born with. The model "
+            "that is live now stays in the history.",
+            "Refresh",
+            danger=False,
+        ),
+    }
+    for key in KeyType:
+        questions[f"regenerate-{key.value.lower()}"] = Question(
+            f"Regenerate the {key.value.lower()} key of {name}?",
+            "The present key stops working at once. Whoever uses it has to be given the new one; the other key stays.",
+            "Regenerate",
+        )
+    if what == "rollback":
+        model = next((one for one in visit.core.queries.history(row.id) if str(one.number) == number), None)
+        if model is None:
+            raise rejection("BlobNotFound", f"Endpoint {name!r} has no model number {number!r} in its history.")
+        questions[what] = Question(
+            f"Roll back {name} to this model?",
+            f"{model.relative_location}, put in place on {model.placed_at:%Y-%m-%d %H:%M} UTC, answers from then on. "
+            "The model that is live now stays in the history.",
+            "Roll back",
+            danger=False,
+        )
+    if what == "use":
+        questions[what] = Question(
+            f"Put this model in place on {name}?",
+            f"The model that job {number} has trained answers from then on. The one that is live now stays in the "
+            "history.",
+            "Put in place",
+            danger=False,
+        )
+    if what not in questions:
+        raise rejection("PageNotFound", f"There is no question {what!r}.")
+    return questions[what]
+
+
+def do(visit: Visit) -> Go:
+    """Do what was asked about."""
+    service, row = visit.endpoint()
+    workspace, what = visit.core.workspace, visit.segments["what"]
+    here = visit.path("services", service.id, "endpoints", row.name)
+    if what == "delete":
+        workspace.delete_endpoint(OWNER, service.id, row.name)
+        return Go(visit.path("services", service.id), f"Endpoint {row.name} is deleted.")
+    if what == "refresh":
+        changed = workspace.refresh(OWNER, service.id, row.name, overwrite=True)
+        return Go(here, "The model of the default endpoint is live." if changed else "Nothing had to be changed.")
+    if what == "rollback":
+        visit.core.updates.roll_back(OWNER, service.id, row.name, visit.number("number") or 0)
+        return Go(here, "The earlier model is live again.")
+    if what == "use":
+        _use(visit, service, row, visit.text("number"))
+        return Go(here, "The model is live.")
+    for key in KeyType:
+        if what == f"regenerate-{key.value.lower()}":
+            workspace.regenerate(OWNER, service.id, row.name, key)
+            return Go(here, f"The {key.value.lower()} key is a new one. Show the keys to copy it.")
+    raise rejection("PageNotFound", f"There is no action {what!r}.")
+
+
+def _use(visit: Visit, service: ServiceRow, row: EndpointRow, job_id: str) -> None:
+    """Put the model of a finished job in place."""
+    place = visit.core.jobs.output(job_id, MODEL_OUTPUT)
+    if place is None:
+        raise rejection("JobNotFound", f"Job {job_id!r} has no trained model.", target=job_id)
+    resource = visit.core.workspace.view(row).resource()
+    settings = EndpointSettings(resources=(Resource(resource.name, place),))
+    visit.core.updates.patch(OWNER, service.id, row.name, settings, None)
+
+
+_ONE = "/services/{service}/endpoints/{endpoint}"
+ROUTES = (
+    (_ONE, "GET", dashboard),
+    (f"{_ONE}/score", "GET", dashboard),
+    (f"{_ONE}/score", "POST", score),
+    (f"{_ONE}/keys", "GET", dashboard),
+    (f"{_ONE}/keys", "POST", keys),
+    (f"{_ONE}/ask/{{what}}", "GET", ask),
+    (f"{_ONE}/do/{{what}}", "POST", do),
+)

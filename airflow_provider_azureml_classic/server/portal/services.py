@@ -1,0 +1,202 @@
+"""Pages: all web services; one web service with its endpoints, or with its jobs if it trains."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+import uuid
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
+from airflow_provider_azureml_classic.protocol.jobs import JobRequest
+from airflow_provider_azureml_classic.protocol.references import DATA_EXTENSIONS, MODEL_EXTENSION, BlobReference
+from airflow_provider_azureml_classic.protocol.values import (
+    HIGH_CONCURRENCY,
+    LOW_CONCURRENCY,
+    MAX_CONCURRENCY,
+    EndpointSettings,
+    ThrottleLevel,
+    TraceLevel,
+    check_endpoint_name,
+)
+from airflow_provider_azureml_classic.protocol.windows import STAMP
+from airflow_provider_azureml_classic.server.experiments.window import moment, parse_time
+from airflow_provider_azureml_classic.server.jobs import INPUT, MODEL_OUTPUT
+from airflow_provider_azureml_classic.server.portal.queries import LINES, SORTS
+from airflow_provider_azureml_classic.server.portal.visit import OWNER, Go, Page, Visit
+from airflow_provider_azureml_classic.server.tables import EndpointRow, ServiceRow
+
+#: Container of the files that were uploaded in the portal.
+UPLOADS = "uploads"
+_MAX_HOURS = 24 * 3660
+
+
+def all_services(visit: Visit) -> Page:
+    """All web services: kind, endpoints, last retrain, calls per minute."""
+    core = visit.core
+    rates: dict[str, float] = {}
+    per_minute = core.traffic.per_minute()
+    if per_minute:
+        owners = core.queries.services_of_endpoints()
+        for name, rate in per_minute.items():
+            if name in owners:
+                rates[owners[name]] = rates.get(owners[name], 0) + rate
+    services = core.workspace.services()
+    rows = {service.id: core.workspace.service_row(service.id) for service in services}
+    values = {"services": services, "rows": rows, "lines": core.queries.service_lines(), "rates": rates}
+    return Page("services", values)
+
+
+def one_service(visit: Visit) -> Page:
+    """One web service."""
+    return _service_page(visit, visit.service())
+
+
+def _service_page(visit: Visit, service: ServiceRow, error: AzureMLClassicError | None = None, form: str = "") -> Page:
+    """The page, with the error of one of its forms and what was typed into it."""
+    typed = {name: value for name, value in visit.form.items() if isinstance(value, str)}
+    values = {"service": service, "error": error, "failed": form, "typed": typed}
+    values |= _training(visit, service) if service.training else _scoring(visit, service)
+    return Page("training" if service.training else "service", values, error.status or 400 if error else 200)
+
+
+def _scoring(visit: Visit, service: ServiceRow) -> dict[str, Any]:
+    queries, query = visit.core.queries, visit.query
+    hours = queries.fresh_hours(service.id)
+    since = visit.now - timedelta(hours=hours)
+    sort = query.get("sort", "")
+    asked: dict[str, Any] = {
+        "search": query.get("q", "").strip()[:100],
+        "state": query.get("state", ""),
+        "sort": sort if sort in SORTS else SORTS[0],
+        "down": query.get("down") == "1",
+    }
+    lines, count = queries.endpoints(service.id, since=since, page=visit.page_number(), **asked)
+    return {
+        "lines": lines,
+        "asked": asked,
+        "found": count,
+        "page": visit.page_number(),
+        "pages": max(1, -(-count // LINES)),
+        "counts": queries.counts(service.id, since),
+        "hours": hours,
+        "since": since,
+        "rates": visit.core.traffic.per_minute(line.id for line in lines),
+        "levels": [level.value for level in ThrottleLevel],
+        "traces": [level.value for level in TraceLevel],
+        "concurrency": (LOW_CONCURRENCY, HIGH_CONCURRENCY, MAX_CONCURRENCY),
+    }
+
+
+def _training(visit: Visit, service: ServiceRow) -> dict[str, Any]:
+    queries = visit.core.queries
+    lines, count = queries.jobs(service_id=service.id, page=visit.page_number())
+    workspace = visit.core.workspace
+    _, default = workspace.endpoint(OWNER, service.id, "default")
+    facts = visit.core.describer.managed(visit.core.settings.workspace_id, service.id, default.id)
+    other = [row for row in workspace.services() if row.id != service.id]
+    rows = [workspace.service_row(row.id) for row in other]
+    return {
+        "jobs": lines,
+        "found": count,
+        "page": visit.page_number(),
+        "pages": max(1, -(-count // LINES)),
+        "facts": facts,
+        "typical": queries.typical_seconds(service.id),
+        "scoring": next((row for row in rows if row.experiment == service.experiment), None),
+    }
+
+
+def add_endpoint(visit: Visit) -> Page | Go:
+    """Add an endpoint."""
+    service = visit.service()
+    try:
+        name = check_endpoint_name(visit.text("name"))
+        settings = EndpointSettings(
+            description=visit.text("description") or None,
+            throttle_level=ThrottleLevel(visit.text("throttle") or ThrottleLevel.LOW.value),
+            max_concurrent_calls=visit.number("concurrency"),
+            sample_data_enabled=bool(visit.text("sample_data")),
+            diagnostics_trace_level=TraceLevel(visit.text("trace") or TraceLevel.NONE.value),
+        )
+        # A PUT of a name that is taken changes that endpoint; somebody who fills in this form wants a new one.
+        if visit.core.queries.has_endpoint(service.id, name):
+            raise rejection("BadParameterValue", f"There is an endpoint {name!r} already.", target="endpoint")
+        visit.core.workspace.add_endpoint(OWNER, service.id, name, settings)
+    except ValueError:
+        error = rejection("BadParameterValue", "Choose one of the levels offered.")
+        return _service_page(visit, service, error, "add")
+    except AzureMLClassicError as error:
+        return _service_page(visit, service, error, "add")
+    return Go(visit.path("services", service.id, "endpoints", name), f"Endpoint {name} is added.")
+
+
+def set_limit(visit: Visit) -> Page | Go:
+    """Set after how long the models of a web service count as stale."""
+    service = visit.service()
+    try:
+        amount, unit = visit.number("amount") or 0, 24 if visit.text("unit") == "days" else 1
+        if not 1 <= amount * unit <= _MAX_HOURS:
+            raise rejection("BadParameterValue", "The limit must be at least one hour and at most ten years.")
+    except AzureMLClassicError as error:
+        return _service_page(visit, service, error, "limit")
+    visit.core.queries.set_fresh_hours(service.id, amount * unit)
+    return Go(visit.path("services", service.id), "The freshness limit is set.")
+
+
+def submit_job(visit: Visit) -> Page | Go:
+    """Start a job with an uploaded CSV."""
+    service = visit.service()
+    try:
+        _, endpoint = visit.core.workspace.endpoint(OWNER, service.id, "default")
+        job_id = _submitted(visit, endpoint)
+    except AzureMLClassicError as error:
+        return _service_page(visit, service, error, "job")
+    return Go(visit.path("jobs", job_id))
+
+
+def _submitted(visit: Visit, endpoint: EndpointRow) -> str:
+    upload = visit.file("data")
+    if upload is None:
+        raise rejection("BatchJobInputsNotSpecified", "Choose a CSV file with a header row.", target=INPUT)
+    outputs = _outputs(visit)
+    # The name is only for people who look into the store; what a browser calls a file may be anything.
+    name = re.sub(r"[^A-Za-z0-9._-]+", "_", Path(upload.filename or "").name)[-80:].lstrip("._") or "data"
+    if not name.lower().endswith(DATA_EXTENSIONS[0]):
+        name += DATA_EXTENSIONS[0]
+    place = BlobReference(f"{UPLOADS}/{visit.now:%Y%m%d}/{uuid.uuid4().hex}/{name}")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "upload.csv"
+        with path.open("wb") as file:
+            while chunk := upload.file.read(1 << 20):
+                file.write(chunk)
+        if not path.stat().st_size:
+            raise rejection("BatchJobInputsNotSpecified", "The file is empty.", target=INPUT)
+        visit.core.locations.deliver(path, place)
+    job_id = visit.core.jobs.submit(endpoint, JobRequest({INPUT: place}, outputs))
+    visit.core.jobs.start(endpoint, job_id)
+    return job_id
+
+
+def _outputs(visit: Visit) -> dict[str, BlobReference]:
+    """Where the model goes: to the path of its endpoint and window, if it is for one."""
+    name, until = visit.text("for_endpoint"), visit.text("until")
+    if not name:
+        return {}
+    parsed = parse_time(until) if until else None
+    if until and parsed is None:
+        raise rejection("BadParameterValue", f"{until!r} is not a date, such as 2026-01-31.", target="until")
+    stamp = f"{moment(parsed[0]):{STAMP}}" if parsed else f"portal-{uuid.uuid4().hex[:12]}"
+    return {MODEL_OUTPUT: BlobReference(f"models/{check_endpoint_name(name)}/{stamp}{MODEL_EXTENSION}")}
+
+
+_ONE = "/services/{service}"
+ROUTES = (
+    ("/services", "GET", all_services),
+    (_ONE, "GET", one_service),
+    (f"{_ONE}/endpoints", "POST", add_endpoint),
+    (f"{_ONE}/limit", "POST", set_limit),
+    (f"{_ONE}/jobs", "POST", submit_job),
+)

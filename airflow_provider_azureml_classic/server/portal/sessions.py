@@ -1,0 +1,165 @@
+"""Who is signed in: an encrypted, signed and expiring cookie, and a brake on guessing.
+
+A session is bound to the workspace token: a new token ends them all. What was signed out is remembered by this process
+until it would have expired anyhow.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import math
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from threading import Lock
+
+from cryptography.fernet import Fernet, InvalidToken
+
+#: How long a session lasts, whatever is done in it.
+LIFE = timedelta(hours=12)
+COOKIE = "azureml_classic_session"
+#: Wrong tokens that an address may send before it has to wait, and its longest wait, in seconds.
+FREE_TRIES, LONGEST_WAIT = 5, 60
+_ADDRESSES = 10_000
+
+
+@dataclass(frozen=True)
+class Session:
+    """A visit of one browser.
+
+    :param id: random; forms carry a digest of it.
+    :param signed_in: the workspace token was presented.
+    :param said: what the next page is to say: ``good`` or ``bad``, and a sentence.
+    """
+
+    id: str
+    signed_in: bool = False
+    said: tuple[str, str] | None = None
+
+
+class Sessions:
+    """Writes and reads the cookie.
+
+    :param cipher_key: of ``secrets.json``.
+    :param token: the workspace token.
+    :param clock: gives the present time.
+    """
+
+    def __init__(self, cipher_key: str, token: str, clock: Callable[[], datetime]) -> None:
+        digest = hmac.digest(cipher_key.encode(), b"portal session " + token.encode(), hashlib.sha256)
+        self._fernet = Fernet(base64.urlsafe_b64encode(digest))
+        self._secret = digest
+        self._token = token
+        self._clock = clock
+        self._ended: OrderedDict[str, float] = OrderedDict()
+        self._lock = Lock()
+
+    def new(self, *, signed_in: bool = False) -> Session:
+        """A session that has never been."""
+        return Session(secrets.token_urlsafe(24), signed_in)
+
+    def sealed(self, session: Session, since: int | None = None) -> str:
+        """The cookie's value.
+
+        :param session: to be kept by the browser.
+        :param since: when it began, in seconds since the epoch; now by default.
+        """
+        data = json.dumps([session.id, session.signed_in, session.said]).encode()
+        return self._fernet.encrypt_at_time(data, since or int(self._clock().timestamp())).decode()
+
+    def opened(self, cookie: str | None) -> tuple[Session, int] | None:
+        """The session of a cookie and when it began; ``None`` if it is forged, expired or signed out.
+
+        :param cookie: its value.
+        """
+        now = int(self._clock().timestamp())
+        try:
+            token = (cookie or "").encode()
+            data = self._fernet.decrypt_at_time(token, int(LIFE.total_seconds()), now)
+            since = int(self._fernet.extract_timestamp(token))
+        except (InvalidToken, UnicodeError):
+            return None
+        name, signed_in, said = json.loads(data)
+        if name in self._ended:
+            return None
+        return Session(name, signed_in, (said[0], said[1]) if said else None), since
+
+    def csrf(self, session: Session) -> str:
+        """What every form of a session carries.
+
+        :param session: of the browser that the form is shown to.
+        """
+        return hmac.new(self._secret, b"form " + session.id.encode(), hashlib.sha256).hexdigest()
+
+    def is_ours(self, session: Session, sent: object) -> bool:
+        """Whether a form was sent from one of our pages.
+
+        :param session: of the browser that sent it.
+        :param sent: what the form carried.
+        """
+        return isinstance(sent, str) and hmac.compare_digest(sent.encode(), self.csrf(session).encode())
+
+    def is_token(self, given: str) -> bool:
+        """Whether this is the workspace token.
+
+        :param given: as typed; blanks around it do not count.
+        """
+        return hmac.compare_digest(given.strip().encode(), self._token.encode())
+
+    def end(self, session: Session) -> None:
+        """Sign a session out for good.
+
+        :param session: the one.
+        """
+        now = self._clock().timestamp()
+        with self._lock:
+            self._ended[session.id] = now + LIFE.total_seconds()
+            while self._ended and next(iter(self._ended.values())) < now:
+                self._ended.popitem(last=False)
+
+
+class Brake:
+    """Makes those wait who send wrong tokens: twice as long each time.
+
+    :param clock: gives the present time.
+    """
+
+    def __init__(self, clock: Callable[[], datetime]) -> None:
+        self._clock = clock
+        self._tries: OrderedDict[str, tuple[int, float]] = OrderedDict()
+        self._lock = Lock()
+
+    def wait(self, address: str) -> int:
+        """Seconds until an address may try again; 0 if it may now.
+
+        :param address: of the client.
+        """
+        count, last = self._tries.get(address, (0, 0.0))
+        if count < FREE_TRIES:
+            return 0
+        pause = min(1 << (count - FREE_TRIES), LONGEST_WAIT)
+        return max(0, math.ceil(last + pause - self._clock().timestamp()))
+
+    def failed(self, address: str) -> None:
+        """Remember a wrong token.
+
+        :param address: of the client.
+        """
+        with self._lock:
+            count, _ = self._tries.pop(address, (0, 0.0))
+            self._tries[address] = (min(count + 1, 20), self._clock().timestamp())
+            if len(self._tries) > _ADDRESSES:
+                self._tries.popitem(last=False)
+
+    def passed(self, address: str) -> None:
+        """Forget the wrong tokens of an address.
+
+        :param address: of the client.
+        """
+        with self._lock:
+            self._tries.pop(address, None)

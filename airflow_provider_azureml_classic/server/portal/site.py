@@ -1,0 +1,282 @@
+"""The portal as an ASGI application: routes, sign-in, CSRF, limits and headers. Views run in threads."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import FormData
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.routing import Route, Router
+from starlette.types import Message, Receive, Scope, Send
+
+from airflow_provider_azureml_classic.exceptions import AccessDenied, AzureMLClassicError, rejection
+from airflow_provider_azureml_classic.server.portal import endpoint, entrance, jobs, services
+from airflow_provider_azureml_classic.server.portal.rendering import STATIC, render, static, static_url
+from airflow_provider_azureml_classic.server.portal.sessions import COOKIE, LIFE, Brake, Session, Sessions
+from airflow_provider_azureml_classic.server.portal.visit import ROOT, Core, Go, Page, Visit
+
+log = logging.getLogger(__name__)
+
+#: Largest form, and largest form with a file, in bytes.
+MAX_FORM, MAX_UPLOAD = 1 << 20, 1 << 30
+#: The pages have one script, one style sheet and one picture, all their own.
+SECURITY = {
+    "content-security-policy": (
+        "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
+        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+}
+_PRIVATE = {"cache-control": "no-store"}
+
+View = Callable[[Visit], Page | Go | Response]
+#: Path below the root, method, view.
+ROUTES: Sequence[tuple[str, str, View]] = (*services.ROUTES, *endpoint.ROUTES, *jobs.ROUTES)
+
+
+@dataclass(frozen=True)
+class Guest:
+    """Who asks: the session of the browser, when it began, and whether it is a new one."""
+
+    session: Session
+    since: int | None
+
+
+class Portal:
+    """The pages.
+
+    :param core: the service behind them.
+    """
+
+    def __init__(self, core: Core) -> None:
+        settings = core.settings
+        self._core = core
+        self._prefix = urlsplit(settings.public_url).path
+        self._secure = settings.public_url.startswith("https:")
+        self._sessions = Sessions(settings.cipher_key, settings.token, core.clock)
+        self._brake = Brake(core.clock)
+        routes = [
+            Route(f"{ROOT}{path}", self._handler(view, method), methods=[method]) for path, method, view in ROUTES
+        ]
+        routes += [
+            Route("/", self._home),
+            Route(ROOT, self._home),
+            Route(f"{ROOT}/sign-in", self._sign_in, methods=["GET", "POST"]),
+            Route(f"{ROOT}/sign-out", self._sign_out, methods=["POST"]),
+            Route(f"{ROOT}/static/{{name}}", self._static),
+        ]
+        self._router = Router(routes, default=self._nothing)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+
+        async def secured(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                there = {name for name, _ in message["headers"]}
+                given = {**SECURITY, **_PRIVATE}
+                extra = [(name.encode(), text.encode()) for name, text in given.items() if name.encode() not in there]
+                message["headers"] = [*message["headers"], *extra]
+            await send(message)
+
+        await self._router({**scope, "root_path": ""}, receive, secured)
+
+    # -- who asks ----------------------------------------------------------------------------------------------------
+
+    def guest(self, request: Request) -> Guest:
+        """The session of a request; a new one, not signed in, where the cookie is none of ours."""
+        found = self._sessions.opened(request.cookies.get(COOKIE))
+        return Guest(*found) if found else Guest(self._sessions.new(), None)
+
+    def is_signed_in(self, request: Request) -> bool:
+        """Whether a request comes from a browser that is signed in."""
+        return self.guest(request).session.signed_in
+
+    def _keep(self, response: Response, session: Session, since: int | None) -> None:
+        response.set_cookie(
+            COOKIE,
+            self._sessions.sealed(session, since),
+            max_age=int(LIFE.total_seconds()),
+            path=f"{self._prefix}{ROOT}",
+            secure=self._secure,
+            httponly=True,
+            samesite="strict",
+        )
+
+    # -- pages -------------------------------------------------------------------------------------------------------
+
+    def _handler(self, view: View, method: str) -> Callable[[Request], Awaitable[Response]]:
+        async def handle(request: Request) -> Response:
+            guest = self.guest(request)
+            if not guest.session.signed_in:
+                wanted = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+                visit = self._visit(request, guest, FormData())
+                return RedirectResponse(visit.path("sign-in", next=wanted if method == "GET" else ""), 303)
+            return await self._answer(request, guest, view, method)
+
+        return handle
+
+    async def _answer(self, request: Request, guest: Guest, view: View, method: str) -> Response:
+        form = FormData()
+        try:
+            if method == "POST":
+                form = await self._form(request, guest.session)
+            visit = self._visit(request, guest, form)
+            return await run_in_threadpool(self._shown, visit, view, guest)
+        except ClientDisconnect:
+            return Response(status_code=400)
+        except AzureMLClassicError as error:
+            return self._failed(request, guest, error)
+        except Exception:
+            log.exception("%s %s failed", method, request.url.path)
+            return self._failed(request, guest, rejection("UnknownError", "The server failed; its log has the reason."))
+        finally:
+            await form.close()
+
+    async def _form(self, request: Request, session: Session) -> FormData:
+        """What was sent, from one of our own pages and within the limits.
+
+        :raises RequestRejected: 403, or 413 before more than the limit is read.
+        """
+        with_file = request.headers.get("content-type", "").startswith("multipart/")
+        limit = MAX_UPLOAD if with_file else MAX_FORM
+        declared = request.headers.get("content-length", "")
+        if declared.isdigit() and int(declared) > limit:
+            raise _too_large(limit)
+        form = await Request(request.scope, _limited(request.receive, limit)).form(max_files=1, max_fields=200)
+        if not self._sessions.is_ours(session, form.get("csrf")):
+            await form.close()
+            raise _foreign()
+        return form
+
+    def _visit(self, request: Request, guest: Guest, form: FormData) -> Visit:
+        return Visit(
+            core=self._core,
+            session=guest.session,
+            prefix=self._prefix,
+            segments=request.path_params,
+            query=dict(reversed(request.query_params.multi_items())),
+            form=form,
+            by_script=request.headers.get("accept") == "application/json",
+        )
+
+    def _shown(self, visit: Visit, view: View, guest: Guest) -> Response:
+        answer = view(visit)
+        if isinstance(answer, Response):
+            return answer
+        if isinstance(answer, Go):
+            response: Response = RedirectResponse(answer.path, 303)
+            if answer.said:
+                self._keep(response, replace(visit.session, said=("good", answer.said[:400])), guest.since)
+            return response
+        response = self.page(visit, answer)
+        if visit.session.said:
+            self._keep(response, replace(visit.session, said=None), guest.since)
+        return response
+
+    def page(self, visit: Visit, page: Page) -> Response:
+        """The HTML of a page, with what all pages have."""
+        common: dict[str, Any] = {
+            "visit": visit,
+            "now": visit.now,
+            "csrf": self._sessions.csrf(visit.session),
+            "static": {name: static_url(self._prefix, name) for name in STATIC},
+            "said": visit.session.said,
+        }
+        return HTMLResponse(render(page.template, {**common, **page.values}), page.status)
+
+    def _failed(self, request: Request, guest: Guest, error: AzureMLClassicError) -> Response:
+        visit = self._visit(request, guest, FormData())
+        back = request.headers.get("referer", "")
+        same = urlsplit(back).path if urlsplit(back).netloc == request.headers.get("host") else ""
+        values = {"error": error, "back": same if same.startswith(f"{self._prefix}{ROOT}") else visit.path("services")}
+        return self.page(visit, Page("error", values, error.status or 500))
+
+    # -- entrance ----------------------------------------------------------------------------------------------------
+
+    async def _home(self, request: Request) -> Response:
+        return RedirectResponse(self._visit(request, self.guest(request), FormData()).path("services"), 303)
+
+    async def _sign_in(self, request: Request) -> Response:
+        guest = self.guest(request)
+        if request.method == "GET":
+            visit = self._visit(request, guest, FormData())
+            if guest.session.signed_in:
+                return RedirectResponse(visit.path("services"), 303)
+            response = self.page(visit, Page("sign_in", {"wanted": visit.query.get("next", ""), "error": ""}))
+            self._keep(response, guest.session, guest.since)
+            return response
+        try:
+            form = await self._form(request, guest.session)
+        except AzureMLClassicError as error:
+            return self._failed(request, guest, error)
+        visit = self._visit(request, guest, form)
+        address = request.client.host if request.client else ""
+        refused = entrance.refused(visit, self._sessions, self._brake, address)
+        if refused:
+            return self.page(visit, refused)
+        response = RedirectResponse(entrance.wanted(visit), 303)
+        self._keep(response, self._sessions.new(signed_in=True), None)
+        return response
+
+    async def _sign_out(self, request: Request) -> Response:
+        guest = self.guest(request)
+        try:
+            visit = self._visit(request, guest, await self._form(request, guest.session))
+        except AzureMLClassicError as error:
+            return self._failed(request, guest, error)
+        self._sessions.end(guest.session)
+        response = RedirectResponse(visit.path("sign-in"), 303)
+        response.delete_cookie(COOKIE, path=f"{self._prefix}{ROOT}")
+        return response
+
+    async def _static(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        if name not in STATIC:
+            return await self._missing(request)
+        headers = {"cache-control": "public, max-age=31536000, immutable"}
+        return Response(static(name), media_type=STATIC[name], headers=headers)
+
+    async def _nothing(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = await self._missing(Request(scope, receive))
+        await response(scope, receive, send)
+
+    async def _missing(self, request: Request) -> Response:
+        error = rejection("PageNotFound", f"There is nothing at {request.url.path}.")
+        return self._failed(request, self.guest(request), error)
+
+
+def _limited(receive: Receive, limit: int) -> Receive:
+    size = 0
+
+    async def limited() -> Message:
+        nonlocal size
+        message = await receive()
+        size += len(message.get("body", b""))
+        if size > limit:
+            raise _too_large(limit)
+        return message
+
+    return limited
+
+
+def _too_large(limit: int) -> AzureMLClassicError:
+    return rejection(
+        "RequestBodyTooLarge", f"That is over {limit >> 20} MB; put large data into a blob and use the API."
+    )
+
+
+def _foreign() -> AzureMLClassicError:
+    return AccessDenied(
+        "This form does not belong to your session, so nothing was done. Open its page again and repeat it.",
+        status=403,
+        hint="Cookies must be allowed.",
+    )

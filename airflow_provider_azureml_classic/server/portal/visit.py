@@ -1,0 +1,154 @@
+"""What a view is given, and what it may answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from starlette.datastructures import FormData, UploadFile
+
+from airflow_provider_azureml_classic.exceptions import rejection
+from airflow_provider_azureml_classic.server.clock import Clock
+from airflow_provider_azureml_classic.server.described import Describer
+from airflow_provider_azureml_classic.server.jobs import Jobs
+from airflow_provider_azureml_classic.server.locations import Locations
+from airflow_provider_azureml_classic.server.models import ModelStore
+from airflow_provider_azureml_classic.server.portal.queries import Queries
+from airflow_provider_azureml_classic.server.portal.sessions import Session
+from airflow_provider_azureml_classic.server.scoring import Scoring
+from airflow_provider_azureml_classic.server.settings import Settings
+from airflow_provider_azureml_classic.server.tables import EndpointRow, ServiceRow
+from airflow_provider_azureml_classic.server.traffic import Traffic
+from airflow_provider_azureml_classic.server.updates import Updates
+from airflow_provider_azureml_classic.server.workspace import Caller, Workspace
+
+#: First segment of every page's path.
+ROOT = "/portal"
+#: Whoever is signed in has presented the workspace token.
+OWNER = Caller()
+
+
+@dataclass(frozen=True)
+class Core:
+    """The service behind the pages: the same parts as behind the API."""
+
+    settings: Settings
+    workspace: Workspace
+    updates: Updates
+    jobs: Jobs
+    scoring: Scoring
+    describer: Describer
+    locations: Locations
+    models: ModelStore
+    traffic: Traffic
+    queries: Queries
+    clock: Clock
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page to show.
+
+    :param template: its name.
+    :param values: for the template.
+    :param status: HTTP status.
+    """
+
+    template: str
+    values: Mapping[str, Any] = field(default_factory=dict)
+    status: int = 200
+
+
+@dataclass(frozen=True)
+class Go:
+    """Another page to go to.
+
+    :param path: from :meth:`Visit.path`.
+    :param said: what that page is to say.
+    """
+
+    path: str
+    said: str = ""
+
+
+@dataclass(frozen=True)
+class Visit:
+    """One request of somebody who is signed in.
+
+    :param core: the service.
+    :param session: of the browser.
+    :param prefix: path of the public address.
+    :param segments: values of the path.
+    :param query: first value of each query parameter.
+    :param form: what was sent; empty but for POST.
+    :param by_script: the script asks, and wants JSON where there is any.
+    """
+
+    core: Core
+    session: Session
+    prefix: str
+    segments: Mapping[str, str]
+    query: Mapping[str, str]
+    form: FormData
+    by_script: bool = False
+
+    def path(self, *segments: str, **query: object) -> str:
+        """Path of a page.
+
+        :param segments: below :data:`ROOT`.
+        :param query: parameters; what is empty is left out.
+        """
+        given = urlencode({name: str(value) for name, value in query.items() if value not in (None, "")})
+        below = "".join(f"/{quote(segment, safe='')}" for segment in segments)
+        return f"{self.prefix}{ROOT}{below}" + (f"?{given}" if given else "")
+
+    @property
+    def now(self) -> datetime:
+        """The present time."""
+        return self.core.clock()
+
+    def service(self) -> ServiceRow:
+        """The web service that the path names."""
+        return self.core.workspace.service_row(self.segments["service"])
+
+    def endpoint(self) -> tuple[ServiceRow, EndpointRow]:
+        """The endpoint that the path names."""
+        return self.core.workspace.endpoint(OWNER, self.segments["service"], self.segments["endpoint"])
+
+    def text(self, name: str) -> str:
+        """A field of the form without blanks around it; empty if it is absent.
+
+        :param name: of the field.
+        """
+        value = self.form.get(name)
+        return value.strip() if isinstance(value, str) else ""
+
+    def number(self, name: str) -> int | None:
+        """A whole number of the form; ``None`` if the field is empty.
+
+        :param name: of the field.
+        :raises RequestRejected: it is none.
+        """
+        text = self.text(name)
+        if not text:
+            return None
+        try:
+            return int(text)
+        except ValueError:
+            raise rejection("BadParameterValue", f"{text!r} is not a whole number.", target=name) from None
+
+    def file(self, name: str) -> UploadFile | None:
+        """An uploaded file; ``None`` if none was chosen.
+
+        :param name: of the field.
+        """
+        value = self.form.get(name)
+        return value if isinstance(value, UploadFile) and value.filename else None
+
+    def page_number(self) -> int:
+        """Which page of a list is asked for; the first is 1."""
+        text = self.query.get("page", "")
+        return max(1, int(text)) if text.isascii() and text.isdigit() and len(text) < 7 else 1

@@ -1,0 +1,172 @@
+"""Calls of the last hour, by endpoint, and all calls since the start, by route: counted in this process only.
+
+Rule 1: one call costs about a microsecond, whatever number of endpoints there is.
+Rule 2: an endpoint costs at most about 2.5 KB, and nothing an hour after its last call.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from threading import Lock
+from time import time
+
+#: Upper bounds of latencies, in seconds; what is slower counts above the last one.
+BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 10.0)
+MINUTES = 60
+_CLASSES = len(BOUNDS) + 1
+#: A minute's numbers: calls in each class of latency, then errors.
+_WIDTH = _CLASSES + 1
+#: Endpoints from which on those without calls in the last hour are looked for and dropped.
+_SWEEP = 4096
+
+
+@dataclass(frozen=True)
+class Hour:
+    """The calls of an endpoint in the last hour.
+
+    :param minutes: calls in each minute, oldest first; the last one is the present minute.
+    :param errors: of them, those that were answered with status 400 or more.
+    :param classes: calls in each class of latency.
+    """
+
+    minutes: tuple[int, ...] = (0,) * MINUTES
+    errors: int = 0
+    classes: tuple[int, ...] = (0,) * _CLASSES
+
+    @property
+    def calls(self) -> int:
+        """Calls in the last hour."""
+        return sum(self.minutes)
+
+    def latency(self, share: float) -> float | None:
+        """Seconds within which this share of the calls was answered: the upper bound of the class; ``None`` without
+        calls, infinite above the last bound.
+
+        :param share: 0.5 for the median.
+        """
+        wanted, seen = share * self.calls, 0
+        for bound, count in zip((*BOUNDS, float("inf")), self.classes, strict=True):
+            seen += count
+            if count and seen >= wanted:
+                return bound
+        return None
+
+
+class _Endpoint:
+    """Sixty minutes of one endpoint, used in turn."""
+
+    __slots__ = ("last", "numbers", "stamps")
+
+    def __init__(self) -> None:
+        self.numbers = array("I", bytes(4 * MINUTES * _WIDTH))
+        self.stamps = array("I", bytes(4 * MINUTES))
+        self.last = 0
+
+
+@dataclass
+class Route:
+    """All calls of one route since the start.
+
+    :param classes: calls in each class of latency.
+    :param seconds: of all calls together.
+    :param statuses: calls by HTTP status.
+    """
+
+    classes: list[int]
+    seconds: float
+    statuses: dict[int, int]
+
+
+class Traffic:
+    """Counts calls.
+
+    :param clock: seconds since the epoch.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time) -> None:
+        self._clock = clock
+        self._lock = Lock()
+        self._endpoints: dict[str, _Endpoint] = {}
+        self._sweep_at = _SWEEP
+        self.routes: dict[str, Route] = {}
+
+    def called(self, route: str, status: int, seconds: float) -> None:
+        """Count one answered call.
+
+        :param route: name of the operation.
+        :param status: HTTP status of its answer.
+        :param seconds: until it was answered.
+        """
+        with self._lock:
+            found = self.routes.get(route)
+            if found is None:
+                found = self.routes[route] = Route([0] * _CLASSES, 0.0, {})
+            found.classes[bisect_left(BOUNDS, seconds)] += 1
+            found.seconds += seconds
+            found.statuses[status] = found.statuses.get(status, 0) + 1
+
+    def scored(self, endpoint_id: str, status: int, seconds: float) -> None:
+        """Count one answered scoring call of an endpoint that there is.
+
+        :param endpoint_id: GUID.
+        :param status: HTTP status of its answer.
+        :param seconds: until it was answered.
+        """
+        minute = int(self._clock() // 60)
+        with self._lock:
+            found = self._endpoints.get(endpoint_id)
+            if found is None:
+                found = self._added(endpoint_id, minute)
+            slot = minute % MINUTES
+            start = slot * _WIDTH
+            if found.stamps[slot] != minute:
+                found.stamps[slot] = found.last = minute
+                found.numbers[start : start + _WIDTH] = array("I", bytes(4 * _WIDTH))
+            found.numbers[start + bisect_left(BOUNDS, seconds)] += 1
+            if status >= 400:
+                found.numbers[start + _CLASSES] += 1
+
+    def _added(self, endpoint_id: str, minute: int) -> _Endpoint:
+        if len(self._endpoints) >= self._sweep_at:
+            self._endpoints = {key: one for key, one in self._endpoints.items() if one.last > minute - MINUTES}
+            self._sweep_at = max(_SWEEP, 2 * len(self._endpoints))
+        self._endpoints[endpoint_id] = made = _Endpoint()
+        return made
+
+    def hour(self, endpoint_id: str) -> Hour:
+        """The last hour of an endpoint.
+
+        :param endpoint_id: GUID.
+        """
+        now = int(self._clock() // 60)
+        with self._lock:
+            found = self._endpoints.get(endpoint_id)
+            rows = [list(_minute(found, minute)) for minute in range(now - MINUTES + 1, now + 1)] if found else []
+        if not rows:
+            return Hour()
+        classes = tuple(sum(row[index] for row in rows) for index in range(_CLASSES))
+        return Hour(tuple(sum(row[:_CLASSES]) for row in rows), sum(row[_CLASSES] for row in rows), classes)
+
+    def per_minute(self, wanted: Iterable[str] | None = None) -> dict[str, float]:
+        """Calls per minute, the mean of the last five whole minutes, of each endpoint that had any.
+
+        :param wanted: of these endpoints only.
+        """
+        now = int(self._clock() // 60)
+        with self._lock:
+            found: Mapping[str, _Endpoint | None]
+            found = self._endpoints if wanted is None else {key: self._endpoints.get(key) for key in wanted}
+            recent = [(key, one) for key, one in found.items() if one and one.last >= now - 5]
+        # Summed outside of the lock: a page must not keep a scoring call waiting.
+        sums = {key: sum(sum(_minute(one, minute)[:_CLASSES]) for minute in range(now - 5, now)) for key, one in recent}
+        return {key: count / 5 for key, count in sums.items() if count}
+
+
+def _minute(one: _Endpoint, minute: int) -> array[int]:
+    slot = minute % MINUTES
+    if one.stamps[slot] != minute:
+        return array("I", bytes(4 * _WIDTH))
+    return one.numbers[slot * _WIDTH : (slot + 1) * _WIDTH]
