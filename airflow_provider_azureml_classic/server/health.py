@@ -22,6 +22,7 @@ from starlette.types import Receive, Scope, Send
 from airflow_provider_azureml_classic.protocol.jobs import JobStatus
 from airflow_provider_azureml_classic.server.database import Database
 from airflow_provider_azureml_classic.server.models import ModelStore
+from airflow_provider_azureml_classic.server.portal.job_queries import JobQueries
 from airflow_provider_azureml_classic.server.portal.queries import Queries
 from airflow_provider_azureml_classic.server.settings import Settings
 from airflow_provider_azureml_classic.server.traffic import BOUNDS, Traffic
@@ -42,7 +43,8 @@ class Health:
     :param database: asked whether it answers.
     :param models: asked whether it can be written to.
     :param traffic: what was called.
-    :param queries: jobs and endpoints.
+    :param queries: endpoints.
+    :param job_queries: jobs.
     """
 
     settings: Settings
@@ -50,6 +52,7 @@ class Health:
     models: ModelStore
     traffic: Traffic
     queries: Queries
+    job_queries: JobQueries
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -132,7 +135,7 @@ class Collector:
         yield requests
         yield seconds
         jobs = GaugeMetricFamily("azureml_classic_jobs", "Jobs by state.", labels=["state"])
-        counts = self._health.queries.job_counts()
+        counts = self._health.job_queries.job_counts()
         for state in JobStatus:
             jobs.add_metric([state.value], counts.get(state.value, 0))
         yield jobs

@@ -27,6 +27,7 @@ from airflow_provider_azureml_classic.server.observer import Observer
 from airflow_provider_azureml_classic.server.peers import Peers
 from airflow_provider_azureml_classic.server.pins import Pins
 from airflow_provider_azureml_classic.server.pool import Workers
+from airflow_provider_azureml_classic.server.portal.job_queries import JobQueries
 from airflow_provider_azureml_classic.server.portal.queries import Queries
 from airflow_provider_azureml_classic.server.portal.site import Portal
 from airflow_provider_azureml_classic.server.portal.visit import Core
@@ -83,23 +84,41 @@ def running(
         workspace = Workspace(settings, store, locations, clock, lambda: peers.fresh)
         runner = Runner(store, job_store, catalogue, models, locations, workers, settings.workers, clock, peers, pins)
         stack.callback(runner.close)
-        updates = Updates(workspace, models, locations, pins, store)
-        jobs = Jobs(store, job_store, locations, runner, clock)
-        scoring = Scoring(store, catalogue, models)
-        describer = Describer(workspace, store, catalogue, models, settings.public_url)
-        app = make_app(workspace, updates, jobs, scoring, describer)
-        traffic, queries = Traffic(), Queries(database)
-        core = Core(settings, workspace, updates, jobs, scoring, describer, locations, models, traffic, queries, clock)
-        sites = Sites(
-            blobs=blob_app(blobs, clock),
-            account=settings.account.name,
-            portal=Portal(core),
-            health=Health(settings, database, models, traffic, queries),
+        core = Core(
+            settings=settings,
+            workspace=workspace,
+            updates=Updates(workspace, models, locations, pins, store),
+            jobs=Jobs(store, job_store, locations, runner, clock),
+            scoring=Scoring(store, catalogue, models),
+            describer=Describer(workspace, store, catalogue, models, settings.public_url),
+            locations=locations,
+            models=models,
+            traffic=Traffic(),
+            queries=Queries(database),
+            job_queries=JobQueries(database),
+            clock=clock,
         )
-        observer = Observer(traffic, log=settings.access_log)
+        app = make_app(core.workspace, core.updates, core.jobs, core.scoring, core.describer)
         peers.on_change, peers.on_job, peers.on_death = workspace.forget, runner.look, janitor.wake
         runner.look()
-        yield app, HttpServer(app, sites, observer)
+        yield app, http_server(app, core, database, blobs)
+
+
+def http_server(app: App, core: Core, database: Database, blobs: BlobStore) -> HttpServer:
+    """All that answers over HTTP.
+
+    :param app: the API.
+    :param core: the service behind it.
+    :param database: its state.
+    :param blobs: the own store.
+    """
+    sites = Sites(
+        blobs=blob_app(blobs, core.clock),
+        account=core.settings.account.name,
+        portal=Portal(core),
+        health=Health(core.settings, database, core.models, core.traffic, core.queries, core.job_queries),
+    )
+    return HttpServer(app, sites, Observer(core.traffic, log=core.settings.access_log))
 
 
 def model_store(settings: Settings, store: Store, peers: Peers) -> ModelStore:

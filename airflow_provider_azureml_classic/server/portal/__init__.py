@@ -1,7 +1,8 @@
 """The portal: pages for a browser, served beside the API.
 
 Rooms: :mod:`.site` (routes, sign-in, CSRF, headers), :mod:`.sessions` (the cookie), :mod:`.visit` (what a view is given
-and what it answers), the views ``services``, ``endpoint``, ``jobs``, ``entrance``; :mod:`.queries` (all SQL),
+and what it answers), the views ``services``, ``endpoint``, ``jobs``, ``entrance``; :mod:`.queries` and
+:mod:`.job_queries` (all SQL),
 :mod:`.chart` (geometry), :mod:`.rendering` (templates).
 
 Rule 1: a view calls the core as the API does, with the rights of the workspace token.

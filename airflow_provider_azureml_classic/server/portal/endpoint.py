@@ -59,7 +59,7 @@ def _page(visit: Visit, service: ServiceRow, row: EndpointRow, answer: Answer | 
     hours = core.queries.fresh_hours(service.id)
     hour = core.traffic.hour(row.id)
     live = next((model for model in history if model.live), None)
-    jobs, _ = core.queries.jobs(endpoint_id=row.id)
+    jobs, _ = core.job_queries.jobs(endpoint_id=row.id)
     values = {
         "service": service,
         "row": row,

@@ -13,7 +13,8 @@ from airflow_provider_azureml_classic.exceptions import rejection
 from airflow_provider_azureml_classic.protocol.jobs import JobStatus
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.server.portal.chart import ordered
-from airflow_provider_azureml_classic.server.portal.queries import LINES, JobLine
+from airflow_provider_azureml_classic.server.portal.job_queries import JobLine
+from airflow_provider_azureml_classic.server.portal.queries import LINES
 from airflow_provider_azureml_classic.server.portal.visit import OWNER, Go, Page, Visit
 
 #: What the list of jobs can be narrowed to.
@@ -27,7 +28,7 @@ GROUPS: dict[str, tuple[JobStatus, ...]] = {
 
 def all_jobs(visit: Visit) -> Page:
     """All jobs, newest first."""
-    queries = visit.core.queries
+    queries = visit.core.job_queries
     group, service = visit.query.get("state", ""), visit.query.get("service", "")
     states = GROUPS.get(group, ())
     lines, count = queries.jobs(states=states, service_id=service, page=visit.page_number())
@@ -49,7 +50,7 @@ def one_job(visit: Visit) -> Page:
     """One job."""
     line = _line(visit)
     job = visit.core.jobs.facts(line.id)
-    typical = visit.core.queries.typical_seconds(line.service_id)
+    typical = visit.core.job_queries.typical_seconds(line.service_id)
     places = {name: BlobReference.from_wire(place).location for name, place in (job.results or {}).items()}
     values = {
         "job": line,
@@ -75,7 +76,7 @@ def log_of(visit: Visit, job_id: str) -> list[str]:
 
 
 def _line(visit: Visit) -> JobLine:
-    line = visit.core.queries.job(visit.segments["job"])
+    line = visit.core.job_queries.job(visit.segments["job"])
     if line is None:
         raise rejection("JobNotFound", f"There is no job {visit.segments['job']!r}.", target=visit.segments["job"])
     return line

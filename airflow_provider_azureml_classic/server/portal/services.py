@@ -91,7 +91,7 @@ def _scoring(visit: Visit, service: ServiceRow) -> dict[str, Any]:
 
 
 def _training(visit: Visit, service: ServiceRow) -> dict[str, Any]:
-    queries = visit.core.queries
+    queries = visit.core.job_queries
     lines, count = queries.jobs(service_id=service.id, page=visit.page_number())
     workspace = visit.core.workspace
     _, default = workspace.endpoint(OWNER, service.id, "default")

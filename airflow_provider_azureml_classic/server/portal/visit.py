@@ -16,6 +16,7 @@ from airflow_provider_azureml_classic.server.described import Describer
 from airflow_provider_azureml_classic.server.jobs import Jobs
 from airflow_provider_azureml_classic.server.locations import Locations
 from airflow_provider_azureml_classic.server.models import ModelStore
+from airflow_provider_azureml_classic.server.portal.job_queries import JobQueries
 from airflow_provider_azureml_classic.server.portal.queries import Queries
 from airflow_provider_azureml_classic.server.portal.sessions import Session
 from airflow_provider_azureml_classic.server.scoring import Scoring
@@ -45,6 +46,7 @@ class Core:
     models: ModelStore
     traffic: Traffic
     queries: Queries
+    job_queries: JobQueries
     clock: Clock
 
 

@@ -69,23 +69,23 @@ def upgrade() -> None:
 
 def _begin_histories() -> None:
     """The history of each endpoint begins with the model that is there; how long it has been is not known."""
-    text = (sa.String, "endpoint_id", "resource", "base_location", "relative_location", "digest", "how")
-    columns = [sa.column(name, text[0]) for name in text[1:]]
-    columns += [
-        sa.column("window_end", sa.DateTime),
-        sa.column("placed_at", sa.DateTime),
-        sa.column("live", sa.Boolean),
-    ]
+    copied = ("endpoint_id", "resource", "base_location", "relative_location", "digest")
+    table = sa.table(
+        "placements",
+        *(sa.column(name, sa.String()) for name in (*copied, "how")),
+        *(sa.column(name, sa.DateTime()) for name in ("window_end", "placed_at")),
+        sa.column("live", sa.Boolean()),
+    )
     found = sa.text(
         "SELECT endpoint_id, resources.name AS resource, base_location, relative_location, digest, changed_at "
         "FROM resources JOIN endpoints ON endpoints.id = resources.endpoint_id"
-    ).columns(changed_at=sa.DateTime)
+    ).columns(changed_at=sa.DateTime())
     rows = [
-        {**{name: row[name] for name in text[1:6]}, "placed_at": row["changed_at"], "how": "earlier", "live": True}
+        {**{name: row[name] for name in copied}, "placed_at": row["changed_at"], "how": "earlier", "live": True}
         | {"window_end": _window_end(row["relative_location"])}
         for row in op.get_bind().execute(found).mappings()
     ]
-    op.bulk_insert(sa.table("placements", *columns), rows)
+    op.bulk_insert(table, rows)
 
 
 def _window_end(path: str) -> datetime | None:
