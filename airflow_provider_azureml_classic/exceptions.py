@@ -66,10 +66,10 @@ class AzureMLClassicError(Exception):
         url: str | None = None,
         hint: str | None = None,
     ) -> None:
-        self.message = _blotted(message)
+        self.message = without_secrets(message)
         super().__init__(self.message)
         self.code = code
-        self.details = tuple(replace(detail, message=_blotted(detail.message)) for detail in details)
+        self.details = tuple(replace(detail, message=without_secrets(detail.message)) for detail in details)
         self.status = status
         self.request_id = request_id
         self.verb = verb
@@ -107,7 +107,11 @@ class AzureMLClassicError(Exception):
         return _rebuild, (type(self), self.message, {**self.__dict__})
 
 
-def _blotted(text: str) -> str:
+def without_secrets(text: str) -> str:
+    """``text`` with signatures and account keys blotted out.
+
+    :param text: what may be shown.
+    """
     return _SECRET.sub(r"\1=***", text)
 
 

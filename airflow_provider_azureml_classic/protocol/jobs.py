@@ -128,6 +128,7 @@ class Job:
     :param results: reference by output name with a fresh SAS token; empty until it is finished.
     :param details: the reason when it failed.
     :param created_at: when it was submitted, if the server says so; likewise start and end.
+    :param progress: the last line of its log, if the server says so.
     """
 
     id: str
@@ -137,6 +138,7 @@ class Job:
     created_at: datetime | None = None
     start_time: datetime | None = None
     end_time: datetime | None = None
+    progress: str | None = None
 
     @classmethod
     @reading_answer("The job's state")
@@ -156,20 +158,22 @@ class Job:
             status=JobStatus.from_wire(raw),
             results={name: BlobReference.from_wire(value) for name, value in results.items()},
             details=data.get("Details"),
-            created_at=_time(data.get("CreatedAt")),
-            start_time=_time(data.get("StartTime")),
-            end_time=_time(data.get("EndTime")),
+            created_at=read_time(data.get("CreatedAt")),
+            start_time=read_time(data.get("StartTime")),
+            end_time=read_time(data.get("EndTime")),
+            progress=data.get("Progress"),
         )
 
     def to_wire(self) -> dict[str, Any]:
-        """State by name, ``Results`` null until finished, times as our addition."""
+        """State by name, ``Results`` null until finished, times and progress as our addition."""
         return {
             "StatusCode": self.status.value,
             "Results": {name: blob.to_wire() for name, blob in self.results.items()} or None,
             "Details": self.details,
-            "CreatedAt": _stamp(self.created_at),
-            "StartTime": _stamp(self.start_time),
-            "EndTime": _stamp(self.end_time),
+            "CreatedAt": stamp(self.created_at),
+            "StartTime": stamp(self.start_time),
+            "EndTime": stamp(self.end_time),
+            "Progress": self.progress,
         }
 
     @property
@@ -209,14 +213,22 @@ class Job:
         return next(iter(fitting.items()))
 
 
-def _time(value: Any) -> datetime | None:
+def read_time(value: Any) -> datetime | None:
+    """A time as the service writes it; ``None`` where it wrote none.
+
+    :param value: decoded JSON.
+    """
     try:
         return datetime.fromisoformat(value) if isinstance(value, str) else None
     except ValueError:
         return None
 
 
-def _stamp(value: datetime | None) -> str | None:
+def stamp(value: datetime | None) -> str | None:
+    """A time as jobs show it, ISO 8601 in UTC.
+
+    :param value: a time, if there is one.
+    """
     return value.isoformat().replace("+00:00", "Z") if value else None
 
 

@@ -23,6 +23,7 @@ FORMAT_PARAMETER, SWAGGER_FORMAT = "format", "swagger"
 DETAILS_PARAMETER = "details"
 REQUEST_ID = "x-ms-request-id"
 RETRY_AFTER = "retry-after"
+ALLOW = "allow"
 ETAG = "etag"
 IF_MATCH = "if-match"
 #: Member of a refresh's body.
@@ -105,8 +106,12 @@ REGENERATE_KEYS = Operation("regenerate_keys", "POST", _ENDPOINT + "/regeneratek
 SUBMIT_JOB = Operation("submit_job", "POST", API_PATH + "/jobs", Credential.ENDPOINT, False, True)
 START_JOB = Operation("start_job", "POST", API_PATH + "/jobs/{job}/start", Credential.ENDPOINT, False, True)
 GET_JOB = Operation("get_job", "GET", API_PATH + "/jobs/{job}", Credential.ENDPOINT, True, True)
+# Our additions, for those who look after jobs: see `job_history`.
+LIST_JOBS = Operation("list_jobs", "GET", API_PATH + "/jobs", Credential.EITHER, True, True)
+GET_JOB_LOG = Operation("get_job_log", "GET", API_PATH + "/jobs/{job}/log", Credential.EITHER, True, True)
 CANCEL_JOB = Operation("cancel_job", "DELETE", API_PATH + "/jobs/{job}", Credential.ENDPOINT, True, True)
-SCORE = Operation("score", "POST", API_PATH + "/execute", Credential.ENDPOINT, True, True)
+_SCORE_END = "/execute"
+SCORE = Operation("score", "POST", API_PATH + _SCORE_END, Credential.ENDPOINT, True, True)
 # Open to everybody: clients read these before they have a key (wire document, section 6).
 HELP_INDEX = Operation("help", "GET", _HELP, Credential.NONE, True)
 HELP_SCORE = Operation("help_score", "GET", _HELP + "/score", Credential.NONE, True)
@@ -139,6 +144,8 @@ OPERATIONS: tuple[Operation, ...] = (
     START_JOB,
     GET_JOB,
     CANCEL_JOB,
+    LIST_JOBS,
+    GET_JOB_LOG,
     SCORE,
     HELP_INDEX,
     HELP_SCORE,
@@ -166,6 +173,14 @@ def below_api(
     :param query: further query parameters, in order.
     """
     return replace(operation, path=operation.path.removeprefix(API_PATH)).url(api_location, segments, query)
+
+
+def is_score(path: str) -> bool:
+    """Whether a path is that of a scoring call, seen at a glance.
+
+    :param path: raw path.
+    """
+    return path.endswith(_SCORE_END)
 
 
 def match(method: str, path: str) -> tuple[Operation | None, dict[str, str], frozenset[str]]:

@@ -7,7 +7,7 @@ method, so the order of the paths is part of the wire format (wire document, sec
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
@@ -39,6 +39,39 @@ _TYPES: Mapping[str, Mapping[str, str]] = MappingProxyType(
 
 
 @dataclass(frozen=True)
+class ParameterDescription:
+    """A web service parameter.
+
+    :param name: member of ``GlobalParameters``.
+    :param kind: ``string``, ``integer``, ``number`` or ``boolean``.
+    :param meaning: what it does.
+    :param default: value if it is not given, if there is one.
+    :param required: a call without it is refused.
+    :param limits: further members of its definition: ``minimum``, ``maximum``, ``enum``.
+    """
+
+    name: str
+    kind: str
+    meaning: str
+    default: Any = None
+    required: bool = False
+    limits: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def example(self) -> Any:
+        """A value that may be given."""
+        enum = self.limits.get("enum")
+        if self.default is not None:
+            return self.default
+        return enum[0] if enum else {"string": "text", "boolean": True}.get(self.kind, self.limits.get("minimum", 1))
+
+    def definition(self) -> dict[str, Any]:
+        """The parameter in the words of Swagger."""
+        default = {} if self.default is None else {"default": self.default}
+        return {"type": self.kind, "description": self.meaning, **default, **self.limits}
+
+
+@dataclass(frozen=True)
 class ApiDescription:
     """What there is to say about an endpoint's calls.
 
@@ -49,7 +82,10 @@ class ApiDescription:
     :param inputs: columns to send, name and type (``Double``, ``Int64``, ``Boolean``, ``String``).
     :param optional: names of the columns that may be left out.
     :param outputs: columns of a scoring call's answer.
+    :param batch_inputs: what a batch job reads, by input name.
+    :param inputs_required: a job needs all of them; otherwise a parameter may stand for the first.
     :param batch_outputs: what a batch job writes, by output name.
+    :param parameters: what a caller may set.
     :param example: rows that may be sent.
     """
 
@@ -60,17 +96,34 @@ class ApiDescription:
     inputs: tuple[tuple[str, str], ...]
     optional: frozenset[str]
     outputs: tuple[tuple[str, str], ...]
+    batch_inputs: Mapping[str, str]
+    inputs_required: bool
     batch_outputs: Mapping[str, str]
+    parameters: tuple[ParameterDescription, ...]
     example: Table
 
 
-def execution_body(rows: Table, *, swagger: bool) -> dict[str, Any]:
-    """The body of a scoring call.
+def execution_body(api: ApiDescription, *, swagger: bool) -> dict[str, Any]:
+    """The body of a scoring call, with the example's rows.
 
-    :param rows: what to score.
+    :param api: the endpoint.
     :param swagger: the list-of-objects form.
     """
-    return {INPUTS: {INPUT: rows.rows if swagger else rows.to_wire()}, GLOBAL_PARAMETERS: {}}
+    rows = api.example.rows if swagger else api.example.to_wire()
+    return {INPUTS: {INPUT: rows}, GLOBAL_PARAMETERS: example_parameters(api)}
+
+
+def example_parameters(api: ApiDescription) -> dict[str, Any]:
+    """``GlobalParameters`` that a call may have: those with a default, and those that must be given.
+
+    :param api: the endpoint.
+    """
+    return {p.name: p.example for p in api.parameters if p.default is not None or p.required}
+
+
+def _global_parameters(api: ApiDescription) -> dict[str, Any]:
+    needed = tuple(p.name for p in api.parameters if p.required)
+    return _object({p.name: p.definition() for p in api.parameters}, needed)
 
 
 def api_document(api: ApiDescription) -> dict[str, Any]:
@@ -194,6 +247,10 @@ def _definitions(api: ApiDescription) -> dict[str, Any]:
     }
 
 
+def _with_parameters(api: ApiDescription) -> tuple[str, ...]:
+    return (GLOBAL_PARAMETERS,) if any(p.required for p in api.parameters) else ()
+
+
 def _execution_definitions(api: ApiDescription) -> dict[str, Any]:
     def rows(name: str) -> dict[str, Any]:
         return {"type": "array", "items": _ref(f"{name}Item")}
@@ -201,9 +258,9 @@ def _execution_definitions(api: ApiDescription) -> dict[str, Any]:
     inputs = _object({INPUT: rows(INPUT)}, (INPUT,))
     return {
         "ExecutionRequest": _object(
-            {INPUTS: inputs, GLOBAL_PARAMETERS: {"type": "object"}},
-            (INPUTS,),
-            example=execution_body(api.example, swagger=True),
+            {INPUTS: inputs, GLOBAL_PARAMETERS: _global_parameters(api)},
+            (INPUTS, *_with_parameters(api)),
+            example=execution_body(api, swagger=True),
         ),
         "ExecutionResults": _object({RESULTS: _object({OUTPUT: rows(OUTPUT)})}),
         f"{OUTPUT}Item": _object(
@@ -217,23 +274,31 @@ def _batch_definitions(api: ApiDescription) -> dict[str, Any]:
     blob = _ref("BlobReference")
     times = {name: {"type": "string", "format": "date-time", "x-nullable": True} for name in _TIMES}
     outputs = _object(dict.fromkeys(api.batch_outputs, blob))
-    # Required is the input alone; what an output is for stands in the description, as a reference has no siblings.
-    told = "; ".join(f"{name}: {what}" for name, what in api.batch_outputs.items())
+    inputs = _object(dict.fromkeys(api.batch_inputs, blob), tuple(api.batch_inputs) if api.inputs_required else ())
     request = _object(
         {
-            INPUTS: _object({INPUT: blob}, (INPUT,)),
-            OUTPUTS: {**outputs, "description": f"Where to write, if not to the service's own store. {told}."},
-            GLOBAL_PARAMETERS: {"type": "object"},
+            INPUTS: {**inputs, "description": f"Where the data is. {_told(api.batch_inputs)}."},
+            OUTPUTS: {
+                **outputs,
+                "description": f"Where to write, if not to the service's own store. {_told(api.batch_outputs)}.",
+            },
+            GLOBAL_PARAMETERS: _global_parameters(api),
         },
-        (INPUTS,),
+        (*((INPUTS,) if api.inputs_required else ()), *_with_parameters(api)),
     )
     status = {
         "StatusCode": {"type": "string", "enum": [status.value for status in JobStatus]},
         RESULTS: {**outputs, "x-nullable": True},
         "Details": {"type": "string", "x-nullable": True, "description": "Why the job failed."},
         **times,
+        "Progress": {"type": "string", "x-nullable": True, "description": "The last line of the job's log."},
     }
     return {"BatchRequest": request, "BatchStatus": _object(status, ("StatusCode",))}
+
+
+def _told(places: Mapping[str, str]) -> str:
+    """What each is for; it stands in a description, as a reference has no siblings."""
+    return "; ".join(f"{name}: {what}" for name, what in places.items())
 
 
 def _blob_reference() -> dict[str, Any]:

@@ -88,18 +88,25 @@ def the_input(body: Any, name: str) -> Any:
     if not isinstance(body, Mapping):
         raise rejection("RequestBodyInvalid", "The body must be a JSON object with Inputs.")
     reject_unknown_keys("The body", body, frozenset({INPUTS, OUTPUTS, GLOBAL_PARAMETERS}))
-    inputs, parameters = body.get(INPUTS), body.get(GLOBAL_PARAMETERS)
+    inputs = body.get(INPUTS)
     if not isinstance(inputs, Mapping) or not inputs:
         raise rejection("MissingRequestInput", f"The body has no Inputs; it needs the input {name}.", target=name)
-    if isinstance(parameters, Mapping) and parameters:
-        given = next(iter(parameters))
-        raise rejection(
-            "UnexpectedParameter", f"The web service has no parameter {given!r}; it has none.", target=given
-        )
     if list(inputs) != [name]:
         wrong = next(key for key in inputs if key != name)
         raise rejection("InvalidInputNames", f"There is no input {wrong!r}; the inputs are: {name}.", target=wrong)
     return inputs[name]
+
+
+def global_parameters(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The web service parameters of a call, by name; none, null and an empty object are alike.
+
+    :param body: decoded JSON.
+    :raises RequestRejected: ``RequestBodyInvalid``: they are no object.
+    """
+    given = body.get(GLOBAL_PARAMETERS) or {}
+    if not isinstance(given, Mapping):
+        raise rejection("RequestBodyInvalid", f"{GLOBAL_PARAMETERS} must be an object.", target=GLOBAL_PARAMETERS)
+    return given
 
 
 def write_results(outputs: Mapping[str, Any]) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from airflow_provider_azureml_classic.server.scratch import scratch_folder
 from airflow_provider_azureml_classic.server.settings import (
     ACCOUNT_KEY_VARIABLE,
     CIPHER_KEY_VARIABLE,
+    SCORE_TIMEOUT,
     STORAGE_ACCOUNTS_VARIABLE,
     STORAGE_VARIABLE,
     TOKEN_VARIABLE,
@@ -83,6 +84,13 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="training processes (default: cores)")
     made.add_argument("--open-metrics", action="store_true", help="/metrics needs no token")
     made.add_argument("--access-log", action="store_true", help="log each request to stderr as a line of JSON")
+    made.add_argument(
+        "--score-timeout",
+        type=_seconds,
+        default=SCORE_TIMEOUT,
+        metavar="SECONDS",
+        help="longest time of a scoring call (default: %(default)g)",
+    )
     made.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
     return made
 
@@ -103,6 +111,13 @@ def _add_places(made: argparse.ArgumentParser) -> None:
         metavar="NAME=URL",
         help="where the blobs of an account are that clients name NAME.blob.core.windows.net; 'own' = here; repeatable",
     )
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds above 0")
+    return value
 
 
 def main(argv: Sequence[str] | None = None, make_app: Callable[..., App] | None = None) -> int:
@@ -205,6 +220,7 @@ def settings_from(arguments: argparse.Namespace, port: int) -> Settings:
         scheduler=arguments.scheduler,
         open_metrics=arguments.open_metrics,
         access_log=arguments.access_log,
+        score_timeout=arguments.score_timeout,
     )
 
 

@@ -16,9 +16,16 @@ from urllib.parse import parse_qs, urlsplit
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.protocol import operations as ops
 from airflow_provider_azureml_classic.protocol.errors import reject_unknown_keys, to_response
+from airflow_provider_azureml_classic.protocol.job_history import (
+    BEFORE_PARAMETER,
+    LIMIT_PARAMETER,
+    read_limit,
+    write_log,
+)
 from airflow_provider_azureml_classic.protocol.jobs import JobRequest
 from airflow_provider_azureml_classic.protocol.keys import KeyType
 from airflow_provider_azureml_classic.protocol.messages import Request, Response
+from airflow_provider_azureml_classic.protocol.not_offered import not_offered
 from airflow_provider_azureml_classic.protocol.swagger import api_document
 from airflow_provider_azureml_classic.protocol.values import EndpointSettings, boolean
 from airflow_provider_azureml_classic.server import pages
@@ -41,6 +48,7 @@ class Call:
     :param query: first value of each query parameter.
     :param headers: names in lower case.
     :param body: as sent.
+    :param request_id: of the answer.
     """
 
     operation: ops.Operation
@@ -48,6 +56,7 @@ class Call:
     query: Mapping[str, str]
     headers: Mapping[str, str]
     body: bytes
+    request_id: str
 
     @property
     def key(self) -> str:
@@ -109,6 +118,8 @@ class App:
             ops.START_JOB: self._start_job,
             ops.GET_JOB: self._get_job,
             ops.CANCEL_JOB: self._cancel_job,
+            ops.LIST_JOBS: self._list_jobs,
+            ops.GET_JOB_LOG: self._get_job_log,
             ops.SCORE: self._score,
             **dict.fromkeys(pages.PAGES, self._help),
             ops.HELP_STYLE: lambda _: pages.style(),
@@ -134,16 +145,31 @@ class App:
         """
         request_id = uuid.uuid4().hex
         try:
-            call = self._matched(method, path, query, headers, body)
+            call = self._matched(request_id, method, path, query, headers, body)
             response = self._handlers[call.operation](call)
+            return Response(response.status, {**response.headers, ops.REQUEST_ID: request_id}, response.body)
         except AzureMLClassicError as error:
-            response = to_response(error)
-            log.info("%s %s %s %s %s", request_id, method, path, response.status, error.detail_code)
+            return self.refuse(method, path, error, request_id)
         except Exception:
             log.exception("%s %s %s failed", request_id, method, path)
-            response = to_response(rejection("UnknownError", "The server failed; its log has the reason."))
-        extra = {ops.REQUEST_ID: request_id, **({ops.RETRY_AFTER: "1"} if response.status == 503 else {})}
-        return Response(response.status, {**response.headers, **extra}, response.body)
+            failed = rejection("UnknownError", "The server failed; its log has the reason.")
+            return to_response(failed, {ops.REQUEST_ID: request_id})
+
+    def refuse(self, method: str, path: str, error: AzureMLClassicError, request_id: str | None = None) -> Response:
+        """The answer to a request that went wrong; it is logged with its id.
+
+        :param method: HTTP method.
+        :param path: raw path.
+        :param error: what went wrong.
+        :param request_id: of the answer; a new one by default.
+        """
+        headers = {ops.REQUEST_ID: request_id or uuid.uuid4().hex}
+        if error.status == 503:
+            headers[ops.RETRY_AFTER] = "1"
+        if error.status == 405:
+            headers[ops.ALLOW] = ", ".join(sorted(ops.match(method, path)[2]))
+        log.info("%s %s %s %s %s", headers[ops.REQUEST_ID], method, path, error.status, error.detail_code)
+        return to_response(error, headers)
 
     def can_answer_at_once(self, method: str, path: str, headers: Mapping[str, str], size: int) -> bool:
         """Whether a request is a small scoring call of a loaded model, which needs no thread of its own.
@@ -153,14 +179,19 @@ class App:
         :param headers: names in lower case.
         :param size: length of the body.
         """
-        if method != "POST" or not path.endswith("/execute") or size > 16_384:
+        if method != "POST" or not ops.is_score(path) or size > 16_384:
             return False
         endpoint = self._workspace.cached(path.rsplit("/", 2)[1])
         return endpoint is not None and self._scoring.is_ready(endpoint)
 
-    def _matched(self, method: str, path: str, query: str, headers: Mapping[str, str], body: bytes) -> Call:
+    def _matched(
+        self, request_id: str, method: str, path: str, query: str, headers: Mapping[str, str], body: bytes
+    ) -> Call:
         operation, segments, allowed = ops.match(method, path)
         if operation is None:
+            absent = not_offered(method, path)
+            if absent is not None:
+                raise absent
             if allowed:
                 raise rejection("MethodNotAllowed", f"{method} is not possible here; {', '.join(sorted(allowed))} is.")
             raise rejection("PageNotFound", f"There is nothing at {path}.")
@@ -168,7 +199,7 @@ class App:
         if operation.versioned and values.get(ops.VERSION_PARAMETER) != ops.API_VERSION:
             wanted = f"{ops.VERSION_PARAMETER}={ops.API_VERSION}"
             raise rejection("BadVersionCall", f"The query must have {wanted}.")
-        return Call(operation, segments, values, headers, body)
+        return Call(operation, segments, values, headers, body, request_id)
 
     # -- web services and endpoints ----------------------------------------------------------------------------------
 
@@ -263,10 +294,25 @@ class App:
         self._jobs.cancel(self._endpoint(call), call.segments["job"])
         return Response(200)
 
+    def _readable(self, call: Call) -> EndpointRow:
+        """The endpoint, for its own key or the workspace token."""
+        segments = call.segments
+        return self._workspace.endpoint_for_reading(segments["workspace"], segments["endpoint_id"], call.key)
+
+    def _list_jobs(self, call: Call) -> Response:
+        limit = read_limit(call.query.get(LIMIT_PARAMETER))
+        return Response.of_json(
+            self._jobs.page(self._readable(call), limit, call.query.get(BEFORE_PARAMETER)).to_wire()
+        )
+
+    def _get_job_log(self, call: Call) -> Response:
+        return Response.of_json(write_log(self._jobs.log(self._readable(call), call.segments["job"])))
+
     def _score(self, call: Call) -> Response:
         answer = self._scoring.execute(
             self._endpoint(call),
-            call.json(),
+            call.json,
+            call.request_id,
             swagger=call.query.get(ops.FORMAT_PARAMETER, "").lower() == ops.SWAGGER_FORMAT,
             details=call.query.get(ops.DETAILS_PARAMETER, "").lower() == "true",
         )

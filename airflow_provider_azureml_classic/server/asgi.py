@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
-from starlette.concurrency import run_in_threadpool
-
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
-from airflow_provider_azureml_classic.protocol.errors import to_response
 from airflow_provider_azureml_classic.protocol.messages import Response
-from airflow_provider_azureml_classic.protocol.operations import REQUEST_ID
 from airflow_provider_azureml_classic.server.app import App
 from airflow_provider_azureml_classic.server.health import PATHS
 from airflow_provider_azureml_classic.server.observer import Observer
 from airflow_provider_azureml_classic.server.portal.visit import ROOT
+from airflow_provider_azureml_classic.server.throttle import Threads
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -63,10 +59,12 @@ class HttpServer:
     :param app: the service.
     :param sites: what answers besides it.
     :param observer: sees every answered request.
+    :param score_timeout: seconds that a scoring call may take.
     """
 
-    def __init__(self, app: App, sites: Sites, observer: Observer) -> None:
+    def __init__(self, app: App, sites: Sites, observer: Observer, score_timeout: float) -> None:
         self._app = app
+        self._threads = Threads(app, score_timeout)
         self._sites = sites.by_segment()
         self._observer = observer
 
@@ -102,7 +100,8 @@ class HttpServer:
         try:
             body = await read_body(receive, headers)
         except AzureMLClassicError as error:
-            response = to_response(error, {"connection": "close", REQUEST_ID: uuid.uuid4().hex})
+            response = self._app.refuse(method, path, error)
+            response = Response(response.status, {**response.headers, "connection": "close"}, response.body)
             await _send(send, response)
             self._observer.answered(method, path, response, perf_counter() - start)
             return
@@ -112,7 +111,7 @@ class HttpServer:
         if self._app.can_answer_at_once(method, path, headers, len(body)):
             response = self._app.answer(*arguments)
         else:
-            response = await run_in_threadpool(self._app.answer, *arguments)
+            response = await self._threads.answer(*arguments)
         await _send(send, response)
         self._observer.answered(method, path, response, perf_counter() - start)
 

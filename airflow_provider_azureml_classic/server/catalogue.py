@@ -16,8 +16,9 @@ from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import DEFAULT_ENDPOINT
 from airflow_provider_azureml_classic.server.clock import Clock
 from airflow_provider_azureml_classic.server.endpoints import new_endpoint
-from airflow_provider_azureml_classic.server.experiments.declaration import Experiment
+from airflow_provider_azureml_classic.server.experiments.declaration import INPUT, TRAIN, Experiment
 from airflow_provider_azureml_classic.server.experiments.ilearner import read_ilearner
+from airflow_provider_azureml_classic.server.experiments.parameters import Parameter
 from airflow_provider_azureml_classic.server.experiments.schema import Schema
 from airflow_provider_azureml_classic.server.experiments.training import train
 from airflow_provider_azureml_classic.server.history import model_row
@@ -61,6 +62,24 @@ class Catalogue:
                 raise KeyError(name)
             self._schemas[name] = Schema.from_json(json.loads(row.schema))
         return self._schemas[name]
+
+    def inputs(self, name: str, *, training: bool) -> Mapping[str, str]:
+        """What each input of a web service's jobs is for, by its name.
+
+        :param name: the experiment.
+        :param training: of the web service that trains.
+        """
+        experiment = self.experiments.get(name)
+        return experiment.inputs if training and experiment else {INPUT: TRAIN}
+
+    def parameters(self, name: str, *, training: bool) -> Mapping[str, Parameter]:
+        """What callers of a web service may set.
+
+        :param name: the experiment; one that is declared no more has none.
+        :param training: of the web service that trains.
+        """
+        experiment = self.experiments.get(name)
+        return experiment.parameters_of(training=training) if experiment else {}
 
     def passthrough(self, name: str) -> tuple[str, ...]:
         """Input columns that the scoring service of an experiment repeats.

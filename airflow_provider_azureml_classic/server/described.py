@@ -14,15 +14,16 @@ from tempfile import TemporaryDirectory
 from types import MappingProxyType
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
-from airflow_provider_azureml_classic.protocol.swagger import ApiDescription
+from airflow_provider_azureml_classic.protocol.swagger import ApiDescription, ParameterDescription
 from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.protocol.values import DEFAULT_ENDPOINT
+from airflow_provider_azureml_classic.server.arguments import EVALUATION_OUTPUT, MODEL_OUTPUT, SCORED_OUTPUT
 from airflow_provider_azureml_classic.server.catalogue import Catalogue
-from airflow_provider_azureml_classic.server.experiments.declaration import CLASSIFICATION, Experiment
+from airflow_provider_azureml_classic.server.experiments.declaration import CLASSIFICATION, EVALUATE, TRAIN, Experiment
+from airflow_provider_azureml_classic.server.experiments.parameters import DATA, Parameter
 from airflow_provider_azureml_classic.server.experiments.schema import NUMBER, Column, Schema
 from airflow_provider_azureml_classic.server.experiments.scorer import Scorer
 from airflow_provider_azureml_classic.server.experiments.tables import Frame, read_csv
-from airflow_provider_azureml_classic.server.jobs import EVALUATION_OUTPUT, MODEL_OUTPUT, SCORED_OUTPUT
 from airflow_provider_azureml_classic.server.models import ModelStore
 from airflow_provider_azureml_classic.server.store import Store
 from airflow_provider_azureml_classic.server.tables import EndpointRow, ServiceRow
@@ -38,6 +39,7 @@ SCORING_OUTPUTS: Mapping[str, str] = MappingProxyType({SCORED_OUTPUT: "the score
 #: Rows of training data shown for an endpoint that has ``SampleDataEnabled``.
 SAMPLE_ROWS = 2
 
+_INPUT_ROLES = {TRAIN: "rows to train on", EVALUATE: "rows for the metrics"}
 _TYPES = {True: "Double", False: "String"}
 
 
@@ -146,6 +148,7 @@ class Describer:
         self, service: ServiceRow, row: EndpointRow, schema: Schema, rows: Table, answer: Table | None
     ) -> ApiDescription:
         columns = _feature_columns(schema)
+        parameters = self._catalogue.parameters(service.experiment, training=service.training).values()
         return ApiDescription(
             title=service.name,
             endpoint=row.name,
@@ -154,9 +157,16 @@ class Describer:
             inputs=columns if answer else (*columns, (schema.label, _label_type(schema))),
             optional=frozenset(schema.optional),
             outputs=_columns(answer) if answer else (),
+            batch_inputs=self._inputs(service),
+            inputs_required=not any(one.sets == DATA for one in parameters),
+            parameters=tuple(_parameter(one) for one in parameters),
             batch_outputs=SCORING_OUTPUTS if answer else TRAINING_OUTPUTS,
             example=rows if answer else _labelled(schema, rows),
         )
+
+    def _inputs(self, service: ServiceRow) -> dict[str, str]:
+        names = self._catalogue.inputs(service.experiment, training=service.training)
+        return {name: _INPUT_ROLES[role] if service.training else "the rows to score" for name, role in names.items()}
 
     def _scored(self, experiment: str, scorer: Scorer, rows: Table) -> Table:
         return scorer.score(rows, self._catalogue.passthrough(experiment))
@@ -171,6 +181,12 @@ class Describer:
                 log.warning("no sample data of %r: %s", name, error)
                 self._samples[name] = None
         return self._samples[name]
+
+
+def _parameter(one: Parameter) -> ParameterDescription:
+    limits = {"minimum": one.minimum, "maximum": one.maximum, "enum": list(one.choices) or None}
+    given = {name: value for name, value in limits.items() if value is not None}
+    return ParameterDescription(one.name, one.kind, one.meaning, one.default, one.required, given)
 
 
 def _unknown(endpoint: str) -> AzureMLClassicError:

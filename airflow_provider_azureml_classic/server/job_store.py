@@ -2,36 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 
+from airflow_provider_azureml_classic.exceptions import without_secrets
+from airflow_provider_azureml_classic.protocol.job_history import LogLine
 from airflow_provider_azureml_classic.protocol.jobs import TRANSITIONS, JobRequest, JobStatus
+from airflow_provider_azureml_classic.server.clock import Clock, system_clock
 from airflow_provider_azureml_classic.server.database import JOBS, Database, columns, to_row
 from airflow_provider_azureml_classic.server.history import add_models, add_trained
-from airflow_provider_azureml_classic.server.tables import JobRow, ModelRow, TrainedRow, jobs, servers
+from airflow_provider_azureml_classic.server.tables import JobRow, ModelRow, TrainedRow, job_log, jobs, servers
+
+#: Jobs of one endpoint that run at a time; the others wait (azure-docs ``studio/faq``).
+MAX_RUNNING = 40
+#: Longest line of a log.
+_LINE = 2000
 
 
 class JobStore:
     """The jobs of one workspace.
 
     :param database: where they are kept.
+    :param clock: gives the time of the lines of their logs.
+    :param most: jobs of one endpoint that run at a time.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, clock: Clock = system_clock, most: int = MAX_RUNNING) -> None:
         self._db = database
+        self._clock = clock
+        self._most = most
 
-    def add(self, row: JobRow) -> None:
-        """Register a job."""
+    def add(self, row: JobRow, line: str) -> None:
+        """Register a job; ``line`` begins its log."""
         values = {**columns(row), "status": row.status.value}
         values |= {"request": self._db.lock_json(row.request.to_wire()), "results": None}
         with self._db.write() as connection:
             connection.execute(sa.insert(jobs).values(**values))
+            self._append(connection, row.id, line)
 
-    def _select(self, *where: sa.ColumnElement[bool]) -> list[JobRow]:
-        query = sa.select(jobs).where(*where).order_by(jobs.c.created_at)
+    def _select(
+        self, *where: sa.ColumnElement[bool], order: Sequence[Any] = (jobs.c.created_at,), limit: int | None = None
+    ) -> list[JobRow]:
+        query = sa.select(jobs).where(*where).order_by(*order).limit(limit)
         with self._db.read() as connection:
             return [
                 to_row(
@@ -49,15 +64,25 @@ class JobStore:
         found = self._select(jobs.c.id == job_id)
         return found[0] if found else None
 
-    def queue(self, job_id: str) -> bool:
+    def listed(self, endpoint_id: str, limit: int, before: JobRow | None = None) -> list[JobRow]:
+        """The newest jobs of an endpoint, of those submitted before another one if it is given; newest first."""
+        where = [jobs.c.endpoint_id == endpoint_id]
+        if before is not None:
+            earlier = sa.and_(jobs.c.created_at == before.created_at, jobs.c.id < before.id)
+            where.append(sa.or_(jobs.c.created_at < before.created_at, earlier))
+        return self._select(*where, order=(jobs.c.created_at.desc(), jobs.c.id.desc()), limit=limit)
+
+    def queue(self, job_id: str, line: str) -> bool:
         """Put a registered job at the end of the queue; ``False`` if it was there already, or has ended."""
         waiting = (jobs.c.status == JobStatus.NOT_STARTED.value, jobs.c.place.is_(None))
         last = sa.select(sa.func.coalesce(sa.func.max(jobs.c.place), 0)).scalar_subquery()
         with self._db.write() as connection:
             query = sa.update(jobs).where(jobs.c.id == job_id, *waiting).values(place=last + 1)
-            found = connection.execute(query)
+            found = connection.execute(query).rowcount == 1
+            if found:
+                self._append(connection, job_id, line)
             self._db.tell(connection, JOBS)
-        return found.rowcount == 1
+        return found
 
     def claim(self, server_id: str, now: datetime) -> JobRow | None:
         """Make the first job of the queue this server's and ``Running``; ``None`` if none waits.
@@ -65,9 +90,12 @@ class JobStore:
         :param server_id: this server; one that the others take for dead gets nothing.
         :param now: the job's start time.
         """
+        running = sa.select(jobs.c.endpoint_id).where(jobs.c.status == JobStatus.RUNNING.value)
+        full = running.group_by(jobs.c.endpoint_id).having(sa.func.count() >= self._most)
         first = (
             sa.select(jobs.c.id)
             .where(jobs.c.status == JobStatus.NOT_STARTED.value, jobs.c.place.is_not(None))
+            .where(jobs.c.endpoint_id.not_in(full))
             .order_by(jobs.c.place, jobs.c.created_at)
             .limit(1)
             .with_for_update(skip_locked=True)
@@ -80,6 +108,7 @@ class JobStore:
                 return None
             values = {"status": JobStatus.RUNNING.value, "start_time": now, "server_id": server_id}
             connection.execute(sa.update(jobs).where(jobs.c.id == job_id).values(**values))
+            self._append(connection, job_id, "Running.")
         return self.get(job_id)
 
     def end(
@@ -88,6 +117,7 @@ class JobStore:
         server_id: str,
         status: JobStatus,
         values: Mapping[str, Any],
+        line: str,
         trained: tuple[TrainedRow, ModelRow] | None = None,
     ) -> bool:
         """End a job that this server runs; ``False`` if it does no more: it was cancelled, or another server runs it.
@@ -96,15 +126,17 @@ class JobStore:
         :param server_id: as it was claimed.
         :param status: its last state.
         :param values: other columns to set; ``results`` is encrypted here.
+        :param line: for its log.
         :param trained: the model that it wrote.
         """
-        return self._move(job_id, status, values, jobs.c.server_id == server_id, trained=trained)
+        return self._move(job_id, status, values, line, jobs.c.server_id == server_id, trained=trained)
 
     def _move(
         self,
         job_id: str,
         to: JobStatus,
         values: Mapping[str, Any],
+        line: str,
         *where: sa.ColumnElement[bool],
         trained: tuple[TrainedRow, ModelRow] | None = None,
     ) -> bool:
@@ -121,11 +153,43 @@ class JobStore:
             if trained and found.rowcount == 1:
                 add_models(connection, [trained[1]])
                 add_trained(connection, trained[0])
+            if found.rowcount == 1:
+                self._append(connection, job_id, line)
         return found.rowcount == 1
 
     def cancel(self, job_id: str, now: datetime) -> bool:
         """Cancel a job; ``False`` if it has ended already."""
-        return self._move(job_id, JobStatus.CANCELLED, {"end_time": now})
+        return self._move(job_id, JobStatus.CANCELLED, {"end_time": now}, "Cancelled.")
+
+    # -- what a person wants to know ---------------------------------------------------------------------------------
+
+    def append_log(self, job_id: str, line: str) -> None:
+        """Write a line into a job's log; one about a job that is gone is dropped.
+
+        :param job_id: the job.
+        :param line: what happened; signatures and account keys in it are blotted out.
+        """
+        with self._db.write() as connection:
+            self._append(connection, job_id, line)
+
+    def _append(self, connection: sa.Connection, job_id: str, line: str) -> None:
+        values = {"job_id": job_id, "time": self._clock(), "text": without_secrets(line)[:_LINE]}
+        row = sa.select(*(sa.literal(value, job_log.c[name].type) for name, value in values.items()))
+        there = row.where(sa.exists().where(jobs.c.id == job_id))
+        connection.execute(sa.insert(job_log).from_select(list(values), there))
+
+    def log_of(self, job_id: str) -> tuple[LogLine, ...]:
+        """The log of a job, oldest line first."""
+        query = sa.select(job_log.c.time, job_log.c.text).where(job_log.c.job_id == job_id).order_by(job_log.c.number)
+        with self._db.read() as connection:
+            return tuple(LogLine(time, text) for time, text in connection.execute(query))
+
+    def last_lines(self, job_ids: Sequence[str]) -> dict[str, str]:
+        """The last line of each job's log, for those that have one."""
+        last = sa.select(sa.func.max(job_log.c.number)).where(job_log.c.job_id.in_(job_ids)).group_by(job_log.c.job_id)
+        query = sa.select(job_log.c.job_id, job_log.c.text).where(job_log.c.number.in_(last))
+        with self._db.read() as connection:
+            return {job: text for job, text in connection.execute(query)}
 
 
 def give_back(connection: sa.Connection, *where: sa.ColumnElement[bool]) -> list[str]:
@@ -139,4 +203,10 @@ def give_back(connection: sa.Connection, *where: sa.ColumnElement[bool]) -> list
     found = list(connection.execute(sa.select(jobs.c.id).where(*running)).scalars())
     values = {"status": JobStatus.NOT_STARTED.value, "start_time": None, "server_id": None}
     connection.execute(sa.update(jobs).where(*running).values(**values))
+    lines = [
+        {"job_id": job, "time": system_clock(), "text": "The server that ran it stopped; it runs again."}
+        for job in found
+    ]
+    if lines:
+        connection.execute(sa.insert(job_log), lines)
     return found

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Protocol
 
 from airflow_provider_azureml_classic.exceptions import rejection
+from airflow_provider_azureml_classic.protocol.job_history import JobPage, LogLine
 from airflow_provider_azureml_classic.protocol.jobs import Job, JobRequest, JobStatus
-from airflow_provider_azureml_classic.protocol.references import DATA_EXTENSIONS, MODEL_EXTENSION, BlobReference
+from airflow_provider_azureml_classic.protocol.references import BlobReference
+from airflow_provider_azureml_classic.server.arguments import Arguments
 from airflow_provider_azureml_classic.server.clock import Clock
 from airflow_provider_azureml_classic.server.job_store import JobStore
-from airflow_provider_azureml_classic.server.locations import READ, WRITE, Locations
+from airflow_provider_azureml_classic.server.locations import Locations
 from airflow_provider_azureml_classic.server.store import Store
-from airflow_provider_azureml_classic.server.tables import EndpointRow, JobRow, ServiceRow
-
-INPUT = "input1"
-#: A training service's outputs: the trained model and its evaluation (wire document, section 4.2).
-MODEL_OUTPUT, EVALUATION_OUTPUT = "output1", "output2"
-#: A scoring service's output.
-SCORED_OUTPUT = "output1"
-#: Container of outputs that no override sends elsewhere, as in the cloud service.
-OUTPUT_CONTAINER = "experimentoutput"
+from airflow_provider_azureml_classic.server.tables import EndpointRow, JobRow
 
 
 class Queue(Protocol):
@@ -41,14 +37,18 @@ class Jobs:
 
     :param store: web services.
     :param jobs: their jobs.
-    :param locations: places of inputs and outputs.
+    :param arguments: checks what a job is given.
+    :param locations: places of results.
     :param queue: runs started jobs.
     :param clock: gives the present time.
     """
 
-    def __init__(self, store: Store, jobs: JobStore, locations: Locations, queue: Queue, clock: Clock) -> None:
+    def __init__(
+        self, store: Store, jobs: JobStore, arguments: Arguments, locations: Locations, queue: Queue, clock: Clock
+    ) -> None:
         self._store = store
         self._jobs = jobs
+        self._arguments = arguments
         self._locations = locations
         self._queue = queue
         self._clock = clock
@@ -64,7 +64,7 @@ class Jobs:
         service = self._store.service(endpoint.service_id)
         if service is None:
             raise rejection("WebServiceNotFound", "The web service was deleted meanwhile.")
-        checked = self._checked(service, request)
+        checked = self._arguments.checked(service, request)
         row = JobRow(
             id=uuid.uuid4().hex,
             endpoint_id=endpoint.id,
@@ -77,39 +77,8 @@ class Jobs:
             start_time=None,
             end_time=None,
         )
-        self._jobs.add(row)
+        self._jobs.add(row, _submitted(endpoint, checked))
         return row.id
-
-    def _checked(self, service: ServiceRow, request: JobRequest) -> JobRequest:
-        inputs = {name or INPUT: reference for name, reference in request.inputs.items()}
-        unknown = sorted(set(inputs) - {INPUT})
-        if unknown:
-            raise rejection(
-                "InvalidInputNames", f"There is no input {unknown[0]!r}; the inputs are: {INPUT}.", target=unknown[0]
-            )
-        if not inputs:
-            raise rejection("BatchJobInputsNotSpecified", f"The job needs the input {INPUT}.", target=INPUT)
-        for parameter in request.global_parameters:
-            raise rejection(
-                "UnexpectedParameter", f"The web service has no parameter {parameter!r}; it has none.", target=parameter
-            )
-        _check_extension(INPUT, inputs[INPUT], DATA_EXTENSIONS)
-        source = self._locations.checked(inputs[INPUT], READ)
-        return JobRequest({INPUT: source}, self._checked_outputs(service, request))
-
-    def _checked_outputs(self, service: ServiceRow, request: JobRequest) -> dict[str, BlobReference]:
-        extensions = output_extensions(service)
-        kept = {}
-        for name, reference in request.outputs.items():
-            if name not in extensions:
-                raise rejection(
-                    "InvalidOutputOverrideName",
-                    f"There is no output {name!r}; the outputs are (case-sensitive): {', '.join(extensions)}.",
-                    target=name,
-                )
-            _check_extension(name, reference, extensions[name])
-            kept[name] = self._locations.checked(reference, WRITE)
-        return kept
 
     def start(self, endpoint: EndpointRow, job_id: str) -> None:
         """Start a registered job.
@@ -119,7 +88,7 @@ class Jobs:
         :raises RequestRejected: ``CannotStartJob``: it was started, or has ended.
         """
         row = self._row(endpoint, job_id)
-        if not self._jobs.queue(row.id):
+        if not self._jobs.queue(row.id, "Started; it runs when it is its turn."):
             state = self._row(endpoint, job_id).status.value
             started = " and has been started already" if state == JobStatus.NOT_STARTED.value else ""
             raise rejection(
@@ -138,7 +107,35 @@ class Jobs:
             name: self._locations.published(BlobReference.from_wire(place), signed=True)
             for name, place in (row.results or {}).items()
         }
-        return Job(row.id, row.status, results, row.details, row.created_at, row.start_time, row.end_time)
+        return _job(row, self._jobs.last_lines([row.id]).get(row.id), results)
+
+    def page(self, endpoint: EndpointRow, limit: int, before: str | None) -> JobPage:
+        """The jobs of an endpoint, newest first, without their results.
+
+        :param endpoint: the endpoint.
+        :param limit: the most that are wanted.
+        :param before: the job after which the page before this one ended.
+        """
+        newest = self._row(endpoint, before) if before is not None else None
+        rows = self._jobs.listed(endpoint.id, limit + 1, newest)
+        last = self._jobs.last_lines([row.id for row in rows])
+        jobs = tuple(_job(row, last.get(row.id)) for row in rows[:limit])
+        return JobPage(jobs, jobs[-1].id if len(rows) > limit else None)
+
+    def log(self, endpoint: EndpointRow, job_id: str) -> tuple[LogLine, ...]:
+        """What happened to a job, oldest first.
+
+        :param endpoint: the endpoint it was submitted to.
+        :param job_id: the job.
+        """
+        return self.lines(self._row(endpoint, job_id).id)
+
+    def lines(self, job_id: str) -> tuple[LogLine, ...]:
+        """The same, of a job of whatever endpoint.
+
+        :param job_id: the job.
+        """
+        return self._jobs.log_of(job_id)
 
     def output(self, job_id: str, name: str) -> BlobReference | None:
         """Where the server itself reads an output of a finished job; ``None`` if there is none.
@@ -178,33 +175,13 @@ class Jobs:
         return row
 
 
-def output_extensions(service: ServiceRow) -> dict[str, tuple[str, ...]]:
-    """The outputs of a web service and the extensions that each may have.
-
-    :param service: the web service.
-    """
-    if service.training:
-        return {MODEL_OUTPUT: (MODEL_EXTENSION,), EVALUATION_OUTPUT: DATA_EXTENSIONS[:1]}
-    return {SCORED_OUTPUT: DATA_EXTENSIONS[:1]}
+def _job(row: JobRow, progress: str | None, results: Mapping[str, BlobReference] = MappingProxyType({})) -> Job:
+    return Job(row.id, row.status, results, row.details, row.created_at, row.start_time, row.end_time, progress)
 
 
-def output_place(job: JobRow, name: str, extension: str) -> BlobReference:
-    """Where an output goes: its override, or a generated path in the own store.
-
-    :param job: the job.
-    :param name: the output.
-    :param extension: of a generated path.
-    """
-    override = job.request.outputs.get(name)
-    if override:
-        return override
-    return BlobReference(f"{OUTPUT_CONTAINER}/{job.id}/{job.id}-{name}{extension}")
-
-
-def _check_extension(name: str, reference: BlobReference, allowed: tuple[str, ...]) -> None:
-    if reference.extension not in allowed:
-        raise rejection(
-            "InvalidBlobExtension",
-            f"{name} is {reference.relative_location!r}; its name must end in {' or '.join(allowed)}.",
-            target=name,
-        )
+def _submitted(endpoint: EndpointRow, request: JobRequest) -> str:
+    """What a job is to do, for its log: places without their tokens."""
+    places = [f"{name} from {reference.location}" for name, reference in request.inputs.items()]
+    places += [f"{name} to {reference.location}" for name, reference in request.outputs.items()]
+    values = [f"{name} = {value!r}" for name, value in request.global_parameters.items()]
+    return f"Submitted to endpoint {endpoint.name!r}: {', '.join([*places, *values])}."

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from functools import cache
 from io import StringIO
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -16,7 +17,7 @@ from airflow_provider_azureml_classic.protocol import operations as ops
 from airflow_provider_azureml_classic.protocol.jobs import Job, JobRequest, JobStatus
 from airflow_provider_azureml_classic.protocol.messages import Response
 from airflow_provider_azureml_classic.protocol.references import DATA_EXTENSIONS, MODEL_EXTENSION, BlobReference
-from airflow_provider_azureml_classic.protocol.swagger import INPUT, OUTPUT, execution_body
+from airflow_provider_azureml_classic.protocol.swagger import OUTPUT, example_parameters, execution_body
 from airflow_provider_azureml_classic.protocol.tables import Table, write_output, write_results
 from airflow_provider_azureml_classic.protocol.values import EndpointSettings, Resource
 from airflow_provider_azureml_classic.server.described import Facts
@@ -111,7 +112,7 @@ def _score(facts: Facts) -> dict[str, Any]:
     asked = [(ops.FORMAT_PARAMETER, ops.SWAGGER_FORMAT)]
     forms = []
     for swagger, title, query in ((False, "Table form", []), (True, "List-of-objects form", asked)):
-        request = execution_body(facts.api.example, swagger=swagger)
+        request = execution_body(facts.api, swagger=swagger)
         output = write_output(facts.answer, swagger=swagger, details=False)
         url = ops.below_api(ops.SCORE, facts.api.api_location, {}, query)
         forms.append({"title": title, "url": url, "request": request, "response": write_results({OUTPUT: output})})
@@ -122,7 +123,9 @@ def _jobs(facts: Facts) -> dict[str, Any]:
     output, extension = next(iter(facts.api.batch_outputs)), DATA_EXTENSIONS[0]
     extension = MODEL_EXTENSION if facts.api.training else extension
     wanted = BlobReference(f"results/january{extension}")
-    request = JobRequest({INPUT: BlobReference("data/january.csv")}, {output: wanted})
+    files = zip(facts.api.batch_inputs, _files(), strict=False)
+    inputs = {name: BlobReference(f"data/{file}.csv") for name, file in files}
+    request = JobRequest(inputs, {output: wanted}, example_parameters(facts.api))
     placed = BlobReference(wanted.relative_location, "https://account.blob.core.windows.net/", "?sv=...&sp=r&sig=...")
     done = Job(_JOB, JobStatus.FINISHED, {output: placed}, None, _THEN, _THEN, _THEN)
     names = {"job": "JOB_ID"}
@@ -133,11 +136,17 @@ def _jobs(facts: Facts) -> dict[str, Any]:
         "request": _without_empty(request.to_wire()),
         "job_id": _JOB,
         "done": done.to_wire(),
-        "input": INPUT,
+        "input": next(iter(facts.api.batch_inputs)),
         "output": output,
         "csv": _csv(facts.api.example),
         "below": urlsplit(facts.api.api_location).path,
     }
+
+
+def _files() -> Iterator[str]:
+    yield "january"
+    for number in count(2):
+        yield f"january-{number}"
 
 
 def _update(facts: Facts) -> dict[str, Any]:

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from time import perf_counter
 from typing import Any
 
-from airflow_provider_azureml_classic.exceptions import rejection
-from airflow_provider_azureml_classic.protocol.tables import read_input, the_input, write_output, write_results
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
+from airflow_provider_azureml_classic.protocol.tables import (
+    Table,
+    global_parameters,
+    read_input,
+    the_input,
+    write_output,
+    write_results,
+)
 from airflow_provider_azureml_classic.server.catalogue import Catalogue
+from airflow_provider_azureml_classic.server.diagnostics import Diagnostics
+from airflow_provider_azureml_classic.server.experiments.declaration import INPUT
+from airflow_provider_azureml_classic.server.experiments.parameters import checked, threshold_of
 from airflow_provider_azureml_classic.server.models import ModelStore
 from airflow_provider_azureml_classic.server.store import Store
 from airflow_provider_azureml_classic.server.tables import EndpointRow
+from airflow_provider_azureml_classic.server.throttle import Throttle
 
-INPUT, OUTPUT = "input1", "output1"
+OUTPUT = "output1"
 
 
 class Scoring:
@@ -20,10 +33,13 @@ class Scoring:
     :param store: web services, to tell training from scoring.
     :param catalogue: the experiments.
     :param models: the loaded models.
+    :param diagnostics: writes the logs that endpoints ask for.
     """
 
-    def __init__(self, store: Store, catalogue: Catalogue, models: ModelStore) -> None:
+    def __init__(self, store: Store, catalogue: Catalogue, models: ModelStore, diagnostics: Diagnostics) -> None:
         self._store = store
+        self._diagnostics = diagnostics
+        self._throttle = Throttle()
         self._catalogue = catalogue
         self._models = models
         self._experiments: dict[str, str] = {}
@@ -36,23 +52,50 @@ class Scoring:
         models = endpoint.resources
         return endpoint.service_id in self._experiments and bool(models) and self._models.is_loaded(models[0].digest)
 
-    def execute(self, endpoint: EndpointRow, body: Any, *, swagger: bool, details: bool) -> dict[str, Any]:
+    def execute(
+        self, endpoint: EndpointRow, read: Callable[[], Any], request_id: str, *, swagger: bool, details: bool
+    ) -> dict[str, Any]:
         """Score the rows of a request.
 
         :param endpoint: the endpoint called.
-        :param body: decoded JSON.
+        :param read: gives the decoded JSON of the body.
+        :param request_id: of the answer, for the diagnostics log.
         :param swagger: answer in the list-of-objects form.
         :param details: answer with column types.
         :raises RequestRejected: naming the input, column or row at fault.
+        :raises ServiceUnavailable: ``RequestThrottled``.
         """
+        start = perf_counter()
+        try:
+            self._throttle.begin(endpoint)
+            try:
+                answer = self._answer(endpoint, read())
+            finally:
+                self._throttle.end(endpoint)
+        except AzureMLClassicError as error:
+            self._diagnostics.scored(endpoint, request_id, perf_counter() - start, error)
+            raise
+        self._diagnostics.scored(endpoint, request_id, perf_counter() - start, None)
+        return write_results({OUTPUT: write_output(answer, swagger=swagger, details=details)})
+
+    def _answer(self, endpoint: EndpointRow, body: Any) -> Table:
         if not endpoint.resources:
             raise rejection(
                 "BatchExecutionOnly", "This is a training web service: it has no request/response call, only jobs."
             )
         table = read_input(INPUT, the_input(body, INPUT))
-        scorer = self._models.scorer(endpoint.resources[0].digest)
-        answer = scorer.score(table, self._catalogue.passthrough(self._experiment(endpoint)))
-        return write_results({OUTPUT: write_output(answer, swagger=swagger, details=details)})
+        digest = endpoint.resources[0].digest
+        new = not self._models.is_loaded(digest)
+        scorer = self._models.scorer(digest)
+        if new:
+            self._diagnostics.loaded(endpoint, digest)
+        experiment = self._experiment(endpoint)
+        threshold = self._threshold(experiment, global_parameters(body))
+        return scorer.score(table, self._catalogue.passthrough(experiment), threshold)
+
+    def _threshold(self, experiment: str, given: Mapping[str, Any]) -> float | None:
+        declared = self._catalogue.parameters(experiment, training=False)
+        return threshold_of(declared, checked(declared, given)) if declared or given else None
 
     def _experiment(self, endpoint: EndpointRow) -> str:
         found = self._experiments.get(endpoint.service_id)

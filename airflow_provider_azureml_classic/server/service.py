@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
 from airflow_provider_azureml_classic.server.accounts import Accounts
 from airflow_provider_azureml_classic.server.app import App
+from airflow_provider_azureml_classic.server.arguments import Arguments
 from airflow_provider_azureml_classic.server.asgi import HttpServer, Sites
 from airflow_provider_azureml_classic.server.blob_http import blob_app
 from airflow_provider_azureml_classic.server.blobs import BlobStore
@@ -16,10 +17,12 @@ from airflow_provider_azureml_classic.server.clock import Clock, system_clock
 from airflow_provider_azureml_classic.server.cluster import Cluster
 from airflow_provider_azureml_classic.server.database import Database
 from airflow_provider_azureml_classic.server.described import Describer
+from airflow_provider_azureml_classic.server.diagnostics import Diagnostics
 from airflow_provider_azureml_classic.server.experiments.declaration import Experiment
 from airflow_provider_azureml_classic.server.health import Health
 from airflow_provider_azureml_classic.server.janitor import Janitor
 from airflow_provider_azureml_classic.server.job_store import JobStore
+from airflow_provider_azureml_classic.server.job_work import JobWork
 from airflow_provider_azureml_classic.server.jobs import Jobs
 from airflow_provider_azureml_classic.server.locations import MAX_DOWNLOAD, Locations
 from airflow_provider_azureml_classic.server.models import ModelStore
@@ -63,7 +66,7 @@ def running(
     with ExitStack() as stack:
         database = Database(settings.database_url, settings.cipher_key)
         stack.callback(database.close)
-        store, job_store = Store(database), JobStore(database)
+        store, job_store = Store(database), JobStore(database, clock)
         store.check_cipher()
         peers = Peers(database)
         stack.callback(peers.close)
@@ -82,14 +85,17 @@ def running(
         with database.exclusive(_SETUP_LOCK):
             Setup(store, models, locations, workers, clock, pins).run(catalogue.experiments.values())
         workspace = Workspace(settings, store, locations, clock, lambda: peers.fresh)
-        runner = Runner(store, job_store, catalogue, models, locations, workers, settings.workers, clock, peers, pins)
+        diagnostics = Diagnostics(blobs, settings.workspace_id, clock)
+        stack.callback(diagnostics.close)
+        work = JobWork(store, job_store, catalogue, models, locations, workers, peers, pins)
+        runner = Runner(work, store, job_store, settings.workers, clock, peers, diagnostics)
         stack.callback(runner.close)
         core = Core(
             settings=settings,
             workspace=workspace,
             updates=Updates(workspace, models, locations, pins, store),
-            jobs=Jobs(store, job_store, locations, runner, clock),
-            scoring=Scoring(store, catalogue, models),
+            jobs=Jobs(store, job_store, Arguments(catalogue, locations), locations, runner, clock),
+            scoring=Scoring(store, catalogue, models, diagnostics),
             describer=Describer(workspace, store, catalogue, models, settings.public_url),
             locations=locations,
             models=models,
@@ -118,7 +124,8 @@ def http_server(app: App, core: Core, database: Database, blobs: BlobStore) -> H
         portal=Portal(core),
         health=Health(core.settings, database, core.models, core.traffic, core.queries, core.job_queries),
     )
-    return HttpServer(app, sites, Observer(core.traffic, log=core.settings.access_log))
+    observer = Observer(core.traffic, log=core.settings.access_log)
+    return HttpServer(app, sites, observer, core.settings.score_timeout)
 
 
 def model_store(settings: Settings, store: Store, peers: Peers) -> ModelStore:

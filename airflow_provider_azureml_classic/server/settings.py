@@ -33,6 +33,8 @@ STORAGE_VARIABLE = "AZUREML_CLASSIC_STORAGE"
 STORAGE_ACCOUNTS_VARIABLE = "AZUREML_CLASSIC_STORAGE_ACCOUNTS"
 #: Storage account of the server's own store: first segment of its blobs' paths.
 ACCOUNT = "mlclassic"
+#: Seconds that a scoring call may take (azure-docs ``stream-analytics-scale-with-machine-learning-functions``).
+SCORE_TIMEOUT = 100.0
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class Settings:
     :param scheduler: address of the Dask scheduler that trainings are sent to; ``None``: own processes.
     :param open_metrics: ``/metrics`` needs no token.
     :param access_log: each answered request is logged.
+    :param score_timeout: seconds that a scoring call may take.
     """
 
     data_dir: Path
@@ -69,6 +72,7 @@ class Settings:
     scheduler: str | None = None
     open_metrics: bool = False
     access_log: bool = False
+    score_timeout: float = SCORE_TIMEOUT
 
     @property
     def account(self) -> StorageAccount:

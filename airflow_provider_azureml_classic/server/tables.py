@@ -97,6 +97,14 @@ jobs = sa.Table(
     sa.Column("start_time", UtcTime),
     sa.Column("end_time", UtcTime),
 )
+job_log = sa.Table(
+    "job_log",
+    metadata,
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("job_id", sa.ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False, index=True),
+    sa.Column("time", UtcTime, nullable=False),
+    sa.Column("text", sa.Text, nullable=False),
+)
 servers = sa.Table(
     "servers",
     metadata,

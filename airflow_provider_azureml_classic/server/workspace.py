@@ -8,18 +8,16 @@ Rule 2: the default endpoint's model cannot be replaced and it cannot be deleted
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from threading import Lock
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.protocol.keys import KeyType
-from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import (
     DEFAULT_ENDPOINT,
     Endpoint,
     EndpointSettings,
-    Resource,
     WebService,
     check_endpoint_name,
 )
@@ -29,7 +27,6 @@ from airflow_provider_azureml_classic.server.endpoints import (
     etag,
     new_endpoint,
     settings_values,
-    stamp,
     with_new_key,
 )
 from airflow_provider_azureml_classic.server.history import How
@@ -37,6 +34,7 @@ from airflow_provider_azureml_classic.server.locations import Locations
 from airflow_provider_azureml_classic.server.settings import Settings
 from airflow_provider_azureml_classic.server.store import Store
 from airflow_provider_azureml_classic.server.tables import EndpointRow, ModelRow, ResourceRow, ServiceRow
+from airflow_provider_azureml_classic.server.views import Views
 
 #: Endpoints of one web service (azure-docs ``studio/faq``).
 MAX_ENDPOINTS = 10_000
@@ -74,7 +72,7 @@ class Workspace:
     ) -> None:
         self._settings = settings
         self._store = store
-        self._locations = locations
+        self._views = Views(settings, locations)
         self._clock = clock
         self._fresh = fresh
         # Scoring must not ask the database; every change of an endpoint drops its entry.
@@ -123,6 +121,23 @@ class Workspace:
             raise rejection("ScoreRequestUnauthorized", "Invalid credentials provided.")
         return row
 
+    def endpoint_for_reading(self, workspace_id: str, endpoint_id: str, key: str) -> EndpointRow:
+        """The endpoint whose jobs are looked at, for its own keys and for the workspace token.
+
+        :param workspace_id: as in the path.
+        :param endpoint_id: GUID, as in the path.
+        :param key: what follows ``Bearer``.
+        :raises AccessDenied: neither.
+        :raises NotFound: no such endpoint, told to the workspace token only.
+        """
+        own = self.caller(workspace_id, key).endpoint
+        if own is not None and own.id != endpoint_id:
+            raise rejection("ManagementRequestUnauthorized", "This endpoint key opens its own endpoint only.")
+        row = own or self._store.endpoint(endpoint_id)
+        if row is None:
+            raise rejection("EndpointNotFound", f"There is no endpoint {endpoint_id!r} here.", target=endpoint_id)
+        return row
+
     def _read(self, endpoint_id: str) -> EndpointRow | None:
         before = self._changes
         row = self._store.endpoint(endpoint_id)
@@ -162,14 +177,14 @@ class Workspace:
     def services(self) -> list[WebService]:
         """All web services."""
         counts = self._store.endpoint_counts()
-        return [self._service_view(row, counts) for row in self._store.services()]
+        return [self._views.service(row, counts.get(row.id, 0)) for row in self._store.services()]
 
     def service(self, service_id: str) -> WebService:
         """One web service.
 
         :param service_id: its id.
         """
-        return self._service_view(self.service_row(service_id), self._store.endpoint_counts())
+        return self._views.service(self.service_row(service_id), self._store.endpoint_counts().get(service_id, 0))
 
     def service_row(self, service_id: str) -> ServiceRow:
         """The web service with this id.
@@ -193,17 +208,6 @@ class Workspace:
         """
         self._store.delete_service(self.service_row(service_id).id)
         self.forget()
-
-    def _service_view(self, row: ServiceRow, counts: Mapping[str, int]) -> WebService:
-        return WebService(
-            id=row.id,
-            name=row.name,
-            workspace_id=self._settings.workspace_id,
-            description=f"{'Training' if row.training else 'Scoring'} of the experiment {row.experiment}",
-            creation_time=stamp(row.created_at),
-            default_endpoint_name=DEFAULT_ENDPOINT,
-            endpoint_count=counts.get(row.id, 0),
-        )
 
     # -- endpoints ---------------------------------------------------------------------------------------------------
 
@@ -307,6 +311,9 @@ class Workspace:
                     f"Endpoint {row.name!r} is at {etag(row)}, not at {if_match}: it was changed in between.",
                 )
             values = settings_values(row, settings)
+            if not models and all(getattr(row, name) == value for name, value in values.items()):
+                # Nothing to change: version and ETag tell of changes.
+                return row
             if self._store.change_endpoint(row, values, models, self._clock(), how=how, files=files):
                 self.forget(row.id)
                 break
@@ -373,27 +380,4 @@ class Workspace:
 
         :param row: the endpoint.
         """
-        base, workspace = self._settings.public_url, self._settings.workspace_id
-        return Endpoint(
-            name=row.name,
-            web_service_id=row.service_id,
-            workspace_id=workspace,
-            description=row.description,
-            creation_time=stamp(row.created_at),
-            help_location=f"{base}/apihelp/workspaces/{workspace}/webservices/{row.service_id}/endpoints/{row.id}",
-            api_location=f"{base}/workspaces/{workspace}/services/{row.id}",
-            primary_key=row.primary_key,
-            secondary_key=row.secondary_key,
-            version=stamp(row.changed_at),
-            prevent_update=row.prevent_update,
-            sample_data_enabled=row.sample_data_enabled,
-            max_concurrent_calls=row.max_concurrent_calls,
-            diagnostics_trace_level=row.trace_level,
-            throttle_level=row.throttle_level,
-            resources=tuple(self._resource(model) for model in row.resources),
-            etag=etag(row),
-        )
-
-    def _resource(self, model: ResourceRow) -> Resource:
-        place = BlobReference(model.relative_location, model.base_location)
-        return Resource(model.name, self._locations.published(place, signed=False))
+        return self._views.endpoint(row)

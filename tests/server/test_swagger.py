@@ -359,7 +359,18 @@ def test_description_of_every_type() -> None:
     kinds = ("Double", "Int64", "Boolean", "String")
     inputs = tuple((kind.lower(), kind) for kind in kinds)
     api = ApiDescription(
-        "t", "default", "https://h/workspaces/w/services/e", False, inputs, frozenset(), inputs, {}, Table((), [])
+        "t",
+        "default",
+        "https://h/workspaces/w/services/e",
+        False,
+        inputs,
+        frozenset(),
+        inputs,
+        {"input1": "rows"},
+        True,
+        {},
+        (),
+        Table((), []),
     )
     properties = api_document(api)["definitions"]["output1Item"]["properties"]
     assert [properties[kind.lower()]["type"] for kind in kinds] == ["number", "integer", "boolean", "string"]

@@ -14,13 +14,16 @@ from airflow_provider_azureml_classic.server.experiments.tables import Frame, re
 _CHUNK = 10_000
 
 
-def score_file(model: Path, data: Path, target: Path, passthrough: Sequence[str] = ()) -> int:
+def score_file(
+    model: Path, data: Path, target: Path, passthrough: Sequence[str] = (), threshold: float | None = None
+) -> int:
     """Score every row of a CSV file.
 
     :param model: an ``.ilearner`` file.
     :param data: CSV with a header row.
     :param target: the CSV to write.
     :param passthrough: input columns to repeat.
+    :param threshold: see :meth:`~.scorer.Scorer.score`.
     :return: number of rows.
     :raises RequestRejected: naming the column and the row at fault.
     """
@@ -29,7 +32,7 @@ def score_file(model: Path, data: Path, target: Path, passthrough: Sequence[str]
     with target.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         for number, chunk in enumerate(_chunks(frame, scorer.manifest.schema)):
-            scored = scorer.score(chunk, passthrough)
+            scored = scorer.score(chunk, passthrough, threshold)
             if number == 0:
                 writer.writerow(scored.column_names)
             writer.writerows(scored.values)

@@ -22,7 +22,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from airflow_provider_azureml_classic.server.experiments import imports
+from airflow_provider_azureml_classic.server.experiments import imports, parameters
+from airflow_provider_azureml_classic.server.experiments.parameters import Parameter
 
 CLASSIFICATION = "classification"
 REGRESSION = "regression"
@@ -36,6 +37,11 @@ PIPELINES: Mapping[str, str] = MappingProxyType(
         "linear-regressor": REGRESSION,
     }
 )
+
+#: What an input of the training web service is for: rows to train on, or rows for the metrics instead of held-out ones.
+TRAIN, EVALUATE = "train", "evaluate"
+#: The input of a web service that declares none, and of every scoring web service.
+INPUT = "input1"
 
 #: Cells that mean "no value".
 MISSING = ("", "NaN", "?")
@@ -63,6 +69,10 @@ class Experiment:
     :param missing: cells that mean "no value".
     :param test_fraction: share of the rows held out for the metrics.
     :param estimator_parameters: keyword arguments for the estimator.
+    :param inputs: the training service's inputs by name, each ``train`` or ``evaluate``; several to train on are put
+        below one another.
+    :param parameters: what callers may set, by name.
+    :param rows: column and cell that a row must have to be used; nothing: all rows. Set by parameters only.
     """
 
     name: str
@@ -80,6 +90,16 @@ class Experiment:
     missing: tuple[str, ...] = MISSING
     test_fraction: float = 0.2
     estimator_parameters: dict[str, Any] = field(default_factory=dict)
+    inputs: dict[str, str] = field(default_factory=lambda: {INPUT: TRAIN})
+    parameters: dict[str, Parameter] = field(default_factory=dict)
+    rows: dict[str, str] = field(default_factory=dict)
+
+    def parameters_of(self, *, training: bool) -> dict[str, Parameter]:
+        """The parameters of one of the two web services.
+
+        :param training: of the one that trains.
+        """
+        return {name: parameter for name, parameter in self.parameters.items() if parameter.scoring != training}
 
     @property
     def training_service(self) -> str:
@@ -171,6 +191,11 @@ KEYS: Mapping[str, tuple[str, Callable[[Any], bool]]] = MappingProxyType(
         ),
         "test_fraction": ("a number between 0 and 1, for example 0.2", _is_fraction),
         "estimator_parameters": ("a table of keyword arguments", lambda value: isinstance(value, dict)),
+        "inputs": (
+            f'a table of names with "{TRAIN}" (at least one) or "{EVALUATE}", for example {{ input1 = "{TRAIN}" }}',
+            lambda value: isinstance(value, dict) and all(value) and {TRAIN} <= {*value.values()} <= {TRAIN, EVALUATE},
+        ),
+        "parameters": ("a table of tables", lambda value: isinstance(value, dict)),
     }
 )
 
@@ -199,11 +224,21 @@ def _experiment(path: Path, number: int, table: Any) -> Experiment:
         if not accepts(value):
             raise ValueError(f"{where}: {key} = {value!r} is wrong. It must be {expected}.")
     values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
-    experiment = Experiment(directory=path.resolve().parent, **values)
+    said = parameters.problem(table.get("parameters", {}))
+    if said:
+        raise ValueError(f"{where}: {said}")
+    values["parameters"] = {key: parameters.read(key, entry) for key, entry in values.get("parameters", {}).items()}
+    experiment = _with_defaults(Experiment(directory=path.resolve().parent, **values))
     for said in (_estimator_problem(experiment), _column_problem(experiment), _data_problem(experiment)):
         if said:
             raise ValueError(f"{where}: {said}")
     return experiment
+
+
+def _with_defaults(experiment: Experiment) -> Experiment:
+    """The experiment with the defaults of its parameters, which the first training uses, too."""
+    values = {name: parameter.default for name, parameter in experiment.parameters.items()}
+    return parameters.applied(experiment, {name: value for name, value in values.items() if value is not None})
 
 
 def _estimator_problem(experiment: Experiment) -> str | None:

@@ -113,6 +113,23 @@ class Schema:
             )
         return replace(self, features=features, classes=classes)
 
+    def check_evaluation(self, frame: Frame) -> None:
+        """Refuse rows that a model of this schema cannot be measured on.
+
+        :param frame: rows with their labels.
+        :raises RequestRejected: a column is absent, or a label is missing or was not among the training data.
+        """
+        self._check_columns(frame)
+        labels = self._label_cells(frame)
+        unknown = [label for label in labels.distinct if self.classes and label not in self.classes]
+        if unknown:
+            raise rejection(
+                "InputMismatchError",
+                f"The rows for the evaluation have the label {unknown[0]!r}, which no row of the training data has; "
+                f"those are: {', '.join(self.classes[:20])}.",
+                target=self.label,
+            )
+
     def _check_columns(self, frame: Frame) -> None:
         there = ", ".join(frame.columns)
         if self.label not in frame.columns:

@@ -85,16 +85,20 @@ class Scorer:
         features = tuple((column.name, types[column.kind]) for column in self.manifest.schema.features)
         return Columns(features, self._outputs)
 
-    def score(self, table: Table, passthrough: Sequence[str] = ()) -> Table:
+    def score(self, table: Table, passthrough: Sequence[str] = (), threshold: float | None = None) -> Table:
         """The model's answers, one row for each row of ``table``; every cell is a string.
 
         :param table: the features by name, in any order; further columns are ignored.
         :param passthrough: columns of ``table`` to repeat in front of the answer; ``("*",)``: all of them.
-        :raises RequestRejected: ``InputMismatchError``: a feature is absent; ``InputParseError``: a cell is no number.
+        :param threshold: least *Scored Probabilities* of a row that is labelled with the positive class.
+        :raises RequestRejected: ``InputMismatchError``: a feature is absent; ``InputParseError``: a cell is no number;
+            ``BadParameterValue``: a threshold for a model that gives no probabilities of two classes.
         """
         values = table.values
         plan = self._plans.get(table.column_names) or self._plan(table.column_names)
         answers = self._answer(self._encode(plan, values)) if values else []
+        if threshold is not None:
+            self._relabel(answers, threshold)
         names, types = (tuple(part) for part in zip(*self._outputs, strict=True))
         if not passthrough:
             return Table(names, answers, types)
@@ -104,6 +108,15 @@ class Scorer:
         rows = [[*(_text(row[i]) for i in kept), *answer] for row, answer in zip(values, answers, strict=True)]
         columns = tuple(table.column_names[i] for i in kept)
         return Table(columns + names, rows, tuple(self._type(name) for name in columns) + types)
+
+    def _relabel(self, answers: list[list[str]], threshold: float) -> None:
+        labels = self.manifest.schema.classes
+        if len(labels) != 2 or not self.manifest.probabilities:
+            raise rejection("BadParameterValue", "A threshold needs a model that gives probabilities of two classes.")
+        positive = str(self.manifest.positive)
+        negative = next(label for label in labels if label != positive)
+        for row in answers:
+            row[0] = positive if float(row[1]) >= threshold else negative
 
     def _type(self, name: str) -> str:
         return dict(self.columns().inputs).get(name, "String")

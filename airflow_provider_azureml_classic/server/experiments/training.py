@@ -6,6 +6,7 @@ import csv
 import io
 import time
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -24,6 +25,7 @@ from airflow_provider_azureml_classic.server.experiments.schema import (
     infer,
 )
 from airflow_provider_azureml_classic.server.experiments.scorer import Scorer
+from airflow_provider_azureml_classic.server.experiments.selection import chosen, joined
 from airflow_provider_azureml_classic.server.experiments.tables import Frame, read_csv
 from airflow_provider_azureml_classic.server.experiments.window import Window, window_of
 
@@ -66,16 +68,21 @@ def train(
     data: Path,
     model: Path,
     evaluation: Path,
+    held: Path | None = None,
+    *more: Path,
 ) -> TrainingSummary:
     """Train a model and write it and its evaluation.
 
     The metrics are those of a model fitted without the held-out rows; the model written is then fitted on all rows.
+    With rows of their own for the metrics none are held out.
 
     :param experiment: what to train.
     :param schema: of an earlier training; ``None``: this is the first data, infer it.
     :param data: a CSV file.
     :param model: where to write the ``.ilearner`` file.
     :param evaluation: where to write the evaluation, a CSV of one row.
+    :param held: a CSV file of rows for the metrics.
+    :param more: further CSV files to train on, with the same columns.
     :raises RequestRejected: the data does not fit the schema, or the estimator failed; the message says why.
     """
     import sklearn.ensemble  # noqa: F401 - its OpenMP library must be loaded before it can be limited
@@ -84,23 +91,31 @@ def train(
     # One thread a training: there is a worker process for each core, and OpenMP threads that wait for a core spin
     # (measured: 94 s instead of 7 s for two processes on two cores).
     with threadpool_limits(limits=1):
-        return _train(experiment, schema, data, model, evaluation)
+        return _train(experiment, schema, (data, *more), held, model, evaluation)
 
 
-def _train(experiment: Experiment, schema: Schema | None, data: Path, model: Path, evaluation: Path) -> TrainingSummary:
+def _train(
+    experiment: Experiment,
+    schema: Schema | None,
+    data: Sequence[Path],
+    held: Path | None,
+    model: Path,
+    metrics_to: Path,
+) -> TrainingSummary:
     start = time.perf_counter()
     frame, schema = _read(experiment, schema, data)
     window = window_of(schema, frame, experiment.time_column)
     schema, positive = estimators.with_positive(experiment, schema)
     matrix, truth = encode(schema, frame), encode_label(schema, frame)
-    metrics, note, without, held = _evaluated(experiment, schema, matrix, truth)
+    test = _evaluated(experiment, schema, frame, matrix, truth) if held is None else None
     fitted, troubles = _fitted(experiment, schema, matrix, truth)
+    test = test or _evaluated_on(experiment, schema, held or data[0], fitted)
     graph = conversion.to_onnx(experiment, fitted, matrix[spread(len(matrix), _COMPARED)], schema.task)
     manifest = Manifest(
         experiment=experiment.name,
         task=schema.task,
         schema=schema,
-        metrics=metrics,
+        metrics=test.metrics,
         rows=frame.rows,
         window=window,
         created=datetime.now(UTC).isoformat(timespec="milliseconds"),
@@ -111,11 +126,11 @@ def _train(experiment: Experiment, schema: Schema | None, data: Path, model: Pat
     )
     samples = {
         "Golden Rows": golden_rows(Scorer(manifest, graph, ""), frame),
-        "Check Rows": check_rows(manifest, frame, held, without, matrix),
+        "Check Rows": check_rows(manifest, test.frame, test.rows, test.model, test.matrix),
     }
     digest, length = write_ilearner(model, graph, manifest)
-    write_atomically(evaluation, _evaluation(metrics, frame.rows, window, samples))
-    notes = tuple(filter(None, (note, *troubles)))
+    write_atomically(metrics_to, _evaluation(test.metrics, frame.rows, window, samples))
+    notes = tuple(filter(None, (test.note, *troubles)))
     return _summary(manifest, digest, length, time.perf_counter() - start, notes)
 
 
@@ -133,27 +148,60 @@ def _summary(manifest: Manifest, digest: str, length: int, seconds: float, notes
     )
 
 
-def _read(experiment: Experiment, schema: Schema | None, data: Path) -> tuple[Frame, Schema]:
+def _read(experiment: Experiment, schema: Schema | None, data: Sequence[Path]) -> tuple[Frame, Schema]:
     declared = {experiment.label, experiment.time_column, *(experiment.features or ()), *experiment.optional}
     names = schema.required if schema else experiment.features or ()
     # Where the features are "all columns", the first data decides which there are.
     known = {*declared, *(schema.names if schema else ())} if schema or experiment.features else None
-    frame = read_csv(data, expected=(*names, experiment.label), wanted=known)
+    wanted = known and {*known, *experiment.rows}
+    frames = [read_csv(path, expected=(*names, experiment.label), wanted=wanted) for path in data]
+    frame = chosen(joined(frames, (*experiment.optional, experiment.time_column or "")), experiment.rows)
     schema = schema or infer(experiment, frame, estimators.task_of(experiment))
     return frame, schema.learnt(frame)
 
 
+@dataclass(frozen=True)
+class _Test:
+    """Metrics, and the rows that they are about.
+
+    :param metrics: by name.
+    :param model: the one that was measured.
+    :param frame: holds the rows; ``matrix`` has them encoded.
+    :param rows: their positions; none if they were trained on.
+    :param note: what a reader should know.
+    """
+
+    metrics: Metrics
+    model: Any
+    frame: Frame
+    matrix: NDArray[float32]
+    rows: NDArray[int64]
+    note: str = ""
+
+
 def _evaluated(
-    experiment: Experiment, schema: Schema, matrix: NDArray[float32], truth: NDArray[Any]
-) -> tuple[Metrics, str, Any, NDArray[int64]]:
-    """Metrics, a note on them, the model fitted without the held-out rows, and the positions of these."""
+    experiment: Experiment, schema: Schema, frame: Frame, matrix: NDArray[float32], truth: NDArray[Any]
+) -> _Test:
+    """A model fitted without some rows, measured on these."""
     fitting, held = _split(truth, experiment.test_fraction, len(schema.classes))
     model, _ = _fitted(experiment, schema, matrix[fitting], truth[fitting])
     metrics = evaluate(model, matrix[held], truth[held], schema.task, len(schema.classes))
     if fitting is held:
         note = "Too few rows to hold any out: the metrics are those on the training rows."
-        return metrics, note, model, held[:0]
-    return metrics, "", model, held
+        return _Test(metrics, model, frame, matrix, held[:0], note)
+    return _Test(metrics, model, frame, matrix, held)
+
+
+def _evaluated_on(experiment: Experiment, schema: Schema, data: Path, model: Any) -> _Test:
+    """The model measured on rows of another file."""
+    import numpy as np
+
+    wanted = {experiment.label, *schema.names, *experiment.rows}
+    frame = chosen(read_csv(data, expected=(*schema.required, experiment.label), wanted=wanted), experiment.rows)
+    schema.check_evaluation(frame)
+    matrix, truth = encode(schema, frame), encode_label(schema, frame)
+    metrics = evaluate(model, matrix, truth, schema.task, len(schema.classes))
+    return _Test(metrics, model, frame, matrix, np.arange(frame.rows))
 
 
 def _split(truth: NDArray[Any], fraction: float, classes: int) -> tuple[NDArray[int64], NDArray[int64]]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import uuid
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -19,8 +20,8 @@ from airflow_provider_azureml_classic.protocol.values import (
     EndpointSettings,
     Resource,
 )
+from airflow_provider_azureml_classic.server.arguments import MODEL_OUTPUT
 from airflow_provider_azureml_classic.server.described import Facts
-from airflow_provider_azureml_classic.server.jobs import MODEL_OUTPUT
 from airflow_provider_azureml_classic.server.portal.chart import chart, metric_names
 from airflow_provider_azureml_classic.server.portal.queries import ModelLine
 from airflow_provider_azureml_classic.server.portal.visit import OWNER, Go, Page, Visit
@@ -130,8 +131,8 @@ def score(visit: Visit) -> Page:
     given = {name: cell for name, cell in cells.items() if cell is not None or name not in facts.api.optional}
     table = Table(tuple(given), [list(given.values())])
     try:
-        body = execution_body(table, swagger=False)
-        results = core.scoring.execute(row, body, swagger=False, details=False)[RESULTS]
+        body = execution_body(replace(facts.api, example=table), swagger=False)
+        results = core.scoring.execute(row, lambda: body, uuid.uuid4().hex, swagger=False, details=False)[RESULTS]
         answered = read_output(OUTPUT, results[OUTPUT])
     except AzureMLClassicError as error:
         return _page(visit, service, row, Answer(error=error.message))

@@ -61,18 +61,9 @@ def one_job(visit: Visit) -> Page:
         "metrics": [(name, line.metrics[name]) for name in ordered(line.metrics)],
         "used": visit.core.queries.used_by(line.digest) if line.digest else [],
         "target": _target(visit, line),
-        "log": log_of(visit, line.id),
+        "log": [f"{entry.time:%Y-%m-%d %H:%M:%S}  {entry.text}" for entry in visit.core.jobs.lines(line.id)],
     }
     return Page("job", values)
-
-
-def log_of(visit: Visit, job_id: str) -> list[str]:
-    """The lines of a job's log; none are kept yet.
-
-    :param visit: of the asker.
-    :param job_id: the job.
-    """
-    return []
 
 
 def _line(visit: Visit) -> JobLine:

@@ -22,8 +22,9 @@ from airflow_provider_azureml_classic.protocol.values import (
     check_endpoint_name,
 )
 from airflow_provider_azureml_classic.protocol.windows import STAMP
+from airflow_provider_azureml_classic.server.arguments import MODEL_OUTPUT
+from airflow_provider_azureml_classic.server.experiments.declaration import INPUT
 from airflow_provider_azureml_classic.server.experiments.window import moment, parse_time
-from airflow_provider_azureml_classic.server.jobs import INPUT, MODEL_OUTPUT
 from airflow_provider_azureml_classic.server.portal.queries import LINES, SORTS
 from airflow_provider_azureml_classic.server.portal.visit import OWNER, Go, Page, Visit
 from airflow_provider_azureml_classic.server.tables import EndpointRow, ServiceRow

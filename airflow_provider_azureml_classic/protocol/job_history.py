@@ -1,0 +1,116 @@
+"""What our server adds about batch jobs: a listing of an endpoint's jobs, and the log of each.
+
+The cloud service had neither (wire document, section 4.1), so a client must not depend on them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from airflow_provider_azureml_classic.exceptions import ProtocolError, rejection
+from airflow_provider_azureml_classic.protocol.jobs import Job, read_time, stamp
+
+#: Query parameters of the listing: the most jobs that are wanted, and the job after which an earlier page ended.
+LIMIT_PARAMETER, BEFORE_PARAMETER = "limit", "before"
+#: Jobs of a page if no limit is given, and at most.
+PAGE, MAX_PAGE = 50, 500
+_NO_RESULTS = frozenset({"Results"})
+
+
+@dataclass(frozen=True)
+class LogLine:
+    """One line of a job's log.
+
+    :param time: when it was written.
+    :param text: what happened; never holds a key or a token.
+    """
+
+    time: datetime | None
+    text: str
+
+    @classmethod
+    def from_wire(cls, data: Any) -> LogLine:
+        """A line as the service sends it.
+
+        :param data: decoded JSON.
+        :raises ProtocolError: it is none.
+        """
+        if not isinstance(data, Mapping):
+            raise ProtocolError("A line of the log is not an object.")
+        return cls(read_time(data.get("Time")), str(data.get("Text") or ""))
+
+    def to_wire(self) -> dict[str, Any]:
+        """Time and text."""
+        return {"Time": stamp(self.time), "Text": self.text}
+
+
+@dataclass(frozen=True)
+class JobPage:
+    """Some of an endpoint's jobs, newest first.
+
+    :param jobs: without their results.
+    :param next: what to ask for as ``before`` to get the next page; ``None``: this is the last.
+    """
+
+    jobs: tuple[Job, ...]
+    next: str | None = None
+
+    @classmethod
+    def from_wire(cls, data: Any) -> JobPage:
+        """A page as the service sends it.
+
+        :param data: decoded JSON.
+        :raises ProtocolError: it is none.
+        """
+        items = data.get("Jobs") if isinstance(data, Mapping) else None
+        if not isinstance(items, list) or not all(isinstance(item, Mapping) and item.get("JobId") for item in items):
+            raise ProtocolError("The answer is not a list of jobs.")
+        return cls(tuple(Job.from_wire(str(item["JobId"]), item) for item in items), data.get("Next"))
+
+    def to_wire(self) -> dict[str, Any]:
+        """The jobs without their results, which a listing does not sign."""
+        jobs = [
+            {"JobId": job.id, **{name: value for name, value in job.to_wire().items() if name not in _NO_RESULTS}}
+            for job in self.jobs
+        ]
+        return {"Jobs": jobs, "Next": self.next}
+
+
+def read_log(data: Any) -> tuple[LogLine, ...]:
+    """The lines of a job's log, oldest first.
+
+    :param data: decoded JSON.
+    :raises ProtocolError: it is none.
+    """
+    items = data.get("Lines") if isinstance(data, Mapping) else None
+    if not isinstance(items, list):
+        raise ProtocolError("The answer is not a log.")
+    return tuple(map(LogLine.from_wire, items))
+
+
+def write_log(lines: tuple[LogLine, ...]) -> dict[str, Any]:
+    """A job's log as the service sends it.
+
+    :param lines: oldest first.
+    """
+    return {"Lines": [line.to_wire() for line in lines]}
+
+
+def read_limit(text: str | None) -> int:
+    """The number of jobs wanted.
+
+    :param text: of the query, if it is there.
+    :raises RequestRejected: ``InvalidQueryParameter``.
+    """
+    if text is None:
+        return PAGE
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= MAX_PAGE:
+        raise rejection(
+            "InvalidQueryParameter",
+            f"{LIMIT_PARAMETER} is {text[:40]!r}; it must be a number from 1 to {MAX_PAGE}.",
+            target=LIMIT_PARAMETER,
+        )
+    return int(text)

@@ -1,0 +1,94 @@
+"""How many scoring calls run at a time, and for how long one may keep its caller waiting."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping
+from threading import Lock
+from typing import Protocol
+
+from starlette.concurrency import run_in_threadpool
+
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
+from airflow_provider_azureml_classic.protocol.messages import Response
+from airflow_provider_azureml_classic.protocol.operations import is_score
+from airflow_provider_azureml_classic.protocol.values import MAX_CONCURRENCY
+from airflow_provider_azureml_classic.server.tables import EndpointRow
+
+
+class Answerer(Protocol):
+    """The service, as far as it matters here."""
+
+    def answer(self, method: str, path: str, query: str, headers: Mapping[str, str], body: bytes) -> Response:
+        """Answer a request."""
+
+    def refuse(self, method: str, path: str, error: AzureMLClassicError) -> Response:
+        """Answer a request with an error."""
+
+
+class Throttle:
+    """Counts the scoring calls of each endpoint that run now. Safe to be used by several threads."""
+
+    def __init__(self) -> None:
+        self._running: Counter[str] = Counter()
+        self._lock = Lock()
+
+    def begin(self, endpoint: EndpointRow) -> None:
+        """A call begins; :meth:`end` must follow.
+
+        :param endpoint: the endpoint called.
+        :raises ServiceUnavailable: ``RequestThrottled``: as many run as its ``MaxConcurrentCalls`` says.
+        """
+        with self._lock:
+            if self._running[endpoint.id] >= endpoint.max_concurrent_calls:
+                raise rejection(
+                    "RequestThrottled",
+                    f"Endpoint {endpoint.name!r} has {endpoint.max_concurrent_calls} calls at work, which is its "
+                    "MaxConcurrentCalls. Try again, or raise it.",
+                    target=endpoint.name,
+                )
+            self._running[endpoint.id] += 1
+
+    def end(self, endpoint: EndpointRow) -> None:
+        """A call that began has ended.
+
+        :param endpoint: the endpoint called.
+        """
+        with self._lock:
+            self._running[endpoint.id] -= 1
+            if not self._running[endpoint.id]:
+                del self._running[endpoint.id]
+
+
+class Threads:
+    """Answers, each in a thread: scoring calls within a time, and some at a time.
+
+    :param app: the service.
+    :param score_timeout: seconds after which a scoring call is answered that it took too long.
+    :param most: scoring calls that run or wait for a thread, of all endpoints together.
+    """
+
+    def __init__(self, app: Answerer, score_timeout: float, most: int = MAX_CONCURRENCY) -> None:
+        self._app = app
+        self._timeout = score_timeout
+        self._most = most
+        self._running: set[asyncio.Task[Response]] = set()
+
+    async def answer(self, method: str, path: str, query: str, headers: Mapping[str, str], body: bytes) -> Response:
+        """Answer a request; see :meth:`~.app.App.answer`."""
+        arguments = (method, path, query, headers, body)
+        if not is_score(path):
+            return await run_in_threadpool(self._app.answer, *arguments)
+        if len(self._running) >= self._most:
+            message = f"This server has {self._most} scoring calls at work. Try again."
+            return self._app.refuse(method, path, rejection("TooManyConcurrentRequests", message))
+        call = asyncio.ensure_future(run_in_threadpool(self._app.answer, *arguments))
+        self._running.add(call)
+        call.add_done_callback(self._running.discard)
+        # A thread cannot be stopped: what runs on is counted until it ends.
+        done, _ = await asyncio.wait({call}, timeout=self._timeout)
+        if done:
+            return call.result()
+        message = f"Scoring takes more than {self._timeout:g} s. Send fewer rows a call, or score them as a batch job."
+        return self._app.refuse(method, path, rejection("ScoreRequestTimeout", message))
