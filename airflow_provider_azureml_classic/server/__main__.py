@@ -74,28 +74,19 @@ def parser() -> argparse.ArgumentParser:
         metavar="HOST[:PORT]",
         help="another host that locations of data and models may name; repeatable",
     )
-    made.add_argument(
-        "--database",
-        metavar="URL",
-        help="PostgreSQL, postgresql://USER:PASSWORD@HOST:PORT/DATABASE (default: SQLite in DIR)",
-    )
     made.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="trainings at a time (default: cores)")
     _add_places(made)
-    made.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="training processes (default: cores)")
-    made.add_argument("--open-metrics", action="store_true", help="/metrics needs no token")
-    made.add_argument("--access-log", action="store_true", help="log each request to stderr as a line of JSON")
-    made.add_argument(
-        "--score-timeout",
-        type=_seconds,
-        default=SCORE_TIMEOUT,
-        metavar="SECONDS",
-        help="longest time of a scoring call (default: %(default)g)",
-    )
+    _add_operation(made)
     made.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
     return made
 
 
 def _add_places(made: argparse.ArgumentParser) -> None:
+    made.add_argument(
+        "--database",
+        metavar="URL",
+        help="PostgreSQL, postgresql://USER:PASSWORD@HOST:PORT/DATABASE (default: SQLite in DIR)",
+    )
     made.add_argument(
         "--scheduler", metavar="tcp://HOST:8786", help="Dask scheduler that trainings are sent to (extra 'dask')"
     )
@@ -111,6 +102,18 @@ def _add_places(made: argparse.ArgumentParser) -> None:
         metavar="NAME=URL",
         help="where the blobs of an account are that clients name NAME.blob.core.windows.net; 'own' = here; repeatable",
     )
+
+
+def _add_operation(made: argparse.ArgumentParser) -> None:
+    made.add_argument(
+        "--score-timeout",
+        type=_seconds,
+        default=SCORE_TIMEOUT,
+        metavar="SECONDS",
+        help="longest time of a scoring call (default: %(default)g)",
+    )
+    made.add_argument("--open-metrics", action="store_true", help="/metrics needs no token")
+    made.add_argument("--access-log", action="store_true", help="log each request to stderr as a line of JSON")
 
 
 def _seconds(text: str) -> float:
