@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
+import threading
+import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.support import require_program
@@ -42,32 +45,43 @@ class Cluster:
             shutil.chown(folder, "postgres", "postgres")
             shutil.chown(secret, "postgres")
         self.data = folder / "data"
-        self._run(
-            "initdb", "-D", self.data, "-U", "tester", "--pwfile", secret, "-A", "scram-sha-256", "-E", "UTF8", "-N"
-        )
+        self._initialize("-D", self.data, "-U", "tester", "--pwfile", secret, "-A", "scram-sha-256", "-E", "UTF8", "-N")
         self.start()
 
-    def _run(self, program: str, *arguments: object) -> None:
-        command = [str(self._programs / program), *map(str, arguments)]
-        if os.geteuid() == 0:
-            command = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", *command]
-        # Not a pipe: the server would keep it open.
-        with (self.folder.parent / f"{self.folder.name}.log").open("a+") as log:
-            done = subprocess.run(
-                command, stdout=log, stderr=log, check=False, cwd="/", env={**os.environ, "TZ": "UTC"}
-            )
-            if done.returncode:
-                log.seek(0)
-                raise RuntimeError(f"{program} failed:\n{log.read()}")
+    def _command(self, program: str, *arguments: object) -> list[str]:
+        """A command line of PostgreSQL's, which ends when the tests are killed."""
+        user = ["--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.geteuid() == 0 else []
+        return ["setpriv", *user, "--pdeathsig=QUIT", str(self._programs / program), *map(str, arguments)]
+
+    def _initialize(self, *arguments: object) -> None:
+        done = subprocess.run(
+            self._command("initdb", *arguments), capture_output=True, text=True, check=False, cwd="/", timeout=120
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off"
-        self._run("pg_ctl", "-D", self.data, "-o", options, "-w", "start")
+        import psycopg
+
+        settings = ("listen_addresses=127.0.0.1", "unix_socket_directories=", "fsync=off", "timezone=UTC")
+        options = [word for setting in settings for word in ("-c", setting)]
+        with (self.folder.parent / "log").open("ab") as log:
+            command = self._command("postgres", "-D", self.data, "-p", self.port, *options)
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd="/")
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                psycopg.connect(self.url()).close()
+                return
+            except psycopg.OperationalError:
+                assert self._process.poll() is None, (self.folder.parent / "log").read_text()
+                assert time.monotonic() < deadline, "PostgreSQL does not answer"
+                time.sleep(0.1)
 
     def stop(self) -> None:
         """Stop it; all connections end."""
-        self._run("pg_ctl", "-D", self.data, "-m", "immediate", "-w", "stop")
+        self._process.send_signal(signal.SIGQUIT)
+        self._process.wait(30)
 
     def url(self, database: str = "postgres") -> str:
         """Address of a database of it."""
@@ -91,7 +105,55 @@ def cluster() -> Iterator[Cluster]:
     base.chmod(0o755)
     try:
         made = Cluster(base / "cluster")
-        yield made
-        made.stop()
+        try:
+            yield made
+        finally:
+            made.stop()
     finally:
         shutil.rmtree(base, ignore_errors=True)
+
+
+class Forwarder:
+    """Stands between a server and PostgreSQL, and can fall silent on the connection that listens for notifications.
+
+    :param port: of PostgreSQL.
+    """
+
+    def __init__(self, port: int) -> None:
+        self._target = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._listener.getsockname()[1])
+        #: Set: what listening connections are sent does not arrive.
+        self.silent = threading.Event()
+        self._sockets: list[socket.socket] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = self._listener.accept()
+                far = socket.create_connection(("127.0.0.1", self._target))
+                self._sockets += [near, far]
+                listens = threading.Event()
+                threading.Thread(target=self._copy, args=(near, far, listens, True), daemon=True).start()
+                threading.Thread(target=self._copy, args=(far, near, listens, False), daemon=True).start()
+
+    def _copy(self, source: socket.socket, target: socket.socket, listens: threading.Event, asks: bool) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                if asks and b"LISTEN " in data:
+                    listens.set()
+                while not asks and listens.is_set() and self.silent.is_set():
+                    time.sleep(0.05)
+                target.sendall(data)
+        for one in (source, target):
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """End all connections."""
+        self.silent.clear()
+        for one in (self._listener, *self._sockets):
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()

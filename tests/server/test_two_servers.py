@@ -23,7 +23,7 @@ from airflow_provider_azureml_classic.protocol.keys import KeyType
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint
 from airflow_provider_azureml_classic.server.engine import DATABASE_VARIABLE
-from tests.postgres_support import Cluster, cluster, free_port
+from tests.postgres_support import Cluster, Forwarder, cluster, free_port
 from tests.server.conftest import SCORING, TRAINING, declaration, line
 from tests.server.test_server_process import HELD, HELD_ESTIMATOR, default_of, patch, slope, until
 from tests.support import ServerProcess, wait_for_job
@@ -49,11 +49,11 @@ class Pair:
         self.start("a")
         self.start("b")
 
-    def start(self, name: str) -> ServerProcess:
-        """Start one of them."""
+    def start(self, name: str, database: str = "") -> ServerProcess:
+        """Start one of them, on another address of the database if one is given."""
         arguments = ("--experiments", str(self.folder / "experiments.toml"), "--workers", "1")
         arguments += ("--port", str(self.ports[name]), "--public-url", self.url("a"))
-        environment = {DATABASE_VARIABLE: self.database}
+        environment = {DATABASE_VARIABLE: database or self.database}
         made = ServerProcess(self.folder / "data", *arguments, environment=environment)
         self.servers[name] = made
         return made
@@ -131,17 +131,25 @@ def test_what_one_changes_the_other_serves(ready: Pair) -> None:
             check(lambda: ready.answer("a", after) == 401)
 
 
-def test_a_suspended_server_serves_nothing_old(ready: Pair) -> None:
-    """A server that heard nothing for a while asks the database before it uses what it remembers."""
+def test_a_server_that_hears_nothing_serves_nothing_old(ready: Pair) -> None:
+    """The connection for notifications is open and silent: within two seconds the database is asked for each call."""
+    between = Forwarder(ready.cluster.port)
+    ready.servers["b"].stop()
+    ready.start("b", ready.database.replace(f":{ready.cluster.port}/", f":{between.port}/"))
     with ready.client("a") as a:
-        mine = a.add_endpoint(a.find_web_service(SCORING).id, "asleep")
+        mine = a.add_endpoint(a.find_web_service(SCORING).id, "silent")
         assert ready.answer("b", mine) == 2
-        process = ready.servers["b"].process
-        process.send_signal(signal.SIGSTOP)
+        between.silent.set()
         patch(a, mine, BlobReference("models/ten.ilearner"))
-        time.sleep(2)
-        process.send_signal(signal.SIGCONT)
-        assert ready.answer("b", mine) == 10
+        with soon("the other server serves the new model") as check:
+            check(lambda: ready.answer("b", mine) == 10)
+        between.silent.clear()
+        patch(a, mine, BlobReference("models/three.ilearner"))
+        with soon("the other server serves the newest model") as check:
+            check(lambda: ready.answer("b", mine) == 3)
+    ready.servers["b"].stop()
+    between.close()
+    ready.start("b")
 
 
 def test_a_job_runs_once_in_the_order_of_starts(ready: Pair) -> None:
