@@ -64,14 +64,8 @@ def running(
     :raises ValueError: an experiment cannot be set up; the message says which and why.
     """
     with ExitStack() as stack:
-        database = Database(settings.database_url, settings.cipher_key)
-        stack.callback(database.close)
-        store, job_store = Store(database), JobStore(database, clock)
-        store.check_cipher()
-        peers = Peers(database)
-        stack.callback(peers.close)
-        peers.start()
-        pins = Pins(database, peers)
+        database, peers = _state(stack, settings)
+        store, job_store, pins = Store(database), JobStore(database, clock), Pins(database, peers)
         blobs = BlobStore(settings.data_dir / "blobs", settings.account, lambda: peers.id)
         models = model_store(settings, store, peers)
         janitor = Janitor(store, models, blobs, pins, peers)
@@ -150,3 +144,14 @@ def model_store(settings: Settings, store: Store, peers: Peers) -> ModelStore:
     except AzureMLClassicError as error:
         raise ValueError(f"The storage account of --storage cannot be used: {error.message}") from None
     return models
+
+
+def _state(stack: ExitStack, settings: Settings) -> tuple[Database, Peers]:
+    """The database, and the servers that share it, this one among them."""
+    database = Database(settings.database_url, settings.cipher_key)
+    stack.callback(database.close)
+    Store(database).check_cipher()
+    peers = Peers(database)
+    stack.callback(peers.close)
+    peers.start()
+    return database, peers
