@@ -30,15 +30,12 @@ from airflow_provider_azureml_classic.server.observer import Observer
 from airflow_provider_azureml_classic.server.peers import Peers
 from airflow_provider_azureml_classic.server.pins import Pins
 from airflow_provider_azureml_classic.server.pool import Workers
-from airflow_provider_azureml_classic.server.portal.job_queries import JobQueries
-from airflow_provider_azureml_classic.server.portal.queries import Queries
 from airflow_provider_azureml_classic.server.portal.site import Portal
 from airflow_provider_azureml_classic.server.portal.visit import Core
 from airflow_provider_azureml_classic.server.runner import Runner
 from airflow_provider_azureml_classic.server.scoring import Scoring
 from airflow_provider_azureml_classic.server.settings import Settings
 from airflow_provider_azureml_classic.server.store import Store
-from airflow_provider_azureml_classic.server.traffic import Traffic
 from airflow_provider_azureml_classic.server.updates import Updates
 from airflow_provider_azureml_classic.server.vault import Vault
 from airflow_provider_azureml_classic.server.workspace import Workspace
@@ -84,39 +81,29 @@ def running(
         work = JobWork(store, job_store, catalogue, models, locations, workers, peers, pins)
         runner = Runner(work, store, job_store, settings.workers, clock, peers, diagnostics)
         stack.callback(runner.close)
-        core = Core(
-            settings=settings,
-            workspace=workspace,
-            updates=Updates(workspace, models, locations, pins, store),
-            jobs=Jobs(store, job_store, Arguments(catalogue, locations), locations, runner, clock),
-            scoring=Scoring(store, catalogue, models, diagnostics),
-            describer=Describer(workspace, store, catalogue, models, settings.public_url),
-            locations=locations,
-            models=models,
-            traffic=Traffic(),
-            queries=Queries(database),
-            job_queries=JobQueries(database),
-            clock=clock,
-        )
-        app = make_app(core.workspace, core.updates, core.jobs, core.scoring, core.describer)
+        updates = Updates(workspace, models, locations, pins, store)
+        jobs = Jobs(store, job_store, Arguments(catalogue, locations), locations, runner, clock)
+        scoring = Scoring(store, catalogue, models, diagnostics)
+        describer = Describer(workspace, store, catalogue, models, settings.public_url)
+        core = Core(settings, workspace, updates, jobs, scoring, describer, locations, models, database, clock)
+        app = make_app(workspace, updates, jobs, scoring, describer)
         peers.on_change, peers.on_job, peers.on_death = workspace.forget, runner.look, janitor.wake
         runner.look()
-        yield app, http_server(app, core, database, blobs)
+        yield app, http_server(app, core, blobs)
 
 
-def http_server(app: App, core: Core, database: Database, blobs: BlobStore) -> HttpServer:
+def http_server(app: App, core: Core, blobs: BlobStore) -> HttpServer:
     """All that answers over HTTP.
 
     :param app: the API.
     :param core: the service behind it.
-    :param database: its state.
     :param blobs: the own store.
     """
     sites = Sites(
         blobs=blob_app(blobs, core.clock),
         account=core.settings.account.name,
         portal=Portal(core),
-        health=Health(core.settings, database, core.models, core.traffic, core.queries, core.job_queries),
+        health=Health(core.settings, core.database, core.models, core.traffic, core.queries, core.job_queries),
     )
     observer = Observer(core.traffic, log=core.settings.access_log)
     return HttpServer(app, sites, observer, core.settings.score_timeout)

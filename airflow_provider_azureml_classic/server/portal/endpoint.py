@@ -202,28 +202,24 @@ def _question(visit: Visit, row: EndpointRow, what: str, number: str) -> Questio
             "The present key stops working at once. Whoever uses it has to be given the new one; the other key stays.",
             "Regenerate",
         )
-    if what == "rollback":
-        model = next((one for one in visit.core.queries.history(row.id) if str(one.number) == number), None)
-        if model is None:
-            raise rejection("BlobNotFound", f"Endpoint {name!r} has no model number {number!r} in its history.")
-        questions[what] = Question(
-            f"Roll back {name} to this model?",
-            f"{model.relative_location}, put in place on {model.placed_at:%Y-%m-%d %H:%M} UTC, answers from then on. "
-            "The model that is live now stays in the history.",
-            "Roll back",
-            danger=False,
-        )
-    if what == "use":
-        questions[what] = Question(
-            f"Put this model in place on {name}?",
-            f"The model that job {number} has trained answers from then on. The one that is live now stays in the "
-            "history.",
-            "Put in place",
-            danger=False,
-        )
+    if what in ("rollback", "use"):
+        questions[what] = _about_model(visit, row, what, number)
     if what not in questions:
         raise rejection("PageNotFound", f"There is no question {what!r}.")
     return questions[what]
+
+
+def _about_model(visit: Visit, row: EndpointRow, what: str, number: str) -> Question:
+    stays = "The model that is live now stays in the history."
+    if what == "use":
+        text = f"The model that job {number} has trained answers from then on. {stays}"
+        return Question(f"Put this model in place on {row.name}?", text, "Put in place", danger=False)
+    model = next((one for one in visit.core.queries.history(row.id) if str(one.number) == number), None)
+    if model is None:
+        raise rejection("BlobNotFound", f"Endpoint {row.name!r} has no model number {number!r} in its history.")
+    place = f"{model.relative_location}, put in place on {model.placed_at:%Y-%m-%d %H:%M} UTC"
+    text = f"{place}, answers from then on. {stays}"
+    return Question(f"Roll back {row.name} to this model?", text, "Roll back", danger=False)
 
 
 def do(visit: Visit) -> Go:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -12,6 +13,7 @@ from starlette.datastructures import FormData, UploadFile
 
 from airflow_provider_azureml_classic.exceptions import rejection
 from airflow_provider_azureml_classic.server.clock import Clock
+from airflow_provider_azureml_classic.server.database import Database
 from airflow_provider_azureml_classic.server.described import Describer
 from airflow_provider_azureml_classic.server.jobs import Jobs
 from airflow_provider_azureml_classic.server.locations import Locations
@@ -44,10 +46,23 @@ class Core:
     describer: Describer
     locations: Locations
     models: ModelStore
-    traffic: Traffic
-    queries: Queries
-    job_queries: JobQueries
+    database: Database
     clock: Clock
+
+    @cached_property
+    def traffic(self) -> Traffic:
+        """The calls of the last hour."""
+        return Traffic()
+
+    @cached_property
+    def queries(self) -> Queries:
+        """Web services, endpoints and models."""
+        return Queries(self.database)
+
+    @cached_property
+    def job_queries(self) -> JobQueries:
+        """Jobs."""
+        return JobQueries(self.database)
 
 
 @dataclass(frozen=True)
