@@ -17,7 +17,7 @@ from alembic.script import ScriptDirectory
 
 from airflow_provider_azureml_classic.server import schema
 from airflow_provider_azureml_classic.server.engine import checked_url, make_engine, where
-from airflow_provider_azureml_classic.server.tables import metadata
+from airflow_provider_azureml_classic.server.tables import metadata, placements
 from tests.postgres_support import Cluster
 from tests.server.conftest import Clock, Service
 
@@ -102,16 +102,40 @@ def test_a_database_from_before_revisions_is_taken_over(engine: sa.Engine) -> No
     assert [dict(row)["name"] for row in rows(engine)["experiments"]] == ["one"]
 
 
-def test_started_jobs_keep_their_order(engine: sa.Engine) -> None:
-    """What a job's start was before, a mark, becomes its place in the queue; a running one runs again."""
-    first_tables(engine)
+def one_endpoint(connection: sa.Connection) -> None:
+    """A web service with the endpoint ``e``, in the first schema."""
     service = "'s', 'S', 'e', true, '2016-03-01'"
     endpoint = "'e', 's', 'default', '2016-03-01', :k, :k, 'Low', 4, 'None', false, false, 1, '2016-03-01'"
     names = "id, service_id, name, created_at, primary_key, secondary_key, throttle_level, max_concurrent_calls, "
     names += "trace_level, prevent_update, sample_data_enabled, revision, changed_at"
+    connection.execute(sa.text(f"INSERT INTO web_services VALUES ({service})"))  # noqa: S608
+    connection.execute(sa.text(f"INSERT INTO endpoints ({names}) VALUES ({endpoint})"), {"k": b"k"})  # noqa: S608
+
+
+def test_histories_begin_with_the_models_that_are_there(engine: sa.Engine) -> None:
+    """The model in place is the first entry of its endpoint's history, with the window that its path says."""
+    first_tables(engine)
     with engine.begin() as connection:
-        connection.execute(sa.text(f"INSERT INTO web_services VALUES ({service})"))  # noqa: S608
-        connection.execute(sa.text(f"INSERT INTO endpoints ({names}) VALUES ({endpoint})"), {"k": b"k"})  # noqa: S608
+        one_endpoint(connection)
+        place = "'e', 'm', '', 'models/default/20160228T000000Z.ilearner', 'd'"
+        names = "endpoint_id, name, base_location, relative_location, digest"
+        connection.execute(sa.text(f"INSERT INTO resources ({names}) VALUES ({place})"))  # noqa: S608
+    schema.upgrade(engine)
+    with engine.connect() as connection:
+        (entry,) = connection.execute(sa.select(placements)).mappings()
+    assert (entry["endpoint_id"], entry["resource"], entry["digest"], entry["live"]) == ("e", "m", "d", True)
+    assert (f"{entry['window_end']:%F}", f"{entry['placed_at']:%F}", entry["how"]) == (
+        "2016-02-28",
+        "2016-03-01",
+        "earlier",
+    )
+
+
+def test_started_jobs_keep_their_order(engine: sa.Engine) -> None:
+    """What a job's start was before, a mark, becomes its place in the queue; a running one runs again."""
+    first_tables(engine)
+    with engine.begin() as connection:
+        one_endpoint(connection)
         for job, status, queued, day in (
             ("c", "NotStarted", True, 3),
             ("a", "Running", True, 1),
