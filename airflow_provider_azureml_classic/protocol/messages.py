@@ -5,10 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from airflow_provider_azureml_classic.protocol.operations import Operation
+
+
+#: Header of a response with a JSON body.
+JSON_TYPE = MappingProxyType({"content-type": "application/json; charset=utf-8"})
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,7 @@ class Response:
         :param headers: further headers, names in lower case.
         """
         body = json.dumps(data, separators=(",", ":")).encode()
-        return cls(status, {"content-type": "application/json; charset=utf-8", **(headers or {})}, body)
+        return cls(status, {**JSON_TYPE, **(headers or {})}, body)
 
 
 #: Sends a request and waits for its response; raises ``ServiceUnavailable`` when there is none.

@@ -158,6 +158,14 @@ OPERATIONS: tuple[Operation, ...] = (
 
 BY_NAME = MappingProxyType({operation.name: operation for operation in OPERATIONS})
 
+#: Operations by the number of slashes in their path: a request is compared with few of them.
+_BY_DEPTH = MappingProxyType(
+    {
+        depth: tuple(operation for operation in OPERATIONS if operation.path.count("/") == depth)
+        for depth in {operation.path.count("/") for operation in OPERATIONS}
+    }
+)
+
 
 def below_api(
     operation: Operation, api_location: str, segments: Mapping[str, str], query: Iterable[tuple[str, str]] = ()
@@ -191,7 +199,7 @@ def match(method: str, path: str) -> tuple[Operation | None, dict[str, str], fro
     :return: the operation, or ``None``; the decoded segments; the methods that this path does allow.
     """
     allowed: set[str] = set()
-    for operation in OPERATIONS:
+    for operation in _BY_DEPTH.get(path.count("/") - path.endswith("/"), ()):
         found = operation.pattern.fullmatch(path)
         if found is None:
             continue

@@ -5,11 +5,12 @@ It does no I/O of HTTP and is itself a transport, so a client can be handed a se
 
 from __future__ import annotations
 
-import json
 import logging
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -24,11 +25,11 @@ from airflow_provider_azureml_classic.protocol.job_history import (
 )
 from airflow_provider_azureml_classic.protocol.jobs import JobRequest
 from airflow_provider_azureml_classic.protocol.keys import KeyType
-from airflow_provider_azureml_classic.protocol.messages import Request, Response
+from airflow_provider_azureml_classic.protocol.messages import JSON_TYPE, Request, Response
 from airflow_provider_azureml_classic.protocol.not_offered import not_offered
 from airflow_provider_azureml_classic.protocol.swagger import api_document
 from airflow_provider_azureml_classic.protocol.values import EndpointSettings, boolean
-from airflow_provider_azureml_classic.server import pages
+from airflow_provider_azureml_classic.server import json_text, pages
 from airflow_provider_azureml_classic.server.described import Describer, Facts
 from airflow_provider_azureml_classic.server.jobs import Jobs
 from airflow_provider_azureml_classic.server.scoring import Scoring
@@ -72,17 +73,20 @@ class Call:
         if not self.body.strip():
             raise rejection("RequestBodyInvalid", "The body is empty; it must be a JSON object.")
         try:
-            data = json.loads(self.body.decode("utf-8-sig"))
-            if b"\\u" in self.body:
-                # An escaped half of a surrogate pair is JSON, but no text that could be stored.
-                json.dumps(data, ensure_ascii=False).encode()
-            return data
+            return json_text.read(self.body)
         except UnicodeError:
             raise rejection("RequestBodyInvalid", "The body is not UTF-8 text.") from None
         except RecursionError:
             raise rejection("RequestBodyInvalid", "The body is nested too deeply.") from None
         except ValueError as error:
             raise rejection("RequestBodyInvalid", f"The body is not JSON: {error}.") from None
+
+
+@lru_cache(maxsize=64)
+def _parameters(query: str) -> Mapping[str, str]:
+    """First value of each parameter; kept, because nearly all calls have the same query."""
+    found = parse_qs(query, keep_blank_values=True)
+    return MappingProxyType({name: items[0] for name, items in found.items()})
 
 
 class App:
@@ -195,7 +199,7 @@ class App:
             if allowed:
                 raise rejection("MethodNotAllowed", f"{method} is not possible here; {', '.join(sorted(allowed))} is.")
             raise rejection("PageNotFound", f"There is nothing at {path}.")
-        values = {name: items[0] for name, items in parse_qs(query, keep_blank_values=True).items()}
+        values = _parameters(query)
         if operation.versioned and values.get(ops.VERSION_PARAMETER) != ops.API_VERSION:
             wanted = f"{ops.VERSION_PARAMETER}={ops.API_VERSION}"
             raise rejection("BadVersionCall", f"The query must have {wanted}.")
@@ -316,7 +320,7 @@ class App:
             swagger=call.query.get(ops.FORMAT_PARAMETER, "").lower() == ops.SWAGGER_FORMAT,
             details=call.query.get(ops.DETAILS_PARAMETER, "").lower() == "true",
         )
-        return Response.of_json(answer)
+        return Response(200, JSON_TYPE, json_text.write(answer))
 
     # -- what everybody may read -------------------------------------------------------------------------------------
 

@@ -31,6 +31,7 @@ PROBABILITIES = "Scored Probabilities"
 _MANY = 16
 _PLANS = 64
 _LARGEST = 3.4e38
+_NUMBERS = frozenset({float, int})
 _NAN = float("nan")
 
 #: For each feature: its position among the columns that were sent (``None``: absent), and its codes (``None``: number).
@@ -144,14 +145,15 @@ class Scorer:
         if len(values) < _MANY:
             rows = [self._encode_row(plan, row, number) for number, row in enumerate(values, 1)]
             return np.array(rows, np.float32)
-        matrix = np.empty((len(values), len(plan)), np.float32)
+        matrix = np.empty((len(values), len(plan)), np.float32, order="F")
+        columns = list(zip(*values, strict=True))
         for index, (position, codes) in enumerate(plan):
             if position is None:
                 matrix[:, index] = _NAN if codes is None else UNKNOWN
                 continue
-            cells = [row[position] for row in values]
+            cells = columns[position]
             matrix[:, index] = self._numbers(index, cells) if codes is None else self._texts(index, cells, codes)
-        return matrix
+        return np.ascontiguousarray(matrix)
 
     def _encode_row(self, plan: _Plan, row: Sequence[Any], number: int) -> list[float]:
         encoded = []
@@ -172,23 +174,28 @@ class Scorer:
                 encoded.append(self._code(index, cell, number))
         return encoded
 
-    def _numbers(self, index: int, cells: list[Any]) -> Any:
+    def _numbers(self, index: int, cells: Sequence[Any]) -> Any:
         import numpy as np
 
-        if all(cell.__class__ is float or cell.__class__ is int for cell in cells):
+        if _NUMBERS.issuperset(map(type, cells)):
             try:
-                column = np.array(cells, np.float64)
+                column = np.fromiter(cells, np.float64, len(cells))
             except OverflowError:
                 column = np.array([np.inf])
             if (abs(column) < _LARGEST).all():
                 return column
         return [self._number(index, cell, number) for number, cell in enumerate(cells, 1)]
 
-    def _texts(self, index: int, cells: list[Any], codes: dict[str | None, float]) -> list[float]:
-        return [
-            codes[cell] if cell.__class__ is str and cell in codes else self._code(index, cell, number)
-            for number, cell in enumerate(cells, 1)
-        ]
+    def _texts(self, index: int, cells: Sequence[Any], codes: dict[str | None, float]) -> Any:
+        import numpy as np
+
+        try:
+            return np.fromiter(map(codes.__getitem__, cells), np.float32, len(cells))
+        except (KeyError, TypeError):  # a cell that no text of the training equals, or that is a list or an object
+            return [
+                codes[cell] if cell.__class__ is str and cell in codes else self._code(index, cell, number)
+                for number, cell in enumerate(cells, 1)
+            ]
 
     def _number(self, index: int, cell: Any, row: int) -> float:
         """The slow way: a number, a truth value, a text that writes a number, or nothing."""
@@ -248,7 +255,8 @@ def _finite(cell: object) -> float | None:
 
 
 def _texts_of(numbers: Any) -> list[str]:
-    return [str(number) for number in numbers]
+    texts: list[str] = numbers.astype(str).tolist() if len(numbers) >= _MANY else [str(number) for number in numbers]
+    return texts
 
 
 def _text(cell: Any) -> str | None:

@@ -1,0 +1,61 @@
+"""The fast JSON of the server reads and writes what the standard library does."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from airflow_provider_azureml_classic.server import json_text
+
+_TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | _TEXTS,
+    lambda inner: st.lists(inner) | st.dictionaries(_TEXTS, inner),
+)
+
+
+@given(_VALUES, st.booleans())
+def test_a_body_is_read_as_the_standard_library_reads_it(value: object, escaped: bool) -> None:
+    """Equal values of equal types, with and without escapes."""
+    text = json.dumps(value, ensure_ascii=escaped)
+    assert repr(json_text.read(text.encode())) == repr(json.loads(text))
+
+
+@given(st.recursive(st.none() | _TEXTS, lambda inner: st.lists(inner) | st.dictionaries(_TEXTS, inner)))
+def test_an_answer_is_read_back_unchanged(value: object) -> None:
+    """What is written is JSON in UTF-8 that any client reads."""
+    assert json.loads(json_text.write(value).decode()) == value
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"1e400", b"-0", b"-0.0", b"18446744073709551616", b'{"a":1,"a":2}', b'"\\ud83d\\ude00"', b"0.1", b"[NaN,1]"],
+)
+def test_corners_are_read_as_the_standard_library_reads_them(body: bytes) -> None:
+    """Numbers out of range, repeated members, escaped pairs and NaN keep their meaning."""
+    assert repr(json_text.read(body)) == repr(json.loads(body))
+
+
+def test_a_byte_order_mark_is_allowed() -> None:
+    """Old clients of Windows send one."""
+    assert json_text.read(b"\xef\xbb\xbf[1]") == [1]
+    assert math.isinf(json_text.read(b"\xef\xbb\xbfInfinity"))
+
+
+@pytest.mark.parametrize("body", [b'"\\ud800"', b'"\xff"', b'["\\udc00\\ud800"]', b'"\xed\xa0\x80"'])
+def test_what_cannot_be_stored_as_text_is_refused(body: bytes) -> None:
+    """Half of a surrogate pair, escaped or not, and bytes that are no UTF-8."""
+    with pytest.raises(UnicodeError):
+        json_text.read(body)
+
+
+def test_a_message_says_where() -> None:
+    """Messages are those of the standard library, whichever reader found the mistake."""
+    with pytest.raises(ValueError, match=r"Expecting value: line 1 column 4 \(char 3\)"):
+        json_text.read(b"[1,]")
+    with pytest.raises(RecursionError):
+        json_text.read(b"[" * 100_000)
