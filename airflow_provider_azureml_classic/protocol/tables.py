@@ -128,7 +128,7 @@ def read_input(name: str, data: Any) -> Table:
         return _from_objects(name, data)
     if isinstance(data, Mapping):
         names, values = data.get("ColumnNames"), data.get("Values")
-        if isinstance(names, list) and isinstance(values, list) and all(isinstance(n, str) for n in names):
+        if isinstance(names, list) and isinstance(values, list) and {str}.issuperset(map(type, names)):
             return Table(tuple(names), _checked_rows(name, names, values))
     raise rejection(
         "InputParseError",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import gc
 import importlib.util
 import json
 import logging
@@ -263,6 +264,8 @@ def serve(
     from airflow_provider_azureml_classic.server.service import running
 
     with running(settings, experiments, make_app=make_app or App) as (_, application):
+        # What is loaded by now stays: the collector would go through it again and again while requests wait.
+        gc.freeze()
         config = uvicorn.Config(
             application, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=5
         )

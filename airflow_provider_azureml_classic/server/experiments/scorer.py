@@ -66,6 +66,7 @@ class Scorer:
         self._missing = frozenset(schema.missing)
         self._codes = [_codes(column, self._missing) for column in schema.features]
         self._outputs = output_columns(manifest)
+        self._names, self._types = (tuple(part) for part in zip(*self._outputs, strict=True))
         self._plans: dict[tuple[str, ...], _Plan] = {}
         self._run = _runner(manifest, graph)
 
@@ -100,7 +101,7 @@ class Scorer:
         answers = self._answer(self._encode(plan, values)) if values else []
         if threshold is not None:
             self._relabel(answers, threshold)
-        names, types = (tuple(part) for part in zip(*self._outputs, strict=True))
+        names, types = self._names, self._types
         if not passthrough:
             return Table(names, answers, types)
         kept = [i for i, name in enumerate(table.column_names) if name in passthrough or "*" in passthrough]
