@@ -1,1 +1,1 @@
-"""What is measured by hand; nothing here is part of the package."""
+"""Measurements of the provider and its server, each side by side with a peer or a baseline in the same run."""
