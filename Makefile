@@ -81,6 +81,10 @@ lock: $(READY) ## renew requirements.lock from setup.cfg
 	@$(UV) pip compile --quiet $(SYSTEM_CERTS) setup.cfg --extra dev --universal --python-version 3.11 --generate-hashes --no-annotate \
 		--upgrade --custom-compile-command "make lock" -o requirements.lock
 
+.PHONY: bench
+bench: $(READY) ## measure beside the peers (25 minutes; ROWS=scoring,swap for some, RESUME=1 for what is missing)
+	@UV=$(UV) $(PY) -m benchmarks $(ROWS) $(if $(RESUME),--resume) $(BENCH_ARGS) && $(PY) -m benchmarks.report
+
 .PHONY: docs
 docs: $(READY) ## renew the parts of the documents that come from the code
 	@$(PY) docs/render.py
@@ -101,4 +105,5 @@ wheel: $(READY) ## build the distribution files into dist/
 
 .PHONY: clean
 clean: ## remove what the other targets made
-	rm -rf $(VENV) .programs .demo .demo.lock .serve build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .programs .bench .demo .demo.lock .serve build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache \
+		.hypothesis

@@ -1,4 +1,4 @@
-"""Load: ``wrk`` where it is installed, else a generator of our own; one connection sends its next call when it is answered.
+"""Load: ``wrk`` where it is installed, else a generator of our own; each connection waits for its answer.
 
 ``python -m benchmarks.load`` is the second one, so that it runs on a core of its own.
 """

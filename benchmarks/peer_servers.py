@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -18,7 +19,7 @@ from benchmarks.common import ROOT, WORK, say
 from benchmarks.processes import free_port, process, wait_until_answered
 
 PEERS = ROOT / "benchmarks" / "peers"
-#: What each environment holds besides scikit-learn, numpy and pandas; uvloop 0.22 and later keep MLServer from starting.
+#: What each environment holds besides scikit-learn, numpy and pandas; MLServer does not start with uvloop 0.22.
 _PACKAGES = {
     "mlserver": ("mlserver==1.7.1", "mlserver-sklearn==1.7.1", "uvloop<0.22"),
     "bentoml": ("bentoml==1.4.39",),
@@ -26,6 +27,9 @@ _PACKAGES = {
 }
 #: OpenMP threads that wait for the one core would spin: a favour to the peers.
 VARIABLES = {"OMP_NUM_THREADS": "1", "BENTOML_DO_NOT_TRACK": "True", "MLFLOW_DISABLE_TELEMETRY": "true"}
+
+#: Seconds that the last fitting for a peer took.
+LAST_FIT: dict[str, float] = {}
 
 Rows = Sequence[Sequence[Any]]
 
@@ -101,7 +105,9 @@ def fit(name: str, data: Path, target: Path, form: str = "") -> None:
     :param form: see ``peers/pipeline.py``; the peer's own by default.
     """
     command = [peer_environment(name), PEERS / "pipeline.py", data, target, form or name]
+    start = time.perf_counter()
     subprocess.run(command, check=True, capture_output=True, env={**os.environ, **VARIABLES})
+    LAST_FIT[name] = time.perf_counter() - start
 
 
 def mlserver_body(columns: Sequence[str], rows: Rows) -> Any:
