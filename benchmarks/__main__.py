@@ -19,7 +19,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("rows", nargs="?", default="", help=f"comma-separated; all of {', '.join(ROWS)} by default")
     parser.add_argument("--resume", action="store_true", help="leave out rows whose JSON is there")
-    parser.add_argument("--days", type=int, default=20, help="intervals of the backfill (default: %(default)s)")
+    parser.add_argument("--days", type=int, default=12, help="intervals of the backfill (default: %(default)s)")
     given = parser.parse_args()
     rows = [row.strip() for row in given.rows.split(",") if row.strip()] or list(ROWS)
     unknown = [row for row in rows if row not in ROWS]
