@@ -63,6 +63,14 @@ crash: $(READY) ## kill the server at 130 random moments under load (half an hou
 	@CRASH_KILLS=100 $(PY) -m pytest -n 0 tests/server/test_crash.py -k sqlite
 	@CRASH_KILLS=30 $(PY) -m pytest -n 0 tests/server/test_crash.py -k postgresql
 
+.PHONY: celery
+celery: $(READY) ## watch a fleet on two Celery workers, with PostgreSQL and Redis of its own
+	@test -x $(VENV)-celery/bin/celery || $(UV) venv --quiet --python $(PY) $(VENV)-celery
+	@$(UV) pip install --quiet --python $(VENV)-celery/bin/python $(SYSTEM_CERTS) --compile-bytecode --require-hashes \
+		-r requirements.lock -r demo/celery/requirements.lock
+	@$(UV) pip install --quiet --python $(VENV)-celery/bin/python --no-deps --editable .
+	@$(VENV)-celery/bin/python -m demo.celery
+
 .PHONY: quick
 quick: $(READY) ## run the quick tests
 	@$(PY) -m pytest -n $(JOBS) --ignore tests/standalone -m "not slow"
@@ -105,5 +113,5 @@ wheel: $(READY) ## build the distribution files into dist/
 
 .PHONY: clean
 clean: ## remove what the other targets made
-	rm -rf $(VENV) .programs .bench .demo .demo.lock .serve build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache \
-		.hypothesis
+	rm -rf $(VENV) $(VENV)-celery .programs .bench .demo .demo.lock .serve build dist *.egg-info .mypy_cache \
+		.ruff_cache .pytest_cache .hypothesis

@@ -24,7 +24,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import ClassVar
+from typing import Any, ClassVar
 
 _SECRET = re.compile(r"\b(sig|AccountKey|SharedAccessSignature)=[^&;\s'\"<>]+", re.IGNORECASE)
 
@@ -160,7 +160,22 @@ class WaitTimeout(AzureMLClassicError):
 
 
 class UpdateNotProved(AzureMLClassicError):
-    """The service answered 2xx to a PATCH, but the new model was not seen to be live in the time allowed."""
+    """The service answered 2xx to a PATCH, but the new model was not seen to be live in the time allowed.
+
+    :param put_back: the previous model was put back.
+    """
+
+    def __init__(self, message: str, *, put_back: bool = False, **options: Any) -> None:
+        super().__init__(message, **options)
+        self.put_back = put_back
+
+
+def is_stale(error: AzureMLClassicError) -> bool:
+    """Whether an update was refused because the endpoint changed since it was read.
+
+    :param error: what the service answered.
+    """
+    return isinstance(error, RequestRejected) and error.status == 412
 
 
 #: Published codes: class of error -> (HTTP status, detail codes).

@@ -6,7 +6,7 @@ from typing import Any
 
 _NAME = "Azure ML Studio (classic)"
 _PACKAGE = "airflow_provider_azureml_classic"
-_OPERATORS = ("batch", "endpoints", "gate", "jobs", "management", "rollback", "scoring", "update", "upload")
+_OPERATORS = ("batch", "endpoints", "fleet", "gate", "jobs", "management", "rollback", "scoring", "update", "upload")
 
 
 def get_provider_info() -> dict[str, Any]:

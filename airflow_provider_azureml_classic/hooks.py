@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -15,14 +14,15 @@ from urllib.parse import urlsplit
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
+from airflow_provider_azureml_classic.client.retries import jittered as jittered
 from airflow_provider_azureml_classic.exceptions import (
     AccessDenied,
     AzureMLClassicError,
     NotFound,
-    RequestRejected,
     ServiceUnavailable,
     rejection,
 )
+from airflow_provider_azureml_classic.exceptions import is_stale as is_stale
 from airflow_provider_azureml_classic.job_ticket import JobTicket
 from airflow_provider_azureml_classic.protocol.jobs import Job
 from airflow_provider_azureml_classic.protocol.references import BlobReference
@@ -178,7 +178,21 @@ class AzureMLClassicHook(BaseHook):
 
         from airflow_provider_azureml_classic.client import AsyncClient
 
-        said = ConnectionSettings.of(await get_async_connection(self.azureml_classic_conn_id, hook=self))
+        connection = await get_async_connection(self.azureml_classic_conn_id, hook=self)
+        self.settings = said = ConnectionSettings.of(connection)
+        return AsyncClient(said.management_url, said.workspace_id, said.token, timeout=said.timeout, verify=said.verify)
+
+    def worker_client(self) -> AsyncClient:
+        """An asynchronous client, for a task that makes many calls; to be entered with ``async with``.
+
+        It masks nothing but the workspace token, as :meth:`async_client`.
+        """
+        from airflow.sdk.log import mask_secret
+
+        from airflow_provider_azureml_classic.client import AsyncClient
+
+        said = self.settings
+        mask_secret(said.token)
         return AsyncClient(said.management_url, said.workspace_id, said.token, timeout=said.timeout, verify=said.verify)
 
     def test_connection(self) -> tuple[bool, str]:
@@ -277,19 +291,3 @@ class AzureMLClassicHook(BaseHook):
         container, _, blob = place.relative_location.partition("/")
         now = datetime.now(UTC)
         return replace(place, sas_token=sign(account, container, blob, start=now - _SAS_BEFORE, expiry=now + _SAS_LIFE))
-
-
-def jittered(seconds: float) -> float:
-    """``seconds`` give or take a tenth, so that many waits do not ask at the same moment.
-
-    :param seconds: a pause.
-    """
-    return seconds * random.uniform(0.9, 1.1)  # noqa: S311 - jitter, no secret
-
-
-def is_stale(error: AzureMLClassicError) -> bool:
-    """Whether an update was refused because the endpoint changed since it was read.
-
-    :param error: what the service answered.
-    """
-    return isinstance(error, RequestRejected) and error.status == 412

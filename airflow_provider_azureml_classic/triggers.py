@@ -12,7 +12,7 @@ import asyncio
 import random
 import time
 from abc import abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,8 @@ from airflow_provider_azureml_classic.protocol.references import BlobReference
 
 if TYPE_CHECKING:
     from airflow_provider_azureml_classic.client import AsyncClient
+    from airflow_provider_azureml_classic.fleet.engine import Engine
+    from airflow_provider_azureml_classic.fleet.rows import Ledger, Row
     from airflow_provider_azureml_classic.protocol.values import Endpoint
 
 #: Seconds between deferral and first look.
@@ -33,6 +35,62 @@ FIRST_LOOK = 8.0
 _CANCEL_TIMEOUT = 25.0
 #: Airflow cancels ``on_kill`` itself after a second; cancellations go on here.
 _BACKGROUND: set[asyncio.Task[None]] = set()
+
+
+class CancellingTrigger(BaseTrigger):
+    """A trigger that stops what it waits for when a person ends the task."""
+
+    @property
+    def wanted(self) -> bool:
+        """Whether there is anything to cancel."""
+        return True
+
+    @abstractmethod
+    async def cancel(self) -> None:
+        """Cancel what is waited for."""
+
+    async def on_kill(self) -> None:
+        """Cancel, if it was a person who ended the task.
+
+        Airflow cancels this coroutine after about a second, and calls it also when a trigger only moves to another
+        triggerer (airflow pull request 73454; both seen on 3.3.2): so the work goes on in a task of its own, and asks
+        for the state of the task first.
+        """
+        if not self.wanted:
+            return
+        work = asyncio.create_task(self._cancel_if_ended())
+        _BACKGROUND.add(work)
+        work.add_done_callback(_BACKGROUND.discard)
+        while not work.done():
+            try:
+                await asyncio.shield(work)
+            except asyncio.CancelledError:
+                if work.cancelled():
+                    raise
+
+    async def _cancel_if_ended(self) -> None:
+        try:
+            async with asyncio.timeout(_CANCEL_TIMEOUT):
+                if await self._is_still_deferred():
+                    self.log.info("The trigger moves to another triggerer; what it waits for goes on.")
+                    return
+                await self.cancel()
+        except (AzureMLClassicError, TimeoutError) as error:
+            self.log.warning("What the task waited for could not be cancelled: %s", error or type(error).__name__)
+
+    async def _is_still_deferred(self) -> bool:
+        from asgiref.sync import sync_to_async
+
+        ti = self.task_instance
+        if ti is None:
+            return False
+        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+        states = await sync_to_async(RuntimeTaskInstance.get_task_states)(
+            dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=ti.map_index
+        )
+        key = ti.task_id if ti.map_index < 0 else f"{ti.task_id}_{ti.map_index}"
+        return bool(states.get(ti.run_id, {}).get(key) == "deferred")
 
 
 class EndpointTrigger(BaseTrigger):
@@ -110,7 +168,7 @@ class EndpointTrigger(BaseTrigger):
         return self.deadline - time.time() if self.deadline is not None else float("inf")
 
 
-class JobTrigger(EndpointTrigger):
+class JobTrigger(CancellingTrigger, EndpointTrigger):
     """Waits for the end of a batch job. Killing or clearing the deferred task cancels the job.
 
     :param job_id: the job.
@@ -137,51 +195,17 @@ class JobTrigger(EndpointTrigger):
         """Whether the job has ended."""
         return (await client.get_job(endpoint, self.job_id)).status.terminal
 
-    async def on_kill(self) -> None:
-        """Cancel the job, if it was a person who ended the task.
+    @property
+    def wanted(self) -> bool:
+        """Whether killing the task is to cancel the job."""
+        return self.cancel_on_kill
 
-        Airflow cancels this coroutine after about a second, and calls it also when a trigger only moves to another
-        triggerer (airflow pull request 73454; both seen on 3.3.2): so the work goes on in a task of its own, and asks
-        for the state of the task first.
-        """
-        if not self.cancel_on_kill:
-            return
-        work = asyncio.create_task(self._cancel_if_ended())
-        _BACKGROUND.add(work)
-        work.add_done_callback(_BACKGROUND.discard)
-        while not work.done():
-            try:
-                await asyncio.shield(work)
-            except asyncio.CancelledError:
-                if work.cancelled():
-                    raise
-
-    async def _cancel_if_ended(self) -> None:
-        try:
-            async with asyncio.timeout(_CANCEL_TIMEOUT):
-                if await self._is_still_deferred():
-                    self.log.info("The trigger moves to another triggerer; job %s goes on.", self.job_id)
-                    return
-                async with await AzureMLClassicHook(self.azureml_classic_conn_id).async_client() as client:
-                    endpoint = await client.get_endpoint(self.web_service_id, self.endpoint)
-                    await client.cancel_job(endpoint, self.job_id)
-                self.log.info("Cancelled job %s.", self.job_id)
-        except (AzureMLClassicError, TimeoutError) as error:
-            self.log.warning("Job %s could not be cancelled: %s", self.job_id, error or type(error).__name__)
-
-    async def _is_still_deferred(self) -> bool:
-        from asgiref.sync import sync_to_async
-
-        ti = self.task_instance
-        if ti is None:
-            return False
-        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
-
-        states = await sync_to_async(RuntimeTaskInstance.get_task_states)(
-            dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=ti.map_index
-        )
-        key = ti.task_id if ti.map_index < 0 else f"{ti.task_id}_{ti.map_index}"
-        return bool(states.get(ti.run_id, {}).get(key) == "deferred")
+    async def cancel(self) -> None:
+        """Cancel the job."""
+        async with await AzureMLClassicHook(self.azureml_classic_conn_id).async_client() as client:
+            endpoint = await client.get_endpoint(self.web_service_id, self.endpoint)
+            await client.cancel_job(endpoint, self.job_id)
+        self.log.info("Cancelled job %s.", self.job_id)
 
 
 class FreshnessTrigger(EndpointTrigger):
@@ -234,3 +258,118 @@ class FreshnessTrigger(EndpointTrigger):
         now = await client.get_endpoint(self.web_service_id, self.endpoint)
         fresh, _ = self.goal.check(now.resource(self.resource), datetime.now(UTC))
         return fresh
+
+
+class FleetTrigger(CancellingTrigger):
+    """Runs a wave of a fleet: starts its jobs, waits for them, updates and proves its endpoints.
+
+    The rows, which hold job ids and no secrets, are XComs of the task, because a trigger cannot reach the task state
+    store (Airflow 3.3.2). They are read at the start and written as endpoints end, so that another triggerer goes on
+    from there. Killing or clearing the task cancels the jobs in flight.
+
+    :param azureml_classic_conn_id: connection of type ``azureml_classic``.
+    :param key: ``dag_id``, ``task_id``, ``run_id`` and ``map_index`` of the task.
+    :param parts: XComs that hold the rows.
+    :param wave: number of the wave.
+    :param may_fail: endpoints of it that may fail before no further one is started.
+    :param options: see :class:`~airflow_provider_azureml_classic.fleet.options.Options`.
+    """
+
+    def __init__(
+        self,
+        *,
+        azureml_classic_conn_id: str,
+        key: dict[str, Any],
+        parts: int,
+        wave: int,
+        may_fail: int,
+        options: dict[str, Any],
+    ) -> None:
+        super().__init__()
+        self.azureml_classic_conn_id = azureml_classic_conn_id
+        self.key = key
+        self.parts = parts
+        self.wave = wave
+        self.may_fail = may_fail
+        self.options = options
+        self._engine: Engine | None = None
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Class path and arguments, for the database."""
+        kind = type(self)
+        names = ("azureml_classic_conn_id", "key", "parts", "wave", "may_fail", "options")
+        return f"{kind.__module__}.{kind.__qualname__}", {name: getattr(self, name) for name in names}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Run the wave."""
+        from airflow_provider_azureml_classic.fleet.engine import Engine, Means
+        from airflow_provider_azureml_classic.fleet.options import Options
+        from airflow_provider_azureml_classic.fleet.rows import Ledger
+
+        earliest = time.monotonic() + FIRST_LOOK * random.uniform(1, 1.25)  # noqa: S311 - jitter, no secret
+        rows = await fleet_rows(self.key, self.parts)
+        ledger = Ledger(rows, kept=True)
+        hook = AzureMLClassicHook(self.azureml_classic_conn_id)
+
+        async def save() -> None:
+            await keep_fleet_rows(self.key, ledger)
+
+        try:
+            async with await hook.async_client() as client:
+                means = Means(client, hook.readable, save, lambda text: self.log.info("%s", text))
+                wave = [row for row in rows if row.wave == self.wave]
+                self._engine = Engine(means, Options(**self.options), rows, wave, self.may_fail)
+                await self._engine.run()
+        except AzureMLClassicError as error:
+            self.log.info("The worker will read this error: %s", error)
+            await save()
+        # Rule 3.
+        await asyncio.sleep(max(0.0, earliest - time.monotonic()))
+        yield TriggerEvent({"parts": self.parts, "deadline": self.options["deadline"]})
+
+    @property
+    def wanted(self) -> bool:
+        """Whether jobs are in flight."""
+        return self._engine is not None and bool(self._engine.flying)
+
+    async def cancel(self) -> None:
+        """Cancel the jobs in flight."""
+        from airflow_provider_azureml_classic.fleet.engine import cancel_jobs
+
+        job_ids = list(self._engine.flying) if self._engine else []
+        async with await AzureMLClassicHook(self.azureml_classic_conn_id).async_client() as client:
+            trainer = await client.get_endpoint(self.options["training_id"], self.options["training_endpoint"])
+            await cancel_jobs(client, trainer, job_ids, lambda text: self.log.warning("%s", text))
+        self.log.info("Cancelled the %d jobs in flight.", len(job_ids))
+
+
+async def fleet_rows(key: Mapping[str, Any], parts: int) -> list[Row]:
+    """The rows of a fleet, from the task's XComs.
+
+    :param key: of the task instance.
+    :param parts: how many XComs hold them.
+    """
+    from airflow.sdk.execution_time.xcom import XCom
+    from asgiref.sync import sync_to_async
+
+    from airflow_provider_azureml_classic.fleet.memory import part_key
+    from airflow_provider_azureml_classic.fleet.rows import Row
+
+    # In a thread: the asynchronous forms do not exist where ``dag.test`` runs a trigger (Airflow 3.3.2).
+    kept = [await sync_to_async(XCom.get_one)(key=part_key(number), **key) or [] for number in range(parts)]
+    return [Row.from_json(data) for part in kept for data in part]
+
+
+async def keep_fleet_rows(key: Mapping[str, Any], ledger: Ledger) -> None:
+    """Write the rows that have changed to the task's XComs.
+
+    :param key: of the task instance.
+    :param ledger: of the rows.
+    """
+    from airflow.sdk.execution_time.xcom import XCom
+    from asgiref.sync import sync_to_async
+
+    from airflow_provider_azureml_classic.fleet.memory import part_key
+
+    for number, part in ledger.changed():
+        await sync_to_async(XCom.set)(key=part_key(number), value=part, **key)

@@ -30,7 +30,7 @@ def server(home: Path, port: int) -> Iterator[dict[str, str]]:
     command = [sys.executable, "-m", "airflow_provider_azureml_classic.server"]
     command += ["--data-dir", str(home / "server"), "--port", str(port)]
     log = home / "server.log"
-    with log.open("wb") as errors, _started(command, stdout=subprocess.PIPE, stderr=errors) as process:
+    with log.open("wb") as errors, started(command, stdout=subprocess.PIPE, stderr=errors) as process:
         line = process.stdout.readline() if process.stdout else b""
         if b"ready" not in line:
             process.wait(_GRACE)
@@ -94,7 +94,7 @@ def airflow(home: Path, connection: Mapping[str, str]) -> Iterator[Airflow]:
     }
     with (
         log.open("wb") as output,
-        _started(
+        started(
             command, stdin=subprocess.PIPE, stdout=output, stderr=output, env=environment, pass_fds=(writing,)
         ) as process,
     ):
@@ -104,7 +104,12 @@ def airflow(home: Path, connection: Mapping[str, str]) -> Iterator[Airflow]:
 
 
 @contextlib.contextmanager
-def _started(command: list[str], **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+def started(command: list[str], **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that ends with the block.
+
+    :param command: what to run.
+    :param options: of ``subprocess.Popen``.
+    """
     # A session of its own: Ctrl-C in the terminal reaches the demonstration, which then ends its processes itself.
     process = subprocess.Popen(command, start_new_session=True, cwd=ROOT, **options)  # noqa: S603 - our own programs
     try:

@@ -170,6 +170,7 @@ def _names() -> dict[str, Any]:
     said = {"web_service": "Bike Rental [predictive exp.]", "endpoint": "bikes"}
     names |= {"DAG": DAG, "CronDataIntervalTimetable": CronDataIntervalTimetable, "task": task}
     names |= {"task_group": task_group, "datetime": datetime, "timedelta": timedelta, "UTC": UTC, "SCORING": said}
+    names |= {"customers": list, "chunks": list}
     names["train"] = names["BatchExecutionOperator"](task_id="before", web_service="Bike Rental", model_for="bikes")
     names["update"] = names["UpdateTrainedModelOperator"](task_id="then", job=names["train"].output, **said)
     return names

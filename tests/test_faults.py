@@ -195,9 +195,11 @@ class TestUpdates:
         content = lied_to.fetch_blob(task._candidate().location)
         liar.upload("models/fault/copy.ilearner", content)
         target = task._target()
-        task._put(target, task._candidate())
+        perform, placing = task.hook.client.perform, task._placing()
+        perform(placing.put(target, task._candidate()))
         other.execute(context())
-        said = task._roll_back(target, task._candidate())
+        said, put_back = perform(placing._roll_back(target, task._candidate()))
+        assert not put_back
         assert said.startswith("Somebody else has put ")
         assert live(lied_to, "faster").endswith("/models/fault/copy.ilearner")
 

@@ -29,6 +29,8 @@ MAY_IMPORT = {
 }
 #: Those of the provider -> those that stand above them.
 ABOVE = {
+    "fleet": {"assets", "hooks", "links", "notifications", "operators", "sensors", "triggers", "watchers"},
+    "placing": {"assets", "fleet", "hooks", "links", "notifications", "operators", "sensors", "triggers", "watchers"},
     "hooks": {"assets", "links", "notifications", "operators", "sensors", "triggers", "watchers"},
     "triggers": {"operators", "sensors"},
     "watchers": {"operators", "sensors"},

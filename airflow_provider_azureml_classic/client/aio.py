@@ -13,8 +13,8 @@ from weakref import WeakKeyDictionary
 
 from airflow_provider_azureml_classic.client.additions import AllVerbs
 from airflow_provider_azureml_classic.client.blocking import no_answer
-from airflow_provider_azureml_classic.client.retries import Outcome, Pause, RetryPolicy, Steps, persevere
-from airflow_provider_azureml_classic.exceptions import ServiceUnavailable
+from airflow_provider_azureml_classic.client.retries import Outcome, Pause, Program, RetryPolicy, Steps, persevere
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, ServiceUnavailable
 from airflow_provider_azureml_classic.protocol.messages import Request, Response
 
 if TYPE_CHECKING:
@@ -147,6 +147,28 @@ class AsyncClient(AllVerbs):
                     outcome = await self._shared.send(command)
                 except ServiceUnavailable as error:
                     outcome = error
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+
+    async def perform(self, program: Program[T]) -> T:
+        """Run several verbs in a row.
+
+        :param program: yields verbs and pauses.
+        """
+        answer: Any = None
+        error: AzureMLClassicError | None = None
+        try:
+            while True:
+                command = program.throw(error) if error else program.send(answer)
+                answer = error = None
+                if isinstance(command, Pause):
+                    await asyncio.sleep(command.seconds)
+                    continue
+                try:
+                    answer = await self.drive(command)
+                except AzureMLClassicError as raised:
+                    error = raised
         except StopIteration as stop:
             result: T = stop.value
             return result

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from airflow_provider_azureml_classic.client.additions import AllVerbs
-from airflow_provider_azureml_classic.client.retries import Outcome, Pause, RetryPolicy, Steps, persevere
-from airflow_provider_azureml_classic.exceptions import ServiceUnavailable
+from airflow_provider_azureml_classic.client.retries import Outcome, Pause, Program, RetryPolicy, Steps, persevere
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, ServiceUnavailable
 from airflow_provider_azureml_classic.protocol.messages import Request, Response, Transport
 
 T = TypeVar("T")
@@ -118,6 +118,28 @@ class Client(AllVerbs):
                     outcome = self._transport(command)
                 except ServiceUnavailable as error:
                     outcome = error
+        except StopIteration as stop:
+            result: T = stop.value
+            return result
+
+    def perform(self, program: Program[T]) -> T:
+        """Run several verbs in a row.
+
+        :param program: yields verbs and pauses.
+        """
+        answer: Any = None
+        error: AzureMLClassicError | None = None
+        try:
+            while True:
+                command = program.throw(error) if error else program.send(answer)
+                answer = error = None
+                if isinstance(command, Pause):
+                    self._sleep(command.seconds)
+                    continue
+                try:
+                    answer = self.drive(command)
+                except AzureMLClassicError as raised:
+                    error = raised
         except StopIteration as stop:
             result: T = stop.value
             return result

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, ServiceUnavailable, without_query
 from airflow_provider_azureml_classic.protocol.messages import Request, Response
@@ -18,6 +18,10 @@ from airflow_provider_azureml_classic.protocol.operations import IF_MATCH, RETRY
 T = TypeVar("T")
 #: A verb under way: yields requests, is sent responses, returns its result.
 Steps = Generator[Request, Response, T]
+
+#: Several verbs in a row: yields the steps of a verb, is sent its result or thrown its error; or yields a pause. Both
+#: clients run it with ``perform``, so that what takes several calls is written once, too.
+Program = Generator["Steps[Any] | Pause", Any, T]
 
 _TRY_AGAIN = frozenset({408, 429, 500, 502, 503, 504})
 
@@ -30,6 +34,14 @@ class Pause:
     """
 
     seconds: float
+
+
+def jittered(seconds: float) -> float:
+    """``seconds`` give or take a tenth, so that many waits do not ask at the same moment.
+
+    :param seconds: a pause.
+    """
+    return seconds * random.uniform(0.9, 1.1)  # noqa: S311 - jitter, no secret
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from airflow_provider_azureml_classic.operators.batch import BatchExecutionOperator
 from airflow_provider_azureml_classic.operators.endpoints import AddEndpointOperator
+from airflow_provider_azureml_classic.operators.fleet import RetrainFleetOperator
 from airflow_provider_azureml_classic.operators.gate import ModelQualityGate
 from airflow_provider_azureml_classic.operators.jobs import CancelJobOperator
 from airflow_provider_azureml_classic.operators.management import (
@@ -25,6 +26,7 @@ __all__ = [
     "ModelQualityGate",
     "RefreshEndpointOperator",
     "RegenerateKeysOperator",
+    "RetrainFleetOperator",
     "RollbackModelOperator",
     "ScoreOperator",
     "UpdateTrainedModelOperator",

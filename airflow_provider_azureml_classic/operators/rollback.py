@@ -10,12 +10,8 @@ from airflow.sdk.exceptions import AirflowSkipException
 from airflow_provider_azureml_classic.client.verbs import BlobFacts
 from airflow_provider_azureml_classic.exceptions import AccessDenied
 from airflow_provider_azureml_classic.hooks import airflow_errors
-from airflow_provider_azureml_classic.operators.placing import (
-    Candidate,
-    ModelPlacingOperator,
-    Target,
-    window_said_by,
-)
+from airflow_provider_azureml_classic.operators.placing import ModelPlacingOperator, window_said_by
+from airflow_provider_azureml_classic.placing import Candidate, Target
 from airflow_provider_azureml_classic.proof import shows
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 

@@ -10,11 +10,11 @@ from airflow.sdk.exceptions import AirflowSkipException
 from airflow_provider_azureml_classic.exceptions import ProtocolError
 from airflow_provider_azureml_classic.freshness import Window, to_utc
 from airflow_provider_azureml_classic.job_ticket import trained_model
-from airflow_provider_azureml_classic.operators.placing import Candidate, ModelPlacingOperator, Target, window_said_by
+from airflow_provider_azureml_classic.operators.placing import ModelPlacingOperator, window_said_by
+from airflow_provider_azureml_classic.placing import Candidate, Target, older_than_live
 from airflow_provider_azureml_classic.proof import Evaluation
 from airflow_provider_azureml_classic.protocol.jobs import Job
 from airflow_provider_azureml_classic.protocol.references import DATA_EXTENSIONS, BlobReference
-from airflow_provider_azureml_classic.protocol.windows import window_end_of
 
 if TYPE_CHECKING:
     pass
@@ -128,16 +128,6 @@ class UpdateTrainedModelOperator(ModelPlacingOperator):
         return window_said_by(place)
 
     def _check(self, target: Target, candidate: Candidate) -> None:
-        live = window_end_of(target.resource.location)
-        if not self.only_if_newer or live is None:
-            return
-        if candidate.window is None:
-            raise ValueError(
-                f"The training window of {candidate.location.location} is unknown, so only_if_newer=True cannot be "
-                "kept. Give window_end, or a model path with its stamp (20260131T000000Z), or only_if_newer=False."
-            )
-        if candidate.window.end < live:
-            raise AirflowSkipException(
-                f"Endpoint {self.endpoint!r} keeps its model: it was trained on data up to {live:%Y-%m-%d %H:%M} UTC, "
-                f"this one only up to {candidate.window.end:%Y-%m-%d %H:%M} UTC."
-            )
+        why = older_than_live(target, candidate) if self.only_if_newer else None
+        if why:
+            raise AirflowSkipException(why)

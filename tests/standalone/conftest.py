@@ -43,7 +43,8 @@ def airflow(folder: Path, points: Path, service: Service) -> Iterator[Airflow]:
     home = folder / "airflow"
     dags = home / "dags"
     shutil.copytree(ROOT / "dags", dags, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(HERE / "dags" / "held_jobs.py", dags)
+    for path in (HERE / "dags").glob("*.py"):
+        shutil.copy(path, dags)
     # The same DAG with an endpoint of its own, to be run from the newest day to the oldest.
     source = (dags / "bike_rental_retrain.py").read_text()
     renamed = source.replace('"bike_rental_retrain"', '"bike_rental_backwards"').replace('"bikes"', '"backwards"')

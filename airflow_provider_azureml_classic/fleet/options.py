@@ -1,0 +1,66 @@
+"""How a fleet is run. Pure: no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from airflow_provider_azureml_classic.proof import Level
+from airflow_provider_azureml_classic.quality import check_limits
+
+#: Jobs that the cloud service ran at once for one endpoint; further ones waited (azure-docs, ``studio/faq``).
+MAX_ACTIVE_JOBS = 40
+
+
+@dataclass(frozen=True)
+class Options:
+    """What holds for all endpoints of a fleet; plain JSON, because triggers are given it.
+
+    :param training_id: id of the training web service.
+    :param training_endpoint: its endpoint.
+    :param scoring_id: id of the scoring web service.
+    :param resource: name of the updatable resource; ``None`` means the only one.
+    :param model_output: the job's output that is the model.
+    :param max_active_jobs: jobs in flight at most.
+    :param poll_interval: seconds within which every job in flight is looked at.
+    :param job_timeout: seconds that a job may take from its start; ``None`` for no limit.
+    :param deadline: seconds since 1970 at which whatever is in flight is cancelled; ``None`` for never.
+    :param thresholds: limits by metric of the evaluation.
+    :param only_if_newer: keep a live model that was trained on newer data.
+    :param proof: level to reach.
+    :param proof_timeout: seconds allowed from PATCH to proof.
+    :param on_failure: ``keep`` or ``rollback``.
+    """
+
+    training_id: str
+    training_endpoint: str
+    scoring_id: str
+    resource: str | None = None
+    model_output: str = "output1"
+    max_active_jobs: int = MAX_ACTIVE_JOBS
+    poll_interval: float = 10.0
+    job_timeout: float | None = None
+    deadline: float | None = None
+    thresholds: Mapping[str, Any] = field(default_factory=dict)
+    only_if_newer: bool = True
+    proof: str = "strongest"
+    proof_timeout: float = 120.0
+    on_failure: str = "rollback"
+
+    def check(self) -> None:
+        """Refuse what would fail every endpoint, before anything is asked of the service.
+
+        :raises ValueError: naming the option.
+        """
+        if self.proof not in ("strongest", *(level.value for level in Level)):
+            raise ValueError(f"proof is {self.proof!r}; it must be strongest, resource, version or score.")
+        if self.on_failure not in ("keep", "rollback"):
+            raise ValueError(f"on_failure is {self.on_failure!r}; it must be 'keep' or 'rollback'.")
+        if self.max_active_jobs < 1:
+            raise ValueError(f"max_active_jobs is {self.max_active_jobs}; it must be 1 or more.")
+        check_limits(self.thresholds)
+
+    def to_json(self) -> dict[str, Any]:
+        """For a trigger's arguments."""
+        return asdict(self)

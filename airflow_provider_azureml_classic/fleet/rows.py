@@ -1,0 +1,209 @@
+"""What is to be done for each endpoint, and what has become of it so far. Pure: no I/O."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from enum import Enum
+from typing import Any
+
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
+from airflow_provider_azureml_classic.freshness import Window, to_utc
+from airflow_provider_azureml_classic.protocol.values import check_endpoint_name
+
+#: Rows that are kept under one key: 40 KB at most once all have ended, below the 64 KB at which Airflow warns.
+CHUNK = 25
+
+
+class Outcome(str, Enum):
+    """What became of an endpoint."""
+
+    UPDATED = "updated"
+    KEPT = "kept"
+    FAILED = "failed"
+    ROLLED_BACK = "rolled back"
+    UNTOUCHED = "untouched"
+
+
+#: Outcomes that a retry leaves as they are.
+DONE = frozenset({Outcome.UPDATED, Outcome.KEPT})
+#: Outcomes that count against ``failure_threshold``.
+BAD = frozenset({Outcome.FAILED, Outcome.ROLLED_BACK})
+
+_MEMBERS = frozenset({"endpoint", "inputs", "global_parameters", "window_start", "window_end"})
+
+
+@dataclass(frozen=True)
+class Item:
+    """One endpoint to retrain, as the user says it.
+
+    :param endpoint: name: 1 to 24 lower-case letters and digits.
+    :param inputs: place of the data by input name; may hold secrets, so it never leaves the worker.
+    :param window: of the training data.
+    :param global_parameters: web service parameters by name.
+    """
+
+    endpoint: str
+    inputs: Mapping[str, Any] = field(repr=False)
+    window: Window
+    global_parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Row:
+    """What has become of one endpoint. Holds no secret: it is kept in Airflow's database.
+
+    :param endpoint: its name.
+    :param window: of the training data, as :meth:`Window.to_json` gives it.
+    :param epoch: the attempts' epoch in which the job was submitted, see :mod:`..job_state`.
+    :param job_id: the training job, once it is submitted.
+    :param started: seconds since 1970 at which it was started.
+    :param outcome: how it ended, once it has.
+    :param reason: one sentence.
+    :param receipt: of the update.
+    :param wave: number of the wave of this attempt that it is in, from 1; 0 for none yet.
+    """
+
+    endpoint: str
+    window: dict[str, Any] = field(default_factory=dict)
+    epoch: int = 0
+    wave: int = 0
+    job_id: str | None = None
+    started: float | None = None
+    outcome: Outcome | None = None
+    reason: str = ""
+    receipt: dict[str, Any] | None = None
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Row:
+        """What :meth:`to_json` made, by this or another version of the package.
+
+        :param data: decoded JSON.
+        """
+        known = {one.name: data[one.name] for one in fields(cls) if one.name in data}
+        if known.get("outcome"):
+            known["outcome"] = Outcome(known["outcome"])
+        return cls(**known)
+
+    def to_json(self) -> dict[str, Any]:
+        """For the task state store; members that say nothing are left out."""
+        told = {name: value for name, value in asdict(self).items() if value not in (None, "", 0, {})}
+        return {**told, "outcome": self.outcome.value} if self.outcome else told
+
+    def end(self, outcome: Outcome, reason: str) -> None:
+        """Say how it ended.
+
+        :param outcome: the outcome.
+        :param reason: one sentence.
+        """
+        self.outcome, self.reason = outcome, " ".join(reason.split())
+
+    def open_again(self) -> None:
+        """A new attempt: whatever did not end well is to be done again."""
+        if self.outcome not in DONE:
+            self.outcome, self.reason, self.receipt, self.wave = None, "", None, 0
+
+
+def parse_items(items: Iterable[Any], default: Window, input_name: str) -> list[Item]:
+    """The items of a fleet, checked before anything is asked of the service.
+
+    :param items: mappings with ``endpoint``, ``inputs`` and, optionally, ``global_parameters``, ``window_start`` and
+        ``window_end``; ``inputs`` is a place, or places by input name.
+    :param default: window of those that name none.
+    :param input_name: input that a single place is for.
+    :raises ValueError: naming the item at fault, by position.
+    """
+    found: dict[str, Item] = {}
+    for number, data in enumerate(items, 1):
+        try:
+            item = _item(data, default, input_name)
+        except (ValueError, AzureMLClassicError) as error:
+            said = error.message if isinstance(error, AzureMLClassicError) else str(error)
+            raise ValueError(f"Item {number} of the fleet: {said}") from None
+        if item.endpoint in found:
+            raise ValueError(f"Item {number} of the fleet: endpoint {item.endpoint!r} is in the list twice.")
+        found[item.endpoint] = item
+    return list(found.values())
+
+
+def _item(data: Any, default: Window, input_name: str) -> Item:
+    if not isinstance(data, Mapping):
+        raise ValueError(f"it must be a mapping with endpoint and inputs, not {type(data).__name__}.")
+    unknown = sorted(map(str, set(data) - _MEMBERS))
+    if unknown:
+        raise ValueError(f"it has {unknown[0]!r}, which is none of: {', '.join(sorted(_MEMBERS))}.")
+    missing = [name for name in ("endpoint", "inputs") if not data.get(name)]
+    if missing:
+        raise ValueError(f"it has no {missing[0]}.")
+    inputs = data["inputs"]
+    if not isinstance(inputs, Mapping):
+        inputs = {input_name: inputs}
+    window = default
+    if data.get("window_end"):
+        window = Window(to_utc(data["window_end"]), to_utc(data["window_start"]) if data.get("window_start") else None)
+    elif data.get("window_start"):
+        raise ValueError("it has window_start, but no window_end.")
+    return Item(check_endpoint_name(str(data["endpoint"])), inputs, window, dict(data.get("global_parameters") or {}))
+
+
+def chunks(rows: Sequence[Row]) -> Iterator[tuple[int, list[Row]]]:
+    """Rows in the parts in which they are kept: number, rows.
+
+    :param rows: all of the fleet.
+    """
+    for start in range(0, len(rows), CHUNK):
+        yield start // CHUNK, list(rows[start : start + CHUNK])
+
+
+def counted(rows: Iterable[Row]) -> dict[str, int]:
+    """How many rows ended how, every outcome named.
+
+    :param rows: any.
+    """
+    found = Counter(row.outcome or Outcome.UNTOUCHED for row in rows)
+    return {outcome.value: found[outcome] for outcome in Outcome}
+
+
+def allowed(threshold: float, total: int) -> int:
+    """How many of ``total`` endpoints may fail.
+
+    :param threshold: a share below 1, or a number of endpoints.
+    :param total: of the fleet, or of a wave.
+    """
+    return int(threshold * total) if isinstance(threshold, float) and threshold < 1 else int(threshold)
+
+
+def next_wave(rows: Sequence[Row], sizes: Sequence[int], number: int) -> list[Row]:
+    """Put open rows into the next wave: as many as it is large; after the last size all that are left.
+
+    :param rows: all of the fleet.
+    :param sizes: of the first waves.
+    :param number: of the wave, from 1.
+    """
+    left = [row for row in rows if row.outcome is None]
+    wave = left[: sizes[number - 1]] if number <= len(sizes) else left
+    for row in wave:
+        row.wave = number
+    return wave
+
+
+class Ledger:
+    """Tells which parts of a fleet have changed since they were last kept.
+
+    :param rows: all of the fleet.
+    :param kept: whether they are kept as they are now.
+    """
+
+    def __init__(self, rows: Sequence[Row], *, kept: bool = False) -> None:
+        self._rows = rows
+        self._last: dict[int, list[dict[str, Any]]] = {}
+        if kept:
+            self.changed()
+
+    def changed(self) -> list[tuple[int, list[dict[str, Any]]]]:
+        """Number and content of each part that is to be kept now."""
+        found = [(number, [row.to_json() for row in part]) for number, part in chunks(self._rows)]
+        new = [(number, part) for number, part in found if self._last.get(number) != part]
+        self._last.update(new)
+        return new

@@ -1,0 +1,1 @@
+"""A fleet on two Celery workers: PostgreSQL, Redis, Airflow and the server, all of one's own."""
