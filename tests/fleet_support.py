@@ -83,7 +83,7 @@ def started(server: ServerProcess, trainer: str) -> list[str]:
     """States of the jobs that were started at an endpoint of the training service: what the service itself has seen."""
     query = (
         "SELECT jobs.status FROM jobs JOIN endpoints ON endpoints.id = jobs.endpoint_id "
-        "WHERE endpoints.name = ? AND jobs.queued ORDER BY jobs.created_at"
+        "WHERE endpoints.name = ? AND jobs.place IS NOT NULL ORDER BY jobs.created_at"
     )
     database = f"file:{server.data_dir / 'state.db'}?mode=ro"
     with contextlib.closing(sqlite3.connect(database, uri=True, timeout=30)) as connection:
