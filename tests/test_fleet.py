@@ -211,6 +211,21 @@ def test_killed_in_the_middle(server: ServerProcess, store: FileStore) -> None:
     assert started(server, "killed") == ["Finished"] * 8
 
 
+def test_ids_are_kept_before_jobs_start(
+    server: ServerProcess, store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When a job is started its id is in the store already, so that no crash can come between."""
+    start, known = Engine._start_job, list[bool]()
+
+    async def noted(self: Engine, row: Row) -> None:
+        known.append(str(row.job_id) in json.dumps(store.kept))
+        await start(self, row)
+
+    monkeypatch.setattr(Engine, "_start_job", noted)
+    fleet("before", uploaded(server, "before", 2)).execute(attempt(store))
+    assert known == [True, True]
+
+
 def wait_for(look: Callable[[], Any]) -> None:
     """Until ``look`` is true."""
     deadline = time.monotonic() + 60
