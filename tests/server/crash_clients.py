@@ -263,7 +263,7 @@ class CrashClient(threading.Thread):
 
     def _cancel(self) -> None:
         going = [job for job in self.jobs.values() if job.end is None]
-        if not going or self._random.random() < 0.5:
+        if not going or self._random.random() < 0.95:
             return
         job = self._random.choice(going)
         self.ask(lambda: self.client.cancel_job(self.trainer, job.id))
