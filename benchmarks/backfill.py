@@ -127,8 +127,8 @@ def _result(found: dict[str, float], days: int, training: float) -> Result:
     before, after = (found[name] for name in _EMPTY)
     result.noise = f"Noise: the empty DAG took {before:.0f} s before and {after:.0f} s after."
     result.notes = [
-        "One `airflow standalone` on SQLite; the empty DAG runs before and after the other. Its tasks are Python tasks, "
-        "not EmptyOperator, which the scheduler marks done without a process."
+        "One `airflow standalone` on SQLite; the empty DAG runs before and after the other. Its tasks are Python "
+        "tasks, not EmptyOperator, which the scheduler marks done without a process."
     ]
     bars = [["retrain", mine], ["four empty tasks", empty], ["training alone", training]]
     result.chart = {"kind": "bars", "title": f"Backfill of {days} days, seconds", "bars": bars, "ours": "retrain"}

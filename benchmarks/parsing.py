@@ -96,8 +96,8 @@ def run(rounds: int = 5) -> Result:
         f"Noise: airflow.sdk alone spread by {spread([one[0] for one in found[_SDK]]):.0%} in {rounds} rounds."
     )
     result.notes = [
-        "Processor seconds, `airflow.sdk` included; medians of fresh processes, bytecode written. Of the modules more, all "
-        "but one are small files of this provider: it is written in many, and each is counted."
+        "Processor seconds, `airflow.sdk` included; medians of fresh processes, bytecode written. Of the modules more, "
+        "all but one are small files of this provider: it is written in many, and each is counted."
     ]
     bars = [[name.partition(":")[0], seconds[name]] for name in _IMPORTS]
     result.chart = {"kind": "bars", "title": "Import, seconds", "bars": bars, "ours": _OURS.partition(":")[0]}
