@@ -3,7 +3,7 @@
 ::
 
     AzureMLClassicError
-    |-- RequestRejected       400, 405, 409, 411, 412, 413: the request is wrong; the same request fails again
+    |-- RequestRejected       400, 405, 409, 411, 412, 413, 431: the request is wrong; the same request fails again
     |-- AccessDenied          401, 403: the key or the token is wrong
     |-- NotFound              404: no such service, endpoint, job or blob
     |-- ServiceUnavailable    408, 429, 5xx, no answer: the same request may succeed later
@@ -122,7 +122,7 @@ def _rebuild(kind: type[AzureMLClassicError], message: str, state: dict[str, obj
 
 
 class RequestRejected(AzureMLClassicError):
-    """The request is wrong and stays wrong: HTTP 400, 405, 409, 411, 412, 413."""
+    """The request is wrong and stays wrong: HTTP 400, 405, 409, 411, 412, 413, 431."""
 
 
 class AccessDenied(AzureMLClassicError):
@@ -228,6 +228,7 @@ OURS: Mapping[str, tuple[int, str]] = MappingProxyType(
         "MethodNotAllowed": (405, ""),
         "PreconditionFailed": (412, "EndpointChanged"),
         "RequestEntityTooLarge": (413, "RequestBodyTooLarge"),
+        "RequestHeaderFieldsTooLarge": (431, "RequestHeadTooLarge"),
     }
 )
 
@@ -258,7 +259,7 @@ HINTS: Mapping[str, str] = MappingProxyType(
         ),
         "InvalidBlob": "Give ConnectionString + RelativeLocation, or BaseLocation + RelativeLocation + SasBlobToken.",
         "InvalidBlobExtension": "Data ends in .csv, a trained model in .ilearner.",
-        "LocationNotAllowed": "Start the server with --allow-host HOST to let it read from that host.",
+        "LocationNotAllowed": "Start the server with --allow-host HOST, --allow-private-host HOST inside your network.",
         "ManagementRequestUnauthorized": (
             "Check the workspace id and the workspace token of the connection, or the endpoint's key."
         ),

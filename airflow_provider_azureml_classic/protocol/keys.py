@@ -13,7 +13,7 @@ from typing import Any
 from airflow_provider_azureml_classic.exceptions import rejection
 from airflow_provider_azureml_classic.protocol.errors import reject_unknown_keys
 
-_KEY_TYPE = "KeyType"
+KEY_TYPE = "KeyType"
 
 
 class KeyType(str, Enum):
@@ -31,8 +31,8 @@ class KeyType(str, Enum):
         """
         found = [key for key in cls if isinstance(name, str) and key.value.lower() == name.strip().lower()]
         if not found:
-            message = f"{_KEY_TYPE} is {name!r}; it must be {cls.PRIMARY.value} or {cls.SECONDARY.value}."
-            raise rejection("MissingKeys", message, target=_KEY_TYPE)
+            message = f"{KEY_TYPE} is {name!r}; it must be {cls.PRIMARY.value} or {cls.SECONDARY.value}."
+            raise rejection("MissingKeys", message, target=KEY_TYPE)
         return found[0]
 
     @classmethod
@@ -43,10 +43,10 @@ class KeyType(str, Enum):
         :raises RequestRejected: not an object, an unknown member, or no such key.
         """
         if not isinstance(data, Mapping):
-            raise rejection("RequestBodyInvalid", f"The body must be a JSON object with {_KEY_TYPE}.")
-        reject_unknown_keys("The body", data, frozenset({_KEY_TYPE}))
-        return cls.of(data.get(_KEY_TYPE))
+            raise rejection("RequestBodyInvalid", f"The body must be a JSON object with {KEY_TYPE}.")
+        reject_unknown_keys("The body", data, frozenset({KEY_TYPE}))
+        return cls.of(data.get(KEY_TYPE))
 
     def to_wire(self) -> dict[str, str]:
         """A request's body."""
-        return {_KEY_TYPE: self.value}
+        return {KEY_TYPE: self.value}

@@ -119,6 +119,8 @@ HELP_JOBS = Operation("help_jobs", "GET", _HELP + "/jobs", Credential.NONE, True
 HELP_UPDATE = Operation("help_update", "GET", _HELP + "/update", Credential.NONE, True)
 HELP_STYLE = Operation("help_style", "GET", "/static/help.css", Credential.NONE, True)
 API_DOCUMENT = Operation("api_document", "GET", _ENDPOINT + "/apidocument", Credential.NONE, True)
+# Our addition: the cloud service published no document of these operations.
+MANAGEMENT_DOCUMENT = Operation("management_document", "GET", "/swagger.json", Credential.NONE, True)
 # Old clients ask for it with and without api-version, so it is not versioned.
 SWAGGER = Operation("swagger", "GET", API_PATH + "/swagger.json", Credential.NONE, True)
 # Not routed by the server's app: blobs are addressed by their full location, on whatever host it names.
@@ -153,6 +155,7 @@ OPERATIONS: tuple[Operation, ...] = (
     HELP_UPDATE,
     HELP_STYLE,
     API_DOCUMENT,
+    MANAGEMENT_DOCUMENT,
     SWAGGER,
 )
 

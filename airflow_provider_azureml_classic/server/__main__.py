@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import fcntl
 import gc
 import importlib.util
@@ -25,6 +26,8 @@ from airflow_provider_azureml_classic.server.experiments.declaration import (
     load_experiments,
     shipped_experiments,
 )
+from airflow_provider_azureml_classic.server.experiments.imports import is_dotted
+from airflow_provider_azureml_classic.server.experiments.python import experiments_in
 from airflow_provider_azureml_classic.server.scratch import scratch_folder
 from airflow_provider_azureml_classic.server.settings import (
     ACCOUNT_KEY_VARIABLE,
@@ -49,6 +52,12 @@ USAGE = 2
 #: Of the extra ``server``, what Airflow does not bring.
 _LIBRARIES = ("numpy", "onnx", "onnxruntime", "skl2onnx", "sklearn")
 
+_REPEATABLE = (
+    ("--experiments", "FILE.toml|MODULE:NAME", "declarations, in TOML or in Python"),
+    ("--allow-host", "HOST[:PORT]", "another host that locations of data and models may name"),
+    ("--allow-private-host", "HOST[:PORT]", "the same for a name that resolves to a private address"),
+)
+
 
 def parser() -> argparse.ArgumentParser:
     """The arguments of ``azureml-classic-server``."""
@@ -65,16 +74,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     made.add_argument("--port", type=int, default=8080, help="port to listen on, 0 = any free one (default: 8080)")
     made.add_argument("--public-url", metavar="URL", help="base of the URLs handed out, if a proxy is in front")
-    made.add_argument(
-        "--experiments", type=Path, action="append", default=[], metavar="FILE.toml", help="declarations; repeatable"
-    )
-    made.add_argument(
-        "--allow-host",
-        action="append",
-        default=[],
-        metavar="HOST[:PORT]",
-        help="another host that locations of data and models may name; repeatable",
-    )
+    for option, metavar, said in _REPEATABLE:
+        made.add_argument(option, action="append", default=[], metavar=metavar, help=f"{said}; repeatable")
     made.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="trainings at a time (default: cores)")
     _add_places(made)
     _add_operation(made)
@@ -165,12 +166,16 @@ def check_libraries() -> None:
         )
 
 
-def declared(files: Sequence[Path]) -> list[Experiment]:
-    """The shipped experiments and those of ``files``.
+def declared(places: Sequence[str]) -> list[Experiment]:
+    """The shipped experiments and those of ``places``.
 
-    :param files: TOML files.
+    :param places: TOML files, and ``package.module:NAME`` of experiments declared in Python.
     """
-    return [*shipped_experiments(), *(experiment for path in files for experiment in load_experiments(path))]
+    found = [*shipped_experiments()]
+    for place in places:
+        in_python = is_dotted(place) and ":" in place and not Path(place).exists()
+        found += experiments_in(place, Path.cwd()) if in_python else load_experiments(place)
+    return found
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -217,6 +222,7 @@ def settings_from(arguments: argparse.Namespace, port: int) -> Settings:
         account_key=secrets.account_key,
         cipher_key=secrets.cipher_key,
         allowed_hosts=frozenset(arguments.allow_host),
+        private_hosts=frozenset(arguments.allow_private_host),
         workers=max(1, arguments.workers),
         database=database,
         storage=storage,
@@ -261,13 +267,21 @@ def serve(
     :param make_app: see :func:`main`.
     """
     from airflow_provider_azureml_classic.server.app import App
+    from airflow_provider_azureml_classic.server.connections import Connection, raise_file_limit
     from airflow_provider_azureml_classic.server.service import running
 
     with running(settings, experiments, make_app=make_app or App) as (_, application):
         # What is loaded by now stays: the collector would go through it again and again while requests wait.
         gc.freeze()
+        raise_file_limit()
         config = uvicorn.Config(
-            application, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=5
+            application,
+            http=Connection,
+            ws="none",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=5,
         )
         AnnouncingServer(config, settings).run(sockets=[listener])
     return 0
@@ -297,6 +311,17 @@ class AnnouncingServer(uvicorn.Server):
         """Start to answer, then say so."""
         await super().startup(sockets)
         announce(self._settings)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Close connections over a limit of time, once a second.
+
+        :param counter: tenths of a second.
+        """
+        from airflow_provider_azureml_classic.server.connections import check_all
+
+        if counter % 10 == 0:
+            check_all(self.server_state.connections, asyncio.get_running_loop().time())
+        return await super().on_tick(counter)
 
 
 def announce(settings: Settings) -> None:

@@ -25,6 +25,7 @@ from airflow_provider_azureml_classic.protocol.job_history import (
 )
 from airflow_provider_azureml_classic.protocol.jobs import JobRequest
 from airflow_provider_azureml_classic.protocol.keys import KeyType
+from airflow_provider_azureml_classic.protocol.management import management_document
 from airflow_provider_azureml_classic.protocol.messages import JSON_TYPE, Request, Response
 from airflow_provider_azureml_classic.protocol.not_offered import not_offered
 from airflow_provider_azureml_classic.protocol.swagger import api_document
@@ -128,6 +129,7 @@ class App:
             **dict.fromkeys(pages.PAGES, self._help),
             ops.HELP_STYLE: lambda _: pages.style(),
             **dict.fromkeys((ops.API_DOCUMENT, ops.SWAGGER), self._api_document),
+            ops.MANAGEMENT_DOCUMENT: lambda _: Response.of_json(management_document(describer.public_url)),
         }
 
     def __call__(self, request: Request) -> Response:

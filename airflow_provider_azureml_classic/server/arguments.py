@@ -8,6 +8,7 @@ from typing import Any
 from airflow_provider_azureml_classic.exceptions import rejection
 from airflow_provider_azureml_classic.protocol.jobs import JobRequest
 from airflow_provider_azureml_classic.protocol.references import DATA_EXTENSIONS, MODEL_EXTENSION, BlobReference
+from airflow_provider_azureml_classic.server.blob_names import OUTPUT_CONTAINER
 from airflow_provider_azureml_classic.server.catalogue import Catalogue
 from airflow_provider_azureml_classic.server.experiments import parameters
 from airflow_provider_azureml_classic.server.experiments.declaration import TRAIN
@@ -18,8 +19,6 @@ from airflow_provider_azureml_classic.server.tables import JobRow, ServiceRow
 MODEL_OUTPUT, EVALUATION_OUTPUT = "output1", "output2"
 #: A scoring service's output.
 SCORED_OUTPUT = "output1"
-#: Container of outputs that no override sends elsewhere, as in the cloud service.
-OUTPUT_CONTAINER = "experimentoutput"
 
 
 class Arguments:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -10,8 +11,10 @@ from typing import Any
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.protocol.messages import Response
 from airflow_provider_azureml_classic.server.app import App
+from airflow_provider_azureml_classic.server.connections import MAX_HEAD, head_too_long
 from airflow_provider_azureml_classic.server.health import PATHS
 from airflow_provider_azureml_classic.server.observer import Observer
+from airflow_provider_azureml_classic.server.patience import SMALL_BODY, Budget, Patience
 from airflow_provider_azureml_classic.server.portal.visit import ROOT
 from airflow_provider_azureml_classic.server.throttle import Threads
 
@@ -67,12 +70,14 @@ class HttpServer:
         self._threads = Threads(app, score_timeout)
         self._sites = sites.by_segment()
         self._observer = observer
+        self._budget = Budget()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection event."""
         if scope["type"] == "lifespan":
             await _lifespan(receive, send)
         elif scope["type"] == "http":
+            receive = Patience(receive)
             path = scope["path"]
             found = self._sites.get(path[1:].partition("/")[0] or path)
             if found is None:
@@ -98,15 +103,37 @@ class HttpServer:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         method, path = scope["method"], scope["raw_path"].decode("latin-1")
         try:
-            body = await read_body(receive, headers)
+            if head_size(scope) > MAX_HEAD:
+                raise head_too_long()
+            async with self._body(receive, headers) as body:
+                await self._answer(scope, headers, body, send)
         except AzureMLClassicError as error:
             response = self._app.refuse(method, path, error)
             response = Response(response.status, {**response.headers, "connection": "close"}, response.body)
             await _send(send, response)
             self._observer.answered(method, path, response, perf_counter() - start)
-            return
         except Disconnected:
             return
+
+    @asynccontextmanager
+    async def _body(self, receive: Receive, headers: dict[str, str]) -> AsyncIterator[bytes]:
+        """The whole body; large ones count until they are answered."""
+        size = 0
+
+        def hold(now: int) -> None:
+            nonlocal size
+            if now > SMALL_BODY:
+                self._budget.take(now - size)
+                size = now
+
+        try:
+            yield await read_body(receive, headers, hold)
+        finally:
+            self._budget.give_back(size)
+
+    async def _answer(self, scope: Scope, headers: dict[str, str], body: bytes, send: Send) -> None:
+        start = perf_counter()
+        method, path = scope["method"], scope["raw_path"].decode("latin-1")
         arguments = (method, path, scope["query_string"].decode("latin-1"), headers, body)
         if self._app.can_answer_at_once(method, path, headers, len(body)):
             response = self._app.answer(*arguments)
@@ -116,11 +143,23 @@ class HttpServer:
         self._observer.answered(method, path, response, perf_counter() - start)
 
 
-async def read_body(receive: Receive, headers: dict[str, str]) -> bytes:
+def head_size(scope: Scope) -> int:
+    """Bytes of a request's head, about.
+
+    :param scope: of the request.
+    """
+    lines = sum(len(name) + len(value) for name, value in scope["headers"])
+    return lines + len(scope["raw_path"]) + len(scope["query_string"])
+
+
+async def read_body(
+    receive: Receive, headers: dict[str, str], hold: Callable[[int], None] = lambda size: None
+) -> bytes:
     """The whole body, within the limit.
 
     :param receive: of the request.
     :param headers: names in lower case.
+    :param hold: told how many bytes are held; may raise.
     :raises RequestRejected: 413, before more than the limit is held.
     """
     declared = headers.get("content-length", "")
@@ -136,6 +175,7 @@ async def read_body(receive: Receive, headers: dict[str, str]) -> bytes:
         size += len(chunk)
         if size > MAX_BODY:
             raise _too_large()
+        hold(size)
         chunks.append(chunk)
         if not message.get("more_body"):
             return b"".join(chunks)

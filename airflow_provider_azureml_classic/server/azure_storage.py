@@ -16,6 +16,7 @@ from airflow_provider_azureml_classic.protocol.sas import StorageAccount
 
 if TYPE_CHECKING:
     from azure.storage.blob import BlobServiceClient
+    from requests import Session
 
 #: Seconds to connect, and between two pieces of an answer.
 _CONNECT, _READ = 5, 60
@@ -40,13 +41,15 @@ _MEANING = {
 
 
 @contextmanager
-def service_client(account: StorageAccount) -> Iterator[BlobServiceClient]:
+def service_client(account: StorageAccount, session: Session | None = None) -> Iterator[BlobServiceClient]:
     """A client of an account's blobs.
 
     :param account: with a key.
+    :param session: what the requests go through; ``None`` where the account is one of the configuration.
     :raises RequestRejected: the extra is not installed.
     """
     try:
+        from azure.core.pipeline.transport import RequestsTransport
         from azure.storage.blob import BlobServiceClient, ExponentialRetry
     except ImportError:
         raise rejection(
@@ -62,6 +65,7 @@ def service_client(account: StorageAccount) -> Iterator[BlobServiceClient]:
         # The SDK's own default waits for 15 s and more before it asks again.
         retry_policy=ExponentialRetry(initial_backoff=1, increment_base=2, retry_total=_RETRIES),
         permit_redirects=False,
+        **({"transport": RequestsTransport(session=session, session_owner=False)} if session else {}),
     ) as client:
         yield client
 
@@ -96,7 +100,9 @@ def _error(account: StorageAccount, location: str, error: Any) -> AzureMLClassic
     return rejection(code, f"{where}: {answer}. {meaning}")
 
 
-def download(account: StorageAccount, container: str, blob: str, target: Path, limit: int) -> None:
+def download(
+    account: StorageAccount, container: str, blob: str, target: Path, limit: int, session: Session | None = None
+) -> None:
     """Copy a blob to a file.
 
     :param account: with a key.
@@ -104,10 +110,11 @@ def download(account: StorageAccount, container: str, blob: str, target: Path, l
     :param blob: path of the blob.
     :param target: the file to write.
     :param limit: largest size in bytes.
+    :param session: what the requests go through.
     :raises AzureMLClassicError: it cannot be read; the message says why.
     """
     location = f"{container}/{blob}"
-    with service_client(account) as client, explained(account, location):
+    with service_client(account, session) as client, explained(account, location):
         stream = client.get_blob_client(container, blob).download_blob()
         if stream.size > limit:
             raise rejection("OutOfMemoryLimit", f"{location!r} has {stream.size} bytes; at most {limit} are read.")
@@ -115,16 +122,17 @@ def download(account: StorageAccount, container: str, blob: str, target: Path, l
             stream.readinto(out)
 
 
-def upload(source: Path, account: StorageAccount, container: str, blob: str) -> None:
+def upload(source: Path, account: StorageAccount, container: str, blob: str, session: Session | None = None) -> None:
     """Write a blob, making its container if need be; it is seen whole or not at all.
 
     :param source: the file.
     :param account: with a key.
     :param container: container's name.
     :param blob: path of the blob.
+    :param session: what the requests go through.
     :raises AzureMLClassicError: it cannot be written; the message says why.
     """
-    with service_client(account) as client, explained(account, f"{container}/{blob}"):
+    with service_client(account, session) as client, explained(account, f"{container}/{blob}"):
         make_container(client, container)
         with source.open("rb") as body:
             client.get_blob_client(container, blob).upload_blob(body, overwrite=True)

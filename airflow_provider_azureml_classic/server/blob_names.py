@@ -7,6 +7,17 @@ import re
 
 from airflow_provider_azureml_classic.exceptions import rejection
 
+#: Container of outputs that no override sends elsewhere, as in the cloud service.
+OUTPUT_CONTAINER = "experimentoutput"
+#: Container of the first models. Their names carry no training window: their age is unknown on purpose, so that any
+#: dated retrain is newer.
+FIRST_MODELS = "firstmodels"
+#: Container of the diagnostics logs.
+DIAGNOSTICS_CONTAINER = "ml-diagnostics"
+#: What the service writes for one endpoint: no other one reads it by its path alone.
+OF_ONE_ENDPOINT = frozenset({OUTPUT_CONTAINER, DIAGNOSTICS_CONTAINER})
+#: What the service writes: nobody else writes there by a path alone.
+OF_THE_SERVICE = OF_ONE_ENDPOINT | {FIRST_MODELS}
 #: Azure's limit on the length of a blob's name, in characters.
 MAX_NAME_LENGTH = 1024
 _MAX_SEGMENT_BYTES = 255

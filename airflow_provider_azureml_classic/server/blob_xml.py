@@ -46,6 +46,8 @@ class StorageError(Exception):
         """
         if error.detail_code == "BlobNotFound":
             return cls(404, "BlobNotFound", "The specified blob does not exist.")
+        if error.status == 408:
+            return cls(408, "OperationTimedOut", error.message, headers={"connection": "close"})
         return cls(400, "InvalidResourceName", error.message)
 
     def to_xml(self) -> bytes:

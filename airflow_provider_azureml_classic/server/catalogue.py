@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import DEFAULT_ENDPOINT
+from airflow_provider_azureml_classic.server.blob_names import FIRST_MODELS
 from airflow_provider_azureml_classic.server.clock import Clock
 from airflow_provider_azureml_classic.server.endpoints import new_endpoint
 from airflow_provider_azureml_classic.server.experiments.declaration import INPUT, TRAIN, Experiment
@@ -29,10 +30,6 @@ from airflow_provider_azureml_classic.server.store import Store
 from airflow_provider_azureml_classic.server.tables import ExperimentRow, ResourceRow, ServiceRow
 
 log = logging.getLogger(__name__)
-
-#: Container of the first models. Their names carry no training window: their age is unknown on purpose, so that any
-#: dated retrain is newer.
-FIRST_MODELS = "firstmodels"
 
 
 class Catalogue:

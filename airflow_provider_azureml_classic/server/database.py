@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
+from functools import cache, lru_cache
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -19,6 +20,8 @@ from airflow_provider_azureml_classic.server.schema import upgrade
 log = logging.getLogger(__name__)
 
 R = TypeVar("R")
+#: Decrypted endpoint keys kept at a time, about 600 bytes each.
+_REMEMBERED_KEYS = 32_768
 _DOWN = "NoMoreResources"
 #: Of PostgreSQL's notifications, those of changes.
 CHANNEL = "azureml_classic"
@@ -41,6 +44,8 @@ class Database:
 
     def __init__(self, url: str, cipher_key: str) -> None:
         self._cipher = Fernet(cipher_key)
+        # Listing 10,000 endpoints decrypts 20,000 keys; a token never means another text, so it is decrypted once.
+        self._opened = lru_cache(_REMEMBERED_KEYS)(self._cipher.decrypt)
         self._engine = make_engine(url)
         self._reader = snapshots(self._engine)
         try:
@@ -120,8 +125,8 @@ class Database:
         return self._cipher.encrypt(text.encode())
 
     def unlock(self, token: bytes) -> str:
-        """Decrypt."""
-        return self._cipher.decrypt(token).decode()
+        """Decrypt; the result is remembered."""
+        return self._opened(token).decode()
 
     def lock_json(self, data: Any) -> bytes:
         """Encrypt what :func:`json.dumps` takes."""
@@ -129,7 +134,7 @@ class Database:
 
     def unlock_json(self, token: bytes | None) -> Any:
         """Decrypt JSON; ``None`` stays ``None``."""
-        return json.loads(self.unlock(token)) if token is not None else None
+        return json.loads(self._cipher.decrypt(token)) if token is not None else None
 
     def close(self) -> None:
         """Close all connections."""
@@ -165,8 +170,13 @@ def to_row(kind: type[R], row: sa.RowMapping, **changed: Any) -> R:
     :param row: what was read.
     :param changed: members to put in place of the row's.
     """
-    names = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    names = _names(kind)  # type: ignore[arg-type]
     return kind(**{**{name: value for name, value in row.items() if name in names}, **changed})
+
+
+@cache
+def _names(kind: type[Any]) -> frozenset[str]:
+    return frozenset(field.name for field in fields(kind))
 
 
 def columns(row: Any) -> dict[str, Any]:

@@ -93,7 +93,7 @@ class Describer:
         self._store = store
         self._catalogue = catalogue
         self._models = models
-        self._public_url = public_url
+        self.public_url = public_url
         self._samples: dict[str, Table | None] = {}
 
     def managed(self, workspace_id: str, service_id: str, endpoint: str) -> Facts:
@@ -137,7 +137,7 @@ class Describer:
             service=service.id,
             experiment=service.experiment,
             guid=row.id,
-            public_url=self._public_url,
+            public_url=self.public_url,
             resources=tuple(resource.name for resource in row.resources),
             prevent_update=row.prevent_update,
             from_training_data=sample is not None,

@@ -22,13 +22,13 @@ from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, wit
 from airflow_provider_azureml_classic.protocol.job_history import LogLine, write_log
 from airflow_provider_azureml_classic.protocol.jobs import JobStatus, stamp
 from airflow_provider_azureml_classic.protocol.values import TraceLevel
+from airflow_provider_azureml_classic.server.blob_names import DIAGNOSTICS_CONTAINER
 from airflow_provider_azureml_classic.server.blobs import BlobStore
 from airflow_provider_azureml_classic.server.clock import Clock
 from airflow_provider_azureml_classic.server.tables import EndpointRow
 
 log = logging.getLogger(__name__)
 
-CONTAINER = "ml-diagnostics"
 #: Log types: batch jobs, scoring calls, models loaded to score.
 BATCH, REQUESTS, INIT = "batch", "score/requests", "score/init"
 #: Entries that wait to be written; more are dropped.
@@ -146,7 +146,7 @@ class Diagnostics:
         place = f"{self._workspace_id}-{endpoint.service_id}-{endpoint.id}/{entry.kind}"
         name = f"{place}/{entry.time:%Y%m%dT%H%M%S.%f}Z-{entry.name}.json"
         content = {"time": stamp(entry.time), "endpoint": endpoint.name, **entry.content}
-        with self._blobs.open_write(CONTAINER, name) as writer:
+        with self._blobs.open_write(DIAGNOSTICS_CONTAINER, name) as writer:
             writer.write(json.dumps(content, ensure_ascii=False).encode("utf-8", "replace"))
 
 

@@ -19,12 +19,19 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.protocol import sas
-from airflow_provider_azureml_classic.protocol.references import BlobReference
+from airflow_provider_azureml_classic.protocol.references import BASE_LOCATION, BlobReference
 from airflow_provider_azureml_classic.server import azure_storage
 from airflow_provider_azureml_classic.server.accounts import Accounts
-from airflow_provider_azureml_classic.server.blob_names import check_blob, check_container
+from airflow_provider_azureml_classic.server.blob_names import (
+    OF_ONE_ENDPOINT,
+    OF_THE_SERVICE,
+    check_blob,
+    check_container,
+)
 from airflow_provider_azureml_classic.server.blobs import BlobStore
 from airflow_provider_azureml_classic.server.clock import Clock
+from airflow_provider_azureml_classic.server.fetching import MAX_SECONDS, TIMEOUT, session
+from airflow_provider_azureml_classic.server.reach import Reach
 
 #: Largest file that is read from elsewhere, in bytes.
 MAX_DOWNLOAD = 1 << 30
@@ -33,7 +40,6 @@ SAS_BEFORE = timedelta(minutes=5)
 SAS_LIFE = timedelta(hours=24)
 #: Letters of a SAS token, any one of which allows reading, or writing.
 READ, WRITE = "r", "wc"
-_TIMEOUT = (10, 60)
 _CHUNK = 1 << 20
 #: Header in which Azure Storage says what is wrong.
 ERROR_CODE_HEADER = "x-ms-error-code"
@@ -44,17 +50,15 @@ class Locations:
     """Reads and writes blob references.
 
     :param blobs: the own store.
-    :param allowed_hosts: ``host`` or ``host:port`` of other places that may be asked.
+    :param reach: which other hosts may be asked.
     :param clock: gives the present time.
     :param accounts: storage accounts that the configuration knows.
     """
 
-    def __init__(
-        self, blobs: BlobStore, allowed_hosts: frozenset[str], clock: Clock, accounts: Accounts | None = None
-    ) -> None:
+    def __init__(self, blobs: BlobStore, reach: Reach, clock: Clock, accounts: Accounts | None = None) -> None:
         self._blobs = blobs
+        self._reach = reach
         self._accounts = accounts or Accounts(blobs.account)
-        self._allowed = {host.strip().lower() for host in allowed_hosts} | self._accounts.hosts
         self._clock = clock
 
     # -- the own store ---------------------------------------------------------------------------------------------
@@ -120,11 +124,12 @@ class Locations:
 
     # -- reading and writing ---------------------------------------------------------------------------------------
 
-    def fetch(self, reference: BlobReference, target: Path) -> None:
+    def fetch(self, reference: BlobReference, target: Path, seconds: float = MAX_SECONDS) -> None:
         """Copy the blob to a local file.
 
         :param reference: as a client sent it.
         :param target: the file to write.
+        :param seconds: how long another host may take in all.
         :raises AzureMLClassicError: it cannot be read; the message names the location without its token.
         """
         own = self.own(reference)
@@ -138,9 +143,10 @@ class Locations:
         self._check_allowed(reference)
         if reference.connection_string:
             account = self._accounts.account(reference.connection_string)
-            azure_storage.download(account, *split(reference), target, MAX_DOWNLOAD)
+            with session(self._reach, seconds) as direct:
+                azure_storage.download(account, *split(reference), target, MAX_DOWNLOAD, direct)
             return
-        self._download(reference, target)
+        self._download(reference, target, seconds)
 
     def deliver(self, source: Path, reference: BlobReference) -> None:
         """Move a finished file to where a client wants it.
@@ -157,7 +163,9 @@ class Locations:
         reference = self._accounts.resolved(reference)
         self._check_allowed(reference)
         if reference.connection_string:
-            azure_storage.upload(source, self._accounts.account(reference.connection_string), *split(reference))
+            account = self._accounts.account(reference.connection_string)
+            with session(self._reach) as direct:
+                azure_storage.upload(source, account, *split(reference), direct)
             return
         self._upload(source, reference)
 
@@ -178,55 +186,49 @@ class Locations:
         container, blob = split(own)
         check_container(container)
         check_blob(blob)
+        if is_guarded(reference, own, permission):
+            raise rejection(
+                "InvalidBlob",
+                f"{own.relative_location!r} is in a container of the service: a path alone does not open it. Give the "
+                "SAS token with which the answer to GET job names it, or a connection string.",
+                target=own.relative_location,
+            )
         return own
 
     def _check_allowed(self, reference: BlobReference) -> None:
         base = reference.base_location
         if reference.connection_string:
             base = self._accounts.account(reference.connection_string).endpoint
-        parts = _address(base)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise rejection("InvalidBlob", f"BaseLocation {base!r} is not an http(s) address.", target="BaseLocation")
-        if not {parts.hostname.lower(), parts.netloc.rpartition("@")[2].lower()} & self._allowed:
-            raise rejection(
-                "LocationNotAllowed",
-                f"The location {reference.location!r} is on the host {parts.hostname!r}, which this server may not "
-                "ask; its own store may always be used.",
-                target="BaseLocation",
-            )
+        self._reach.check_url(base)
         expiry = sas.expiry_of(reference.sas_token)
         if expiry is not None and expiry <= self._clock():
             raise _expired(reference, expiry)
 
-    def _download(self, reference: BlobReference, target: Path) -> None:
+    def _download(self, reference: BlobReference, target: Path, seconds: float) -> None:
         import requests
 
         try:
-            with requests.get(reference.url, stream=True, timeout=_TIMEOUT, allow_redirects=False) as answer:
+            with (
+                session(self._reach, seconds) as direct,
+                direct.get(reference.url, stream=True, timeout=TIMEOUT, allow_redirects=False) as answer,
+                target.open("wb") as out,
+            ):
                 if answer.status_code != 200:
                     _refused("read", reference, answer)
-                size = 0
-                with target.open("wb") as out:
-                    for chunk in answer.iter_content(_CHUNK):
-                        size += len(chunk)
-                        if size > MAX_DOWNLOAD:
-                            raise rejection("OutOfMemoryLimit", f"{reference.location!r} is over {MAX_DOWNLOAD} bytes.")
-                        out.write(chunk)
+                for chunk in answer.iter_content(_CHUNK):
+                    out.write(chunk)
+                    if out.tell() > MAX_DOWNLOAD:
+                        raise rejection("OutOfMemoryLimit", f"{reference.location!r} is over {MAX_DOWNLOAD} bytes.")
         except requests.RequestException as error:
             _unreachable("read", reference, error)
 
     def _upload(self, source: Path, reference: BlobReference) -> None:
         import requests
 
+        headers = {"x-ms-blob-type": "BlockBlob"}
         try:
-            with source.open("rb") as body:
-                answer = requests.put(
-                    reference.url,
-                    data=body,
-                    headers={"x-ms-blob-type": "BlockBlob"},
-                    timeout=_TIMEOUT,
-                    allow_redirects=False,
-                )
+            with session(self._reach) as direct, source.open("rb") as body:
+                answer = direct.put(reference.url, body, headers=headers, timeout=TIMEOUT, allow_redirects=False)
         except requests.RequestException as error:
             _unreachable("written", reference, error)
         if answer.status_code >= 300:
@@ -263,6 +265,21 @@ def split(reference: BlobReference) -> tuple[str, str]:
     return container, blob
 
 
+def is_guarded(reference: BlobReference, own: BlobReference | None, permission: str) -> bool:
+    """Whether a reference names what the service wrote for somebody, and brings nothing that opens it.
+
+    Containers that clients name belong to the whole workspace; those of the service hold what is one endpoint's.
+
+    :param reference: as a client sent it.
+    :param own: answer of :meth:`Locations.own`.
+    :param permission: :data:`READ` or :data:`WRITE`.
+    """
+    if own is None or reference.sas_token or reference.connection_string:
+        return False
+    container = own.relative_location.partition("/")[0]
+    return container in (OF_ONE_ENDPOINT if permission == READ else OF_THE_SERVICE)
+
+
 def _address(base: str) -> SplitResult:
     """The parts of a base location, its port included, which is checked only when it is asked for."""
     try:
@@ -270,7 +287,7 @@ def _address(base: str) -> SplitResult:
         _ = parts.port
     except ValueError as error:
         message = f"BaseLocation {base!r} is no address: {error}."
-        raise rejection("InvalidBlob", message, target="BaseLocation") from None
+        raise rejection("InvalidBlob", message, target=BASE_LOCATION) from None
     return parts
 
 

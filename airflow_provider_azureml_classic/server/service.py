@@ -32,6 +32,7 @@ from airflow_provider_azureml_classic.server.pins import Pins
 from airflow_provider_azureml_classic.server.pool import Workers
 from airflow_provider_azureml_classic.server.portal.site import Portal
 from airflow_provider_azureml_classic.server.portal.visit import Core
+from airflow_provider_azureml_classic.server.reach import Reach
 from airflow_provider_azureml_classic.server.runner import Runner
 from airflow_provider_azureml_classic.server.scoring import Scoring
 from airflow_provider_azureml_classic.server.settings import Settings
@@ -71,7 +72,9 @@ def running(
         workers = Cluster(settings.scheduler, settings.workers) if settings.scheduler else Workers(settings.workers)
         stack.callback(workers.close)
         accounts = Accounts(settings.account, settings.storage_accounts, settings.storage)
-        locations = Locations(blobs, settings.allowed_hosts, clock, accounts)
+        # An account of the configuration may be anywhere.
+        reach = Reach(settings.allowed_hosts, settings.private_hosts | accounts.hosts)
+        locations = Locations(blobs, reach, clock, accounts)
         catalogue = Catalogue(experiments, store)
         with database.exclusive(_SETUP_LOCK):
             Setup(store, models, locations, workers, clock, pins).run(catalogue.experiments.values())

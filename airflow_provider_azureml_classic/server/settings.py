@@ -48,6 +48,7 @@ class Settings:
     :param account_key: key of the own store, base64.
     :param cipher_key: key with which secrets are encrypted in the database.
     :param allowed_hosts: hosts, besides the own store, that a location may name.
+    :param private_hosts: the same, for names that may resolve to private addresses.
     :param workers: training processes.
     :param database: SQLAlchemy URL of a database for several servers; empty: SQLite in ``data_dir``.
     :param storage: account of the service's outputs and models; ``None``: the data directory.
@@ -65,6 +66,7 @@ class Settings:
     account_key: str = field(repr=False)
     cipher_key: str = field(repr=False)
     allowed_hosts: frozenset[str] = frozenset()
+    private_hosts: frozenset[str] = frozenset()
     workers: int = 2
     database: str = field(default="", repr=False)
     storage: StorageAccount | None = None

@@ -113,6 +113,18 @@ class Store:
         with self._db.read() as connection:
             return {service: count for service, count in connection.execute(query)}
 
+    def endpoint_count(self, service_id: str) -> int:
+        """Number of endpoints of one service."""
+        query = sa.select(sa.func.count()).where(endpoints.c.service_id == service_id)
+        with self._db.read() as connection:
+            return int(connection.execute(query).scalar_one())
+
+    def endpoint_names(self, service_id: str, limit: int) -> list[str]:
+        """The first names of a service's endpoints, in alphabetical order."""
+        query = sa.select(endpoints.c.name).where(endpoints.c.service_id == service_id)
+        with self._db.read() as connection:
+            return list(connection.execute(query.order_by(endpoints.c.name).limit(limit)).scalars())
+
     # -- endpoints -------------------------------------------------------------------------------------------------
 
     def _insert_endpoint(self, connection: sa.Connection, row: EndpointRow) -> None:

@@ -13,8 +13,9 @@ from airflow_provider_azureml_classic.protocol.references import MODEL_EXTENSION
 from airflow_provider_azureml_classic.protocol.values import Endpoint, EndpointSettings, Resource
 from airflow_provider_azureml_classic.server.endpoints import check_updatable, etag
 from airflow_provider_azureml_classic.server.experiments.scorer import Scorer
+from airflow_provider_azureml_classic.server.fetching import PATCH_SECONDS
 from airflow_provider_azureml_classic.server.history import How, model_row
-from airflow_provider_azureml_classic.server.locations import Locations, kept
+from airflow_provider_azureml_classic.server.locations import READ, Locations, is_guarded, kept
 from airflow_provider_azureml_classic.server.models import ModelStore
 from airflow_provider_azureml_classic.server.pins import Pin, Pins
 from airflow_provider_azureml_classic.server.store import Store
@@ -61,6 +62,8 @@ class Updates:
         # A patch that lifts PreventUpdate may carry the update itself.
         if settings.resources and settings.prevent_update is not False:
             check_updatable(row, "updated")
+        for wanted in settings.resources or ():
+            self._check_opened(caller, row, wanted.location)
         with self._pinned() as pin:
             models = [self._model(service, row, wanted, pin) for wanted in settings.resources or ()]
             placed, files = tuple(model for model, _ in models), tuple(file for _, file in models)
@@ -100,6 +103,19 @@ class Updates:
                 target=before.resource,
             )
 
+    def _check_opened(self, caller: Caller, row: EndpointRow, location: BlobReference | None) -> None:
+        own = self._locations.own(location) if location else None
+        if caller.endpoint is None or location is None or own is None or not is_guarded(location, own, READ):
+            return
+        if own.relative_location not in {model.relative_location for model in row.resources}:
+            # 401, so that clients who have the workspace token as well come again with it.
+            raise rejection(
+                "ManagementRequestUnauthorized",
+                f"{own.relative_location!r} was written by a job: an endpoint key alone does not open it. Give the SAS "
+                "token with which the answer to GET job names it, or use the workspace token.",
+                target=own.relative_location,
+            )
+
     def _model(self, service: ServiceRow, row: EndpointRow, wanted: Resource, pin: Pin) -> tuple[ResourceRow, ModelRow]:
         # Raises with the list of resources where the name is wrong, or the service is a training service.
         name = self._workspace.view(row).resource(wanted.name).name
@@ -130,7 +146,7 @@ class Updates:
     def _fetch(self, location: BlobReference, pin: Pin) -> tuple[Scorer, int]:
         with TemporaryDirectory() as folder:
             path = Path(folder) / f"model{MODEL_EXTENSION}"
-            self._locations.fetch(location, path)
+            self._locations.fetch(location, path, PATCH_SECONDS)
             try:
                 return self._models.put(path, pin), path.stat().st_size
             except AzureMLClassicError as error:

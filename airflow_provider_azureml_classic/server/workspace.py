@@ -38,6 +38,8 @@ from airflow_provider_azureml_classic.server.views import Views
 
 #: Endpoints of one web service (azure-docs ``studio/faq``).
 MAX_ENDPOINTS = 10_000
+#: Endpoints that a message names.
+_NAMED = 10
 #: Attempts at a change that somebody else's change got in front of.
 _ATTEMPTS = 20
 
@@ -184,7 +186,8 @@ class Workspace:
 
         :param service_id: its id.
         """
-        return self._views.service(self.service_row(service_id), self._store.endpoint_counts().get(service_id, 0))
+        row = self.service_row(service_id)
+        return self._views.service(row, self._store.endpoint_count(row.id))
 
     def service_row(self, service_id: str) -> ServiceRow:
         """The web service with this id.
@@ -241,11 +244,11 @@ class Workspace:
         return service, row
 
     def _no_endpoint(self, service: ServiceRow, name: str) -> AzureMLClassicError:
-        there = [row.name for row in self._store.endpoints_of(service.id)]
-        more = f" and {len(there) - 10} more" if len(there) > 10 else ""
+        there, count = self._store.endpoint_names(service.id, _NAMED), self._store.endpoint_count(service.id)
+        more = f" and {count - _NAMED} more" if count > _NAMED else ""
         return rejection(
             "EndpointNotFound",
-            f"Web service {service.name!r} has no endpoint {name!r}; it has: {', '.join(there[:10])}{more}.",
+            f"Web service {service.name!r} has no endpoint {name!r}; it has: {', '.join(there)}{more}.",
             target=name,
         )
 
@@ -269,7 +272,7 @@ class Workspace:
         if default is None:
             raise rejection("WebServiceNotFound", f"Web service {service.name!r} has no default endpoint.")
         if name != DEFAULT_ENDPOINT and self._store.endpoint_named(service.id, name) is None:
-            if self._store.endpoint_counts().get(service.id, 0) >= MAX_ENDPOINTS:
+            if self._store.endpoint_count(service.id) >= MAX_ENDPOINTS:
                 raise rejection("EndpointLimitReached", f"A web service has at most {MAX_ENDPOINTS} endpoints.")
             row = self._new_endpoint(service, name, settings, default)
             if self._store.add_endpoint(row):

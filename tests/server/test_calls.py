@@ -18,7 +18,8 @@ from airflow_provider_azureml_classic.protocol.messages import Response
 from airflow_provider_azureml_classic.protocol.not_offered import NOT_OFFERED
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint
-from airflow_provider_azureml_classic.server.diagnostics import CONTAINER, Diagnostics
+from airflow_provider_azureml_classic.server.blob_names import DIAGNOSTICS_CONTAINER
+from airflow_provider_azureml_classic.server.diagnostics import Diagnostics
 from airflow_provider_azureml_classic.server.experiments.scorer import Scorer
 from airflow_provider_azureml_classic.server.throttle import Threads
 from tests.server.conftest import WORKSPACE, Service, line
@@ -119,9 +120,9 @@ async def test_a_call_that_takes_too_long_is_answered(service: Service, scorer: 
 
 def logs(service: Service, kind: str) -> list[dict[str, Any]]:
     """The diagnostics logs of a type, once the service has stopped and so has written all."""
-    assert service.blobs.container_properties(CONTAINER) is not None
-    names = [blob.name for blob in service.blobs.list(CONTAINER)]
-    return [json.loads(service.read_blob(f"{CONTAINER}/{name}")) for name in names if f"/{kind}/" in name]
+    assert service.blobs.container_properties(DIAGNOSTICS_CONTAINER) is not None
+    names = [blob.name for blob in service.blobs.list(DIAGNOSTICS_CONTAINER)]
+    return [json.loads(service.read_blob(f"{DIAGNOSTICS_CONTAINER}/{name}")) for name in names if f"/{kind}/" in name]
 
 
 @pytest.mark.parametrize(("level", "scored", "jobs"), [("All", [200, 400], 2), ("Error", [400], 1)])
@@ -145,9 +146,9 @@ def test_diagnostics_go_to_their_container(
     assert "'x'" in batch[bad]["Lines"][-1]["Text"]
     guid = scorer.api_location.rpartition("/")[2]
     prefix = f"{WORKSPACE}-{service.scoring}-{guid}/"
-    names = [blob.name for blob in service.blobs.list(CONTAINER)]
+    names = [blob.name for blob in service.blobs.list(DIAGNOSTICS_CONTAINER)]
     assert all(re.fullmatch(rf"{prefix}(batch|score/requests|score/init)/[^/]+", name) for name in names)
-    everything = b"".join(service.read_blob(f"{CONTAINER}/{name}") for name in names)
+    everything = b"".join(service.read_blob(f"{DIAGNOSTICS_CONTAINER}/{name}") for name in names)
     secrets = (scorer.primary_key, scorer.secondary_key, "sig=", "AccountKey", "123.456")
     assert [text for text in secrets if text.encode() in everything] == []
 
@@ -156,7 +157,7 @@ def test_no_diagnostics_unless_they_are_wanted(service: Service, scorer: Endpoin
     """The level is ``None`` by default: not even the container is made."""
     score(service, scorer)
     service.close()
-    assert service.blobs.container_properties(CONTAINER) is None
+    assert service.blobs.container_properties(DIAGNOSTICS_CONTAINER) is None
 
 
 def test_loading_a_model_is_logged(service: Service, scorer: Endpoint) -> None:

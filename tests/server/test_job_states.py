@@ -29,6 +29,7 @@ from airflow_provider_azureml_classic.server.experiments import shipped_experime
 from airflow_provider_azureml_classic.server.job_store import JobStore, give_back
 from airflow_provider_azureml_classic.server.jobs import Jobs
 from airflow_provider_azureml_classic.server.locations import Locations
+from airflow_provider_azureml_classic.server.reach import Reach
 from airflow_provider_azureml_classic.server.settings import ACCOUNT
 from airflow_provider_azureml_classic.server.store import Store
 from airflow_provider_azureml_classic.server.tables import ExperimentRow, ServiceRow, servers
@@ -65,7 +66,7 @@ class JobStates(RuleBasedStateMachine):
         self.database = Database(f"sqlite:///{folder / 'state.db'}", base64.urlsafe_b64encode(b"c" * 32).decode())
         self.store, self.job_store = Store(self.database), JobStore(self.database, self.clock, MOST)
         account = StorageAccount(ACCOUNT, base64.b64encode(b"k" * 64).decode(), f"http://s.test/{ACCOUNT}")
-        locations = Locations(BlobStore(folder / "blobs", account), frozenset(), self.clock)
+        locations = Locations(BlobStore(folder / "blobs", account), Reach(()), self.clock)
         catalogue = Catalogue(shipped_experiments(), self.store)
         self.queue = Queue()
         arguments = Arguments(catalogue, locations)

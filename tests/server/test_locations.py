@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -12,9 +15,12 @@ import pytest
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.sas import StorageAccount
+from airflow_provider_azureml_classic.server import fetching as fetching_module
 from airflow_provider_azureml_classic.server import locations as module
+from airflow_provider_azureml_classic.server import reach as reach_module
 from airflow_provider_azureml_classic.server.blobs import BlobStore
 from airflow_provider_azureml_classic.server.locations import Locations
+from airflow_provider_azureml_classic.server.reach import Reach
 from tests.server.conftest import Clock
 
 TOKEN = "?sv=2020-12-06&sig=secretsignature"
@@ -24,11 +30,16 @@ class Elsewhere(BaseHTTPRequestHandler):
     """Another host's store: answers by the name of what is asked."""
 
     asked: list[tuple[str, str]]
+    hosts: list[str]
     written: dict[str, bytes]
 
     def do_GET(self) -> None:
         """The status that the path names, with a redirect's target."""
         self.asked.append((self.command, self.path))
+        self.hosts.append(self.headers["Host"])
+        if "drip" in self.path:
+            self.drip()
+            return
         status = int(self.path.split("/")[2][:3])
         self.send_response(status)
         if status == 302:
@@ -36,6 +47,15 @@ class Elsewhere(BaseHTTPRequestHandler):
         self.send_header("Content-Length", "4")
         self.end_headers()
         self.wfile.write(b"x,y\n")
+
+    def drip(self) -> None:
+        """Answer for ever, in little pieces, until the other side leaves."""
+        self.send_response(200)
+        self.end_headers()
+        with suppress(OSError):
+            while True:
+                self.wfile.write(b"x")
+                time.sleep(0.02)
 
     def do_PUT(self) -> None:
         """Keep a block blob."""
@@ -61,7 +81,7 @@ class Other:
     def __init__(self, port: int, handler: type[Elsewhere]) -> None:
         self.base = f"http://127.0.0.1:{port}"
         self.host = f"127.0.0.1:{port}"
-        self.asked, self.written = handler.asked, handler.written
+        self.asked, self.hosts, self.written = handler.asked, handler.hosts, handler.written
 
     def place(self, name: str) -> BlobReference:
         """A reference with a token."""
@@ -71,7 +91,7 @@ class Other:
 @pytest.fixture
 def other() -> Iterator[Other]:
     """Another host."""
-    handler = type("Handler", (Elsewhere,), {"asked": [], "written": {}})
+    handler = type("Handler", (Elsewhere,), {"asked": [], "hosts": [], "written": {}})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
@@ -85,7 +105,8 @@ def other() -> Iterator[Other]:
 def make(tmp_path: Path):
     """Makes the locations of a server that may ask some hosts."""
     account = StorageAccount("mlclassic", "a" * 88, "http://service.test:8080/mlclassic")
-    return lambda *hosts: Locations(BlobStore(tmp_path / "blobs", account), frozenset(hosts), Clock())
+    store = BlobStore(tmp_path / "blobs", account)
+    return lambda *hosts, private=(): Locations(store, Reach(hosts, private), Clock())
 
 
 def fails(act) -> AzureMLClassicError:
@@ -172,3 +193,129 @@ def test_an_output_is_written_to_an_allowed_host(make, other: Other, tmp_path: P
     error = fails(lambda: make(other.host).deliver(source, other.place("403.ilearner")))
     assert "cannot be written" in error.message
     assert error.detail_code == "InvalidBlob"
+
+
+# -- where names lead ------------------------------------------------------------------------------------------------
+
+
+def resolving(monkeypatch: pytest.MonkeyPatch, *answers: str) -> list[str]:
+    """Let every name resolve to the next of these addresses, the last one again and again; returns what was asked."""
+    asked: list[str] = []
+    left = list(answers)
+    real = socket.getaddrinfo
+
+    def answer(host: str, port: int, *args: object, **more: object) -> list:
+        if host[:1].isdigit() or ":" in host:
+            return real(host, port, *args, **more)
+        asked.append(host)
+        return real(left.pop(0) if len(left) > 1 else left[0], port, *args, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", answer)
+    return asked
+
+
+PRIVATE = ["127.0.0.1", "10.1.2.3", "169.254.169.254", "168.63.129.16", "100.64.0.1", "0.0.0.0"]  # noqa: S104 - refused, not bound
+PRIVATE += ["::1", "fe80::1", "fd00:ec2::254", "::ffff:127.0.0.1", "64:ff9b::a9fe:a9fe", "2002:7f00:1::1"]
+
+
+@pytest.mark.parametrize("address", PRIVATE)
+def test_a_listed_name_must_not_lead_inside(make, monkeypatch, tmp_path: Path, address: str) -> None:
+    """A name that resolves to a private, loopback, link-local or metadata address is refused before anything is
+    sent there, whatever family carries it.
+    """
+    resolving(monkeypatch, address)
+    place = BlobReference("data/200.csv", "http://allowed.test/").normalised()
+    error = fails(lambda: make("allowed.test").fetch(place, tmp_path / "out"))
+    assert error.detail_code == "LocationNotAllowed"
+    assert "--allow-private-host allowed.test" in error.message
+
+
+def test_a_listed_private_name_is_read(make, other: Other, monkeypatch, tmp_path: Path) -> None:
+    """A name that is listed as private may lead inside, and keeps its name in the request."""
+    resolving(monkeypatch, "127.0.0.1")
+    port = other.host.rpartition(":")[2]
+    place = BlobReference("data/200.csv", f"http://inside.test:{port}/").normalised()
+    make(private=[f"inside.test:{port}"]).fetch(place, tmp_path / "out")
+    assert (tmp_path / "out").read_text() == "x,y\n"
+    assert other.hosts == [f"inside.test:{port}"]
+
+
+def test_a_name_that_changes_its_address_gains_nothing(make, other: Other, monkeypatch, tmp_path: Path) -> None:
+    """The address that was checked is the one that is connected to: a name is looked up once."""
+    asked = resolving(monkeypatch, "203.0.113.7", "127.0.0.1")
+    monkeypatch.setattr(reach_module, "is_public", lambda address: address == "203.0.113.7")
+    monkeypatch.setattr(fetching_module, "TIMEOUT", (0.05, 1))
+    monkeypatch.setattr(module, "TIMEOUT", (0.05, 1))
+    port = other.host.rpartition(":")[2]
+    place = BlobReference("data/200.csv", f"http://rebound.test:{port}/").normalised()
+    error = fails(lambda: make("rebound.test").fetch(place, tmp_path / "out"))
+    assert error.detail_code == "BlobNotFound"
+    assert (asked, other.asked) == (["rebound.test"], [])
+
+
+@pytest.mark.parametrize(
+    "base",
+    [
+        "http://2130706433:{port}/",
+        "http://0177.0.0.1:{port}/",
+        "http://0x7f.1:{port}/",
+        "http://127.1:{port}/",
+        "http://[::ffff:127.0.0.1]:{port}/",
+        "http://127.0.0.1.:{port}/",
+        "http://user:password@127.0.0.1:{port}/",
+        "http://127.0.0.1:{port}\\@evil.test/",
+        "http://evil.test\\@127.0.0.1:{port}/",
+        "http://127.0.0.1:{port}#@evil.test/",
+        "http://127.0.0.1 .evil.test:{port}/",
+        "http://127.0.0.1:{port}0/",
+        "http://127.0.0.1:99999/",
+        "file:///etc/passwd",
+        "ftp://127.0.0.1:{port}/",
+        "gopher://127.0.0.1:{port}/",
+        "//127.0.0.1:{port}/",
+        "http:///data/",
+    ],
+)
+def test_another_spelling_of_a_listed_host_is_not_asked(make, other: Other, tmp_path: Path, base: str) -> None:
+    """A host is asked under the name that the list has, by http or https, and under no other spelling."""
+    place = BlobReference("data/200.csv", base.format(port=other.host.rpartition(":")[2]))
+    error = fails(lambda: make(other.host).fetch(place, tmp_path / "out"))
+    assert error.detail_code in ("LocationNotAllowed", "InvalidBlob")
+    assert other.asked == []
+
+
+def test_a_source_that_never_ends_is_left(make, other: Other, tmp_path: Path) -> None:
+    """Time for one transfer is limited, also for a host that sends a byte now and then."""
+    error = fails(lambda: make(other.host).fetch(other.place("drip.csv"), tmp_path / "out", 0.5))
+    assert "not done after" in error.message
+
+
+def test_the_environments_proxy_is_not_used(make, other: Other, monkeypatch, tmp_path: Path) -> None:
+    """A proxy resolves names itself, where nothing is checked."""
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9/")
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9/")
+    make(other.host).fetch(other.place("200.csv"), tmp_path / "out")
+    assert (tmp_path / "out").read_text() == "x,y\n"
+
+
+@pytest.mark.parametrize("act", ["fetch", "deliver"])
+def test_azure_storage_is_asked_over_the_same_connections(make, monkeypatch, tmp_path: Path, act: str) -> None:
+    """The SDK of Azure Storage neither goes to a private address behind a listed name."""
+    asked = resolving(monkeypatch, "127.0.0.1")
+    text = f"DefaultEndpointsProtocol=https;AccountName=a;AccountKey={'a' * 86}==;BlobEndpoint=https://a.blob.test/a"
+    place = BlobReference("data/x.csv", connection_string=text)
+    (tmp_path / "file").write_text("x")
+    locations = make("a.blob.test")
+    calls = {
+        "fetch": lambda: locations.fetch(place, tmp_path / "out"),
+        "deliver": lambda: locations.deliver(tmp_path / "file", place),
+    }
+    assert fails(calls[act]).detail_code == "LocationNotAllowed"
+    assert asked == ["a.blob.test"]
+
+
+@pytest.mark.parametrize("entry", ["http://host", "host/path", "user@host", "host:port", "", "a b"])
+def test_an_entry_that_is_no_host_is_told(make, entry: str) -> None:
+    """A wrong entry would silently allow nothing."""
+    with pytest.raises(ValueError, match="is no host"):
+        Reach([entry])

@@ -11,6 +11,7 @@ from airflow_provider_azureml_classic.server.experiments.declaration import (
     shipped_experiments,
 )
 from airflow_provider_azureml_classic.server.experiments.ilearner import Manifest, read_ilearner, write_ilearner
+from airflow_provider_azureml_classic.server.experiments.python import declare
 from airflow_provider_azureml_classic.server.experiments.schema import Column, Schema
 from airflow_provider_azureml_classic.server.experiments.scorer import Columns, Scorer
 from airflow_provider_azureml_classic.server.experiments.training import TrainingSummary, train
@@ -23,6 +24,7 @@ __all__ = [
     "Schema",
     "Scorer",
     "TrainingSummary",
+    "declare",
     "load_experiments",
     "read_ilearner",
     "shipped_experiments",

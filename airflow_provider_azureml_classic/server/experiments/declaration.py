@@ -147,7 +147,7 @@ def load_experiments(path: str | Path) -> tuple[Experiment, ...]:
     if not isinstance(tables, list) or not tables:
         raise ValueError(f"{path} declares no experiment. Write at least one [[experiment]] table (double brackets).")
     experiments = tuple(_experiment(path, number, table) for number, table in enumerate(tables, 1))
-    _check_names(path, experiments)
+    check_names(path, experiments)
     return experiments
 
 
@@ -214,6 +214,17 @@ def _experiment(path: Path, number: int, table: Any) -> Experiment:
     where = f"{path}, experiment {name!r}" if isinstance(name, str) else f"{path}, experiment number {number}"
     if not isinstance(table, dict):
         raise ValueError(f"{where} is not a table. Write [[experiment]] above its keys.")
+    return from_table(where, path.resolve().parent, table)
+
+
+def from_table(where: str, directory: Path, table: Mapping[str, Any]) -> Experiment:
+    """The experiment that a table of keys declares, checked.
+
+    :param where: what declares it, for messages.
+    :param directory: where relative paths begin.
+    :param table: :data:`KEYS` and their values; lists, not tuples.
+    :raises ValueError: a key or value is wrong.
+    """
     if not set(table) <= set(KEYS):
         raise ValueError(f"{where}: {_unknown(table, tuple(KEYS))}")
     for key in _REQUIRED:
@@ -228,7 +239,7 @@ def _experiment(path: Path, number: int, table: Any) -> Experiment:
     if said:
         raise ValueError(f"{where}: {said}")
     values["parameters"] = {key: parameters.read(key, entry) for key, entry in values.get("parameters", {}).items()}
-    experiment = _with_defaults(Experiment(directory=path.resolve().parent, **values))
+    experiment = _with_defaults(Experiment(directory=directory, **values))
     for said in (_estimator_problem(experiment), _column_problem(experiment), _data_problem(experiment)):
         if said:
             raise ValueError(f"{where}: {said}")
@@ -301,12 +312,18 @@ def _header_problem(experiment: Experiment, path: Path) -> str | None:
     return None
 
 
-def _check_names(path: Path, experiments: tuple[Experiment, ...]) -> None:
+def check_names(where: object, experiments: tuple[Experiment, ...]) -> None:
+    """Refuse two experiments of one name.
+
+    :param where: what declares them, for the message.
+    :param experiments: as declared.
+    :raises ValueError: the name.
+    """
     seen: set[str] = set()
     for experiment in experiments:
         if experiment.name.casefold() in seen:
             raise ValueError(
-                f"{path}, experiment {experiment.name!r}: the name is used twice. "
+                f"{where}, experiment {experiment.name!r}: the name is used twice. "
                 "Names of experiments must differ in more than upper and lower case."
             )
         seen.add(experiment.name.casefold())

@@ -1,0 +1,147 @@
+"""Connections that are slow, endless or too many: what the web server leaves open, closed.
+
+uvicorn limits neither how long a client may take over the head of its request, nor how long that head may be, nor how
+long a client may leave its answer unread. The time of a body is limited in :mod:`~.patience`, where it can be answered.
+
+Rule: a limit counts the time in which this server waits for the client, never the time the client waits for us.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+from collections.abc import Iterable
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
+from airflow_provider_azureml_classic.protocol.errors import to_response
+
+#: Seconds from the connection, or from the last answer, to the end of a request's head.
+HEAD_SECONDS = 20.0
+#: Bytes of a head, request line included.
+MAX_HEAD = 64 << 10
+#: Seconds in which a client must take some of an answer.
+UNREAD_SECONDS = 60.0
+#: Connections at a time; fewer where the system allows fewer open files.
+MAX_CONNECTIONS = 4096
+#: Open files that are not connections: database, models, workers' pipes.
+_OTHER_FILES = 256
+
+_PHRASES = {400: "Bad Request", 408: "Request Timeout", 431: "Request Header Fields Too Large"}
+_PHRASES |= {503: "Service Unavailable"}
+
+
+class Connection(HttpToolsProtocol):
+    """One connection, with limits."""
+
+    #: Since when a head is awaited; ``None`` while a request is in work.
+    awaited_since: float | None = None
+    _head_bytes = 0
+    _in_body = False
+    _unread: tuple[int, float] = (0, 0.0)
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take a connection, or turn it away."""
+        super().connection_made(transport)
+        self.awaited_since = self.loop.time()
+        if len(self.connections) > connections_allowed():
+            self.turn_away(rejection("NoMoreResources", "There are too many connections; try again later."))
+
+    def data_received(self, data: bytes) -> None:
+        """Read on, unless the head has become too long."""
+        if self.transport.is_closing():
+            return
+        if not self._in_body:
+            self._head_bytes += len(data)
+        super().data_received(data)
+        if not self._in_body and self._head_bytes > MAX_HEAD:
+            self.turn_away(head_too_long())
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header; what follows a chunked body (trailers) nobody reads, and it has no limit."""
+        if not self._in_body:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """The head is there."""
+        self.awaited_since, self._head_bytes, self._in_body = None, 0, True
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """The body is there."""
+        self._head_bytes, self._in_body = 0, False
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """The next head is awaited."""
+        self.awaited_since = self.loop.time()
+        super().on_response_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP in the protocol's shape.
+
+        :param msg: uvicorn's word for it.
+        """
+        self.turn_away(rejection("RequestBodyInvalid", msg))
+
+    def turn_away(self, error: AzureMLClassicError) -> None:
+        """Answer an error and close; without an answer where one would end up in the middle of another.
+
+        :param error: why.
+        """
+        if self.cycle is None or (self.cycle.response_complete and not self._in_body):
+            self.transport.write(_answer(error))
+        self.transport.close()
+
+    def check(self, now: float) -> None:
+        """Close the connection if its client is over a limit of time.
+
+        :param now: the loop's time.
+        """
+        left = self.transport.get_write_buffer_size()
+        if not left or left != self._unread[0]:
+            self._unread = (left, now)
+        elif now - self._unread[1] > UNREAD_SECONDS:
+            self.transport.abort()
+            return
+        if self.awaited_since is not None and now - self.awaited_since > HEAD_SECONDS:
+            self.awaited_since = None
+            self.turn_away(rejection("RequestTimeout", f"There was no request for {HEAD_SECONDS:.0f} seconds."))
+
+
+def check_all(connections: Iterable[Any], now: float) -> None:
+    """Check every connection; to be called about once a second.
+
+    :param connections: the web server's.
+    :param now: the loop's time.
+    """
+    for connection in tuple(connections):
+        connection.check(now)
+
+
+def head_too_long() -> AzureMLClassicError:
+    """The error for a head over :data:`MAX_HEAD`."""
+    return rejection("RequestHeadTooLarge", f"Request line and headers are over {MAX_HEAD} bytes.")
+
+
+def connections_allowed() -> int:
+    """How many connections may be open: half of the files, as a download opens one more."""
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return max(16, min(MAX_CONNECTIONS, (files - _OTHER_FILES) // 2))
+
+
+def raise_file_limit() -> None:
+    """Let this process open as many files as it may: shells start with 1,024, whatever the system allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = min(hard, 2 * MAX_CONNECTIONS + _OTHER_FILES) if hard != resource.RLIM_INFINITY else 2 * MAX_CONNECTIONS
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _answer(error: AzureMLClassicError) -> bytes:
+    response = to_response(error, {"connection": "close"})
+    headers = {**response.headers, "content-length": str(len(response.body))}
+    lines = [f"HTTP/1.1 {response.status} {_PHRASES[response.status]}", *(f"{k}: {v}" for k, v in headers.items())]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + response.body

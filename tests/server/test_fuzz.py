@@ -1,0 +1,154 @@
+"""Requests that nobody thought of: never a fault of the server, and every refusal has details."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import pytest
+import requests
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from schemathesis.checks import not_a_server_error
+
+from airflow_provider_azureml_classic.client import Client
+from airflow_provider_azureml_classic.protocol import operations as ops
+from airflow_provider_azureml_classic.protocol.operations import Credential, Operation
+from airflow_provider_azureml_classic.protocol.values import Endpoint
+from tests.server.conftest import Service
+from tests.support import BIKES, BIKES_SCORING, ServerProcess
+
+#: Operations of the service itself; those of blobs have no path of their own.
+OPERATIONS = [one for one in vars(ops).values() if isinstance(one, Operation) and one.path]
+#: Statuses over 499 that are no fault: what is not offered, and what is too much at the moment.
+HONEST = (501, 503)
+QUIET = settings(
+    max_examples=25,
+    deadline=None,
+    derandomize=True,
+    phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+
+
+def assert_answered(status: int, body: bytes) -> None:
+    """No fault; a refusal has the protocol's shape with at least one detail."""
+    assert status < 500 or status in HONEST, body[:500]
+    if status >= 400:
+        details = json.loads(body)["error"]["details"]
+        assert details
+        assert all(detail["code"] and detail["message"] for detail in details)
+
+
+# -- from the server's own documents ---------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("service", [BIKES, BIKES_SCORING])
+def test_what_the_document_of_an_endpoint_allows_is_no_fault(
+    server: ServerProcess, client: Client, service: str
+) -> None:
+    """Requests that schemathesis makes of an endpoint's Swagger 2.0, right and wrong ones, against a real process."""
+    endpoint = client.add_endpoint(client.find_web_service(service).id, "fuzzed")
+    document = requests.get(f"{endpoint.api_location}/swagger.json", timeout=30).json()
+    schema = schemathesis.openapi.from_dict(document)
+    key = {"Authorization": f"Bearer {endpoint.primary_key}"}
+    seen: set[int] = set()
+    for result in schema.get_all_operations():
+        operation = result.ok()
+
+        @given(case=operation.as_strategy())
+        @QUIET
+        def check(case: Any) -> None:
+            answer = case.call(base_url=endpoint.api_location, headers=key, timeout=30)
+            case.validate_response(answer, checks=[not_a_server_error])
+            if "json" in answer.headers.get("Content-Type", ""):
+                assert_answered(answer.status_code, answer.content)
+            seen.add(answer.status_code)
+
+        check()
+    assert 200 in seen, "not one of the requests was a good one"
+
+
+@pytest.mark.slow
+def test_what_the_document_of_the_management_allows_is_no_fault(server: ServerProcess, client: Client) -> None:
+    """The same for web services and endpoints, with a workspace of which nothing must be left out."""
+    service = client.find_web_service(BIKES_SCORING)
+    document = requests.get(f"{server.url}{ops.MANAGEMENT_DOCUMENT.path}", timeout=30).json()
+    schema = schemathesis.openapi.from_dict(document)
+    key = {"Authorization": f"Bearer {server.connection['token']}"}
+    fixed = {"workspace": server.connection["workspace_id"], "service": service.id}
+    seen: set[int] = set()
+    for result in schema.get_all_operations():
+        operation = result.ok()
+        if operation.label == f"DELETE {ops.DELETE_SERVICE.path}":
+            continue
+
+        @given(case=operation.as_strategy(), good=st.booleans())
+        @QUIET
+        def check(case: Any, good: bool) -> None:
+            if good:
+                known = {"endpoint": "fuzzedmanagement", **fixed}
+                case.path_parameters = {name: known[name] for name in case.path_parameters or {}}
+            answer = case.call(base_url=server.url, headers=key, timeout=30)
+            case.validate_response(answer, checks=[not_a_server_error])
+            if answer.status_code != 204:
+                assert_answered(answer.status_code, answer.content or b"{}")
+            seen.add(answer.status_code)
+
+        check()
+    assert {200, 201, 404} <= seen
+
+
+# -- raw requests ----------------------------------------------------------------------------------------------------
+
+texts = st.text(max_size=30) | st.sampled_from(["", "default", "..", "%00", "\ud800", "a" * 300, "jobs"])
+leaves = st.none() | st.booleans() | st.integers() | st.floats() | texts
+values = st.recursive(
+    leaves,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4),
+    max_leaves=12,
+)
+MEMBERS = ["Input", "Inputs", "Outputs", "GlobalParameters", "input1", "output1", "ColumnNames", "Values", "Resources"]
+MEMBERS += ["Name", "Location", "BaseLocation", "RelativeLocation", "SasBlobToken", "ConnectionString", "Description"]
+MEMBERS += ["ThrottleLevel", "MaxConcurrentCalls", "PreventUpdate", "KeyType", "OverwriteResources", "x"]
+likely = st.recursive(
+    leaves | st.sampled_from(["Low", "High", "Primary", "http://127.0.0.1:1/", "data/x.csv", "models/ten.ilearner"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(MEMBERS), inner, max_size=4),
+    max_leaves=15,
+)
+
+
+def encoded(value: Any) -> bytes:
+    """JSON with whatever Python lets through: NaN, lone surrogates."""
+    return json.dumps(value).encode()
+
+
+bodies = st.binary(max_size=60) | values.map(encoded) | likely.map(encoded)
+queries = st.sampled_from(
+    ["", "api-version=2.0", "api-version=2.0&format=swagger&details=true", "api-version", "%ff=%00"]
+)
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
+def test_no_request_is_a_fault(operation: Operation, service: Service, scorer: Endpoint, trainer: Endpoint) -> None:
+    """Any body, query and path segment at every operation, with good credentials."""
+    ids = {"workspace": service.settings.workspace_id, "service": service.scoring, "endpoint": "mine", "job": "0" * 32}
+    key = scorer.primary_key if operation.credential is Credential.ENDPOINT else service.settings.token
+
+    @given(body=bodies, query=queries, odd=st.sampled_from([None, None, *ids]), text=texts)
+    @QUIET
+    def check(body: bytes, query: str, odd: str | None, text: str) -> None:
+        if odd is None and operation in (ops.DELETE_SERVICE, ops.DELETE_ENDPOINT):
+            return
+        names = {**ids, "endpoint_id": urlsplit(scorer.api_location).path.rpartition("/")[2]}
+        if odd:
+            names[odd] = quote(text.encode(errors="replace"), safe="")
+        path = operation.path.format(**names)
+        answer = service.ask(operation.method, f"{path}?{query}", body, key=key)
+        if answer.status not in (200, 201, 204, 304):
+            assert_answered(answer.status, answer.body)
+
+    check()
