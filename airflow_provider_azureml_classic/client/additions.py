@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from airflow_provider_azureml_classic.client.answers import ask, check, decoded, encoded
 from airflow_provider_azureml_classic.client.retries import Steps
@@ -21,13 +22,23 @@ from airflow_provider_azureml_classic.protocol.blocks import (
     block_url,
 )
 from airflow_provider_azureml_classic.protocol.errors import from_response
+from airflow_provider_azureml_classic.protocol.job_history import (
+    BEFORE_PARAMETER,
+    LIMIT_PARAMETER,
+    PAGE,
+    JobPage,
+    LogLine,
+    read_log,
+)
 from airflow_provider_azureml_classic.protocol.keys import KeyType
 from airflow_provider_azureml_classic.protocol.messages import Request
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint
 
 #: Details of a 404 that are about what was asked for; any other one is about the call itself.
-_ABSENT = frozenset({"WorkspaceNotFound", "WebServiceNotFound", "WebServiceIdNotFoundInWorkspace", "EndpointNotFound"})
+_ABSENT = frozenset(
+    {"WorkspaceNotFound", "WebServiceNotFound", "WebServiceIdNotFoundInWorkspace", "EndpointNotFound", "JobNotFound"}
+)
 _UNKNOWN_CALL = frozenset({404, 405, 501})
 
 
@@ -58,6 +69,47 @@ class AllVerbs(Verbs):
             )
         check(request, response)
         return self._seen(Endpoint.from_wire(decoded(request, response), etag=response.headers.get(ops.ETAG)))
+
+    @verb
+    def list_jobs(self, endpoint: Endpoint, *, limit: int = PAGE, before: str | None = None) -> Steps[JobPage]:
+        """Jobs of an endpoint, newest first, without their results.
+
+        Our addition to the protocol.
+
+        :param endpoint: the endpoint that they were submitted to.
+        :param limit: the most that are wanted, up to 500.
+        :param before: ``next`` of the page before this one.
+        :raises RequestRejected: ``OperationNotSupported``: the service does not have this call.
+        """
+        query = [(LIMIT_PARAMETER, str(limit)), *([(BEFORE_PARAMETER, before)] if before else [])]
+        return JobPage.from_wire((yield from self._looked(endpoint, ops.LIST_JOBS, query)))
+
+    @verb
+    def job_log(self, endpoint: Endpoint, job_id: str) -> Steps[tuple[LogLine, ...]]:
+        """What happened to a job, oldest line first.
+
+        Our addition to the protocol.
+
+        :param endpoint: the endpoint it was submitted to.
+        :param job_id: the job.
+        :raises RequestRejected: ``OperationNotSupported``: the service does not have this call.
+        """
+        return read_log((yield from self._looked(endpoint, ops.GET_JOB_LOG, job=job_id)))
+
+    def _looked(
+        self, endpoint: Endpoint, operation: ops.Operation, query: Sequence[tuple[str, str]] = (), **segments: str
+    ) -> Steps[Any]:
+        try:
+            request, response = yield from self._call(endpoint, operation, b"", query=query, **segments)
+        except AzureMLClassicError as error:
+            if error.status not in _UNKNOWN_CALL or error.detail_code in _ABSENT:
+                raise
+            raise rejection(
+                "OperationNotSupported",
+                f"This service does not list jobs or their logs (it answered HTTP {error.status}); that is an "
+                "addition of azureml-classic-server.",
+            ) from error
+        return decoded(request, response)
 
     @verb
     def store_stream(self, reference: BlobReference, pieces: Iterable[bytes]) -> Steps[BlobFacts]:

@@ -63,8 +63,8 @@ class Call:
     @property
     def key(self) -> str:
         """What follows ``Bearer``, in any case and with any number of blanks; empty if nothing does."""
-        scheme, _, key = self.headers.get("authorization", "").strip().partition(" ")
-        return key.strip() if scheme.lower() == "bearer" else ""
+        parts = self.headers.get("authorization", "").split(None, 1)
+        return parts[1].strip() if len(parts) == 2 and parts[0].lower() == "bearer" else ""
 
     def json(self) -> Any:
         """The decoded body; its declared charset is ignored, as the cloud service's clients send odd ones.

@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_azureml_classic.exceptions import CODES
+from airflow_provider_azureml_classic.client import Client
+from airflow_provider_azureml_classic.exceptions import CODES, NotFound, RequestRejected
+from airflow_provider_azureml_classic.protocol.jobs import JobRequest
 from airflow_provider_azureml_classic.protocol.messages import Response
 from airflow_provider_azureml_classic.protocol.not_offered import NOT_OFFERED
 from airflow_provider_azureml_classic.protocol.references import BlobReference
@@ -326,7 +328,29 @@ def test_the_log_of_a_failed_job_ends_with_the_reason(service: Service) -> None:
     assert service.client.get_job(trainer, job_id).progress == "Cancelled."
 
 
-def _request(data: BlobReference) -> Any:
-    from airflow_provider_azureml_classic.protocol.jobs import JobRequest
-
+def _request(data: BlobReference) -> JobRequest:
     return JobRequest({"input1": data})
+
+
+def test_the_client_reads_lists_and_logs(service: Service) -> None:
+    """Page by page, and line by line."""
+    trainer = service.client.get_endpoint(service.training, "default")
+    made = [service.client.submit_job(trainer, _request(service.put_blob("data/5.csv", line(5)))) for _ in range(3)]
+    page = service.client.list_jobs(trainer, limit=2)
+    rest = service.client.list_jobs(trainer, limit=2, before=page.next)
+    assert ({job.id for job in (*page.jobs, *rest.jobs)}, rest.next) == ({*made}, None)
+    (entry,) = service.client.job_log(trainer, made[0])
+    assert (entry.time, entry.text[:9]) == (service.clock.now, "Submitted")
+    with pytest.raises(NotFound, match="has no job"):
+        service.client.job_log(trainer, "0" * 32)
+
+
+@pytest.mark.parametrize("status", [404, 405])
+def test_the_client_says_that_a_service_has_no_lists(service: Service, status: int) -> None:
+    """The cloud service and others like it: told apart from a job that is not there."""
+    trainer = service.client.get_endpoint(service.training, "default")
+    client = Client("http://other.test", WORKSPACE, "t", transport=lambda _: Response(status, {}, b""))
+    for ask in (lambda: client.list_jobs(trainer), lambda: client.job_log(trainer, "0" * 32)):
+        with pytest.raises(RequestRejected, match="azureml-classic-server") as error:
+            ask()
+        assert error.value.detail_code == "OperationNotSupported"

@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
 
 from airflow_provider_azureml_classic.exceptions import NotFound, RequestRejected
 from airflow_provider_azureml_classic.protocol.jobs import JobRequest, JobStatus
@@ -102,6 +102,21 @@ class JobStates(RuleBasedStateMachine):
         self.order.append(job)
         return job
 
+    @rule(target=jobs, endpoint=st.sampled_from([0, 1]), count=st.integers(2, 4))
+    def submit_and_start_several(self, endpoint: int, count: int) -> Any:
+        """More than may run at a time, so that some have to wait."""
+        made = [self.submit(endpoint) for _ in range(count)]
+        # Started in another order than submitted.
+        for job in reversed(made):
+            self.start(job)
+        return multiple(*made)
+
+    @rule(server=st.sampled_from(SERVERS))
+    def claim_all(self, server: str) -> None:
+        """Until nothing is left that may run."""
+        while self._claimed(server):
+            pass
+
     @rule(job=jobs)
     def start(self, job: str) -> None:
         """Once only, and only what is NotStarted."""
@@ -141,6 +156,9 @@ class JobStates(RuleBasedStateMachine):
     @rule(server=st.sampled_from(SERVERS))
     def claim(self, server: str) -> None:
         """The first in the order of starting whose endpoint has room."""
+        self._claimed(server)
+
+    def _claimed(self, server: str) -> bool:
         running = Counter(self.owner[job] for job in self.runs_on)
         expected = next((job for job in self.waiting if running[self.owner[job]] < MOST), None)
         claimed = self.job_store.claim(server, self.clock())
@@ -148,6 +166,7 @@ class JobStates(RuleBasedStateMachine):
         if expected:
             self.waiting.remove(expected)
             self.states[expected], self.runs_on[expected] = JobStatus.RUNNING, server
+        return expected is not None
 
     @rule(job=jobs, server=st.sampled_from(SERVERS), good=st.booleans())
     def end(self, job: str, server: str, good: bool) -> None:
@@ -205,8 +224,8 @@ class JobStates(RuleBasedStateMachine):
             assert listed == [job for job in reversed(self.order) if self.owner[job] == number]
 
 
-JobStates.TestCase.settings = settings(database=None, deadline=None, max_examples=25, stateful_step_count=30)
-TestJobStates = JobStates.TestCase
+JobStates.TestCase.settings = settings(database=None, deadline=None, max_examples=8, stateful_step_count=25)
+TestJobStates = pytest.mark.slow(JobStates.TestCase)
 
 
 def test_forty_jobs_of_an_endpoint_run_at_a_time() -> None:
