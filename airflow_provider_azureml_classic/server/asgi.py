@@ -47,10 +47,11 @@ class Sites:
     health: AsgiApp
 
     def by_segment(self) -> dict[str, tuple[str, AsgiApp]]:
-        """Name and application by the first segment of a path, and that of the path ``/`` itself."""
+        """Name and application by the first segment of a path with the slash after it, if there is one."""
         health = {path.strip("/"): ("health", self.health) for path in PATHS}
-        pages = {segment: ("portal", self.portal) for segment in ("/", ROOT.strip("/"))}
-        return {**health, **pages, self.account: ("blobs", self._own_store)}
+        root = ROOT.strip("/")
+        pages = {segment: ("portal", self.portal) for segment in ("", root, f"{root}/")}
+        return {**health, **pages, f"{self.account}/": ("blobs", self._own_store)}
 
     async def _own_store(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self.blobs({**scope, "root_path": scope.get("root_path", "") + f"/{self.account}"}, receive, send)
@@ -78,8 +79,8 @@ class HttpServer:
             await _lifespan(receive, send)
         elif scope["type"] == "http":
             receive = Patience(receive)
-            path = scope["path"]
-            found = self._sites.get(path[1:].partition("/")[0] or path)
+            first, slash, _ = scope["path"][1:].partition("/")
+            found = self._sites.get(first + slash)
             if found is None:
                 await self._serve(scope, receive, send)
             else:

@@ -596,7 +596,7 @@ def test_secure_cookie_and_prefix_behind_a_proxy(service: Service, monkeypatch: 
         service.http._sites["portal"][1]._core,
         settings=replace(service.settings, public_url="https://ml.example.test/ml"),
     )
-    monkeypatch.setitem(service.http._sites, "portal", ("portal", Portal(core)))
+    monkeypatch.setitem(service.http._sites, "portal/", ("portal", Portal(core)))
     stranger = Visitor(service)
     answer = stranger.get("/portal/sign-in")
     assert 'action="/ml/portal/sign-in"' in answer.text
