@@ -90,8 +90,8 @@ lock: $(READY) ## renew requirements.lock from setup.cfg
 		--upgrade --custom-compile-command "make lock" -o requirements.lock
 
 .PHONY: bench
-bench: $(READY) ## measure beside the peers (25 minutes; ROWS=scoring,swap for some, RESUME=1 for what is missing)
-	@UV=$(UV) $(PY) -m benchmarks $(ROWS) $(if $(RESUME),--resume) $(BENCH_ARGS) && $(PY) -m benchmarks.report
+bench: $(READY) ## measure beside the peers (25 minutes; ROWS=, RESUME=1, DAYS=)
+	@UV=$(UV) $(PY) -m benchmarks $(ROWS) $(if $(RESUME),--resume) $(if $(DAYS),--days $(DAYS)); status=$$?; $(PY) -m benchmarks.report && exit $$status
 
 .PHONY: docs
 docs: $(READY) ## renew the parts of the documents that come from the code

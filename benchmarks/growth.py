@@ -46,7 +46,7 @@ def _add_jobs(data_dir: Path, endpoint_id: str, count: int) -> list[str]:
     ids = [os.urandom(16).hex() for _ in range(count)]
     try:
         for job_id in ids:
-            row = JobRow(job_id, endpoint_id, JobStatus.FINISHED, True, request, None, None, now, now, now)
+            row = JobRow(job_id, endpoint_id, JobStatus.FINISHED, None, request, None, None, now, now, now)
             JobStore(database).add(row)
     finally:
         database.close()

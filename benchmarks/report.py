@@ -65,13 +65,12 @@ def machine(found: list[dict[str, Any]]) -> str:
 def renewed(page: str, found: list[dict[str, Any]]) -> str:
     """The page with its generated parts made anew.
 
-    :param page: Markdown with ``<!-- machine -->`` and the like, each closed by ``<!-- end -->``.
+    :param page: Markdown with the invisible lines ``[//]: # (machine)`` and the like, each closed by ``[//]: # (end)``.
     :param found: see :func:`results`.
     """
     for name, text in (("machine", machine(found)), ("figures", figures(found)), ("sections", sections(found))):
-        page = re.sub(
-            rf"(<!-- {name} -->\n).*?(<!-- end -->)", lambda part, text=text: part[1] + text + part[2], page, flags=re.S
-        )
+        pattern = rf"(\[//\]: # \({name}\)\n\n).*?(\[//\]: # \(end\))"
+        page = re.sub(pattern, lambda part, text=text: f"{part[1]}{text}\n{part[2]}", page, flags=re.S)
     return page
 
 

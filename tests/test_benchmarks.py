@@ -92,7 +92,8 @@ def test_a_result_survives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     chart = {"kind": "bars", "title": "t", "bars": [["a", 1.0]], "ours": "a"}
     Result("x", "X", [Figure("swap", "1 s", "2 s", 0.5, "<= 0.4")], ["a"], [[1]], "Noise.", ["Note."], chart).save(3)
     found = [json.loads((tmp_path / "x.json").read_text())]
-    page = "<!-- machine -->\n<!-- end -->\n<!-- figures -->\nold\n<!-- end -->\n<!-- sections -->\n<!-- end -->\n"
+    parts = [f"[//]: # ({name})\n\nold\n[//]: # (end)\n\n" for name in ("machine", "figures", "sections")]
+    page = "".join(parts)
     made = report.renewed(page, found)
     assert "| swap | 1 s | 2 s | 0.5 x | <= 0.4 | **not met** |" in made
     assert "old" not in made
