@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
+import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from airflow_provider_azureml_classic.protocol.jobs import JobRequest, JobStatus
+from airflow_provider_azureml_classic.protocol.jobs import JobRequest
 from airflow_provider_azureml_classic.protocol.references import BlobReference
-from airflow_provider_azureml_classic.server.clock import system_clock
-from airflow_provider_azureml_classic.server.database import Database
-from airflow_provider_azureml_classic.server.job_store import JobStore
-from airflow_provider_azureml_classic.server.settings import Settings, load_secrets
-from airflow_provider_azureml_classic.server.tables import JobRow
 from benchmarks import peer_servers as peers
 from benchmarks.common import Figure, Result, median, say, spread
-from benchmarks.fleet_data import add_rows
+from benchmarks.fleet_data import add_rows, in_threads
 from benchmarks.processes import OurServer, folder, our_server, post
 from benchmarks.scoring import SERVICE, body, write_census
 from benchmarks.waiting import Waits, measure
@@ -37,20 +31,18 @@ def _timed(work: Callable[[], Any], times: int) -> float:
     return median(seconds) * 1000
 
 
-def _add_jobs(data_dir: Path, endpoint_id: str, count: int) -> list[str]:
-    secrets = load_secrets(data_dir, os.environ)
-    settings = Settings(data_dir, "", secrets.workspace_id, secrets.token, secrets.account_key, secrets.cipher_key)
-    database = Database(settings.database_url, settings.cipher_key)
-    now = system_clock()
+def _add_jobs(server: OurServer, count: int) -> str:
+    """Register jobs that nobody starts; returns the last one."""
+    training = server.default_endpoint(_TRAINING)
     request = JobRequest({"input1": BlobReference("data/a.csv")})
-    ids = [os.urandom(16).hex() for _ in range(count)]
-    try:
-        for job_id in ids:
-            row = JobRow(job_id, endpoint_id, JobStatus.FINISHED, None, request, None, None, now, now, now)
-            JobStore(database).add(row)
-    finally:
-        database.close()
-    return ids
+    local = threading.local()
+
+    def submit(_: int) -> str:
+        if not hasattr(local, "client"):
+            local.client = server.new_client()
+        return str(local.client.submit_job(training, request))
+
+    return in_threads(submit, range(count))[-1]
 
 
 def _calls(server: OurServer, job: str, content: bytes) -> dict[str, float]:
@@ -79,15 +71,13 @@ def run(counts: tuple[int, ...] = _COUNTS) -> Result:
         content = json.dumps(body(*peers.read_rows(data, 1))).encode()
         with our_server(home, workers=1) as server:
             service, default = server.service(SERVICE), server.default_endpoint(SERVICE)
-            training = server.default_endpoint(_TRAINING)
             data_dir = server.data_dir
         there = 1
         for count in counts:
             add_rows(data_dir, service.id, count - there, default)
-            jobs = _add_jobs(data_dir, training.api_location.rpartition("/")[2], count - there)
-            there = count
             with our_server(home, workers=1) as server:
-                costs[count] = _calls(server, jobs[-1], content)
+                costs[count] = _calls(server, _add_jobs(server, count - there), content)
+            there = count
             say(f"{count:,} endpoints and jobs: {', '.join(f'{k} {v:.2f} ms' for k, v in costs[count].items())}")
     polls = [Waits("ours", count, 30 if count > 1000 else 5, 30) for count in counts]
     for count, cost in zip(counts, measure(polls), strict=True):

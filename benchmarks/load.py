@@ -67,7 +67,7 @@ def press(
     :param body: file that holds the body of each call.
     :param headers: of each call.
     :param connections: kept open at a time.
-    :param seconds: how long.
+    :param seconds: how long; `wrk` takes whole ones.
     :param core: the one core of the generator.
     """
     before = pinned(core) if core is not None else []
@@ -75,7 +75,8 @@ def press(
         lines = "\n".join(f'wrk.headers["{name}"] = "{value}"' for name, value in headers.items())
         script = body.with_suffix(f".{connections}.lua")
         script.write_text(_LUA % (body, lines))
-        command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", "--timeout", "30s", "-s", str(script), url]
+        command = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--timeout", "30s"]
+        command += ["-s", str(script), url]
     else:
         command = [sys.executable, "-m", "benchmarks.load", url, str(body), json.dumps(dict(headers))]
         command += [str(connections), str(seconds)]

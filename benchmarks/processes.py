@@ -174,9 +174,11 @@ class OurServer:
         self.pid = started.pid
         self.data_dir = data_dir
         self.connection: dict[str, str] = json.loads((data_dir / "connection.json").read_text())
-        self.client = Client(
-            self.connection["management_url"], self.connection["workspace_id"], self.connection["token"]
-        )
+        self.client = self.new_client()
+
+    def new_client(self) -> Client:
+        """A client, for a thread of its own."""
+        return Client(*(self.connection[key] for key in ("management_url", "workspace_id", "token")))
 
     def service(self, name: str) -> WebService:
         """A web service.

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from airflow_provider_azureml_classic.client import Client
 from airflow_provider_azureml_classic.protocol.values import EndpointSettings
 from benchmarks import fleet_data as fleet
 from benchmarks import peer_servers as peers
@@ -149,7 +148,7 @@ def our_sites(home: Path, row: tuple[list[str], list[list[Any]]]) -> Iterator[Ca
 
         def add(number_and_model: tuple[int, bytes]) -> Any:
             number, model = number_and_model
-            with Client(*(server.connection[key] for key in ("management_url", "workspace_id", "token"))) as client:
+            with server.new_client() as client:
                 settings = EndpointSettings(max_concurrent_calls=200)
                 endpoint = client.add_endpoint(service.id, f"swap{number:05d}", settings)
                 location = fleet.upload(server, f"swap/m{number}.ilearner", model, client)
