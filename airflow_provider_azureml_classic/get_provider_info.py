@@ -6,7 +6,7 @@ from typing import Any
 
 _NAME = "Azure ML Studio (classic)"
 _PACKAGE = "airflow_provider_azureml_classic"
-_OPERATORS = ("batch", "endpoints", "fleet", "gate", "jobs", "management", "rollback", "scoring", "update", "upload")
+_OPERATORS = ("batch", "endpoints", "fleet", "gate", "jobs", "rollback", "scoring", "update", "upload")
 
 
 def get_provider_info() -> dict[str, Any]:
@@ -32,7 +32,10 @@ def get_provider_info() -> dict[str, Any]:
         ],
         "sensors": [{"integration-name": _NAME, "python-modules": [f"{_PACKAGE}.sensors"]}],
         "triggers": [
-            {"integration-name": _NAME, "python-modules": [f"{_PACKAGE}.{name}" for name in ("triggers", "watchers")]}
+            {
+                "integration-name": _NAME,
+                "python-modules": [f"{_PACKAGE}.{name}" for name in ("proof_trigger", "triggers", "watchers")],
+            }
         ],
         "asset-uris": [
             {

@@ -43,6 +43,10 @@ class JobTicket:
             raise ValueError(f"job must be what BatchExecutionOperator returned, not {type(job).__name__}.")
         return cls(job["web_service"], job["endpoint"], job["job_id"], job)
 
+    def to_json(self) -> dict[str, str]:
+        """What :meth:`of` takes as a job: ids and names."""
+        return {"web_service": self.web_service, "endpoint": self.endpoint, "job_id": self.job_id}
+
 
 def trained_model(job: Job, told: Mapping[str, Any], output: str | None = None) -> BlobReference:
     """Where the model is that a job wrote.

@@ -7,10 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from airflow.sdk import BaseHook, BaseNotifier
+from airflow.sdk import BaseNotifier
 from airflow.sdk.exceptions import AirflowException
-
-from airflow_provider_azureml_classic.freshness import Window, to_utc
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection, Context
@@ -56,6 +54,7 @@ class ModelUpdatedNotifier(BaseNotifier):
         :raises AirflowException: it was not accepted; the text does not show the address.
         """
         import requests
+        from airflow.sdk import BaseHook
         from airflow.sdk.log import mask_secret
 
         address = webhook_address(BaseHook.get_connection(self.webhook_conn_id))
@@ -122,6 +121,8 @@ def receipt_text(receipt: Mapping[str, Any]) -> str:
 
     :param receipt: what ``UpdateTrainedModelOperator`` returned.
     """
+    from airflow_provider_azureml_classic.freshness import Window, to_utc
+
     window, replaced, proof = Window.from_json(receipt["window"]), receipt["replaced"], receipt["proof"]
     trained = f", trained on data up to {window.end:%Y-%m-%d %H:%M} UTC" if window else ""
     before = ""

@@ -11,13 +11,14 @@ import csv
 import io
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
 from airflow_provider_azureml_classic.exceptions import ProtocolError
-from airflow_provider_azureml_classic.protocol.references import BlobReference
+from airflow_provider_azureml_classic.protocol.jobs import Job
+from airflow_provider_azureml_classic.protocol.references import DATA_EXTENSIONS, BlobReference
 from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.protocol.values import Endpoint
 
@@ -28,6 +29,10 @@ CHECK_ROWS = "Check Rows"
 #: Right answers in a row before "score" counts as proved: a service behind a balancer may be half updated.
 ROUNDS = 3
 _TOLERANCE = 1e-4
+
+
+#: What a user may expect of answers; see :func:`as_expected`.
+Expectation = Callable[[list[dict[str, Any]]], Any] | Sequence[Mapping[str, Any]]
 
 
 class Level(str, Enum):
@@ -59,6 +64,15 @@ class GoldenRows:
             for name in self.answers.column_names
             for expected, got in zip(self.answers.column(name), answer.column(name), strict=True)
         )
+
+    def narrowed(self, answer: Table) -> Table:
+        """The columns of an answer that tell models apart: small, and without what was sent.
+
+        :param answer: what an endpoint said to :attr:`rows`.
+        :raises ProtocolError: it lacks one of them.
+        """
+        columns = [answer.column(name) for name in self.answers.column_names]
+        return Table(self.answers.column_names, [list(row) for row in zip(*columns, strict=True)])
 
 
 @dataclass(frozen=True)
@@ -136,11 +150,30 @@ def _number(text: Any) -> float | None:
         return None
 
 
-def _same(expected: Any, got: Any) -> bool:
+def _same(expected: Any, got: Any, tolerance: float = _TOLERANCE) -> bool:
     left, right = _number(expected), _number(got)
     if left is None or right is None:
         return str(expected) == str(got)
-    return math.isclose(left, right, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE)
+    return math.isclose(left, right, rel_tol=tolerance, abs_tol=tolerance)
+
+
+def as_expected(expect: Expectation | None, answers: Sequence[Mapping[str, Any]], tolerance: float) -> bool:
+    """Whether an endpoint's answers are what a user expects.
+
+    :param expect: called with the answers; or the answers themselves, one mapping a row with the columns that count;
+        ``None`` expects nothing.
+    :param answers: one mapping a row.
+    :param tolerance: by which numbers may differ, absolutely or relative to the larger one.
+    """
+    if expect is None:
+        return True
+    if callable(expect):
+        return bool(expect(list(map(dict, answers))))
+    return len(expect) == len(answers) and all(
+        _same(value, answer.get(name), tolerance)
+        for row, answer in zip(expect, answers, strict=True)
+        for name, value in row.items()
+    )
 
 
 def shows(endpoint: Endpoint, resource: str, location: BlobReference) -> bool:
@@ -158,10 +191,96 @@ def shows(endpoint: Endpoint, resource: str, location: BlobReference) -> bool:
     return live.same_place(location)
 
 
-def has_moved(before: Endpoint, after: Endpoint) -> bool:
-    """Whether the endpoint's version or ``ETag`` has changed.
+@dataclass(frozen=True)
+class Placed:
+    """An update between its PATCH and its proof: what has to be seen, and what was there before. It is kept by the task
+    and given to the triggerer as plain JSON, so it holds no token.
 
-    :param before: as read before the PATCH.
-    :param after: as read after it.
+    :param resource: name of the resource.
+    :param location: the model that was put in place.
+    :param level: the level of proof to reach.
+    :param replaced: the model that was live before, if the service said it.
+    :param answers: what that one said to the golden rows of the new one, if it was asked.
+    :param version: of the endpoint before the PATCH.
+    :param etag: likewise.
+    :param patched_at: seconds since 1970.
+    :param deadline: seconds since 1970 until which the proof is waited for.
+    :param failed: the proof did not come in time.
     """
-    return (after.version, after.etag) != (before.version, before.etag)
+
+    resource: str
+    location: BlobReference
+    level: Level = Level.RESOURCE
+    replaced: BlobReference | None = None
+    answers: Table | None = None
+    version: str | None = None
+    etag: str | None = None
+    patched_at: float = 0.0
+    deadline: float = 0.0
+    failed: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """For the task state store and the triggerer."""
+        return {
+            **{name: getattr(self, name) for name in _PLAIN},
+            "level": self.level.value,
+            "location": _place_to_json(self.location),
+            "replaced": _place_to_json(self.replaced) if self.replaced else None,
+            "answers": self.answers.to_wire() if self.answers else None,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Placed:
+        """What :meth:`to_json` made.
+
+        :param data: of the task state store, or of an event.
+        :raises ValueError: it is something else.
+        """
+        try:
+            return cls(
+                **{name: data[name] for name in _PLAIN},
+                level=Level(data["level"]),
+                location=_place_from_json(data["location"]),
+                replaced=_place_from_json(data["replaced"]) if data["replaced"] else None,
+                answers=Table.from_wire(data["answers"]) if data["answers"] else None,
+            )
+        except (KeyError, TypeError):
+            raise ValueError(f"What is kept of the update cannot be read: its members are {sorted(data)}.") from None
+
+    def missing(self, after: Endpoint) -> str | None:
+        """What the endpoint's description does not prove yet, as the end of a sentence; ``None`` if nothing.
+
+        :param after: as read after the PATCH.
+        """
+        if not shows(after, self.resource, self.location):
+            live = after.resource(self.resource).location
+            return f"it still names {live.location if live else 'no location'} as its model."
+        must_move = self.level is Level.VERSION or (self.level is Level.SCORE and self.etag is not None)
+        return f"its version is still {after.version}." if must_move and not self.has_moved(after) else None
+
+    def has_moved(self, after: Endpoint) -> bool:
+        """Whether the endpoint's version or ``ETag`` has changed.
+
+        :param after: as read after the PATCH.
+        """
+        return (after.version, after.etag) != (self.version, self.etag)
+
+
+_PLAIN = ("resource", "version", "etag", "patched_at", "deadline", "failed")
+
+
+def _place_to_json(place: BlobReference) -> list[str]:
+    return [place.base_location, place.relative_location]
+
+
+def _place_from_json(parts: Sequence[str]) -> BlobReference:
+    base, relative = parts
+    return BlobReference(relative, base)
+
+
+def evaluations(job: Job) -> Iterator[BlobReference]:
+    """The outputs of a training job that may be its evaluation.
+
+    :param job: a finished job.
+    """
+    return (place for place in job.results.values() if place.extension == DATA_EXTENSIONS[0] and place.base_location)

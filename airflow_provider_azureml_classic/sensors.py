@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -11,19 +12,104 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseSensorOperator, conf
 from airflow.sdk.exceptions import AirflowFailException, AirflowSensorTimeout, AirflowSkipException
 
-from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, JobCancelled, JobFailed
-from airflow_provider_azureml_classic.freshness import Goal, to_utc
-from airflow_provider_azureml_classic.hooks import AzureMLClassicHook, airflow_errors
-from airflow_provider_azureml_classic.job_ticket import JobTicket, trained_model
-from airflow_provider_azureml_classic.protocol.references import BlobReference
-from airflow_provider_azureml_classic.protocol.tables import Table
-from airflow_provider_azureml_classic.protocol.values import DEFAULT_ENDPOINT, Endpoint
+from airflow_provider_azureml_classic.operators.base import DEFAULT_CONNECTION, DEFAULT_ENDPOINT, airflow_errors
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_provider_azureml_classic.freshness import Goal
+    from airflow_provider_azureml_classic.hooks import AzureMLClassicHook
+    from airflow_provider_azureml_classic.job_ticket import JobTicket
+    from airflow_provider_azureml_classic.proof import Expectation
+    from airflow_provider_azureml_classic.protocol.references import BlobReference
+    from airflow_provider_azureml_classic.protocol.values import Endpoint
+    from airflow_provider_azureml_classic.triggers import EndpointTrigger
 
-class ModelFreshnessSensor(BaseSensorOperator):
+
+class WaitingSensor(BaseSensorOperator):
+    """A sensor that waits in the worker or in the triggerer, with the same time-out and the same words at its end.
+
+    :param deferrable: wait in the triggerer.
+    :param azureml_classic_conn_id: connection of type ``azureml_classic``.
+    """
+
+    def __init__(
+        self,
+        *,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        azureml_classic_conn_id: str = DEFAULT_CONNECTION,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.deferrable = deferrable
+        self.azureml_classic_conn_id = azureml_classic_conn_id
+        self._found: dict[str, Any] = {}
+
+    @cached_property
+    def hook(self) -> AzureMLClassicHook:
+        """The hook of the connection."""
+        from airflow_provider_azureml_classic.hooks import AzureMLClassicHook
+
+        return AzureMLClassicHook(self.azureml_classic_conn_id)
+
+    @abstractmethod
+    def poke(self, context: Context) -> bool:
+        """Look once."""
+
+    @abstractmethod
+    def _awaited(self) -> str:
+        """At the time-out: what was waited for in vain, and how things stand."""
+
+    @abstractmethod
+    def _trigger(self, deadline: float) -> EndpointTrigger:
+        """What waits in the triggerer.
+
+        :param deadline: seconds since 1970.
+        """
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Wait in the worker, or look once and wait in the triggerer."""
+        from airflow_provider_azureml_classic.job_state import Deadline
+
+        if self.deferrable:
+            if not self.poke(context):
+                self._defer(Deadline(context).begin(float(self.timeout)))
+            return self._found
+        try:
+            super().execute(context)
+        except AirflowSensorTimeout:
+            raise AirflowSensorTimeout(self._awaited()) from None
+        except AirflowSkipException as error:
+            # Airflow's own text at a time-out with soft_fail names no more than the time.
+            raise (AirflowSkipException(self._awaited()) if "timed out" in str(error) else error) from None
+        return self._found
+
+    def execute_complete(self, context: Context, event: Mapping[str, Any]) -> dict[str, Any]:
+        """Go on after the triggerer: look again, because the event holds no verdict.
+
+        :param context: Airflow's task context.
+        :param event: the ``deadline``, for an Airflow without a task state store.
+        """
+        from airflow_provider_azureml_classic.job_state import Deadline
+
+        kept = Deadline(context)
+        if not self.poke(context):
+            deadline = kept.resume(event)
+            if time.time() < deadline:
+                self._defer(deadline)
+            self.log.info("%s", self._awaited())  # with soft_fail Airflow only says that it is set
+            raise AirflowSensorTimeout(self._awaited())
+        kept.forget()
+        return self._found
+
+    def _defer(self, deadline: float) -> None:
+        with airflow_errors():
+            trigger = self._trigger(deadline)
+        # The deadline is the trigger's own, so that both modes end with the same words.
+        self.defer(trigger=trigger, method_name="execute_complete", timeout=None)
+
+
+class ModelFreshnessSensor(WaitingSensor):
     """Waits until an endpoint's live model is fresh, and optionally until it answers.
 
     Say what fresh means by exactly one of ``job``, ``trained_to`` and ``max_age``. The live model is read from the
@@ -38,7 +124,9 @@ class ModelFreshnessSensor(BaseSensorOperator):
     :param max_age: fresh is a model whose training data end at most this long ago.
     :param resource: name of the updatable resource; ``None`` means the only one. (templated)
     :param score_with: rows, one mapping each, that the endpoint must answer too. (templated)
-    :param expect: called with the answers, one mapping each; a false result is not fresh yet.
+    :param expect: called with the answers, one mapping each; a false result is not fresh yet. Or the answers
+        themselves, one mapping each, with the columns that count.
+    :param tolerance: by which numbers may differ from ``expect``, absolutely or relatively.
     :param deferrable: wait in the triggerer; by default Airflow's ``[operators] default_deferrable``.
     :param azureml_classic_conn_id: connection of type ``azureml_classic``. (templated)
     """
@@ -65,9 +153,8 @@ class ModelFreshnessSensor(BaseSensorOperator):
         max_age: timedelta | None = None,
         resource: str | None = None,
         score_with: Sequence[Mapping[str, Any]] | None = None,
-        expect: Callable[[list[dict[str, Any]]], bool] | None = None,
-        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
-        azureml_classic_conn_id: str = AzureMLClassicHook.default_conn_name,
+        expect: Expectation | None = None,
+        tolerance: float = 1e-4,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -79,27 +166,28 @@ class ModelFreshnessSensor(BaseSensorOperator):
         self.resource = resource
         self.score_with = score_with
         self.expect = expect
-        self.deferrable = deferrable
-        self.azureml_classic_conn_id = azureml_classic_conn_id
-        self._found: dict[str, Any] = {"endpoint": endpoint, "location": None}
-
-    @cached_property
-    def hook(self) -> AzureMLClassicHook:
-        """The hook of the connection."""
-        return AzureMLClassicHook(self.azureml_classic_conn_id)
+        self.tolerance = tolerance
+        self._found = {"endpoint": endpoint, "location": None}
 
     @cached_property
     def goal(self) -> Goal:
         """What is waited for."""
+        from airflow_provider_azureml_classic.freshness import Goal, to_utc
+
         location = self._location_of_job() if self.job is not None else None
         return Goal(location, to_utc(self.trained_to) if self.trained_to else None, self.max_age)
 
     def _location_of_job(self) -> BlobReference:
+        from airflow_provider_azureml_classic.job_ticket import trained_model
+        from airflow_provider_azureml_classic.protocol.references import BlobReference
+
         place = trained_model(self.hook.finished_job(self.job), self.job or {})
         return BlobReference(place.relative_location, place.base_location)
 
     def poke(self, context: Context) -> bool:
         """Look once; the log tells what is live and what is awaited."""
+        from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
+
         with airflow_errors():
             try:
                 return self._look()
@@ -120,64 +208,43 @@ class ModelFreshnessSensor(BaseSensorOperator):
         return fresh and self._answers(endpoint)
 
     def _answers(self, endpoint: Endpoint) -> bool:
+        from airflow_provider_azureml_classic.proof import as_expected
+        from airflow_provider_azureml_classic.protocol.tables import Table
+
         if not self.score_with:
             return True
         scored = self.hook.client.score(endpoint, Table.of(self.score_with))
         self._found["answers"] = scored.rows
-        if self.expect is not None and not self.expect(scored.rows):
+        if not as_expected(self.expect, scored.rows, self.tolerance):
             self.log.info("The endpoint answers, but not what is expected: %s", scored.rows[:3])
             return False
         self.log.info("The endpoint answers: %s", scored.rows[:3])
         return True
 
-    def execute(self, context: Context) -> dict[str, Any]:
-        """Wait in the worker, or look once and wait in the triggerer."""
-        if not self.deferrable:
-            super().execute(context)
-        elif not self.poke(context):
-            self._defer(time.time() + float(self.timeout))
-        return self._found
+    def _awaited(self) -> str:
+        return (
+            f"Endpoint {self.endpoint!r} of {self.web_service!r} was not fresh within {self.timeout:g} s. "
+            f"Awaited: {self.goal}. Live: {self._found['location']}."
+        )
 
-    def execute_complete(self, context: Context, event: Mapping[str, Any]) -> dict[str, Any]:
-        """Go on after the triggerer: look again, because the event holds no verdict.
-
-        :param context: Airflow's task context.
-        :param event: the ``deadline``.
-        """
-        if not self.poke(context):
-            deadline = float(event["deadline"])
-            if time.time() >= deadline:
-                raise AirflowSensorTimeout(
-                    f"Endpoint {self.endpoint!r} of {self.web_service!r} was not fresh within {self.timeout:g} s. "
-                    f"Awaited: {self.goal}. Live: {self._found['location']}."
-                )
-            self._defer(deadline)
-        return self._found
-
-    def _defer(self, deadline: float) -> None:
+    def _trigger(self, deadline: float) -> EndpointTrigger:
         from airflow_provider_azureml_classic.triggers import FreshnessTrigger
 
-        with airflow_errors():
-            service = self.hook.client.find_web_service(self.web_service)
-        place = self.goal.location
-        self.defer(
-            trigger=FreshnessTrigger(
-                azureml_classic_conn_id=self.azureml_classic_conn_id,
-                web_service_id=service.id,
-                endpoint=self.endpoint,
-                deadline=deadline,
-                poll_interval=float(self.poke_interval),
-                resource=self.resource,
-                location=(place.base_location, place.relative_location) if place else None,
-                trained_to=self.goal.trained_to.isoformat() if self.goal.trained_to else None,
-                max_age=self.goal.max_age.total_seconds() if self.goal.max_age is not None else None,
-            ),
-            method_name="execute_complete",
-            timeout=None,
+        place, trained_to, max_age = self.goal.location, self.goal.trained_to, self.goal.max_age
+        return FreshnessTrigger(
+            azureml_classic_conn_id=self.azureml_classic_conn_id,
+            web_service_id=self.hook.client.find_web_service(self.web_service).id,
+            endpoint=self.endpoint,
+            deadline=deadline,
+            poll_interval=float(self.poke_interval),
+            resource=self.resource,
+            location=(place.base_location, place.relative_location) if place else None,
+            trained_to=trained_to.isoformat() if trained_to else None,
+            max_age=max_age.total_seconds() if max_age is not None else None,
         )
 
 
-class JobSensor(BaseSensorOperator):
+class JobSensor(WaitingSensor):
     """Waits until a batch job that somebody else submitted has finished. The job is left alone whatever becomes of the
     task; a job that fails or is cancelled fails the task at once, with the service's details.
 
@@ -202,8 +269,6 @@ class JobSensor(BaseSensorOperator):
         job_id: str | None = None,
         web_service: str | None = None,
         endpoint: str = DEFAULT_ENDPOINT,
-        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
-        azureml_classic_conn_id: str = AzureMLClassicHook.default_conn_name,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -211,19 +276,13 @@ class JobSensor(BaseSensorOperator):
         self.job_id = job_id
         self.web_service = web_service
         self.endpoint = endpoint
-        self.deferrable = deferrable
-        self.azureml_classic_conn_id = azureml_classic_conn_id
-        self._found: dict[str, Any] = {}
         self._status = "not seen yet"
-
-    @cached_property
-    def hook(self) -> AzureMLClassicHook:
-        """The hook of the connection."""
-        return AzureMLClassicHook(self.azureml_classic_conn_id)
 
     @cached_property
     def ticket(self) -> JobTicket:
         """Which job."""
+        from airflow_provider_azureml_classic.job_ticket import JobTicket
+
         return JobTicket.of(self.job, self.job_id, self.web_service, self.endpoint)
 
     def poke(self, context: Context) -> bool:
@@ -237,6 +296,8 @@ class JobSensor(BaseSensorOperator):
             raise
 
     def _look(self) -> bool:
+        from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, JobCancelled, JobFailed
+
         ticket = self.ticket
         try:
             _, endpoint = self.hook.find(ticket.web_service, ticket.endpoint)
@@ -258,51 +319,21 @@ class JobSensor(BaseSensorOperator):
         self._found = {**ticket.told, **named, "status": self._status, "outputs": outputs}
         return job.status.terminal
 
-    def execute(self, context: Context) -> dict[str, Any]:
-        """Wait in the worker, or look once and wait in the triggerer."""
-        if self.deferrable:
-            if not self.poke(context):
-                self._defer(time.time() + float(self.timeout))
-            return self._found
-        try:
-            super().execute(context)
-        except AirflowSensorTimeout:
-            raise self._late() from None
-        return self._found
-
-    def execute_complete(self, context: Context, event: Mapping[str, Any]) -> dict[str, Any]:
-        """Go on after the triggerer: look again, because the event holds no verdict.
-
-        :param context: Airflow's task context.
-        :param event: the ``deadline``.
-        """
-        if not self.poke(context):
-            if time.time() >= float(event["deadline"]):
-                raise self._late()
-            self._defer(float(event["deadline"]))
-        return self._found
-
-    def _late(self) -> AirflowSensorTimeout:
-        return AirflowSensorTimeout(
+    def _awaited(self) -> str:
+        return (
             f"Job {self.ticket.job_id} of {self.ticket.web_service!r} did not end within {self.timeout:g} s; it is "
             f"{self._status}, and goes on."
         )
 
-    def _defer(self, deadline: float) -> None:
+    def _trigger(self, deadline: float) -> EndpointTrigger:
         from airflow_provider_azureml_classic.triggers import JobTrigger
 
-        with airflow_errors():
-            service = self.hook.client.find_web_service(self.ticket.web_service)
-        self.defer(
-            trigger=JobTrigger(
-                azureml_classic_conn_id=self.azureml_classic_conn_id,
-                web_service_id=service.id,
-                endpoint=self.ticket.endpoint,
-                job_id=self.ticket.job_id,
-                cancel_on_kill=False,
-                deadline=deadline,
-                poll_interval=float(self.poke_interval),
-            ),
-            method_name="execute_complete",
-            timeout=None,
+        return JobTrigger(
+            azureml_classic_conn_id=self.azureml_classic_conn_id,
+            web_service_id=self.hook.client.find_web_service(self.ticket.web_service).id,
+            endpoint=self.ticket.endpoint,
+            job_id=self.ticket.job_id,
+            cancel_on_kill=False,
+            deadline=deadline,
+            poll_interval=float(self.poke_interval),
         )

@@ -1,4 +1,4 @@
-"""Waits in the triggerer: for the end of a job, and for a model to be fresh.
+"""Waits in the triggerer: for the end of a job, for a model to be fresh, for the jobs of a fleet.
 
 Rule 1: a trigger's arguments and events hold no secret and no verdict; the worker reads the outcome itself.
 Rule 2: a failed look says nothing about the job; only success, the end of the job or the deadline ends a wait.

@@ -96,6 +96,14 @@ class Cluster:
             connection.execute(f"CREATE DATABASE {name} TEMPLATE template0")
         return self.url(name)
 
+    def dump(self, database: str) -> bytes:
+        """Everything that is in a database, as text.
+
+        :param database: its name.
+        """
+        command = [str(self._programs / "pg_dump"), "--dbname", self.url(database)]
+        return subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=120).stdout
+
 
 @contextmanager
 def cluster() -> Iterator[Cluster]:

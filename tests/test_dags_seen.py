@@ -7,12 +7,15 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import psycopg
 import pytest
 
 from airflow_provider_azureml_classic.assets import ENDPOINTS, endpoint_asset
 from demo.days import generated
 from tests.dag_process import DagProcess
+from tests.postgres_support import cluster
 from tests.support import BIKES_SCORING, ROOT, ServerProcess
 from tests.test_notifications import SECRET, Webhook
 
@@ -44,7 +47,42 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 
 @pytest.fixture(scope="module")
-def airflow(studio: ServerProcess, webhook: Webhook, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DagProcess]:
+def warehouse() -> Iterator[dict[str, Any]]:
+    """A connection to a PostgreSQL with the rentals of two months, 1 February to 31 March 2026."""
+    names = "season, yr, mnth, hr, holiday, weekday, workingday, weathersit, temp, atemp, hum, windspeed, cnt"
+    with cluster() as made:
+        parts = urlsplit(made.new_database())
+        with psycopg.connect(parts.geturl(), autocommit=True) as connection:
+            connection.execute(f"CREATE TABLE rentals (dteday date, {names.replace(',', ' float,')} float)")
+            connection.execute(
+                "INSERT INTO rentals SELECT day::date, 1, 3, 2, hour, 0, extract(dow FROM day), 1, 1, 0.5, 0.5, 0.5, "
+                "0.1, 100 + 10 * hour FROM generate_series('2026-02-01'::date, '2026-03-31', '1 day') AS day, "
+                "generate_series(0, 23) AS hour"
+            )
+        yield {
+            "conn_type": "postgres",
+            "host": parts.hostname,
+            "port": parts.port,
+            "schema": parts.path[1:],
+            "login": parts.username,
+            "password": parts.password,
+        }
+
+
+@pytest.fixture(scope="module")
+def lineage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file that OpenLineage's own transport appends its events to."""
+    return tmp_path_factory.mktemp("lineage") / "events.jsonl"
+
+
+@pytest.fixture(scope="module")
+def airflow(
+    studio: ServerProcess,
+    webhook: Webhook,
+    warehouse: dict[str, Any],
+    lineage: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[DagProcess]:
     """An Airflow with the example DAGs as they are, and those of :mod:`tests.dags_seen`."""
     dags = tmp_path_factory.mktemp("dags")
     for path in [*(ROOT / "dags").glob("*.py"), ROOT / "tests" / "dags_seen.py"]:
@@ -56,6 +94,11 @@ def airflow(studio: ServerProcess, webhook: Webhook, tmp_path_factory: pytest.Te
         {
             "AIRFLOW_CONN_AZUREML_CLASSIC_DEFAULT": studio.connection["airflow_conn"],
             "AIRFLOW_CONN_AZUREML_CLASSIC_WEBHOOK": json.dumps(hook),
+            "AIRFLOW_CONN_WAREHOUSE": json.dumps(warehouse),
+            "AIRFLOW__OPENLINEAGE__DISABLED": "False",
+            "AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps(
+                {"type": "file", "log_file_path": str(lineage), "append": True}
+            ),
             "TEST_MANAGEMENT_URL": studio.url,
             "TEST_WORKSPACE_ID": studio.connection["workspace_id"],
         },
@@ -170,13 +213,49 @@ def test_customers_have_names_events_and_chains_of_their_own(airflow: DagProcess
     assert [event["uri"] for event in run["events"]] == [asset_of(studio, "contoso")]
 
 
-def test_no_secret_is_kept(airflow: DagProcess, studio: ServerProcess):
-    """After a run neither the database nor the log of Airflow holds a key, a token, a signature or the webhook."""
+def test_every_week(airflow: DagProcess, webhook: Webhook):
+    """The weekly DAG trains on the rows of the four weeks that end with its run, and tells the webhook."""
+    run = airflow.run("weekly_retrain", logical_date="2026-03-23T00:00:00+00:00")
+    assert set(run["tasks"].values()) == {"success"}
+    assert run["xcoms"]["upload"]["return_value"]["rows"] == 28 * 24
+    receipt = run["xcoms"]["update"]["return_value"]
+    assert receipt["window"] == {"start": "2026-02-23T00:00:00+00:00", "end": "2026-03-23T00:00:00+00:00"}
+    assert any("'weekly'" in body["text"] and "Proof: score" in body["text"] for _, body in webhook.messages)
+
+
+def test_lineage(airflow: DagProcess, studio: ServerProcess, lineage: Path):
+    """Airflow's own listener tells OpenLineage: the data make the model, the model serves the endpoint."""
+    run = airflow.run("declared", logical_date="2026-03-13T00:00:00+00:00")
+    events = [json.loads(line) for line in lineage.read_text().splitlines()]
+
+    def told(task: str) -> tuple[set[str], set[str]]:
+        mine = [
+            event
+            for event in events
+            if event["eventType"] == "COMPLETE"
+            and event["job"]["name"] == f"declared.{task}"
+            and event["run"]["facets"]["airflow"]["dagRun"]["run_id"] == run["run_id"]
+        ]
+        [event] = mine
+        return tuple({f"{one['namespace']}/{one['name']}" for one in event[side]} for side in ("inputs", "outputs"))
+
+    model = run["xcoms"]["update"]["return_value"]["model"]["location"]
+    read, written = told("train")
+    assert {name.rpartition("/")[2] for name in read} == {"current.csv"}
+    assert model in written
+    assert told("update") == (
+        {model},
+        {asset_of(studio, "declared").replace("%20", " ").replace("%5B", "[").replace("%5D", "]")},
+    )
+
+
+def test_no_secret_is_kept(airflow: DagProcess, studio: ServerProcess, lineage: Path):
+    """After a run neither database, log nor lineage of Airflow holds a key, a token, a signature or the webhook."""
     airflow.run("declared", logical_date="2026-03-12T00:00:00+00:00")
     with studio.client() as client:
         endpoint = client.get_endpoint(client.find_web_service(BIKES_SCORING).id, "declared")
     secrets = [SECRET, studio.account.key, studio.connection["token"], endpoint.primary_key, endpoint.secondary_key]
-    files = [path for path in Path(airflow.home).rglob("*") if path.is_file()]
+    files = [lineage, *(path for path in Path(airflow.home).rglob("*") if path.is_file())]
     assert any(path.suffix == ".db" for path in files)
     for path in files:
         content = path.read_bytes()

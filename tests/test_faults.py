@@ -196,9 +196,10 @@ class TestUpdates:
         liar.upload("models/fault/copy.ilearner", content)
         target = task._target()
         perform, placing = task.hook.client.perform, task._placing()
-        perform(placing.put(target, task._candidate()))
+        placed = perform(placing.begin(target, task._candidate()))
+        perform(placing.put(target, placed))
         other.execute(context())
-        said, put_back = perform(placing._roll_back(target, task._candidate()))
+        said, put_back = perform(placing._roll_back(target, placed))
         assert not put_back
         assert said.startswith("Somebody else has put ")
         assert live(lied_to, "faster").endswith("/models/fault/copy.ilearner")

@@ -14,6 +14,7 @@ from airflow_provider_azureml_classic.client import Client
 from airflow_provider_azureml_classic.exceptions import ServiceUnavailable
 from airflow_provider_azureml_classic.operators import BatchExecutionOperator
 from airflow_provider_azureml_classic.protocol.jobs import JobStatus
+from airflow_provider_azureml_classic.protocol.keys import KeyType
 from airflow_provider_azureml_classic.triggers import JobTrigger
 from tests.airflow_support import (
     DAY,
@@ -291,6 +292,42 @@ class TestEnds:
             task.execute(context(store))
         (kept,) = store.kept.values()
         assert state(client, kept["job_id"]) == "Cancelled"
+
+    @pytest.mark.parametrize("kill", [False, True], ids=["waits", "killed"])
+    def test_key_regenerated(self, client: Client, kill: bool) -> None:
+        """A key that is regenerated in the middle of a job is read again: the wait goes on, or the job is cancelled."""
+        name = f"rotated{'k' if kill else 'w'}"
+        client.add_endpoint(client.find_web_service(BIKES).id, name)
+        task = train(endpoint=name)
+        wire, regenerated = wired(task), []
+
+        def regenerating(request: Any, send: Any) -> Any:
+            if not regenerated:
+                regenerated.append(client.regenerate_key(client.find_web_service(BIKES).id, name, KeyType.PRIMARY))
+                if kill:
+                    task.on_kill()
+                    raise KeyboardInterrupt
+            return send(request)
+
+        wire.bends["get_job"] = regenerating
+        store = Store()
+        if kill:
+            with pytest.raises(KeyboardInterrupt):
+                task.execute(context(store))
+            (kept,) = store.kept.values()
+            endpoint = client.get_endpoint(client.find_web_service(BIKES).id, name)
+            assert client.get_job(endpoint, kept["job_id"]).status is JobStatus.CANCELLED
+        else:
+            assert task.execute(context(store))["status"] == "Finished"
+
+    def test_key_that_is_always_refused(self, client: Client) -> None:
+        """A service that refuses the key that it gives itself is told once, not asked for ever."""
+        task = train()
+        looks = iter([showing_status("Running", 1)])
+        refusing = lambda *_: refused(401, "Unauthorized", "No.")  # noqa: E731
+        wired(task).bends["get_job"] = lambda request, send: next(looks, refusing)(request, send)
+        with one_line(AirflowFailException, "refuses the key that it gave for endpoint 'default' itself"):
+            task.execute(context())
 
     def test_on_kill_before_the_job(self) -> None:
         """Killing a task that has no job yet does nothing."""

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from airflow.sdk import Connection, ObjectStoragePath
+from airflow.sdk import ObjectStoragePath
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
 from airflow_provider_azureml_classic.client import AsyncClient, Client
@@ -169,8 +169,6 @@ def test_uploaded_data_train(server: ServerProcess, client: Client, path: str, t
 @pytest.fixture
 def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A database of 1,000 sales behind the connection ``db``."""
-    from airflow.providers.common.sql.hooks.sql import DbApiHook
-
     place = tmp_path / "sales.sqlite"
     connection = sqlite3.connect(place)
     connection.execute("CREATE TABLE sales (day TEXT, n INTEGER, note TEXT)")
@@ -180,14 +178,7 @@ def database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     connection.commit()
     connection.close()
 
-    class SqliteHook(DbApiHook):
-        conn_name_attr = "sqlite_conn_id"
-
-        def get_conn(self) -> Any:
-            return sqlite3.connect(place)
-
     monkeypatch.setenv("AIRFLOW_CONN_DB", json.dumps({"conn_type": "sqlite", "host": str(place)}))
-    monkeypatch.setattr(Connection, "get_hook", lambda self: SqliteHook(sqlite_conn_id=self.conn_id))
     return place
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_azureml_classic.exceptions import ProtocolError, RequestRejected
-from airflow_provider_azureml_classic.proof import GOLDEN_ROWS, Evaluation, GoldenRows, Level, has_moved, shows
+from airflow_provider_azureml_classic.proof import GOLDEN_ROWS, Evaluation, GoldenRows, Level, Placed, shows
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.protocol.values import Endpoint, Resource
@@ -113,7 +113,7 @@ def test_shows_another_resource() -> None:
 )
 def test_has_moved(after: dict[str, str], moved: bool) -> None:
     """A changed version or ``ETag`` is a move."""
-    assert has_moved(endpoint(LIVE, version="1"), endpoint(LIVE, **after)) is moved
+    assert Placed("m", LIVE, version="1").has_moved(endpoint(LIVE, **after)) is moved
 
 
 def test_levels_are_spelled_as_users_write_them() -> None:

@@ -56,7 +56,7 @@ def test_the_receipt_is_enough(client: Client, old: Any, new: Any) -> None:
     assert live(client, "backreceipt") == first["model"]["location"] == found["model"]["location"]
     assert found["replaced"]["location"] == second["model"]["location"]
     assert found["window"]["end"] == DAY.isoformat()
-    assert found["proof"]["level"] == "version"
+    assert found["proof"]["level"] == "score"
     rollback(receipt=found).execute(context())
     assert live(client, "backreceipt") == second["model"]["location"]
 

@@ -21,6 +21,7 @@ from airflow_provider_azureml_classic.triggers import FreshnessTrigger
 from tests.airflow_support import (
     DAY,
     NOON,
+    Store,
     added,
     context,
     edited,
@@ -166,6 +167,16 @@ class TestScoring:
         assert not wait(fresh, **goal, expect=lambda rows: False).poke(context())
         assert "The endpoint answers, but not what is expected" in capsys.readouterr().out
 
+    def test_expected_rows(self, fresh: str) -> None:
+        """The answers themselves can be expected, within a tolerance."""
+        given = {"trained_to": YESTERDAY, "score_with": [NOON]}
+        [answer] = wait(fresh, **given).execute(context())["answers"]
+        near = {"Scored Labels": float(answer["Scored Labels"]) * 1.01}
+        assert wait(fresh, expect=[near], tolerance=0.05, **given).poke(context())
+        assert not wait(fresh, expect=[near], **given).poke(context())
+        assert not wait(fresh, expect=[near, near], tolerance=0.05, **given).poke(context())
+        assert not wait(fresh, expect=[{"Other": 1}], tolerance=0.05, **given).poke(context())
+
     def test_not_answering_yet(self, fresh: str, capsys: pytest.CaptureFixture[str]) -> None:
         """An endpoint that cannot score just now is asked again."""
         task = wait(fresh, trained_to=YESTERDAY, score_with=[NOON])
@@ -179,17 +190,21 @@ class TestScoring:
             wait(fresh, trained_to=YESTERDAY, score_with=[{"nothing": 1}]).execute(context())
 
 
+#: What a time-out says, in both modes.
+LATE = ("was not fresh within 0.3 s", "Awaited: a model trained on data up to at most 1 day", "firstmodels/")
+
+
 class TestWorkerMode:
     """Waiting in the worker."""
 
     def test_time_out(self, first: str) -> None:
-        """What does not get fresh in time is a sensor time-out."""
-        with pytest.raises(AirflowSensorTimeout, match="timed out"):
+        """What does not get fresh in time is a sensor time-out that says what was awaited and what is live."""
+        with one_line(AirflowSensorTimeout, *LATE):
             wait(first, max_age=timedelta(days=1)).execute(context())
 
     def test_soft_fail(self, first: str) -> None:
         """``soft_fail`` makes it a skip."""
-        with pytest.raises(AirflowSkipException):
+        with one_line(AirflowSkipException, *LATE):
             wait(first, max_age=timedelta(days=1), soft_fail=True).execute(context())
 
     def test_waits(self, client: Client, server: ServerProcess) -> None:
@@ -255,10 +270,20 @@ class TestDeferrable:
             wait(first, max_age=timedelta(1), deferrable=True).execute_complete(context(), {"deadline": deadline})
         assert caught.value.trigger.deadline == deadline
 
+    def test_event_of_before_a_clear(self, first: str) -> None:
+        """An event of a trigger from before a clear brings an old deadline, which counts for nothing."""
+        store = Store()
+        task = wait(first, max_age=timedelta(1), deferrable=True, timeout=60)
+        with pytest.raises(TaskDeferred) as caught:
+            task.execute(context(store))
+        deadline = caught.value.trigger.deadline
+        with pytest.raises(TaskDeferred) as again:
+            task.execute_complete(context(store), {"deadline": 1.0})
+        assert again.value.trigger.deadline == deadline
+
     def test_past_the_deadline(self, first: str) -> None:
         """Past the deadline it is a sensor time-out that says what was awaited and what is live."""
-        words = ("was not fresh within 0.3 s", "Awaited: a model trained on data up to at most 1 day", "firstmodels/")
-        with one_line(AirflowSensorTimeout, *words):
+        with one_line(AirflowSensorTimeout, *LATE):
             wait(first, max_age=timedelta(1), deferrable=True).execute_complete(context(), {"deadline": 1.0})
 
     def test_soft_fail(self, first: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 from airflow_provider_azureml_classic.client.additions import AllVerbs
@@ -12,11 +11,10 @@ from airflow_provider_azureml_classic.exceptions import ProtocolError, UpdateNot
 from airflow_provider_azureml_classic.fleet.options import Options
 from airflow_provider_azureml_classic.fleet.rows import Outcome, Row
 from airflow_provider_azureml_classic.freshness import Window
-from airflow_provider_azureml_classic.job_ticket import trained_model
+from airflow_provider_azureml_classic.job_ticket import JobTicket, trained_model
 from airflow_provider_azureml_classic.placing import RACES, Candidate, Placing, Target, older_than_live, receipt
-from airflow_provider_azureml_classic.proof import Evaluation, shows
+from airflow_provider_azureml_classic.proof import Evaluation, evaluations, shows
 from airflow_provider_azureml_classic.protocol.jobs import Job
-from airflow_provider_azureml_classic.protocol.references import DATA_EXTENSIONS
 from airflow_provider_azureml_classic.protocol.values import Endpoint, WebService
 from airflow_provider_azureml_classic.quality import check_limits, finite, outside
 
@@ -52,7 +50,8 @@ class Updater:
             row.end(Outcome.KEPT, f"The new model is not good enough: {' '.join(reasons)}")
             return
         place = self.placing.readable(trained_model(job, {"model_output": self.options.model_output}))
-        candidate = Candidate(place, Window.from_json(row.window), job.id, evaluation.golden, evaluation.metrics)
+        made_by = JobTicket(self.options.training_id, self.options.training_endpoint, job.id)
+        candidate = Candidate(place, Window.from_json(row.window), made_by, evaluation.golden, evaluation.metrics)
         for _ in range(RACES):
             if (yield from self._put(row, candidate)):
                 return
@@ -74,24 +73,21 @@ class Updater:
         told = "Trained, put in place, and proved"
         if shows(endpoint, target.resource.name, candidate.location):
             told = "In place already, and proved again"
-        level = yield from self.placing.level(endpoint, candidate)
-        patched_at = time.monotonic()
-        if not (yield from self.placing.put(target, candidate)):
+        placed = yield from self.placing.begin(target, candidate)
+        if not (yield from self.placing.put(target, placed)):
             return False
-        yield from self.placing.prove(target, candidate, level)
-        proof = {"level": level.value, "seconds": round(time.monotonic() - patched_at, 3)}
-        row.receipt = receipt(target, candidate, facts, proof)
-        row.end(Outcome.UPDATED, f"{told} by {level.value}.")
+        yield from self.placing.prove(target, candidate, placed)
+        row.receipt = receipt(target, candidate, facts, placed)
+        row.end(Outcome.UPDATED, f"{told} by {placed.level.value}.")
         return True
 
     def _evaluation(self, job: Job) -> Program[Evaluation]:
         """The job's evaluation; another service's may be absent, or be none that can be read."""
-        for output in job.results.values():
-            if output.extension == DATA_EXTENSIONS[0] and output.base_location:
-                try:
-                    return Evaluation.from_csv((yield AllVerbs.fetch_blob.steps(self._client, output)))
-                except ProtocolError as error:
-                    self.placing.say(f"{output.location} is no evaluation that can be read: {error}")
+        for output in evaluations(job):
+            try:
+                return Evaluation.from_csv((yield AllVerbs.fetch_blob.steps(self._client, output)))
+            except ProtocolError as error:
+                self.placing.say(f"{output.location} is no evaluation that can be read: {error}")
         return Evaluation({})
 
 

@@ -1,16 +1,16 @@
 """Operators: one verb of the service each."""
 
 from airflow_provider_azureml_classic.operators.batch import BatchExecutionOperator
-from airflow_provider_azureml_classic.operators.endpoints import AddEndpointOperator
-from airflow_provider_azureml_classic.operators.fleet import RetrainFleetOperator
-from airflow_provider_azureml_classic.operators.gate import ModelQualityGate
-from airflow_provider_azureml_classic.operators.jobs import CancelJobOperator
-from airflow_provider_azureml_classic.operators.management import (
+from airflow_provider_azureml_classic.operators.endpoints import (
+    AddEndpointOperator,
     DeleteEndpointOperator,
     ListEndpointsOperator,
     RefreshEndpointOperator,
     RegenerateKeysOperator,
 )
+from airflow_provider_azureml_classic.operators.fleet import RetrainFleetOperator
+from airflow_provider_azureml_classic.operators.gate import ModelQualityGate
+from airflow_provider_azureml_classic.operators.jobs import CancelJobOperator
 from airflow_provider_azureml_classic.operators.rollback import RollbackModelOperator
 from airflow_provider_azureml_classic.operators.scoring import BatchScoringOperator, ScoreOperator
 from airflow_provider_azureml_classic.operators.update import UpdateTrainedModelOperator

@@ -1,38 +1,19 @@
-"""Running a batch job: train a model, or score a file."""
+"""Training: a batch job whose output is a model."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import conf
-
-from airflow_provider_azureml_classic.exceptions import (
-    AzureMLClassicError,
-    NotFound,
-    RequestRejected,
-    WaitTimeout,
-)
-from airflow_provider_azureml_classic.freshness import MODEL_PATH, Window, model_path, run_window, to_utc
-from airflow_provider_azureml_classic.hooks import airflow_errors, jittered
-from airflow_provider_azureml_classic.job_state import JobMemory, JobState
-from airflow_provider_azureml_classic.links import BatchJobLink, EndpointHelpLink, push_help, push_link
-from airflow_provider_azureml_classic.operators.base import AzureMLClassicOperator
-from airflow_provider_azureml_classic.operators.lineage import lineage
-from airflow_provider_azureml_classic.protocol.jobs import Job, JobRequest, JobStatus
-from airflow_provider_azureml_classic.protocol.operations import GET_JOB, below_api
-from airflow_provider_azureml_classic.protocol.references import BlobReference
-from airflow_provider_azureml_classic.protocol.values import DEFAULT_ENDPOINT, Endpoint
+from airflow_provider_azureml_classic.operators.running import JobOperator
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-#: First pause between two looks at a job in worker mode, in seconds; it grows to ``poll_interval``.
-_FIRST_PAUSE = 1.0
+    from airflow_provider_azureml_classic.freshness import Window
 
 
-class BatchExecutionOperator(AzureMLClassicOperator):
+class BatchExecutionOperator(JobOperator):
     """Runs a batch job of a web service: submit, start, wait.
 
     The job's id is kept in the task state store before the job is started, so that a retry, a restarted worker or a
@@ -51,7 +32,8 @@ class BatchExecutionOperator(AzureMLClassicOperator):
     :param global_parameters: web service parameters by name. (templated)
     :param model_for: the scoring endpoint that the trained model is for; names the model's path. (templated)
     :param model_output: output that is the trained model.
-    :param model_path: path of the model below, if ``model_for`` is given and ``outputs`` does not place it. (templated)
+    :param model_path: path of the model, if ``model_for`` is given and ``outputs`` does not place it; by default
+        ``models/{endpoint}/{window_end}.ilearner``. (templated)
     :param window_start: start of the training data, ISO 8601; by default the DAG run's. (templated)
     :param window_end: end of the training data, ISO 8601; by default the DAG run's: its partition date, else the end
         of its data interval, else when it was due. (templated)
@@ -64,251 +46,51 @@ class BatchExecutionOperator(AzureMLClassicOperator):
     """
 
     template_fields: Sequence[str] = (
-        "azureml_classic_conn_id",
-        "web_service",
-        "endpoint",
-        "inputs",
-        "outputs",
-        "global_parameters",
+        *JobOperator.template_fields,
         "model_for",
         "model_path",
         "window_start",
         "window_end",
     )
-    template_fields_renderers = {"inputs": "json", "outputs": "json", "global_parameters": "json"}  # noqa: RUF012
     ui_color = "#fef3c7"
-    operator_extra_links = (BatchJobLink(), EndpointHelpLink())
 
     def __init__(
         self,
         *,
-        web_service: str,
-        endpoint: str = DEFAULT_ENDPOINT,
-        inputs: Mapping[str, Any] | None = None,
-        outputs: Mapping[str, Any] | None = None,
-        global_parameters: Mapping[str, Any] | None = None,
         model_for: str | None = None,
         model_output: str = "output1",
-        model_path: str = MODEL_PATH,
+        model_path: str | None = None,
         window_start: str | None = None,
         window_end: str | None = None,
-        wait_for_completion: bool = True,
-        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
-        poll_interval: float = 30.0,
-        job_timeout: float | None = 24 * 3600.0,
-        on_timeout: Literal["cancel", "leave"] = "cancel",
         **kwargs: Any,
     ) -> None:
+
         super().__init__(**kwargs)
-        self.web_service = web_service
-        self.endpoint = endpoint
-        self.inputs = inputs
-        self.outputs = outputs
-        self.global_parameters = global_parameters
         self.model_for = model_for
         self.model_output = model_output
         self.model_path = model_path
         self.window_start = window_start
         self.window_end = window_end
-        self.wait_for_completion = wait_for_completion
-        self.deferrable = deferrable
-        self.poll_interval = poll_interval
-        self.job_timeout = job_timeout
-        self.on_timeout = on_timeout
-        self._running: tuple[Endpoint, str] | None = None
-        self._results: Mapping[str, BlobReference] | None = None
 
-    def execute(self, context: Context) -> dict[str, Any]:
-        """Submit or take up the job, and wait for it in the worker or in the triggerer."""
-        with airflow_errors():
-            self._window(context)  # a wrong one is told before a job is submitted, not after it
-            memory = JobMemory(context)
-            service, endpoint = self.hook.find(self.web_service, self.endpoint)
-            state, job = self._take_up(memory, endpoint) or self._submit(memory, endpoint, context)
-            self._running = (endpoint, state.job_id)
-            push_help(context, endpoint)
-            push_link(context, BatchJobLink, job_address(endpoint, state.job_id))
-            job = job or self.hook.client.get_job(endpoint, state.job_id)
-            if self.wait_for_completion and not job.status.terminal:
-                if self.deferrable:
-                    self._check_deadline(endpoint, state, job)
-                    self._defer(service.id, state)
-                job = self._wait(endpoint, state)
-            return self._finish(context, memory, job)
+    def _check(self, context: Context) -> None:
+        self._window(context)
 
-    def execute_complete(self, context: Context, event: Mapping[str, Any]) -> dict[str, Any]:
-        """Go on after the triggerer: what became of the job is read here, the event only ends the wait.
+    def _written(self, context: Context) -> dict[str, Any]:
+        from airflow_provider_azureml_classic import freshness
 
-        :param context: Airflow's task context.
-        :param event: ``job_id`` and ``deadline``, for an Airflow without a task state store.
-        """
-        with airflow_errors():
-            memory = JobMemory(context)
-            service, endpoint = self.hook.find(self.web_service, self.endpoint)
-            # The event may be that of a trigger from before a clear: on SQLite the new trigger can get the id of the
-            # deleted one, and the triggerer then goes on with what it loaded before (seen on Airflow 3.3.2).
-            kept = memory.recall()
-            state = kept or JobState(event["job_id"], memory.epoch, event.get("deadline"))
-            self._running = (endpoint, state.job_id)
-            job = self.hook.client.get_job(endpoint, state.job_id)
-            if not job.status.terminal:
-                self._check_deadline(endpoint, state, job)
-                self._defer(service.id, state)
-            return self._finish(context, memory, job)
-
-    def on_kill(self) -> None:
-        """Cancel the job: the task was killed, cleared or timed out in the worker."""
-        if self._running is not None:
-            endpoint, job_id = self._running
-            self._cancel(endpoint, job_id)
-
-    def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
-        """For OpenLineage: the data that the job read, and what it wrote.
-
-        :param task_instance: not needed.
-        """
-        if self._results is None:
-            return None
-        read = [BlobReference.parse(value) for value in (self.inputs or {}).values()]
-        return lineage(self.hook.settings, read, self._results.values())
-
-    # -- submit or take up ---------------------------------------------------------------------------------------------
-
-    def _take_up(self, memory: JobMemory, endpoint: Endpoint) -> tuple[JobState, Job | None] | None:
-        """The job of an earlier attempt, if it can still end well; one of before a clear is cancelled."""
-        state = memory.recall()
-        if state is None:
-            return None
-        if state.epoch != memory.epoch:
-            self.log.info("The task was cleared: job %s of before is cancelled, a new one is submitted.", state.job_id)
-            self._cancel(endpoint, state.job_id)
-            return None
-        try:
-            job = self.hook.client.get_job(endpoint, state.job_id)
-        except NotFound:
-            self.log.warning("Job %s of an earlier attempt is gone; a new one is submitted.", state.job_id)
-            return None
-        if job.status in (JobStatus.FAILED, JobStatus.CANCELLED):
-            self.log.info("Job %s of an earlier attempt ended %s; a new one is submitted.", job.id, job.status.value)
-            return None
-        self.log.info("Taking up job %s of an earlier attempt, now %s.", job.id, job.status.value)
-        if job.status is JobStatus.NOT_STARTED:
-            self._start(endpoint, state.job_id)
-            return state, None
-        return state, job
-
-    def _submit(self, memory: JobMemory, endpoint: Endpoint, context: Context) -> tuple[JobState, Job | None]:
-        """Submit, remember, start: a job that is not started does nothing, so no crash in between can lose one."""
-        job_id = self.hook.client.submit_job(endpoint, self._request(context))
-        deadline = time.time() + self.job_timeout if self.job_timeout is not None else None
-        state = JobState(job_id, memory.epoch, deadline)
-        memory.keep(state)
-        self._start(endpoint, job_id)
-        self.log.info("Started job %s of %r, endpoint %r.", job_id, self.web_service, endpoint.name)
-        return state, None
-
-    def _start(self, endpoint: Endpoint, job_id: str) -> None:
-        try:
-            self.hook.client.start_job(endpoint, job_id)
-        except RequestRejected as error:
-            # The answer to an earlier start may have been lost.
-            if error.detail_code != "CannotStartJob":
-                raise
-
-    def _request(self, context: Context) -> JobRequest:
-        outputs = dict(self.outputs or {})
+        outputs = super()._written(context)
         if self.model_for and self.model_output not in outputs:
-            outputs[self.model_output] = model_path(self.model_path, self.model_for, self._window(context))
-        return JobRequest(
-            {name: self.hook.reference(value) for name, value in (self.inputs or {}).items()},
-            {name: self.hook.reference(value) for name, value in outputs.items()},
-            dict(self.global_parameters or {}),
-        )
+            path = self.model_path or freshness.MODEL_PATH
+            outputs[self.model_output] = freshness.model_path(path, self.model_for, self._window(context))
+        return outputs
 
     def _window(self, context: Context) -> Window:
+        from airflow_provider_azureml_classic.freshness import Window, run_window, to_utc
+
         if self.window_end:
             return Window(to_utc(self.window_end), to_utc(self.window_start) if self.window_start else None)
         return run_window(context)
 
-    # -- wait and finish -----------------------------------------------------------------------------------------------
-
-    def _wait(self, endpoint: Endpoint, state: JobState) -> Job:
-        pause = min(_FIRST_PAUSE, self.poll_interval)
-        while True:
-            time.sleep(jittered(pause))
-            pause = min(pause * 1.5, self.poll_interval)
-            try:
-                job = self.hook.client.get_job(endpoint, state.job_id)
-            except AzureMLClassicError as error:
-                # A failed look says nothing about the job; only the deadline ends the wait.
-                if not error.retryable or self._is_late(state):
-                    raise
-                self.log.warning("Cannot see job %s just now: %s", state.job_id, error)
-                continue
-            if job.status.terminal:
-                return job
-            self._check_deadline(endpoint, state, job)
-
-    def _defer(self, service_id: str, state: JobState) -> None:
-        from airflow_provider_azureml_classic.triggers import JobTrigger
-
-        self.defer(
-            trigger=JobTrigger(
-                azureml_classic_conn_id=self.azureml_classic_conn_id,
-                web_service_id=service_id,
-                endpoint=self.endpoint,
-                job_id=state.job_id,
-                deadline=state.deadline,
-                poll_interval=self.poll_interval,
-            ),
-            method_name="execute_complete",
-            # The deadline is the trigger's own: Airflow's would end the task without cancelling the job.
-            timeout=None,
-        )
-
-    @staticmethod
-    def _is_late(state: JobState) -> bool:
-        return state.deadline is not None and time.time() >= state.deadline
-
-    def _check_deadline(self, endpoint: Endpoint, state: JobState, job: Job) -> None:
-        if not self._is_late(state):
-            return
-        if self.on_timeout == "cancel":
-            self._cancel(endpoint, state.job_id)
-        done = "cancelled" if self.on_timeout == "cancel" else "left alone"
-        raise WaitTimeout(
-            f"Job {state.job_id} of {self.web_service!r} was still {job.status.value} after job_timeout="
-            f"{self.job_timeout:g} s; it was {done}."
-        )
-
-    def _cancel(self, endpoint: Endpoint, job_id: str) -> None:
-        try:
-            self.hook.client.cancel_job(endpoint, job_id)
-            self.log.info("Cancelled job %s.", job_id)
-        except AzureMLClassicError as error:
-            self.log.warning("Job %s could not be cancelled: %s", job_id, error)
-
-    def _finish(self, context: Context, memory: JobMemory, job: Job) -> dict[str, Any]:
-        job.raise_unless_finished()
-        memory.forget()
-        self._results = job.results
-        self.log.info("Job %s is %s.", job.id, job.status.value)
-        return {
-            "web_service": self.web_service,
-            "endpoint": self.endpoint,
-            "job_id": job.id,
-            "status": job.status.value,
-            "outputs": {name: reference.location for name, reference in job.results.items()},
-            "model_output": self.model_output,
-            "model_for": self.model_for,
-            "window": self._window(context).to_json(),
-        }
-
-
-def job_address(endpoint: Endpoint, job_id: str) -> str:
-    """The address of a job: the service shows it to whoever sends the endpoint's key.
-
-    :param endpoint: that runs it.
-    :param job_id: the job.
-    """
-    return below_api(GET_JOB, endpoint.api_location, {"job": job_id}) if endpoint.api_location else ""
+    def _told(self, context: Context, said: dict[str, Any]) -> dict[str, Any]:
+        window = self._window(context).to_json()
+        return {**said, "model_output": self.model_output, "model_for": self.model_for, "window": window}

@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_provider_azureml_classic.exceptions import ProtocolError, UpdateNotProved
+from airflow_provider_azureml_classic.exceptions import ProtocolError
 from airflow_provider_azureml_classic.hooks import AzureMLClassicHook, jittered
-from airflow_provider_azureml_classic.proof import Evaluation, GoldenRows, shows
+from airflow_provider_azureml_classic.proof import Evaluation, GoldenRows, Placed, shows
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.protocol.values import Endpoint, EndpointSettings, Resource
@@ -90,35 +90,39 @@ def _parts(table: Table) -> Iterable[Table]:
         yield Table(table.column_names, table.values[start : start + _CALL])
 
 
-def put_aside(
-    hook: AzureMLClassicHook,
-    endpoint: Endpoint,
-    location: BlobReference,
-    golden: GoldenRows | None,
-    timeout: float,
-) -> None:
-    """Put a model into an endpoint that exists for trying models out, and wait until it answers there.
+def put_aside(hook: AzureMLClassicHook, endpoint: Endpoint, location: BlobReference) -> Placed:
+    """Put a model into an endpoint that exists for trying models out, unless it names it already.
 
     :param hook: reaches the service.
     :param endpoint: that endpoint, as read just now.
     :param location: the model, with a fresh SAS token.
-    :param golden: rows that tell when it is live; without them the endpoint's own word counts.
-    :param timeout: seconds allowed.
-    :raises UpdateNotProved: it was not seen to be live in that time.
+    :return: what has to be seen before it is asked.
     """
     name = endpoint.resource().name
-    hook.client.patch_endpoint(endpoint, EndpointSettings(resources=(Resource(name, location),)))
-    deadline = time.monotonic() + timeout
+    if not shows(endpoint, name, location):
+        hook.client.patch_endpoint(endpoint, EndpointSettings(resources=(Resource(name, location),)))
+    return Placed(name, location)
+
+
+def answers_aside(
+    hook: AzureMLClassicHook, endpoint: Endpoint, placed: Placed, golden: GoldenRows | None, deadline: float
+) -> bool:
+    """Wait until a model answers where it is tried out.
+
+    :param hook: reaches the service.
+    :param endpoint: where it is tried out.
+    :param placed: of :func:`put_aside`.
+    :param golden: rows that tell when it is live; without them the endpoint's own word counts.
+    :param deadline: seconds since 1970.
+    :return: false if it was not seen to be live by then.
+    """
     pause = 0.2
     while True:
         after = hook.client.get_endpoint(endpoint.web_service_id, endpoint.name)
-        live = shows(after, name, location)
+        live = placed.missing(after) is None
         if live and (golden is None or golden.agrees(hook.client.score(after, golden.rows))):
-            return
-        if time.monotonic() >= deadline:
-            raise UpdateNotProved(
-                f"The model to be compared was put into endpoint {endpoint.name!r}, but it was not seen to be live "
-                f"there within {timeout:g} s."
-            )
+            return True
+        if time.time() >= deadline:
+            return False
         time.sleep(jittered(pause))
         pause = min(pause * 2, _PAUSE)

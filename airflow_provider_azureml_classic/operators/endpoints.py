@@ -1,23 +1,19 @@
-"""Adding endpoints to a scoring web service."""
+"""Endpoints: add, delete, refresh, list, regenerate keys."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_provider_azureml_classic.exceptions import NotFound, rejection
-from airflow_provider_azureml_classic.hooks import airflow_errors
 from airflow_provider_azureml_classic.links import EndpointHelpLink, push_help
-from airflow_provider_azureml_classic.operators.base import AzureMLClassicOperator
-from airflow_provider_azureml_classic.protocol.values import (
-    Endpoint,
-    EndpointSettings,
-    ThrottleLevel,
-    check_endpoint_name,
-)
+from airflow_provider_azureml_classic.operators.base import DEFAULT_ENDPOINT, AzureMLClassicOperator, airflow_errors
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from airflow_provider_azureml_classic.protocol.keys import KeyType
+    from airflow_provider_azureml_classic.protocol.values import Endpoint, EndpointSettings, WebService
 
 
 class AddEndpointOperator(AzureMLClassicOperator):
@@ -64,6 +60,9 @@ class AddEndpointOperator(AzureMLClassicOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Add the endpoint, or leave it, as ``if_exists`` says."""
+        from airflow_provider_azureml_classic.exceptions import rejection
+        from airflow_provider_azureml_classic.protocol.values import check_endpoint_name
+
         with airflow_errors():
             settings, name = self._settings(), check_endpoint_name(self.endpoint)
             service = self.hook.client.find_web_service(self.web_service)
@@ -81,6 +80,8 @@ class AddEndpointOperator(AzureMLClassicOperator):
         return {"web_service": service.name, "web_service_id": service.id, "outcome": outcome, **_shown(found)}
 
     def _settings(self) -> EndpointSettings:
+        from airflow_provider_azureml_classic.protocol.values import EndpointSettings, ThrottleLevel
+
         if self.if_exists not in ("skip", "update", "fail"):
             raise ValueError(f"if_exists is {self.if_exists!r}; it must be 'skip', 'update' or 'fail'.")
         if self.throttle_level not in (None, *(level.value for level in ThrottleLevel)):
@@ -93,10 +94,223 @@ class AddEndpointOperator(AzureMLClassicOperator):
         )
 
     def _existing(self, service_id: str, name: str) -> Endpoint | None:
+        from airflow_provider_azureml_classic.exceptions import NotFound
+
         try:
             return self.hook.client.get_endpoint(service_id, name)
         except NotFound:
             return None
+
+
+class _EndpointOperator(AzureMLClassicOperator):
+    """An operator on one endpoint of a web service.
+
+    :param web_service: name or id of the web service.
+    :param endpoint: its endpoint.
+    """
+
+    template_fields: Sequence[str] = ("azureml_classic_conn_id", "web_service", "endpoint")
+    ui_color = "#dbeafe"
+
+    def __init__(self, *, web_service: str, endpoint: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.web_service = web_service
+        self.endpoint = endpoint
+
+    def _service(self, done: str) -> tuple[WebService, str]:
+        """The web service, and the endpoint's name if it is not the default one.
+
+        :param done: what cannot be done to that, as a past participle.
+        """
+        from airflow_provider_azureml_classic.exceptions import rejection
+
+        service, name = self.hook.client.find_web_service(self.web_service), self.endpoint.strip()
+        if name in (DEFAULT_ENDPOINT, service.default_endpoint_name):
+            raise rejection(
+                "InvalidOperation",
+                f"{name!r} is the default endpoint of {service.name!r}, which cannot be {done}: all others start from "
+                "it. Name an endpoint that was added.",
+                target=name,
+            )
+        return service, name
+
+
+def _told(service: WebService, name: str, **more: Any) -> dict[str, Any]:
+    return {"web_service": service.name, "web_service_id": service.id, "endpoint": name, **more}
+
+
+class DeleteEndpointOperator(_EndpointOperator):
+    """Deletes an endpoint with its jobs; usable as a teardown task: ``DeleteEndpointOperator(...).as_teardown(...)``.
+
+    Returns a dict: ``web_service``, ``web_service_id``, ``endpoint``, ``outcome`` (``deleted`` or ``missing``).
+
+    :param web_service: name or id of the web service. (templated)
+    :param endpoint: its endpoint, not the default one. (templated)
+    :param missing_ok: an endpoint that is not there is as good as deleted; ``False`` fails the task.
+    :param azureml_classic_conn_id: connection of type ``azureml_classic``. (templated)
+    """
+
+    def __init__(self, *, missing_ok: bool = True, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.missing_ok = missing_ok
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Delete it, if it is there."""
+        with airflow_errors():
+            service, name = self._service("deleted")
+            outcome = "deleted" if self._delete(service.id, name) else "missing"
+        self.log.info("Endpoint %r of %r: %s.", name, service.name, outcome)
+        return _told(service, name, outcome=outcome)
+
+    def _delete(self, service_id: str, name: str) -> bool:
+        from airflow_provider_azureml_classic.exceptions import NotFound
+
+        try:
+            self.hook.client.get_endpoint(service_id, name)
+        except NotFound:
+            if not self.missing_ok:
+                raise
+            return False
+        try:
+            self.hook.client.delete_endpoint(service_id, name)
+        except NotFound:
+            self.log.info(
+                "Endpoint %r is gone: the answer to our own call was lost, or somebody else was faster.", name
+            )
+        return True
+
+
+class RefreshEndpointOperator(_EndpointOperator):
+    """Brings an endpoint to the state of its web service's default endpoint.
+
+    Returns a dict: ``web_service``, ``web_service_id``, ``endpoint``, ``changed`` (whether anything did).
+
+    :param web_service: name or id of the scoring web service. (templated)
+    :param endpoint: its endpoint, not the default one. (templated)
+    :param overwrite_resources: replace its trained models too, which undoes all updates of them.
+    :param azureml_classic_conn_id: connection of type ``azureml_classic``. (templated)
+    """
+
+    def __init__(self, *, overwrite_resources: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.overwrite_resources = overwrite_resources
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Refresh it."""
+        with airflow_errors():
+            service, name = self._service("refreshed")
+            changed = self.hook.client.refresh_endpoint(service.id, name, overwrite_resources=self.overwrite_resources)
+        self.log.info("Endpoint %r of %r: %s.", name, service.name, "refreshed" if changed else "nothing to refresh")
+        return _told(service, name, changed=changed)
+
+
+class RegenerateKeysOperator(_EndpointOperator):
+    """Replaces one of an endpoint's two keys; the other one stays valid, so that clients can move over one by one.
+
+    The new key is neither returned nor logged: whoever needs it reads the endpoint with the workspace token. Tasks of
+    this provider do that by themselves. The call is an addition of the self-hosted server; a service that does not
+    offer it fails the task. A retry regenerates the key once more.
+
+    Returns a dict: ``web_service``, ``web_service_id``, ``endpoint``, ``regenerated`` (``primary`` or ``secondary``).
+
+    :param web_service: name or id of the web service. (templated)
+    :param endpoint: its endpoint; the default one has keys, too. (templated)
+    :param which: ``primary`` or ``secondary``. (templated)
+    :param azureml_classic_conn_id: connection of type ``azureml_classic``. (templated)
+    """
+
+    template_fields: Sequence[str] = (*_EndpointOperator.template_fields, "which")
+
+    def __init__(self, *, which: Literal["primary", "secondary"] | str = "primary", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.which = which
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Replace the key, and see that it is another one."""
+        from airflow_provider_azureml_classic.exceptions import rejection
+        from airflow_provider_azureml_classic.protocol.keys import KeyType
+
+        with airflow_errors():
+            which = KeyType.of(self.which)
+            service, before = self.hook.find(self.web_service, self.endpoint)
+            after = self.hook.client.regenerate_key(service.id, before.name, which)
+            if _key(after, which) == _key(before, which):
+                raise rejection(
+                    "UnknownError", f"The service accepted the call, but endpoint {before.name!r} has its old key."
+                )
+        self.log.info("Endpoint %r of %r: %s key regenerated.", before.name, service.name, which.value.lower())
+        return _told(service, before.name, regenerated=which.value.lower())
+
+
+def _key(endpoint: Endpoint, which: KeyType) -> str:
+    from airflow_provider_azureml_classic.protocol.keys import KeyType
+
+    return endpoint.primary_key if which is KeyType.PRIMARY else endpoint.secondary_key
+
+
+class ListEndpointsOperator(AzureMLClassicOperator):
+    """Lists the endpoints of a scoring web service, for dynamic task mapping.
+
+    Returns a list of dicts, sorted by name: ``name``, ``resource``, ``location`` of the live model and ``window_end``,
+    the end of the data that it was trained on (ISO 8601, ``None`` if its path does not say). No keys. To retrain all
+    of them::
+
+        UpdateTrainedModelOperator.partial(...).expand_kwargs(endpoints.output.map(lambda e: {"endpoint": e["name"]}))
+
+    :param web_service: name or id of the web service. (templated)
+    :param name_pattern: regular expression that a name must match from its beginning to its end. (templated)
+    :param resource: name of the updatable resource; ``None`` means the only one. (templated)
+    :param include_default: list the default endpoint too, whose model cannot be updated.
+    :param azureml_classic_conn_id: connection of type ``azureml_classic``. (templated)
+    """
+
+    template_fields: Sequence[str] = ("azureml_classic_conn_id", "web_service", "name_pattern", "resource")
+    ui_color = "#dbeafe"
+
+    def __init__(
+        self,
+        *,
+        web_service: str,
+        name_pattern: str | None = None,
+        resource: str | None = None,
+        include_default: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.web_service = web_service
+        self.name_pattern = name_pattern
+        self.resource = resource
+        self.include_default = include_default
+
+    def execute(self, context: Context) -> list[dict[str, Any]]:
+        """Read them all with one call."""
+        with airflow_errors():
+            wanted = self._pattern()
+            service = self.hook.client.find_web_service(self.web_service)
+            hidden = set() if self.include_default else {DEFAULT_ENDPOINT, service.default_endpoint_name}
+            there = [e for e in self.hook.client.list_endpoints(service.id) if e.name not in hidden]
+            listed = [self._shown(e) for e in sorted(there, key=lambda e: e.name) if wanted.fullmatch(e.name)]
+        self.log.info("%d of the %d endpoints of %r are listed.", len(listed), len(there), service.name)
+        return listed
+
+    def _pattern(self) -> re.Pattern[str]:
+        try:
+            return re.compile(".*" if self.name_pattern is None else self.name_pattern)
+        except re.error as error:
+            raise ValueError(f"name_pattern {self.name_pattern!r} is no regular expression: {error}.") from None
+
+    def _shown(self, endpoint: Endpoint) -> dict[str, Any]:
+        from airflow_provider_azureml_classic.protocol.windows import window_end_of
+
+        resource = endpoint.resource(self.resource) if endpoint.resources else None
+        location = resource.location if resource else None
+        end = window_end_of(location)
+        return {
+            "name": endpoint.name,
+            "resource": resource.name if resource else None,
+            "location": location.location if location else None,
+            "window_end": end.isoformat() if end else None,
+        }
 
 
 def _shown(endpoint: Endpoint | None) -> dict[str, Any]:

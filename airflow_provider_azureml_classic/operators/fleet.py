@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_provider_azureml_classic.exceptions import rejection
-from airflow_provider_azureml_classic.fleet.options import Options
-from airflow_provider_azureml_classic.fleet.rows import Item, Row, parse_items
-from airflow_provider_azureml_classic.freshness import MODEL_PATH, Window, run_window, to_utc
+from airflow_provider_azureml_classic.operators.base import DEFAULT_ENDPOINT
 from airflow_provider_azureml_classic.operators.fleet_run import FleetOperator
-from airflow_provider_azureml_classic.protocol.values import DEFAULT_ENDPOINT, Endpoint, WebService
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_azureml_classic.fleet.memory import FleetMemory
+    from airflow_provider_azureml_classic.fleet.options import Options
+    from airflow_provider_azureml_classic.fleet.rows import Item, Row
+    from airflow_provider_azureml_classic.protocol.values import Endpoint, WebService
 
 
 class RetrainFleetOperator(FleetOperator):
@@ -52,7 +51,7 @@ class RetrainFleetOperator(FleetOperator):
     :param only_if_newer: keep a live model that was trained on newer data.
     :param resource: name of the updatable resource; ``None`` means the only one. (templated)
     :param model_output: the jobs' output that is the trained model.
-    :param model_path: path of the models. (templated)
+    :param model_path: path of the models; by default ``models/{endpoint}/{window_end}.ilearner``. (templated)
     :param input_name: input that a place without a name is for.
     :param window_start: start of the training data, ISO 8601; by default the DAG run's. (templated)
     :param window_end: end of the training data, ISO 8601; by default the DAG run's. (templated)
@@ -98,7 +97,7 @@ class RetrainFleetOperator(FleetOperator):
         only_if_newer: bool = True,
         resource: str | None = None,
         model_output: str = "output1",
-        model_path: str = MODEL_PATH,
+        model_path: str | None = None,
         input_name: str = "input1",
         window_start: str | None = None,
         window_end: str | None = None,
@@ -126,6 +125,10 @@ class RetrainFleetOperator(FleetOperator):
         self._found: tuple[WebService, Endpoint, WebService] | None = None
 
     def _items(self, context: Context) -> list[Item]:
+        from airflow_provider_azureml_classic.exceptions import rejection
+        from airflow_provider_azureml_classic.fleet.rows import parse_items
+        from airflow_provider_azureml_classic.freshness import Window, run_window, to_utc
+
         if self.window_end:
             window = Window(to_utc(self.window_end), to_utc(self.window_start) if self.window_start else None)
         else:
@@ -153,6 +156,8 @@ class RetrainFleetOperator(FleetOperator):
         return self._found
 
     def _options(self, deadline: float | None) -> Options:
+        from airflow_provider_azureml_classic.fleet.options import Options
+
         training, trainer, scoring = self._services()
         options = Options(
             training_id=training.id,
@@ -175,11 +180,12 @@ class RetrainFleetOperator(FleetOperator):
 
     async def _submit(self, wave: Sequence[Row], items: Sequence[Item], memory: FleetMemory) -> None:
         from airflow_provider_azureml_classic.fleet.submit import Submitter
+        from airflow_provider_azureml_classic.freshness import MODEL_PATH
 
         trainer = self._services()[1]
         async with self.hook.worker_client() as client:
             submitter = Submitter(
-                client, trainer, self.hook.reference, self.model_path, self.model_output, memory.epoch
+                client, trainer, self.hook.reference, self.model_path or MODEL_PATH, self.model_output, memory.epoch
             )
             by_name = {item.endpoint: item for item in items}
             await submitter.prepare(wave, by_name, memory.keep, self._may_fail(wave))

@@ -13,18 +13,16 @@ from airflow.sdk import AssetAlias, conf
 from airflow.sdk.exceptions import AirflowException
 
 from airflow_provider_azureml_classic.assets import event_extra, spellings, with_endpoint_outlet
-from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
-from airflow_provider_azureml_classic.fleet.options import MAX_ACTIVE_JOBS, Options
-from airflow_provider_azureml_classic.fleet.rows import BAD, Item, Outcome, Row, allowed, chunks, next_wave
-from airflow_provider_azureml_classic.hooks import airflow_errors
-from airflow_provider_azureml_classic.operators.base import AzureMLClassicOperator
-from airflow_provider_azureml_classic.protocol.values import Endpoint, WebService
+from airflow_provider_azureml_classic.operators.base import AzureMLClassicOperator, airflow_errors
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_azureml_classic.fleet.engine import Engine
     from airflow_provider_azureml_classic.fleet.memory import FleetMemory
+    from airflow_provider_azureml_classic.fleet.options import Options
+    from airflow_provider_azureml_classic.fleet.rows import Item, Row
+    from airflow_provider_azureml_classic.protocol.values import Endpoint, WebService
 
 
 #: Asset events of one task. Airflow records them in the one call with which a task reports its success: with 1,000 new
@@ -54,7 +52,7 @@ class FleetOperator(AzureMLClassicOperator):
         *,
         waves: Sequence[int] | int = (),
         failure_threshold: float = 0,
-        max_active_jobs: int = MAX_ACTIVE_JOBS,
+        max_active_jobs: int = 40,
         report_path: str | None = None,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         poll_interval: float = 10.0,
@@ -139,6 +137,8 @@ class FleetOperator(AzureMLClassicOperator):
 
     def on_kill(self) -> None:
         """Cancel the jobs in flight: the task was killed, cleared or timed out in the worker."""
+        from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
+
         for job_id in list(self._engine.flying) if self._engine else []:
             try:
                 self.hook.client.cancel_job(self._services()[1], job_id)
@@ -157,15 +157,21 @@ class FleetOperator(AzureMLClassicOperator):
         return sizes
 
     def _may_fail(self, rows: Sequence[Row]) -> int:
+        from airflow_provider_azureml_classic.fleet.rows import allowed
+
         return allowed(self.failure_threshold, len(rows))
 
     def _is_over(self, rows: Sequence[Row]) -> bool:
+        from airflow_provider_azureml_classic.fleet.rows import BAD
+
         return sum(row.outcome in BAD for row in rows) > self._may_fail(rows)
 
     def _advance(
         self, context: Context, memory: FleetMemory, rows: list[Row], number: int, deadline: float | None
     ) -> dict[str, Any]:
         """Run wave ``number`` and those after it; deferred, the worker's part of one."""
+        from airflow_provider_azureml_classic.fleet.rows import next_wave
+
         items, options = self._items(context), self._options(deadline)
         while wave := next_wave(rows, self._sizes(len(rows)), number):
             self.log.info("Wave %d: %d of %d endpoints.", number, len(wave), len(rows))
@@ -192,6 +198,7 @@ class FleetOperator(AzureMLClassicOperator):
 
     def _defer(self, context: Context, rows: list[Row], number: int, options: Options) -> None:
         from airflow_provider_azureml_classic.fleet.memory import part_key
+        from airflow_provider_azureml_classic.fleet.rows import chunks
         from airflow_provider_azureml_classic.triggers import FleetTrigger
 
         ti, parts = context["ti"], list(chunks(rows))
@@ -213,6 +220,7 @@ class FleetOperator(AzureMLClassicOperator):
 
     def _finish(self, context: Context, memory: FleetMemory, rows: list[Row], number: int) -> dict[str, Any]:
         from airflow_provider_azureml_classic.fleet import report
+        from airflow_provider_azureml_classic.fleet.rows import Outcome, chunks
 
         for row in rows:
             if row.outcome is None:
@@ -249,6 +257,9 @@ class FleetOperator(AzureMLClassicOperator):
 
     def _record(self, context: Context, rows: Sequence[Row]) -> None:
         """An event for each endpoint that was updated, or one for all where that would be too many."""
+        from airflow_provider_azureml_classic.fleet.rows import Outcome
+        from airflow_provider_azureml_classic.protocol.values import Endpoint
+
         events, updated = context.get("outlet_events"), [row for row in rows if row.outcome is Outcome.UPDATED]
         if events is None or not updated:
             return
@@ -269,6 +280,8 @@ class FleetOperator(AzureMLClassicOperator):
 
 def _rows(items: Sequence[Item], kept: Sequence[Row]) -> list[Row]:
     """The rows in the order of the items; what earlier attempts left unfinished is open again."""
+    from airflow_provider_azureml_classic.fleet.rows import Row
+
     before = {row.endpoint: row for row in kept}
     rows = [before.get(item.endpoint) or Row(item.endpoint) for item in items]
     for row, item in zip(rows, items, strict=True):
@@ -287,6 +300,7 @@ def _told(context: Context, parts: int) -> list[Row]:
     from airflow.sdk.execution_time.xcom import XCom
 
     from airflow_provider_azureml_classic.fleet.memory import part_key
+    from airflow_provider_azureml_classic.fleet.rows import Row
 
     kept = [XCom.get_one(key=part_key(number), **_key(context["ti"])) or [] for number in range(parts)]
     return [Row.from_json(data) for part in kept for data in part]

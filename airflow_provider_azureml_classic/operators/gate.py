@@ -2,38 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from airflow.sdk import conf
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from airflow_provider_azureml_classic.exceptions import NotFound
-from airflow_provider_azureml_classic.freshness import Window
-from airflow_provider_azureml_classic.hooks import airflow_errors
-from airflow_provider_azureml_classic.job_ticket import trained_model
-from airflow_provider_azureml_classic.operators import comparison
-from airflow_provider_azureml_classic.operators.base import AzureMLClassicOperator
-from airflow_provider_azureml_classic.proof import Evaluation
-from airflow_provider_azureml_classic.protocol.jobs import Job
-from airflow_provider_azureml_classic.protocol.references import DATA_EXTENSIONS, BlobReference
-from airflow_provider_azureml_classic.protocol.values import Endpoint
-from airflow_provider_azureml_classic.protocol.windows import window_end_of
-from airflow_provider_azureml_classic.quality import (
-    METRICS,
-    Allowance,
-    Answers,
-    Metric,
-    check_limits,
-    finite,
-    measured,
-    outside,
-    table_text,
-    worse,
-)
+from airflow_provider_azureml_classic.operators.base import AzureMLClassicOperator, airflow_errors
+from airflow_provider_azureml_classic.operators.placing import AT_ONCE
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from airflow_provider_azureml_classic.operators import comparison
+    from airflow_provider_azureml_classic.proof import Evaluation, GoldenRows
+    from airflow_provider_azureml_classic.protocol.jobs import Job
+    from airflow_provider_azureml_classic.protocol.references import BlobReference
+    from airflow_provider_azureml_classic.protocol.values import Endpoint
+    from airflow_provider_azureml_classic.quality import Allowance, Answers, Metric
 
 Metrics = dict[str, float | None]
 
@@ -118,6 +106,8 @@ class ModelQualityGate(AzureMLClassicOperator):
     :param evaluation_output: the job's output that is the evaluation; by default the only CSV file.
     :param model_output: the job's output that is the model; by default what the job says, else its only ``.ilearner``.
     :param check_timeout: seconds allowed until the new model answers in ``check_endpoint``.
+    :param deferrable: wait for that in the triggerer, if it does not come within seconds; by default Airflow's
+        ``[operators] default_deferrable``.
     :param azureml_classic_conn_id: connection of type ``azureml_classic``. (templated)
     """
 
@@ -153,6 +143,7 @@ class ModelQualityGate(AzureMLClassicOperator):
         evaluation_output: str | None = None,
         model_output: str | None = None,
         check_timeout: float = 120.0,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -171,9 +162,29 @@ class ModelQualityGate(AzureMLClassicOperator):
         self.evaluation_output = evaluation_output
         self.model_output = model_output
         self.check_timeout = check_timeout
+        self.deferrable = deferrable
+        self._until: Callable[[], float] = float
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Read the evaluation, apply the thresholds, compare with the live model."""
+        return self._judge(context)
+
+    def execute_complete(self, context: Context, event: Mapping[str, Any]) -> dict[str, Any]:
+        """Go on after the triggerer: everything is read again, only the deadline stays.
+
+        :param context: Airflow's task context.
+        :param event: the ``deadline``, for an Airflow without a task state store.
+        """
+        return self._judge(context, event)
+
+    def _judge(self, context: Context, event: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        from airflow_provider_azureml_classic.job_state import Deadline
+        from airflow_provider_azureml_classic.proof import Evaluation
+        from airflow_provider_azureml_classic.protocol.references import DATA_EXTENSIONS
+        from airflow_provider_azureml_classic.quality import finite, outside
+
+        wait = Deadline(context)
+        self._until = lambda: wait.begin(self.check_timeout) if event is None else wait.resume(event)
         with airflow_errors():
             limits, allowances = self._rules()
             job = self.hook.finished_job(self.job)
@@ -193,6 +204,8 @@ class ModelQualityGate(AzureMLClassicOperator):
 
     def _rules(self) -> tuple[dict[str, dict[str, float]], dict[str, Allowance]]:
         """Thresholds and allowances, checked before anything is asked."""
+        from airflow_provider_azureml_classic.quality import Allowance, check_limits
+
         if not self.thresholds and not self.max_worse:
             raise ValueError("The gate has no rule: give thresholds, max_worse or both.")
         for name, value, allowed in (
@@ -214,11 +227,17 @@ class ModelQualityGate(AzureMLClassicOperator):
 
     @property
     def _metrics(self) -> Mapping[str, Metric]:
+        from airflow_provider_azureml_classic.quality import METRICS
+
         return {**METRICS, **(self.own_metrics or {})}
 
     # -- the comparison ------------------------------------------------------------------------------------------------
 
     def _compare(self, report: Report, job: Job, evaluation: Evaluation, allowances: Mapping[str, Allowance]) -> None:
+        from airflow_provider_azureml_classic.job_ticket import trained_model
+        from airflow_provider_azureml_classic.operators import comparison
+        from airflow_provider_azureml_classic.quality import measured, worse
+
         model = trained_model(job, self.job, self.model_output)
         live = self._live(report, model)
         if live is None:
@@ -233,6 +252,9 @@ class ModelQualityGate(AzureMLClassicOperator):
 
     def _live(self, report: Report, model: BlobReference) -> Endpoint | None:
         """The endpoint to compare with; ``None`` if there is nothing to compare."""
+        from airflow_provider_azureml_classic.exceptions import NotFound
+        from airflow_provider_azureml_classic.protocol.windows import window_end_of
+
         service = self.hook.client.find_web_service(self.web_service)
         try:
             endpoint = self.hook.client.get_endpoint(service.id, self.endpoint)
@@ -261,6 +283,9 @@ class ModelQualityGate(AzureMLClassicOperator):
         return endpoint
 
     def _note_overlap(self, report: Report, live: BlobReference | None) -> None:
+        from airflow_provider_azureml_classic.freshness import Window
+        from airflow_provider_azureml_classic.protocol.windows import window_end_of
+
         window, end = Window.from_json(self.job.get("window")), window_end_of(live)
         if window and window.start and end and window.start < end and not self.check_data:
             report.notes.append(
@@ -272,6 +297,8 @@ class ModelQualityGate(AzureMLClassicOperator):
         self, live: Endpoint, model: BlobReference, evaluation: Evaluation
     ) -> tuple[comparison.Labelled, Answers]:
         """The rows, and what the new model says to them."""
+        from airflow_provider_azureml_classic.operators import comparison
+
         if not self.check_data or not self.check_endpoint:
             return comparison.held_out(evaluation)
         label = self.label_column or (evaluation.check.label if evaluation.check else None)
@@ -282,14 +309,49 @@ class ModelQualityGate(AzureMLClassicOperator):
         _, aside = self.hook.find_updatable(self.web_service, self.check_endpoint)
         if aside.name == live.name:
             raise ValueError(f"check_endpoint is {aside.name!r}, the endpoint whose model is live; give another one.")
-        comparison.put_aside(self.hook, aside, self.hook.readable(model), evaluation.golden, self.check_timeout)
+        self._try(aside, self.hook.readable(model), evaluation.golden)
         return rows, comparison.answers_of(self.hook, aside, rows)
+
+    def _try(self, aside: Endpoint, model: BlobReference, golden: GoldenRows | None) -> None:
+        """Put the new model into the check endpoint and wait until it answers there, here or in the triggerer."""
+        from airflow_provider_azureml_classic.exceptions import UpdateNotProved
+        from airflow_provider_azureml_classic.job_ticket import JobTicket
+        from airflow_provider_azureml_classic.operators import comparison
+        from airflow_provider_azureml_classic.proof import Level
+        from airflow_provider_azureml_classic.proof_trigger import PROOF_INTERVAL, ProofTrigger
+
+        placed = comparison.put_aside(self.hook, aside, model)
+        deadline = self._until()
+        here = min(deadline, time.time() + AT_ONCE) if self.deferrable else deadline
+        if comparison.answers_aside(self.hook, aside, placed, golden, here):
+            return
+        if time.time() >= deadline:
+            raise UpdateNotProved(
+                f"The model to be compared was put into endpoint {aside.name!r}, but it was not seen to be live there "
+                f"within {self.check_timeout:g} s."
+            )
+        level = Level.SCORE if golden else Level.RESOURCE
+        self.defer(
+            trigger=ProofTrigger(
+                azureml_classic_conn_id=self.azureml_classic_conn_id,
+                web_service_id=aside.web_service_id,
+                endpoint=aside.name,
+                deadline=deadline,
+                poll_interval=PROOF_INTERVAL,
+                placed=replace(placed, level=level).to_json(),
+                trained_by=JobTicket.of(self.job, None, None, "").to_json(),
+            ),
+            method_name="execute_complete",
+            timeout=None,
+        )
 
     # -- the outcome ---------------------------------------------------------------------------------------------------
 
     def _tell(
         self, report: Report, limits: Mapping[str, Mapping[str, float]], allowances: Mapping[str, Allowance]
     ) -> None:
+        from airflow_provider_azureml_classic.quality import table_text
+
         columns: dict[str, Metrics] = {"evaluation": report.evaluation}
         if report.live:
             columns |= {"candidate": report.candidate, "live": report.live}

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_azureml_classic.exceptions import NotFound
-from airflow_provider_azureml_classic.hooks import airflow_errors
-from airflow_provider_azureml_classic.job_ticket import JobTicket
-from airflow_provider_azureml_classic.operators.base import AzureMLClassicOperator
-from airflow_provider_azureml_classic.protocol.jobs import JobStatus
-from airflow_provider_azureml_classic.protocol.values import DEFAULT_ENDPOINT
+from airflow_provider_azureml_classic.operators.base import DEFAULT_ENDPOINT, AzureMLClassicOperator, airflow_errors
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from airflow_provider_azureml_classic.job_ticket import JobTicket
+    from airflow_provider_azureml_classic.protocol.jobs import JobStatus
 
 
 class CancelJobOperator(AzureMLClassicOperator):
@@ -53,6 +51,9 @@ class CancelJobOperator(AzureMLClassicOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Cancel it, if it is under way."""
+        from airflow_provider_azureml_classic.exceptions import NotFound
+        from airflow_provider_azureml_classic.job_ticket import JobTicket
+
         with airflow_errors():
             ticket = JobTicket.of(self.job, self.job_id, self.web_service, self.endpoint)
             service = self.hook.client.find_web_service(ticket.web_service)
@@ -67,6 +68,8 @@ class CancelJobOperator(AzureMLClassicOperator):
         return {**said, "outcome": outcome, "status": status.value if status else None}
 
     def _cancel(self, service_id: str, ticket: JobTicket) -> tuple[str, JobStatus]:
+        from airflow_provider_azureml_classic.protocol.jobs import JobStatus
+
         client = self.hook.client
         endpoint = client.get_endpoint(service_id, ticket.endpoint)
         status = client.get_job(endpoint, ticket.job_id).status

@@ -1,26 +1,37 @@
-"""What an update and a rollback share: put a model in place, prove that it is live, and tell about it."""
+"""What an update and a rollback share: put a model in place, prove that it is live, and tell about it.
+
+What was there before is kept in the task state store before the PATCH. So a task that is killed, cleared or tried again
+between its PATCH and its proof goes on with the proof: it sends no second PATCH, and its receipt names the right model
+as the one that was replaced.
+"""
 
 from __future__ import annotations
 
 import time
 from abc import abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from airflow.sdk import conf
+
 from airflow_provider_azureml_classic.assets import record_update, spellings, with_endpoint_outlet
-from airflow_provider_azureml_classic.client.verbs import BlobFacts
-from airflow_provider_azureml_classic.exceptions import UpdateNotProved
-from airflow_provider_azureml_classic.freshness import Window
-from airflow_provider_azureml_classic.hooks import airflow_errors
 from airflow_provider_azureml_classic.links import EndpointHelpLink, UpdateHelpLink, push_help
-from airflow_provider_azureml_classic.operators.base import AzureMLClassicOperator
-from airflow_provider_azureml_classic.operators.lineage import lineage
-from airflow_provider_azureml_classic.placing import RACES, Candidate, Placing, Target, receipt
-from airflow_provider_azureml_classic.protocol.references import BlobReference
-from airflow_provider_azureml_classic.protocol.windows import window_end_of
+from airflow_provider_azureml_classic.operators.base import AzureMLClassicOperator, airflow_errors
 
 if TYPE_CHECKING:
     from airflow.sdk import Asset, Context
+
+    from airflow_provider_azureml_classic.client.verbs import BlobFacts
+    from airflow_provider_azureml_classic.job_state import TaskMemory
+    from airflow_provider_azureml_classic.placing import Candidate, Placing, Target
+    from airflow_provider_azureml_classic.proof import Placed
+    from airflow_provider_azureml_classic.protocol.references import BlobReference
+
+#: Key in Airflow's task state store.
+KEY = "azureml_classic_placing"
+#: Seconds that a proof is waited for in the worker before the task is deferred: a deferral takes longer than that.
+AT_ONCE = 3.0
 
 
 class ModelPlacingOperator(AzureMLClassicOperator):
@@ -32,6 +43,7 @@ class ModelPlacingOperator(AzureMLClassicOperator):
     :param resource: name of the updatable resource; ``None`` means the only one.
     :param proof: level to reach: ``resource``, ``version``, ``score``, or ``strongest`` that the service offers.
     :param proof_timeout: seconds allowed from PATCH to proof.
+    :param deferrable: wait for the proof in the triggerer, if it does not come at once.
     :param emit_asset: record it as an asset event.
     """
 
@@ -48,6 +60,7 @@ class ModelPlacingOperator(AzureMLClassicOperator):
         resource: str | None = None,
         proof: str = "strongest",
         proof_timeout: float = 120.0,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         emit_asset: bool = True,
         **kwargs: Any,
     ) -> None:
@@ -58,6 +71,7 @@ class ModelPlacingOperator(AzureMLClassicOperator):
         self.resource = resource
         self.proof = proof
         self.proof_timeout = proof_timeout
+        self.deferrable = deferrable
         self.emit_asset = emit_asset
         if emit_asset:
             self.outlets = with_endpoint_outlet(self.outlets)
@@ -76,35 +90,98 @@ class ModelPlacingOperator(AzureMLClassicOperator):
         """
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Read what is live, check whether it may be replaced, PATCH, prove."""
+        """Read what is live, check whether it may be replaced, PATCH, prove; or take up an earlier attempt's proof."""
+        from airflow_provider_azureml_classic.exceptions import UpdateNotProved
+        from airflow_provider_azureml_classic.job_state import TaskMemory
+        from airflow_provider_azureml_classic.placing import RACES
+
         with airflow_errors():
-            perform, placing = self.hook.client.perform, self._placing()
+            memory, perform, placing = TaskMemory(context, KEY), self.hook.client.perform, self._placing()
             for _ in range(RACES):
                 target, candidate = self._target(), self._candidate()
                 push_help(context, target.endpoint, UpdateHelpLink)
+                earlier = target.earlier(_recalled(memory), candidate)
+                if earlier is not None and not earlier.failed:
+                    self.log.info("An earlier attempt put %s in place; its proof goes on.", earlier.location.location)
+                    placed = replace(earlier, deadline=time.time() + self.proof_timeout)
+                    return self._prove(context, memory, target, candidate, placed)
                 self._check(target, candidate)
-                facts = self._facts(candidate.location)
-                level = perform(placing.level(target.endpoint, candidate))
-                patched_at = time.monotonic()
-                if perform(placing.put(target, candidate)):
-                    perform(placing.prove(target, candidate, level))
-                    proof = {"level": level.value, "seconds": round(time.monotonic() - patched_at, 3)}
-                    return self._told(context, target, candidate, receipt(target, candidate, facts, proof))
+                self._facts(candidate.location)  # a model that cannot be read is told before anything is changed
+                placed = perform(placing.begin(target, candidate, earlier))
+                memory.keep(placed.to_json())
+                if perform(placing.put(target, placed)):
+                    return self._prove(context, memory, target, candidate, placed)
             raise UpdateNotProved(
-                f"Endpoint {self.endpoint!r} was changed by somebody else {RACES} times in a row; nothing was updated."
+                f"Endpoint {target.endpoint.name!r} was changed by somebody else {RACES} times in a row; nothing was "
+                "updated."
             )
+
+    def execute_complete(self, context: Context, event: Mapping[str, Any]) -> dict[str, Any]:
+        """Go on after the triggerer: the proof is made here, the event only ends the wait.
+
+        :param context: Airflow's task context.
+        :param event: ``placed``, for an Airflow without a task state store.
+        """
+        from airflow_provider_azureml_classic.job_state import TaskMemory
+        from airflow_provider_azureml_classic.proof import Placed
+
+        with airflow_errors():
+            memory = TaskMemory(context, KEY)
+            # The event may be that of a trigger from before a clear, as in BatchExecutionOperator.
+            placed = _recalled(memory) or Placed.from_json(event["placed"])
+            return self._prove(context, memory, self._target(), self._candidate(), placed)
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
         """For OpenLineage: the model that was read, and the endpoint that was updated.
 
         :param task_instance: not needed.
         """
+        from airflow_provider_azureml_classic.operators.lineage import lineage
+
         model, endpoint = self._done or (None, None)
         return lineage(self.hook.settings, [model], endpoint=endpoint) if model else None
 
-    def _told(self, context: Context, target: Target, candidate: Candidate, told: dict[str, Any]) -> dict[str, Any]:
+    def _prove(
+        self, context: Context, memory: TaskMemory, target: Target, candidate: Candidate, placed: Placed
+    ) -> dict[str, Any]:
+        """The receipt, once the model is seen to be live; waits here, or a moment here and then in the triggerer."""
+        perform, placing = self.hook.client.perform, self._placing()
+        until = min(placed.deadline, time.time() + AT_ONCE) if self.deferrable else placed.deadline
+        missing = perform(placing.wait(target, candidate, placed, until))
+        if missing is None:
+            receipt = self._told(context, target, candidate, placed)
+            memory.forget()
+            return receipt
+        if self.deferrable and time.time() < placed.deadline:
+            memory.keep(placed.to_json())
+            self._defer(target, candidate, placed)
+        memory.keep(replace(placed, failed=True).to_json())
+        raise perform(placing.failure(target, placed, missing))
+
+    def _defer(self, target: Target, candidate: Candidate, placed: Placed) -> None:
+        from airflow_provider_azureml_classic.proof_trigger import PROOF_INTERVAL, ProofTrigger
+
+        self.log.info("The model is not proved to be live yet; waiting in the triggerer.")
+        self.defer(
+            trigger=ProofTrigger(
+                azureml_classic_conn_id=self.azureml_classic_conn_id,
+                web_service_id=target.service.id,
+                endpoint=target.endpoint.name,
+                deadline=placed.deadline,
+                poll_interval=PROOF_INTERVAL,
+                placed=placed.to_json(),
+                trained_by=candidate.job.to_json() if candidate.job else None,
+            ),
+            method_name="execute_complete",
+            timeout=None,
+        )
+
+    def _told(self, context: Context, target: Target, candidate: Candidate, placed: Placed) -> dict[str, Any]:
         """The receipt, after it was told to the endpoint's asset and kept for OpenLineage."""
-        assets = spellings(self.hook.settings, self.web_service, target.service, target.endpoint)
+        from airflow_provider_azureml_classic.placing import receipt
+
+        told = receipt(target, candidate, self._facts(candidate.location), placed)
+        assets = spellings(self.hook.settings, self.web_service or target.service.name, target.service, target.endpoint)
         self._done = (candidate.location, assets[0])
         if self.emit_asset:
             record_update(context, self.outlets, told, assets)
@@ -112,6 +189,8 @@ class ModelPlacingOperator(AzureMLClassicOperator):
 
     def _placing(self) -> Placing:
         """How the model is put in place."""
+        from airflow_provider_azureml_classic.placing import Placing
+
         return Placing(
             self.hook.client,
             self.hook.readable,
@@ -122,6 +201,8 @@ class ModelPlacingOperator(AzureMLClassicOperator):
         )
 
     def _target(self) -> Target:
+        from airflow_provider_azureml_classic.placing import Target
+
         service, endpoint = self.hook.find_updatable(self.web_service, self.endpoint)
         return Target(service, endpoint, endpoint.resource(self.resource))
 
@@ -129,10 +210,9 @@ class ModelPlacingOperator(AzureMLClassicOperator):
         return self.hook.client.blob_facts(place) if place.base_location else None
 
 
-def window_said_by(place: BlobReference) -> Window | None:
-    """The training window that a model's path names.
+def _recalled(memory: TaskMemory) -> Placed | None:
+    """What an earlier attempt remembered."""
+    from airflow_provider_azureml_classic.proof import Placed
 
-    :param place: of the model.
-    """
-    end = window_end_of(place)
-    return Window(end) if end else None
+    kept = memory.recall()
+    return Placed.from_json(kept) if kept is not None else None

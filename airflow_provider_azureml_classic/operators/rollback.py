@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+from airflow.sdk import conf
 from airflow.sdk.exceptions import AirflowSkipException
 
-from airflow_provider_azureml_classic.client.verbs import BlobFacts
-from airflow_provider_azureml_classic.exceptions import AccessDenied
-from airflow_provider_azureml_classic.hooks import airflow_errors
-from airflow_provider_azureml_classic.operators.placing import ModelPlacingOperator, window_said_by
-from airflow_provider_azureml_classic.placing import Candidate, Target
-from airflow_provider_azureml_classic.proof import shows
-from airflow_provider_azureml_classic.protocol.references import BlobReference
+from airflow_provider_azureml_classic.operators.base import airflow_errors
+from airflow_provider_azureml_classic.operators.placing import ModelPlacingOperator
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from airflow_provider_azureml_classic.client.verbs import BlobFacts
+    from airflow_provider_azureml_classic.placing import Candidate, Target
+    from airflow_provider_azureml_classic.proof import GoldenRows
+    from airflow_provider_azureml_classic.protocol.references import BlobReference
 
 
 class RollbackModelOperator(ModelPlacingOperator):
@@ -35,8 +36,11 @@ class RollbackModelOperator(ModelPlacingOperator):
     :param resource: name of the updatable resource; by default the receipt's, else the only one. (templated)
     :param only_if_live: the model that must be live now, by its location; ``True`` means the receipt's model,
         ``False`` whatever it is. (templated)
-    :param proof: level to reach: ``resource``, ``version``, or ``strongest`` of them that the service offers.
+    :param proof: level to reach: ``resource``, ``version``, ``score``, or ``strongest`` that can be reached. ``score``
+        compares with the answers that the receipt holds of the previous model, so it needs a receipt.
     :param proof_timeout: seconds allowed from PATCH to proof.
+    :param deferrable: wait for the proof in the triggerer, if it does not come within seconds; by default Airflow's
+        ``[operators] default_deferrable``.
     :param emit_asset: record it as an asset event, as an update does.
     :param azureml_classic_conn_id: connection of type ``azureml_classic``. (templated)
     """
@@ -62,8 +66,9 @@ class RollbackModelOperator(ModelPlacingOperator):
         endpoint: str = "",
         resource: str | None = None,
         only_if_live: str | bool = True,
-        proof: Literal["strongest", "resource", "version"] = "strongest",
+        proof: Literal["strongest", "resource", "version", "score"] = "strongest",
         proof_timeout: float = 120.0,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         emit_asset: bool = True,
         **kwargs: Any,
     ) -> None:
@@ -74,6 +79,7 @@ class RollbackModelOperator(ModelPlacingOperator):
             resource=resource,
             proof=proof,
             proof_timeout=proof_timeout,
+            deferrable=deferrable,
             emit_asset=emit_asset,
             **kwargs,
         )
@@ -83,29 +89,34 @@ class RollbackModelOperator(ModelPlacingOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Find out what is to be put back, compare with what is live, PATCH, prove."""
         with airflow_errors():
-            self._read_receipt()
+            self._check_arguments()
         return super().execute(context)
 
-    def _read_receipt(self) -> None:
-        """What the receipt says takes the place of what was not given."""
+    def _check_arguments(self) -> None:
         if (self.receipt is None) == (self.location is None):
             raise ValueError("Give exactly one of receipt (what UpdateTrainedModelOperator returned) and location.")
-        if self.receipt is not None:
-            receipt = self.receipt
-            if not isinstance(receipt, Mapping) or not {"endpoint", "model", "replaced"} <= set(receipt):
-                raise ValueError(f"receipt must be what UpdateTrainedModelOperator returned, not {receipt!r:.60}.")
-            self.location = receipt["replaced"]["location"]
-            if not self.location:
-                raise ValueError("The receipt does not say which model was replaced; give its location.")
-            self.web_service = self.web_service or receipt["web_service"]
-            self.endpoint = self.endpoint or receipt["endpoint"]
-            self.resource = self.resource or receipt["resource"]
-            if self.only_if_live is True:
-                self.only_if_live = receipt["model"]["location"]
-        if not self.web_service or not self.endpoint:
-            raise ValueError("Give web_service and endpoint along with location.")
+        receipt = self.receipt
+        if receipt is None:
+            if not self.web_service or not self.endpoint:
+                raise ValueError("Give web_service and endpoint along with location.")
+        elif not isinstance(receipt, Mapping) or not {"endpoint", "model", "replaced"} <= set(receipt):
+            raise ValueError(f"receipt must be what UpdateTrainedModelOperator returned, not {receipt!r:.60}.")
+        elif not receipt["replaced"]["location"]:
+            raise ValueError("The receipt does not say which model was replaced; give its location.")
+
+    def _said(self, name: str) -> Any:
+        """A parameter, or what the receipt says in its place."""
+        return getattr(self, name) or (self.receipt or {}).get(name)
+
+    def _target(self) -> Target:
+        from airflow_provider_azureml_classic.placing import Target
+
+        service, endpoint = self.hook.find_updatable(self._said("web_service"), self._said("endpoint"))
+        return Target(service, endpoint, endpoint.resource(self._said("resource")))
 
     def _facts(self, place: BlobReference) -> BlobFacts | None:
+        from airflow_provider_azureml_classic.exceptions import AccessDenied
+
         try:
             return super()._facts(place)
         except AccessDenied:
@@ -114,20 +125,54 @@ class RollbackModelOperator(ModelPlacingOperator):
             return None
 
     def _candidate(self) -> Candidate:
-        if self.location is None:
-            raise ValueError("There is no model to put back.")
-        place = self.hook.readable(self.hook.reference(self.location))
-        return Candidate(place, window_said_by(place))
+        from airflow_provider_azureml_classic.placing import Candidate, window_said_by
+
+        receipt = self.receipt
+        place = self.location if receipt is None else receipt["replaced"]["location"]
+        found = self.hook.readable(self.hook.reference(place or ""))
+        golden = self._golden(receipt) if receipt is not None else None
+        return Candidate(found, window_said_by(found), golden=golden)
+
+    def _golden(self, receipt: Mapping[str, Any]) -> GoldenRows | None:
+        """The golden rows of the model that is undone, with the answers that the previous one gave to them."""
+        from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
+        from airflow_provider_azureml_classic.proof import Evaluation, GoldenRows, evaluations
+        from airflow_provider_azureml_classic.protocol.tables import Table
+
+        ticket, answers = receipt.get("trained_by"), receipt["replaced"].get("answers")
+        if not ticket or not answers:
+            return None
+        try:
+            for output in evaluations(self.hook.finished_job(ticket)):
+                golden = Evaluation.from_csv(self.hook.client.fetch_blob(output)).golden
+                if golden is not None:
+                    return GoldenRows(golden.rows, Table.from_wire(answers))
+        except AzureMLClassicError as error:
+            # A job may be gone; the model that is to be put back is not the worse for it.
+            self.log.info("The golden rows cannot be read: %s", error)
+        return None
 
     def _check(self, target: Target, candidate: Candidate) -> None:
-        if not isinstance(self.only_if_live, str):
-            return
+        from airflow_provider_azureml_classic.proof import shows
+
+        expected = self._expected()
         # The model that is to be put back may be live: an earlier attempt did it, and its proof was lost.
-        expected = BlobReference.parse(self.only_if_live)
-        if any(shows(target.endpoint, target.resource.name, place) for place in (expected, candidate.location)):
+        if expected is None or any(
+            shows(target.endpoint, target.resource.name, place) for place in (expected, candidate.location)
+        ):
             return
         live = target.resource.location
         raise AirflowSkipException(
-            f"Endpoint {self.endpoint!r} keeps its model: {live.location if live else 'one of unknown place'} is live, "
-            f"not {expected.location}, so somebody else has updated it since."
+            f"Endpoint {target.endpoint.name!r} keeps its model: {live.location if live else 'one of unknown place'} "
+            f"is live, not {expected.location}, so somebody else has updated it since."
         )
+
+    def _expected(self) -> BlobReference | None:
+        """The model that must be live now; ``None`` if any may be."""
+        from airflow_provider_azureml_classic.protocol.references import BlobReference
+
+        if isinstance(self.only_if_live, str):
+            return BlobReference.parse(self.only_if_live)
+        if self.only_if_live and self.receipt is not None:
+            return BlobReference.parse(self.receipt["model"]["location"])
+        return None

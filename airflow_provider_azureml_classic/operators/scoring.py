@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowException
 
-from airflow_provider_azureml_classic.exceptions import rejection
-from airflow_provider_azureml_classic.hooks import airflow_errors
-from airflow_provider_azureml_classic.operators.base import AzureMLClassicOperator
-from airflow_provider_azureml_classic.operators.batch import BatchExecutionOperator
-from airflow_provider_azureml_classic.protocol.jobs import JobRequest
-from airflow_provider_azureml_classic.protocol.references import MODEL_EXTENSION
-from airflow_provider_azureml_classic.protocol.tables import Table
+from airflow_provider_azureml_classic.operators.base import AzureMLClassicOperator, airflow_errors
+from airflow_provider_azureml_classic.operators.running import JobOperator
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from airflow_provider_azureml_classic.proof import Expectation
+    from airflow_provider_azureml_classic.protocol.tables import Table
 
 #: Most rows of one call: the answers go to XCom.
 MAX_ROWS = 1_000
@@ -27,14 +24,14 @@ MAX_ROWS = 1_000
 MAX_BYTES = (4 << 20) - 4_096
 
 
-class BatchScoringOperator(BatchExecutionOperator):
+class BatchScoringOperator(JobOperator):
     """Scores a CSV file as a batch job of a scoring web service.
 
-    A :class:`~airflow_provider_azureml_classic.operators.batch.BatchExecutionOperator` with one file in and one file
-    out: its job, too, is kept, taken up after a crash and cancelled with the task.
+    As with :class:`~airflow_provider_azureml_classic.operators.batch.BatchExecutionOperator` its job is kept, taken up
+    after a crash and cancelled with the task.
 
-    Returns a dict: ``web_service``, ``endpoint``, ``job_id``, ``status``, ``outputs``, ``window``, and ``location`` of
-    the scored file, without its SAS token: whoever reads it asks the job for a fresh one.
+    Returns a dict: ``web_service``, ``endpoint``, ``job_id``, ``status``, ``outputs``, and ``location`` of the scored
+    file, without its SAS token: whoever reads it asks the job for a fresh one.
 
     :param web_service: name or id of the scoring web service. (templated)
     :param endpoint: its endpoint, whose model scores; by default the default one, whose model is never updated.
@@ -48,11 +45,6 @@ class BatchScoringOperator(BatchExecutionOperator):
     :param inputs: further inputs by name, where the web service has several. (templated)
     :param outputs: further outputs by name. (templated)
     :param global_parameters: web service parameters by name. (templated)
-    :param model_for: for training jobs only. (templated)
-    :param model_output: for training jobs only.
-    :param model_path: for training jobs only. (templated)
-    :param window_start: start of the data, ISO 8601; by default the DAG run's. (templated)
-    :param window_end: end of the data, ISO 8601; by default the DAG run's. (templated)
     :param wait_for_completion: ``False`` returns once the job is started; ``location`` is ``None`` then.
     :param deferrable: wait in the triggerer; by default Airflow's ``[operators] default_deferrable``.
     :param poll_interval: seconds between two looks at the job, at most.
@@ -61,7 +53,7 @@ class BatchScoringOperator(BatchExecutionOperator):
     :param azureml_classic_conn_id: connection of type ``azureml_classic``. (templated)
     """
 
-    template_fields: Sequence[str] = (*BatchExecutionOperator.template_fields, "source", "destination")
+    template_fields: Sequence[str] = (*JobOperator.template_fields, "source", "destination")
     ui_color = "#ede9fe"
 
     def __init__(
@@ -79,35 +71,25 @@ class BatchScoringOperator(BatchExecutionOperator):
         self.input_name = input_name
         self.output_name = output_name
 
-    def _request(self, context: Context) -> JobRequest:
-        job = super()._request(context)
-        written = {} if self.destination is None else {self.output_name: self.hook.reference(self.destination)}
-        read = {self.input_name: self.hook.reference(self.source)}
-        return replace(job, inputs={**job.inputs, **read}, outputs={**job.outputs, **written})
+    def _read(self) -> dict[str, Any]:
+        return {**super()._read(), self.input_name: self.source}
 
-    def execute(self, context: Context) -> dict[str, Any]:
-        """Submit or take up the job, and wait for it in the worker or in the triggerer."""
-        return self._scored(super().execute(context))
+    def _written(self, context: Context) -> dict[str, Any]:
+        outputs = super()._written(context)
+        return outputs if self.destination is None else {**outputs, self.output_name: self.destination}
 
-    def execute_complete(self, context: Context, event: Mapping[str, Any]) -> dict[str, Any]:
-        """Go on after the triggerer.
+    def _told(self, context: Context, said: dict[str, Any]) -> dict[str, Any]:
+        from airflow_provider_azureml_classic.exceptions import rejection
+        from airflow_provider_azureml_classic.protocol.references import MODEL_EXTENSION
 
-        :param context: Airflow's task context.
-        :param event: ``job_id`` and ``deadline``.
-        """
-        return self._scored(super().execute_complete(context, event))
-
-    def _scored(self, ticket: dict[str, Any]) -> dict[str, Any]:
-        location = ticket["outputs"].get(self.output_name)
-        with airflow_errors():
-            if location and location.endswith(MODEL_EXTENSION):
-                raise rejection(
-                    "OperationNotSupported",
-                    f"{self.web_service!r} has trained a model, {location}, instead of scoring: it is the training web "
-                    "service. Give the scoring web service, which is mostly called '... [predictive exp.]'.",
-                )
-        kept = {name: value for name, value in ticket.items() if name not in ("model_output", "model_for")}
-        return {**kept, "location": location}
+        location = said["outputs"].get(self.output_name)
+        if location and location.endswith(MODEL_EXTENSION):
+            raise rejection(
+                "OperationNotSupported",
+                f"{self.web_service!r} has trained a model, {location}, instead of scoring: it is the training web "
+                "service. Give the scoring web service, which is mostly called '... [predictive exp.]'.",
+            )
+        return {**said, "location": location}
 
 
 class ScoreOperator(AzureMLClassicOperator):
@@ -118,7 +100,9 @@ class ScoreOperator(AzureMLClassicOperator):
     :param web_service: name or id of the scoring web service. (templated)
     :param endpoint: its endpoint. (templated)
     :param rows: at most 1,000 rows, one mapping each. (templated)
-    :param expect: called with the answers; a false result fails the task, which may then be retried.
+    :param expect: called with the answers; a false result fails the task, which may then be retried. Or the answers
+        themselves, one mapping each, with the columns that count.
+    :param tolerance: by which numbers may differ from ``expect``, absolutely or relatively.
     :param input_name: the web service's input.
     :param output_name: the web service's output.
     :param global_parameters: web service parameters by name. (templated)
@@ -135,7 +119,8 @@ class ScoreOperator(AzureMLClassicOperator):
         web_service: str,
         endpoint: str,
         rows: Sequence[Mapping[str, Any]],
-        expect: Callable[[list[dict[str, Any]]], bool] | None = None,
+        expect: Expectation | None = None,
+        tolerance: float = 1e-4,
         input_name: str = "input1",
         output_name: str = "output1",
         global_parameters: Mapping[str, Any] | None = None,
@@ -146,12 +131,15 @@ class ScoreOperator(AzureMLClassicOperator):
         self.endpoint = endpoint
         self.rows = rows
         self.expect = expect
+        self.tolerance = tolerance
         self.input_name = input_name
         self.output_name = output_name
         self.global_parameters = global_parameters
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Ask once."""
+        from airflow_provider_azureml_classic.proof import as_expected
+
         with airflow_errors():
             table = self._table()
             _, endpoint = self.hook.find(self.web_service, self.endpoint)
@@ -163,13 +151,15 @@ class ScoreOperator(AzureMLClassicOperator):
                 global_parameters=self.global_parameters,
             ).rows
         self.log.info("Endpoint %r answers: %s", endpoint.name, answers[:3])
-        if self.expect is not None and not self.expect(answers):
+        if not as_expected(self.expect, answers, self.tolerance):
             raise AirflowException(
                 f"Endpoint {endpoint.name!r} of {self.web_service!r} does not answer as expected: {answers[:3]}."
             )
         return answers
 
     def _table(self) -> Table:
+        from airflow_provider_azureml_classic.protocol.tables import Table
+
         rows = self.rows
         if isinstance(rows, str) or not isinstance(rows, Sequence) or not all(isinstance(r, Mapping) for r in rows):
             raise ValueError(f"rows must be a list of dicts, one a row, not {type(rows).__name__}.")

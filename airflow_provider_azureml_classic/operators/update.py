@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+from airflow.sdk import conf
 from airflow.sdk.exceptions import AirflowSkipException
 
-from airflow_provider_azureml_classic.exceptions import ProtocolError
-from airflow_provider_azureml_classic.freshness import Window, to_utc
-from airflow_provider_azureml_classic.job_ticket import trained_model
-from airflow_provider_azureml_classic.operators.placing import ModelPlacingOperator, window_said_by
-from airflow_provider_azureml_classic.placing import Candidate, Target, older_than_live
-from airflow_provider_azureml_classic.proof import Evaluation
-from airflow_provider_azureml_classic.protocol.jobs import Job
-from airflow_provider_azureml_classic.protocol.references import DATA_EXTENSIONS, BlobReference
+from airflow_provider_azureml_classic.operators.placing import ModelPlacingOperator
 
 if TYPE_CHECKING:
-    pass
+    from airflow_provider_azureml_classic.freshness import Window
+    from airflow_provider_azureml_classic.placing import Candidate, Target
+    from airflow_provider_azureml_classic.proof import Evaluation
+    from airflow_provider_azureml_classic.protocol.jobs import Job
+    from airflow_provider_azureml_classic.protocol.references import BlobReference
 
 
 class UpdateTrainedModelOperator(ModelPlacingOperator):
@@ -30,7 +28,11 @@ class UpdateTrainedModelOperator(ModelPlacingOperator):
     Returns the receipt, a dict: ``web_service``, ``endpoint``, ``resource``, ``model`` (``location``, ``length``,
     ``sha256``), ``window``, ``job_id``, ``metrics`` of the job's evaluation, ``proof`` (``level`` reached:
     ``resource``, ``version`` or ``score``, and ``seconds`` from PATCH to proof), ``replaced`` (``location`` and
-    ``window_end`` of the previous model).
+    ``window_end`` of the previous model, and its ``answers`` to the new one's golden rows, with which a rollback proves
+    that it is back).
+
+    A task that is killed, cleared or tried again between PATCH and proof leaves the new model in place; its next
+    attempt goes on with the proof.
 
     An update is an event of the endpoint's asset, with the receipt as its extra; a skipped or failed one is none.
 
@@ -46,6 +48,8 @@ class UpdateTrainedModelOperator(ModelPlacingOperator):
     :param only_if_newer: skip when the live model was trained on newer data.
     :param proof: level to reach: ``resource``, ``version``, ``score``, or ``strongest`` that the service offers.
     :param proof_timeout: seconds allowed from PATCH to proof; the cloud service needed about 30.
+    :param deferrable: wait for the proof in the triggerer, if it does not come within seconds; by default Airflow's
+        ``[operators] default_deferrable``.
     :param on_failure: when there is no proof in time, ``rollback`` puts the previous model back, ``keep`` does not;
         the task fails either way.
     :param emit_asset: record an update as an asset event, through the alias of all endpoints unless ``outlets`` names
@@ -78,6 +82,7 @@ class UpdateTrainedModelOperator(ModelPlacingOperator):
         only_if_newer: bool = True,
         proof: Literal["strongest", "resource", "version", "score"] = "strongest",
         proof_timeout: float = 120.0,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         on_failure: Literal["keep", "rollback"] = "keep",
         emit_asset: bool = True,
         **kwargs: Any,
@@ -89,6 +94,7 @@ class UpdateTrainedModelOperator(ModelPlacingOperator):
             resource=resource,
             proof=proof,
             proof_timeout=proof_timeout,
+            deferrable=deferrable,
             emit_asset=emit_asset,
             **kwargs,
         )
@@ -99,6 +105,10 @@ class UpdateTrainedModelOperator(ModelPlacingOperator):
         self.on_failure = on_failure
 
     def _candidate(self) -> Candidate:
+        from airflow_provider_azureml_classic.freshness import Window
+        from airflow_provider_azureml_classic.job_ticket import JobTicket, trained_model
+        from airflow_provider_azureml_classic.placing import Candidate
+
         if (self.job is None) == (self.location is None):
             raise ValueError("Give exactly one of job (what BatchExecutionOperator returned) and location.")
         if self.location is not None:
@@ -108,19 +118,25 @@ class UpdateTrainedModelOperator(ModelPlacingOperator):
         place = trained_model(job, ticket, self.model_output)
         window = self._window_of(place, Window.from_json(ticket.get("window")))
         told = self._evaluation(job)
-        return Candidate(place, window, job.id, told.golden, told.metrics)
+        made_by = JobTicket.of(ticket, None, None, "")
+        return Candidate(place, window, made_by, told.golden, told.metrics)
 
     def _evaluation(self, job: Job) -> Evaluation:
         """The job's evaluation; another service's may be absent, or be none that can be read."""
-        for output in job.results.values():
-            if output.extension == DATA_EXTENSIONS[0] and output.base_location:
-                try:
-                    return Evaluation.from_csv(self.hook.client.fetch_blob(output))
-                except ProtocolError as error:
-                    self.log.info("%s is no evaluation that can be read: %s", output.location, error)
+        from airflow_provider_azureml_classic.exceptions import ProtocolError
+        from airflow_provider_azureml_classic.proof import Evaluation, evaluations
+
+        for output in evaluations(job):
+            try:
+                return Evaluation.from_csv(self.hook.client.fetch_blob(output))
+            except ProtocolError as error:
+                self.log.info("%s is no evaluation that can be read: %s", output.location, error)
         return Evaluation({})
 
     def _window_of(self, place: BlobReference, told: Window | None) -> Window | None:
+        from airflow_provider_azureml_classic.freshness import Window, to_utc
+        from airflow_provider_azureml_classic.placing import window_said_by
+
         if self.window_end:
             return Window(to_utc(self.window_end))
         if told is not None:
@@ -128,6 +144,8 @@ class UpdateTrainedModelOperator(ModelPlacingOperator):
         return window_said_by(place)
 
     def _check(self, target: Target, candidate: Candidate) -> None:
+        from airflow_provider_azureml_classic.placing import older_than_live
+
         why = older_than_live(target, candidate) if self.only_if_newer else None
         if why:
             raise AirflowSkipException(why)

@@ -8,19 +8,16 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import IO, TYPE_CHECKING, Any, Literal, cast
 
-from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowException, AirflowSkipException
 
-from airflow_provider_azureml_classic.exceptions import rejection
-from airflow_provider_azureml_classic.hooks import airflow_errors
-from airflow_provider_azureml_classic.operators.base import AzureMLClassicOperator
-from airflow_provider_azureml_classic.protocol.references import DATA_EXTENSIONS, BlobReference
-from airflow_provider_azureml_classic.protocol.sas import StorageAccount, permissions_of, sign
+from airflow_provider_azureml_classic.operators.base import AzureMLClassicOperator, airflow_errors
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, ObjectStoragePath
 
     from airflow_provider_azureml_classic.csv_data import CsvMeter
+    from airflow_provider_azureml_classic.protocol.references import BlobReference
+    from airflow_provider_azureml_classic.protocol.sas import StorageAccount
 
 #: Life of the token that an upload is made with; it leaves this process in the upload's own requests only.
 _SAS_LIFE = timedelta(hours=24)
@@ -94,6 +91,7 @@ class UploadDataOperator(AzureMLClassicOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Stream from the source to the destination."""
         from airflow_provider_azureml_classic.csv_data import CsvMeter
+        from airflow_provider_azureml_classic.protocol.references import BlobReference
 
         with airflow_errors():
             self._check()
@@ -116,6 +114,10 @@ class UploadDataOperator(AzureMLClassicOperator):
 
     def _writable(self, wanted: BlobReference) -> BlobReference:
         """The destination with a token that lets it be written."""
+        from airflow_provider_azureml_classic.exceptions import rejection
+        from airflow_provider_azureml_classic.protocol.references import DATA_EXTENSIONS
+        from airflow_provider_azureml_classic.protocol.sas import StorageAccount, permissions_of
+
         extensions = DATA_EXTENSIONS[:1] if self.sql or self._is_parquet else DATA_EXTENSIONS
         if wanted.extension not in extensions:
             raise rejection(
@@ -192,6 +194,9 @@ class UploadDataOperator(AzureMLClassicOperator):
 
 
 def _signed(account: StorageAccount, path: str, base: str) -> BlobReference:
+    from airflow_provider_azureml_classic.protocol.references import BlobReference
+    from airflow_provider_azureml_classic.protocol.sas import sign
+
     container, _, blob = path.partition("/")
     if not container or not blob:
         raise ValueError(f"destination is {path!r}; it must be container/file.csv.")
@@ -203,6 +208,8 @@ def _signed(account: StorageAccount, path: str, base: str) -> BlobReference:
 
 
 def _connected(conn_id: str) -> Any:
+    from airflow.sdk import BaseHook
+
     connection: Any = BaseHook.get_connection(conn_id)
     hook = connection.get_hook()
     if not hasattr(hook, "get_records"):

@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -47,10 +46,11 @@ class Airflow:
     """A running instance.
 
     :param home: its ``AIRFLOW_HOME``; ``home/dags`` holds its DAGs.
+    :param database: address of an empty PostgreSQL database; on SQLite its processes block each other.
     :param environment: further environment variables: connections, paths.
     """
 
-    def __init__(self, home: Path, environment: Mapping[str, str]) -> None:
+    def __init__(self, home: Path, database: str, environment: Mapping[str, str]) -> None:
         self.home = home
         self.output = home.parent / f"{home.name}.log"
         api, worker_logs, trigger_logs = free_ports(3)
@@ -70,8 +70,8 @@ class Airflow:
             "AIRFLOW__API__PORT": str(api),
             "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(worker_logs),
             "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(trigger_logs),
-            # Several processes write to the one SQLite file; after 5 seconds of waiting the scheduler would end.
-            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}?timeout=20",
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database.replace("postgresql:", "postgresql+psycopg:"),
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC": database.replace("postgresql:", "postgresql+psycopg_async:"),
             "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
             # What a crash costs in waiting, made short; in production these are minutes.
             "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
@@ -83,7 +83,6 @@ class Airflow:
         }
         self._leaders: list[subprocess.Popen[bytes]] = []
         self._http = requests.Session()
-        self._one_at_a_time = threading.Lock()
 
     # -- processes -----------------------------------------------------------------------------------------------------
 
@@ -205,14 +204,7 @@ class Airflow:
 
     def api(self, method: str, path: str, **options: Any) -> Any:
         """The answer of a REST call."""
-        # Two writing calls at a time block each other on SQLite: the API server writes its audit log on the event loop.
-        with self._one_at_a_time if method != "GET" else contextlib.nullcontext():
-            for _ in range(5):
-                answer = self._http.request(method, f"{self.url}{path}", timeout=60, **options)
-                # The scheduler writes too: "database is locked" says nothing about what is tested.
-                if answer.status_code != 500 or "Database error" not in answer.text:
-                    break
-                time.sleep(1)
+        answer = self._http.request(method, f"{self.url}{path}", timeout=60, **options)
         assert answer.ok, f"{method} {path}: {answer.status_code} {answer.text}"
         return answer.json() if answer.content else None
 
@@ -220,7 +212,7 @@ class Airflow:
         """Whether the DAG has been parsed."""
         return bool(self._http.get(f"{self.url}/api/v2/dags/{dag_id}", timeout=60).ok)
 
-    def trigger(self, dag_id: str, run_id: str, **conf: str) -> None:
+    def trigger(self, dag_id: str, run_id: str, **conf: Any) -> None:
         """Start a run."""
         wait_for(f"{dag_id} is parsed", lambda: self.knows(dag_id))
         data = {"dag_run_id": run_id, "logical_date": None, "conf": conf}
@@ -251,6 +243,11 @@ class Airflow:
         """Mark the task failed, as the button in the UI does."""
         path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/train"
         self.api("PATCH", path, json={"new_state": "failed"})
+
+    def returned(self, dag_id: str, run_id: str, task_id: str = "train") -> Any:
+        """What a task returned."""
+        path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/return_value"
+        return self.api("GET", path, params={"stringify": False})["value"]
 
     def log(self, dag_id: str, run_id: str, task_id: str = "train") -> str:
         """The logs of all attempts at a task."""
@@ -287,13 +284,14 @@ def _words(process: psutil.Process) -> list[str]:
 
 
 @contextlib.contextmanager
-def running(home: Path, environment: Mapping[str, str]) -> Iterator[Airflow]:
+def running(home: Path, database: str, environment: Mapping[str, str]) -> Iterator[Airflow]:
     """An instance that leaves nothing behind, however its start ends.
 
     :param home: see :class:`Airflow`.
+    :param database: see :class:`Airflow`.
     :param environment: see :class:`Airflow`.
     """
-    instance = Airflow(home, environment)
+    instance = Airflow(home, database, environment)
     try:
         instance.start()
         yield instance

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.postgres_support import Cluster, cluster
 from tests.standalone.airflow import Airflow, running
 from tests.standalone.service import HERE, Service
 from tests.support import ROOT
@@ -38,7 +39,14 @@ def points(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def airflow(folder: Path, points: Path, service: Service) -> Iterator[Airflow]:
+def metadata() -> Iterator[Cluster]:
+    """A PostgreSQL with nothing in it but Airflow's metadata database."""
+    with cluster() as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def airflow(folder: Path, points: Path, service: Service, metadata: Cluster) -> Iterator[Airflow]:
     """A running instance with the shipped DAGs and those of this folder; the server is its connection."""
     home = folder / "airflow"
     dags = home / "dags"
@@ -53,5 +61,5 @@ def airflow(folder: Path, points: Path, service: Service) -> Iterator[Airflow]:
         "AIRFLOW_CONN_AZUREML_CLASSIC_DEFAULT": str(service.process.connection["airflow_conn"]),
         "STANDALONE_POINTS": str(points),
     }
-    with running(home, environment) as instance:
+    with running(home, metadata.new_database(), environment) as instance:
         yield instance

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import pytest
 
+from airflow_provider_azureml_classic.protocol.keys import KeyType
 from tests.standalone.airflow import Airflow, wait_for
 from tests.standalone.service import Service
 
@@ -76,3 +80,46 @@ def test_triggerer_hangs(airflow: Airflow, service: Service) -> None:
     service.release(run)
     airflow.wait_for_task("deferred", run, "success")
     assert service.jobs(run) == ["Finished"]
+
+
+def test_key_regenerated(airflow: Airflow, service: Service) -> None:
+    """The endpoint's key is regenerated while tasks wait in worker and triggerer: both go on, at the first attempt."""
+    runs = {dag_id: f"rotated{dag_id}" for dag_id in SAID}
+    for dag_id, run in runs.items():
+        service.hold(run)
+        airflow.trigger(dag_id, run, endpoint=run)
+    for dag_id, run in runs.items():
+        airflow.wait_for_task(dag_id, run, "deferred" if dag_id == "deferred" else "running")
+        wait_for_training(service, run)
+        service.ask(partial(regenerate, run))
+    wait_for_log(airflow, "inworker", runs["inworker"], "was regenerated; going on with the new one")
+    for dag_id, run in runs.items():
+        service.release(run)
+        assert airflow.wait_for_task(dag_id, run, "success")["try_number"] == 1
+        assert service.jobs(run) == ["Finished"]
+
+
+def regenerate(endpoint: str, client: Any) -> None:
+    """Both keys of an endpoint of the training service."""
+    for which in KeyType:
+        client.regenerate_key(client.find_web_service("Held Model").id, endpoint, which)
+
+
+def test_outage_longer_than_the_wait(airflow: Airflow, service: Service) -> None:
+    """The service stays away for longer than tasks may wait: each fails with one sentence that names it."""
+    runs = {dag_id: f"gone{dag_id}" for dag_id in ("lateinworker", "latedeferred")}
+    for dag_id, run in runs.items():
+        service.hold(run)
+        airflow.trigger(dag_id, run, endpoint=run)
+    for run in runs.values():
+        wait_for_training(service, run)
+    service.kill()
+    try:
+        for dag_id, run in runs.items():
+            airflow.wait_for_task(dag_id, run, "failed")
+            said = airflow.log(dag_id, run)
+            assert "No answer" in said or "was still Running after job_timeout=5 s" in said
+    finally:
+        service.start_again()
+    for run in runs.values():
+        assert service.submitted(run) == 1

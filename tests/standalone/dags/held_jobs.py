@@ -1,4 +1,4 @@
-"""DAGs whose training job ends when the test says so, and whose task can be stopped between any two calls.
+"""DAGs whose job, or whose proof, ends when the test says so, and whose task can be stopped between any two calls.
 
 Each reads the endpoint of the training service from the run's configuration; a test gives every run its own endpoint,
 so that the service can tell whose job is whose.
@@ -15,8 +15,9 @@ from typing import Any
 
 from airflow.sdk import DAG
 
+from airflow_provider_azureml_classic.exceptions import ServiceUnavailable
 from airflow_provider_azureml_classic.hooks import AzureMLClassicHook
-from airflow_provider_azureml_classic.operators import BatchExecutionOperator
+from airflow_provider_azureml_classic.operators import BatchExecutionOperator, UpdateTrainedModelOperator
 
 POINTS = Path(os.environ["STANDALONE_POINTS"])
 ENDPOINT = "{{ dag_run.conf['endpoint'] }}"
@@ -40,17 +41,29 @@ class StoppingClient:
     def __getattr__(self, verb: str) -> Any:
         """A verb of the client."""
         call = getattr(self._client, verb)
-        if verb not in ("submit_job", "start_job", "get_job"):
+        if verb == "score":
+            return self._muted(call)
+        if verb not in ("submit_job", "start_job", "get_job", "patch_endpoint"):
             return call
 
-        def stopping(endpoint: Any, *arguments: Any) -> Any:
+        def stopping(endpoint: Any, *arguments: Any, **options: Any) -> Any:
             stop_at(f"{endpoint.name}-before-{verb}")
-            answer = call(endpoint, *arguments)
+            with (POINTS / f"{endpoint.name}.calls").open("a") as calls:
+                calls.write(f"{verb}\n")
+            answer = call(endpoint, *arguments, **options)
             ended = "-ended" if verb == "get_job" and answer.status.terminal else ""
             stop_at(f"{endpoint.name}-after-{verb}{ended}")
             return answer
 
         return stopping
+
+    def _muted(self, call: Any) -> Any:
+        def score(endpoint: Any, *arguments: Any, **options: Any) -> Any:
+            if (POINTS / f"{endpoint.name}.mute").exists():
+                raise ServiceUnavailable("A test has muted this endpoint.")
+            return call(endpoint, *arguments, **options)
+
+        return score
 
 
 class StoppingHook(AzureMLClassicHook):
@@ -70,6 +83,37 @@ class StoppingBatch(BatchExecutionOperator):
         """A hook that can stop."""
         return StoppingHook(self.azureml_classic_conn_id)
 
+
+class StoppingUpdate(UpdateTrainedModelOperator):
+    """Likewise."""
+
+    @cached_property
+    def hook(self) -> StoppingHook:
+        """A hook that can stop."""
+        return StoppingHook(self.azureml_classic_conn_id)
+
+
+for name, options in {
+    "proofinworker": {"deferrable": False},
+    "proofdeferred": {"deferrable": True},
+    "prooflate": {"deferrable": True, "proof_timeout": 3, "on_failure": "rollback"},
+}.items():
+    with DAG(
+        name,
+        schedule=None,
+        start_date=datetime(2026, 1, 1, tzinfo=UTC),
+        default_args={"retries": 2, "retry_delay": timedelta(seconds=1)},
+        is_paused_upon_creation=False,
+        render_template_as_native_obj=True,
+    ) as dag:
+        StoppingUpdate(
+            task_id="train",
+            web_service="Bike Rental [predictive exp.]",
+            endpoint=ENDPOINT,
+            job="{{ dag_run.conf['job'] }}",
+            **{"proof_timeout": 900, **options},
+        )
+    globals()[name] = dag
 
 for name, options in {
     "inworker": {"deferrable": False},
