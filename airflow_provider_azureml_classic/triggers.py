@@ -38,7 +38,12 @@ _BACKGROUND: set[asyncio.Task[None]] = set()
 
 
 class CancellingTrigger(BaseTrigger):
-    """A trigger that stops what it waits for when a person ends the task."""
+    """A trigger that stops what it waits for when a person ends the task.
+
+    :cvar subject: what it waits for, for the log.
+    """
+
+    subject = "What the task waited for"
 
     @property
     def wanted(self) -> bool:
@@ -72,11 +77,11 @@ class CancellingTrigger(BaseTrigger):
         try:
             async with asyncio.timeout(_CANCEL_TIMEOUT):
                 if await self._is_still_deferred():
-                    self.log.info("The trigger moves to another triggerer; what it waits for goes on.")
+                    self.log.info("The trigger moves to another triggerer. %s goes on.", self.subject)
                     return
                 await self.cancel()
         except (AzureMLClassicError, TimeoutError) as error:
-            self.log.warning("What the task waited for could not be cancelled: %s", error or type(error).__name__)
+            self.log.warning("%s could not be cancelled: %s", self.subject, error or type(error).__name__)
 
     async def _is_still_deferred(self) -> bool:
         from asgiref.sync import sync_to_async
@@ -179,6 +184,7 @@ class JobTrigger(CancellingTrigger, EndpointTrigger):
     def __init__(self, *, job_id: str, cancel_on_kill: bool = True, **options: Any) -> None:
         super().__init__(**options)
         self.job_id = job_id
+        self.subject = f"Job {job_id}"
         self.cancel_on_kill = cancel_on_kill
 
     def serialize(self) -> tuple[str, dict[str, Any]]:

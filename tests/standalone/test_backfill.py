@@ -70,8 +70,11 @@ def wait_for_backfill(airflow: Airflow, dag_id: str, days: list[date]) -> dict[s
 
     wait_for(f"the backfill of {dag_id} is over", over, patience=_PER_RUN * len(days))
     runs = airflow.api("GET", f"/api/v2/dags/{dag_id}/dagRuns", params={"limit": 100})["dag_runs"]
-    assert {run["run_type"] for run in runs} == {"backfill"}
-    return {run["dag_run_id"]: _tasks(airflow, dag_id, run["dag_run_id"]) for run in runs}
+    # Airflow 3.3.2 schedules the newest partition of an unpaused DAG though a backfill has a run of it.
+    scheduled = [run for run in runs if run["run_type"] == "scheduled" and run["partition_key"]]
+    assert len(scheduled) <= 1
+    assert {run["run_type"] for run in runs if run not in scheduled} == {"backfill"}
+    return {run["dag_run_id"]: _tasks(airflow, dag_id, run["dag_run_id"]) for run in runs if run not in scheduled}
 
 
 def _tasks(airflow: Airflow, dag_id: str, run_id: str) -> dict[str, str]:
