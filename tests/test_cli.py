@@ -58,6 +58,11 @@ def test_retraining_by_hand(server: ServerProcess, tmp_path: Path) -> None:
     assert uploaded["bytes"] == training.stat().st_size
     job = answer(server, "jobs", "submit", BIKES, "default", "--input", "cli/bikes.csv", "--wait")
     assert job["status"] == "Finished", job
+    listed = answer(server, "jobs", "list", BIKES, "default", "--limit", "1")
+    assert [(row["id"], row["status"]) for row in listed] == [(job["id"], "Finished")]
+    log = run(server, "logs", BIKES, "default", job["id"], "--follow").stdout
+    assert "Fetched input1" in log
+    assert log.splitlines()[-1].endswith("Finished.")
     updated = answer(server, "endpoints", "update", BIKES_SCORING, "byhand", "--job", job["id"], "--trainer", BIKES)
     assert list(updated["models"].values()) == [job["results"]["output1"]]
     scored = answer(server, "score", BIKES_SCORING, "byhand", "--file", "-", "--batch-size", "7", stdin=scoring_csv(20))

@@ -31,6 +31,8 @@ def parser() -> argparse.ArgumentParser:
     _endpoints(_group(groups, "endpoints", "endpoints of a web service"))
     _jobs(_group(groups, "jobs", "batch jobs"))
     _score(groups)
+    one = _of_job(groups, "logs", jobs.logs, "the log of a job")
+    one.add_argument("-f", "--follow", action="store_true", help="go on until the job has ended")
     one = _command(groups, "upload", jobs.upload, "put a file where jobs can read it")
     one.add_argument("file", type=Path)
     one.add_argument("destination", help="container/path in the storage account, or a URL with a SAS token")
@@ -116,6 +118,8 @@ def _update(made: argparse.ArgumentParser) -> None:
 
 
 def _jobs(groups: Any) -> None:
+    one = _of_endpoint(groups, "list", jobs.list_jobs, "the newest jobs of an endpoint")
+    one.add_argument("--limit", type=_positive, default=20, metavar="N", help="at most so many (default: 20)")
     one = _of_endpoint(groups, "submit", jobs.submit, "submit and start a job")
     one.add_argument("--input", action="append", default=[], metavar="[NAME=]PLACE", help="data; repeatable")
     one.add_argument("--out", action="append", default=[], metavar="NAME=PLACE", help="where an output goes")

@@ -9,14 +9,17 @@ from pathlib import Path
 
 from airflow_provider_azureml_classic.cli.endpoints import found
 from airflow_provider_azureml_classic.cli.session import DONE, JOB_ENDED_BADLY, Session
-from airflow_provider_azureml_classic.cli.views import job_view
+from airflow_provider_azureml_classic.cli.views import JOB_COLUMNS, job_view
 from airflow_provider_azureml_classic.exceptions import WaitTimeout
+from airflow_provider_azureml_classic.protocol.job_history import MAX_PAGE
 from airflow_provider_azureml_classic.protocol.jobs import Job, JobRequest, JobStatus
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint
 
 #: Seconds between two looks at a job: the first one, and the most.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 10.0
+#: Seconds between two looks at a log.
+_FOLLOW_PAUSE = 1.0
 _PIECE = 1 << 20
 
 
@@ -78,6 +81,37 @@ def pairs(texts: Sequence[str], option: str, lone: str | None) -> list[tuple[str
             raise ValueError(f"{option} names {name!r} twice.")
         found[name] = value
     return list(found.items())
+
+
+def list_jobs(session: Session) -> int:
+    """The newest jobs of an endpoint."""
+    endpoint, wanted = found(session), session.arguments.limit
+    jobs: list[Job] = []
+    before: str | None = None
+    while len(jobs) < wanted:
+        page = session.client.list_jobs(endpoint, limit=min(wanted - len(jobs), MAX_PAGE), before=before)
+        jobs += page.jobs
+        before = page.next
+        if before is None:
+            break
+    session.out.rows([job_view(job) for job in jobs], JOB_COLUMNS)
+    return DONE
+
+
+def logs(session: Session) -> int:
+    """The log of a job; with ``--follow``, until it has ended."""
+    endpoint, job_id, seen = found(session), session.arguments.job, 0
+    while True:
+        # The state first: what is logged after a look at the log is then shown by the next one.
+        ended = not session.arguments.follow or session.client.get_job(endpoint, job_id).status.terminal
+        lines = session.client.job_log(endpoint, job_id)
+        session.out.lines(
+            [f"{line.time:%Y-%m-%d %H:%M:%S}  {line.text}" if line.time else line.text for line in lines[seen:]]
+        )
+        seen = len(lines)
+        if ended:
+            return DONE
+        time.sleep(_FOLLOW_PAUSE)
 
 
 def show(session: Session) -> int:

@@ -8,6 +8,7 @@ from airflow_provider_azureml_classic.protocol.jobs import Job
 from airflow_provider_azureml_classic.protocol.values import Endpoint, WebService
 
 SERVICE_COLUMNS = ("name", "id", "endpoints", "created")
+JOB_COLUMNS = ("id", "status", "created", "seconds", "progress")
 ENDPOINT_COLUMNS = ("name", "throttle_level", "max_concurrent_calls", "models", "version")
 
 
@@ -62,6 +63,7 @@ def job_view(job: Job) -> dict[str, Any]:
         "id": job.id,
         "status": job.status.value,
         "details": job.details,
+        "progress": job.progress,
         "results": {name: place.location for name, place in job.results.items()},
         "created": job.created_at,
         "started": job.start_time,
