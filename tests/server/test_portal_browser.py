@@ -15,8 +15,7 @@ from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, 
 
 from airflow_provider_azureml_classic.protocol.values import EndpointSettings
 from airflow_provider_azureml_classic.server.experiments.datasets import bike_rentals, write_csv
-from tests.programs import require_program
-from tests.support import BIKES, BIKES_SCORING, ServerProcess
+from tests.support import BIKES, BIKES_SCORING, ServerProcess, require_program
 
 pytestmark = pytest.mark.slow
 
@@ -31,9 +30,9 @@ ARGUMENTS = [
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """Debian's Chromium."""
-    program = require_program("chromium", "install the package chromium (apt-get install chromium)")
+    program = require_program("chromium", "Install the package chromium.")
     with sync_playwright() as driver:
-        running = driver.chromium.launch(executable_path=program, args=ARGUMENTS)
+        running = driver.chromium.launch(executable_path=str(program), args=ARGUMENTS)
         yield running
         running.close()
 
