@@ -7,8 +7,8 @@ A part begins with a comment that says where it comes from:
 ``<!-- code: dags/x.py name -->``
     what stands in the file between ``# [START name]`` and ``# [END name]``; without these, what defines ``name``: a
     function with its decorators, or an assignment
-``<!-- errors -->``, ``<!-- hints -->``, ``<!-- codes -->``
-    tables of the errors, of what to do about each code, and of all codes
+``<!-- errors -->``, ``<!-- hints -->``, ``<!-- codes -->``, ``<!-- not offered -->``
+    tables of the errors, of what to do about each code, of all codes, and of calls that the server does not offer
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pathlib import Path
 
 from airflow_provider_azureml_classic import exceptions
 from airflow_provider_azureml_classic.exceptions import CODES, HINTS, OURS, PUBLISHED, AzureMLClassicError, error_class
+from airflow_provider_azureml_classic.protocol.not_offered import NOT_OFFERED
 
 ROOT = Path(__file__).resolve().parent.parent
 _STATUSES = (400, 401, 403, 404, 405, 408, 409, 412, 413, 429, 500, 503, 504)
@@ -124,7 +125,17 @@ def _listed(table: dict[str, tuple[int, str]], status: int) -> str:
     return ", ".join(f"`{name}`" for name in found) or "-"
 
 
-_TABLES: dict[str, Callable[[], str]] = {"errors": errors, "hints": hints, "codes": codes}
+def not_offered() -> str:
+    """A table row for each group of calls that the server does not offer."""
+    return "".join(f"| {group.what} | {group.instead} |\n" for group in NOT_OFFERED)
+
+
+_TABLES: dict[str, Callable[[], str]] = {
+    "errors": errors,
+    "hints": hints,
+    "codes": codes,
+    "not offered": not_offered,
+}
 
 
 if __name__ == "__main__":

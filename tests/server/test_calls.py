@@ -9,7 +9,6 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -355,10 +354,3 @@ def test_the_client_says_that_a_service_has_no_lists(service: Service, status: i
         with pytest.raises(RequestRejected, match="azureml-classic-server") as error:
             ask()
         assert error.value.detail_code == "OperationNotSupported"
-
-
-def test_the_guide_lists_what_is_not_offered() -> None:
-    """Its table is the one that the server answers by."""
-    guide = Path("docs/server-calls.md").read_text()
-    rows = [f"| {group.what} | {group.instead} |" for group in NOT_OFFERED]
-    assert guide.partition("<!-- not offered -->")[2].splitlines()[3:] == rows

@@ -32,25 +32,32 @@ from airflow_provider_azureml_classic.server.locations import Locations
 from airflow_provider_azureml_classic.server.reach import Reach
 from airflow_provider_azureml_classic.server.settings import ACCOUNT
 from airflow_provider_azureml_classic.server.store import Store
-from airflow_provider_azureml_classic.server.tables import ExperimentRow, ServiceRow, servers
+from airflow_provider_azureml_classic.server.tables import ExperimentRow, ModelRow, ServiceRow, servers
 from tests.server.conftest import Clock
 
 #: Jobs of one endpoint that run at a time in this test; few, so that the limit is met.
 MOST = 2
 SERVERS = ("a" * 32, "b" * 32)
 REQUEST = JobRequest({"": BlobReference("data/x.csv")}, {"output1": BlobReference("models/x.ilearner")})
+_UNDECIDED = (JobStatus.NOT_STARTED, JobStatus.RUNNING)
+FIRST = ModelRow("d" * 64, 1, 1, None, None, None, {})
 RESULTS = {"output1": BlobReference("models/x.ilearner").to_wire()}
 
 
 class Queue:
-    """Counts how often it is told that something waits."""
+    """Keeps what it is told."""
 
     def __init__(self) -> None:
         self.told = 0
+        self.stopped: list[str] = []
 
     def look(self) -> None:
         """Something waits."""
         self.told += 1
+
+    def stop(self, job_id: str) -> None:
+        """A job was cancelled."""
+        self.stopped.append(job_id)
 
 
 class JobStates(RuleBasedStateMachine):
@@ -82,7 +89,7 @@ class JobStates(RuleBasedStateMachine):
         """A training service with two endpoints, and two live servers."""
         service = ServiceRow("5" * 32, "Census Model", "Census Model", True, self.clock())
         self.endpoints = [new_endpoint(service.id, name, self.clock()) for name in ("default", "other")]
-        self.store.set_up_experiment(ExperimentRow("Census Model", "x", "{}"), [service], self.endpoints)
+        self.store.set_up_experiment(ExperimentRow("Census Model", "x", "{}"), [service], self.endpoints, FIRST)
         with self.database.write() as connection:
             connection.execute(sa.insert(servers), [{"id": server, "beat": 0} for server in SERVERS])
 
@@ -135,6 +142,7 @@ class JobStates(RuleBasedStateMachine):
     def cancel(self, job: str) -> None:
         """In every state; what has ended stays as it is."""
         self.core.cancel(self.endpoints[self.owner[job]], job)
+        assert (job in self.queue.stopped) is (self.states[job] in (JobStatus.CANCELLED, *_UNDECIDED))
         if not self.states[job].terminal:
             self.states[job] = JobStatus.CANCELLED
             self.runs_on.pop(job, None)
