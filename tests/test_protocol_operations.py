@@ -75,7 +75,7 @@ def test_any_segment_round_trips(text: str) -> None:
     [
         ("POST", f"/workspaces/{WS}/webservices", {"GET"}),
         ("POST", f"/workspaces/{WS}/webservices/{SERVICE}/endpoints/store017", {"GET", "PUT", "PATCH", "DELETE"}),
-        ("GET", f"/workspaces/{WS}/services/{GUID}/jobs", {"POST"}),
+        ("DELETE", f"/workspaces/{WS}/services/{GUID}/jobs", {"GET", "POST"}),
         ("PUT", f"/workspaces/{WS}/services/{GUID}/jobs/{JOB}", {"GET", "DELETE"}),
         ("GET", f"/workspaces/{WS}/services/{GUID}/execute", {"POST"}),
         ("get", f"/workspaces/{WS}/webservices", {"GET"}),
@@ -156,12 +156,16 @@ def test_version_is_on_api_calls_only() -> None:
 
 
 def test_credentials() -> None:
-    """Endpoint calls below ApiLocation take the endpoint key only; web services take the workspace token only."""
+    """Endpoint calls below ApiLocation take the endpoint key only, but for the lists of jobs and lines that we added; web
+    services take the workspace token only.
+    """
     documents = {ops.HELP_INDEX, ops.HELP_SCORE, ops.HELP_JOBS, ops.HELP_UPDATE, ops.HELP_STYLE}
     documents |= {ops.API_DOCUMENT, ops.SWAGGER, ops.MANAGEMENT_DOCUMENT}
     for operation in OPERATIONS:
         if operation in documents:
             assert operation.credential is ops.Credential.NONE
+        elif operation in (ops.LIST_JOBS, ops.GET_JOB_LOG):
+            assert operation.credential is ops.Credential.EITHER
         elif operation.path.startswith(ops.API_PATH):
             assert operation.credential is ops.Credential.ENDPOINT
         elif "/endpoints" in operation.path:
