@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -14,7 +13,7 @@ from airflow_provider_azureml_classic.server.app import App
 from airflow_provider_azureml_classic.server.connections import MAX_HEAD, head_too_long
 from airflow_provider_azureml_classic.server.health import PATHS
 from airflow_provider_azureml_classic.server.observer import Observer
-from airflow_provider_azureml_classic.server.patience import SMALL_BODY, Budget, Patience
+from airflow_provider_azureml_classic.server.patience import Budget, Patience
 from airflow_provider_azureml_classic.server.portal.visit import ROOT
 from airflow_provider_azureml_classic.server.throttle import Threads
 
@@ -78,6 +77,10 @@ class HttpServer:
         if scope["type"] == "lifespan":
             await _lifespan(receive, send)
         elif scope["type"] == "http":
+            if head_size(scope) > MAX_HEAD:
+                response = self._closing(scope["method"], scope["raw_path"].decode("latin-1"), head_too_long())
+                await _send(send, response)
+                return
             receive = Patience(receive)
             first, slash, _ = scope["path"][1:].partition("/")
             found = self._sites.get(first + slash)
@@ -96,6 +99,10 @@ class HttpServer:
 
         try:
             await site(scope, receive, observed)
+        except AzureMLClassicError as error:
+            if status:
+                raise
+            await _send(observed, self._closing(scope["method"], scope["path"], error))
         finally:
             self._observer.visited(name, scope["method"], scope["path"], status, perf_counter() - start)
 
@@ -103,45 +110,29 @@ class HttpServer:
         start = perf_counter()
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         method, path = scope["method"], scope["raw_path"].decode("latin-1")
+        share = self._budget.share()
         try:
-            if head_size(scope) > MAX_HEAD:
-                raise head_too_long()
-            async with self._body(receive, headers) as body:
-                await self._answer(scope, headers, body, send)
-        except AzureMLClassicError as error:
-            response = self._app.refuse(method, path, error)
-            response = Response(response.status, {**response.headers, "connection": "close"}, response.body)
+            body = await read_body(receive, headers, share.hold)
+            response = await self._response(scope, method, path, headers, body)
             await _send(send, response)
-            self._observer.answered(method, path, response, perf_counter() - start)
+        except AzureMLClassicError as error:
+            response = self._closing(method, path, error)
+            await _send(send, response)
         except Disconnected:
             return
-
-    @asynccontextmanager
-    async def _body(self, receive: Receive, headers: dict[str, str]) -> AsyncIterator[bytes]:
-        """The whole body; large ones count until they are answered."""
-        size = 0
-
-        def hold(now: int) -> None:
-            nonlocal size
-            if now > SMALL_BODY:
-                self._budget.take(now - size)
-                size = now
-
-        try:
-            yield await read_body(receive, headers, hold)
         finally:
-            self._budget.give_back(size)
+            share.give_back()
+        self._observer.answered(method, path, response, perf_counter() - start)
 
-    async def _answer(self, scope: Scope, headers: dict[str, str], body: bytes, send: Send) -> None:
-        start = perf_counter()
-        method, path = scope["method"], scope["raw_path"].decode("latin-1")
+    def _closing(self, method: str, path: str, error: AzureMLClassicError) -> Response:
+        response = self._app.refuse(method, path, error)
+        return Response(response.status, {**response.headers, "connection": "close"}, response.body)
+
+    async def _response(self, scope: Scope, method: str, path: str, headers: dict[str, str], body: bytes) -> Response:
         arguments = (method, path, scope["query_string"].decode("latin-1"), headers, body)
         if self._app.can_answer_at_once(method, path, headers, len(body)):
-            response = self._app.answer(*arguments)
-        else:
-            response = await self._threads.answer(*arguments)
-        await _send(send, response)
-        self._observer.answered(method, path, response, perf_counter() - start)
+            return self._app.answer(*arguments)
+        return await self._threads.answer(*arguments)
 
 
 def head_size(scope: Scope) -> int:

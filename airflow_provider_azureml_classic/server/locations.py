@@ -179,6 +179,14 @@ class Locations:
         :raises RequestRejected: wrong token, wrong key, host not allowed, no container.
         """
         split(reference)
+        path = self.guarded_path(reference, permission)
+        if path is not None:
+            raise rejection(
+                "InvalidBlob",
+                f"{path!r} is in a container of the service: a path alone does not open it. Give the SAS token with "
+                "which the answer to GET job names it, or a connection string.",
+                target=path,
+            )
         own = self.own(reference, permission)
         if own is None:
             self._check_allowed(self._accounts.resolved(reference))
@@ -186,14 +194,26 @@ class Locations:
         container, blob = split(own)
         check_container(container)
         check_blob(blob)
-        if is_guarded(reference, own, permission):
-            raise rejection(
-                "InvalidBlob",
-                f"{own.relative_location!r} is in a container of the service: a path alone does not open it. Give the "
-                "SAS token with which the answer to GET job names it, or a connection string.",
-                target=own.relative_location,
-            )
         return own
+
+    def guarded_path(self, reference: BlobReference, permission: str) -> str | None:
+        """The path of what the service wrote for somebody, if the reference brings nothing that opens it.
+
+        Containers that clients name belong to the whole workspace; those of the service hold what is one endpoint's.
+
+        :param reference: as a client sent it.
+        :param permission: :data:`READ` or :data:`WRITE`.
+        """
+        if reference.sas_token or reference.connection_string:
+            return None
+        place = self.own(reference, permission)
+        if place is None:
+            # In the account of the service's outputs, which is opened with its key.
+            place = self._accounts.resolved(reference)
+            if not place.connection_string:
+                return None
+        guarded = OF_ONE_ENDPOINT if permission == READ else OF_THE_SERVICE
+        return place.relative_location if place.relative_location.partition("/")[0] in guarded else None
 
     def _check_allowed(self, reference: BlobReference) -> None:
         base = reference.base_location
@@ -263,21 +283,6 @@ def split(reference: BlobReference) -> tuple[str, str]:
             target="RelativeLocation",
         )
     return container, blob
-
-
-def is_guarded(reference: BlobReference, own: BlobReference | None, permission: str) -> bool:
-    """Whether a reference names what the service wrote for somebody, and brings nothing that opens it.
-
-    Containers that clients name belong to the whole workspace; those of the service hold what is one endpoint's.
-
-    :param reference: as a client sent it.
-    :param own: answer of :meth:`Locations.own`.
-    :param permission: :data:`READ` or :data:`WRITE`.
-    """
-    if own is None or reference.sas_token or reference.connection_string:
-        return False
-    container = own.relative_location.partition("/")[0]
-    return container in (OF_ONE_ENDPOINT if permission == READ else OF_THE_SERVICE)
 
 
 def _address(base: str) -> SplitResult:

@@ -57,24 +57,40 @@ class Budget:
     """Memory for bodies that are held whole, shared by all connections."""
 
     def __init__(self) -> None:
-        self._held = 0
+        self.held = 0
 
-    def take(self, size: int) -> None:
-        """Take some.
+    def share(self) -> Share:
+        """The share of one request, empty yet."""
+        return Share(self)
 
-        :param size: bytes.
+
+class Share:
+    """What one request holds; small bodies do not count.
+
+    :param budget: what all may hold.
+    """
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+        self._size = 0
+
+    def hold(self, size: int) -> None:
+        """Count the body as it is now.
+
+        :param size: bytes in all.
         :raises ServiceUnavailable: ``NoMoreResources``: there is no more.
         """
-        if self._held + size > MAX_HELD:
+        if size <= SMALL_BODY:
+            return
+        if self._budget.held + size - self._size > MAX_HELD:
             raise _no_more()
-        self._held += size
+        self._budget.held += size - self._size
+        self._size = size
 
-    def give_back(self, size: int) -> None:
-        """Give back what was taken.
-
-        :param size: bytes.
-        """
-        self._held -= size
+    def give_back(self) -> None:
+        """The request is answered."""
+        self._budget.held -= self._size
+        self._size = 0
 
 
 def _no_more() -> AzureMLClassicError:

@@ -15,7 +15,7 @@ from airflow_provider_azureml_classic.server.endpoints import check_updatable, e
 from airflow_provider_azureml_classic.server.experiments.scorer import Scorer
 from airflow_provider_azureml_classic.server.fetching import PATCH_SECONDS
 from airflow_provider_azureml_classic.server.history import How, model_row
-from airflow_provider_azureml_classic.server.locations import READ, Locations, is_guarded, kept
+from airflow_provider_azureml_classic.server.locations import READ, Locations, kept
 from airflow_provider_azureml_classic.server.models import ModelStore
 from airflow_provider_azureml_classic.server.pins import Pin, Pins
 from airflow_provider_azureml_classic.server.store import Store
@@ -104,16 +104,16 @@ class Updates:
             )
 
     def _check_opened(self, caller: Caller, row: EndpointRow, location: BlobReference | None) -> None:
-        own = self._locations.own(location) if location else None
-        if caller.endpoint is None or location is None or own is None or not is_guarded(location, own, READ):
+        path = self._locations.guarded_path(location, READ) if location else None
+        if caller.endpoint is None or path is None:
             return
-        if own.relative_location not in {model.relative_location for model in row.resources}:
+        if path not in {model.relative_location for model in row.resources}:
             # 401, so that clients who have the workspace token as well come again with it.
             raise rejection(
                 "ManagementRequestUnauthorized",
-                f"{own.relative_location!r} was written by a job: an endpoint key alone does not open it. Give the SAS "
-                "token with which the answer to GET job names it, or use the workspace token.",
-                target=own.relative_location,
+                f"{path!r} was written by a job: an endpoint key alone does not open it. Give the SAS token with which "
+                "the answer to GET job names it, or use the workspace token.",
+                target=path,
             )
 
     def _model(self, service: ServiceRow, row: EndpointRow, wanted: Resource, pin: Pin) -> tuple[ResourceRow, ModelRow]:

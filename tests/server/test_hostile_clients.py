@@ -138,6 +138,14 @@ def test_a_body_of_a_byte_now_and_then_is_left(dial, endpoint: Endpoint) -> None
     assert drip(line, b" ").startswith(b"HTTP/1.1 408 ")
 
 
+def test_a_form_that_stops_is_left(dial) -> None:
+    """Pages wait no longer for a body than calls do."""
+    line = dial()
+    form = "Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 100"
+    line.sendall(f"POST /portal/sign-in HTTP/1.1\r\nHost: x\r\n{form}\r\n\r\ntoken=".encode())
+    assert re.match(rb"HTTP/1.1 4\d\d ", ends(line))
+
+
 def test_an_upload_that_stops_is_left_and_leaves_nothing(dial, impatient: ServerProcess) -> None:
     """The store answers in its own shape, and the half blob is gone."""
     line = dial()
@@ -212,6 +220,14 @@ def test_a_large_head_is_refused(dial, endpoint: Endpoint, what: str) -> None:
     line.sendall(head(endpoint, *lines, "Content-Length: 0", target=target))
     # A target over 64 KiB is no URL to the parser.
     assert ends(line)[:13] == (b"HTTP/1.1 400 " if what == "target" else b"HTTP/1.1 431 ")
+
+
+def test_a_large_head_is_refused_by_the_store_too(dial, impatient: ServerProcess) -> None:
+    """Blobs and pages have the same limit as calls."""
+    for path in (urlsplit(impatient.account.endpoint).path + "/a/b", "/healthz", "/portal/"):
+        line = dial()
+        line.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nX: {'y' * 70_000}\r\n\r\n".encode())
+        assert ends(line).startswith(b"HTTP/1.1 431 ")
 
 
 def test_trailers_are_not_kept(dial, endpoint: Endpoint, impatient: ServerProcess) -> None:

@@ -18,6 +18,7 @@ from airflow_provider_azureml_classic.protocol.sas import StorageAccount
 from airflow_provider_azureml_classic.server import fetching as fetching_module
 from airflow_provider_azureml_classic.server import locations as module
 from airflow_provider_azureml_classic.server import reach as reach_module
+from airflow_provider_azureml_classic.server.accounts import Accounts
 from airflow_provider_azureml_classic.server.blobs import BlobStore
 from airflow_provider_azureml_classic.server.locations import Locations
 from airflow_provider_azureml_classic.server.reach import Reach
@@ -319,3 +320,28 @@ def test_an_entry_that_is_no_host_is_told(make, entry: str) -> None:
     """A wrong entry would silently allow nothing."""
     with pytest.raises(ValueError, match="is no host"):
         Reach([entry])
+
+
+@pytest.mark.parametrize("base", ["", "https://home.blob.core.windows.net/"])
+@pytest.mark.parametrize(
+    ("path", "permission", "guarded"),
+    [
+        ("experimentoutput/job/model.ilearner", "r", True),
+        ("ml-diagnostics/log.csv", "r", True),
+        ("firstmodels/first.ilearner", "r", False),
+        ("firstmodels/first.ilearner", "w", True),
+        ("data/x.csv", "w", False),
+    ],
+)
+def test_outputs_in_a_storage_account_are_guarded_too(tmp_path, base, path, permission, guarded) -> None:
+    """A place that the server would open with its account's key is no more open than one in its own store."""
+    own = StorageAccount("mlclassic", "a" * 88, "http://service.test:8080/mlclassic")
+    home = StorageAccount("home", "a" * 86 + "==", "https://home.blob.core.windows.net")
+    accounts = Accounts(own, home=home)
+    locations = Locations(BlobStore(tmp_path / "blobs", own), Reach(accounts.hosts), Clock(), accounts)
+    place = BlobReference(path, base)
+    assert (locations.guarded_path(place, permission) == path) is guarded
+    if guarded:
+        assert fails(lambda: locations.checked(place, permission)).detail_code == "InvalidBlob"
+    signed = BlobReference(path, base or "https://home.blob.core.windows.net/", "?sig=secretsignature")
+    assert locations.guarded_path(signed, permission) is None
