@@ -8,6 +8,8 @@ _NAME = "Azure ML Studio (classic)"
 _PACKAGE = "airflow_provider_azureml_classic"
 _OPERATORS = ("batch", "endpoints", "fleet", "gate", "jobs", "rollback", "scoring", "update", "upload")
 
+_LINKS = ("BatchJobLink", "EndpointHelpLink", "PortalLink", "UpdateHelpLink")
+
 
 def get_provider_info() -> dict[str, Any]:
     """The provider's description, as ``provider_info.schema.json`` of Airflow wants it."""
@@ -45,7 +47,9 @@ def get_provider_info() -> dict[str, Any]:
                 "to_openlineage_converter": f"{_PACKAGE}.assets.convert_asset_to_openlineage",
             }
         ],
-        "extra-links": [f"{_PACKAGE}.links.{name}" for name in ("BatchJobLink", "EndpointHelpLink", "UpdateHelpLink")],
+        "extra-links": [
+            f"{_PACKAGE}.links.{name}" for name in ("BatchJobLink", "EndpointHelpLink", "PortalLink", "UpdateHelpLink")
+        ],
         "notifications": [f"{_PACKAGE}.notifications.ModelUpdatedNotifier"],
         "plugins": [{"name": "azureml_classic", "plugin-class": f"{_PACKAGE}.plugin.AzureMLClassicPlugin"}],
         "connection-types": [_CONNECTION_TYPE],

@@ -60,6 +60,13 @@ class UpdateHelpLink(PushedLink):
     page = "update"
 
 
+class PortalLink(PushedLink):
+    """The endpoint in the portal of the self-hosted server: its live model, its history, its jobs."""
+
+    name = "Endpoint in the portal"
+    xcom_key = "azureml_classic_portal"
+
+
 class BatchJobLink(PushedLink):
     """The job's own address. The service shows it to whoever sends the endpoint's key."""
 
@@ -80,7 +87,7 @@ def push_link(context: Mapping[str, Any], link: type[PushedLink], address: str) 
 
 
 def push_help(context: Mapping[str, Any], endpoint: Endpoint | None, *further: type[PushedLink]) -> None:
-    """Make the links to an endpoint's help pages live.
+    """Make the links to an endpoint's pages live.
 
     :param context: Airflow's task context.
     :param endpoint: as the service describes it.
@@ -88,5 +95,9 @@ def push_help(context: Mapping[str, Any], endpoint: Endpoint | None, *further: t
     """
     address = endpoint.help_location.rstrip("/") if endpoint else ""
     push_link(context, EndpointHelpLink, address)
+    if endpoint:
+        from airflow_provider_azureml_classic.protocol.operations import portal_page
+
+        push_link(context, PortalLink, portal_page(address, endpoint.web_service_id, endpoint.name))
     for link in further:
         push_link(context, link, f"{address}/{link.page}" if address else "")

@@ -10,12 +10,13 @@ import pytest
 from airflow.sdk.exceptions import TaskDeferred
 
 from airflow_provider_azureml_classic.client import Client
-from airflow_provider_azureml_classic.links import BatchJobLink, EndpointHelpLink, UpdateHelpLink, push_help
+from airflow_provider_azureml_classic.links import BatchJobLink, EndpointHelpLink, PortalLink, UpdateHelpLink, push_help
 from airflow_provider_azureml_classic.operators import (
     AddEndpointOperator,
     BatchExecutionOperator,
     UpdateTrainedModelOperator,
 )
+from airflow_provider_azureml_classic.protocol.operations import portal_page
 from airflow_provider_azureml_classic.protocol.values import Endpoint
 from demo.days import generated
 from tests.support import BIKES, BIKES_SCORING, ServerProcess
@@ -75,6 +76,32 @@ def test_help_pages_of_an_endpoint():
     assert silent == {}
 
 
+def test_portal_page_of_an_endpoint():
+    """Beside the help pages of our server, below whatever path it is; the cloud service had no such portal."""
+    for help_location, page in (
+        (
+            "https://h/sub/apihelp/workspaces/w/webservices/s/endpoints/e",
+            "https://h/sub/portal/services/s/endpoints/one",
+        ),
+        ("https://studio.azureml.net/apihelp/workspaces/w/webservices/s/endpoints/e", None),
+        ("https://h/other", None),
+    ):
+        pushed = Pushed()
+        push_help(pushed.context(), Endpoint("one", web_service_id="s", help_location=help_location))
+        assert pushed.get(PortalLink.xcom_key) == page
+
+
+def test_portal_link_leads_to_a_page(airflow_connection: ServerProcess, client: Client):
+    """The server has a page where the link leads, behind its sign-in."""
+    import requests
+
+    endpoint = client.get_endpoint(client.find_web_service(BIKES_SCORING).id, "default")
+    pushed = Pushed()
+    push_help(pushed.context(), endpoint)
+    answer = requests.get(pushed[PortalLink.xcom_key], allow_redirects=False, timeout=30)
+    assert (answer.status_code, "/portal/sign-in" in answer.headers.get("location", "")) == (303, True)
+
+
 def test_job_link_is_live_while_deferred(airflow_connection: ServerProcess, client: Client):
     """A task that defers has pushed its links before, and no key or token with them."""
     airflow_connection.upload("links/data.csv", generated(1)[0].training)
@@ -92,6 +119,7 @@ def test_job_link_is_live_while_deferred(airflow_connection: ServerProcess, clie
     assert pushed == {
         BatchJobLink.xcom_key: f"{trainer.api_location}/jobs/{deferred.value.trigger.job_id}?api-version=2.0",
         EndpointHelpLink.xcom_key: trainer.help_location,
+        PortalLink.xcom_key: portal_page(trainer.help_location, trainer.web_service_id, "default"),
     }
     assert trainer.primary_key not in json.dumps(pushed)
     assert "sig=" not in json.dumps(pushed)
@@ -102,5 +130,6 @@ def test_adding_an_endpoint_links_to_its_help(airflow_connection: ServerProcess)
     """The task that adds an endpoint links to the new endpoint's page."""
     pushed = Pushed()
     found = AddEndpointOperator(task_id="add", web_service=BIKES_SCORING, endpoint="linked").execute(pushed.context())
-    assert pushed == {EndpointHelpLink.xcom_key: found["help_location"]}
+    assert pushed[EndpointHelpLink.xcom_key] == found["help_location"]
+    assert pushed[PortalLink.xcom_key].endswith("/endpoints/linked")
     assert found["help_location"].startswith("http://127.0.0.1")

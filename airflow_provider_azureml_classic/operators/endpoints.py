@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_provider_azureml_classic.links import EndpointHelpLink, push_help
+from airflow_provider_azureml_classic.links import EndpointHelpLink, PortalLink, push_help
 from airflow_provider_azureml_classic.operators.base import DEFAULT_ENDPOINT, AzureMLClassicOperator, airflow_errors
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class AddEndpointOperator(AzureMLClassicOperator):
 
     template_fields: Sequence[str] = ("azureml_classic_conn_id", "web_service", "endpoint", "description")
     ui_color = "#dbeafe"
-    operator_extra_links = (EndpointHelpLink(),)
+    operator_extra_links = (EndpointHelpLink(), PortalLink())
 
     def __init__(
         self,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import conf
 
 from airflow_provider_azureml_classic.assets import record_update, spellings, with_endpoint_outlet
-from airflow_provider_azureml_classic.links import EndpointHelpLink, UpdateHelpLink, push_help
+from airflow_provider_azureml_classic.links import EndpointHelpLink, PortalLink, UpdateHelpLink, push_help
 from airflow_provider_azureml_classic.operators.base import AzureMLClassicOperator, airflow_errors
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class ModelPlacingOperator(AzureMLClassicOperator):
     :param emit_asset: record it as an asset event.
     """
 
-    operator_extra_links = (EndpointHelpLink(), UpdateHelpLink())
+    operator_extra_links = (EndpointHelpLink(), UpdateHelpLink(), PortalLink())
     #: What becomes of a model that could not be proved to be live: ``keep`` or ``rollback``.
     on_failure: str = "keep"
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.sdk import conf
 
-from airflow_provider_azureml_classic.links import BatchJobLink, EndpointHelpLink, push_help, push_link
+from airflow_provider_azureml_classic.links import BatchJobLink, EndpointHelpLink, PortalLink, push_help, push_link
 from airflow_provider_azureml_classic.operators.base import DEFAULT_ENDPOINT, AzureMLClassicOperator, airflow_errors
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class JobOperator(AzureMLClassicOperator):
         "global_parameters",
     )
     template_fields_renderers = {"inputs": "json", "outputs": "json", "global_parameters": "json"}  # noqa: RUF012
-    operator_extra_links = (BatchJobLink(), EndpointHelpLink())
+    operator_extra_links = (BatchJobLink(), EndpointHelpLink(), PortalLink())
 
     def __init__(
         self,

@@ -12,6 +12,7 @@ from airflow_provider_azureml_classic.assets import spellings
 from airflow_provider_azureml_classic.client import Client
 from airflow_provider_azureml_classic.freshness import age_text
 from airflow_provider_azureml_classic.hooks import AzureMLClassicHook, ConnectionSettings
+from airflow_provider_azureml_classic.protocol.operations import portal_page
 from airflow_provider_azureml_classic.protocol.values import Endpoint, WebService
 from airflow_provider_azureml_classic.protocol.windows import window_end_of
 
@@ -50,7 +51,7 @@ class EndpointLine:
     :param age: how long that is ago, in words; empty if unknown.
     :param state: ``fresh``, ``stale`` or ``unknown``.
     :param update: the run that updated it last, if Airflow knows one that the user may see.
-    :param help_url: page of the endpoint on the service.
+    :param url: the endpoint in the server's portal, else its help page; empty if the service tells none.
     """
 
     service: str
@@ -60,7 +61,7 @@ class EndpointLine:
     age: str
     state: str
     update: Update | None
-    help_url: str
+    url: str
 
 
 @dataclass(frozen=True)
@@ -186,9 +187,15 @@ def _line(
         age=age_text(now - window_end) if window_end else "",
         state=_state(window_end, max_age, now),
         update=update,
-        # Only a web page: an address of another kind would run in the reader's session with Airflow.
-        help_url=endpoint.help_location if endpoint.help_location.startswith(("http://", "https://")) else "",
+        url=_page_of(service, endpoint),
     )
+
+
+def _page_of(service: WebService, endpoint: Endpoint) -> str:
+    """Only a web page: an address of another kind would run in the reader's session with Airflow."""
+    if not endpoint.help_location.startswith(("http://", "https://")):
+        return ""
+    return portal_page(endpoint.help_location, service.id, endpoint.name) or endpoint.help_location
 
 
 def _updates(

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cached_property
 from types import MappingProxyType
-from urllib.parse import quote, unquote, urlencode
+from urllib.parse import quote, unquote, urlencode, urlsplit
 
 #: Query parameters: the version that every job and scoring call carries, and the two switches of a scoring call.
 VERSION_PARAMETER, API_VERSION = "api-version", "2.0"
@@ -89,7 +89,10 @@ _ENDPOINT = _SERVICE + "/endpoints/{endpoint}"
 #: Path of an endpoint's request/response and batch calls below the services host: the end of ``ApiLocation``.
 API_PATH = _WS + "/services/{endpoint_id}"
 #: Path of an endpoint's help pages: the end of ``HelpLocation``.
-_HELP = "/apihelp" + _SERVICE + "/endpoints/{endpoint_id}"
+#: First segment of the portal of our server, and the domain of the cloud service, whose portal was elsewhere.
+PORTAL, CLOUD_DOMAIN = "/portal", ".azureml.net"
+_HELP_ROOT = "/apihelp"
+_HELP = _HELP_ROOT + _SERVICE + "/endpoints/{endpoint_id}"
 
 LIST_SERVICES = Operation("list_web_services", "GET", _WS + "/webservices", Credential.WORKSPACE, True)
 GET_SERVICE = Operation("get_web_service", "GET", _SERVICE, Credential.WORKSPACE, True)
@@ -210,3 +213,17 @@ def match(method: str, path: str) -> tuple[Operation | None, dict[str, str], fro
             return operation, {k: unquote(v) for k, v in found.groupdict().items()}, frozenset({method})
         allowed.add(operation.method)
     return None, {}, frozenset(allowed)
+
+
+def portal_page(help_location: str, service_id: str, name: str) -> str:
+    """Page of an endpoint in the portal of our server; empty for a service that has none.
+
+    :param help_location: of the endpoint.
+    :param service_id: of its web service.
+    :param name: of the endpoint.
+    """
+    base, found, _ = help_location.partition(_HELP_ROOT + "/")
+    host = urlsplit(base).hostname or ""
+    if not found or not service_id or host.endswith(CLOUD_DOMAIN):
+        return ""
+    return f"{base}{PORTAL}/services/{quote(service_id, safe='')}/endpoints/{quote(name, safe='')}"

@@ -34,7 +34,7 @@ from tests.support import ServerProcess
 pytestmark = pytest.mark.slow
 
 CLIENTS = 4
-KILLS = {"sqlite": int(os.environ.get("CRASH_KILLS", "10")), "postgresql": int(os.environ.get("CRASH_KILLS", "3"))}
+KILLS = {"sqlite": int(os.environ.get("CRASH_KILLS", "4")), "postgresql": int(os.environ.get("CRASH_KILLS", "2"))}
 SEED = int(os.environ.get("CRASH_SEED", str(random.SystemRandom().randrange(10**6))))
 
 

@@ -12,6 +12,7 @@ from urllib.parse import quote, urlencode
 from starlette.datastructures import FormData, UploadFile
 
 from airflow_provider_azureml_classic.exceptions import rejection
+from airflow_provider_azureml_classic.protocol.operations import PORTAL
 from airflow_provider_azureml_classic.server.clock import Clock
 from airflow_provider_azureml_classic.server.database import Database
 from airflow_provider_azureml_classic.server.described import Describer
@@ -29,7 +30,7 @@ from airflow_provider_azureml_classic.server.updates import Updates
 from airflow_provider_azureml_classic.server.workspace import Caller, Workspace
 
 #: First segment of every page's path.
-ROOT = "/portal"
+ROOT = PORTAL
 #: Whoever is signed in has presented the workspace token.
 OWNER = Caller()
 
