@@ -131,6 +131,9 @@ def test_a_retry_runs_what_failed_and_nothing_else(server: ServerProcess, store:
         "untouched": 0,
     }
     assert sorted(started(server, "again")) == ["Failed", "Finished", "Finished", "Finished"]
+    kept = [row for part in store.kept.values() if isinstance(part, list) for row in part if row.get("receipt")]
+    # Rows are kept within a limit of size: without what the replaced models answered.
+    assert [row["receipt"]["replaced"]["answers"] for row in kept] == [None] * 3
     items[1]["inputs"] = good
     result = fleet("again", items).execute(attempt(store))
     assert result["counts"]["updated"] == 4

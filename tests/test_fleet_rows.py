@@ -127,9 +127,10 @@ def test_a_part_is_small() -> None:
         "model": {"location": place, "length": 12345, "sha256": "a" * 64},
         "window": {"start": DAY.isoformat(), "end": DAY.isoformat()},
         "job_id": "a" * 32,
+        "trained_by": {"web_service": "a" * 32, "endpoint": "e" * 24, "job_id": "a" * 32},
         "metrics": dict.fromkeys([f"Coefficient of Something {n}" for n in range(9)], 0.123456789012),
         "proof": {"level": "score", "seconds": 1.234},
-        "replaced": {"location": place, "window_end": DAY.isoformat()},
+        "replaced": {"location": place, "window_end": DAY.isoformat(), "answers": None},
         "updated_at": DAY.isoformat(),
     }
     one = Row("e" * 24, receipt["window"], 2, 1, "a" * 32, 1e9, Outcome.UPDATED, "Why." * 20, receipt)

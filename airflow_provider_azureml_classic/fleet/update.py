@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from airflow_provider_azureml_classic.client.additions import AllVerbs
 from airflow_provider_azureml_classic.client.retries import Program
@@ -77,7 +77,8 @@ class Updater:
         if not (yield from self.placing.put(target, placed)):
             return False
         yield from self.placing.prove(target, candidate, placed)
-        row.receipt = receipt(target, candidate, facts, placed)
+        # Without the answers: nothing reads them from a row, and rows are kept within a limit of size.
+        row.receipt = receipt(target, candidate, facts, replace(placed, answers=None))
         row.end(Outcome.UPDATED, f"{told} by {placed.level.value}.")
         return True
 
