@@ -96,6 +96,8 @@ class Runner:
                 job = None
             if job is None:
                 return
+            # Several may have come at once: what a dead server left is told of once.
+            self.look()
             self._run_safely(job.id, server_id)
             with self._lock:
                 self._looking += 1
