@@ -105,7 +105,7 @@ def test_keys_are_shown_on_request_only(server: ServerProcess) -> None:
 @pytest.mark.parametrize(
     ("arguments", "status", "said"),
     [
-        (["endpoints", "show", BIKES_SCORING, "nobody"], cli.REFUSED, "it has: default"),
+        (["endpoints", "show", BIKES_SCORING, "nobody"], cli.REFUSED, "has no endpoint 'nobody'; it has: "),
         (["endpoints", "show", "Nothing", "default"], cli.REFUSED, "no web service is called 'Nothing'"),
         (["endpoints", "delete", BIKES_SCORING, "default"], cli.USAGE, "say --yes"),
         (["endpoints", "set", BIKES_SCORING, "default"], cli.USAGE, "Nothing to change"),

@@ -83,7 +83,8 @@ def test_missing_input(report: dict[str, Any], log: str) -> None:
     said = [line for line in log.splitlines() if "missing.csv" in line and "Batch job" in line]
     assert said
     assert all(
-        "failed: BlobNotFound: There is no blob 'missing.csv' in the container 'census'." in line for line in said
+        "failed: BlobNotFound: input1: There is no blob 'missing.csv' in the container 'census'." in line
+        for line in said
     )
 
 

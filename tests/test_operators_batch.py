@@ -312,6 +312,8 @@ class TestEnds:
         wire.bends["get_job"] = regenerating
         store = Store()
         if kill:
+            # A job that has not begun cannot end before it is killed.
+            wire.bends["start_job"] = lambda request, send: answer(200, None)
             with pytest.raises(KeyboardInterrupt):
                 task.execute(context(store))
             (kept,) = store.kept.values()

@@ -25,6 +25,7 @@ import pytest
 from airflow_provider_azureml_classic.client import Client
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.server.engine import DATABASE_VARIABLE
+from airflow_provider_azureml_classic.server.history import KEPT_MODELS
 from tests.postgres_support import free_port
 from tests.server.conftest import TRAINING, declaration
 from tests.server.crash_clients import CrashClient, Rounds
@@ -110,7 +111,16 @@ class Killed:
 
     def in_place(self) -> set[str]:
         """Digests of the models in place, from the database itself."""
-        query = "SELECT DISTINCT digest FROM resources"
+        return self._digests("SELECT DISTINCT digest FROM resources")
+
+    def kept(self) -> set[str]:
+        """These, and the digests of those that can be put back."""
+        rank = "ROW_NUMBER() OVER (PARTITION BY endpoint_id ORDER BY MAX(id) DESC) AS rank"
+        ranked = f"SELECT digest, {rank} FROM placements GROUP BY endpoint_id, digest"  # noqa: S608 - all ours
+        query = f"SELECT DISTINCT digest FROM ({ranked}) AS ranked WHERE rank <= {KEPT_MODELS}"  # noqa: S608
+        return self.in_place() | self._digests(query)
+
+    def _digests(self, query: str) -> set[str]:
         if self.database:
             with psycopg.connect(self.database) as shared:
                 return {row[0] for row in shared.execute(query)}
@@ -126,7 +136,8 @@ class Killed:
             if name.endswith(".ilearner"):
                 assert hashlib.sha256(path.read_bytes()).hexdigest() == path.stem, "a model is half written"
         if not self.database:
-            assert found.keys() == wanted, "model files that no endpoint has"
+            kept = {f"{digest}.ilearner" for digest in self.kept()}
+            assert found.keys() == kept, "model files that no endpoint has, or one that can be put back has none"
             self.check_leftovers()
 
     def check_leftovers(self) -> None:
@@ -151,7 +162,7 @@ class Killed:
         if self.database:
             self.server.stop()
             self.server = self.start()
-        assert {path.stem for path in (self.data / "models").iterdir()} == self.in_place()
+        assert {path.stem for path in (self.data / "models").iterdir()} == self.kept()
         self.check_leftovers()
 
     def close(self) -> None:
