@@ -19,6 +19,7 @@ from airflow_provider_azureml_classic.triggers import JobTrigger
 from tests.airflow_support import (
     DAY,
     Store,
+    answer,
     context,
     one_line,
     refused,
