@@ -10,6 +10,9 @@ _OPERATORS = ("batch", "endpoints", "fleet", "gate", "jobs", "rollback", "scorin
 
 _LINKS = ("BatchJobLink", "EndpointHelpLink", "PortalLink", "UpdateHelpLink")
 
+_TRIGGERS = ("proof_trigger", "triggers", "watchers")
+_LINKS = ("BatchJobLink", "EndpointHelpLink", "PortalLink", "UpdateHelpLink")
+
 
 def get_provider_info() -> dict[str, Any]:
     """The provider's description, as ``provider_info.schema.json`` of Airflow wants it."""
@@ -33,12 +36,7 @@ def get_provider_info() -> dict[str, Any]:
             }
         ],
         "sensors": [{"integration-name": _NAME, "python-modules": [f"{_PACKAGE}.sensors"]}],
-        "triggers": [
-            {
-                "integration-name": _NAME,
-                "python-modules": [f"{_PACKAGE}.{name}" for name in ("proof_trigger", "triggers", "watchers")],
-            }
-        ],
+        "triggers": [{"integration-name": _NAME, "python-modules": [f"{_PACKAGE}.{name}" for name in _TRIGGERS]}],
         "asset-uris": [
             {
                 "schemes": ["azureml-classic"],
@@ -47,9 +45,7 @@ def get_provider_info() -> dict[str, Any]:
                 "to_openlineage_converter": f"{_PACKAGE}.assets.convert_asset_to_openlineage",
             }
         ],
-        "extra-links": [
-            f"{_PACKAGE}.links.{name}" for name in ("BatchJobLink", "EndpointHelpLink", "PortalLink", "UpdateHelpLink")
-        ],
+        "extra-links": [f"{_PACKAGE}.links.{name}" for name in _LINKS],
         "notifications": [f"{_PACKAGE}.notifications.ModelUpdatedNotifier"],
         "plugins": [{"name": "azureml_classic", "plugin-class": f"{_PACKAGE}.plugin.AzureMLClassicPlugin"}],
         "connection-types": [_CONNECTION_TYPE],

@@ -159,9 +159,9 @@ class Killed:
             going = [job for job in client.jobs.values() if job.started == {True}]
             until("all jobs have ended", lambda c=client, g=going: all(c._see(job).status.terminal for job in g), 120)
             client.check()
-        if self.database:
-            self.server.stop()
-            self.server = self.start()
+        # What was replaced or deleted since the last start is removed a minute later, or at the next start.
+        self.server.stop()
+        self.server = self.start()
         assert {path.stem for path in (self.data / "models").iterdir()} == self.kept()
         self.check_leftovers()
 
