@@ -8,7 +8,6 @@ _NAME = "Azure ML Studio (classic)"
 _PACKAGE = "airflow_provider_azureml_classic"
 _OPERATORS = ("batch", "endpoints", "fleet", "gate", "jobs", "rollback", "scoring", "update", "upload")
 
-_LINKS = ("BatchJobLink", "EndpointHelpLink", "PortalLink", "UpdateHelpLink")
 
 _TRIGGERS = ("proof_trigger", "triggers", "watchers")
 _LINKS = ("BatchJobLink", "EndpointHelpLink", "PortalLink", "UpdateHelpLink")
