@@ -59,6 +59,9 @@ class Workers(TaskExecutor):
                 future = worker.submit(function, *arguments)
                 # Only now is there a process to end.
                 task.stop_with(partial(_kill, worker))
+                if self.closed:
+                    # Its process began after close() had looked for processes to end, and close() waits for it.
+                    _kill(worker)
                 return future.result()
             except BrokenExecutor:
                 if task.stopped or self.closed:

@@ -173,3 +173,20 @@ def test_deleting_an_endpoint_stops_its_training(held: HeldServer) -> None:
         (process,) = held.trainings()
         client.delete_endpoint(mine.web_service_id, "mine")
         until("its process has ended", lambda: not Path(f"/proc/{process}").exists())
+
+
+def test_closing_ends_work_that_is_just_beginning(tmp_path: Path) -> None:
+    """Whatever moment it is at: work whose process is being started when all end does not hold up the end."""
+    for number in range(8):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        made = Workers(2)
+        future = made.submit(mark_and_wait, folder)
+        time.sleep(number / 100)
+        closing = threading.Thread(target=made.close, daemon=True)
+        closing.start()
+        closing.join(30)
+        ended = not closing.is_alive()
+        (folder / "go").touch()
+        assert ended
+        assert isinstance(future.exception(30), BrokenExecutor)

@@ -338,6 +338,25 @@ def test_a_killed_server_leaves_no_process_and_loses_no_job(start: Start, folder
     assert left == []
 
 
+def test_jobs_of_a_killed_server_run_side_by_side_again(start: Start, folder: Path) -> None:
+    """Two jobs were running: both are, once the server is there again, though neither can end."""
+    first = start("--workers", "2")
+    (folder / "hold").touch()
+    with first.client() as client:
+        trainer = default_of(client, "Held")
+        source = first.upload("data/five.csv", line(5))
+        ids = [client.submit_job(trainer, JobRequest({"input1": source})) for _ in range(2)]
+        for job_id in ids:
+            client.start_job(trainer, job_id)
+        until("both run", lambda: {client.get_job(trainer, job_id).status for job_id in ids} == {JobStatus.RUNNING})
+    first.kill()
+    second = start("--workers", "2")
+    with second.client() as client:
+        trainer = default_of(client, "Held")
+        until("both run", lambda: {client.get_job(trainer, job_id).status for job_id in ids} == {JobStatus.RUNNING})
+    assert second.stop() == 0
+
+
 def test_a_killed_worker_costs_no_job(start: Start, folder: Path) -> None:
     """What the system does when memory runs out: the training is begun once more, and the next job runs too."""
     server = start("--workers", "1")
