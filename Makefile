@@ -55,7 +55,7 @@ test: $(READY) ## run all tests
 	@$(PY) -m pytest -n $(JOBS) --ignore tests/standalone
 
 .PHONY: standalone
-standalone: $(READY) ## kill the processes of a real Airflow, and backfill on it (3 minutes)
+standalone: $(READY) ## kill the processes of a real Airflow, and backfill on it (5 minutes)
 	@$(PY) -m pytest -n 0 tests/standalone
 
 .PHONY: crash

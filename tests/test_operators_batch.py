@@ -317,20 +317,14 @@ class TestEnds:
             wire.bends["start_job"] = lambda request, send: answer(200, None)
             with pytest.raises(KeyboardInterrupt):
                 task.execute(context(store))
+            assert (
+                "get_endpoint" in wire.journal[wire.journal.index("cancel_job") :]
+            )  # its key was refused, and read anew
             (kept,) = store.kept.values()
             endpoint = client.get_endpoint(client.find_web_service(BIKES).id, name)
             assert client.get_job(endpoint, kept["job_id"]).status is JobStatus.CANCELLED
         else:
             assert task.execute(context(store))["status"] == "Finished"
-
-    def test_key_that_is_always_refused(self, client: Client) -> None:
-        """A service that refuses the key that it gives itself is told once, not asked for ever."""
-        task = train()
-        looks = iter([showing_status("Running", 1)])
-        refusing = lambda *_: refused(401, "Unauthorized", "No.")  # noqa: E731
-        wired(task).bends["get_job"] = lambda request, send: next(looks, refusing)(request, send)
-        with one_line(AirflowFailException, "refuses the key that it gave for endpoint 'default' itself"):
-            task.execute(context())
 
     def test_on_kill_before_the_job(self) -> None:
         """Killing a task that has no job yet does nothing."""

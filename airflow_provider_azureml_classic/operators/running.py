@@ -227,7 +227,7 @@ class JobOperator(AzureMLClassicOperator):
     # -- wait and finish -----------------------------------------------------------------------------------------------
 
     def _wait(self, endpoint: Endpoint, state: JobState) -> Job:
-        from airflow_provider_azureml_classic.exceptions import AccessDenied, AzureMLClassicError
+        from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
         from airflow_provider_azureml_classic.hooks import jittered
 
         pause = min(_FIRST_PAUSE, self.poll_interval)
@@ -236,10 +236,6 @@ class JobOperator(AzureMLClassicOperator):
             pause = min(pause * 1.5, self.poll_interval)
             try:
                 job = self.hook.client.get_job(endpoint, state.job_id)
-            except AccessDenied:
-                endpoint = self._with_new_key(endpoint)
-                self._running = (endpoint, state.job_id)
-                continue
             except AzureMLClassicError as error:
                 # A failed look says nothing about the job; only the deadline ends the wait.
                 if not error.retryable or self._is_late(state):
@@ -284,27 +280,11 @@ class JobOperator(AzureMLClassicOperator):
             f"{self.job_timeout:g} s; it was {done}."
         )
 
-    def _with_new_key(self, endpoint: Endpoint) -> Endpoint:
-        """The endpoint as it is now, after its key was refused.
-
-        :raises AccessDenied: its key is the same as before.
-        """
-        from airflow_provider_azureml_classic.exceptions import AccessDenied
-
-        _, now = self.hook.find(self.web_service, self.endpoint)
-        if now.primary_key == endpoint.primary_key:
-            raise AccessDenied(f"The service refuses the key that it gave for endpoint {endpoint.name!r} itself.")
-        self.log.info("The key of endpoint %r was regenerated; going on with the new one.", endpoint.name)
-        return now
-
     def _cancel(self, endpoint: Endpoint, job_id: str) -> None:
-        from airflow_provider_azureml_classic.exceptions import AccessDenied, AzureMLClassicError
+        from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
 
         try:
-            try:
-                self.hook.client.cancel_job(endpoint, job_id)
-            except AccessDenied:
-                self.hook.client.cancel_job(self._with_new_key(endpoint), job_id)
+            self.hook.client.cancel_job(endpoint, job_id)
             self.log.info("Cancelled job %s.", job_id)
         except AzureMLClassicError as error:
             self.log.warning("Job %s could not be cancelled: %s", job_id, error)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -32,38 +33,24 @@ def stop_at(point: str) -> None:
             time.sleep(60)
 
 
-class StoppingClient:
-    """The client, with a place to stop before and after each call about a job."""
+def stopping(drive: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """A client's way to run a verb, with a place to stop before and after each call that changes or looks."""
 
-    def __init__(self, client: Any) -> None:
-        self._client = client
-
-    def __getattr__(self, verb: str) -> Any:
-        """A verb of the client."""
-        call = getattr(self._client, verb)
-        if verb == "score":
-            return self._muted(call)
+    def run(steps: Any) -> Any:
+        verb, endpoint = steps.gi_code.co_name, steps.gi_frame.f_locals.get("endpoint")
+        if verb == "score" and (POINTS / f"{endpoint.name}.mute").exists():
+            raise ServiceUnavailable("A test has muted this endpoint.")
         if verb not in ("submit_job", "start_job", "get_job", "patch_endpoint"):
-            return call
+            return drive(steps)
+        stop_at(f"{endpoint.name}-before-{verb}")
+        with (POINTS / f"{endpoint.name}.calls").open("a") as calls:
+            calls.write(f"{verb}\n")
+        answer = drive(steps)
+        ended = "-ended" if verb == "get_job" and answer.status.terminal else ""
+        stop_at(f"{endpoint.name}-after-{verb}{ended}")
+        return answer
 
-        def stopping(endpoint: Any, *arguments: Any, **options: Any) -> Any:
-            stop_at(f"{endpoint.name}-before-{verb}")
-            with (POINTS / f"{endpoint.name}.calls").open("a") as calls:
-                calls.write(f"{verb}\n")
-            answer = call(endpoint, *arguments, **options)
-            ended = "-ended" if verb == "get_job" and answer.status.terminal else ""
-            stop_at(f"{endpoint.name}-after-{verb}{ended}")
-            return answer
-
-        return stopping
-
-    def _muted(self, call: Any) -> Any:
-        def score(endpoint: Any, *arguments: Any, **options: Any) -> Any:
-            if (POINTS / f"{endpoint.name}.mute").exists():
-                raise ServiceUnavailable("A test has muted this endpoint.")
-            return call(endpoint, *arguments, **options)
-
-        return score
+    return run
 
 
 class StoppingHook(AzureMLClassicHook):
@@ -72,7 +59,9 @@ class StoppingHook(AzureMLClassicHook):
     @cached_property
     def client(self) -> Any:
         """A client that can stop."""
-        return StoppingClient(super().client)
+        client = super().client
+        client.drive = stopping(client.drive)
+        return client
 
 
 class StoppingBatch(BatchExecutionOperator):
