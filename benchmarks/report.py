@@ -54,6 +54,8 @@ def machine(found: list[dict[str, Any]]) -> str:
 
     :param found: see :func:`results`.
     """
+    if not found:
+        return "Nothing is measured on this version yet: `make bench` fills this page in.\n"
     said = found[0]["machine"]
     loads = [result["machine"]["load"] for result in found]
     return (

@@ -101,7 +101,6 @@ def test_a_result_survives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert report.renewed(made, found) == made
 
 
-@pytest.mark.skipif(not RESULTS, reason="nothing has been measured yet")
 def test_the_page_says_what_was_measured() -> None:
     """Figures and charts of the documentation are those of the files beside the benchmarks."""
     page = report.PAGE.read_text()
