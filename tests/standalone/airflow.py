@@ -234,6 +234,11 @@ class Airflow:
 
         return wait_for(f"{dag_id} {run_id} is {' or '.join(states)}", look)
 
+    def wait_for_run(self, dag_id: str, run_id: str, state: str) -> None:
+        """Until the whole run has this state: it comes some moments after its last task's."""
+        path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}"
+        wait_for(f"the run {run_id} is {state}", lambda: self.api("GET", path)["state"] == state)
+
     def clear(self, dag_id: str, run_id: str) -> None:
         """Clear the task, as the button in the UI does."""
         data = {"dry_run": False, "dag_run_id": run_id, "task_ids": ["train"], "only_failed": False}
