@@ -13,9 +13,9 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
-from functools import cached_property
+from functools import cached_property, lru_cache
 from types import MappingProxyType
-from urllib.parse import quote, unquote, urlencode, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
 
 #: Query parameters: the version that every job and scoring call carries, and the two switches of a scoring call.
 VERSION_PARAMETER, API_VERSION = "api-version", "2.0"
@@ -197,22 +197,62 @@ def is_score(path: str) -> bool:
     return path.endswith(_SCORE_END)
 
 
-def match(method: str, path: str) -> tuple[Operation | None, dict[str, str], frozenset[str]]:
+@lru_cache(maxsize=64)
+def query_values(query: str) -> Mapping[str, str]:
+    """First value of each parameter; remembered, because nearly all calls have the same query.
+
+    :param query: raw query.
+    """
+    found = parse_qs(query, keep_blank_values=True)
+    return MappingProxyType({name: items[0] for name, items in found.items()})
+
+
+def wants_objects(query: Mapping[str, str]) -> bool:
+    """Whether a scoring call is to be answered with a list of objects.
+
+    :param query: its parameters.
+    """
+    return query.get(FORMAT_PARAMETER, "").lower() == SWAGGER_FORMAT
+
+
+def wants_types(query: Mapping[str, str]) -> bool:
+    """Whether a scoring call is to be answered with ``ColumnTypes``.
+
+    :param query: its parameters.
+    """
+    return query.get(DETAILS_PARAMETER, "").lower() == "true"
+
+
+#: The operation or ``None``; the decoded segments; the methods that the path does allow.
+Match = tuple[Operation | None, Mapping[str, str], frozenset[str]]
+
+
+def match(method: str, path: str) -> Match:
     """The operation that a request line names.
 
     :param method: HTTP method.
     :param path: raw path, still percent-encoded.
     :return: the operation, or ``None``; the decoded segments; the methods that this path does allow.
     """
+    # Most calls are for few endpoints; a longer path is none of theirs, and not worth the memory.
+    return _remembered(method, path) if len(path) <= _LONGEST_REMEMBERED else _match(method, path)
+
+
+def _match(method: str, path: str) -> Match:
     allowed: set[str] = set()
     for operation in _BY_DEPTH.get(path.count("/") - path.endswith("/"), ()):
         found = operation.pattern.fullmatch(path)
         if found is None:
             continue
         if operation.method == method:
-            return operation, {k: unquote(v) for k, v in found.groupdict().items()}, frozenset({method})
+            segments = {name: unquote(value) for name, value in found.groupdict().items()}
+            return operation, MappingProxyType(segments), frozenset({method})
         allowed.add(operation.method)
-    return None, {}, frozenset(allowed)
+    return None, MappingProxyType({}), frozenset(allowed)
+
+
+_LONGEST_REMEMBERED = 256
+_remembered = lru_cache(maxsize=4096)(_match)
 
 
 def portal_page(help_location: str, service_id: str, name: str) -> str:

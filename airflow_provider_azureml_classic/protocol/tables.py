@@ -138,6 +138,8 @@ def read_input(name: str, data: Any) -> Table:
 
 
 def _checked_rows(name: str, names: list[str], values: list[Any]) -> list[list[Any]]:
+    if {list}.issuperset(map(type, values)) and {len(names)}.issuperset(map(len, values)):
+        return values
     for number, row in enumerate(values, 1):
         if not isinstance(row, list) or len(row) != len(names):
             got = len(row) if isinstance(row, list) else type(row).__name__
@@ -165,11 +167,8 @@ def write_output(table: Table, *, swagger: bool, details: bool) -> Any:
     """
     if swagger:
         return table.rows
-    value = table.to_wire()
-    if details and table.column_types is not None:
-        names = value.pop("ColumnNames")
-        value = {"ColumnNames": names, "ColumnTypes": list(table.column_types), **value}
-    return {"type": "table", "value": value}
+    types = {"ColumnTypes": table.column_types} if details and table.column_types is not None else {}
+    return {"type": "table", "value": {"ColumnNames": table.column_names, **types, "Values": table.values}}
 
 
 def read_output(name: str, data: Any) -> Table:

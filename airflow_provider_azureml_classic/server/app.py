@@ -6,13 +6,11 @@ It does no I/O of HTTP and is itself a transport, so a client can be handed a se
 from __future__ import annotations
 
 import logging
-import uuid
+import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from types import MappingProxyType
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.protocol import operations as ops
@@ -40,6 +38,9 @@ from airflow_provider_azureml_classic.server.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
+#: Largest body, in bytes, of a call that is answered without a thread of its own.
+MAX_AT_ONCE = 16_384
+
 
 @dataclass(frozen=True)
 class Call:
@@ -62,9 +63,8 @@ class Call:
 
     @property
     def key(self) -> str:
-        """What follows ``Bearer``, in any case and with any number of blanks; empty if nothing does."""
-        parts = self.headers.get("authorization", "").split(None, 1)
-        return parts[1].strip() if len(parts) == 2 and parts[0].lower() == "bearer" else ""
+        """See :func:`bearer`."""
+        return bearer(self.headers.get("authorization", ""))
 
     def json(self) -> Any:
         """The decoded body; its declared charset is ignored, as the cloud service's clients send odd ones.
@@ -83,11 +83,13 @@ class Call:
             raise rejection("RequestBodyInvalid", f"The body is not JSON: {error}.") from None
 
 
-@lru_cache(maxsize=64)
-def _parameters(query: str) -> Mapping[str, str]:
-    """First value of each parameter; kept, because nearly all calls have the same query."""
-    found = parse_qs(query, keep_blank_values=True)
-    return MappingProxyType({name: items[0] for name, items in found.items()})
+def bearer(authorization: str) -> str:
+    """The key in a header: what follows ``Bearer``, in any case and with any number of blanks; empty if nothing does.
+
+    :param authorization: value of the header.
+    """
+    parts = authorization.split(None, 1)
+    return parts[1].strip() if len(parts) == 2 and parts[0].lower() == "bearer" else ""
 
 
 class App:
@@ -98,7 +100,10 @@ class App:
     :param jobs: batch jobs.
     :param scoring: the request/response service.
     :param describer: says what everybody may know of an endpoint.
+    :cvar answers_at_once: small scoring calls may be answered on the event loop.
     """
+
+    answers_at_once = True
 
     def __init__(
         self, workspace: Workspace, updates: Updates, jobs: Jobs, scoring: Scoring, describer: Describer
@@ -149,7 +154,7 @@ class App:
         :param headers: names in lower case.
         :param body: the whole body.
         """
-        request_id = uuid.uuid4().hex
+        request_id = secrets.token_hex(16)
         try:
             call = self._matched(request_id, method, path, query, headers, body)
             response = self._handlers[call.operation](call)
@@ -169,7 +174,7 @@ class App:
         :param error: what went wrong.
         :param request_id: of the answer; a new one by default.
         """
-        headers = {ops.REQUEST_ID: request_id or uuid.uuid4().hex}
+        headers = {ops.REQUEST_ID: request_id or secrets.token_hex(16)}
         if error.status == 503:
             headers[ops.RETRY_AFTER] = "1"
         if error.status == 405:
@@ -177,15 +182,14 @@ class App:
         log.info("%s %s %s %s %s", headers[ops.REQUEST_ID], method, path, error.status, error.detail_code)
         return to_response(error, headers)
 
-    def can_answer_at_once(self, method: str, path: str, headers: Mapping[str, str], size: int) -> bool:
+    def can_answer_at_once(self, method: str, path: str, size: int) -> bool:
         """Whether a request is a small scoring call of a loaded model, which needs no thread of its own.
 
         :param method: HTTP method.
         :param path: raw path.
-        :param headers: names in lower case.
         :param size: length of the body.
         """
-        if method != "POST" or not ops.is_score(path) or size > 16_384:
+        if not self.answers_at_once or method != "POST" or not ops.is_score(path) or size > MAX_AT_ONCE:
             return False
         endpoint = self._workspace.cached(path.rsplit("/", 2)[1])
         return endpoint is not None and self._scoring.is_ready(endpoint)
@@ -201,7 +205,7 @@ class App:
             if allowed:
                 raise rejection("MethodNotAllowed", f"{method} is not possible here; {', '.join(sorted(allowed))} is.")
             raise rejection("PageNotFound", f"There is nothing at {path}.")
-        values = _parameters(query)
+        values = ops.query_values(query)
         if operation.versioned and values.get(ops.VERSION_PARAMETER) != ops.API_VERSION:
             wanted = f"{ops.VERSION_PARAMETER}={ops.API_VERSION}"
             raise rejection("BadVersionCall", f"The query must have {wanted}.")
@@ -319,8 +323,8 @@ class App:
             self._endpoint(call),
             call.json,
             call.request_id,
-            swagger=call.query.get(ops.FORMAT_PARAMETER, "").lower() == ops.SWAGGER_FORMAT,
-            details=call.query.get(ops.DETAILS_PARAMETER, "").lower() == "true",
+            swagger=ops.wants_objects(call.query),
+            details=ops.wants_types(call.query),
         )
         return Response(200, JSON_TYPE, json_text.write(answer))
 

@@ -11,6 +11,7 @@ from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rej
 from airflow_provider_azureml_classic.protocol.messages import Response
 from airflow_provider_azureml_classic.server.app import App
 from airflow_provider_azureml_classic.server.connections import MAX_HEAD, head_too_long
+from airflow_provider_azureml_classic.server.express import Express
 from airflow_provider_azureml_classic.server.health import PATHS
 from airflow_provider_azureml_classic.server.observer import Observer
 from airflow_provider_azureml_classic.server.patience import Budget, Patience
@@ -63,10 +64,14 @@ class HttpServer:
     :param sites: what answers besides it.
     :param observer: sees every answered request.
     :param score_timeout: seconds that a scoring call may take.
+    :param express: answers small scoring calls before they come here; the web server's connections ask it.
     """
 
-    def __init__(self, app: App, sites: Sites, observer: Observer, score_timeout: float) -> None:
+    def __init__(
+        self, app: App, sites: Sites, observer: Observer, score_timeout: float, express: Express | None = None
+    ) -> None:
         self._app = app
+        self.express = express
         self._threads = Threads(app, score_timeout)
         self._sites = sites.by_segment()
         self._observer = observer
@@ -130,7 +135,7 @@ class HttpServer:
 
     async def _response(self, scope: Scope, method: str, path: str, headers: dict[str, str], body: bytes) -> Response:
         arguments = (method, path, scope["query_string"].decode("latin-1"), headers, body)
-        if self._app.can_answer_at_once(method, path, headers, len(body)):
+        if self._app.can_answer_at_once(method, path, len(body)):
             return self._app.answer(*arguments)
         return await self._threads.answer(*arguments)
 

@@ -2,6 +2,7 @@
 
 uvicorn limits neither how long a client may take over the head of its request, nor how long that head may be, nor how
 long a client may leave its answer unread. The time of a body is limited in :mod:`~.patience`, where it can be answered.
+Small scoring calls that look like the one before them are answered by :mod:`~.express`.
 
 Rule: a limit counts the time in which this server waits for the client, never the time the client waits for us.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import resource
+from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,6 +19,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.protocol.errors import to_response
+from airflow_provider_azureml_classic.server.express import Asked, Express, Known, known
 
 #: Seconds from the connection, or from the last answer, to the end of a request's head.
 HEAD_SECONDS = 20.0
@@ -29,18 +32,36 @@ MAX_CONNECTIONS = 4096
 #: Open files that are not connections: database, models, workers' pipes.
 _OTHER_FILES = 256
 
+#: Takes headers that nobody reads, and keeps none.
+_NOWHERE: Any = deque(maxlen=0)
+_TIMERS_MAY_BE_EARLY = 0.01
+
 _PHRASES = {400: "Bad Request", 408: "Request Timeout", 431: "Request Header Fields Too Large"}
 _PHRASES |= {503: "Service Unavailable"}
 
 
 class Connection(HttpToolsProtocol):
-    """One connection, with limits."""
+    """One connection, with limits.
+
+    :param express: answers small scoring calls; ``None``: they go the way of all others.
+    :param options: see :class:`HttpToolsProtocol`.
+    """
 
     #: Since when a head is awaited; ``None`` while a request is in work.
     awaited_since: float | None = None
     _head_bytes = 0
     _in_body = False
     _unread: tuple[int, float] = (0, 0.0)
+    #: Head of the last small scoring call.
+    _known: Known | None = None
+    #: What the parser has read of a request, if it came in one piece and nothing is unusual about the connection.
+    _parsed: tuple[bytes, bytes, list[tuple[bytes, bytes]]] | None = None
+    #: A call waits for its answer in ``express``.
+    _waits = False
+
+    def __init__(self, *, express: Express | None = None, **options: Any) -> None:
+        super().__init__(**options)
+        self._express = express
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection, or turn it away."""
@@ -53,21 +74,73 @@ class Connection(HttpToolsProtocol):
         """Read on, unless the head has become too long."""
         if self.transport.is_closing():
             return
+        if self._waits and self._express:
+            self._express.flush(self.loop)  # its answer goes before that to anything that comes now
+        if self._known and self._express and self._is_idle():
+            body = self._known.body_in(data)
+            if body is not None:
+                self._waits = True
+                self._express.take(Asked(self, data, self._known, body), self.loop)
+                return
+        self.read(data)
+
+    def _is_idle(self) -> bool:
+        """Whether no request is under way, and the client has taken the last answer."""
+        between = not self._head_bytes and not self._in_body and (self.cycle is None or self.cycle.response_complete)
+        return between and not self.transport.get_write_buffer_size()
+
+    def read(self, data: bytes) -> None:
+        """Read on as the web server does.
+
+        :param data: what has come.
+        """
+        self._waits, self._parsed = False, None
+        if self.transport.is_closing():
+            return
+        begins = not self._head_bytes and not self._in_body
         if not self._in_body:
             self._head_bytes += len(data)
         super().data_received(data)
+        if begins and self._parsed and not self._in_body:
+            self._known = known(data, *self._parsed)
         if not self._in_body and self._head_bytes > MAX_HEAD:
             self.turn_away(head_too_long())
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep a header; what follows a chunked body (trailers) nobody reads, and it has no limit."""
-        if not self._in_body:
-            super().on_header(name, value)
+    def answer(self, content: bytes, now: float) -> None:
+        """Send an answer of ``express``.
+
+        :param content: headers and body.
+        :param now: the loop's time.
+        """
+        self._waits = False
+        if not self.transport.is_closing():
+            common = b"".join([b"%b: %b\r\n" % line for line in self.server_state.default_headers])
+            self.transport.write(b"HTTP/1.1 200 OK\r\n%b%b" % (common, content))
+        self.server_state.total_requests += 1
+        self.awaited_since = now
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close the connection if there was nothing to do for a while; ``express`` does not set the timer anew."""
+        left = self.timeout_keep_alive - (self.loop.time() - self.awaited_since) if self.awaited_since else 0.0
+        if left > _TIMERS_MAY_BE_EARLY:
+            self.timeout_keep_alive_task = self.loop.call_later(left, self.timeout_keep_alive_handler)
+        else:
+            super().timeout_keep_alive_handler()
+
+    def shutdown(self) -> None:
+        """Answer what waits, then as the web server does."""
+        if self._waits and self._express:
+            self._express.flush(self.loop)
+        super().shutdown()
 
     def on_headers_complete(self) -> None:
         """The head is there."""
         self.awaited_since, self._head_bytes, self._in_body = None, 0, True
+        if self._express and self.parser.should_keep_alive() and self.parser.get_http_version() == "1.1":
+            self._parsed = self.parser.get_method(), self.url, self.headers
         super().on_headers_complete()
+        # What follows a chunked body (trailers) nobody reads, and it has no limit.
+        self.headers = _NOWHERE
 
     def on_message_complete(self) -> None:
         """The body is there."""

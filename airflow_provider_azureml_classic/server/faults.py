@@ -62,15 +62,14 @@ class FaultyApp(App):
     :param plan: the file that says what is wrong.
     """
 
+    #: A delay must not hold up everybody else.
+    answers_at_once = False
+
     def __init__(self, *parts: Any, plan: Path) -> None:
         super().__init__(*parts)
         self._plan = plan
         self._memories: dict[str, Memory] = {}
         self._hanging: set[str] = set()
-
-    def can_answer_at_once(self, method: str, path: str, headers: Mapping[str, str], size: int) -> bool:
-        """Never: a delay must not hold up everybody else."""
-        return False
 
     def answer(self, method: str, path: str, query: str, headers: Mapping[str, str], body: bytes) -> Response:
         """Answer a request, late or in part if the plan says so."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from airflow_provider_azureml_classic.protocol import operations as ops
@@ -17,6 +18,7 @@ from airflow_provider_azureml_classic.server.traffic import Traffic
 _EXECUTE = ops.SCORE.path.rpartition("/")[2]
 #: Statuses of callers who may be guessing: what they ask for may not be there.
 _UNKNOWN = frozenset({401, 404})
+_OK = 200
 
 
 class Observer:
@@ -51,6 +53,20 @@ class Observer:
         self._traffic.called(route, status, seconds)
         if self._log:
             self._write(self._log, route, method, path, status, seconds, response.headers.get(ops.REQUEST_ID))
+
+    def scored(self, path: str, endpoint_id: str, request_ids: Sequence[str], seconds: float) -> None:
+        """The API has scored for several calls at once.
+
+        :param path: raw path of each.
+        :param endpoint_id: GUID of the endpoint called.
+        :param request_ids: of the answers.
+        :param seconds: until they were sent.
+        """
+        self._traffic.scored(endpoint_id, _OK, seconds, len(request_ids))
+        self._traffic.called(ops.SCORE.name, _OK, seconds, len(request_ids))
+        if self._log:
+            for request_id in request_ids:
+                self._write(self._log, ops.SCORE.name, ops.SCORE.method, path, _OK, seconds, request_id)
 
     def visited(self, site: str, method: str, path: str, status: int, seconds: float) -> None:
         """Another site has answered.

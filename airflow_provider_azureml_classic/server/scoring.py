@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
@@ -16,15 +17,28 @@ from airflow_provider_azureml_classic.protocol.tables import (
     write_results,
 )
 from airflow_provider_azureml_classic.server.catalogue import Catalogue
-from airflow_provider_azureml_classic.server.diagnostics import Diagnostics
+from airflow_provider_azureml_classic.server.diagnostics import Diagnostics, wanted
 from airflow_provider_azureml_classic.server.experiments.declaration import INPUT
 from airflow_provider_azureml_classic.server.experiments.parameters import checked, threshold_of
+from airflow_provider_azureml_classic.server.experiments.scorer import Scorer
 from airflow_provider_azureml_classic.server.models import ModelStore
 from airflow_provider_azureml_classic.server.store import Store
 from airflow_provider_azureml_classic.server.tables import EndpointRow
 from airflow_provider_azureml_classic.server.throttle import Throttle
 
 OUTPUT = "output1"
+
+
+@dataclass(frozen=True)
+class Plain:
+    """How an endpoint answers a call that sets nothing.
+
+    :param scorer: its model.
+    :param threshold: see :meth:`~.experiments.scorer.Scorer.score`.
+    """
+
+    scorer: Scorer
+    threshold: float | None
 
 
 class Scoring:
@@ -51,6 +65,19 @@ class Scoring:
         """
         models = endpoint.resources
         return endpoint.service_id in self._experiments and bool(models) and self._models.is_loaded(models[0].digest)
+
+    def plain(self, endpoint: EndpointRow) -> Plain | None:
+        """How an endpoint answers now, if its answer is nothing but its model's; otherwise ask :meth:`execute`.
+
+        :param endpoint: the endpoint called.
+        :raises RequestRejected: a call has to set a parameter.
+        """
+        if not self.is_ready(endpoint) or self._throttle.is_full(endpoint) or wanted(endpoint, failed=False):
+            return None
+        experiment = self._experiment(endpoint)
+        if self._catalogue.passthrough(experiment):
+            return None
+        return Plain(self._models.scorer(endpoint.resources[0].digest), self._threshold(experiment, {}))
 
     def execute(
         self, endpoint: EndpointRow, read: Callable[[], Any], request_id: str, *, swagger: bool, details: bool

@@ -19,6 +19,7 @@ from airflow_provider_azureml_classic.server.database import Database
 from airflow_provider_azureml_classic.server.described import Describer
 from airflow_provider_azureml_classic.server.diagnostics import Diagnostics
 from airflow_provider_azureml_classic.server.experiments.declaration import Experiment
+from airflow_provider_azureml_classic.server.express import Express
 from airflow_provider_azureml_classic.server.health import Health
 from airflow_provider_azureml_classic.server.janitor import Janitor
 from airflow_provider_azureml_classic.server.job_store import JobStore
@@ -109,7 +110,8 @@ def http_server(app: App, core: Core, blobs: BlobStore) -> HttpServer:
         health=Health(core.settings, core.database, core.models, core.traffic, core.queries, core.job_queries),
     )
     observer = Observer(core.traffic, log=core.settings.access_log)
-    return HttpServer(app, sites, observer, core.settings.score_timeout)
+    express = Express(core.workspace, core.scoring, observer) if app.answers_at_once else None
+    return HttpServer(app, sites, observer, core.settings.score_timeout, express)
 
 
 def model_store(settings: Settings, store: Store, peers: Peers) -> ModelStore:

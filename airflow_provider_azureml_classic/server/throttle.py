@@ -34,6 +34,13 @@ class Throttle:
         self._running: Counter[str] = Counter()
         self._lock = Lock()
 
+    def is_full(self, endpoint: EndpointRow) -> bool:
+        """Whether a call that began now would be refused.
+
+        :param endpoint: the endpoint called.
+        """
+        return self._running[endpoint.id] >= endpoint.max_concurrent_calls
+
     def begin(self, endpoint: EndpointRow) -> None:
         """A call begins; :meth:`end` must follow.
 
@@ -41,7 +48,7 @@ class Throttle:
         :raises ServiceUnavailable: ``RequestThrottled``: as many run as its ``MaxConcurrentCalls`` says.
         """
         with self._lock:
-            if self._running[endpoint.id] >= endpoint.max_concurrent_calls:
+            if self.is_full(endpoint):
                 raise rejection(
                     "RequestThrottled",
                     f"Endpoint {endpoint.name!r} has {endpoint.max_concurrent_calls} calls at work, which is its "

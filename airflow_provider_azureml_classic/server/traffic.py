@@ -93,27 +93,29 @@ class Traffic:
         self._sweep_at = _SWEEP
         self.routes: dict[str, Route] = {}
 
-    def called(self, route: str, status: int, seconds: float) -> None:
-        """Count one answered call.
+    def called(self, route: str, status: int, seconds: float, count: int = 1) -> None:
+        """Count answered calls.
 
         :param route: name of the operation.
-        :param status: HTTP status of its answer.
-        :param seconds: until it was answered.
+        :param status: HTTP status of their answers.
+        :param seconds: until each was answered.
+        :param count: how many.
         """
         with self._lock:
             found = self.routes.get(route)
             if found is None:
                 found = self.routes[route] = Route([0] * _CLASSES, 0.0, {})
-            found.classes[bisect_left(BOUNDS, seconds)] += 1
-            found.seconds += seconds
-            found.statuses[status] = found.statuses.get(status, 0) + 1
+            found.classes[bisect_left(BOUNDS, seconds)] += count
+            found.seconds += seconds * count
+            found.statuses[status] = found.statuses.get(status, 0) + count
 
-    def scored(self, endpoint_id: str, status: int, seconds: float) -> None:
-        """Count one answered scoring call of an endpoint that there is.
+    def scored(self, endpoint_id: str, status: int, seconds: float, count: int = 1) -> None:
+        """Count answered scoring calls of an endpoint that there is.
 
         :param endpoint_id: GUID.
-        :param status: HTTP status of its answer.
-        :param seconds: until it was answered.
+        :param status: HTTP status of their answers.
+        :param seconds: until each was answered.
+        :param count: how many.
         """
         minute = int(self._clock() // 60)
         with self._lock:
@@ -125,9 +127,9 @@ class Traffic:
             if found.stamps[slot] != minute:
                 found.stamps[slot] = found.last = minute
                 found.numbers[start : start + _WIDTH] = array("I", bytes(4 * _WIDTH))
-            found.numbers[start + bisect_left(BOUNDS, seconds)] += 1
+            found.numbers[start + bisect_left(BOUNDS, seconds)] += count
             if status >= 400:
-                found.numbers[start + _CLASSES] += 1
+                found.numbers[start + _CLASSES] += count
 
     def _added(self, endpoint_id: str, minute: int) -> _Endpoint:
         if len(self._endpoints) >= self._sweep_at:

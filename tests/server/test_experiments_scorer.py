@@ -78,7 +78,7 @@ def test_columns_of_two_classes(scorer):
         'Scored Probabilities for Class "yes"',
     )
     assert answer.column_types == ("String", "Double", "Double", "Double")
-    assert answer.values == [["yes", "1.0", "0.0", "1.0"]]
+    assert answer.values == [("yes", "1.0", "0.0", "1.0")]
 
 
 def test_columns_of_a_regression(regressor):
@@ -187,7 +187,7 @@ def test_passthrough_columns_come_first_as_strings(scorer):
     sent = Table(("id", *NAMES), [[17, 30, "Bern", None]])
     some = scorer.score(sent, ("member", "id"))
     assert some.column_names[:3] == ("id", "member", "Scored Labels")
-    assert some.values[0][:3] == ["17", None, "yes"]
+    assert some.values[0][:3] == ("17", None, "yes")
     assert some.column_types[:3] == ("String", "String", "String")
     every = scorer.score(sent, ("*",))
     assert every.column_names[:5] == ("id", "age", "city", "member", "Scored Labels")
@@ -281,7 +281,7 @@ def test_a_model_without_probabilities_gives_labels_only(tmp_path):
     """An estimator that knows no probabilities is answered with the label alone."""
     path = train_small(tmp_path, "class", "sklearn.linear_model.RidgeClassifier")
     answer = Scorer.load(path).score(Table(NAMES, [[90, "Bern", "true"]]))
-    assert (answer.column_names, answer.values) == (("Scored Labels",), [["yes"]])
+    assert (answer.column_names, answer.values) == (("Scored Labels",), [("yes",)])
 
 
 def test_answers_are_json(scorer):

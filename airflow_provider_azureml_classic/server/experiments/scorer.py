@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.server.experiments import conversion
 from airflow_provider_azureml_classic.server.experiments.declaration import CLASSIFICATION
 from airflow_provider_azureml_classic.server.experiments.ilearner import Manifest, read_ilearner
+from airflow_provider_azureml_classic.server.experiments.number_text import texts_of
 from airflow_provider_azureml_classic.server.experiments.schema import NUMBER, STRING, UNKNOWN, Column, not_a_number
 from airflow_provider_azureml_classic.server.experiments.tables import parse_number
 
@@ -28,10 +30,11 @@ LABELS = "Scored Labels"
 PROBABILITIES = "Scored Probabilities"
 
 #: From this many rows on it pays to encode column by column.
-_MANY = 16
+MANY = 16
 _PLANS = 64
 _LARGEST = 3.4e38
 _NUMBERS = frozenset({float, int})
+_STRINGS = frozenset({str})
 _NAN = float("nan")
 
 #: For each feature: its position among the columns that were sent (``None``: absent), and its codes (``None``: number).
@@ -56,6 +59,8 @@ class Scorer:
     :param manifest: what the model file says.
     :param graph: its ONNX graph.
     :param digest: SHA-256 of the model file.
+    :ivar names: names of the columns of an answer.
+    :ivar types: their types.
     :raises RequestRejected: ``ModelInvalid``: manifest and graph do not fit each other.
     """
 
@@ -66,7 +71,7 @@ class Scorer:
         self._missing = frozenset(schema.missing)
         self._codes = [_codes(column, self._missing) for column in schema.features]
         self._outputs = output_columns(manifest)
-        self._names, self._types = (tuple(part) for part in zip(*self._outputs, strict=True))
+        self.names, self.types = (tuple(part) for part in zip(*self._outputs, strict=True))
         self._plans: dict[tuple[str, ...], _Plan] = {}
         self._run = _runner(manifest, graph)
 
@@ -97,33 +102,50 @@ class Scorer:
             ``BadParameterValue``: a threshold for a model that gives no probabilities of two classes.
         """
         values = table.values
-        plan = self._plans.get(table.column_names) or self._plan(table.column_names)
-        answers = self._answer(self._encode(plan, values)) if values else []
-        if threshold is not None:
-            self._relabel(answers, threshold)
-        names, types = self._names, self._types
+        answers = self.answers(self._encode(self._plan(table.column_names), values), threshold) if values else []
+        names, types = self.names, self.types
         if not passthrough:
             return Table(names, answers, types)
         kept = [i for i, name in enumerate(table.column_names) if name in passthrough or "*" in passthrough]
         # An input column that is named like an output would appear twice.
         kept = [i for i in kept if table.column_names[i] not in names]
-        rows = [[*(_text(row[i]) for i in kept), *answer] for row, answer in zip(values, answers, strict=True)]
+        rows = [(*(_text(row[i]) for i in kept), *answer) for row, answer in zip(values, answers, strict=True)]
         columns = tuple(table.column_names[i] for i in kept)
         return Table(columns + names, rows, tuple(self._type(name) for name in columns) + types)
 
-    def _relabel(self, answers: list[list[str]], threshold: float) -> None:
+    def encoded(self, table: Table) -> list[list[float]]:
+        """The rows of a small table as the model takes them.
+
+        :param table: see :meth:`score`, which raises the same.
+        """
+        plan = self._plan(table.column_names)
+        return [self._encode_row(plan, row, number) for number, row in enumerate(table.values, 1)]
+
+    def answers(self, rows: Any, threshold: float | None = None) -> list[tuple[str, ...]]:
+        """The answers to encoded rows, in the columns of :attr:`names`; every cell is a string.
+
+        :param rows: at least one, of one table or of several.
+        :param threshold: see :meth:`score`, which raises the same.
+        """
+        import numpy as np
+
+        found = answer_rows(self.manifest, self._run(np.asarray(rows, np.float32)))
+        return found if threshold is None else self._relabel(found, threshold)
+
+    def _relabel(self, answers: list[tuple[str, ...]], threshold: float) -> list[tuple[str, ...]]:
         labels = self.manifest.schema.classes
         if len(labels) != 2 or not self.manifest.probabilities:
             raise rejection("BadParameterValue", "A threshold needs a model that gives probabilities of two classes.")
         positive = str(self.manifest.positive)
         negative = next(label for label in labels if label != positive)
-        for row in answers:
-            row[0] = positive if float(row[1]) >= threshold else negative
+        return [(positive if float(row[1]) >= threshold else negative, *row[1:]) for row in answers]
 
     def _type(self, name: str) -> str:
         return dict(self.columns().inputs).get(name, "String")
 
     def _plan(self, names: tuple[str, ...]) -> _Plan:
+        if names in self._plans:
+            return self._plans[names]
         schema = self.manifest.schema
         positions = {name: position for position, name in enumerate(names)}
         for name in schema.required:
@@ -143,9 +165,8 @@ class Scorer:
     def _encode(self, plan: _Plan, values: Sequence[Sequence[Any]]) -> NDArray[float32]:
         import numpy as np
 
-        if len(values) < _MANY:
-            rows = [self._encode_row(plan, row, number) for number, row in enumerate(values, 1)]
-            return np.array(rows, np.float32)
+        if len(values) < MANY:
+            return np.array([self._encode_row(plan, row, number) for number, row in enumerate(values, 1)], np.float32)
         matrix = np.empty((len(values), len(plan)), np.float32, order="F")
         columns = list(zip(*values, strict=True))
         for index, (position, codes) in enumerate(plan):
@@ -178,13 +199,16 @@ class Scorer:
     def _numbers(self, index: int, cells: Sequence[Any]) -> Any:
         import numpy as np
 
-        if _NUMBERS.issuperset(map(type, cells)):
-            try:
-                column = np.fromiter(cells, np.float64, len(cells))
-            except OverflowError:
-                column = np.array([np.inf])
+        kinds = set(map(type, cells))
+        numbers: Iterable[Any] | None = cells if kinds <= _NUMBERS else None
+        if kinds == _STRINGS and "_" not in "".join(cells):
+            # Clients of typed languages send numbers as texts.
+            numbers = map(float, cells)
+        with suppress(ValueError, OverflowError):
+            column = np.fromiter(numbers, np.float64, len(cells)) if numbers is not None else np.array([np.inf])
             if (abs(column) < _LARGEST).all():
                 return column
+        # One of them is unusual; the slow way finds it.
         return [self._number(index, cell, number) for number, cell in enumerate(cells, 1)]
 
     def _texts(self, index: int, cells: Sequence[Any], codes: dict[str | None, float]) -> Any:
@@ -227,37 +251,30 @@ class Scorer:
             spellings.append(str(int(cell)))
         return next((codes[text] for text in spellings if text in codes), UNKNOWN)
 
-    def _answer(self, matrix: NDArray[float32]) -> list[list[str]]:
-        return answer_rows(self.manifest, self._run(matrix))
 
-
-def answer_rows(manifest: Manifest, answers: Sequence[NDArray[Any]]) -> list[list[str]]:
+def answer_rows(manifest: Manifest, answers: Sequence[NDArray[Any]]) -> list[tuple[str, ...]]:
     """The rows of an answer, in the columns of :func:`output_columns`.
 
     :param manifest: of the model that answered.
     :param answers: numbers, or positions of classes and, if the model gives them, their probabilities.
     """
     if manifest.task != CLASSIFICATION:
-        return [[text] for text in _texts_of(answers[0].ravel())]
+        return list(zip(texts_of(answers[0].ravel()), strict=True))
     classes = manifest.schema.classes
-    labels = [classes[code] for code in answers[0].ravel().tolist()]
-    if not manifest.probabilities:
-        return [[label] for label in labels]
-    columns: list[Iterable[str]] = [_texts_of(column) for column in answers[1].T]
-    if len(classes) == 2:
-        columns.insert(0, columns[classes.index(str(manifest.positive))])
-    return [list(row) for row in zip(labels, *columns, strict=True)]
+    columns = [[classes[code] for code in answers[0].ravel().tolist()]]
+    if manifest.probabilities:
+        texts = texts_of(answers[1].ravel())
+        probabilities = [texts[position :: len(classes)] for position in range(len(classes))]
+        if len(classes) == 2:
+            columns.append(probabilities[classes.index(str(manifest.positive))])
+        columns += probabilities
+    return list(zip(*columns, strict=True))
 
 
 def _finite(cell: object) -> float | None:
     if not isinstance(cell, (int, float)):
         return None
     return float(cell) if abs(cell) < _LARGEST or cell != cell else None
-
-
-def _texts_of(numbers: Any) -> list[str]:
-    texts: list[str] = numbers.astype(str).tolist() if len(numbers) >= _MANY else [str(number) for number in numbers]
-    return texts
 
 
 def _text(cell: Any) -> str | None:
