@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from airflow_provider_azureml_classic.protocol.values import EndpointSettings
+from airflow_provider_azureml_classic.protocol.values import EndpointSettings, ThrottleLevel
 from benchmarks import fleet_data as fleet
 from benchmarks import peer_servers as peers
 from benchmarks.common import Figure, Result, median, say
@@ -149,7 +149,7 @@ def our_sites(home: Path, row: tuple[list[str], list[list[Any]]]) -> Iterator[Ca
         def add(number_and_model: tuple[int, bytes]) -> Any:
             number, model = number_and_model
             with server.new_client() as client:
-                settings = EndpointSettings(max_concurrent_calls=200)
+                settings = EndpointSettings(throttle_level=ThrottleLevel.HIGH, max_concurrent_calls=200)
                 endpoint = client.add_endpoint(service.id, f"swap{number:05d}", settings)
                 location = fleet.upload(server, f"swap/m{number}.ilearner", model, client)
                 fleet.patch_to(server, endpoint, location, client)

@@ -120,13 +120,14 @@ def known(data: bytes, method: bytes, url: bytes, headers: Headers) -> Known | N
     if operation is not ops.SCORE or values.get(ops.VERSION_PARAMETER) != ops.API_VERSION:
         return None
     head, end, body = data.partition(_END_OF_HEAD)
+    head += end
     length = _LENGTH.search(head)
     one = length is not None and int(length[1]) == len(body) and given.get(b"content-length") == length[1]
     if length is None or not one or not _UNUSUAL.isdisjoint(given):
         return None
     return Known(
         before=head[: length.start(1)],
-        after=head[length.end(1) :] + end,
+        after=head[length.end(1) :],
         path=path,
         segments=(segments["workspace"], segments["endpoint_id"]),
         objects=ops.wants_objects(values),
