@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.sdk import BaseSensorOperator, conf
 from airflow.sdk.exceptions import AirflowFailException, AirflowSensorTimeout, AirflowSkipException
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from airflow_provider_azureml_classic.protocol.references import BlobReference
     from airflow_provider_azureml_classic.protocol.values import Endpoint
     from airflow_provider_azureml_classic.triggers import EndpointTrigger
+
+T = TypeVar("T")
 
 
 class WaitingSensor(BaseSensorOperator):
@@ -52,20 +54,51 @@ class WaitingSensor(BaseSensorOperator):
 
         return AzureMLClassicHook(self.azureml_classic_conn_id)
 
+    @property
     @abstractmethod
-    def poke(self, context: Context) -> bool:
-        """Look once."""
+    def _subject(self) -> str:
+        """What is looked at, for the log."""
+
+    @abstractmethod
+    def _look(self) -> bool:
+        """Look once.
+
+        :raises AzureMLClassicError: one that may pass says nothing yet.
+        """
 
     @abstractmethod
     def _awaited(self) -> str:
-        """At the time-out: what was waited for in vain, and how things stand."""
+        """At the time-out: what was waited for in vain, and how things stand. It asks nothing of the service."""
 
     @abstractmethod
-    def _trigger(self, deadline: float) -> EndpointTrigger:
+    def _trigger(self, deadline: float, first_look: float) -> EndpointTrigger:
         """What waits in the triggerer.
 
         :param deadline: seconds since 1970.
+        :param first_look: seconds before its first look, at least.
         """
+
+    def poke(self, context: Context) -> bool:
+        """Look once. As in the triggerer, a look that failed says nothing; the time-out ends the wait."""
+        try:
+            with airflow_errors():
+                return self._seen(self._look) or False
+        except AirflowFailException as error:
+            if self.soft_fail or self.never_fail:
+                raise AirflowSkipException(f"{'soft_fail' if self.soft_fail else 'never_fail'}: {error}") from error
+            raise
+
+    def _seen(self, ask: Callable[[], T]) -> T | None:
+        """What the service says; ``None``, and a line in the log, if it cannot be seen just now."""
+        from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
+
+        try:
+            return ask()
+        except AzureMLClassicError as error:
+            if not error.retryable:
+                raise
+            self.log.warning("Cannot see %s just now: %s", self._subject, error)
+            return None
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Wait in the worker, or look once and wait in the triggerer."""
@@ -81,7 +114,8 @@ class WaitingSensor(BaseSensorOperator):
             raise AirflowSensorTimeout(self._awaited()) from None
         except AirflowSkipException as error:
             # Airflow's own text at a time-out with soft_fail names no more than the time.
-            raise (AirflowSkipException(self._awaited()) if "timed out" in str(error) else error) from None
+            late = str(error).startswith("Sensor has timed out")
+            raise (AirflowSkipException(self._awaited()) if late else error) from None
         return self._found
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> dict[str, Any]:
@@ -96,17 +130,27 @@ class WaitingSensor(BaseSensorOperator):
         if not self.poke(context):
             deadline = kept.resume(event)
             if time.time() < deadline:
-                self._defer(deadline)
+                # The trigger saw what the worker does not: it is not to send the worker here again at once.
+                self._defer(deadline, first_look=float(self.poke_interval))
             self.log.info("%s", self._awaited())  # with soft_fail Airflow only says that it is set
             raise AirflowSensorTimeout(self._awaited())
         kept.forget()
         return self._found
 
-    def _defer(self, deadline: float) -> None:
-        with airflow_errors():
-            trigger = self._trigger(deadline)
-        # The deadline is the trigger's own, so that both modes end with the same words.
-        self.defer(trigger=trigger, method_name="execute_complete", timeout=None)
+    def _defer(self, deadline: float, first_look: float = 0.0) -> None:
+        from airflow_provider_azureml_classic.hooks import jittered
+
+        while True:
+            with airflow_errors():
+                trigger = self._seen(lambda: self._trigger(deadline, first_look))
+            if trigger is not None:
+                # The deadline is the trigger's own, so that both modes end with the same words.
+                self.defer(trigger=trigger, method_name="execute_complete", timeout=None)
+            # A trigger needs ids that a service which is away has not told: those are waited for here.
+            left = deadline - time.time()
+            if left <= 0:
+                raise (AirflowSkipException if self.soft_fail else AirflowSensorTimeout)(self._awaited())
+            time.sleep(min(jittered(float(self.poke_interval)), left))
 
 
 class ModelFreshnessSensor(WaitingSensor):
@@ -184,21 +228,12 @@ class ModelFreshnessSensor(WaitingSensor):
         place = trained_model(self.hook.finished_job(self.job), self.job or {})
         return BlobReference(place.relative_location, place.base_location)
 
-    def poke(self, context: Context) -> bool:
-        """Look once; the log tells what is live and what is awaited."""
-        from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
-
-        with airflow_errors():
-            try:
-                return self._look()
-            except AzureMLClassicError as error:
-                # As in the triggerer: a look that failed says nothing about the model; the time-out ends the wait.
-                if not error.retryable:
-                    raise
-                self.log.warning("Cannot see endpoint %r just now: %s", self.endpoint, error)
-                return False
+    @property
+    def _subject(self) -> str:
+        return f"endpoint {self.endpoint!r}"
 
     def _look(self) -> bool:
+        """Look once; the log tells what is live and what is awaited."""
         _, endpoint = self.hook.find(self.web_service, self.endpoint)
         resource = endpoint.resource(self.resource)
         fresh, said = self.goal.check(resource, datetime.now(UTC))
@@ -222,12 +257,16 @@ class ModelFreshnessSensor(WaitingSensor):
         return True
 
     def _awaited(self) -> str:
+        # Which model a job wrote only the service knows, and it may have been away all the time.
+        unknown = self.job is not None and "goal" not in vars(self)
+        awaited = f"the model of job {self.job['job_id']}" if self.job and unknown else self.goal
+        live = self._found["location"] or "not seen"
         return (
             f"Endpoint {self.endpoint!r} of {self.web_service!r} was not fresh within {self.timeout:g} s. "
-            f"Awaited: {self.goal}. Live: {self._found['location']}."
+            f"Awaited: {awaited}. Live: {live}."
         )
 
-    def _trigger(self, deadline: float) -> EndpointTrigger:
+    def _trigger(self, deadline: float, first_look: float) -> EndpointTrigger:
         from airflow_provider_azureml_classic.triggers import FreshnessTrigger
 
         place, trained_to, max_age = self.goal.location, self.goal.trained_to, self.goal.max_age
@@ -237,6 +276,7 @@ class ModelFreshnessSensor(WaitingSensor):
             endpoint=self.endpoint,
             deadline=deadline,
             poll_interval=float(self.poke_interval),
+            first_look=first_look,
             resource=self.resource,
             location=(place.base_location, place.relative_location) if place else None,
             trained_to=trained_to.isoformat() if trained_to else None,
@@ -285,28 +325,16 @@ class JobSensor(WaitingSensor):
 
         return JobTicket.of(self.job, self.job_id, self.web_service, self.endpoint)
 
-    def poke(self, context: Context) -> bool:
-        """Look once; a failed look says nothing about the job."""
-        try:
-            with airflow_errors():
-                return self._look()
-        except AirflowFailException as error:
-            if self.soft_fail:
-                raise AirflowSkipException(f"soft_fail: {error}") from error
-            raise
+    @property
+    def _subject(self) -> str:
+        return f"job {self.ticket.job_id}"
 
     def _look(self) -> bool:
-        from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, JobCancelled, JobFailed
+        from airflow_provider_azureml_classic.exceptions import JobCancelled, JobFailed
 
         ticket = self.ticket
-        try:
-            _, endpoint = self.hook.find(ticket.web_service, ticket.endpoint)
-            job = self.hook.client.get_job(endpoint, ticket.job_id)
-        except AzureMLClassicError as error:
-            if not error.retryable:
-                raise
-            self.log.info("Cannot see job %s just now: %s", ticket.job_id, error)
-            return False
+        _, endpoint = self.hook.find(ticket.web_service, ticket.endpoint)
+        job = self.hook.client.get_job(endpoint, ticket.job_id)
         self._status = job.status.value
         self.log.info("Job %s of %r is %s.", job.id, ticket.web_service, self._status)
         try:
@@ -325,7 +353,7 @@ class JobSensor(WaitingSensor):
             f"{self._status}, and goes on."
         )
 
-    def _trigger(self, deadline: float) -> EndpointTrigger:
+    def _trigger(self, deadline: float, first_look: float) -> EndpointTrigger:
         from airflow_provider_azureml_classic.triggers import JobTrigger
 
         return JobTrigger(
@@ -336,4 +364,5 @@ class JobSensor(WaitingSensor):
             cancel_on_kill=False,
             deadline=deadline,
             poll_interval=float(self.poke_interval),
+            first_look=first_look,
         )

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
@@ -106,6 +107,7 @@ class EndpointTrigger(BaseTrigger):
     :param endpoint: name of the endpoint.
     :param deadline: seconds since 1970 at which to stop; ``None`` for never.
     :param poll_interval: seconds between two looks.
+    :param first_look: seconds before the first look, if more than :data:`FIRST_LOOK`: a worker has just looked in vain.
     """
 
     def __init__(
@@ -116,6 +118,7 @@ class EndpointTrigger(BaseTrigger):
         endpoint: str,
         deadline: float | None,
         poll_interval: float,
+        first_look: float = 0.0,
     ) -> None:
         super().__init__()
         self.azureml_classic_conn_id = azureml_classic_conn_id
@@ -123,17 +126,13 @@ class EndpointTrigger(BaseTrigger):
         self.endpoint = endpoint
         self.deadline = deadline
         self.poll_interval = poll_interval
+        self.first_look = first_look
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Class path and arguments, for the database."""
         kind = type(self)
-        return f"{kind.__module__}.{kind.__qualname__}", {
-            "azureml_classic_conn_id": self.azureml_classic_conn_id,
-            "web_service_id": self.web_service_id,
-            "endpoint": self.endpoint,
-            "deadline": self.deadline,
-            "poll_interval": self.poll_interval,
-        }
+        names = ("azureml_classic_conn_id", "web_service_id", "endpoint", "deadline", "poll_interval", "first_look")
+        return f"{kind.__module__}.{kind.__qualname__}", {name: getattr(self, name) for name in names}
 
     @property
     def payload(self) -> dict[str, Any]:
@@ -151,23 +150,48 @@ class EndpointTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Look until the wait is over, the deadline has come, or the worker has an error to read."""
         # Rule 3 goes before the deadline: a task that fails for Airflow's sake is worse than one some seconds late.
-        await asyncio.sleep(FIRST_LOOK * random.uniform(1, 1.25))  # noqa: S311 - jitter, no secret
-        async with await AzureMLClassicHook(self.azureml_classic_conn_id).async_client() as client:
-            endpoint: Endpoint | None = None
-            while True:
-                try:
-                    endpoint = endpoint or await client.get_endpoint(self.web_service_id, self.endpoint)
-                    if await self.look(client, endpoint):
-                        break
-                except AzureMLClassicError as error:
-                    if not error.retryable:
-                        self.log.info("The worker will read this error: %s", error)
-                        break
-                    self.log.info("Cannot see endpoint %r just now: %s", self.endpoint, error)
-                if self._left() <= 0:
-                    break
-                await asyncio.sleep(min(jittered(self.poll_interval), max(0.0, self._left())))
+        first = FIRST_LOOK * random.uniform(1, 1.25)  # noqa: S311 - jitter, no secret
+        await asyncio.sleep(max(first, min(jittered(self.first_look), self._left())))
+        client = await self._client()
+        if client is not None:
+            async with client:
+                await self._watch(client)
         yield TriggerEvent(self.payload)
+
+    async def _client(self) -> AsyncClient | None:
+        """A client; ``None``: the worker has an error to read, or the deadline has come."""
+        conn_id, more = self.azureml_classic_conn_id, True
+        while more:
+            try:
+                return await AzureMLClassicHook(conn_id).async_client()
+            except (AirflowNotFoundException, ValueError, AzureMLClassicError) as error:
+                self.log.info("The worker will read this error: %s", error)
+                return None
+            except Exception as error:  # whatever a secrets backend raises says as little as a failed look: rule 2
+                self.log.warning("Cannot read connection %r just now: %s", conn_id, type(error).__name__)
+            more = await self._pause()
+        return None
+
+    async def _watch(self, client: AsyncClient, endpoint: Endpoint | None = None) -> None:
+        more = True
+        while more:
+            try:
+                endpoint = endpoint or await client.get_endpoint(self.web_service_id, self.endpoint)
+                if await self.look(client, endpoint):
+                    return
+            except AzureMLClassicError as error:
+                if not error.retryable:
+                    self.log.info("The worker will read this error: %s", error)
+                    return
+                self.log.info("Cannot see endpoint %r just now: %s", self.endpoint, error)
+            more = await self._pause()
+
+    async def _pause(self) -> bool:
+        """Wait until the next look; false if the deadline has come."""
+        left = self._left()
+        if left > 0:
+            await asyncio.sleep(min(jittered(self.poll_interval), left))
+        return left > 0
 
     def _left(self) -> float:
         return self.deadline - time.time() if self.deadline is not None else float("inf")
@@ -242,13 +266,8 @@ class FreshnessTrigger(EndpointTrigger):
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Class path and arguments, for the database."""
         path, arguments = super().serialize()
-        own = {
-            "resource": self.resource,
-            "location": self.location,
-            "trained_to": self.trained_to,
-            "max_age": self.max_age,
-        }
-        return path, {**arguments, **own}
+        own = ("resource", "location", "trained_to", "max_age")
+        return path, {**arguments, **{name: getattr(self, name) for name in own}}
 
     @property
     def goal(self) -> Goal:

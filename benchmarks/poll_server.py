@@ -18,6 +18,8 @@ from airflow_provider_azureml_classic.protocol.jobs import Job, JobStatus
 from airflow_provider_azureml_classic.protocol.values import Endpoint
 
 SERVICE_ID = "0" * 32
+#: End of the names under which the connections of a process are counted.
+CONNECTIONS = ".connections"
 
 
 def certificate(folder: Path) -> tuple[Path, Path]:
@@ -61,7 +63,7 @@ class Polls(asyncio.Protocol):
     """One connection.
 
     :param port: of this server.
-    :param counts: polls by the first eight characters of the credential.
+    :param counts: polls by process, and connections that brought them, by process and ``CONNECTIONS``.
     """
 
     def __init__(self, port: int, counts: dict[str, int]) -> None:
@@ -73,6 +75,7 @@ class Polls(asyncio.Protocol):
         self._run = _response({"run_id": 1, "state": state})
         self._counts = counts
         self._buffer = b""
+        self._known = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
@@ -89,14 +92,21 @@ class Polls(asyncio.Protocol):
         path = head.split(b" ", 2)[1]
         if path == b"/counts":
             return _response(self._counts)
-        kind = "ours" if path.startswith(b"/workspaces/") else "databricks"
-        self._counts[kind] = self._counts.get(kind, 0) + 1
-        # A job's id says which process waits for it.
-        if b"/jobs/" in path and kind == "ours":
-            waiter = path.partition(b"/jobs/")[2][:6].decode()
-            self._counts[waiter] = self._counts.get(waiter, 0) + 1
+        if path.startswith(b"/workspaces/"):
+            # A job's id says which process waits for it; the first call of a process is for the endpoint.
+            _, found, job = path.partition(b"/jobs/")
+            if not found:
+                return self._endpoint
+            self._count(job[:6].decode())
             return self._job
-        return self._endpoint if kind == "ours" else self._run
+        self._count("databricks")
+        return self._run
+
+    def _count(self, name: str) -> None:
+        self._counts[name] = self._counts.get(name, 0) + 1
+        if not self._known:
+            self._known = True
+            self._counts[name + CONNECTIONS] = self._counts.get(name + CONNECTIONS, 0) + 1
 
 
 async def _serve(port: int, chain: str, key: str) -> None:

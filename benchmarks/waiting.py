@@ -41,11 +41,13 @@ class Cost:
     :param memory: KiB a wait.
     :param processor: milliseconds a poll.
     :param polls: counted while measured.
+    :param connections: opened for them.
     """
 
     memory: float
     processor: float
     polls: int
+    connections: int
 
 
 def measure(specifications: list[Waits]) -> list[Cost]:
@@ -77,7 +79,7 @@ def measure(specifications: list[Waits]) -> list[Cost]:
             found = json.loads(lines[-1])
             if found["alive"] != one.count or not found["polls"]:
                 raise RuntimeError(f"{one}: {found}\n" + "\n".join(lines[:5]))
-            costs.append(Cost(found["memory"] / 1024, found["cpu"] * 1000, found["polls"]))
+            costs.append(Cost(found["memory"] / 1024, found["cpu"] * 1000, found["polls"], found["connections"]))
     return costs
 
 
@@ -102,9 +104,11 @@ def run(ours: int = 5000, theirs: int = 1000, poll: float = _POLL, seconds: floa
     """
     mine, other = measure([Waits("ours", ours, poll, seconds), Waits("databricks", theirs, poll, seconds)])
     result = Result("waiting", "Waiting in the triggerer")
-    result.columns = ["trigger", "waits", "memory KiB a wait", "processor ms a poll", "polls"]
+    result.columns = ["trigger", "waits", "memory KiB a wait", "processor ms a poll", "polls", "connections opened"]
     for name, count, cost in ((_OURS, ours, mine), (_THEIRS, theirs, other)):
-        result.table.append([name, count, round(cost.memory, 1), round(cost.processor, 2), cost.polls])
+        result.table.append(
+            [name, count, round(cost.memory, 1), round(cost.processor, 2), cost.polls, cost.connections]
+        )
     memory = (f"{mine.memory:.1f} KiB", f"databricks {other.memory:.0f} KiB")
     processor = (f"{mine.processor:.2f} ms", f"databricks {other.processor:.2f} ms")
     result.figures = [

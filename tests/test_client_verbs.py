@@ -7,6 +7,7 @@ import hashlib
 import json
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -371,6 +372,26 @@ def test_regenerated_key(name: str) -> None:
     assert service.keys == ["KEY-1", "TOKEN", "store017-primary-key=="]
     assert (read.operation, read.url) == (ops.GET_ENDPOINT, ENDPOINT)
     assert (again.url, again.body, again.operation) == (first.url, first.body, first.operation)
+
+
+def test_regenerated_key_is_read_once() -> None:
+    """Whoever goes on with an endpoint as it was read before its key was regenerated pays for that at one call, not at
+    each; another endpoint is never sent that key, and a second regeneration is noticed as well.
+    """
+    service = Service(refusal(401))
+    client = client_of(service)
+    for _ in range(3):
+        client.get_job(STORE, JOB)
+    new = "store017-primary-key=="
+    assert service.keys == ["KEY-1", "TOKEN", new, new, new]
+    client.get_job(replace(STORE, api_location=f"{API}x"), JOB)
+    assert service.keys[5:] == ["KEY-1"]
+    service.told = [refusal(401)]
+    newest = {**sample("endpoints")[1], "PrimaryKey": "KEY-3"}
+    service.answers["get_endpoint"] = Response.of_json(newest)
+    client.get_job(STORE, JOB)
+    client.get_job(STORE, JOB)
+    assert service.keys[6:] == [new, "TOKEN", "KEY-3", "KEY-3"]
 
 
 def test_wrong_key_is_not_tried_again() -> None:

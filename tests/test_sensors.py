@@ -291,3 +291,49 @@ class TestDeferrable:
         task = wait(first, max_age=timedelta(1), deferrable=True, soft_fail=True)
         with pytest.raises(AirflowSkipException):
             task.resume_execution("execute_complete", {"event": {"deadline": 1.0}}, context())
+
+    def test_worker_and_trigger_do_not_chase_each_other(self, fresh: str) -> None:
+        """A fresh model whose answers are not as expected is seen again after ``poke_interval``: the trigger, which
+        does not ask for answers, would send the task to a worker at once, again and again.
+        """
+        given = {"trained_to": YESTERDAY, "score_with": [NOON], "expect": lambda rows: False}
+        task = wait(fresh, deferrable=True, poke_interval=300, **given)
+        with pytest.raises(TaskDeferred) as first:
+            task.execute(context())
+        with pytest.raises(TaskDeferred) as again:
+            task.execute_complete(context(), {"deadline": time.time() + 999})
+        looks = [caught.value.trigger.serialize()[1]["first_look"] for caught in (first, again)]
+        assert looks == [0.0, 300.0]
+
+    def test_service_is_away(self, fresh: str, model: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+        """While the service is away at the first look, the sensor waits in the worker, and defers once it is back."""
+        task = wait(fresh, job={**model, "model_output": "none"}, deferrable=True, timeout=30)
+        wire = wired(task)
+        wire.bends["list_web_services"] = lambda request, send: (
+            refused(503, "NoMoreResources", "Busy.") if wire.journal.count("list_web_services") < 12 else send(request)
+        )
+        wire.bends["get_endpoint"] = lambda request, send: edited(
+            send(request), Resources=[{"Name": "m", "Location": None}]
+        )
+        with pytest.raises(TaskDeferred):
+            task.execute(context())
+        assert "Cannot see endpoint" in capsys.readouterr().out
+
+    @pytest.mark.parametrize(("soft_fail", "kind"), [(False, AirflowSensorTimeout), (True, AirflowSkipException)])
+    @pytest.mark.parametrize("deferrable", [False, True])
+    def test_service_stays_away(
+        self, fresh: str, model: dict[str, Any], deferrable: bool, soft_fail: bool, kind: type[Exception]
+    ) -> None:
+        """A service that never answers ends the wait at its time-out, with words that need no answer of it."""
+        task = wait(fresh, job=model, deferrable=deferrable, soft_fail=soft_fail)
+        wired(task).bends["list_web_services"] = lambda *_: refused(503, "NoMoreResources", "Busy.")
+        with one_line(kind, "not fresh within 0.3 s", f"Awaited: the model of job {model['job_id']}. Live: not seen."):
+            task.execute(context())
+
+    @pytest.mark.parametrize("rule", ["soft_fail", "never_fail"])
+    @pytest.mark.parametrize("deferrable", [False, True])
+    def test_error_that_may_not_fail_the_task(self, deferrable: bool, rule: str) -> None:
+        """``soft_fail`` and ``never_fail`` make any lasting error a skip that tells it, at the first look as well."""
+        task = wait("nosuchendpoint", max_age=timedelta(1), deferrable=deferrable, **{rule: True})
+        with one_line(AirflowSkipException, rule, "nosuchendpoint"):
+            task.execute(context())

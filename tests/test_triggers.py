@@ -21,6 +21,7 @@ from airflow_provider_azureml_classic.client.aio import SharedSession
 from airflow_provider_azureml_classic.client.retries import RetryPolicy
 from airflow_provider_azureml_classic.exceptions import ServiceUnavailable
 from airflow_provider_azureml_classic.freshness import Goal
+from airflow_provider_azureml_classic.hooks import AzureMLClassicHook
 from airflow_provider_azureml_classic.protocol.messages import Request, Response
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.triggers import EndpointTrigger, FreshnessTrigger, JobTrigger
@@ -208,6 +209,59 @@ class TestJob:
     async def test_unknown_job(self, client: Client) -> None:
         """A job that the real server does not know is such an error."""
         await asyncio.wait_for(fired(job_trigger(client, uuid4().hex, deadline=None)), 10)
+
+    async def test_pause_after_a_worker_looked(
+        self, client: Client, server: ServerProcess, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A trigger of a task that has just been resumed in vain pauses before its first look, up to its deadline."""
+        naps: list[float] = []
+
+        async def nap(seconds: float) -> None:
+            naps.append(seconds)
+
+        monkeypatch.setattr(triggers.asyncio, "sleep", nap)
+        job_id = uuid4().hex
+        await fired(job_trigger(client, job_id, first_look=300.0, deadline=None))
+        await fired(job_trigger(client, job_id, first_look=300.0, deadline=time.time() + 50))
+        assert 270 <= naps[0] <= 330
+        assert 40 <= naps[1] <= 50
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            {"AIRFLOW_CONN_AZUREML_CLASSIC_DEFAULT": None},
+            {"AIRFLOW_CONN_AZUREML_CLASSIC_DEFAULT": "azureml-classic://h"},
+        ],
+        ids=["missing", "incomplete"],
+    )
+    async def test_wrong_connection(
+        self, client: Client, monkeypatch: pytest.MonkeyPatch, wrong: dict[str, str | None]
+    ) -> None:
+        """A connection that is missing or wrong is for the worker to tell; the trigger does not fail the task."""
+        trigger = job_trigger(client, uuid4().hex, deadline=None)
+        for name, value in wrong.items():
+            monkeypatch.delenv(name) if value is None else monkeypatch.setenv(name, value)
+        await asyncio.wait_for(fired(trigger), 10)
+
+    async def test_secrets_backend_is_away(
+        self, server: ServerProcess, client: Client, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """While the connection cannot be read, the wait goes on; what the backend raised is not quoted."""
+        job_id = submitted(server, client, path="training/trigger6.csv")
+        client.cancel_job(trainer(client), job_id)
+        answers, read = iter(["away", "away"]), AzureMLClassicHook.async_client
+
+        async def backend(self: AzureMLClassicHook) -> AsyncClient:
+            if next(answers, ""):
+                raise RuntimeError("https://vault/?token=secret")
+            return await read(self)
+
+        monkeypatch.setattr(AzureMLClassicHook, "async_client", backend)
+        assert (await fired(job_trigger(client, job_id)))["job_id"] == job_id
+        assert next(answers, None) is None
+        said = capsys.readouterr().out
+        assert "Cannot read connection 'azureml_classic_default' just now: RuntimeError" in said
+        assert "secret" not in said
 
     async def test_one_session(self, server: ServerProcess, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
         """Many triggers share one session, and the last one closes it."""

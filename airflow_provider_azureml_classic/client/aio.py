@@ -1,7 +1,8 @@
 """The asynchronous client: one ``aiohttp`` session for all clients of an event loop.
 
-Why shared: 5,000 waits over TLS cost 4.6 KB and 0.95 ms of CPU a poll with one session, and 332 KB and 4.1 ms with a
-session each (measured; see the design notes on waiting).
+Why shared: with a session each, 1,000 waits that look every 30 s over TLS shake hands at each look, and each keeps a
+connection of its own, which is 0.3 MB: three times the processor time and twenty times the memory (``make bench
+ROWS=waiting``).
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Connections open at a time to all hosts together; further requests wait for one.
-MAX_CONNECTIONS = 64
+#: Connections open at a time to all hosts together; further requests wait for one. Over TLS each is 0.3 MB, mostly
+#: asyncio's buffer, and aiohttp uses them in turn, so that a burst would keep many open. 5,000 looks in 30 s need 32 if
+#: each takes 0.2 s.
+MAX_CONNECTIONS = 32
 #: A body of more bytes is sent in pieces.
 _LARGE = 256 << 10
 

@@ -75,6 +75,8 @@ class Verbs:
         self.timeout = timeout
         self._token = token.strip()
         self._on_secret = on_secret or (lambda secret: None)
+        #: Keys that took the place of others, by `ApiLocation` and the other: whoever waits has read its endpoint once.
+        self._renewed: dict[tuple[str, str], str] = {}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.management_url!r}, workspace_id={self.workspace_id!r})"
@@ -345,11 +347,14 @@ class Verbs:
         if not endpoint.api_location:
             raise ProtocolError(f"Endpoint {endpoint.name!r} has no ApiLocation.", verb=operation.name)
         url = ops.below_api(operation, endpoint.api_location, segments, query)
-        request = self._request(operation, url, endpoint.primary_key, body)
+        known = endpoint.api_location, endpoint.primary_key
+        key = self._renewed.get(known, endpoint.primary_key)
+        request = self._request(operation, url, key, body)
         response = yield request
         if response.status == 401 and endpoint.web_service_id and self._token:
             fresh = yield from Verbs.get_endpoint.steps(self, endpoint.web_service_id, endpoint.name)
-            if fresh.primary_key != endpoint.primary_key:
+            if fresh.primary_key != key:
+                self._renewed[known] = fresh.primary_key
                 request = self._request(operation, url, fresh.primary_key, body)
                 response = yield request
         check(request, response)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 from airflow_provider_azureml_classic.exceptions import (
     CODES,
@@ -23,6 +23,9 @@ from airflow_provider_azureml_classic.exceptions import (
 )
 from airflow_provider_azureml_classic.protocol.messages import Request, Response
 from airflow_provider_azureml_classic.protocol.operations import REQUEST_ID
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _SNIPPET = 300
 # Azure Storage answers <Error><Code>BlobNotFound</Code><Message>...</Message></Error>.
@@ -108,17 +111,23 @@ def has_error(data: Any) -> bool:
     return isinstance(data, Mapping) and isinstance(_pick(data, "error"), Mapping)
 
 
-@contextmanager
-def reading_answer(what: str) -> Iterator[None]:
-    """Turns a rejected value into a :class:`ProtocolError`, where the value was in an answer and not in a request.
+def reading_answer(what: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Makes a reader raise :class:`ProtocolError` for a rejected value: it was in an answer, not in a request.
 
     :param what: name of the object, for the message.
-    :raises ProtocolError: instead of ``RequestRejected``.
     """
-    try:
-        yield
-    except RequestRejected as error:
-        raise ProtocolError(f"{what} cannot be read: {error.message}") from None
+
+    def decorated(read: Callable[P, T]) -> Callable[P, T]:
+        @wraps(read)
+        def reader(*args: P.args, **kwargs: P.kwargs) -> T:
+            try:
+                return read(*args, **kwargs)
+            except RequestRejected as error:
+                raise ProtocolError(f"{what} cannot be read: {error.message}") from None
+
+        return reader
+
+    return decorated
 
 
 def _details(error: Mapping[str, Any]) -> tuple[Detail, ...]:

@@ -37,13 +37,18 @@ class JobStatus(str, Enum):
         :param value: decoded JSON.
         :raises ProtocolError: anything else; the message shows the raw value.
         """
-        states = list(cls)
-        text = str(value).replace(" ", "").lower()
-        names = {state.value.lower(): state for state in states} | {"canceled": cls.CANCELLED}
-        names |= {str(number): state for number, state in enumerate(states)}
-        if text not in names:
+        found = _SPELLINGS.get(str(value).replace(" ", "").lower())
+        if found is None:
             raise ProtocolError(f"The job's status {value!r} is none that is known.")
-        return names[text]
+        return found
+
+
+#: States by their spellings, in lower case.
+_SPELLINGS: Mapping[str, JobStatus] = MappingProxyType(
+    {state.value.lower(): state for state in JobStatus}
+    | {"canceled": JobStatus.CANCELLED}
+    | {str(number): state for number, state in enumerate(JobStatus)}
+)
 
 
 #: Allowed moves between states; a state without any is terminal.

@@ -78,6 +78,11 @@ class Operation:
         return f"{base.rstrip('/')}{path}" + (f"?{pairs}" if pairs else "")
 
     @cached_property
+    def below_api(self) -> Operation:
+        """The same operation below an endpoint's ``ApiLocation``; for those whose path starts with :data:`API_PATH`."""
+        return replace(self, path=self.path.removeprefix(API_PATH))
+
+    @cached_property
     def pattern(self) -> re.Pattern[str]:
         """Regular expression that a raw (still encoded) path of this operation matches."""
         return re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", self.path) + r"/?")
@@ -186,7 +191,7 @@ def below_api(
     :param segments: the other values of the template.
     :param query: further query parameters, in order.
     """
-    return replace(operation, path=operation.path.removeprefix(API_PATH)).url(api_location, segments, query)
+    return operation.below_api.url(api_location, segments, query)
 
 
 def is_score(path: str) -> bool:

@@ -49,15 +49,16 @@ async def wait(one: Any) -> None:
         print(f"unexpected event: {event}", file=sys.stderr)
 
 
-def polls(kind: str, name: str, port: int) -> int:
-    """Polls that the server has counted.
+def polls(kind: str, name: str, port: int) -> tuple[int, int]:
+    """Polls that the server has counted, and connections that brought them.
 
     :param kind: ``ours`` or ``databricks``.
     :param name: of this process.
     :param port: of the server.
     """
     with urllib.request.urlopen(f"https://127.0.0.1:{port}/counts") as answer:
-        return int(json.loads(answer.read()).get(name if kind == "ours" else kind, 0))
+        counts, whose = json.loads(answer.read()), name if kind == "ours" else kind
+        return int(counts.get(whose, 0)), int(counts.get(f"{whose}.connections", 0))
 
 
 async def main(kind: str, name: str, count: int, poll: float, port: int, seconds: float) -> None:
@@ -79,17 +80,17 @@ async def main(kind: str, name: str, count: int, poll: float, port: int, seconds
         await asyncio.sleep(poll / count)
     await asyncio.sleep(poll + 12)
     loop = asyncio.get_running_loop()
-    polled = await loop.run_in_executor(None, polls, kind, name, port)
+    polled, opened = await loop.run_in_executor(None, polls, kind, name, port)
     used = process.cpu_times()
     await asyncio.sleep(seconds)
     after = process.cpu_times()
-    polled = await loop.run_in_executor(None, polls, kind, name, port) - polled
+    polled_after, opened_after = await loop.run_in_executor(None, polls, kind, name, port)
+    polled, opened = polled_after - polled, opened_after - opened
     alive = sum(not task.done() for task in tasks)
     processor = after.user + after.system - used.user - used.system
     memory = (process.memory_full_info().uss - before) / max(1, count - 1)
-    print(
-        json.dumps({"alive": alive, "polls": polled, "cpu": processor / max(1, polled), "memory": memory}), flush=True
-    )
+    costs = {"polls": polled, "connections": opened, "cpu": processor / max(1, polled), "memory": memory}
+    print(json.dumps({"alive": alive, **costs}), flush=True)
     # Five thousand cancellations are not a part of it.
     import os
 
