@@ -231,9 +231,8 @@ def told(summary: TrainingSummary) -> Iterator[str]:
 
     :param summary: what it did.
     """
-    features = len(summary.schema.features)
     window = f", from {summary.window[0]} to {summary.window[1]}" if summary.window else ""
-    yield f"Trained on {summary.rows:,} rows with {features} features{window}, in {summary.seconds:.1f} s."
+    yield f"Trained on {summary.rows:,} rows with {summary.columns} features{window}, in {summary.seconds:.1f} s."
     known = [f"{name} {value:.6g}" for name, value in summary.metrics.items() if value is not None]
     yield f"Metrics: {', '.join(known) or 'none'}."
     yield from summary.notes

@@ -59,6 +59,11 @@ class TrainingSummary:
         return self.manifest.rows
 
     @property
+    def columns(self) -> int:
+        """Features."""
+        return len(self.manifest.schema.features)
+
+    @property
     def metrics(self) -> Metrics:
         """As in the evaluation; ``None`` where a metric is not defined."""
         return self.manifest.metrics
