@@ -128,8 +128,8 @@ def _result(endpoints: int, found: dict[str, Any], served: float, alone: list[fl
     result.notes = [
         f"The trainings alone are done by {_CORES} processes that do nothing else.",
         "The walk-through adds, submits, starts, looks each second and patches, one endpoint after the other.",
-        f"The fleet takes {1000 * seconds / endpoints:.0f} ms for each endpoint, a training {1000 * one * _CORES:.0f} ms "
-        f"of a core, the walk-through {1000 * slow:.0f} ms.",
+        f"For each endpoint the fleet takes {1000 * seconds / endpoints:.0f} ms, a training "
+        f"{1000 * one * _CORES:.0f} ms of a core, the walk-through {1000 * slow:.0f} ms.",
     ]
     bars = [["RetrainFleetOperator", seconds], [f"trainings alone, {_CORES} cores", train], ["the walk-through", walk]]
     ours_is = "RetrainFleetOperator"

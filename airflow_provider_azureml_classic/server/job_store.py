@@ -20,6 +20,16 @@ from airflow_provider_azureml_classic.server.tables import JobRow, ModelRow, Tra
 MAX_RUNNING = 40
 #: Longest line of a log.
 _LINE = 2000
+#: A job, and the last line of its log: what clients ask for again and again.
+_SEEN = sa.select(
+    jobs,
+    sa.select(job_log.c.text)
+    .where(job_log.c.job_id == jobs.c.id)
+    .order_by(job_log.c.number.desc())
+    .limit(1)
+    .scalar_subquery()
+    .label("progress"),
+).where(jobs.c.id == sa.bindparam("job"))
 #: Adds a line to the log of a job, if it is there still; made once, because it is run for every line.
 _ADD_LINE = sa.insert(job_log).from_select(
     ["job_id", "time", "text"],
@@ -62,6 +72,12 @@ class JobStore:
         with self._db.read() as connection:
             found = connection.execute(sa.select(jobs).where(jobs.c.id == job_id)).mappings().first()
         return self._row(found) if found else None
+
+    def seen(self, job_id: str) -> tuple[JobRow, str | None] | None:
+        """A job and the last line of its log, or ``None``."""
+        with self._db.read() as connection:
+            found = connection.execute(_SEEN, {"job": job_id}).mappings().first()
+        return (self._row(found), found["progress"]) if found else None
 
     def runs(self, job_id: str, server_id: str) -> bool:
         """Whether a job is still this server's to run: not cancelled, not deleted, not taken over.
