@@ -1,104 +1,83 @@
-"""A fleet: endpoints added, trained, patched and verified, against the trainings alone and the walk-through's way.
+"""A fleet: endpoints added, trained, patched and proved, against the trainings alone and the walk-through's way.
 
-Written against the asynchronous client's verbs: :func:`retrain_fleet` alone says how a fleet is retrained.
+The fleet is one ``RetrainFleetOperator`` (:mod:`benchmarks.fleet_task`).
 """
 
 from __future__ import annotations
 
-import asyncio
+import json
+import os
+import subprocess
+import sys
 import time
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
-from airflow_provider_azureml_classic.client import AsyncClient, Client
+from airflow_provider_azureml_classic.client import Client
 from airflow_provider_azureml_classic.protocol.jobs import JobRequest
 from airflow_provider_azureml_classic.protocol.references import BlobReference
-from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.protocol.values import Endpoint, EndpointSettings, Resource
-from benchmarks.common import Figure, Result, say
+from benchmarks.common import ROOT, Figure, Result, say, spread
 from benchmarks.fleet_data import BIKES, BIKES_SCORING, bikes_csv, in_threads, upload
 from benchmarks.jobs import loop_seconds
-from benchmarks.processes import OurServer, folder, our_server
+from benchmarks.processes import OurServer, folder, our_server, processor_seconds
 
 _ENDPOINTS, _ROWS = 1000, 1000
-#: Of so many the cost of the trainings alone, and of the sequential way, is taken.
+#: Of so many the cost of the trainings alone is taken, before the fleet and after it; and of the walk-through's way.
 _TRAININGS, _SEQUENTIAL = 40, 20
-#: Jobs in flight (azure-docs ``studio/faq``), and seconds between two looks at one.
-_ACTIVE, _POLL = 40, 1.0
 _CORES = 2
 
 
-@dataclass(frozen=True)
-class Fleet:
-    """The endpoints of a scoring service and the service that trains for them.
+def trainings_alone(files: list[Path]) -> float:
+    """Seconds that these trainings take, a core each, in as many processes as there are cores.
 
-    :param training: endpoint of the training service.
-    :param scoring: id of the scoring service.
-    :param row: is scored to verify.
+    :param files: CSV files.
     """
-
-    training: Endpoint
-    scoring: str
-    row: Table
-
-
-def _row() -> Table:
-    lines = [line.split(",") for line in bikes_csv(24, 0).decode().splitlines()]
-    return Table(tuple(lines[0]), [lines[1]])
+    parts = [files[core::_CORES] for core in range(_CORES)]
+    with ThreadPoolExecutor(_CORES) as waiting:
+        return sum(waiting.map(loop_seconds, parts)) / _CORES
 
 
-async def _one(client: AsyncClient, fleet: Fleet, name: str, data: BlobReference, slots: asyncio.Semaphore) -> str:
-    async with slots:
-        endpoint = await client.add_endpoint(fleet.scoring, name, EndpointSettings())
-        job_id = await client.submit_job(fleet.training, JobRequest({"input1": data}))
-        await client.start_job(fleet.training, job_id)
-        while not (job := await client.get_job(fleet.training, job_id)).status.terminal:
-            await asyncio.sleep(_POLL)
-    job.raise_unless_finished()
-    _, model = job.output(extension=".ilearner")
-    wanted = EndpointSettings(resources=(Resource(endpoint.resources[0].name, model),))
-    await client.patch_endpoint(endpoint, wanted)
-    live = await client.get_endpoint(fleet.scoring, name)
-    location = live.resources[0].location
-    assert location is not None
-    assert location.relative_location == model.relative_location, f"{name} has another model"
-    return str((await client.score(live, fleet.row)).values[0][-1])
+def operator_run(server: OurServer, endpoints: int, home: Path) -> dict[str, Any]:
+    """What a fleet of the operator took and returned; its log is beside its report.
 
-
-async def retrain_fleet(connection: dict[str, str], fleet: Fleet, inputs: dict[str, BlobReference]) -> dict[str, str]:
-    """Retrain every endpoint, some at a time; returns what each answers then.
-
-    :param connection: of the server.
-    :param fleet: what is retrained.
-    :param inputs: training data by name of the endpoint.
+    :param server: has the data of each endpoint.
+    :param endpoints: how many.
+    :param home: for the report.
     """
-    slots = asyncio.Semaphore(_ACTIVE)
-    async with AsyncClient(*_address(connection)) as client:
-        answers = await asyncio.gather(*(_one(client, fleet, name, data, slots) for name, data in inputs.items()))
-    return dict(zip(inputs, answers, strict=True))
+    environment = {**os.environ, "AIRFLOW_HOME": str(home / "airflow")}
+    environment |= {"AIRFLOW__CORE__UNIT_TEST_MODE": "True", "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
+    environment["AIRFLOW_CONN_AZUREML_CLASSIC_DEFAULT"] = server.connection["airflow_conn"]
+    command = [sys.executable, "-m", "benchmarks.fleet_task", str(endpoints), str(home)]
+    with (home / "task.log").open("wb") as log:
+        done = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=log)
+    if done.returncode:
+        raise RuntimeError(f"The fleet failed:\n{(home / 'task.log').read_text()[-3000:]}")
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    if found["counts"]["updated"] != endpoints:
+        raise RuntimeError(f"Not every endpoint was updated: {found['counts']}; {found['rows'][:1]}")
+    return found
 
 
-def _address(connection: dict[str, str]) -> tuple[str, str, str]:
-    return connection["management_url"], connection["workspace_id"], connection["token"]
-
-
-def walk_through(client: Client, fleet: Fleet, inputs: dict[str, BlobReference]) -> float:
+def walk_through(client: Client, training: Endpoint, scoring: str, inputs: dict[str, BlobReference]) -> float:
     """Seconds of the sequential way: submit, look each second, patch; one endpoint after the other.
 
     :param client: of the server.
-    :param fleet: what is retrained.
+    :param training: endpoint of the training service.
+    :param scoring: id of the scoring service.
     :param inputs: training data by name of the endpoint.
     """
     start = time.perf_counter()
     for name, data in inputs.items():
-        endpoint: Any = client.add_endpoint(fleet.scoring, name, EndpointSettings())
-        job_id = client.submit_job(fleet.training, JobRequest({"input1": data}))
-        client.start_job(fleet.training, job_id)
-        while not (job := client.get_job(fleet.training, job_id)).status.terminal:
+        endpoint = client.add_endpoint(scoring, name, EndpointSettings())
+        job_id = client.submit_job(training, JobRequest({"input1": data}))
+        client.start_job(training, job_id)
+        while not (job := client.get_job(training, job_id)).status.terminal:
             time.sleep(1)
+        job.raise_unless_finished()
         _, model = job.output(extension=".ilearner")
         client.patch_endpoint(endpoint, EndpointSettings(resources=(Resource(endpoint.resources[0].name, model),)))
-        client.score(client.get_endpoint(fleet.scoring, name), fleet.row)
     return time.perf_counter() - start
 
 
@@ -106,46 +85,53 @@ def run(endpoints: int = _ENDPOINTS, trainings: int = _TRAININGS, sequential: in
     """Measure.
 
     :param endpoints: of the fleet.
-    :param trainings: of the loop that says what training alone costs; half before the fleet, half after it.
-    :param sequential: endpoints that are retrained the walk-through's way.
+    :param trainings: of the loops that say what training alone costs.
+    :param sequential: endpoints that are retrained the walk-through's way; half before the fleet, half after it.
     """
     with folder() as home, our_server(home, workers=_CORES) as server:
-        fleet = Fleet(server.default_endpoint(BIKES), server.service(BIKES_SCORING).id, _row())
         contents = in_threads(lambda number: bikes_csv(_ROWS, number), range(endpoints))
+        inputs = [upload(server, f"fleet/{number}.csv", content) for number, content in enumerate(contents)]
         files = [home / f"{number}.csv" for number in range(trainings)]
         for file, content in zip(files, contents, strict=False):
             file.write_bytes(content)
-        inputs = {f"c{number:05d}": _uploaded(server, number, content) for number, content in enumerate(contents)}
-        before = loop_seconds(files[: trainings // 2])
-        say(f"{trainings // 2} trainings alone: {before:.1f} s; now {endpoints:,} endpoints")
-        start = time.perf_counter()
-        answers = asyncio.run(retrain_fleet(server.connection, fleet, inputs))
-        seconds = time.perf_counter() - start
-        say(f"{endpoints:,} endpoints in {seconds:.0f} s, {len(set(answers.values())):,} different answers")
-        after = loop_seconds(files[trainings // 2 :])
-        slow = {f"s{number:05d}": data for number, data in enumerate(list(inputs.values())[:sequential])}
-        one_by_one = walk_through(server.client, fleet, slow) / sequential * endpoints
-    alone = (before + after) / trainings * endpoints / _CORES
+        training, scoring = server.default_endpoint(BIKES), server.service(BIKES_SCORING).id
+        walked = {f"s{number:05d}": data for number, data in enumerate(inputs[:sequential])}
+        halves = [dict(list(walked.items())[part::2]) for part in (0, 1)]
+        alone, slow = [trainings_alone(files)], [walk_through(server.client, training, scoring, halves[0])]
+        say(f"{trainings} trainings alone, {_CORES} at a time: {alone[0]:.1f} s; now {endpoints:,} endpoints")
+        served = processor_seconds(server.pid)
+        found = operator_run(server, endpoints, home)
+        served = processor_seconds(server.pid) - served
+        say(f"{endpoints:,} endpoints in {found['seconds']:.0f} s")
+        alone.append(trainings_alone(files))
+        slow.append(walk_through(server.client, training, scoring, halves[1]))
+    return _result(endpoints, found, served, [one / trainings for one in alone], sum(slow) / sequential)
+
+
+def _result(endpoints: int, found: dict[str, Any], served: float, alone: list[float], slow: float) -> Result:
+    seconds, one = found["seconds"], sum(alone) / len(alone)
+    train, walk = one * endpoints, slow * endpoints
     result = Result("fleet", f"A fleet of {endpoints:,} endpoints, {_ROWS:,} rows each", columns=["what", "seconds"])
     result.table = [
-        ["add, train, patch, verify: at most 40 at a time", round(seconds)],
-        [f"the trainings alone on {_CORES} cores (from {trainings})", round(alone)],
-        [f"the walk-through's way (from {sequential})", round(one_by_one)],
+        ["RetrainFleetOperator: add, train, patch, prove; 40 jobs in flight", round(seconds)],
+        [f"the trainings alone, on {_CORES} cores (from {2 * _TRAININGS})", round(train)],
+        [f"the walk-through's way (from {_SEQUENTIAL})", round(walk)],
+        ["processor time of the task", round(found["cpu"])],
+        ["processor time of the server and its workers", round(served)],
     ]
-    texts = (f"{seconds:.0f} s", f"{alone:.0f} s")
+    ours = f"{seconds:.0f} s"
     result.figures = [
-        Figure("a fleet against its trainings alone", *texts, seconds / alone, "<= 1.3"),
-        Figure(
-            "how many times as fast as the walk-through", texts[0], f"{one_by_one:.0f} s", one_by_one / seconds, ">= 3"
-        ),
+        Figure("a fleet against its trainings alone", ours, f"{train:.0f} s", seconds / train, "<= 1.3"),
+        Figure("how many times as fast as the walk-through", ours, f"{walk:.0f} s", walk / seconds, ">= 3"),
     ]
-    result.noise = f"Noise: the trainings alone, before and after the fleet: {before:.1f} s and {after:.1f} s."
-    result.notes = ["The trainings alone are those of one process in a loop, divided by the cores."]
-    bars = [[str(name), float(value)] for name, value in result.table]
-    bars[0][0] = "this client"
-    result.chart = {"kind": "bars", "title": f"{endpoints:,} endpoints, seconds", "bars": bars, "ours": "this client"}
+    result.noise = f"Noise: the trainings alone, before and after the fleet, differ by {spread(alone):.0%}."
+    result.notes = [
+        f"The trainings alone are done by {_CORES} processes that do nothing else.",
+        "The walk-through adds, submits, starts, looks each second and patches, one endpoint after the other.",
+        f"For each endpoint the fleet takes {1000 * seconds / endpoints:.0f} ms, a training "
+        f"{1000 * one * _CORES:.0f} ms of a core, the walk-through {1000 * slow:.0f} ms.",
+    ]
+    bars = [["RetrainFleetOperator", seconds], [f"trainings alone, {_CORES} cores", train], ["the walk-through", walk]]
+    ours_is = "RetrainFleetOperator"
+    result.chart = {"kind": "bars", "title": f"{endpoints:,} endpoints, seconds", "bars": bars, "ours": ours_is}
     return result
-
-
-def _uploaded(server: OurServer, number: int, content: bytes) -> BlobReference:
-    return upload(server, f"fleet/{number}.csv", content)

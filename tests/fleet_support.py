@@ -8,8 +8,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import sqlite3
 import sys
+import time
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -90,10 +93,44 @@ def started(server: ServerProcess, trainer: str) -> list[str]:
         return [str(state) for (state,) in connection.execute(query, (trainer,))]
 
 
+def started_for(server: ServerProcess, trainer: str) -> dict[str, list[str]]:
+    """The same by the endpoint that the job's model was for, as the logs of the jobs tell it."""
+    query = (
+        "SELECT jobs.status, job_log.text FROM jobs JOIN endpoints ON endpoints.id = jobs.endpoint_id "
+        "JOIN job_log ON job_log.job_id = jobs.id AND job_log.text LIKE 'Submitted%' "
+        "WHERE endpoints.name = ? AND jobs.place IS NOT NULL ORDER BY jobs.created_at"
+    )
+    found: dict[str, list[str]] = {}
+    database = f"file:{server.data_dir / 'state.db'}?mode=ro"
+    with contextlib.closing(sqlite3.connect(database, uri=True, timeout=30)) as connection:
+        for state, text in connection.execute(query, (trainer,)):
+            [endpoint] = re.findall(r" to \S*?models/([a-z0-9]+)/", text)
+            found.setdefault(endpoint, []).append(str(state))
+    return found
+
+
+def wait_for(look: Callable[[], Any]) -> None:
+    """Until ``look`` is true."""
+    deadline = time.monotonic() + 60
+    while not look():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def run(path: Path, arguments: dict[str, Any], airflow_conn: str) -> None:
+    """Run a fleet in a process that was forked.
+
+    :param path: of its memory.
+    :param arguments: of :func:`fleet`.
+    :param airflow_conn: the connection; the environment is that of the process that forks.
+    """
+    os.environ["AIRFLOW_CONN_AZUREML_CLASSIC_DEFAULT"] = airflow_conn
+    fleet(**arguments).execute(attempt(FileStore(path)))
+
+
 def main() -> None:
-    """Run a fleet; the connection is in the environment."""
-    store, arguments = FileStore(Path(sys.argv[1])), json.loads(sys.argv[2])
-    fleet(**arguments).execute(attempt(store))
+    """Run a fleet as a program."""
+    run(Path(sys.argv[1]), json.loads(sys.argv[2]), os.environ["AIRFLOW_CONN_AZUREML_CLASSIC_DEFAULT"])
 
 
 if __name__ == "__main__":

@@ -207,6 +207,19 @@ class BlobStore:
             file.close()
             raise
 
+    def copy(self, container: str, blob: str, target: Path) -> None:
+        """Copy a blob to a file, of one version even if it is overwritten meanwhile.
+
+        :param container: name of the container.
+        :param blob: path in it.
+        :param target: the file to write.
+        :raises RequestRejected: ``BlobNotFound``.
+        """
+        try:
+            shutil.copyfile(self.path(container, blob), target)
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            raise blob_not_found(container, blob) from None
+
     def properties(self, container: str, blob: str) -> BlobProperties:
         """A blob's properties.
 
@@ -265,7 +278,7 @@ class BlobStore:
         finally:
             Path(name).unlink(missing_ok=True)
 
-    def commit_file(self, container: str, blob: str, source: Path, *, overwrite: bool = True) -> BlobProperties:
+    def commit_file(self, container: str, blob: str, source: Path, *, overwrite: bool = True) -> None:
         """Move a finished file into the store; copied first if it is on another file system.
 
         :param container: name of the container, made if need be.
@@ -286,7 +299,6 @@ class BlobStore:
             with source.open("rb") as file, self.open_write(container, blob, overwrite=overwrite) as writer:
                 shutil.copyfileobj(file, writer, _CHUNK)
             source.unlink()
-        return self.properties(container, blob)
 
     def delete(self, container: str, blob: str) -> None:
         """Remove a blob, and the folders that it leaves empty.

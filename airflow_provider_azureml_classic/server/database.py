@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
@@ -23,6 +24,8 @@ R = TypeVar("R")
 #: Decrypted endpoint keys kept at a time, about 600 bytes each.
 _REMEMBERED_KEYS = 32_768
 _DOWN = "NoMoreResources"
+#: How long a writer waits for the others of this process, in seconds.
+_TURN_SECONDS = 30.0
 #: Of PostgreSQL's notifications, those of changes.
 CHANNEL = "azureml_classic"
 #: What is told there, besides ids of endpoints: that any may have changed, and that a job waits.
@@ -46,6 +49,7 @@ class Database:
         self._cipher = Fernet(cipher_key)
         # Listing 10,000 endpoints decrypts 20,000 keys; a token never means another text, so it is decrypted once.
         self._opened = lru_cache(_REMEMBERED_KEYS)(self._cipher.decrypt)
+        self._turn = threading.Lock()
         self._engine = make_engine(url)
         self._reader = snapshots(self._engine)
         try:
@@ -73,8 +77,21 @@ class Database:
 
         :raises DatabaseDown: whether it was committed is not known then.
         """
-        with _mended(), self._engine.begin() as connection:
+        with _mended(), self._in_turn(), self._engine.begin() as connection:
             yield connection
+
+    @contextmanager
+    def _in_turn(self) -> Iterator[None]:
+        """SQLite has one writer at a time, and lets the others sleep for up to 0.1 s each time they find it busy."""
+        if self.shared:
+            yield
+            return
+        if not self._turn.acquire(timeout=_TURN_SECONDS):
+            raise _down()
+        try:
+            yield
+        finally:
+            self._turn.release()
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
@@ -148,13 +165,17 @@ def _mended() -> Iterator[None]:
         yield
     except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.InternalError, sa.exc.TimeoutError) as error:
         log.error("the database: %s", _reason(error))
-        code, status = CODES[_DOWN]
-        message = "The database does not answer; try again in a moment."
-        raise DatabaseDown(message, code=code, details=(Detail(_DOWN, message),), status=status) from None
+        raise _down() from None
     except sa.exc.DataError as error:
         # PostgreSQL is stricter than SQLite: no NUL in a text, no number beyond its type.
         message = f"A value of the request cannot be stored: {_reason(error)}."
         raise rejection("BadParameterValue", message) from None
+
+
+def _down() -> DatabaseDown:
+    code, status = CODES[_DOWN]
+    message = "The database does not answer; try again in a moment."
+    return DatabaseDown(message, code=code, details=(Detail(_DOWN, message),), status=status)
 
 
 def _reason(error: sa.exc.SQLAlchemyError) -> str:

@@ -20,6 +20,25 @@ from airflow_provider_azureml_classic.server.tables import JobRow, ModelRow, Tra
 MAX_RUNNING = 40
 #: Longest line of a log.
 _LINE = 2000
+#: A job, and the last line of its log: what clients ask for again and again.
+_SEEN = sa.select(
+    jobs,
+    sa.select(job_log.c.text)
+    .where(job_log.c.job_id == jobs.c.id)
+    .order_by(job_log.c.number.desc())
+    .limit(1)
+    .scalar_subquery()
+    .label("progress"),
+).where(jobs.c.id == sa.bindparam("job"))
+#: Adds a line to the log of a job, if it is there still; made once, because it is run for every line.
+_ADD_LINE = sa.insert(job_log).from_select(
+    ["job_id", "time", "text"],
+    sa.select(
+        sa.bindparam("job", type_=job_log.c.job_id.type),
+        sa.bindparam("now", type_=job_log.c.time.type),
+        sa.bindparam("line", type_=job_log.c.text.type),
+    ).where(sa.exists().where(jobs.c.id == sa.bindparam("job"))),
+)
 
 
 class JobStore:
@@ -41,28 +60,34 @@ class JobStore:
         values |= {"request": self._db.lock_json(row.request.to_wire()), "results": None}
         with self._db.write() as connection:
             connection.execute(sa.insert(jobs).values(**values))
-            self._append(connection, row.id, line)
+            self._append(connection, row.id, self.stamped(line))
 
-    def _select(
-        self, *where: sa.ColumnElement[bool], order: Sequence[Any] = (jobs.c.created_at,), limit: int | None = None
-    ) -> list[JobRow]:
-        query = sa.select(jobs).where(*where).order_by(*order).limit(limit)
-        with self._db.read() as connection:
-            return [
-                to_row(
-                    JobRow,
-                    row,
-                    status=JobStatus(row["status"]),
-                    request=JobRequest.from_wire(self._db.unlock_json(row["request"])),
-                    results=self._db.unlock_json(row["results"]),
-                )
-                for row in connection.execute(query).mappings()
-            ]
+    def _row(self, row: sa.RowMapping) -> JobRow:
+        request, results = self._db.unlock_json(row["request"]), self._db.unlock_json(row["results"])
+        status = JobStatus(row["status"])
+        return to_row(JobRow, row, status=status, request=JobRequest.from_wire(request), results=results)
 
     def get(self, job_id: str) -> JobRow | None:
         """A job, or ``None``."""
-        found = self._select(jobs.c.id == job_id)
-        return found[0] if found else None
+        with self._db.read() as connection:
+            found = connection.execute(sa.select(jobs).where(jobs.c.id == job_id)).mappings().first()
+        return self._row(found) if found else None
+
+    def seen(self, job_id: str) -> tuple[JobRow, str | None] | None:
+        """A job and the last line of its log, or ``None``."""
+        with self._db.read() as connection:
+            found = connection.execute(_SEEN, {"job": job_id}).mappings().first()
+        return (self._row(found), found["progress"]) if found else None
+
+    def runs(self, job_id: str, server_id: str) -> bool:
+        """Whether a job is still this server's to run: not cancelled, not deleted, not taken over.
+
+        :param job_id: the job.
+        :param server_id: as it was claimed.
+        """
+        here = (jobs.c.server_id == server_id, jobs.c.status == JobStatus.RUNNING.value)
+        with self._db.read() as connection:
+            return connection.execute(sa.select(jobs.c.id).where(jobs.c.id == job_id, *here)).first() is not None
 
     def listed(self, endpoint_id: str, limit: int, before: JobRow | None = None) -> list[JobRow]:
         """The newest jobs of an endpoint, of those submitted before another one if it is given; newest first."""
@@ -70,17 +95,25 @@ class JobStore:
         if before is not None:
             earlier = sa.and_(jobs.c.created_at == before.created_at, jobs.c.id < before.id)
             where.append(sa.or_(jobs.c.created_at < before.created_at, earlier))
-        return self._select(*where, order=(jobs.c.created_at.desc(), jobs.c.id.desc()), limit=limit)
+        query = sa.select(jobs).where(*where).order_by(jobs.c.created_at.desc(), jobs.c.id.desc()).limit(limit)
+        with self._db.read() as connection:
+            return [self._row(row) for row in connection.execute(query).mappings()]
 
-    def queue(self, job_id: str, line: str) -> bool:
-        """Put a registered job at the end of the queue; ``False`` if it was there already, or has ended."""
-        waiting = (jobs.c.status == JobStatus.NOT_STARTED.value, jobs.c.place.is_(None))
+    def queue(self, job_id: str, endpoint_id: str, line: str) -> bool:
+        """Put a registered job of an endpoint at the end of the queue; ``False`` if it was there already, or has ended,
+        or the endpoint has no such job.
+        """
+        waiting = (
+            jobs.c.endpoint_id == endpoint_id,
+            jobs.c.status == JobStatus.NOT_STARTED.value,
+            jobs.c.place.is_(None),
+        )
         last = sa.select(sa.func.coalesce(sa.func.max(jobs.c.place), 0)).scalar_subquery()
         with self._db.write() as connection:
             query = sa.update(jobs).where(jobs.c.id == job_id, *waiting).values(place=last + 1)
             found = connection.execute(query).rowcount == 1
             if found:
-                self._append(connection, job_id, line)
+                self._append(connection, job_id, self.stamped(line))
             self._db.tell(connection, JOBS)
         return found
 
@@ -108,8 +141,8 @@ class JobStore:
                 return None
             values = {"status": JobStatus.RUNNING.value, "start_time": now, "server_id": server_id}
             connection.execute(sa.update(jobs).where(jobs.c.id == job_id).values(**values))
-            self._append(connection, job_id, "Running.")
-        return self.get(job_id)
+            self._append(connection, job_id, self.stamped("Running."))
+            return self._row(connection.execute(sa.select(jobs).where(jobs.c.id == job_id)).mappings().one())
 
     def end(
         self,
@@ -119,6 +152,7 @@ class JobStore:
         values: Mapping[str, Any],
         line: str,
         trained: tuple[TrainedRow, ModelRow] | None = None,
+        before: Sequence[LogLine] = (),
     ) -> bool:
         """End a job that this server runs; ``False`` if it does no more: it was cancelled, or another server runs it.
 
@@ -128,15 +162,17 @@ class JobStore:
         :param values: other columns to set; ``results`` is encrypted here.
         :param line: for its log.
         :param trained: the model that it wrote.
+        :param before: lines of its log that were not written yet.
         """
-        return self._move(job_id, status, values, line, jobs.c.server_id == server_id, trained=trained)
+        lines = (*before, self.stamped(line))
+        return self._move(job_id, status, values, lines, jobs.c.server_id == server_id, trained=trained)
 
     def _move(
         self,
         job_id: str,
         to: JobStatus,
         values: Mapping[str, Any],
-        line: str,
+        lines: Sequence[LogLine],
         *where: sa.ColumnElement[bool],
         trained: tuple[TrainedRow, ModelRow] | None = None,
     ) -> bool:
@@ -154,29 +190,33 @@ class JobStore:
                 add_models(connection, [trained[1]])
                 add_trained(connection, trained[0])
             if found.rowcount == 1:
-                self._append(connection, job_id, line)
+                self._append(connection, job_id, *lines)
         return found.rowcount == 1
 
     def cancel(self, job_id: str, now: datetime) -> bool:
         """Cancel a job; ``False`` if it has ended already."""
-        return self._move(job_id, JobStatus.CANCELLED, {"end_time": now}, "Cancelled.")
+        return self._move(job_id, JobStatus.CANCELLED, {"end_time": now}, [self.stamped("Cancelled.")])
 
     # -- what a person wants to know ---------------------------------------------------------------------------------
 
-    def append_log(self, job_id: str, line: str) -> None:
-        """Write a line into a job's log; one about a job that is gone is dropped.
+    def stamped(self, line: str) -> LogLine:
+        """A line for a job's log, of now.
 
-        :param job_id: the job.
         :param line: what happened; signatures and account keys in it are blotted out.
         """
-        with self._db.write() as connection:
-            self._append(connection, job_id, line)
+        return LogLine(self._clock(), without_secrets(line)[:_LINE])
 
-    def _append(self, connection: sa.Connection, job_id: str, line: str) -> None:
-        values = {"job_id": job_id, "time": self._clock(), "text": without_secrets(line)[:_LINE]}
-        row = sa.select(*(sa.literal(value, job_log.c[name].type) for name, value in values.items()))
-        there = row.where(sa.exists().where(jobs.c.id == job_id))
-        connection.execute(sa.insert(job_log).from_select(list(values), there))
+    def append_log(self, job_id: str, lines: Sequence[LogLine]) -> None:
+        """Write lines into a job's log; those about a job that is gone are dropped.
+
+        :param job_id: the job.
+        :param lines: of :meth:`stamped`.
+        """
+        with self._db.write() as connection:
+            self._append(connection, job_id, *lines)
+
+    def _append(self, connection: sa.Connection, job_id: str, *lines: LogLine) -> None:
+        connection.execute(_ADD_LINE, [{"job": job_id, "now": line.time, "line": line.text} for line in lines])
 
     def log_of(self, job_id: str) -> tuple[LogLine, ...]:
         """The log of a job, oldest line first."""

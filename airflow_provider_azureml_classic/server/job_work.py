@@ -1,13 +1,11 @@
 """What a job does: fetch its inputs, train or score in another process, deliver the outputs.
 
-Rule 1: outputs are delivered before the job is ``Finished``; a job that was cancelled meanwhile, or that another server
+Rule: outputs are delivered before the job is ``Finished``; a job that was cancelled meanwhile, or that another server
 has taken over, delivers nothing.
-Rule 2: the log of a job never stops it.
 """
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import CancelledError, Executor, Future, wait
@@ -30,10 +28,10 @@ from airflow_provider_azureml_classic.server.catalogue import Catalogue
 from airflow_provider_azureml_classic.server.database import DatabaseDown
 from airflow_provider_azureml_classic.server.experiments.batch import score_file
 from airflow_provider_azureml_classic.server.experiments.declaration import INPUT, TRAIN, Experiment
-from airflow_provider_azureml_classic.server.experiments.ilearner import read_ilearner
 from airflow_provider_azureml_classic.server.experiments.parameters import applied, threshold_of
 from airflow_provider_azureml_classic.server.experiments.training import TrainingSummary, train
 from airflow_provider_azureml_classic.server.history import model_row, trained_row
+from airflow_provider_azureml_classic.server.job_log import JobLog
 from airflow_provider_azureml_classic.server.job_store import JobStore
 from airflow_provider_azureml_classic.server.locations import Locations, naming
 from airflow_provider_azureml_classic.server.models import ModelStore
@@ -44,10 +42,10 @@ from airflow_provider_azureml_classic.server.tables import EndpointRow, JobRow, 
 
 T = TypeVar("T")
 
-log = logging.getLogger(__name__)
-
 #: How often a running job is looked at, in seconds: another server may have cancelled it, or deleted its endpoint.
 LOOK_EVERY = 2.0
+#: A job that takes longer shows what it is doing.
+_FIRST_LOOK = 0.5
 #: Finished files by output name, and where each goes.
 Outputs = dict[str, tuple[Path, BlobReference]]
 
@@ -111,49 +109,46 @@ class JobWork:
         if work is not None:
             work.cancel()
 
-    def run(self, job_id: str, server_id: str) -> End:
+    def run(self, job: JobRow, notes: JobLog, leave: Callable[[], None]) -> End:
         """Do the work of one job.
 
-        :param job_id: the job.
-        :param server_id: this server, as the job's row names it.
+        :param job: as this server has claimed it.
+        :param notes: takes lines for its log.
+        :param leave: called when the job needs no worker process any more.
         :raises AzureMLClassicError: why it failed, for its client.
         :raises BrokenExecutor: the process that did the work has died; ``CancelledError``: the work was stopped.
         """
-        job = self._jobs.get(job_id)
-        endpoint = self._store.endpoint(job.endpoint_id) if job else None
+        endpoint = self._store.endpoint(job.endpoint_id)
         service = self._store.service(endpoint.service_id) if endpoint else None
-        if job is None or endpoint is None or service is None:
+        if endpoint is None or service is None:
             raise rejection("JobNotFound", "The endpoint of this job was deleted.")
         with TemporaryDirectory() as folder, self._pinned() as pin:
             for model in endpoint.resources:
                 pin(model.digest)
-            inputs = self._fetch(job, Path(folder))
+            inputs = self._fetch(job, notes, Path(folder))
             if not service.training:
-                outputs = self._score(job, service, endpoint, inputs)
-                return End(JobStatus.FINISHED, {"results": self._deliver(job, server_id, outputs)})
-            outputs, written = self._train(job, service, inputs)
+                outputs = self._score(job, notes, service, endpoint, inputs)
+                leave()
+                return End(JobStatus.FINISHED, {"results": self._deliver(job, notes, outputs)})
+            outputs, written = self._train(job, notes, service, inputs)
+            leave()
             place = outputs[MODEL_OUTPUT][1]
-            results = self._deliver(job, server_id, outputs)
+            results = self._deliver(job, notes, outputs)
             return End(JobStatus.FINISHED, {"results": results}, (trained_row(job.id, place, written.digest), written))
 
-    def _note(self, job_id: str, line: str) -> None:
-        try:
-            self._jobs.append_log(job_id, line)
-        except DatabaseDown:
-            # A line is not worth what was trained.
-            log.warning("job %s: %s", job_id, line)
-
-    def _fetch(self, job: JobRow, folder: Path) -> dict[str, Path]:
+    def _fetch(self, job: JobRow, notes: JobLog, folder: Path) -> dict[str, Path]:
         inputs = {}
         for number, (name, reference) in enumerate(job.request.inputs.items(), 1):
             inputs[name] = folder / f"input{number}.csv"
             with naming(name):
                 self._locations.fetch(reference, inputs[name])
             size = inputs[name].stat().st_size
-            self._note(job.id, f"Fetched {name} from {reference.location}: {size:,} bytes.")
+            notes.note(f"Fetched {name} from {reference.location}: {size:,} bytes.")
         return inputs
 
-    def _train(self, job: JobRow, service: ServiceRow, inputs: dict[str, Path]) -> tuple[Outputs, ModelRow]:
+    def _train(
+        self, job: JobRow, notes: JobLog, service: ServiceRow, inputs: dict[str, Path]
+    ) -> tuple[Outputs, ModelRow]:
         experiment = self._catalogue.experiments.get(service.experiment)
         if experiment is None:
             raise rejection(
@@ -164,54 +159,60 @@ class JobWork:
         model, evaluation = data.with_name("model.ilearner"), data.with_name("evaluation.csv")
         schema = self._catalogue.schema(experiment.name)
         wanted = applied(experiment, job.request.global_parameters)
-        self._note(job.id, f"Training {experiment.estimator}.")
-        summary = self._elsewhere(job, train, wanted, schema, data, model, evaluation, held, *more)
+        notes.note(f"Training {experiment.estimator}.")
+        summary = self._elsewhere(job, notes, train, wanted, schema, data, model, evaluation, held, *more)
         for line in told(summary):
-            self._note(job.id, line)
+            notes.note(line)
         outputs = {
             MODEL_OUTPUT: (model, output_place(job, MODEL_OUTPUT, MODEL_EXTENSION)),
             EVALUATION_OUTPUT: (evaluation, output_place(job, EVALUATION_OUTPUT, ".csv")),
         }
-        return outputs, model_row(read_ilearner(model)[0], summary.sha256, summary.length)
+        return outputs, model_row(summary.manifest, summary.sha256, summary.length)
 
-    def _score(self, job: JobRow, service: ServiceRow, endpoint: EndpointRow, inputs: dict[str, Path]) -> Outputs:
+    def _score(
+        self, job: JobRow, notes: JobLog, service: ServiceRow, endpoint: EndpointRow, inputs: dict[str, Path]
+    ) -> Outputs:
         data = inputs[INPUT]
         model = self._models.file(endpoint.resources[0].digest)
         scored = data.with_name("scored.csv")
         passthrough = self._catalogue.passthrough(service.experiment)
         declared = self._catalogue.parameters(service.experiment, training=False)
         threshold = threshold_of(declared, job.request.global_parameters)
-        self._note(job.id, "Scoring.")
-        rows = self._elsewhere(job, score_file, model, data, scored, passthrough, threshold)
-        self._note(job.id, f"Scored {rows:,} rows.")
+        notes.note("Scoring.")
+        rows = self._elsewhere(job, notes, score_file, model, data, scored, passthrough, threshold)
+        notes.note(f"Scored {rows:,} rows.")
         return {SCORED_OUTPUT: (scored, output_place(job, SCORED_OUTPUT, ".csv"))}
 
-    def _elsewhere(self, job: JobRow, function: Callable[..., T], *arguments: Any) -> T:
+    def _elsewhere(self, job: JobRow, notes: JobLog, function: Callable[..., T], *arguments: Any) -> T:
         """Carry out the heavy part of a job in another process, for as long as the job is wanted from this server."""
         work = self._working[job.id] = self._pool.submit(function, *arguments)
+        patience = _FIRST_LOOK
         try:
-            while not wait([work], LOOK_EVERY).done:
+            while not wait([work], patience).done:
+                patience = LOOK_EVERY
+                notes.write()
                 with suppress(DatabaseDown):  # then nobody can cancel it either
-                    now = self._jobs.get(job.id)
-                    if now is None or now.status is not JobStatus.RUNNING or now.server_id != job.server_id:
+                    if not self._runs(job):
                         work.cancel()
             result: T = work.result()
             return result
         finally:
             self._working.pop(job.id, None)
 
-    def _deliver(self, job: JobRow, server_id: str, outputs: Outputs) -> dict[str, Any]:
+    def _runs(self, job: JobRow) -> bool:
+        return self._jobs.runs(job.id, job.server_id or "")
+
+    def _deliver(self, job: JobRow, notes: JobLog, outputs: Outputs) -> dict[str, Any]:
         while not self._peers.held:
             # Another server may be about to run this job.
             if self.closing.wait(0.1):
                 raise CancelledError
-        now = self._jobs.get(job.id)
-        if now is None or now.status is not JobStatus.RUNNING or now.server_id != server_id:
+        if not self._runs(job):
             raise rejection("RequestCanceled", "The job was cancelled.")
         for name, (path, place) in outputs.items():
             with naming(name):
                 self._locations.deliver(path, place)
-            self._note(job.id, f"Wrote {place.location}.")
+            notes.note(f"Wrote {place.location}.")
         return {name: place.to_wire() for name, (_, place) in outputs.items()}
 
 

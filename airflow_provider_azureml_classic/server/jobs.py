@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Protocol
 
-from airflow_provider_azureml_classic.exceptions import rejection
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.protocol.job_history import JobPage, LogLine
 from airflow_provider_azureml_classic.protocol.jobs import Job, JobRequest, JobStatus
 from airflow_provider_azureml_classic.protocol.references import BlobReference
@@ -87,8 +87,7 @@ class Jobs:
         :param job_id: the job.
         :raises RequestRejected: ``CannotStartJob``: it was started, or has ended.
         """
-        row = self._row(endpoint, job_id)
-        if not self._jobs.queue(row.id, "Started; it runs when it is its turn."):
+        if not self._jobs.queue(job_id, endpoint.id, "Started; it runs when it is its turn."):
             state = self._row(endpoint, job_id).status.value
             started = " and has been started already" if state == JobStatus.NOT_STARTED.value else ""
             raise rejection(
@@ -102,12 +101,14 @@ class Jobs:
         :param endpoint: the endpoint it was submitted to.
         :param job_id: the job.
         """
-        row = self._row(endpoint, job_id)
+        row, progress = self._jobs.seen(job_id) or (None, None)
+        if row is None or row.endpoint_id != endpoint.id:
+            raise self._absent(endpoint, job_id)
         results = {
             name: self._locations.published(BlobReference.from_wire(place), signed=True)
             for name, place in (row.results or {}).items()
         }
-        return _job(row, self._jobs.last_lines([row.id]).get(row.id), results)
+        return _job(row, progress, results)
 
     def page(self, endpoint: EndpointRow, limit: int, before: str | None) -> JobPage:
         """The jobs of an endpoint, newest first, without their results.
@@ -171,8 +172,11 @@ class Jobs:
     def _row(self, endpoint: EndpointRow, job_id: str) -> JobRow:
         row = self._jobs.get(job_id)
         if row is None or row.endpoint_id != endpoint.id:
-            raise rejection("JobNotFound", f"Endpoint {endpoint.name!r} has no job {job_id!r}.", target=job_id)
+            raise self._absent(endpoint, job_id)
         return row
+
+    def _absent(self, endpoint: EndpointRow, job_id: str) -> AzureMLClassicError:
+        return rejection("JobNotFound", f"Endpoint {endpoint.name!r} has no job {job_id!r}.", target=job_id)
 
 
 def _job(row: JobRow, progress: str | None, results: Mapping[str, BlobReference] = MappingProxyType({})) -> Job:

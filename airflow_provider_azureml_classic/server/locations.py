@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hmac
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -134,10 +133,7 @@ class Locations:
         """
         own = self.own(reference)
         if own is not None:
-            container, blob = split(own)
-            file, _ = self._blobs.open_read(container, blob)
-            with file, target.open("wb") as out:
-                shutil.copyfileobj(file, out, _CHUNK)
+            self._blobs.copy(*split(own), target)
             return
         reference = self._accounts.resolved(reference)
         self._check_allowed(reference)

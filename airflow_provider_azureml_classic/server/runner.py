@@ -1,8 +1,9 @@
 """Runs started jobs: which one is next, and how each ended. What a job does is :mod:`.job_work`'s.
 
 Rule 1: what a job does is taken up again after a crash; a job that was running is run again from the start.
-Rule 2: at most one job a worker process is ``Running``, and some of one endpoint; the others wait in the order in which
-they were started, and the next free server takes the next one.
+Rule 2: a job is claimed when a worker process is free for it, and some of one endpoint run at a time; the others wait
+in the order in which they were started, and the next free server takes the next one. The process is free again while
+the outputs of its last job are still being delivered.
 Rule 3: a job that is cancelled while it runs has its work stopped, and its place is free for the next one.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, CancelledError, ThreadPoolExecutor
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
@@ -17,10 +19,12 @@ from airflow_provider_azureml_classic.protocol.jobs import JobStatus
 from airflow_provider_azureml_classic.server.clock import Clock
 from airflow_provider_azureml_classic.server.database import DatabaseDown
 from airflow_provider_azureml_classic.server.diagnostics import Diagnostics
+from airflow_provider_azureml_classic.server.job_log import JobLog
 from airflow_provider_azureml_classic.server.job_store import JobStore
 from airflow_provider_azureml_classic.server.job_work import End, JobWork
 from airflow_provider_azureml_classic.server.peers import Peers
 from airflow_provider_azureml_classic.server.store import Store
+from airflow_provider_azureml_classic.server.tables import JobRow
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +35,7 @@ class Runner:
     :param work: does what a job is.
     :param store: endpoints.
     :param jobs: jobs.
-    :param slots: jobs running at a time.
+    :param slots: worker processes.
     :param clock: gives the present time.
     :param peers: the servers that share the jobs.
     :param diagnostics: writes the logs that endpoints ask for.
@@ -53,19 +57,22 @@ class Runner:
         self._clock = clock
         self._peers = peers
         self._diagnostics = diagnostics
-        self._slots = slots
-        self._looking = 0
+        #: Places in worker processes that no job has, and that nobody looks for a job for.
+        self._free = slots
+        #: How often it was said that a job may wait.
+        self._told = 0
         self._lock = threading.Lock()
-        self._threads = ThreadPoolExecutor(slots, thread_name_prefix="job")
+        # As many jobs may be delivering as are being worked on.
+        self._threads = ThreadPoolExecutor(2 * slots, thread_name_prefix="job")
         self._closing = work.closing
 
     def look(self) -> None:
         """Run what waits, as soon as there is room."""
         with self._lock:
-            if self._looking >= self._slots or self._closing.is_set():
-                return
-            self._looking += 1
-        self._threads.submit(self._drain)
+            self._told += 1
+            if self._free and not self._closing.is_set():
+                self._free -= 1
+                self._threads.submit(self._take)
 
     def stop(self, job_id: str) -> None:
         """Stop the work of a job that was cancelled.
@@ -80,45 +87,58 @@ class Runner:
             self._closing.set()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _drain(self) -> None:
-        """Run one job after the other until none waits."""
-        while not self._closing.is_set():
+    def _take(self) -> None:
+        """Run the next job, if one waits, in the place that was taken for it."""
+        server_id = self._peers.id
+        while True:
+            told = self._told
+            if (job := self._claimed(server_id)) is not None:
+                break
             with self._lock:
-                # Before the look: a job that comes after it finds room for a look of its own.
-                self._looking -= 1
-            server_id = self._peers.id
-            try:
-                job = self._jobs.claim(server_id, self._clock())
-            except DatabaseDown:
-                job = None
-            except Exception:
-                log.exception("the next job could not be read")
-                job = None
-            if job is None:
-                return
-            # Several may have come at once: what a dead server left is told of once.
-            self.look()
-            self._run_safely(job.id, server_id)
-            with self._lock:
-                self._looking += 1
+                # What came during the look found no place for a look of its own.
+                if told == self._told or self._closing.is_set():
+                    self._free += 1
+                    return
+        place = _Place(self._leave)
+        # Several may have come at once: what a dead server left is told of once.
+        self.look()
+        self._run_safely(job, server_id, place)
+        place.leave()
 
-    def _run_safely(self, job_id: str, server_id: str) -> None:
+    def _claimed(self, server_id: str) -> JobRow | None:
+        if self._closing.is_set():
+            return None
+        try:
+            return self._jobs.claim(server_id, self._clock())
+        except DatabaseDown:
+            return None
+        except Exception:
+            log.exception("the next job could not be read")
+            return None
+
+    def _leave(self) -> None:
+        with self._lock:
+            self._free += 1
+        self.look()
+
+    def _run_safely(self, job: JobRow, server_id: str, place: _Place) -> None:
         while not self._closing.is_set() and self._peers.id == server_id:
             try:
-                self._end(job_id, server_id, self._outcome(job_id, server_id))
+                notes = JobLog(self._jobs, job.id)
+                self._end(job, server_id, self._outcome(job, notes, place), notes)
                 return
             except DatabaseDown:
                 # The job is still this server's; if it is another's by then, the id has changed.
                 self._closing.wait(1)
             except Exception:
                 if not self._closing.is_set():
-                    log.exception("job %s could not be recorded", job_id)
+                    log.exception("job %s could not be recorded", job.id)
                     return
-        log.warning("job %s is interrupted; it runs again", job_id)
+        log.warning("job %s is interrupted; it runs again", job.id)
 
-    def _outcome(self, job_id: str, server_id: str) -> End:
+    def _outcome(self, job: JobRow, notes: JobLog, place: _Place) -> End:
         try:
-            return self._work.run(job_id, server_id)
+            return self._work.run(job, notes, place.leave)
         except DatabaseDown:
             raise
         except AzureMLClassicError as error:
@@ -128,16 +148,31 @@ class Runner:
                 raise
             return End(JobStatus.FAILED, {"details": f"{error or type(error).__name__}"})
         except Exception as error:
-            log.exception("job %s failed", job_id)
+            log.exception("job %s failed", job.id)
             return End(JobStatus.FAILED, {"details": f"Internal error: {type(error).__name__}: {error}"})
 
-    def _end(self, job_id: str, server_id: str, end: End) -> None:
+    def _end(self, job: JobRow, server_id: str, end: End, notes: JobLog) -> None:
         details = end.values.get("details")
         line = f"{end.status.value}: {details}" if details else f"{end.status.value}."
         values = {**end.values, "end_time": self._clock()}
-        if self._jobs.end(job_id, server_id, end.status, values, line, end.trained):
-            log.info("job %s %s %s", job_id, end.status.value, details or "")
-            job = self._jobs.get(job_id)
-            endpoint = self._store.endpoint(job.endpoint_id) if job else None
+        if self._jobs.end(job.id, server_id, end.status, values, line, end.trained, notes.taken()):
+            log.info("job %s %s %s", job.id, end.status.value, details or "")
+            endpoint = self._store.endpoint(job.endpoint_id)
             if endpoint is not None:
-                self._diagnostics.ran(endpoint, job_id, end.status, lambda: self._jobs.log_of(job_id))
+                self._diagnostics.ran(endpoint, job.id, end.status, lambda: self._jobs.log_of(job.id))
+
+
+class _Place:
+    """A job's place in a worker process.
+
+    :param leave: gives it to the next job.
+    """
+
+    def __init__(self, leave: Callable[[], None]) -> None:
+        self._leave: Callable[[], None] | None = leave
+
+    def leave(self) -> None:
+        """Give it up; once is enough."""
+        leave, self._leave = self._leave, None
+        if leave is not None:
+            leave()

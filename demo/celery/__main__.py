@@ -1,10 +1,12 @@
 """``make celery``: a fleet in chunks on Airflow's CeleryExecutor with two workers; shows which ran what.
 
-Starts a PostgreSQL cluster, a Redis, an Airflow and a server, all on free ports, and stops them again.
+Starts a PostgreSQL cluster, a Redis, an Airflow and a server, all on free ports, and stops them again. ``WAYS`` names
+others: one task, and three tasks for each endpoint.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 import secrets
@@ -13,7 +15,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +26,34 @@ from demo.days import generated
 from demo.processes import ROOT, DemoError, server, started
 
 WORKERS = ("worker-1", "worker-2")
-#: As in the DAG.
+#: As in the DAGs.
 ENDPOINTS = 40
-_QUERY = (
+#: By DAG, the letter with which the names of its endpoints begin.
+WAYS = {"fleet_one": "o", "fleet_mapped": "m", "fleet_chunks": "c", "fleet_deferred": "d"}
+_TASKS = (
     "SELECT map_index, hostname, state, start_date, end_date FROM task_instance "
-    "WHERE dag_id = 'fleet_chunks' AND task_id = 'retrain' AND map_index >= 0 ORDER BY map_index"
+    "WHERE dag_id = %s AND task_id LIKE '%%retrain' ORDER BY map_index"
 )
+_RUN = "SELECT state, EXTRACT(epoch FROM end_date - start_date) FROM dag_run WHERE dag_id = %s"
+_ROWS = "SELECT count(*) FROM {} WHERE dag_id = %s"
+
+
+@dataclass
+class Cost:
+    """What a fleet cost Airflow.
+
+    :param state: of the DAG run.
+    :param seconds: that it took.
+    :param held: seconds of workers: tasks that ran, looked at twice a second.
+    :param tasks: task instances.
+    :param xcoms: rows of its XComs.
+    """
+
+    state: str
+    seconds: float
+    held: float
+    tasks: int
+    xcoms: int
 
 
 def settings(home: Path, database: str, broker: str, connection: Mapping[str, str]) -> dict[str, str]:
@@ -77,12 +102,12 @@ def _fernet_key() -> str:
 
 @contextlib.contextmanager
 def components(home: Path, environment: Mapping[str, str]) -> Iterator[None]:
-    """Scheduler, DAG processor, API server and two workers.
+    """Scheduler, DAG processor, API server, triggerer and two workers.
 
     :param home: where they log.
     :param environment: see :func:`settings`.
     """
-    commands = {name: [name] for name in ("api-server", "scheduler", "dag-processor")}
+    commands = {name: [name] for name in ("api-server", "scheduler", "dag-processor", "triggerer")}
     commands |= {
         name: ["celery", "worker", "--celery-hostname", f"{name}@%h", "--concurrency", "1"] for name in WORKERS
     }
@@ -90,26 +115,49 @@ def components(home: Path, environment: Mapping[str, str]) -> Iterator[None]:
         for name, words in commands.items():
             log = stack.enter_context((home / f"{name}.log").open("wb"))
             own = {"WORKER_NAME": name, "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(free_port())}
+            own["AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT"] = str(free_port())
             command = [sys.executable, "-m", "airflow", *words]
             stack.enter_context(started(command, stdout=log, stderr=log, env={**environment, **own}))
         yield
 
 
-def rows(database: str) -> list[tuple[Any, ...]]:
-    """The chunks: number, worker, state, start and end.
+def asked(database: str, query: str, *values: str) -> list[tuple[Any, ...]]:
+    """Rows of the metadata database.
 
     :param database: URL without driver.
+    :param query: with a placeholder for each value.
+    :param values: for the placeholders.
     """
     import psycopg
 
     with psycopg.connect(f"postgresql:{database}") as connection:
-        return connection.execute(_QUERY).fetchall()
+        return connection.execute(query, values).fetchall()  # type: ignore[arg-type]
 
 
-def demonstrate(home: Path) -> None:
-    """Start everything, run the fleet, print which worker ran what.
+def followed(database: str, way: str) -> Cost:
+    """What the DAG run that was triggered cost.
+
+    :param database: URL without driver.
+    :param way: the DAG.
+    :raises DemoError: it takes too long.
+    """
+    held, last, deadline = 0.0, time.monotonic(), time.monotonic() + 1800
+    running = "SELECT count(*) FROM task_instance WHERE state = 'running' AND dag_id = %s"
+    while (found := asked(database, _RUN, way)[0])[0] not in ("success", "failed"):
+        if time.monotonic() > deadline:
+            raise DemoError(f"{way} has not ended after half an hour.")
+        time.sleep(0.5)
+        now = time.monotonic()
+        held, last = held + asked(database, running, way)[0][0] * (now - last), now
+    tasks, xcoms = (int(asked(database, _ROWS.format(table), way)[0][0]) for table in ("task_instance", "xcom"))
+    return Cost(found[0], float(found[1]), held, tasks, xcoms)
+
+
+def demonstrate(home: Path, ways: Sequence[str]) -> None:
+    """Start everything, run the fleet in each way, print which worker ran what, and what each cost.
 
     :param home: folder that is thrown away.
+    :param ways: the DAGs.
     :raises DemoError: what the reader can mend.
     """
     with contextlib.ExitStack() as stack:
@@ -120,15 +168,15 @@ def demonstrate(home: Path) -> None:
         environment = settings(home, database, broker, connection)
         command = [sys.executable, "-m", "airflow"]
         subprocess.run([*command, "db", "migrate"], env=environment, check=True, capture_output=True)  # noqa: S603
-        print(f"Starting Airflow: scheduler, API server, DAG processor, {' and '.join(WORKERS)} ...", flush=True)
+        print(f"Starting Airflow: scheduler, API server, triggerer, {' and '.join(WORKERS)} ...", flush=True)
         stack.enter_context(components(home, environment))
-        trigger = [*command, "dags", "trigger", "fleet_chunks"]
-        wait_for("Airflow knows the DAG", lambda: not _failed(trigger, environment), 300)
-        began = time.monotonic()
-        wait_for("the chunks are made", lambda: rows(database), 300)
-        wait_for("all chunks have ended", lambda: {row[2] for row in rows(database)} <= {"success", "failed"}, 1800)
-        print(f"The fleet ended {time.monotonic() - began:.0f} s after the DAG run was triggered.\n")
-        show(rows(database), connection)
+        costs = {}
+        for way in ways:
+            trigger = [*command, "dags", "trigger", way]
+            wait_for("Airflow knows the DAG", lambda words=trigger: not _failed(words, environment), 300)
+            costs[way] = followed(database, way)
+            show(way, asked(database, _TASKS, way), connection)
+        compare(costs)
 
 
 def _failed(command: list[str], environment: Mapping[str, str]) -> bool:
@@ -148,32 +196,51 @@ def upload(connection: dict[str, str]) -> None:
             put(client, connection, f"customers/{number}.csv", day.training)
 
 
-def show(table: list[tuple[Any, ...]], connection: dict[str, str]) -> None:
-    """Print the table, and whether every endpoint has its model.
+def show(way: str, table: list[tuple[Any, ...]], connection: dict[str, str]) -> None:
+    """Print which worker ran what, and whether every endpoint has its model.
 
-    :param table: see :func:`rows`.
+    :param way: the DAG.
+    :param table: its tasks that update endpoints.
     :param connection: the server's ``connection.json``.
-    :raises DemoError: a chunk failed.
+    :raises DemoError: one failed.
     """
-    print(f"{'chunk':6} {'worker':10} {'state':8} seconds")
-    for number, worker, state, start, end in table:
-        print(f"{number:<6} {worker:10} {state:8} {(end - start).total_seconds():.1f}")
+    print(f"\n{way}")
+    if len(table) <= len(WORKERS) * 4:
+        print(f"{'chunk':6} {'worker':10} {'state':8} seconds")
+        for number, worker, state, start, end in table:
+            print(f"{number:<6} {worker:10} {state:8} {(end - start).total_seconds():.1f}")
     with Client(connection["management_url"], connection["workspace_id"], connection["token"]) as client:
         endpoints = client.list_endpoints(client.find_web_service("Bike Rental [predictive exp.]").id)
-    live = [one for one in endpoints if (place := one.resource().location) and f"/{one.name}/" in place.location]
-    print(
-        f"\n{len(live)} of {ENDPOINTS} endpoints have a model of their own. Workers: {len({row[1] for row in table})}."
-    )
+    mine = [one for one in endpoints if one.name.startswith(WAYS[way]) and one.name[1:].isdigit()]
+    live = [one for one in mine if (place := one.resource().location) and f"/{one.name}/" in place.location]
+    workers = len({row[1] for row in table})
+    print(f"{len(live)} of {ENDPOINTS} endpoints have a model of their own. Workers: {workers}.", flush=True)
     if {row[2] for row in table} != {"success"}:
-        raise DemoError("a chunk failed; the log of its worker says why.")
+        raise DemoError("a task failed; the log of its worker says why.")
+
+
+def compare(costs: Mapping[str, Cost]) -> None:
+    """Print what each way cost.
+
+    :param costs: by DAG.
+    """
+    print(f"\n{'way':15} {'seconds':>8} {'of workers':>11} {'tasks':>6} {'XComs':>6}")
+    for way, cost in costs.items():
+        print(f"{way:15} {cost.seconds:8.0f} {cost.held:11.0f} {cost.tasks:6} {cost.xcoms:6}")
 
 
 def main() -> int:
     """Run the demonstration; returns its exit status."""
+    parser = argparse.ArgumentParser(prog="python -m demo.celery", description=__doc__)
+    parser.add_argument("ways", nargs="*", default=["fleet_chunks", "fleet_deferred"], help=f"of {', '.join(WAYS)}")
+    ways = parser.parse_args().ways
+    unknown = [way for way in ways if way not in WAYS]
+    if unknown:
+        parser.error(f"there is no {unknown[0]!r}; the ways are {', '.join(WAYS)}")
     home = Path(tempfile.mkdtemp(prefix="azureml-classic-celery-"))
     home.chmod(0o711)
     try:
-        demonstrate(home)
+        demonstrate(home, ways)
     except DemoError as error:
         print(f"The demonstration stopped: {error} Its logs are in {home}.", file=sys.stderr)
         return 1

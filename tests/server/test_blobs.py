@@ -298,9 +298,9 @@ class TestCommitFile:
         """The file moves into the store."""
         source = tmp_path / "model"
         source.write_bytes(b"model")
-        properties = store.commit_file("data", "m/x.ilearner", source)
+        store.commit_file("data", "m/x.ilearner", source)
         assert get(store, "m/x.ilearner") == b"model"
-        assert properties.sha256 == hashlib.sha256(b"model").hexdigest()
+        assert store.properties("data", "m/x.ilearner").sha256 == hashlib.sha256(b"model").hexdigest()
         assert not source.exists()
 
     def test_other_file_system(self, store: BlobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

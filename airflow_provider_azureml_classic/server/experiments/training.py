@@ -40,26 +40,43 @@ _COMPARED = 1000
 class TrainingSummary:
     """What a training run did.
 
-    :param rows: training rows.
-    :param columns: features.
-    :param metrics: as in the evaluation; ``None`` where a metric is not defined.
-    :param window: first and last time of the training data, if it is dated.
+    :param manifest: of the model.
     :param sha256: of the model file.
     :param length: of the model file, in bytes.
     :param seconds: how long it took.
     :param notes: what a reader of the metrics should know.
-    :param schema: to be given to later training runs, so that they keep to it.
     """
 
-    rows: int
-    columns: int
-    metrics: Metrics
-    window: Window | None
+    manifest: Manifest
     sha256: str
     length: int
     seconds: float
     notes: tuple[str, ...]
-    schema: Schema
+
+    @property
+    def rows(self) -> int:
+        """Training rows."""
+        return self.manifest.rows
+
+    @property
+    def columns(self) -> int:
+        """Features."""
+        return len(self.manifest.schema.features)
+
+    @property
+    def metrics(self) -> Metrics:
+        """As in the evaluation; ``None`` where a metric is not defined."""
+        return self.manifest.metrics
+
+    @property
+    def window(self) -> Window | None:
+        """First and last time of the training data, if it is dated."""
+        return self.manifest.window
+
+    @property
+    def schema(self) -> Schema:
+        """To be given to later training runs, so that they keep to it."""
+        return self.manifest.schema
 
 
 def train(
@@ -131,21 +148,7 @@ def _train(
     digest, length = write_ilearner(model, graph, manifest)
     write_atomically(metrics_to, _evaluation(test.metrics, frame.rows, window, samples))
     notes = tuple(filter(None, (test.note, *troubles)))
-    return _summary(manifest, digest, length, time.perf_counter() - start, notes)
-
-
-def _summary(manifest: Manifest, digest: str, length: int, seconds: float, notes: tuple[str, ...]) -> TrainingSummary:
-    return TrainingSummary(
-        rows=manifest.rows,
-        columns=len(manifest.schema.features),
-        metrics=manifest.metrics,
-        window=manifest.window,
-        sha256=digest,
-        length=length,
-        seconds=seconds,
-        notes=notes,
-        schema=manifest.schema,
-    )
+    return TrainingSummary(manifest, digest, length, time.perf_counter() - start, notes)
 
 
 def _read(experiment: Experiment, schema: Schema | None, data: Sequence[Path]) -> tuple[Frame, Schema]:
