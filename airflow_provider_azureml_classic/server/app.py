@@ -190,6 +190,13 @@ class App:
         endpoint = self._workspace.cached(path.rsplit("/", 2)[1])
         return endpoint is not None and self._scoring.is_ready(endpoint)
 
+    def knows(self, path: str) -> bool:
+        """Whether a scoring call needs no database.
+
+        :param path: raw path.
+        """
+        return self._workspace.cached(path.rsplit("/", 2)[1]) is not None
+
     def _matched(
         self, request_id: str, method: str, path: str, query: str, headers: Mapping[str, str], body: bytes
     ) -> Call:

@@ -62,12 +62,12 @@ class HttpServer:
     :param app: the service.
     :param sites: what answers besides it.
     :param observer: sees every answered request.
-    :param score_timeout: seconds that a scoring call may take.
+    :param threads: run what is not answered at once.
     """
 
-    def __init__(self, app: App, sites: Sites, observer: Observer, score_timeout: float) -> None:
+    def __init__(self, app: App, sites: Sites, observer: Observer, threads: Threads) -> None:
         self._app = app
-        self._threads = Threads(app, score_timeout)
+        self._threads = threads
         self._sites = sites.by_segment()
         self._observer = observer
         self._budget = Budget()

@@ -37,6 +37,7 @@ from airflow_provider_azureml_classic.server.runner import Runner
 from airflow_provider_azureml_classic.server.scoring import Scoring
 from airflow_provider_azureml_classic.server.settings import Settings
 from airflow_provider_azureml_classic.server.store import Store
+from airflow_provider_azureml_classic.server.throttle import Threads
 from airflow_provider_azureml_classic.server.updates import Updates
 from airflow_provider_azureml_classic.server.vault import Vault
 from airflow_provider_azureml_classic.server.workspace import Workspace
@@ -109,7 +110,7 @@ def http_server(app: App, core: Core, blobs: BlobStore) -> HttpServer:
         health=Health(core.settings, core.database, core.models, core.traffic, core.queries, core.job_queries),
     )
     observer = Observer(core.traffic, log=core.settings.access_log)
-    return HttpServer(app, sites, observer, core.settings.score_timeout)
+    return HttpServer(app, sites, observer, Threads(app, core.settings.score_timeout, core.threads))
 
 
 def model_store(settings: Settings, store: Store, peers: Peers) -> ModelStore:

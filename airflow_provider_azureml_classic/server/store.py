@@ -103,7 +103,7 @@ class Store:
 
     def delete_service(self, service_id: str) -> None:
         """Delete a web service with its endpoints and their jobs."""
-        with self._db.write() as connection:
+        with self._db.write(patient=True) as connection:
             connection.execute(sa.delete(web_services).where(web_services.c.id == service_id))
             self._db.tell(connection, EVERYTHING)
 
@@ -247,7 +247,7 @@ class Store:
 
     def digests(self) -> set[str]:
         """Digests of all models in place, and of those that can be put back."""
-        with self._db.read() as connection:
+        with self._db.read(patient=True) as connection:
             in_place = connection.execute(sa.select(resources.c.digest).distinct()).scalars()
             return {*in_place, *kept_digests(connection)}
 
