@@ -8,13 +8,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from cryptography.fernet import Fernet
 
 from airflow_provider_azureml_classic.exceptions import CODES, Detail, ServiceUnavailable, rejection
+from airflow_provider_azureml_classic.server.cipher import Cipher
 from airflow_provider_azureml_classic.server.engine import (
     PATIENCE,
     UPGRADE_PATIENCE,
@@ -29,8 +29,6 @@ from airflow_provider_azureml_classic.server.silence import Silence
 log = logging.getLogger(__name__)
 
 R = TypeVar("R")
-#: Decrypted endpoint keys kept at a time, about 600 bytes each.
-_REMEMBERED_KEYS = 32_768
 _DOWN = "NoMoreResources"
 #: Of PostgreSQL's notifications, those of changes.
 CHANNEL = "azureml_classic"
@@ -48,15 +46,13 @@ class Database:
     """An engine and a cipher.
 
     :param url: SQLAlchemy URL.
-    :param cipher_key: Fernet key.
+    :param cipher_key: 32 bytes in URL-safe Base64.
     :raises OSError: the database does not answer; the message says which, and why.
     :raises ValueError: it is of a newer version of this package.
     """
 
     def __init__(self, url: str, cipher_key: str) -> None:
-        self._cipher = Fernet(cipher_key)
-        # Listing 10,000 endpoints decrypts 20,000 keys; a token never means another text, so it is decrypted once.
-        self._opened = lru_cache(_REMEMBERED_KEYS)(self._cipher.decrypt)
+        self._cipher = Cipher(cipher_key)
         self._engine = make_engine(url)
         self._reader = snapshots(self._engine)
         self._patient = make_engine(url, patience=PATIENCE) if self.shared else self._engine
@@ -161,8 +157,8 @@ class Database:
         return self._cipher.encrypt(text.encode())
 
     def unlock(self, token: bytes) -> str:
-        """Decrypt; the result is remembered."""
-        return self._opened(token).decode()
+        """Decrypt."""
+        return self._cipher.decrypt(token).decode()
 
     def lock_json(self, data: Any) -> bytes:
         """Encrypt what :func:`json.dumps` takes."""
