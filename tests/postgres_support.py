@@ -121,8 +121,19 @@ def cluster() -> Iterator[Cluster]:
         shutil.rmtree(base, ignore_errors=True)
 
 
+class Forwarded:
+    """A connection of a forwarder.
+
+    :param number: rises.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.listens = threading.Event()
+
+
 class Forwarder:
-    """Stands between a server and PostgreSQL, and can fall silent on the connection that listens for notifications.
+    """Stands between a server and PostgreSQL, and can fall silent: on all connections, or on those that listen.
 
     :param port: of PostgreSQL.
     """
@@ -133,6 +144,11 @@ class Forwarder:
         self.port = int(self._listener.getsockname()[1])
         #: Set: what listening connections are sent does not arrive.
         self.silent = threading.Event()
+        #: Set: connections are accepted, and nothing arrives on any, in either direction.
+        self.frozen = threading.Event()
+        self._deaf = 0
+        #: What sets ``frozen``, if it is asked for.
+        self.freeze_at = b""
         self._sockets: list[socket.socket] = []
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -142,16 +158,24 @@ class Forwarder:
                 near, _ = self._listener.accept()
                 far = socket.create_connection(("127.0.0.1", self._target))
                 self._sockets += [near, far]
-                listens = threading.Event()
-                threading.Thread(target=self._copy, args=(near, far, listens, True), daemon=True).start()
-                threading.Thread(target=self._copy, args=(far, near, listens, False), daemon=True).start()
+                made = Forwarded(len(self._sockets))
+                threading.Thread(target=self._copy, args=(near, far, made, True), daemon=True).start()
+                threading.Thread(target=self._copy, args=(far, near, made, False), daemon=True).start()
 
-    def _copy(self, source: socket.socket, target: socket.socket, listens: threading.Event, asks: bool) -> None:
+    def deafen(self) -> None:
+        """Let nothing pass any more on the connections that are there; new ones speak."""
+        self._deaf = len(self._sockets)
+
+    def _copy(self, source: socket.socket, target: socket.socket, made: Forwarded, asks: bool) -> None:
         with suppress(OSError):
             while data := source.recv(65536):
                 if asks and b"LISTEN " in data:
-                    listens.set()
-                while not asks and listens.is_set() and self.silent.is_set():
+                    made.listens.set()
+                if asks and self.freeze_at and self.freeze_at in data:
+                    self.frozen.set()
+                while self.frozen.is_set() or made.number <= self._deaf:
+                    time.sleep(0.05)
+                while not asks and made.listens.is_set() and self.silent.is_set():
                     time.sleep(0.05)
                 target.sendall(data)
         for one in (source, target):
@@ -161,6 +185,8 @@ class Forwarder:
     def close(self) -> None:
         """End all connections."""
         self.silent.clear()
+        self.frozen.clear()
+        self._deaf = 0
         for one in (self._listener, *self._sockets):
             with suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)

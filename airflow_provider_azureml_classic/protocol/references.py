@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -26,6 +26,7 @@ _MEMBERS = frozenset({CONNECTION_STRING, RELATIVE_LOCATION, BASE_LOCATION, SAS_T
 #: Extensions of a trained model and of data (wire document, section 4.2; code ``InvalidBlobExtension``).
 MODEL_EXTENSION = ".ilearner"
 DATA_EXTENSIONS = (".csv", ".tsv", ".arff")
+_AROUND = re.compile(r"^[/\s]+|\s+$")
 
 
 @dataclass(frozen=True)
@@ -98,11 +99,11 @@ class BlobReference:
             # A token pasted together with its path is a token all the same: it must not be shown with the path.
             relative, _, query = relative.partition("?")
             token = token or query.strip()
-        return replace(
-            self,
-            relative_location=re.sub(r"^[/\s]+|\s+$", "", relative),
-            base_location=f"{base.rstrip('/')}/" if base else "",
-            sas_token=f"?{token.lstrip('?&')}" if token.strip("?&") else "",
+        return BlobReference(
+            _AROUND.sub("", relative),
+            f"{base.rstrip('/')}/" if base else "",
+            f"?{token.lstrip('?&')}" if token.strip("?&") else "",
+            self.connection_string,
         )
 
     def to_wire(self) -> dict[str, str | None]:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
+from airflow_provider_azureml_classic.exceptions import ServiceUnavailable
 from airflow_provider_azureml_classic.server.engine import DATABASE_VARIABLE, checked_url
 from airflow_provider_azureml_classic.server.experiments.declaration import (
     Experiment,
@@ -152,7 +153,7 @@ def main(argv: Sequence[str] | None = None, make_app: Callable[..., App] | None 
                 return serve(settings, experiments, listener, make_app)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ServiceUnavailable) as error:
         print(f"azureml-classic-server: {error}", file=sys.stderr)
         return USAGE
 

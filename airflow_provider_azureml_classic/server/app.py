@@ -92,6 +92,10 @@ def bearer(authorization: str) -> str:
     return parts[1].strip() if len(parts) == 2 and parts[0].lower() == "bearer" else ""
 
 
+def _json(data: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(status, {**JSON_TYPE, **(headers or {})}, json_text.write(data))
+
+
 class App:
     """All operations of the service.
 
@@ -134,7 +138,7 @@ class App:
             **dict.fromkeys(pages.PAGES, self._help),
             ops.HELP_STYLE: lambda _: pages.style(),
             **dict.fromkeys((ops.API_DOCUMENT, ops.SWAGGER), self._api_document),
-            ops.MANAGEMENT_DOCUMENT: lambda _: Response.of_json(management_document(describer.public_url)),
+            ops.MANAGEMENT_DOCUMENT: lambda _: _json(management_document(describer.public_url)),
         }
 
     def __call__(self, request: Request) -> Response:
@@ -194,6 +198,13 @@ class App:
         endpoint = self._workspace.cached(path.rsplit("/", 2)[1])
         return endpoint is not None and self._scoring.is_ready(endpoint)
 
+    def knows(self, path: str) -> bool:
+        """Whether a scoring call needs no database.
+
+        :param path: raw path.
+        """
+        return self._workspace.cached(path.rsplit("/", 2)[1]) is not None
+
     def _matched(
         self, request_id: str, method: str, path: str, query: str, headers: Mapping[str, str], body: bytes
     ) -> Call:
@@ -219,11 +230,11 @@ class App:
 
     def _list_services(self, call: Call) -> Response:
         self._owner(call)
-        return Response.of_json([service.to_wire() for service in self._workspace.services()])
+        return _json([service.to_wire() for service in self._workspace.services()])
 
     def _get_service(self, call: Call) -> Response:
         self._owner(call)
-        return Response.of_json(self._workspace.service(call.segments["service"]).to_wire())
+        return _json(self._workspace.service(call.segments["service"]).to_wire())
 
     def _delete_service(self, call: Call) -> Response:
         self._owner(call)
@@ -233,13 +244,13 @@ class App:
     def _list_endpoints(self, call: Call) -> Response:
         caller = self._workspace.caller(call.segments["workspace"], call.key)
         found = self._workspace.endpoints(caller, call.segments["service"])
-        return Response.of_json([endpoint.to_wire() for endpoint in found])
+        return _json([endpoint.to_wire() for endpoint in found])
 
     def _get_endpoint(self, call: Call) -> Response:
         caller = self._workspace.caller(call.segments["workspace"], call.key)
         _, row = self._workspace.endpoint(caller, call.segments["service"], call.segments["endpoint"])
         endpoint = self._workspace.view(row)
-        return Response.of_json(endpoint.to_wire(), headers={ops.ETAG: endpoint.etag or ""})
+        return _json(endpoint.to_wire(), headers={ops.ETAG: endpoint.etag or ""})
 
     def _add_endpoint(self, call: Call) -> Response:
         caller = self._workspace.caller(call.segments["workspace"], call.key)
@@ -248,7 +259,7 @@ class App:
             caller, call.segments["service"], call.segments["endpoint"], settings
         )
         headers = {ops.ETAG: endpoint.etag or ""}
-        return Response.of_json(endpoint.to_wire(), status=201 if new else 200, headers=headers)
+        return _json(endpoint.to_wire(), status=201 if new else 200, headers=headers)
 
     def _patch_endpoint(self, call: Call) -> Response:
         caller = self._workspace.caller(call.segments["workspace"], call.key)
@@ -259,7 +270,7 @@ class App:
             EndpointSettings.from_wire(call.json()),
             call.headers.get(ops.IF_MATCH),
         )
-        return Response.of_json(endpoint.to_wire(), headers={ops.ETAG: endpoint.etag or ""})
+        return _json(endpoint.to_wire(), headers={ops.ETAG: endpoint.etag or ""})
 
     def _delete_endpoint(self, call: Call) -> Response:
         caller = self._workspace.caller(call.segments["workspace"], call.key)
@@ -282,7 +293,7 @@ class App:
         caller = self._workspace.caller(call.segments["workspace"], call.key)
         which = KeyType.from_wire(call.json())
         endpoint = self._workspace.regenerate(caller, call.segments["service"], call.segments["endpoint"], which)
-        return Response.of_json(endpoint.to_wire(), headers={ops.ETAG: endpoint.etag or ""})
+        return _json(endpoint.to_wire(), headers={ops.ETAG: endpoint.etag or ""})
 
     # -- jobs and scoring --------------------------------------------------------------------------------------------
 
@@ -291,14 +302,14 @@ class App:
 
     def _submit_job(self, call: Call) -> Response:
         endpoint = self._endpoint(call)
-        return Response.of_json(self._jobs.submit(endpoint, JobRequest.from_wire(call.json())))
+        return _json(self._jobs.submit(endpoint, JobRequest.from_wire(call.json())))
 
     def _start_job(self, call: Call) -> Response:
         self._jobs.start(self._endpoint(call), call.segments["job"])
         return Response(200)
 
     def _get_job(self, call: Call) -> Response:
-        return Response.of_json(self._jobs.get(self._endpoint(call), call.segments["job"]).to_wire())
+        return _json(self._jobs.get(self._endpoint(call), call.segments["job"]).to_wire())
 
     def _cancel_job(self, call: Call) -> Response:
         self._jobs.cancel(self._endpoint(call), call.segments["job"])
@@ -311,12 +322,10 @@ class App:
 
     def _list_jobs(self, call: Call) -> Response:
         limit = read_limit(call.query.get(LIMIT_PARAMETER))
-        return Response.of_json(
-            self._jobs.page(self._readable(call), limit, call.query.get(BEFORE_PARAMETER)).to_wire()
-        )
+        return _json(self._jobs.page(self._readable(call), limit, call.query.get(BEFORE_PARAMETER)).to_wire())
 
     def _get_job_log(self, call: Call) -> Response:
-        return Response.of_json(write_log(self._jobs.log(self._readable(call), call.segments["job"])))
+        return _json(write_log(self._jobs.log(self._readable(call), call.segments["job"])))
 
     def _score(self, call: Call) -> Response:
         answer = self._scoring.execute(
@@ -326,7 +335,7 @@ class App:
             swagger=ops.wants_objects(call.query),
             details=ops.wants_types(call.query),
         )
-        return Response(200, JSON_TYPE, json_text.write(answer))
+        return _json(answer)
 
     # -- what everybody may read -------------------------------------------------------------------------------------
 
@@ -341,4 +350,4 @@ class App:
         return pages.page(call.operation, self._described(call))
 
     def _api_document(self, call: Call) -> Response:
-        return Response.of_json(api_document(self._described(call).api))
+        return _json(api_document(self._described(call).api))

@@ -63,16 +63,16 @@ class HttpServer:
     :param app: the service.
     :param sites: what answers besides it.
     :param observer: sees every answered request.
-    :param score_timeout: seconds that a scoring call may take.
+    :param threads: run what is not answered at once.
     :param express: answers small scoring calls before they come here; the web server's connections ask it.
     """
 
     def __init__(
-        self, app: App, sites: Sites, observer: Observer, score_timeout: float, express: Express | None = None
+        self, app: App, sites: Sites, observer: Observer, threads: Threads, express: Express | None = None
     ) -> None:
         self._app = app
         self.express = express
-        self._threads = Threads(app, score_timeout)
+        self._threads = threads
         self._sites = sites.by_segment()
         self._observer = observer
         self._budget = Budget()

@@ -5,24 +5,31 @@ from __future__ import annotations
 import json
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from cryptography.fernet import Fernet
 
 from airflow_provider_azureml_classic.exceptions import CODES, Detail, ServiceUnavailable, rejection
-from airflow_provider_azureml_classic.server.engine import make_engine, snapshots, where
-from airflow_provider_azureml_classic.server.schema import upgrade
+from airflow_provider_azureml_classic.server.cipher import Cipher
+from airflow_provider_azureml_classic.server.engine import (
+    PATIENCE,
+    UPGRADE_PATIENCE,
+    is_silent,
+    make_engine,
+    snapshots,
+    where,
+)
+from airflow_provider_azureml_classic.server.schema import is_current, upgrade
+from airflow_provider_azureml_classic.server.silence import Silence
 
 log = logging.getLogger(__name__)
 
 R = TypeVar("R")
-#: Decrypted endpoint keys kept at a time, about 600 bytes each.
-_REMEMBERED_KEYS = 32_768
 _DOWN = "NoMoreResources"
 #: How long a writer waits for the others of this process, in seconds.
 _TURN_SECONDS = 30.0
@@ -30,6 +37,8 @@ _TURN_SECONDS = 30.0
 CHANNEL = "azureml_classic"
 #: What is told there, besides ids of endpoints: that any may have changed, and that a job waits.
 EVERYTHING, JOBS = "endpoints", "jobs"
+#: Who waits for other servers asks so often.
+_LOOK_SECONDS = 0.5
 
 
 class DatabaseDown(ServiceUnavailable):
@@ -40,20 +49,21 @@ class Database:
     """An engine and a cipher.
 
     :param url: SQLAlchemy URL.
-    :param cipher_key: Fernet key.
+    :param cipher_key: 32 bytes in URL-safe Base64.
     :raises OSError: the database does not answer; the message says which, and why.
     :raises ValueError: it is of a newer version of this package.
     """
 
     def __init__(self, url: str, cipher_key: str) -> None:
-        self._cipher = Fernet(cipher_key)
-        # Listing 10,000 endpoints decrypts 20,000 keys; a token never means another text, so it is decrypted once.
-        self._opened = lru_cache(_REMEMBERED_KEYS)(self._cipher.decrypt)
+        self._cipher = Cipher(cipher_key)
         self._turn = threading.Lock()
         self._engine = make_engine(url)
         self._reader = snapshots(self._engine)
+        self._patient = make_engine(url, patience=PATIENCE) if self.shared else self._engine
+        self._silence = Silence()
         try:
-            upgrade(self._engine)
+            if not is_current(self._engine):
+                upgrade(make_engine(url, patience=UPGRADE_PATIENCE) if self.shared else self._engine)
         except sa.exc.DBAPIError as error:
             self.close()
             place, reason = where(self._engine.url), _reason(error)
@@ -72,12 +82,17 @@ class Database:
         return self._engine
 
     @contextmanager
-    def write(self) -> Iterator[sa.Connection]:
+    def write(self, *, patient: bool = False) -> Iterator[sa.Connection]:
         """A transaction.
 
+        :param patient: it reads or changes very much.
         :raises DatabaseDown: whether it was committed is not known then.
         """
-        with _mended(), self._in_turn(), self._engine.begin() as connection:
+        with (
+            self._mended(),
+            self._in_turn(),
+            (self._patient if patient else self._engine).begin() as connection,
+        ):
             yield connection
 
     @contextmanager
@@ -94,13 +109,32 @@ class Database:
             self._turn.release()
 
     @contextmanager
-    def read(self) -> Iterator[sa.Connection]:
+    def read(self, *, patient: bool = False) -> Iterator[sa.Connection]:
         """A connection to read from; all that is read in one block is of one state.
 
+        :param patient: it reads or changes very much.
         :raises DatabaseDown: nothing can be read.
         """
-        with _mended(), self._reader.connect() as connection:
+        with self._mended(), (snapshots(self._patient) if patient else self._reader).connect() as connection:
             yield connection
+
+    @contextmanager
+    def _mended(self) -> Iterator[None]:
+        """Errors of the database as the service's own; while it is silent, at once."""
+        if not self._silence.admits():
+            raise _down()
+        try:
+            yield
+        except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.InternalError, sa.exc.TimeoutError) as error:
+            log.error("the database: %s", _reason(error))
+            if is_silent(error):
+                self._silence.begin()
+            raise _down() from None
+        except sa.exc.DataError as error:
+            # PostgreSQL is stricter than SQLite: no NUL in a text, no number beyond its type.
+            message = f"A value of the request cannot be stored: {_reason(error)}."
+            raise rejection("BadParameterValue", message) from None
+        self._silence.end()
 
     def tell(self, connection: sa.Connection, what: str) -> None:
         """Let the other servers know of a change, once it is committed.
@@ -123,7 +157,9 @@ class Database:
         # A transaction holds the lock, so that it ends with its server.
         with self.write() as connection:
             connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
-            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(lock)))
+            # Asked for again and again: one long wait could not be told from a database that says nothing.
+            while not connection.execute(sa.select(sa.func.pg_try_advisory_xact_lock(lock))).scalar():
+                time.sleep(_LOOK_SECONDS)
             yield
 
     def hold(self, connection: sa.Connection, lock: int, *, alone: bool) -> None:
@@ -142,8 +178,8 @@ class Database:
         return self._cipher.encrypt(text.encode())
 
     def unlock(self, token: bytes) -> str:
-        """Decrypt; the result is remembered."""
-        return self._opened(token).decode()
+        """Decrypt."""
+        return self._cipher.decrypt(token).decode()
 
     def lock_json(self, data: Any) -> bytes:
         """Encrypt what :func:`json.dumps` takes."""
@@ -156,20 +192,7 @@ class Database:
     def close(self) -> None:
         """Close all connections."""
         self._engine.dispose()
-
-
-@contextmanager
-def _mended() -> Iterator[None]:
-    """Errors of the database as the service's own."""
-    try:
-        yield
-    except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.InternalError, sa.exc.TimeoutError) as error:
-        log.error("the database: %s", _reason(error))
-        raise _down() from None
-    except sa.exc.DataError as error:
-        # PostgreSQL is stricter than SQLite: no NUL in a text, no number beyond its type.
-        message = f"A value of the request cannot be stored: {_reason(error)}."
-        raise rejection("BadParameterValue", message) from None
+        self._patient.dispose()
 
 
 def _down() -> DatabaseDown:

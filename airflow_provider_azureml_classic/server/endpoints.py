@@ -128,4 +128,4 @@ def stamp(moment: datetime) -> str:
 
     :param moment: in UTC.
     """
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
+    return f"{moment.replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"

@@ -8,14 +8,20 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 if TYPE_CHECKING:
-    import psycopg
+    from airflow_provider_azureml_classic.server.postgres import Connection
 
 DATABASE_VARIABLE = "AZUREML_CLASSIC_DATABASE"
+_DIALECT = "postgresql.limited"
+sa.dialects.registry.register(_DIALECT, "airflow_provider_azureml_classic.server.postgres", "Dialect")
 _FORM = "postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
 #: A server that does not answer for so long is taken for gone.
 _TIMEOUT_SECONDS = 5
 #: Connections of one server to PostgreSQL, whose default limit is 100.
-_POOL = {"pool_size": 5, "max_overflow": 15, "pool_timeout": 10, "pool_pre_ping": True}
+_POOL = {"pool_size": 5, "max_overflow": 15, "pool_timeout": 5, "pool_pre_ping": True}
+#: Seconds without a word that are allowed to statements that read or change very much, and to changes of tables.
+PATIENCE, UPGRADE_PATIENCE = 60.0, 600.0
+#: SQLite: who reads never waits for a connection, even if every thread waits to write.
+_FILE_POOL = {"pool_size": 5, "max_overflow": 60, "pool_timeout": 5}
 
 
 def checked_url(text: str) -> str:
@@ -37,21 +43,27 @@ def checked_url(text: str) -> str:
             "psycopg is missing. Install the package with its extra: "
             "pip install 'airflow-provider-azureml-classic[server,postgres]'."
         )
-    return url.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
+    return url.set(drivername=_DIALECT.replace(".", "+")).render_as_string(hide_password=False)
 
 
-def make_engine(address: str) -> sa.Engine:
+def make_engine(address: str, *, patience: float | None = None) -> sa.Engine:
     """An engine.
 
     :param address: SQLAlchemy URL of SQLite or PostgreSQL.
+    :param patience: seconds without a word that are allowed, if they are more than usual; for rare statements.
     """
     url = sa.make_url(address)
     if url.get_backend_name() == "sqlite":
-        engine = sa.create_engine(url, hide_parameters=True)
+        # In memory it has a pool of another kind.
+        engine = sa.create_engine(url, hide_parameters=True, **(_FILE_POOL if url.database else {}))
         sa.event.listen(engine, "connect", _set_up_sqlite)
         sa.event.listen(engine, "begin", _begin_sqlite)
         return engine
-    return sa.create_engine(url, hide_parameters=True, connect_args=connect_arguments(url), **_POOL)
+    arguments = connect_arguments(url)
+    if patience is not None:
+        arguments |= {"patience": patience}
+        return sa.create_engine(url, hide_parameters=True, connect_args=arguments, poolclass=sa.NullPool)
+    return sa.create_engine(url, hide_parameters=True, connect_args=arguments, **_POOL)
 
 
 def connect_arguments(url: sa.URL) -> dict[str, Any]:
@@ -80,6 +92,21 @@ def snapshots(engine: sa.Engine) -> sa.Engine:
     return engine.execution_options(begin="BEGIN DEFERRED")
 
 
+def is_silent(error: sa.exc.SQLAlchemyError) -> bool:
+    """Whether the database let somebody wait until he gave up, which the next one would do as well.
+
+    :param error: of a call.
+    """
+    original = getattr(error, "orig", None)
+    if original is None or type(original).__module__.startswith("sqlite3"):
+        return False
+    import psycopg
+
+    from airflow_provider_azureml_classic.server.postgres import Silent
+
+    return isinstance(original, Silent | psycopg.errors.ConnectionTimeout)
+
+
 def where(url: sa.URL) -> str:
     """What a message may say of a database: no user, password or option.
 
@@ -96,7 +123,7 @@ def _set_up_sqlite(connection: Any, record: object) -> None:
     connection.isolation_level = None
     cursor = connection.cursor()
     # WAL: readers never wait for a writer. FULL: what was answered survives a power cut.
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=30000"):
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=10000"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 
@@ -106,14 +133,16 @@ def _begin_sqlite(connection: sa.Connection) -> None:
     connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN IMMEDIATE"))
 
 
-def new_listener(engine: sa.Engine) -> psycopg.Connection:
+def new_listener(engine: sa.Engine) -> Connection:
     """A connection of its own for notifications of PostgreSQL.
 
     :param engine: of the database.
     :raises psycopg.Error: it does not answer.
     """
-    import psycopg
+    from airflow_provider_azureml_classic.server.postgres import connected
 
     arguments, options = engine.dialect.create_connect_args(engine.url)
     options = {**options, **connect_arguments(engine.url)}
-    return psycopg.connect(*arguments, **options, autocommit=True)
+    made = connected(*arguments, **options)
+    made.autocommit = True
+    return made

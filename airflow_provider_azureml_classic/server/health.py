@@ -11,16 +11,17 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from starlette.concurrency import run_in_threadpool
+from anyio import CapacityLimiter, to_thread
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from airflow_provider_azureml_classic.protocol.jobs import JobStatus
-from airflow_provider_azureml_classic.server.database import Database
+from airflow_provider_azureml_classic.server.database import Database, DatabaseDown
 from airflow_provider_azureml_classic.server.models import ModelStore
 from airflow_provider_azureml_classic.server.portal.job_queries import JobQueries
 from airflow_provider_azureml_classic.server.portal.queries import Queries
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
+_METHODS = ("GET", "HEAD")
 
 
 @dataclass(frozen=True)
@@ -54,19 +56,26 @@ class Health:
     queries: Queries
     job_queries: JobQueries
 
+    @cached_property
+    def _threads(self) -> CapacityLimiter:
+        """Its own: an answer is due when all others wait for the database, too."""
+        return CapacityLimiter(2)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         request = Request(scope, receive)
-        response = await run_in_threadpool(self._answer, request)
+        if request.url.path == "/healthz" and request.method in _METHODS:
+            # Without a thread: it says that the process answers, whatever the threads wait for.
+            response: Response = PlainTextResponse("ok\n")
+        else:
+            response = await to_thread.run_sync(self._answer, request, limiter=self._threads)
         response.headers["cache-control"] = "no-store"
         response.headers["x-content-type-options"] = "nosniff"
         await response(scope, receive, send)
 
     def _answer(self, request: Request) -> Response:
-        if request.method not in ("GET", "HEAD"):
+        if request.method not in _METHODS:
             return PlainTextResponse("Only GET is possible here.\n", 405, {"allow": "GET, HEAD"})
-        if request.url.path == "/healthz":
-            return PlainTextResponse("ok\n")
         if request.url.path == "/readyz":
             return self._readiness()
         if not self.settings.open_metrics and not self._has_token(request):
@@ -89,7 +98,7 @@ class Health:
             try:
                 check()
                 states[name] = "ok"
-            except (sa.exc.SQLAlchemyError, OSError) as error:
+            except (DatabaseDown, OSError) as error:
                 # The log has the reason; the answer is open to everybody.
                 log.error("not ready: %s: %s", name, error)
                 states[name] = "failed"

@@ -40,6 +40,16 @@ def configuration(connection: sa.Connection | None = None) -> Config:
     return made
 
 
+def is_current(engine: sa.Engine) -> bool:
+    """Whether a database has the schema of this version.
+
+    :param engine: of the database.
+    """
+    with engine.connect() as connection:
+        found = MigrationContext.configure(connection).get_current_revision()
+    return found == ScriptDirectory.from_config(configuration()).get_current_head()
+
+
 def upgrade(engine: sa.Engine) -> None:
     """Make or change the tables, all or nothing.
 

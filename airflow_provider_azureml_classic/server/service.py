@@ -38,6 +38,7 @@ from airflow_provider_azureml_classic.server.runner import Runner
 from airflow_provider_azureml_classic.server.scoring import Scoring
 from airflow_provider_azureml_classic.server.settings import Settings
 from airflow_provider_azureml_classic.server.store import Store
+from airflow_provider_azureml_classic.server.throttle import Threads
 from airflow_provider_azureml_classic.server.updates import Updates
 from airflow_provider_azureml_classic.server.vault import Vault
 from airflow_provider_azureml_classic.server.workspace import Workspace
@@ -111,7 +112,8 @@ def http_server(app: App, core: Core, blobs: BlobStore) -> HttpServer:
     )
     observer = Observer(core.traffic, log=core.settings.access_log)
     express = Express(core.workspace, core.scoring, observer) if app.answers_at_once else None
-    return HttpServer(app, sites, observer, core.settings.score_timeout, express)
+    threads = Threads(app, core.settings.score_timeout, core.threads)
+    return HttpServer(app, sites, observer, threads, express)
 
 
 def model_store(settings: Settings, store: Store, peers: Peers) -> ModelStore:

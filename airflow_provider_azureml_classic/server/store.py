@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from cryptography.fernet import InvalidToken
 
+from airflow_provider_azureml_classic.server.cipher import WrongKey
 from airflow_provider_azureml_classic.server.database import EVERYTHING, Database, columns, to_row
 from airflow_provider_azureml_classic.server.history import How, add_models, add_placements, kept_digests
 from airflow_provider_azureml_classic.server.tables import (
@@ -31,6 +32,10 @@ from airflow_provider_azureml_classic.server.tables import (
     resources,
     web_services,
 )
+
+#: Columns in the order of the members of their rows.
+_ENDPOINT = [endpoints.c[member.name] for member in fields(EndpointRow) if member.name != "resources"]
+_RESOURCE = [resources.c[member.name] for member in fields(ResourceRow)]
 
 
 def key_hash(key: str) -> str:
@@ -61,7 +66,7 @@ class Store:
             return
         try:
             self._db.unlock(some)
-        except InvalidToken:
+        except WrongKey:
             raise ValueError(
                 "The endpoint keys in the database were encrypted with another key. Restore the secrets.json of this "
                 "database, or let servers that share it share the data directory or the variables of its secrets."
@@ -103,7 +108,7 @@ class Store:
 
     def delete_service(self, service_id: str) -> None:
         """Delete a web service with its endpoints and their jobs."""
-        with self._db.write() as connection:
+        with self._db.write(patient=True) as connection:
             connection.execute(sa.delete(web_services).where(web_services.c.id == service_id))
             self._db.tell(connection, EVERYTHING)
 
@@ -148,21 +153,17 @@ class Store:
         return True
 
     def _endpoints(self, *where: sa.ColumnElement[bool]) -> list[EndpointRow]:
-        query = sa.select(endpoints).where(*where).order_by(endpoints.c.created_at, endpoints.c.name)
-        located = sa.select(resources).join(endpoints, endpoints.c.id == resources.c.endpoint_id).where(*where)
+        query = sa.select(*_ENDPOINT).where(*where).order_by(endpoints.c.created_at, endpoints.c.name)
+        located = sa.select(*_RESOURCE).join(endpoints, endpoints.c.id == resources.c.endpoint_id).where(*where)
         with self._db.read() as connection:
             models: dict[str, list[ResourceRow]] = {}
-            for row in connection.execute(located.order_by(resources.c.name)).mappings():
-                models.setdefault(row["endpoint_id"], []).append(to_row(ResourceRow, row))
+            for row in connection.execute(located.order_by(resources.c.name)):
+                models.setdefault(row[0], []).append(ResourceRow(*row))
+            unlock = self._db.unlock
+            # Mappings of SQLAlchemy would be half of what a list of 10,000 endpoints costs.
             return [
-                to_row(
-                    EndpointRow,
-                    row,
-                    primary_key=self._db.unlock(row["primary_key"]),
-                    secondary_key=self._db.unlock(row["secondary_key"]),
-                    resources=tuple(models.get(row["id"], ())),
-                )
-                for row in connection.execute(query).mappings()
+                EndpointRow(*plain, unlock(primary), unlock(secondary), tuple(models.get(plain[0], ())))  # type: ignore[call-arg]
+                for *plain, primary, secondary in connection.execute(query)
             ]
 
     def endpoints_of(self, service_id: str) -> list[EndpointRow]:
@@ -247,7 +248,7 @@ class Store:
 
     def digests(self) -> set[str]:
         """Digests of all models in place, and of those that can be put back."""
-        with self._db.read() as connection:
+        with self._db.read(patient=True) as connection:
             in_place = connection.execute(sa.select(resources.c.digest).distinct()).scalars()
             return {*in_place, *kept_digests(connection)}
 

@@ -187,7 +187,7 @@ class ServiceRow:
     created_at: datetime
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ResourceRow:
     """A model in place, and where it came from."""
 
@@ -198,7 +198,7 @@ class ResourceRow:
     digest: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class EndpointRow:
     """An endpoint, keys in clear, with its models."""
 
@@ -207,8 +207,6 @@ class EndpointRow:
     name: str
     description: str | None
     created_at: datetime
-    primary_key: str = field(repr=False)
-    secondary_key: str = field(repr=False)
     throttle_level: str
     max_concurrent_calls: int
     trace_level: str
@@ -216,6 +214,8 @@ class EndpointRow:
     sample_data_enabled: bool
     revision: int
     changed_at: datetime
+    primary_key: str = field(repr=False)
+    secondary_key: str = field(repr=False)
     resources: tuple[ResourceRow, ...] = ()
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from threading import Lock
 from typing import Protocol
 
-from starlette.concurrency import run_in_threadpool
+from anyio import CapacityLimiter, to_thread
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.protocol.messages import Response
@@ -16,9 +16,15 @@ from airflow_provider_azureml_classic.protocol.operations import is_score
 from airflow_provider_azureml_classic.protocol.values import MAX_CONCURRENCY
 from airflow_provider_azureml_classic.server.tables import EndpointRow
 
+#: Calls and pages that are at work at a time, besides scoring calls that need no database.
+DATABASE_THREADS = 40
+
 
 class Answerer(Protocol):
     """The service, as far as it matters here."""
+
+    def knows(self, path: str) -> bool:
+        """Whether a scoring call of this path needs no database."""
 
     def answer(self, method: str, path: str, query: str, headers: Mapping[str, str], body: bytes) -> Response:
         """Answer a request."""
@@ -68,16 +74,25 @@ class Throttle:
                 del self._running[endpoint.id]
 
 
+def database_threads() -> CapacityLimiter:
+    """Threads for those who may wait for the database; what needs none of it has others, and goes on meanwhile."""
+    return CapacityLimiter(DATABASE_THREADS)
+
+
 class Threads:
     """Answers, each in a thread: scoring calls within a time, and some at a time.
 
     :param app: the service.
     :param score_timeout: seconds after which a scoring call is answered that it took too long.
+    :param limiter: threads of those who may wait for the database.
     :param most: scoring calls that run or wait for a thread, of all endpoints together.
     """
 
-    def __init__(self, app: Answerer, score_timeout: float, most: int = MAX_CONCURRENCY) -> None:
+    def __init__(
+        self, app: Answerer, score_timeout: float, limiter: CapacityLimiter, most: int = MAX_CONCURRENCY
+    ) -> None:
         self._app = app
+        self._limiter = limiter
         self._timeout = score_timeout
         self._most = most
         self._running: set[asyncio.Task[Response]] = set()
@@ -86,11 +101,12 @@ class Threads:
         """Answer a request; see :meth:`~.app.App.answer`."""
         arguments = (method, path, query, headers, body)
         if not is_score(path):
-            return await run_in_threadpool(self._app.answer, *arguments)
+            return await to_thread.run_sync(self._app.answer, *arguments, limiter=self._limiter)
         if len(self._running) >= self._most:
             message = f"This server has {self._most} scoring calls at work. Try again."
             return self._app.refuse(method, path, rejection("TooManyConcurrentRequests", message))
-        call = asyncio.ensure_future(run_in_threadpool(self._app.answer, *arguments))
+        limiter = None if self._app.knows(path) else self._limiter
+        call = asyncio.ensure_future(to_thread.run_sync(self._app.answer, *arguments, limiter=limiter))
         self._running.add(call)
         call.add_done_callback(self._running.discard)
         # A thread cannot be stopped: what runs on is counted until it ends.

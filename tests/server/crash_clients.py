@@ -72,10 +72,12 @@ class Known:
     present: set[bool]
     slopes: set[float] = field(default_factory=lambda: {2.0})
     descriptions: set[str | None] = field(default_factory=lambda: {None})
-    #: ``None`` while a regeneration was not answered.
-    key: str | None = None
+    #: By which it is; a key is not there while its regeneration was not answered.
+    keys: dict[KeyType, str] = field(default_factory=dict)
     old_keys: list[str] = field(default_factory=list)
     seen: Endpoint | None = None
+    #: As it was when its deletion was answered.
+    gone: Endpoint | None = None
 
 
 @dataclass
@@ -85,7 +87,7 @@ class KnownJob:
     id: str
     slope: float
     started: set[bool] = field(default_factory=lambda: {False})
-    cancelled: bool = False
+    cancelled: set[bool] = field(default_factory=lambda: {False})
     end: JobStatus | None = None
 
 
@@ -96,6 +98,7 @@ class CrashClient(threading.Thread):
     :param rounds: shared by all.
     :param connect: makes a client of the service.
     :param place: makes a reference with a token from a path and permissions.
+    :param address: URL of the server, and the token of its workspace.
     :param seed: of the choices.
     """
 
@@ -105,6 +108,7 @@ class CrashClient(threading.Thread):
         rounds: Rounds,
         connect: Callable[..., Client],
         place: Callable[[str, str], BlobReference],
+        address: tuple[str, str],
         seed: int,
     ) -> None:
         super().__init__(name=f"client-{number}", daemon=True)
@@ -112,6 +116,7 @@ class CrashClient(threading.Thread):
         self._rounds = rounds
         self._connect = connect
         self._place = place
+        self.address = address
         self._random = random.Random(f"{seed}-{number}")  # noqa: S311 - to be repeated, not kept secret
         self._endpoints: dict[str, Known] = {}
         self._blobs: dict[str, set[bytes | None]] = {}
@@ -162,9 +167,12 @@ class CrashClient(threading.Thread):
             self.trainer = self.ask(lambda: self.client.get_endpoint(training, "default"))
 
     def _do(self) -> None:
+        self._random.choice(self.actions())()
+
+    def actions(self) -> list[Callable[[], None]]:
+        """What a client does; each as often as it is there."""
         actions = [self._add, self._patch, self._patch, self._describe, self._regenerate, self._delete]
-        actions += [self._upload, self._train, self._train, self._cancel, self._score, self._score]
-        self._random.choice(actions)()
+        return [*actions, self._upload, self._train, self._train, self._cancel, self._score, self._score]
 
     def _some(self) -> Known | None:
         there = [known for known in self._endpoints.values() if known.present == {True} and known.seen]
@@ -183,7 +191,8 @@ class CrashClient(threading.Thread):
         )
 
     def _found(self, known: Known, seen: Endpoint) -> None:
-        known.present, known.seen, known.key = {True}, seen, seen.primary_key
+        known.present, known.seen = {True}, seen
+        known.keys = {KeyType.PRIMARY: seen.primary_key, KeyType.SECONDARY: seen.secondary_key}
 
     def _patch(self) -> None:
         known = self._some()
@@ -218,16 +227,18 @@ class CrashClient(threading.Thread):
 
     def _regenerate(self) -> None:
         known = self._some()
-        if known is None or known.key is None:
+        if known is None:
             return
+        which = self._random.choice([*KeyType])
+        old, other = known.keys.pop(which), dict(known.keys)
 
         def unknown() -> None:
-            known.key = known.seen = None
+            known.seen = None
 
-        old = known.key
-        after = self.ask(lambda: self.client.regenerate_key(self.scoring, known.name, KeyType.PRIMARY), unknown)
-        assert after.primary_key != old
+        after = self.ask(lambda: self.client.regenerate_key(self.scoring, known.name, which), unknown)
         self._found(known, after)
+        assert known.keys[which] != old
+        assert other.items() <= known.keys.items(), f"{known.name}: the other key was replaced, too"
         known.old_keys.append(old)
 
     def _delete(self) -> None:
@@ -235,14 +246,18 @@ class CrashClient(threading.Thread):
         if known is None or self._random.random() < 0.5:
             return
         self.ask(lambda: self.client.delete_endpoint(self.scoring, known.name), lambda: known.present.add(False))
-        known.present = {False}
+        known.present, known.gone = {False}, known.seen
 
     def _upload(self) -> None:
         path = f"data/c{self._number}-{self._random.randrange(5)}.bin"
         # Large enough to be killed in the middle of.
         content = self._random.randbytes(self._random.choice([10, 100_000, 3_000_000]))
-        may = self._blobs.setdefault(path, {None})
-        self.ask(lambda: self.client.store_blob(self._place(path, "cw"), content), lambda: may.add(content))
+        may, place = self._blobs.setdefault(path, {None}), self._place(path, "cw")
+        pieces = [content[:1_500_000], content[1_500_000:]]
+        if self._random.random() < 0.5:
+            self.ask(lambda: self.client.store_stream(place, pieces), lambda: may.add(content))
+        else:
+            self.ask(lambda: self.client.store_blob(place, content), lambda: may.add(content))
         self._blobs[path] = {content}
 
     def _train(self) -> None:
@@ -266,8 +281,8 @@ class CrashClient(threading.Thread):
         if not going or self._random.random() < 0.95:
             return
         job = self._random.choice(going)
-        self.ask(lambda: self.client.cancel_job(self.trainer, job.id))
-        job.cancelled = True
+        self.ask(lambda: self.client.cancel_job(self.trainer, job.id), lambda: job.cancelled.add(True))
+        job.cancelled = {True}
         self._see(job)
 
     def _score(self) -> None:
@@ -310,12 +325,18 @@ class CrashClient(threading.Thread):
         assert (seen is not None) in known.present, f"{known.name}: is {seen is not None}, may be {known.present}"
         known.present = {seen is not None}
         if seen is None:
+            if known.gone:
+                refused = self.ask(lambda: self._refused(known.gone, known.gone.primary_key))
+                assert refused, f"{known.name} was deleted, and its key opens it"
             return
-        assert known.key in (None, seen.primary_key), f"{known.name} has another key than was answered"
+        now = {KeyType.PRIMARY: seen.primary_key, KeyType.SECONDARY: seen.secondary_key}
+        assert known.keys.items() <= now.items(), f"{known.name} has another key than was answered"
         assert seen.description in known.descriptions, (known.name, seen.description, known.descriptions)
         known.descriptions = {seen.description}
         self._found(known, seen)
         self._check_score(known)
+        named = self.slope_of(str(seen.resources[0].location))
+        assert known.slopes == {named}, f"{known.name} names the model of {named}, and answers {known.slopes}"
         if known.old_keys:
             refused = self.ask(lambda: self._refused(seen, known.old_keys[-1]))
             assert refused, f"{known.name}: a key that was replaced opens it"
@@ -336,16 +357,24 @@ class CrashClient(threading.Thread):
         assert slope in known.slopes, f"{known.name} answers {slope}; it may answer {known.slopes}"
         known.slopes = {slope}
 
+    def slope_of(self, text: str) -> float:
+        """The slope of the model whose location is in a text: one of those that were put there, else the first one."""
+        named = {place.relative_location: slope for slope, place in MODELS.items()}
+        named |= {f"models/{job.id}.ilearner": job.slope for job in self.jobs.values()}
+        return next((slope for path, slope in named.items() if path in text), 2.0)
+
     def _see(self, job: KnownJob) -> Job:
         now = self.ask(lambda: self.client.get_job(self.trainer, job.id))
         assert job.end in (None, now.status), f"job {job.id} was {job.end}, and is {now.status}"
-        assert not job.cancelled or now.status.terminal, f"job {job.id} was cancelled, and is {now.status}"
-        if job.started == {False} and not job.cancelled:
+        assert False in job.cancelled or now.status.terminal, f"job {job.id} was cancelled, and is {now.status}"
+        if job.started == job.cancelled == {False}:
             assert now.status is JobStatus.NOT_STARTED, f"job {job.id} was not started, and is {now.status}"
         assert now.status is not JobStatus.FAILED, f"job {job.id} failed: {now.details}"
         if now.status.terminal and job.end is None:
             if now.status is JobStatus.FINISHED:
                 self._keep(job, now)
+            log = [text.text for text in self.ask(lambda: self.client.job_log(self.trainer, job.id))]
+            assert any(text.startswith(now.status.value) for text in log), f"job {job.id} is {now.status}: {log}"
             job.end = now.status
             self._rounds.counts[f"jobs {now.status.value}"] += 1
         return now

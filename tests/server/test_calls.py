@@ -24,7 +24,7 @@ from airflow_provider_azureml_classic.protocol.values import Endpoint
 from airflow_provider_azureml_classic.server.blob_names import DIAGNOSTICS_CONTAINER
 from airflow_provider_azureml_classic.server.diagnostics import Diagnostics
 from airflow_provider_azureml_classic.server.experiments.scorer import Scorer
-from airflow_provider_azureml_classic.server.throttle import Threads
+from airflow_provider_azureml_classic.server.throttle import Threads, database_threads
 from tests.server.conftest import WORKSPACE, Service, line
 
 ROW = {"Inputs": {"input1": [{"x": 1.0}]}}
@@ -94,7 +94,7 @@ def test_a_failed_call_leaves_its_place(service: Service, scorer: Endpoint) -> N
 
 async def test_calls_of_all_endpoints_together_are_bounded(service: Service, scorer: Endpoint, slow: Slow) -> None:
     """Beyond the total nothing waits for a thread; what is no scoring call is answered all the same."""
-    threads = Threads(service.app, 60, most=1)
+    threads = Threads(service.app, 60, database_threads(), most=1)
     path, _, query = service.api_path(scorer, "/execute").partition("?")
     headers, body = {"authorization": f"Bearer {scorer.primary_key}"}, json.dumps(ROW).encode()
     first = asyncio.ensure_future(threads.answer("POST", path, query, headers, body))
@@ -109,7 +109,7 @@ async def test_calls_of_all_endpoints_together_are_bounded(service: Service, sco
 
 async def test_a_call_that_takes_too_long_is_answered(service: Service, scorer: Endpoint, slow: Slow) -> None:
     """408 with the published code; what runs on keeps its place until it ends."""
-    threads = Threads(service.app, 0.01, most=1)
+    threads = Threads(service.app, 0.01, database_threads(), most=1)
     path, _, query = service.api_path(scorer, "/execute").partition("?")
     headers, body = {"authorization": f"Bearer {scorer.primary_key}"}, json.dumps(ROW).encode()
     late = await threads.answer("POST", path, query, headers, body)

@@ -28,7 +28,8 @@ from airflow_provider_azureml_classic.server.engine import DATABASE_VARIABLE
 from airflow_provider_azureml_classic.server.history import KEPT_MODELS
 from tests.postgres_support import free_port
 from tests.server.conftest import TRAINING, declaration
-from tests.server.crash_clients import CrashClient, Rounds
+from tests.server.crash_clients import Rounds
+from tests.server.crash_more import BusyClient
 from tests.server.test_server_process import command, group, until
 from tests.support import ServerProcess
 
@@ -60,7 +61,10 @@ class Killed:
         self.rounds = Rounds(CLIENTS)
         self.server = self.start()
         shutil.copytree(trained / "data" / "blobs" / "models", self.data / "blobs" / "models")
-        self.clients = [CrashClient(number, self.rounds, self.client, self.place, SEED) for number in range(CLIENTS)]
+        address = self.server.url, self.server.connection["token"]
+        self.clients = [
+            BusyClient(number, self.rounds, self.client, self.place, address, SEED) for number in range(CLIENTS)
+        ]
         for client in self.clients:
             client.start()
 

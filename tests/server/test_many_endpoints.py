@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from cryptography.fernet import Fernet
 
-from airflow_provider_azureml_classic.server import tables
+from airflow_provider_azureml_classic.protocol.jobs import JobRequest, JobStatus
+from airflow_provider_azureml_classic.protocol.keys import KeyType
 from airflow_provider_azureml_classic.server import workspace as workspace_module
-from tests.server.conftest import Service
+from airflow_provider_azureml_classic.server.database import Database
+from airflow_provider_azureml_classic.server.endpoints import new_endpoint, with_new_key
+from airflow_provider_azureml_classic.server.engine import checked_url
+from airflow_provider_azureml_classic.server.job_store import JobStore
+from airflow_provider_azureml_classic.server.store import Store
+from airflow_provider_azureml_classic.server.tables import (
+    EndpointRow,
+    ExperimentRow,
+    JobRow,
+    ModelRow,
+    ResourceRow,
+    ServiceRow,
+)
+from tests.server.conftest import RESOURCE, SCORING, Service
 
 COUNT = 500
 
@@ -47,31 +68,77 @@ def test_an_unknown_name_is_told_with_a_few_others(service: Service) -> None:
     assert "default, e00, e01, e02, e03, e04, e05, e06, e07, e08 and 3 more." in said
 
 
-ENDPOINTS, KEYS = tables.endpoints.c, tables.keys.c
+def manage(store: Store, row: EndpointRow) -> None:
+    """Everything that a call about one endpoint asks of the state, and changes in it."""
+    assert store.endpoint_named(row.service_id, row.name) == row
+    assert store.endpoint_with_key(row.primary_key) == row
+    assert store.endpoint(row.id) == row
+    assert store.endpoints_of(row.service_id)
+    assert store.service(row.service_id)
+    assert store.endpoint_count(row.service_id)
+    assert store.endpoint_names(row.service_id, 10)
+    now = row.created_at
+    assert store.change_endpoint(row, {"description": "x"}, row.resources, now)
+    assert store.replace_keys(row, with_new_key(row, KeyType.PRIMARY))
+    added = new_endpoint(row.service_id, "added", now)
+    models = tuple(replace(model, endpoint_id=added.id) for model in row.resources)
+    assert store.add_endpoint(replace(added, resources=models))
+    store.delete_endpoint(added.id)
 
 
-@pytest.mark.parametrize(
-    "query",
-    [
-        sa.select(tables.endpoints).where(ENDPOINTS.id == "x"),
-        sa.select(tables.endpoints).where(
-            ENDPOINTS.service_id == "x", sa.or_(ENDPOINTS.name == "x", ENDPOINTS.id == "x")
-        ),
-        sa.select(tables.endpoints).where(ENDPOINTS.service_id == "x"),
-        sa.select(sa.func.count()).where(ENDPOINTS.service_id == "x"),
-        sa.select(ENDPOINTS.name).where(ENDPOINTS.service_id == "x").order_by(ENDPOINTS.name).limit(10),
-        sa.select(KEYS.endpoint_id).where(KEYS.hash == "x"),
-        sa.select(tables.resources).where(tables.resources.c.endpoint_id == "x"),
-        sa.select(tables.jobs).where(tables.jobs.c.endpoint_id == "x"),
-        sa.select(tables.jobs).where(tables.jobs.c.status == "x"),
-    ],
-    ids=str,
-)
-def test_every_query_has_an_index(query: sa.Select) -> None:
-    """No question that a call asks reads a whole table."""
-    engine = sa.create_engine("sqlite://")
-    tables.metadata.create_all(engine)
-    text = str(query.compile(engine, compile_kwargs={"literal_binds": True}))
-    with engine.connect() as connection:
-        plan = [row[-1] for row in connection.execute(sa.text(f"EXPLAIN QUERY PLAN {text}"))]
-    assert not [step for step in plan if step.startswith("SCAN")], plan
+def work(jobs: JobStore, row: EndpointRow) -> None:
+    """Everything that a job asks of the state, and changes in it."""
+    now = row.created_at
+    job = JobRow("j" * 32, row.id, JobStatus.NOT_STARTED, None, JobRequest({}), None, None, now, None, None)
+    jobs.add(job, "Submitted.")
+    assert jobs.get(job.id)
+    assert jobs.listed(row.id, 10, job) == []
+    assert jobs.queue(job.id, "Started.")
+    assert jobs.cancel(job.id, now)
+    assert jobs.log_of(job.id)
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """An empty state of each kind."""
+    url = f"sqlite:///{tmp_path / 'state.db'}"
+    if request.param == "postgresql":
+        url = checked_url(request.getfixturevalue("postgres").new_database())
+    made = Database(url, Fernet.generate_key().decode())
+    yield made
+    made.close()
+
+
+def plan(connection: sa.Connection, statement: str, parameters: Any) -> str:
+    """How the database finds the rows of a statement."""
+    words = "EXPLAIN" if connection.dialect.name == "postgresql" else "EXPLAIN QUERY PLAN"
+    return "; ".join(str(row[-1]) for row in connection.exec_driver_sql(f"{words} {statement}", parameters))
+
+
+def test_no_statement_reads_a_whole_table(database: Database) -> None:
+    """The statements of every call about an endpoint or a job, as they are sent: each finds its rows by an index."""
+    store = Store(database)
+    now = datetime.now(UTC)
+    service = ServiceRow("s" * 32, SCORING, "Line", training=False, created_at=now)
+    endpoint = new_endpoint(service.id, "default", now)
+    endpoint = replace(endpoint, resources=(ResourceRow(endpoint.id, RESOURCE, "", "models/x.ilearner", "d" * 64),))
+    model = ModelRow("d" * 64, 1, 1, None, None, None, {})
+    store.set_up_experiment(ExperimentRow("Line", "d", "{}"), [service], [endpoint], model)
+    seen: list[tuple[str, Any]] = []
+
+    def see(connection: object, cursor: object, statement: str, parameters: Any, context: object, many: bool) -> None:
+        seen.append((statement, parameters[0] if many else parameters))
+
+    sa.event.listen(database.engine, "before_cursor_execute", see)
+    manage(store, endpoint)
+    work(JobStore(database), endpoint)
+    sa.event.remove(database.engine, "before_cursor_execute", see)
+    found = [one for one in seen if one[0].startswith(("SELECT", "UPDATE", "DELETE")) and " pg_" not in one[0]]
+    assert len(found) > 20
+    with database.engine.connect() as connection:
+        if database.shared:
+            # What can be found by an index is found by one then, however few rows there are.
+            connection.exec_driver_sql("SET enable_seqscan = off")
+        plans = {statement: plan(connection, statement, parameters) for statement, parameters in found}
+    bad = {statement: said for statement, said in plans.items() if re.search(r"\bSCAN [a-z]|Seq Scan", said)}
+    assert not bad

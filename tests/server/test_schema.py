@@ -245,4 +245,4 @@ def test_the_address_of_a_database_is_checked() -> None:
             checked_url(wrong)
         assert "word" not in str(refused.value)
     url = sa.make_url(checked_url(f"postgres://me:{secret}@host:5433/state?sslpassword=word"))
-    assert (url.drivername, url.password, where(url)) == ("postgresql+psycopg", "p@ss-word", "host:5433/state")
+    assert (url.drivername, url.password, where(url)) == ("postgresql+limited", "p@ss-word", "host:5433/state")

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 import requests
+from cryptography.fernet import Fernet
 
 from airflow_provider_azureml_classic.client import Client
 from airflow_provider_azureml_classic.protocol.keys import KeyType
+from airflow_provider_azureml_classic.server.cipher import Cipher, WrongKey
 from tests.server.conftest import TOKEN, Service
 from tests.support import BIKES_SCORING, ROOT, ServerProcess
 
@@ -28,6 +30,23 @@ def test_keys_are_encrypted_in_the_database(service: Service) -> None:
     assert b"locked" in content
     for secret in (made.primary_key, made.secondary_key, TOKEN):
         assert secret.encode() not in content
+
+
+def test_what_is_encrypted_opens_with_its_key_only() -> None:
+    """Old and new values open with the key and with no other, nor after a change; no two of the same text are equal."""
+    key = Fernet.generate_key().decode()
+    cipher, other = Cipher(key), Cipher(Fernet.generate_key().decode())
+    made = cipher.encrypt(b"secret")
+    assert made != cipher.encrypt(b"secret")
+    for token in (made, Fernet(key).encrypt(b"secret")):
+        assert cipher.decrypt(token) == b"secret"
+        with pytest.raises(WrongKey):
+            other.decrypt(token)
+        with pytest.raises(WrongKey):
+            cipher.decrypt(token[:-1] + bytes([token[-1] ^ 1]))
+    for damaged in (b"", made[:1], made[:20]):
+        with pytest.raises(WrongKey):
+            cipher.decrypt(damaged)
 
 
 def test_nothing_of_the_package_unpickles() -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
-from starlette.concurrency import run_in_threadpool
+from anyio import to_thread
 from starlette.datastructures import FormData
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
@@ -130,7 +130,7 @@ class Portal:
             if method == "POST":
                 form = await self._form(request, guest.session)
             visit = self._visit(request, guest, form)
-            return await run_in_threadpool(self._shown, visit, view, guest)
+            return await to_thread.run_sync(self._shown, visit, view, guest, limiter=self._core.threads)
         except ClientDisconnect:
             return Response(status_code=400)
         except AzureMLClassicError as error:

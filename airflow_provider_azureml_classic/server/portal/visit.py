@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from anyio import CapacityLimiter
 from starlette.datastructures import FormData, UploadFile
 
 from airflow_provider_azureml_classic.exceptions import rejection
@@ -25,6 +26,7 @@ from airflow_provider_azureml_classic.server.portal.sessions import Session
 from airflow_provider_azureml_classic.server.scoring import Scoring
 from airflow_provider_azureml_classic.server.settings import Settings
 from airflow_provider_azureml_classic.server.tables import EndpointRow, ServiceRow
+from airflow_provider_azureml_classic.server.throttle import database_threads
 from airflow_provider_azureml_classic.server.traffic import Traffic
 from airflow_provider_azureml_classic.server.updates import Updates
 from airflow_provider_azureml_classic.server.workspace import Caller, Workspace
@@ -54,6 +56,11 @@ class Core:
     def traffic(self) -> Traffic:
         """The calls of the last hour."""
         return Traffic()
+
+    @cached_property
+    def threads(self) -> CapacityLimiter:
+        """Threads of those who may wait for the database."""
+        return database_threads()
 
     @cached_property
     def queries(self) -> Queries:
