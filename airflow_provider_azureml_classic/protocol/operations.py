@@ -80,7 +80,8 @@ class Operation:
     @cached_property
     def pattern(self) -> re.Pattern[str]:
         """Regular expression that a raw (still encoded) path of this operation matches."""
-        return re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", self.path) + r"/?")
+        # The cloud service ran on ASP.NET, which disregards the case of a path's fixed parts.
+        return re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", self.path) + r"/?", re.IGNORECASE)
 
 
 _WS = "/workspaces/{workspace}"
@@ -122,7 +123,9 @@ HELP_JOBS = Operation("help_jobs", "GET", _HELP + "/jobs", Credential.NONE, True
 HELP_UPDATE = Operation("help_update", "GET", _HELP + "/update", Credential.NONE, True)
 HELP_STYLE = Operation("help_style", "GET", "/static/help.css", Credential.NONE, True)
 API_DOCUMENT = Operation("api_document", "GET", _ENDPOINT + "/apidocument", Credential.NONE, True)
-# Our addition: the cloud service published no document of these operations.
+# The cloud service had the same document below the management host only; clients that know one host look here.
+HELP_DOCUMENT = Operation("help_document", "GET", _HELP + "/apidocument", Credential.NONE, True)
+# Our addition: of the cloud service's document of these operations a draft is known, and no address.
 MANAGEMENT_DOCUMENT = Operation("management_document", "GET", "/swagger.json", Credential.NONE, True)
 # Old clients ask for it with and without api-version, so it is not versioned.
 SWAGGER = Operation("swagger", "GET", API_PATH + "/swagger.json", Credential.NONE, True)
@@ -158,12 +161,14 @@ OPERATIONS: tuple[Operation, ...] = (
     HELP_UPDATE,
     HELP_STYLE,
     API_DOCUMENT,
+    HELP_DOCUMENT,
     MANAGEMENT_DOCUMENT,
     SWAGGER,
 )
 
 BY_NAME = MappingProxyType({operation.name: operation for operation in OPERATIONS})
 
+_SLASHES = re.compile("/{2,}")
 #: Operations by the number of slashes in their path: a request is compared with few of them.
 _BY_DEPTH = MappingProxyType(
     {
@@ -205,6 +210,11 @@ def match(method: str, path: str) -> tuple[Operation | None, dict[str, str], fro
     :return: the operation, or ``None``; the decoded segments; the methods that this path does allow.
     """
     allowed: set[str] = set()
+    if "//" in path:
+        # A base address that ends in a slash, joined with a path that begins with one.
+        path = _SLASHES.sub("/", path)
+    if method == "HEAD":
+        method = "GET"
     for operation in _BY_DEPTH.get(path.count("/") - path.endswith("/"), ()):
         found = operation.pattern.fullmatch(path)
         if found is None:
