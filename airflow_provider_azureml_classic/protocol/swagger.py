@@ -1,7 +1,9 @@
 """The API document of an endpoint: Swagger 2.0, as the clients of the cloud service read it.
 
-Names of operations, parameters and definitions, and the version in the paths, are those of the cloud service's document
-(azuremlps, ``AmlClient/bes_verbatim/swagger.api.json``): programs are written against clients that are generated of it.
+Names of operations, parameters and definitions are those of the cloud service's document (azuremlps,
+``AmlClient/bes_verbatim/swagger.api.json``): programs are written against clients that are generated of it. So is the
+version in the query of the first paths; a path with a name in it has the version as a parameter instead, as
+``swagger-client`` fills in no name where a path has a query.
 The R client takes the path that matches ``/execute\\?`` as the scoring call and the method of the *second* path as its
 method, so the order of the paths is part of the wire format, too (wire document, section 6). It walks through all
 members of all operations, and stumbles over an operation whose parameters do not all have the same members.
@@ -10,7 +12,7 @@ members of all operations, and stumbles over an operation whose parameters do no
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
@@ -165,20 +167,18 @@ def _object(properties: Mapping[str, Any], required: tuple[str, ...] = (), **mor
 
 
 def _below(operation: ops.Operation, *query: tuple[str, str]) -> str:
-    """The path as a template, with what must stand in its query, as the cloud service's document had it."""
-    version = [(ops.VERSION_PARAMETER, ops.API_VERSION)] if operation.versioned else []
-    path = operation.path.removeprefix(ops.API_PATH).replace("{job}", f"{{{_JOB}}}")
-    pairs = "&".join(f"{name}={value}" for name, value in [*version, *query])
-    return f"{path}?{pairs}" if pairs else path
+    path = operation.path.removeprefix(ops.API_PATH)
+    if "{job}" in path:
+        return path.replace("{job}", f"{{{_JOB}}}")
+    return replace(operation, path=path).url("", {}, query)
 
 
 def _paths(api: ApiDescription) -> dict[str, Any]:
-    version = {"name": ops.VERSION_PARAMETER, "in": "query", "type": "string", "enum": [ops.API_VERSION]}
     document = {
         "operationId": "getSwaggerDocument",
         "summary": "This document.",
         "security": [],
-        "parameters": [{**version, "default": ops.API_VERSION, "required": False}],
+        "parameters": [_version(required=False)],
         "responses": {"200": {"description": "A Swagger 2.0 document.", "schema": {"type": "object"}}},
     }
     execute = _below(ops.SCORE, (ops.FORMAT_PARAMETER, ops.SWAGGER_FORMAT))
@@ -191,7 +191,7 @@ def _paths(api: ApiDescription) -> dict[str, Any]:
 
 def _execute() -> dict[str, Any]:
     answer = _ref("ExecutionResults")
-    return _operation("execute", "Score rows and wait for the answer.", answer, _body("ExecutionRequest"))
+    return _operation("execute", "Score rows and wait for the answer.", answer, [_body("ExecutionRequest")])
 
 
 def _refused() -> dict[str, Any]:
@@ -204,14 +204,22 @@ def _refused() -> dict[str, Any]:
     }
 
 
-def _operation(name: str, summary: str, answer: Mapping[str, Any] | None, parameter: dict[str, Any]) -> dict[str, Any]:
+def _operation(
+    name: str, summary: str, answer: Mapping[str, Any] | None, parameters: list[dict[str, Any]]
+) -> dict[str, Any]:
     success = {"description": "Done."} if answer is None else {"description": "The answer.", "schema": answer}
     return {
         "operationId": name,
         "summary": summary,
-        "parameters": [parameter],
+        "parameters": parameters,
         "responses": {"200": success, "default": {"$ref": "#/responses/Error"}},
     }
+
+
+def _version(*, required: bool) -> dict[str, Any]:
+    default = {} if required else {"default": ops.API_VERSION}
+    told = {"in": "query", "required": required, "type": "string", "description": "Version of the API."}
+    return {"name": ops.VERSION_PARAMETER, **told, **default, "enum": [ops.API_VERSION]}
 
 
 def _body(definition: str) -> dict[str, Any]:
@@ -221,14 +229,16 @@ def _body(definition: str) -> dict[str, Any]:
 def _job_paths() -> dict[str, Any]:
     told = "The id that the submission answered."
     job = {"name": _JOB, "in": "path", "required": True, "type": "string", "description": told}
+    which = [_version(required=True), job]
     job_id, state = {"type": "string", "description": "The job's id."}, _ref("BatchExecutionStatus")
-    body = _body("BatchExecutionRequest")
-    submit = _operation("submitjob", "Register a batch job; it does not run yet.", job_id, body)
-    status = _operation("getjobstatus", "State of a job; results once it is finished.", state, job)
+    submit = _operation(
+        "submitjob", "Register a batch job; it does not run yet.", job_id, [_body("BatchExecutionRequest")]
+    )
+    status = _operation("getjobstatus", "State of a job; results once it is finished.", state, which)
     return {
         _below(ops.SUBMIT_JOB): {"post": submit},
-        _below(ops.GET_JOB): {"get": status, "delete": _operation("canceljob", "Cancel a job.", None, job)},
-        _below(ops.START_JOB): {"post": _operation("startjob", "Start a registered job.", None, job)},
+        _below(ops.GET_JOB): {"get": status, "delete": _operation("canceljob", "Cancel a job.", None, which)},
+        _below(ops.START_JOB): {"post": _operation("startjob", "Start a registered job.", None, which)},
     }
 
 

@@ -141,6 +141,7 @@ def test_a_client_made_of_the_api_document_works(server: ServerProcess, client: 
     http.set_api_key(host, f"Bearer {scorer.primary_key}", param_name="Authorization", param_in="header")
     options = {"validate_responses": False, "use_models": False}
     made = SwaggerClient.from_url(f"{scorer.api_location}/swagger.json", http_client=http, config=options)
+    version = {"api-version": "2.0"}
     # Bravado makes a name of the first segment of each path, query included.
     calls = {name: getattr(part, name) for part in (getattr(made, tag) for tag in dir(made)) for name in dir(part)}
     answer = calls["execute"](body={"Inputs": {"input1": [ROW]}}).response().result
@@ -148,7 +149,7 @@ def test_a_client_made_of_the_api_document_works(server: ServerProcess, client: 
     server.upload("tolerance/swagger.csv", ",".join(ROW) + "\n" + ",".join(map(str, ROW.values())) + "\n")
     request = {"Inputs": {"input1": {"RelativeLocation": "tolerance/swagger.csv"}}}
     job_id = calls["submitjob"](body=request).response().result
-    calls["startjob"](jobId=job_id).response()
+    calls["startjob"](jobId=job_id, **version).response()
     wait_for_job(client, scorer, job_id)
-    state = calls["getjobstatus"](jobId=job_id).response().result
+    state = calls["getjobstatus"](jobId=job_id, **version).response().result
     assert (state["StatusCode"], list(state["Results"])) == ("Finished", ["output1"])
