@@ -31,7 +31,7 @@ MAX_CONNECTIONS = 4096
 _OTHER_FILES = 256
 
 #: A wish to go on in another protocol, which nobody has to grant (RFC 9110, section 7.8); and what it is read as.
-_UPGRADE, _IGNORED = re.compile(rb"\r\nupgrade(?=[ \t]*:)", re.IGNORECASE), b"\r\nx-asked"
+_UPGRADE, _IGNORED = re.compile(rb"\r\nupgrade(?=:)", re.IGNORECASE), b"\r\nx-asked"
 
 _PHRASES = {400: "Bad Request", 408: "Request Timeout", 431: "Request Header Fields Too Large"}
 _PHRASES |= {503: "Service Unavailable"}

@@ -124,3 +124,11 @@ def test_the_samples_train_and_update(server: ServerProcess, client: Client, tmp
     run_sample(f"{scorer.help_location}/update", language, scorer.secondary_key, tmp_path / "update")
     (score,) = client.score(scorer, [ROW]).column("Scored Labels")
     assert float(score) == pytest.approx(rentals, abs=1)
+
+
+def test_the_r_client_finds_its_sample(client: Client) -> None:
+    """Its ``endpointHelp(type = "r-snippet")`` cuts the page two characters behind a mark, which the page must have."""
+    with urlopen(f"{default_endpoint(client, BIKES_SCORING).help_location}/score") as answer:
+        _, mark, rest = answer.read().decode().partition("code-snippet-r")
+    assert mark
+    assert rest[2:].startswith("<code>library(httr)")
