@@ -75,7 +75,7 @@ def run_sample(page: str, language: str, key: str, folder: Path) -> str:
     """
     with urlopen(page) as answer:
         text = answer.read().decode()
-    found = re.search(rf"<summary>{re.escape(language)}</summary>\s*<pre[^>]*><code>(.*?)</code>", text, re.DOTALL)
+    found = re.search(rf"<summary>{re.escape(language)}</summary>\s*<pre[^>]*>\s*<code>(.*?)</code>", text, re.DOTALL)
     assert found, f"{page} has no sample in {language}"
     name, command = COMMANDS[language]
     folder.mkdir()
@@ -127,8 +127,9 @@ def test_the_samples_train_and_update(server: ServerProcess, client: Client, tmp
 
 
 def test_the_r_client_finds_its_sample(client: Client) -> None:
-    """Its ``endpointHelp(type = "r-snippet")`` cuts the page two characters behind a mark, which the page must have."""
+    """Its ``endpointHelp(type = "r-snippet")`` drops the tags, and counts bytes up to the second behind a mark."""
     with urlopen(f"{default_endpoint(client, BIKES_SCORING).help_location}/score") as answer:
-        _, mark, rest = answer.read().decode().partition("code-snippet-r")
+        before, mark, rest = answer.read().decode().partition("code-snippet-r")
     assert mark
-    assert rest[2:].startswith("<code>library(httr)")
+    assert before.isascii()
+    assert rest.startswith('">\n<code>library(httr)')
