@@ -110,7 +110,7 @@ def test_keys_are_shown_on_request_only(server: ServerProcess) -> None:
         (["endpoints", "delete", BIKES_SCORING, "default"], cli.USAGE, "say --yes"),
         (["endpoints", "set", BIKES_SCORING, "default"], cli.USAGE, "Nothing to change"),
         (["endpoints", "add", BIKES_SCORING, "default"], cli.USAGE, "--if-exists keep"),
-        (["endpoints", "add", BIKES_SCORING, "Not-A-Name"], cli.REFUSED, "lower-case letters and digits"),
+        (["endpoints", "add", BIKES_SCORING, "Not-A-Name"], cli.REFUSED, "1 to 24 lower-case letters"),
         (["score", BIKES_SCORING, "default"], cli.USAGE, "No rows were given"),
         (["score", BIKES_SCORING, "default", "--row", "[1]"], cli.USAGE, "must be a JSON object"),
         (["score", BIKES_SCORING, "default", "--row", "{"], cli.USAGE, "is not JSON"),

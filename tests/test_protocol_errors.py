@@ -23,8 +23,8 @@ from airflow_provider_azureml_classic.protocol import operations as ops
 from airflow_provider_azureml_classic.protocol.errors import (
     from_response,
     has_error,
+    known_members,
     reading_answer,
-    reject_unknown_keys,
     to_response,
 )
 from airflow_provider_azureml_classic.protocol.messages import Request, Response
@@ -207,14 +207,15 @@ def test_has_error(data: Any, found: bool) -> None:
     assert has_error(data) is found
 
 
-def test_reject_unknown_keys() -> None:
-    """A member that the protocol does not have is refused by name, and the known ones are listed."""
+def test_known_members() -> None:
+    """A member that the protocol does not have is refused by name, and the known ones are listed; case is no matter."""
     with pytest.raises(
         RequestRejected, match=r"The job has the unknown member 'GolbalParameters'; it takes: A, B\."
     ) as e:
-        reject_unknown_keys("The job", {"A": 1, "GolbalParameters": {}}, frozenset("AB"))
+        known_members("The job", {"A": 1, "GolbalParameters": {}}, frozenset("AB"))
     assert (e.value.detail_code, e.value.details[0].target) == ("UnexpectedParameter", "GolbalParameters")
-    reject_unknown_keys("The job", {"A": 1}, frozenset("AB"))
+    assert known_members("The job", {"A": 1}, frozenset("AB")) == {"A": 1}
+    assert known_members("The job", {"a": 1, "B": 2}, frozenset("AB")) == {"A": 1, "B": 2}
 
 
 def test_reading_answer() -> None:

@@ -158,7 +158,7 @@ def test_version_is_on_api_calls_only() -> None:
 def test_credentials() -> None:
     """Endpoint calls take the endpoint key only, but for the lists that we added; web services take the token only."""
     documents = {ops.HELP_INDEX, ops.HELP_SCORE, ops.HELP_JOBS, ops.HELP_UPDATE, ops.HELP_STYLE}
-    documents |= {ops.API_DOCUMENT, ops.SWAGGER, ops.MANAGEMENT_DOCUMENT}
+    documents |= {ops.API_DOCUMENT, ops.HELP_DOCUMENT, ops.SWAGGER, ops.MANAGEMENT_DOCUMENT}
     for operation in OPERATIONS:
         if operation in documents:
             assert operation.credential is ops.Credential.NONE

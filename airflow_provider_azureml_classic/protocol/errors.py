@@ -145,19 +145,28 @@ def _pick(data: Mapping[str, Any], name: str) -> Any:
     return None
 
 
-def reject_unknown_keys(what: str, data: Mapping[str, Any], known: frozenset[str]) -> None:
-    """Refuse members that the protocol does not have: a mistyped one would silently be ignored.
+def known_members(what: str, data: Mapping[str, Any], known: frozenset[str]) -> Mapping[str, Any]:
+    """The members of an object under the names that the protocol gives them.
+
+    Their case does not matter: the cloud service ran on .NET, whose readers of JSON disregard it, and Java's writers
+    begin names in lower case. A member that the protocol does not have is refused: it would silently be ignored.
 
     :param what: name of the object, for the message.
     :param data: decoded JSON.
-    :param known: names allowed.
+    :param known: the names.
     :raises RequestRejected: ``UnexpectedParameter``, naming the member.
     """
-    unknown = [key for key in data if key not in known]
-    if unknown:
-        names = ", ".join(sorted(known))
-        raise rejection(
-            "UnexpectedParameter",
-            f"{what} has the unknown member {unknown[0]!r}; it takes: {names}.",
-            target=unknown[0],
-        )
+    if known.issuperset(data):
+        return data
+    spelled = {name.lower(): name for name in known}
+    found: dict[str, Any] = {}
+    for key, value in data.items():
+        name = spelled.get(key.lower())
+        if name is None:
+            names = ", ".join(sorted(known))
+            said = f"{what} has the unknown member {key!r}; it takes: {names}."
+            raise rejection("UnexpectedParameter", said, target=key)
+        if name in found:
+            raise rejection("UnexpectedParameter", f"{what} has the member {name} twice.", target=key)
+        found[name] = value
+    return found

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from airflow_provider_azureml_classic.exceptions import JobCancelled, JobFailed, ProtocolError, rejection
-from airflow_provider_azureml_classic.protocol.errors import reading_answer, reject_unknown_keys
+from airflow_provider_azureml_classic.protocol.errors import known_members, reading_answer
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 
 
@@ -92,7 +92,7 @@ class JobRequest:
         """
         if not isinstance(data, Mapping):
             raise rejection("RequestBodyInvalid", "The body must be a JSON object.")
-        reject_unknown_keys("The job", data, _REQUEST)
+        data = known_members("The job", data, _REQUEST)
         if data.get("Input") and data.get("Inputs"):
             raise rejection("DuplicateInputInBatchCall", "The job has both Input and Inputs; give one of them.")
         single = {"": data["Input"]} if data.get("Input") else {}

@@ -11,7 +11,7 @@ from enum import Enum
 from typing import Any
 
 from airflow_provider_azureml_classic.exceptions import rejection
-from airflow_provider_azureml_classic.protocol.errors import reject_unknown_keys
+from airflow_provider_azureml_classic.protocol.errors import known_members
 
 KEY_TYPE = "KeyType"
 
@@ -44,8 +44,7 @@ class KeyType(str, Enum):
         """
         if not isinstance(data, Mapping):
             raise rejection("RequestBodyInvalid", f"The body must be a JSON object with {KEY_TYPE}.")
-        reject_unknown_keys("The body", data, frozenset({KEY_TYPE}))
-        return cls.of(data.get(KEY_TYPE))
+        return cls.of(known_members("The body", data, frozenset({KEY_TYPE})).get(KEY_TYPE))
 
     def to_wire(self) -> dict[str, str]:
         """A request's body."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cached_property, lru_cache
 from types import MappingProxyType
-from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 #: Query parameters: the version that every job and scoring call carries, and the two switches of a scoring call.
 VERSION_PARAMETER, API_VERSION = "api-version", "2.0"
@@ -85,7 +85,8 @@ class Operation:
     @cached_property
     def pattern(self) -> re.Pattern[str]:
         """Regular expression that a raw (still encoded) path of this operation matches."""
-        return re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", self.path) + r"/?")
+        # The cloud service ran on ASP.NET, which disregards the case of a path's fixed parts.
+        return re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", self.path) + r"/?", re.IGNORECASE)
 
 
 _WS = "/workspaces/{workspace}"
@@ -127,7 +128,9 @@ HELP_JOBS = Operation("help_jobs", "GET", _HELP + "/jobs", Credential.NONE, True
 HELP_UPDATE = Operation("help_update", "GET", _HELP + "/update", Credential.NONE, True)
 HELP_STYLE = Operation("help_style", "GET", "/static/help.css", Credential.NONE, True)
 API_DOCUMENT = Operation("api_document", "GET", _ENDPOINT + "/apidocument", Credential.NONE, True)
-# Our addition: the cloud service published no document of these operations.
+# The cloud service had the same document below the management host only; clients that know one host look here.
+HELP_DOCUMENT = Operation("help_document", "GET", _HELP + "/apidocument", Credential.NONE, True)
+# Our addition: of the cloud service's document of these operations a draft is known, and no address.
 MANAGEMENT_DOCUMENT = Operation("management_document", "GET", "/swagger.json", Credential.NONE, True)
 # Old clients ask for it with and without api-version, so it is not versioned.
 SWAGGER = Operation("swagger", "GET", API_PATH + "/swagger.json", Credential.NONE, True)
@@ -163,12 +166,14 @@ OPERATIONS: tuple[Operation, ...] = (
     HELP_UPDATE,
     HELP_STYLE,
     API_DOCUMENT,
+    HELP_DOCUMENT,
     MANAGEMENT_DOCUMENT,
     SWAGGER,
 )
 
 BY_NAME = MappingProxyType({operation.name: operation for operation in OPERATIONS})
 
+_SLASHES = re.compile("/{2,}")
 #: Operations by the number of slashes in their path: a request is compared with few of them.
 _BY_DEPTH = MappingProxyType(
     {
@@ -204,12 +209,14 @@ def is_score(path: str) -> bool:
 
 @lru_cache(maxsize=64)
 def query_values(query: str) -> Mapping[str, str]:
-    """First value of each parameter; remembered, because nearly all calls have the same query.
+    """First value of each parameter, by its name in lower case; remembered, as nearly all calls have the same query.
 
     :param query: raw query.
     """
-    found = parse_qs(query, keep_blank_values=True)
-    return MappingProxyType({name: items[0] for name, items in found.items()})
+    found: dict[str, str] = {}
+    for name, value in parse_qsl(query, keep_blank_values=True):
+        found.setdefault(name.lower(), value)
+    return MappingProxyType(found)
 
 
 def wants_objects(query: Mapping[str, str]) -> bool:
@@ -245,6 +252,11 @@ def match(method: str, path: str) -> Match:
 
 def _match(method: str, path: str) -> Match:
     allowed: set[str] = set()
+    if "//" in path:
+        # A base address that ends in a slash, joined with a path that begins with one.
+        path = _SLASHES.sub("/", path)
+    if method == "HEAD":
+        method = "GET"
     for operation in _BY_DEPTH.get(path.count("/") - path.endswith("/"), ()):
         found = operation.pattern.fullmatch(path)
         if found is None:

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from airflow_provider_azureml_classic.exceptions import ProtocolError, rejection
-from airflow_provider_azureml_classic.protocol.errors import reject_unknown_keys
+from airflow_provider_azureml_classic.protocol.errors import known_members
 
 CONNECTION_STRING = "ConnectionString"
 RELATIVE_LOCATION = "RelativeLocation"
@@ -56,7 +56,7 @@ class BlobReference:
         if not isinstance(data, Mapping):
             raise rejection("MissingInputBlobInformation", f"{what} must be an object with a RelativeLocation.")
         if strict:
-            reject_unknown_keys(what, data, _MEMBERS)
+            data = known_members(what, data, _MEMBERS)
         texts = {name: data.get(name) or "" for name in _MEMBERS}
         wrong = [name for name, value in texts.items() if not isinstance(value, str)]
         if wrong:

@@ -1,13 +1,18 @@
 """The API document of an endpoint: Swagger 2.0, as the clients of the cloud service read it.
 
+Names of operations, parameters and definitions are those of the cloud service's document (azuremlps,
+``AmlClient/bes_verbatim/swagger.api.json``): programs are written against clients that are generated of it. So is the
+version in the query of the first paths; a path with a name in it has the version as a parameter instead, as
+``swagger-client`` fills in no name where a path has a query.
 The R client takes the path that matches ``/execute\\?`` as the scoring call and the method of the *second* path as its
-method, so the order of the paths is part of the wire format (wire document, section 6).
+method, so the order of the paths is part of the wire format, too (wire document, section 6). It walks through all
+members of all operations, and stumbles over an operation whose parameters do not all have the same members.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
@@ -26,7 +31,9 @@ from airflow_provider_azureml_classic.protocol.tables import GLOBAL_PARAMETERS, 
 INPUT, OUTPUT = "input1", "output1"
 
 _JSON = "application/json"
-_KEY = "apiKey"
+_JOB = "jobId"
+_KEY = "api_key"
+_BLOB = "AzureBlobDataReference"
 _TIMES = ("CreatedAt", "StartTime", "EndTime")
 _TYPES: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
@@ -121,11 +128,6 @@ def example_parameters(api: ApiDescription) -> dict[str, Any]:
     return {p.name: p.example for p in api.parameters if p.default is not None or p.required}
 
 
-def _global_parameters(api: ApiDescription) -> dict[str, Any]:
-    needed = tuple(p.name for p in api.parameters if p.required)
-    return _object({p.name: p.definition() for p in api.parameters}, needed)
-
-
 def api_document(api: ApiDescription) -> dict[str, Any]:
     """The Swagger 2.0 document of an endpoint.
 
@@ -142,7 +144,6 @@ def api_document(api: ApiDescription) -> dict[str, Any]:
         "consumes": [_JSON],
         "produces": [_JSON],
         "paths": _paths(api),
-        "parameters": _parameters(),
         "responses": {"Error": {"description": "The call failed.", "schema": _ref("ErrorResponse")}},
         "definitions": _definitions(api),
         "securityDefinitions": {
@@ -165,8 +166,11 @@ def _object(properties: Mapping[str, Any], required: tuple[str, ...] = (), **mor
     return {"type": "object", **({"required": list(required)} if required else {}), "properties": properties, **more}
 
 
-def _below(operation: ops.Operation) -> str:
-    return operation.path.removeprefix(ops.API_PATH)
+def _below(operation: ops.Operation, *query: tuple[str, str]) -> str:
+    path = operation.path.removeprefix(ops.API_PATH)
+    if "{job}" in path:
+        return path.replace("{job}", f"{{{_JOB}}}")
+    return replace(operation, path=path).url("", {}, query)
 
 
 def _paths(api: ApiDescription) -> dict[str, Any]:
@@ -174,9 +178,10 @@ def _paths(api: ApiDescription) -> dict[str, Any]:
         "operationId": "getSwaggerDocument",
         "summary": "This document.",
         "security": [],
+        "parameters": [_version(required=False)],
         "responses": {"200": {"description": "A Swagger 2.0 document.", "schema": {"type": "object"}}},
     }
-    execute = ops.below_api(ops.SCORE, "", {}, [(ops.FORMAT_PARAMETER, ops.SWAGGER_FORMAT)])
+    execute = _below(ops.SCORE, (ops.FORMAT_PARAMETER, ops.SWAGGER_FORMAT))
     return {
         _below(ops.SWAGGER): {"get": document},
         execute: {"post": _refused() if api.training else _execute()},
@@ -185,8 +190,8 @@ def _paths(api: ApiDescription) -> dict[str, Any]:
 
 
 def _execute() -> dict[str, Any]:
-    body = {"name": "executionRequest", "in": "body", "required": True, "schema": _ref("ExecutionRequest")}
-    return _operation("execute", "Score rows and wait for the answer.", _ref("ExecutionResults"), [body])
+    answer = _ref("ExecutionResults")
+    return _operation("execute", "Score rows and wait for the answer.", answer, [_body("ExecutionRequest")])
 
 
 def _refused() -> dict[str, Any]:
@@ -206,30 +211,35 @@ def _operation(
     return {
         "operationId": name,
         "summary": summary,
-        **({"parameters": parameters} if parameters else {}),
+        "parameters": parameters,
         "responses": {"200": success, "default": {"$ref": "#/responses/Error"}},
     }
 
 
+def _version(*, required: bool) -> dict[str, Any]:
+    default = {} if required else {"default": ops.API_VERSION}
+    told = {"in": "query", "required": required, "type": "string", "description": "Version of the API."}
+    return {"name": ops.VERSION_PARAMETER, **told, **default, "enum": [ops.API_VERSION]}
+
+
+def _body(definition: str) -> dict[str, Any]:
+    return {"name": "body", "in": "body", "required": True, "schema": _ref(definition)}
+
+
 def _job_paths() -> dict[str, Any]:
-    version, job = {"$ref": "#/parameters/apiVersion"}, {"$ref": "#/parameters/job"}
-    body = {"name": "batchRequest", "in": "body", "required": True, "schema": _ref("BatchRequest")}
-    job_id = {"type": "string", "description": "The job's id."}
-    submit = _operation("submitJob", "Register a batch job; it does not run yet.", job_id, [version, body])
-    start = _operation("startJob", "Start a registered job.", None, [version, job])
-    status = _operation("getJob", "State of a job; results once it is finished.", _ref("BatchStatus"), [version, job])
-    cancel = _operation("cancelJob", "Cancel a job.", None, [version, job])
+    told = "The id that the submission answered."
+    job = {"name": _JOB, "in": "path", "required": True, "type": "string", "description": told}
+    which = [_version(required=True), job]
+    job_id, state = {"type": "string", "description": "The job's id."}, _ref("BatchExecutionStatus")
+    submit = _operation(
+        "submitjob", "Register a batch job; it does not run yet.", job_id, [_body("BatchExecutionRequest")]
+    )
+    status = _operation("getjobstatus", "State of a job; results once it is finished.", state, which)
     return {
         _below(ops.SUBMIT_JOB): {"post": submit},
-        _below(ops.START_JOB): {"post": start},
-        _below(ops.GET_JOB): {"get": status, "delete": cancel},
+        _below(ops.GET_JOB): {"get": status, "delete": _operation("canceljob", "Cancel a job.", None, which)},
+        _below(ops.START_JOB): {"post": _operation("startjob", "Start a registered job.", None, which)},
     }
-
-
-def _parameters() -> dict[str, Any]:
-    version = {"name": ops.VERSION_PARAMETER, "in": "query", "type": "string", "enum": [ops.API_VERSION]}
-    job = {"name": "job", "in": "path", "type": "string", "description": "The id that the submission answered."}
-    return {"apiVersion": {**version, "required": True}, "job": {**job, "required": True}}
 
 
 def _definitions(api: ApiDescription) -> dict[str, Any]:
@@ -240,7 +250,10 @@ def _definitions(api: ApiDescription) -> dict[str, Any]:
         **({} if api.training else _execution_definitions(api)),
         f"{INPUT}Item": _object(items, required, description=row),
         **_batch_definitions(api),
-        "BlobReference": _blob_reference(),
+        GLOBAL_PARAMETERS: _object(
+            {p.name: p.definition() for p in api.parameters}, tuple(p.name for p in api.parameters if p.required)
+        ),
+        _BLOB: _blob_reference(),
         "ErrorResponse": _object({"error": _ref("Error")}, ("error",)),
         "Error": _error_object(),
         "ErrorDetail": _object({name: {"type": "string"} for name in ("code", "message", "target")}, ("code",)),
@@ -255,14 +268,15 @@ def _execution_definitions(api: ApiDescription) -> dict[str, Any]:
     def rows(name: str) -> dict[str, Any]:
         return {"type": "array", "items": _ref(f"{name}Item")}
 
-    inputs = _object({INPUT: rows(INPUT)}, (INPUT,))
     return {
         "ExecutionRequest": _object(
-            {INPUTS: inputs, GLOBAL_PARAMETERS: _global_parameters(api)},
+            {INPUTS: _ref("ExecutionInputs"), GLOBAL_PARAMETERS: _ref(GLOBAL_PARAMETERS)},
             (INPUTS, *_with_parameters(api)),
             example=execution_body(api, swagger=True),
         ),
-        "ExecutionResults": _object({RESULTS: _object({OUTPUT: rows(OUTPUT)})}),
+        "ExecutionInputs": _object({INPUT: rows(INPUT)}, (INPUT,)),
+        "ExecutionResults": _object({RESULTS: _ref("ExecutionOutputs")}),
+        "ExecutionOutputs": _object({OUTPUT: rows(OUTPUT)}),
         f"{OUTPUT}Item": _object(
             {name: dict(_TYPES[kind]) for name, kind in api.outputs},
             description="A row of the answer. Cells are sent as text whatever their type, as the cloud service did.",
@@ -271,18 +285,15 @@ def _execution_definitions(api: ApiDescription) -> dict[str, Any]:
 
 
 def _batch_definitions(api: ApiDescription) -> dict[str, Any]:
-    blob = _ref("BlobReference")
+    blob = _ref(_BLOB)
     times = {name: {"type": "string", "format": "date-time", "x-nullable": True} for name in _TIMES}
     outputs = _object(dict.fromkeys(api.batch_outputs, blob))
     inputs = _object(dict.fromkeys(api.batch_inputs, blob), tuple(api.batch_inputs) if api.inputs_required else ())
     request = _object(
         {
-            INPUTS: {**inputs, "description": f"Where the data is. {_told(api.batch_inputs)}."},
-            OUTPUTS: {
-                **outputs,
-                "description": f"Where to write, if not to the service's own store. {_told(api.batch_outputs)}.",
-            },
-            GLOBAL_PARAMETERS: _global_parameters(api),
+            GLOBAL_PARAMETERS: _ref(GLOBAL_PARAMETERS),
+            INPUTS: _ref("BatchInputs"),
+            OUTPUTS: _ref("BatchOutputs"),
         },
         (*((INPUTS,) if api.inputs_required else ()), *_with_parameters(api)),
     )
@@ -293,7 +304,14 @@ def _batch_definitions(api: ApiDescription) -> dict[str, Any]:
         **times,
         "Progress": {"type": "string", "x-nullable": True, "description": "The last line of the job's log."},
     }
-    return {"BatchRequest": request, "BatchStatus": _object(status, ("StatusCode",))}
+    read = f"Where the data is. {_told(api.batch_inputs)}."
+    write = f"Where to write, if not to the service's own store. {_told(api.batch_outputs)}."
+    return {
+        "BatchExecutionRequest": request,
+        "BatchInputs": {**inputs, "description": read},
+        "BatchOutputs": {**outputs, "description": write},
+        "BatchExecutionStatus": _object(status, ("StatusCode",)),
+    }
 
 
 def _told(places: Mapping[str, str]) -> str:

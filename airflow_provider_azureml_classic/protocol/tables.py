@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_provider_azureml_classic.exceptions import ProtocolError, rejection
-from airflow_provider_azureml_classic.protocol.errors import reject_unknown_keys
+from airflow_provider_azureml_classic.protocol.errors import known_members
 
 #: Members of a scoring call and of its answer; a job's body has the first three.
 INPUTS = "Inputs"
@@ -78,16 +78,24 @@ class Table:
         return {"ColumnNames": list(self.column_names), "Values": [list(row) for row in self.values]}
 
 
-def the_input(body: Any, name: str) -> Any:
-    """The one input of a request/response call.
+def read_call(body: Any) -> Mapping[str, Any]:
+    """The members of a request/response call.
 
     :param body: decoded JSON.
-    :param name: the only input that the web service has.
-    :raises RequestRejected: naming the member, input or parameter at fault.
+    :raises RequestRejected: no object, or a member that no call has.
     """
     if not isinstance(body, Mapping):
         raise rejection("RequestBodyInvalid", "The body must be a JSON object with Inputs.")
-    reject_unknown_keys("The body", body, frozenset({INPUTS, OUTPUTS, GLOBAL_PARAMETERS}))
+    return known_members("The body", body, frozenset({INPUTS, OUTPUTS, GLOBAL_PARAMETERS}))
+
+
+def the_input(body: Mapping[str, Any], name: str) -> Any:
+    """The one input of a request/response call.
+
+    :param body: members of the call.
+    :param name: the only input that the web service has.
+    :raises RequestRejected: naming the input at fault.
+    """
     inputs = body.get(INPUTS)
     if not isinstance(inputs, Mapping) or not inputs:
         raise rejection("MissingRequestInput", f"The body has no Inputs; it needs the input {name}.", target=name)
@@ -100,7 +108,7 @@ def the_input(body: Any, name: str) -> Any:
 def global_parameters(body: Mapping[str, Any]) -> Mapping[str, Any]:
     """The web service parameters of a call, by name; none, null and an empty object are alike.
 
-    :param body: decoded JSON.
+    :param body: members of the call.
     :raises RequestRejected: ``RequestBodyInvalid``: they are no object.
     """
     given = body.get(GLOBAL_PARAMETERS) or {}
@@ -127,7 +135,8 @@ def read_input(name: str, data: Any) -> Table:
     if isinstance(data, list):
         return _from_objects(name, data)
     if isinstance(data, Mapping):
-        names, values = data.get("ColumnNames"), data.get("Values")
+        members = data if "ColumnNames" in data else {key.lower(): value for key, value in data.items()}
+        names, values = (members.get(name, members.get(name.lower())) for name in ("ColumnNames", "Values"))
         if isinstance(names, list) and isinstance(values, list) and {str}.issuperset(map(type, names)):
             return Table(tuple(names), _checked_rows(name, names, values))
     raise rejection(

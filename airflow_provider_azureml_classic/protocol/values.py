@@ -12,17 +12,19 @@ from enum import Enum
 from typing import Any, TypeVar
 
 from airflow_provider_azureml_classic.exceptions import ProtocolError, rejection
-from airflow_provider_azureml_classic.protocol.errors import reading_answer, reject_unknown_keys
+from airflow_provider_azureml_classic.protocol.errors import known_members, reading_answer
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 
-#: Endpoint names (azure-docs, ``studio/create-endpoint``): at most 24 lower-case letters and digits.
-ENDPOINT_NAME = re.compile(r"[a-z0-9]{1,24}")
+#: Endpoint names: at most 24 lower-case letters and digits, with hyphens between them (azure-docs,
+#: ``studio/create-endpoint``; the hyphens: azuremlps, ``AmlClient/bes_verbatim/swagger.endpointapi.json``).
+ENDPOINT_NAME = re.compile(r"(?!-)[a-z0-9-]{1,24}(?<!-)")
+ENDPOINT_NAME_RULE = "1 to 24 lower-case letters, digits and inner hyphens"
 DEFAULT_ENDPOINT = "default"
 API_LOCATION = "ApiLocation"
 #: The one member of a refresh's body: ``"True"`` or ``"False"``, as .NET writes it.
 OVERWRITE_RESOURCES = "OverwriteResources"
-#: Value of ``Resources[].Kind``; undocumented, so ours.
-TRAINED_MODEL = "Trained Model"
+#: The only value of ``Resources[].Kind`` (azuremlps, ``AmlClient/bes_verbatim/swagger.endpointapi.json``).
+TRAINED_MODEL = "TrainedModel"
 #: A ``Low`` endpoint always has 4 concurrent calls, a ``High`` one 1 to 200, 20 if nothing is asked for
 #: (wire document, section 2.3).
 LOW_CONCURRENCY = 4
@@ -55,7 +57,7 @@ def check_endpoint_name(name: str) -> str:
     if not ENDPOINT_NAME.fullmatch(stripped):
         raise rejection(
             "EndpointNameInvalid",
-            f"{name!r} cannot be an endpoint's name: it must be 1 to 24 lower-case letters and digits.",
+            f"{name!r} cannot be an endpoint's name: it must be {ENDPOINT_NAME_RULE}.",
             target="endpoint",
         )
     return stripped
@@ -128,7 +130,7 @@ class Resource:
 
     :param name: as the predictive experiment calls it, for example ``Census Model [trained model]``.
     :param location: the blob last put in place; ``None`` if the service does not say.
-    :param kind: undocumented on the wire.
+    :param kind: what it is.
     """
 
     name: str
@@ -305,7 +307,7 @@ class EndpointSettings:
         """
         if not isinstance(data, Mapping):
             raise rejection("RequestBodyInvalid", "The body must be a JSON object.")
-        reject_unknown_keys("The endpoint", data, _SETTINGS)
+        data = known_members("The endpoint", data, _SETTINGS)
         return cls(
             description=_text(data, "Description"),
             throttle_level=_choice(data, "ThrottleLevel", ThrottleLevel),
@@ -391,7 +393,7 @@ def _resources(items: Any) -> tuple[Resource, ...] | None:
         raise _bad("Resources", type(items).__name__, "a list of objects with Name and Location")
     found = []
     for item in items:
-        reject_unknown_keys("The resource", item, frozenset({"Name", "Location", "Kind"}))
+        item = known_members("The resource", item, frozenset({"Name", "Location", "Kind"}))
         name = item.get("Name")
         if not isinstance(name, str) or not name.strip():
             raise rejection("BadParameterValue", "A resource has no Name.", target="Name")

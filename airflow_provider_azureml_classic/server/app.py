@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.protocol import operations as ops
-from airflow_provider_azureml_classic.protocol.errors import reject_unknown_keys, to_response
+from airflow_provider_azureml_classic.protocol.errors import known_members, to_response
 from airflow_provider_azureml_classic.protocol.job_history import (
     BEFORE_PARAMETER,
     LIMIT_PARAMETER,
@@ -48,7 +48,7 @@ class Call:
 
     :param operation: what is asked.
     :param segments: decoded values of its path.
-    :param query: first value of each query parameter.
+    :param query: first value of each query parameter, by its name in lower case.
     :param headers: names in lower case.
     :param body: as sent.
     :param request_id: of the answer.
@@ -67,16 +67,18 @@ class Call:
         return bearer(self.headers.get("authorization", ""))
 
     def json(self) -> Any:
-        """The decoded body; its declared charset is ignored, as the cloud service's clients send odd ones.
+        """The decoded body; its declared charset matters where it is not UTF-8 only, as clients declare odd ones.
 
         :raises RequestRejected: ``RequestBodyInvalid``, saying where.
         """
         if not self.body.strip():
             raise rejection("RequestBodyInvalid", "The body is empty; it must be a JSON object.")
         try:
-            return json_text.read(self.body)
+            return json_text.read(self.body, self.headers.get("content-type", ""))
         except UnicodeError:
-            raise rejection("RequestBodyInvalid", "The body is not UTF-8 text.") from None
+            raise rejection(
+                "RequestBodyInvalid", "The body is not UTF-8 text, nor text in the charset of its Content-Type."
+            ) from None
         except RecursionError:
             raise rejection("RequestBodyInvalid", "The body is nested too deeply.") from None
         except ValueError as error:
@@ -137,7 +139,7 @@ class App:
             ops.SCORE: self._score,
             **dict.fromkeys(pages.PAGES, self._help),
             ops.HELP_STYLE: lambda _: pages.style(),
-            **dict.fromkeys((ops.API_DOCUMENT, ops.SWAGGER), self._api_document),
+            **dict.fromkeys((ops.API_DOCUMENT, ops.HELP_DOCUMENT, ops.SWAGGER), self._api_document),
             ops.MANAGEMENT_DOCUMENT: lambda _: _json(management_document(describer.public_url)),
         }
 
@@ -282,7 +284,7 @@ class App:
         body = (call.json() if call.body.strip() else None) or {}
         if not isinstance(body, Mapping):
             raise rejection("RequestBodyInvalid", f"The body must be an object with {ops.OVERWRITE_RESOURCES}.")
-        reject_unknown_keys("The body", body, frozenset({ops.OVERWRITE_RESOURCES}))
+        body = known_members("The body", body, frozenset({ops.OVERWRITE_RESOURCES}))
         overwrite = boolean(ops.OVERWRITE_RESOURCES, body.get(ops.OVERWRITE_RESOURCES)) or False
         changed = self._workspace.refresh(
             caller, call.segments["service"], call.segments["endpoint"], overwrite=overwrite

@@ -10,6 +10,7 @@ Rule: a limit counts the time in which this server waits for the client, never t
 from __future__ import annotations
 
 import asyncio
+import re
 import resource
 from collections import deque
 from collections.abc import Iterable
@@ -35,6 +36,8 @@ _OTHER_FILES = 256
 #: Takes headers that nobody reads, and keeps none.
 _NOWHERE: Any = deque(maxlen=0)
 _TIMERS_MAY_BE_EARLY = 0.01
+#: A wish to go on in another protocol, which nobody has to grant (RFC 9110, section 7.8); and what it is read as.
+_UPGRADE, _IGNORED = re.compile(rb"\r\nupgrade(?=:)", re.IGNORECASE), b"\r\nx-asked"
 
 _PHRASES = {400: "Bad Request", 408: "Request Timeout", 431: "Request Header Fields Too Large"}
 _PHRASES |= {503: "Service Unavailable"}
@@ -100,6 +103,7 @@ class Connection(HttpToolsProtocol):
         begins = not self._head_bytes and not self._in_body
         if not self._in_body:
             self._head_bytes += len(data)
+            data = without_upgrade(data)
         super().data_received(data)
         if begins and self._parsed and not self._in_body:
             self._known = known(data, *self._parsed)
@@ -182,6 +186,20 @@ class Connection(HttpToolsProtocol):
         if self.awaited_since is not None and now - self.awaited_since > HEAD_SECONDS:
             self.awaited_since = None
             self.turn_away(rejection("RequestTimeout", f"There was no request for {HEAD_SECONDS:.0f} seconds."))
+
+
+def without_upgrade(data: bytes) -> bytes:
+    """Bytes that begin in a head, as they are if no ``Upgrade`` header had been sent; there are as many of them.
+
+    Java's ``HttpClient`` asks for HTTP/2 with each request, body and all. The parser would take the end of the head for
+    the end of HTTP, and drop the body.
+
+    :param data: as received.
+    """
+    if b"pgrade" not in data:
+        return data
+    head, end, rest = data.partition(b"\r\n\r\n")
+    return _UPGRADE.sub(_IGNORED, head) + end + rest
 
 
 def check_all(connections: Iterable[Any], now: float) -> None:

@@ -5,20 +5,27 @@ Airflow brings the library; it is the largest part of what a small scoring call 
 
 from __future__ import annotations
 
+import codecs
 import json
+import re
 from typing import Any
 
 import msgspec
 
+_CHARSET = re.compile(r"charset=\"?([\w.:-]+)", re.IGNORECASE)
+#: Charsets besides UTF-8 that clients of Windows write; others of Python's may be slow to read, or be none.
+_OTHERS = frozenset({"utf-16", "utf-16-le", "utf-16-be", "iso8859-1", "cp1252"})
 _decoder = msgspec.json.Decoder()
 _encoder = msgspec.json.Encoder()
 
 
-def read(body: bytes) -> Any:
+def read(body: bytes, content_type: str = "") -> Any:
     """The decoded body of a request.
 
-    :param body: UTF-8, with or without a byte order mark.
-    :raises UnicodeError: it is not UTF-8, or writes half of a surrogate pair, which could not be stored.
+    :param body: UTF-8, with or without a byte order mark, or in the charset that is declared.
+    :param content_type: its declaration. Clients declare what they do not send, so it is believed only where the body
+        is not JSON in UTF-8.
+    :raises UnicodeError: it is neither, or writes half of a surrogate pair, which could not be stored.
     :raises RecursionError: it is nested too deeply.
     :raises ValueError: it is not JSON; the message says where.
     """
@@ -26,14 +33,28 @@ def read(body: bytes) -> Any:
         return _decoder.decode(body)
     except (msgspec.DecodeError, UnicodeError):
         # What msgspec refuses may be what only the standard library reads: a byte order mark, NaN.
-        return _read_slowly(body)
+        return _read_slowly(body, content_type)
 
 
-def _read_slowly(body: bytes) -> Any:
-    data = json.loads(body.decode("utf-8-sig"))
+def _read_slowly(body: bytes, content_type: str) -> Any:
+    try:
+        data = json.loads(body.decode("utf-8-sig"))
+    except ValueError:
+        data = _read_otherwise(body, content_type)
+        if data is None:
+            raise
     if b"\\u" in body:
         json.dumps(data, ensure_ascii=False).encode()
     return data
+
+
+def _read_otherwise(body: bytes, content_type: str) -> Any:
+    declared = _CHARSET.search(content_type)
+    try:
+        codec = codecs.lookup(declared[1]).name if declared else ""
+        return json.loads(body.decode(codec)) if codec in _OTHERS else None
+    except (LookupError, ValueError):
+        return None
 
 
 def write(data: Any) -> bytes:

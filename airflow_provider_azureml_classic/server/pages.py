@@ -70,7 +70,9 @@ def page(operation: ops.Operation, facts: Facts) -> Response:
     details = {"score": _score, "jobs": _jobs, "update": _update}.get(name)
     context |= details(facts) if details else {}
     html = _environment().get_template(f"{name}.html").render(context)
-    return Response(200, {"content-type": "text/html; charset=utf-8", **SECURITY}, html.encode())
+    # The R client counts the page's bytes, and takes them for letters.
+    body = html.encode("ascii", "xmlcharrefreplace")
+    return Response(200, {"content-type": "text/html; charset=utf-8", **SECURITY}, body)
 
 
 @cache
@@ -85,8 +87,10 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    # A JSON string is a string literal of Python, R and C#, too.
+    # A short JSON string is a string literal of Python, R and C#, too; long ones have lines of their own.
     made.filters["quoted"] = lambda text: json.dumps(text, ensure_ascii=False)
+    made.filters["quoted_in_r"] = lambda text: "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    made.filters["quoted_in_csharp"] = lambda text: '@"' + text.replace('"', '""') + '"'
     made.filters["pretty"] = pretty
     made.filters["python"] = repr
     return made
@@ -150,15 +154,21 @@ def _files() -> Iterator[str]:
 
 
 def _update(facts: Facts) -> dict[str, Any]:
-    place = BlobReference("results/january.ilearner", "https://account.blob.core.windows.net/", "?sv=...&sp=r&sig=...")
+    # Where the samples of the training service's page of jobs write, and what a result looks like.
+    here = BlobReference(f"results/january{MODEL_EXTENSION}")
+    place = BlobReference(here.relative_location, "https://account.blob.core.windows.net/", "?sv=...&sp=r&sig=...")
     # The default endpoint's model cannot be replaced: its page shows the address of one that is still to be added.
     name = OTHER_ENDPOINT if facts.is_default else facts.api.endpoint
     names = {"workspace": facts.workspace, "service": facts.service, "endpoint": name}
-    settings = EndpointSettings(resources=tuple(Resource(resource, place) for resource in facts.resources))
+    body, short = (
+        EndpointSettings(resources=tuple(Resource(resource, where) for resource in facts.resources)).to_wire()
+        for where in (place, here)
+    )
     return {
         "patch_url": ops.PATCH_ENDPOINT.url(facts.public_url, names),
         "endpoint": name,
-        "body": _without_empty(settings.to_wire()),
+        "body": _without_empty(body),
+        "short": _without_empty(short),
     }
 
 

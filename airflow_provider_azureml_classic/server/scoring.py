@@ -11,6 +11,7 @@ from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rej
 from airflow_provider_azureml_classic.protocol.tables import (
     Table,
     global_parameters,
+    read_call,
     read_input,
     the_input,
     write_output,
@@ -110,14 +111,15 @@ class Scoring:
             raise rejection(
                 "BatchExecutionOnly", "This is a training web service: it has no request/response call, only jobs."
             )
-        table = read_input(INPUT, the_input(body, INPUT))
+        members = read_call(body)
+        table = read_input(INPUT, the_input(members, INPUT))
         digest = endpoint.resources[0].digest
         new = not self._models.is_loaded(digest)
         scorer = self._models.scorer(digest)
         if new:
             self._diagnostics.loaded(endpoint, digest)
         experiment = self._experiment(endpoint)
-        threshold = self._threshold(experiment, global_parameters(body))
+        threshold = self._threshold(experiment, global_parameters(members))
         return scorer.score(table, self._catalogue.passthrough(experiment), threshold)
 
     def _threshold(self, experiment: str, given: Mapping[str, Any]) -> float | None:

@@ -13,6 +13,7 @@ import pytest
 
 from airflow_provider_azureml_classic.client import Client
 from airflow_provider_azureml_classic.protocol.values import Endpoint
+from airflow_provider_azureml_classic.server.connections import without_upgrade
 from tests.support import BIKES_SCORING, ServerProcess
 
 ROW = {"season": 1, "yr": 0, "mnth": 1, "hr": 0, "holiday": 0, "weekday": 6, "workingday": 0, "weathersit": 1}
@@ -104,6 +105,78 @@ def test_a_client_may_wait_for_100_continue(endpoint: Endpoint, line_to: socket.
     assert line_to.recv(25).startswith(b"HTTP/1.1 100 ")
     line_to.sendall(BODY)
     assert_scored(answer(line_to))
+
+
+@pytest.mark.parametrize("spelled", ["Upgrade: h2c", "upgrade:h2c"])
+def test_a_client_may_wish_for_another_protocol(endpoint: Endpoint, line_to: socket.socket, spelled: str) -> None:
+    """Java's ``HttpClient`` asks for HTTP/2 with each call: it is answered in HTTP/1.1, and its body is read."""
+    wish = ["Connection: Upgrade, HTTP2-Settings", spelled, "HTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABkAAQBAAAAAAUAAEAA"]
+    for _ in range(2):
+        line_to.sendall(head(endpoint, *wish, f"Content-Length: {len(BODY)}"))
+        line_to.sendall(BODY)
+        assert_scored(answer(line_to))
+
+
+def test_only_the_head_loses_its_upgrade() -> None:
+    """A body may have any lines; the number of bytes stays."""
+    data = b"POST / HTTP/1.1\r\nUPGRADE: h2c\r\n\r\n{\r\nUpgrade: 1}"
+    assert without_upgrade(data) == data.replace(b"UPGRADE", b"x-asked")
+
+
+def members(body: bytes) -> bytes:
+    """A body as Java's writers of beans make it: members begin in lower case, names of columns and inputs do not."""
+    return body.replace(b"Inputs", b"inputs").replace(b"GlobalParameters", b"globalParameters")
+
+
+@pytest.mark.parametrize(
+    ("target", "content_type", "body"),
+    [
+        ("/execute?api-version=2.0&format=", "application/json", members(BODY)),
+        ("/Execute?API-Version=2.0", "application/json", BODY),
+        ("//execute?api-version=2.0", "application/json", BODY),
+        ("/execute?api-version=2.0", "application/json; charset=utf-16", BODY.decode().encode("utf-16-le")),
+        ("/execute?api-version=2.0", 'application/json; charset="UTF-16"', BODY.decode().encode("utf-16")),
+        ("/execute?api-version=2.0", "application/json; charset=utf-16", BODY),
+        ("/execute?api-version=2.0", "application/json; charset=ISO-8859-1", BODY[:-1] + b', "Outputs": {"\xe4": 1}}'),
+    ],
+    ids=["members", "path and query", "slashes", "UTF-16", "UTF-16 with a mark", "not UTF-16", "Latin-1"],
+)
+def test_spellings_that_the_cloud_service_read(
+    endpoint: Endpoint, line_to: socket.socket, target: str, content_type: str, body: bytes
+) -> None:
+    """Cases of members, paths and parameters, a slash too many, and charsets of Windows."""
+    path = urlsplit(endpoint.api_location).path + target
+    lines = [f"Content-Type: {content_type}", f"Content-Length: {len(body)}"]
+    line_to.sendall(head(endpoint, *lines, target=path) + body)
+    assert_scored(answer(line_to))
+
+
+def test_the_table_form_in_lower_case(endpoint: Endpoint, line_to: socket.socket) -> None:
+    """The members of a table are the protocol's as well."""
+    table = {"columnNames": list(ROW), "values": [list(ROW.values())]}
+    body = json.dumps({"inputs": {"input1": table}}).encode()
+    line_to.sendall(head(endpoint, f"Content-Length: {len(body)}") + body)
+    assert_scored(answer(line_to))
+
+
+@pytest.mark.parametrize(
+    ("charset", "body"), [("unicode_escape", rb"\x7b}"), ("utf-7", b"+AHs-}"), ("none-such", b"+")]
+)
+def test_other_charsets_are_not_tried(endpoint: Endpoint, line_to: socket.socket, charset: str, body: bytes) -> None:
+    """Codecs that Python has besides are left alone: some are no charset, some take long."""
+    lines = [f"Content-Type: application/json; charset={charset}", f"Content-Length: {len(body)}"]
+    line_to.sendall(head(endpoint, *lines) + body)
+    assert_error(answer(line_to), 400, "RequestBodyInvalid")
+
+
+def test_head_is_get_without_a_body(endpoint: Endpoint, line_to: socket.socket) -> None:
+    """What can be read can be asked for."""
+    path = f"{urlsplit(endpoint.api_location).path}/swagger.json"
+    line_to.sendall(f"HEAD {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+    received = b"".join(iter(lambda: line_to.recv(65536), b""))
+    assert received.startswith(b"HTTP/1.1 200 ")
+    assert received.endswith(b"\r\n\r\n")
+    assert int(re.search(rb"content-length: (\d+)", received)[1]) > 1000  # type: ignore[index]
 
 
 def test_a_body_over_the_limit_is_refused_before_it_is_read(endpoint: Endpoint, line_to: socket.socket) -> None:

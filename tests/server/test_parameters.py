@@ -280,12 +280,12 @@ def test_pages_and_documents_describe_them(house: Service) -> None:
     """Name, type, default and meaning; what is required is required in the API document, too."""
     trainer, scorer = endpoint_of(house, "Other Line"), endpoint_of(house, "Other Line [predictive exp.]")
     definitions = json.loads(house.ask("GET", house.api_path(trainer, "/swagger.json"), key=None).body)["definitions"]
-    batch = definitions["BatchRequest"]
-    assert sorted(batch["properties"]["Inputs"]["required"]) == ["more", "rows", "test"]
-    assert batch["properties"]["GlobalParameters"]["required"] == ["Strength"]
-    assert batch["properties"]["GlobalParameters"]["properties"]["Strength"]["type"] == "number"
+    assert sorted(definitions["BatchInputs"]["required"]) == ["more", "rows", "test"]
+    assert sorted(definitions["BatchExecutionRequest"]["required"]) == ["GlobalParameters", "Inputs"]
+    assert definitions["GlobalParameters"]["required"] == ["Strength"]
+    assert definitions["GlobalParameters"]["properties"]["Strength"]["type"] == "number"
     definitions = json.loads(house.ask("GET", house.api_path(scorer, "/swagger.json"), key=None).body)["definitions"]
-    threshold = definitions["ExecutionRequest"]["properties"]["GlobalParameters"]["properties"]["Threshold"]
+    threshold = definitions["GlobalParameters"]["properties"]["Threshold"]
     assert threshold == {
         "type": "number",
         "description": "how sure to be",

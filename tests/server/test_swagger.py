@@ -28,6 +28,7 @@ from tests.support import BIKES, BIKES_SCORING, CENSUS, CENSUS_SCORING, ServerPr
 BASE, WORKSPACE, TOKEN = "https://studio.test/ml", "1c2d3e4f5a6b47c8d9e0f1a2b3c4d5e6", "fake-workspace-token"
 SERVICES = [CENSUS, CENSUS_SCORING, BIKES, BIKES_SCORING]
 EXECUTE = "/execute?api-version=2.0&format=swagger"
+JOB_PATHS = ("/jobs?api-version=2.0", "/jobs/{jobId}", "/jobs/{jobId}/start")
 VERBS = ("get", "put", "post", "delete", "options", "head", "patch")
 
 _TEXT = {"type": "string", "minLength": 1}
@@ -35,7 +36,6 @@ _RESPONSE = {"type": "object", "anyOf": [{"required": ["description"]}, {"requir
 _PARAMETER = {
     "type": "object",
     "oneOf": [
-        {"required": ["$ref"], "maxProperties": 1},
         {"required": ["name", "in", "schema"], "properties": {"in": {"const": "body"}}},
         {
             "required": ["name", "in", "type"],
@@ -84,7 +84,6 @@ SWAGGER = {
             "patternProperties": {"^/": {"type": "object", "additionalProperties": _OPERATION}},
             "additionalProperties": False,
         },
-        "parameters": {"type": "object", "additionalProperties": _PARAMETER},
         "responses": {"type": "object", "additionalProperties": _RESPONSE},
         "definitions": {"type": "object", "additionalProperties": {"type": "object"}},
         "securityDefinitions": {
@@ -197,10 +196,7 @@ def test_path_parameters_are_declared(house: House, service: str) -> None:
     document = house.document(service)
     for path, item in document["paths"].items():
         for operation in item.values():
-            given = [
-                document["parameters"][p["$ref"].rpartition("/")[2]] if "$ref" in p else p
-                for p in operation.get("parameters", [])
-            ]
+            given = operation.get("parameters", [])
             assert {p["name"] for p in given if p["in"] == "path"} == set(re.findall(r"{(\w+)}", path))
 
 
@@ -213,7 +209,7 @@ def test_head_says_what_and_where(house: House, service: str) -> None:
     assert document["info"]["x-endpoint-name"] == "default"
     assert document["schemes"] == ["https"]
     assert f"https://{document['host']}{document['basePath']}" == endpoint.api_location
-    assert document["securityDefinitions"]["apiKey"]["name"] == "Authorization"
+    assert document["securityDefinitions"]["api_key"]["name"] == "Authorization"
 
 
 @every_service
@@ -223,12 +219,12 @@ def test_order_of_paths_is_what_the_r_client_reads(house: House, service: str) -
     assert [path for path, _ in paths[:2]] == ["/swagger.json", EXECUTE]
     assert [path for path, _ in paths if re.search(r"/execute\?", path)] == [EXECUTE]
     assert list(paths[1][1]) == ["post"]
-    assert [path for path, _ in paths[2:]] == ["/jobs", "/jobs/{job}/start", "/jobs/{job}"]
+    assert [path for path, _ in paths[2:]] == list(JOB_PATHS)
     assert all(method in VERBS for _, item in paths for method in item)
 
 
 def test_every_address_gives_the_same_document(house: House) -> None:
-    """Endpoint name or GUID, management or services host, with or without a version: one document."""
+    """By name or GUID, on each host and at the help pages (where R looks), with or without a version: one document."""
     endpoint = house.endpoint(CENSUS_SCORING)
     guid = endpoint.api_location.rpartition("/")[2]
     management = f"{BASE}/workspaces/{WORKSPACE}/webservices/{house.service(CENSUS_SCORING)}/endpoints"
@@ -239,6 +235,7 @@ def test_every_address_gives_the_same_document(house: House) -> None:
             f"{endpoint.api_location}/swagger.json?api-version=2.0",
             f"{management}/{guid}/apidocument",
             f"{management}/default/apidocument",
+            f"{endpoint.help_location}/apidocument",
         )
     ]
     assert all(document == documents[0] for document in documents)
@@ -305,7 +302,7 @@ def test_documents_of_jobs_are_true(house: House) -> None:
     """What a job takes and answers is valid by the definitions."""
     document, endpoint = house.document(CENSUS), house.endpoint(CENSUS)
     request = {"Inputs": {"input1": {"RelativeLocation": "data/a.csv"}}, "Outputs": {}, "GlobalParameters": {}}
-    validator(document, "BatchRequest").validate(request)
+    validator(document, "BatchExecutionRequest").validate(request)
     path = urlsplit(endpoint.api_location).path.removeprefix("/ml")
     headers = {"authorization": f"Bearer {endpoint.primary_key}"}
     version = "api-version=2.0"
@@ -313,9 +310,9 @@ def test_documents_of_jobs_are_true(house: House) -> None:
     assert submitted.status == 200, submitted.body
     job = json.loads(submitted.body)
     state = json.loads(house.app.answer("GET", f"{path}/jobs/{job}", version, headers, b"").body)
-    validator(document, "BatchStatus").validate(state)
-    assert set(state) == set(document["definitions"]["BatchStatus"]["properties"])
-    assert set(document["definitions"]["BatchRequest"]["properties"]["Outputs"]["properties"]) == {"output1", "output2"}
+    validator(document, "BatchExecutionStatus").validate(state)
+    assert set(state) == set(document["definitions"]["BatchExecutionStatus"]["properties"])
+    assert set(document["definitions"]["BatchOutputs"]["properties"]) == {"output1", "output2"}
 
 
 @pytest.mark.parametrize(

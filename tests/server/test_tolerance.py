@@ -141,14 +141,15 @@ def test_a_client_made_of_the_api_document_works(server: ServerProcess, client: 
     http.set_api_key(host, f"Bearer {scorer.primary_key}", param_name="Authorization", param_in="header")
     options = {"validate_responses": False, "use_models": False}
     made = SwaggerClient.from_url(f"{scorer.api_location}/swagger.json", http_client=http, config=options)
-    scoring = next(getattr(made, tag) for tag in dir(made) if tag.startswith("execute"))
-    answer = scoring.execute(executionRequest={"Inputs": {"input1": [ROW]}}).response().result
+    version = {"api-version": "2.0"}
+    # Bravado makes a name of the first segment of each path, query included.
+    calls = {name: getattr(part, name) for part in (getattr(made, tag) for tag in dir(made)) for name in dir(part)}
+    answer = calls["execute"](body={"Inputs": {"input1": [ROW]}}).response().result
     assert isinstance(answer["Results"]["output1"][0]["Scored Labels"], float)
     server.upload("tolerance/swagger.csv", ",".join(ROW) + "\n" + ",".join(map(str, ROW.values())) + "\n")
-    version = {"api-version": "2.0"}
     request = {"Inputs": {"input1": {"RelativeLocation": "tolerance/swagger.csv"}}}
-    job_id = made.jobs.submitJob(batchRequest=request, **version).response().result
-    made.jobs.startJob(job=job_id, **version).response()
+    job_id = calls["submitjob"](body=request).response().result
+    calls["startjob"](jobId=job_id, **version).response()
     wait_for_job(client, scorer, job_id)
-    state = made.jobs.getJob(job=job_id, **version).response().result
+    state = calls["getjobstatus"](jobId=job_id, **version).response().result
     assert (state["StatusCode"], list(state["Results"])) == ("Finished", ["output1"])
