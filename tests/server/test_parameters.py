@@ -134,6 +134,34 @@ def test_the_data_may_be_named_by_a_parameter(house: Service, cities: None, kind
     assert evaluation(house, trainer, {"GlobalParameters": {"URI": address}})["Rows"] == "18"
 
 
+def test_data_named_by_a_parameter_are_read_as_their_name_says(house: Service) -> None:
+    """Behind an address, too, ARFF is read as ARFF, and what has no name of data as CSV."""
+    declared = "@attribute x real\n@attribute y real\n@attribute city {Ulm,Bad}\n@data\n"
+    house.put_blob("data/cities.arff", declared + CITIES.partition("\n")[2])
+    house.put_blob("data/cities", CITIES)
+    trainer = endpoint_of(house, "Line")
+    for path in ("data/cities.arff", "data/cities"):
+        body = {"GlobalParameters": {"URI": path, "City": "Ulm"}}
+        assert evaluation(house, trainer, body)["Rows"] == "9"
+
+
+@pytest.mark.parametrize("extension", [".tsv", ".arff"])
+def test_further_rows_and_rows_for_the_metrics_in_other_formats(house: Service, extension: str) -> None:
+    """Each input is read by its own extension; they need not have the same."""
+    declared = "@attribute x real\n@attribute side {high,low}\n@data\n"
+    rows = sides().partition("\n")[2]
+    text = declared + rows if extension == ".arff" else sides().replace(",", "\t")
+    house.put_blob(f"data/more{extension}", text)
+    house.put_blob("data/sides.csv", sides())
+    other = {"RelativeLocation": f"data/more{extension}"}
+    body = {
+        "Inputs": {"rows": {"RelativeLocation": "data/sides.csv"}, "more": other, "test": other},
+        "GlobalParameters": {"Strength": 1},
+    }
+    found = evaluation(house, endpoint_of(house, "Other Line"), body)
+    assert (found["Rows"], len(json.loads(found["Check Rows"])["Labels"])) == ("42", 21)
+
+
 @pytest.mark.parametrize(
     ("body", "code", "words"),
     [
