@@ -5,6 +5,7 @@ Pure but for :func:`parquet_pieces`: no Airflow, no network.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import importlib
 import io
@@ -106,7 +107,8 @@ class ArffMeter:
             *lines, self._line = (self._line + piece).split(b"\n")
             for line in lines:
                 self._see(line.strip())
-            if self._declarations is not None:
+            # A mark of the encoding may still be cut.
+            if self._declarations is not None and len(self._line) > len(codecs.BOM_UTF8):
                 self._check_line(self._line[:_MAX_HEADER])
             yield piece
         self._see(self._line.strip())
@@ -124,7 +126,7 @@ class ArffMeter:
             self._declarations = None
 
     def _check_line(self, line: bytes) -> None:
-        bare = line.removeprefix(b"\xef\xbb\xbf").lstrip()
+        bare = line.removeprefix(codecs.BOM_UTF8).lstrip()
         if bare and bare[:1] not in b"@%":
             shown = bare[:40].decode(errors="replace")
             raise ValueError(f"{self.name} is no ARFF: {shown!r} stands before @data.")

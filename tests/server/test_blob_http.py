@@ -740,13 +740,13 @@ class TestAzureSdk:
         assert code_of(caught.value) == "AuthenticationFailed"
 
     def test_what_is_not_offered_is_said(self, service: BlobServiceClient, container: str) -> None:
-        """Leases, metadata and the list of containers are 501, which the SDK does not repeat."""
+        """Leases, metadata and facts of the account are 501, which the SDK does not repeat."""
         client = service.get_blob_client(container, "a.csv")
         client.upload_blob(b"x")
         for call in (
             client.acquire_lease,
             lambda: client.set_blob_metadata({"a": "b"}),
-            lambda: list(service.list_containers()),
+            service.get_account_information,
         ):
             with pytest.raises(HttpResponseError) as caught:
                 call()

@@ -34,7 +34,7 @@ name = "Other Line"
 estimator = "linear-classifier"
 label = "side"
 features = ["x"]
-first_data = "sides.csv"
+first_data = "sides.arff"
 inputs = { rows = "train", more = "train", test = "evaluate" }
 
 [experiment.parameters]
@@ -48,7 +48,8 @@ def declared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which two experiments with parameters are set up."""
     folder = tmp_path_factory.mktemp("parameters")
     (folder / "line.csv").write_text(line(2))
-    (folder / "sides.csv").write_text(sides())
+    declared = "@attribute x real\n@attribute side {high,low}\n@data\n"
+    (folder / "sides.arff").write_text(declared + sides().partition("\n")[2])
     (folder / "experiments.toml").write_text(TOML)
     return folder
 
