@@ -307,8 +307,8 @@ def _check_form(values: Mapping[str, str], scope: tuple[str, ...]) -> None:
 def _check_resource(resource: str, container: str, blob: str | None) -> None:
     if resource not in ("b", "c"):
         raise _invalid("sr", "only tokens for a blob, a container or the account are understood")
-    if blob is None and (resource == "b" or not container):
-        raise _invalid("sr", "it is for less than what is asked for")
+    if resource == "b" and blob is None:
+        raise _invalid("sr", "it is for one blob, not for its container")
     if "/" in container:  # else a token for the blob b/c of the container a would open c of "a/b"
         raise _invalid("sig", "its container is another one")
 

@@ -33,7 +33,10 @@ def test_a_job_trains_on_each_format_and_writes_its_evaluation_in_each(
     model, evaluation = BlobReference("models/five.ilearner"), BlobReference(f"metrics/five{extension}")
     job = service.ended(trainer, service.submit(trainer, source, output1=model, output2=evaluation))
     assert (job.status, job.details) == (JobStatus.FINISHED, None)
-    found = Evaluation.read(service.read_blob(f"metrics/five{extension}"))
+    text = service.read_blob(f"metrics/five{extension}")
+    start = {".csv": b"Mean Absolute Error,", ".tsv": b"Mean Absolute Error\t", ".arff": b"@relation evaluation\n"}
+    assert text.startswith(start[extension])
+    found = Evaluation.read(text)
     assert found.metrics["Rows"] == 21
     assert service.patch("mine", model).status == 200
     assert service.slope(scorer) == 5
