@@ -1,15 +1,18 @@
-"""Training data on their way to the service: CSV in pieces, checked and counted as it passes, never held whole.
+"""Training data on their way to the service: CSV or ARFF in pieces, checked and counted as it passes, never held whole.
 
 Pure but for :func:`parquet_pieces`: no Airflow, no network.
 """
 
 from __future__ import annotations
 
+import codecs
 import csv
 import importlib
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, Any
+
+from airflow_provider_azureml_classic.protocol.arff import ArffError, read_arff
 
 #: Bytes read from a file at a time.
 PIECE = 256 << 10
@@ -26,6 +29,9 @@ class CsvMeter:
 
     :param name: what the data are, for messages.
     """
+
+    #: Where the names of the columns stand.
+    heading = "a header row"
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -76,6 +82,63 @@ class CsvMeter:
             self._before = part.rstrip(b" ")[-1:] or self._before
 
 
+class ArffMeter:
+    """Lets ARFF pass in pieces; refuses it without its declarations, and counts its rows: one a line.
+
+    :param name: what the data are, for messages.
+    """
+
+    heading = "@attribute lines"
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        #: Rows that have passed.
+        self.rows = 0
+        self._declarations: list[bytes] | None = []
+        self._line = b""
+
+    def watch(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
+        """The same pieces.
+
+        :param pieces: of any size.
+        :raises ValueError: no declarations, or no text.
+        """
+        for piece in pieces:
+            *lines, self._line = (self._line + piece).split(b"\n")
+            for line in lines:
+                self._see(line.strip())
+            # A mark of the encoding may still be cut.
+            if self._declarations is not None and len(self._line) > len(codecs.BOM_UTF8):
+                self._check_line(self._line[:_MAX_HEADER])
+            yield piece
+        self._see(self._line.strip())
+        if self._declarations is not None:
+            self._check_declarations(self._declarations)
+
+    def _see(self, line: bytes) -> None:
+        if self._declarations is None:
+            self.rows += bool(line) and not line.startswith(b"%")
+            return
+        self._check_line(line)
+        self._declarations.append(line)
+        if line.lower() == b"@data":
+            self._check_declarations(self._declarations)
+            self._declarations = None
+
+    def _check_line(self, line: bytes) -> None:
+        bare = line.removeprefix(codecs.BOM_UTF8).lstrip()
+        if bare and bare[:1] not in b"@%":
+            shown = bare[:40].decode(errors="replace")
+            raise ValueError(f"{self.name} is no ARFF: {shown!r} stands before @data.")
+
+    def _check_declarations(self, lines: list[bytes]) -> None:
+        try:
+            attributes, _ = read_arff(line.decode("utf-8-sig", errors="replace") for line in lines)
+        except ArffError as error:
+            raise ValueError(f"{self.name} is no ARFF: {error}") from None
+        check_names([attribute.name for attribute in attributes], self.name, numbers=True)
+
+
 def check_header(start: bytes, name: str) -> None:
     """Return if CSV begins with a row of column names: some text, no number, nothing twice.
 
@@ -97,15 +160,16 @@ def check_header(start: bytes, name: str) -> None:
     check_names([cell.strip() for cell in next(rows)], name)
 
 
-def check_names(names: Sequence[str], name: str) -> None:
+def check_names(names: Sequence[str], name: str, *, numbers: bool = False) -> None:
     """Return if these can be the names of columns.
 
     :param names: cells of the first row.
     :param name: what the data are, for messages.
+    :param numbers: a number is a name, too.
     :raises ValueError: naming the cell at fault.
     """
     number = next((cell for cell in names if _is_number(cell)), None)
-    if number is not None:
+    if number is not None and not numbers:
         raise ValueError(f"{name} has no header row: its first row has the number {number} for a column's name.")
     twice = next((cell for cell in names if cell and names.count(cell) > 1), None)
     if twice is not None:

@@ -258,7 +258,7 @@ HINTS: Mapping[str, str] = MappingProxyType(
             "GET the job again: each answer carries a fresh SAS token. For a blob of your own, sign a new one."
         ),
         "InvalidBlob": "Give ConnectionString + RelativeLocation, or BaseLocation + RelativeLocation + SasBlobToken.",
-        "InvalidBlobExtension": "Data ends in .csv, a trained model in .ilearner.",
+        "InvalidBlobExtension": "Data ends in .csv, .tsv or .arff, a trained model in .ilearner.",
         "LocationNotAllowed": "Start the server with --allow-host HOST, --allow-private-host HOST inside your network.",
         "ManagementRequestUnauthorized": (
             "Check the workspace id and the workspace token of the connection, or the endpoint's key."

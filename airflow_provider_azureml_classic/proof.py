@@ -17,6 +17,7 @@ from enum import Enum
 from typing import Any
 
 from airflow_provider_azureml_classic.exceptions import ProtocolError
+from airflow_provider_azureml_classic.protocol.arff import ArffError, read_arff
 from airflow_provider_azureml_classic.protocol.jobs import Job
 from airflow_provider_azureml_classic.protocol.references import DATA_EXTENSIONS, BlobReference
 from airflow_provider_azureml_classic.protocol.tables import Table
@@ -105,18 +106,31 @@ class Evaluation:
     check: CheckRows | None = None
 
     @classmethod
-    def from_csv(cls, content: bytes) -> Evaluation:
-        """Read an evaluation: one header row, one data row.
+    def read(cls, content: bytes) -> Evaluation:
+        """Read an evaluation, in any of the formats that a job writes: the names of its columns, one data row.
 
         :param content: the blob.
-        :raises ProtocolError: no data row.
+        :raises ProtocolError: no data row, or no table at all.
         """
-        csv.field_size_limit(1 << 24)
-        row = next(csv.DictReader(io.StringIO(content.decode("utf-8-sig"))), None)
+        row = _first_row(content.decode("utf-8-sig"))
         if row is None:
             raise ProtocolError("The evaluation output has no data row.")
         metrics = {name: number for name, text in row.items() if (number := _number(text)) is not None}
         return cls(metrics, _golden(row.get(GOLDEN_ROWS)), _check(row.get(CHECK_ROWS)))
+
+
+def _first_row(text: str) -> dict[str, str] | None:
+    if text.startswith("@"):
+        try:
+            attributes, rows = read_arff(io.StringIO(text))
+            cells = next(rows, None)
+        except ArffError as error:
+            raise ProtocolError(f"The evaluation output cannot be read: {error}") from None
+        return None if cells is None else dict(zip([one.name for one in attributes], cells, strict=False))
+    csv.field_size_limit(1 << 24)
+    # No metric has a tab in its name.
+    delimiter = "\t" if "\t" in text.partition("\n")[0] else ","
+    return next(csv.DictReader(io.StringIO(text), delimiter=delimiter), None)
 
 
 def _golden(text: str | None) -> GoldenRows | None:

@@ -60,7 +60,7 @@ class ProofTrigger(EndpointTrigger):
         job = await client.get_job(await client.get_endpoint(service.id, ticket.endpoint), ticket.job_id)
         for place in evaluations(job):
             try:
-                return Evaluation.from_csv(await client.fetch_blob(place)).golden
+                return Evaluation.read(await client.fetch_blob(place)).golden
             except ProtocolError:  # no evaluation, but another CSV file
                 continue
         return None

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_azureml_classic.csv_data import CsvMeter, file_pieces, parquet_pieces, row_pieces
+from airflow_provider_azureml_classic.csv_data import ArffMeter, CsvMeter, file_pieces, parquet_pieces, row_pieces
 
 
 def cut(content: bytes, size: int) -> Iterator[bytes]:
@@ -165,3 +165,34 @@ def test_parquet_without_pyarrow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(ValueError, match=r"needs pyarrow, which is not installed: pip install pyarrow"):
         list(parquet_pieces(io.BytesIO(), "x.parquet"))
+
+
+ARFF = (
+    b"% said\n@RELATION r\n@attribute a numeric\n\n@attribute 'b c' {x,'y z'}\n@data\n1,x\n% said\n\n2,'y z'\r\n{0 1}"
+)
+
+
+@pytest.mark.parametrize("size", [1, 3, 1000])
+def test_rows_of_arff_are_counted(size: int) -> None:
+    """One row a line behind the declarations, however the content is cut; comments and blank lines are none."""
+    meter = ArffMeter("data")
+    assert b"".join(meter.watch(cut(b"\xef\xbb\xbf" + ARFF, size))).endswith(ARFF)
+    assert meter.rows == 3
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "data is no ARFF: There is no @data"),
+        (b"a,b\n1,2\n", "data is no ARFF: 'a,b' stands before @data"),
+        (b"x" * 3000, "data is no ARFF: 'xxx"),
+        (b"@relation r\n@data\n1\n", "No @attribute"),
+        (b"@attribute a what\n@data\n", "Line 1 declares an attribute as 'a what'"),
+        (b"@attribute a real\n@attribute a real\n@data\n", "has 'a' twice"),
+        (b"@attribute a real\n", "There is no @data"),
+    ],
+)
+def test_declarations_are_needed(content: bytes, said: str) -> None:
+    """What has none is refused, with what stands there instead."""
+    with pytest.raises(ValueError, match=said):
+        list(ArffMeter("data").watch(cut(content, 1000)))

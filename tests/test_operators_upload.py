@@ -105,6 +105,19 @@ def test_parquet_is_converted(server: ServerProcess, client: Client, path: str, 
         run(destination=path.replace(".csv", ".tsv"), source=source)
 
 
+def test_arff_and_tsv(server: ServerProcess, client: Client, path: str, tmp_path: Path) -> None:
+    """They arrive as they are, at a place whose extension says so, and their rows are counted."""
+    texts = {"tsv": "a\tb\n1\tx\n2\ty\n", "arff": "@attribute a real\n@data\n1\n% said\n2\n"}
+    for extension, text in texts.items():
+        (tmp_path / f"d.{extension}").write_text(text)
+        place = path.replace(".csv", f".{extension}")
+        assert run(destination=place, source=f"{tmp_path}/d.{extension}") == told(place, text, 2)
+        assert content(server, client, place) == text
+    (tmp_path / "d.arff").write_text("@attribute a real\n@data\n")
+    with pytest.raises(AirflowFailException, match="has @attribute lines but no data rows"):
+        run(destination=path.replace(".csv", ".arff"), source=f"{tmp_path}/d.arff")
+
+
 def test_missing_file(server: ServerProcess, path: str, tmp_path: Path) -> None:
     """A file that is not there may come later, so the task may be retried."""
     for source in (f"{tmp_path}/none.csv", f"file://{tmp_path}/none.csv"):
@@ -143,8 +156,10 @@ def test_no_rows(server: ServerProcess, client: Client, path: str, file: Path) -
         ({"source": "x.csv", "if_empty": "maybe"}, "if_empty is 'maybe'"),
         ({"source": "x.csv", "destination": "upload/data.txt"}, r"must end in \.csv or \.tsv"),
         ({"source": "x.csv", "destination": "data.csv"}, r"must be container/file\.csv"),
+        ({"source": "x.csv", "destination": "upload/data.arff"}, r"must end in \.csv or \.tsv\."),
+        ({"source": "x.ARFF"}, r"must end in \.arff\."),
     ],
-    ids=["nothing", "both", "no connection", "if_empty", "extension", "container"],
+    ids=["nothing", "both", "no connection", "if_empty", "extension", "container", "to arff", "from arff"],
 )
 def test_parameters(options: dict[str, Any], said: str, path: str) -> None:
     """What cannot be meant is refused with a sentence."""

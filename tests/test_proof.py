@@ -52,7 +52,7 @@ def test_evaluation() -> None:
         "Input": {"ColumnNames": ["x"], "Values": [["1"], ["2"]]},
         "Output": {"ColumnNames": ["label", "score"], "Values": [["a", "0.5"], ["b", "0.25"]]},
     }
-    found = Evaluation.from_csv(
+    found = Evaluation.read(
         b"\xef\xbb\xbf" + evaluation(Accuracy="0.9", Name="census", **{GOLDEN_ROWS: json.dumps(golden)})
     )
     assert found.metrics == {"Accuracy": 0.9}
@@ -61,21 +61,21 @@ def test_evaluation() -> None:
 
 def test_evaluation_without_golden_rows() -> None:
     """Other services' evaluations have no golden rows."""
-    assert Evaluation.from_csv(evaluation(RMSE="3")) == Evaluation({"RMSE": 3.0})
+    assert Evaluation.read(evaluation(RMSE="3")) == Evaluation({"RMSE": 3.0})
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "7", '{"Input": {"ColumnNames": []}}', '{"Input": 1, "Output": 2}'])
 def test_unreadable_golden_rows(text: str) -> None:
     """Golden rows that cannot be read are an error, never a silent lack of proof."""
     with pytest.raises(ProtocolError, match="'Golden Rows' of the evaluation output cannot be read"):
-        Evaluation.from_csv(evaluation(**{GOLDEN_ROWS: text}))
+        Evaluation.read(evaluation(**{GOLDEN_ROWS: text}))
 
 
 @pytest.mark.parametrize("content", [b"", b"Accuracy\n"])
 def test_empty_evaluation(content: bytes) -> None:
     """An evaluation needs a data row."""
     with pytest.raises(ProtocolError, match="no data row"):
-        Evaluation.from_csv(content)
+        Evaluation.read(content)
 
 
 def endpoint(location: BlobReference | None, **members: Any) -> Endpoint:

@@ -9,7 +9,13 @@ from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qs, parse_qsl, urlencode
 
 import pytest
-from azure.storage.blob import generate_blob_sas, generate_container_sas
+from azure.storage.blob import (
+    AccountSasPermissions,
+    ResourceTypes,
+    generate_account_sas,
+    generate_blob_sas,
+    generate_container_sas,
+)
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, RequestRejected
 from airflow_provider_azureml_classic.protocol.sas import (
@@ -97,10 +103,15 @@ class TestSign:
 class TestVerify:
     """What :func:`verify` lets through, and what not."""
 
-    @pytest.mark.parametrize("blob", [BLOB, None])
-    def test_own_token_opens_what_it_was_made_for(self, blob: str | None) -> None:
+    @pytest.mark.parametrize(("blob", "permission"), [(BLOB, "r"), (None, "l")])
+    def test_own_token_opens_what_it_was_made_for(self, blob: str | None, permission: str) -> None:
         """Round trip, for a blob and for a container."""
-        verify(ACCOUNT, token(blob), "data", blob, permission="r", now=NOW)
+        verify(ACCOUNT, token(blob, permission), "data", blob, permission=permission, now=NOW)
+
+    def test_container_token_does_nothing_but_list(self) -> None:
+        """Reading the properties of a container, making and removing it are for the account's key and tokens."""
+        for letter in "rwcd":
+            assert refusal(token(None, "rwcdl"), blob=None, permission=letter).details[0].target == "sp"
 
     def test_container_token_opens_every_blob_in_it(self) -> None:
         """``sr=c`` covers blobs; a question mark is not needed, other parameters of a request do not matter."""
@@ -123,9 +134,9 @@ class TestVerify:
             ("sv=2020-12-06", "sv=2014-02-14", "sv"),
             ("sv=2020-12-06", "sv=new", "sv"),
             ("sp=r", "sp=r&sp=w", "token"),
-            ("sp=r", "sp=r&sip=10.0.0.1", "sip"),
+            ("sp=r", "sp=r&sip=10.0.0.1", "sig"),
             ("sp=r", "sp=r&si=policy", "si"),
-            ("sp=r", "sp=r&spr=https", "spr"),
+            ("sp=r", "sp=r&spr=https", "sig"),
             ("&sp=r", "", "token"),
             ("sig=", "sig=%ff", "sig"),
         ],
@@ -192,6 +203,32 @@ class TestVerify:
             "mlclassic", "data", BLOB, account_key=KEY, permission="r", expiry=EXPIRY, protocol="https"
         )
         verify(secure, theirs, "data", BLOB, permission="r", now=NOW)
+        assert refusal(theirs).details[0].target == "spr"
+
+    @pytest.mark.parametrize(
+        ("allowed", "client", "opens"),
+        [
+            ("10.0.0.7", "10.0.0.7", True),
+            ("10.0.0.7", "10.0.0.8", False),
+            ("10.0.0.7-10.0.1.2", "10.0.0.255", True),
+            ("10.0.0.7-10.0.1.2", "10.0.0.6", False),
+            ("10.0.0.7-10.0.1.2", "10.0.1.3", False),
+            ("10.0.0.7", "::1", False),
+            ("10.0.0.7", None, False),
+            ("10.0.0.x", "10.0.0.7", False),
+        ],
+    )
+    def test_addresses(self, allowed: str, client: str | None, opens: bool) -> None:
+        """``sip`` is one address or a range with both ends; a client of unknown address is in none."""
+        theirs = generate_blob_sas(
+            "mlclassic", "data", BLOB, account_key=KEY, permission="r", expiry=EXPIRY, ip=allowed
+        )
+        if opens:
+            verify(ACCOUNT, theirs, "data", BLOB, permission="r", now=NOW, client=client)
+            return
+        with pytest.raises(RequestRejected) as caught:
+            verify(ACCOUNT, theirs, "data", BLOB, permission="r", now=NOW, client=client)
+        assert caught.value.details[0].target == "sip"
 
     def test_messages_hold_no_secret(self) -> None:
         """Neither the signature nor the key is in an error."""
@@ -218,6 +255,82 @@ class TestVerify:
     def test_permissions_of(self) -> None:
         """The letters granted are read as they stand."""
         assert permissions_of(token(permissions="rw")) == "rw"
+
+
+OF_THE_OLD_SDK = (
+    "st=2016-03-01T09%3A50%3A00Z&se=2016-03-02T09%3A55%3A00Z&sp=rw&sv=2019-02-02&ss=b&srt=o"
+    "&sig=9rfSUO0l/PByi1WE2oYoDiaFcdpxexlHzEYiz8GfcHM%3D"
+)
+ALL = ResourceTypes(service=True, container=True, object=True)
+
+
+def of_account(permissions: str = "rwdlac", kinds: ResourceTypes = ALL, **more: object) -> str:
+    """Azure's own token for the account."""
+    letters = AccountSasPermissions.from_string(permissions)
+    options = {"expiry": EXPIRY, "start": START, **more}
+    return str(generate_account_sas("mlclassic", KEY, resource_types=kinds, permission=letters, **options))
+
+
+class TestAccountToken:
+    """Tokens for a whole account, as Azure's SDK signs them."""
+
+    @pytest.mark.parametrize(
+        ("container", "blob", "permission"),
+        [("data", BLOB, "r"), ("data", None, "d"), ("other", None, "c"), ("", None, "l")],
+    )
+    def test_it_opens_blobs_containers_and_the_account(self, container: str, blob: str | None, permission: str) -> None:
+        """One token does it all."""
+        verify(ACCOUNT, of_account(), container, blob, permission=permission, now=NOW)
+
+    @pytest.mark.parametrize("version", ["2015-04-05", "2018-11-09", "2020-10-02", "2020-12-06", "2026-10-06"])
+    def test_versions(self, version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Both layouts of the signed text are known; the newer one has a line for a scope of encryption."""
+        fields = ["account", "sp", "ss", "srt", "st", "se", "sip", "spr", "sv", *["ses"] * (version >= "2020-12-06")]
+        values = {"sp": "r", "ss": "b", "srt": "o", "se": "2016-03-02T09:55:00Z", "sv": version}
+        by_hand = forged_anew([*fields, "end"], {**values, "account": "mlclassic"}, "")
+        verify(ACCOUNT, by_hand, "data", BLOB, permission="r", now=NOW)
+        if version >= "2020-12-06":  # the SDK of today knows the newer layout only
+            name = "azure.storage.blob._shared.shared_access_signature.SharedAccessSignature.__init__.__defaults__"
+            monkeypatch.setattr(name, (version,))
+            theirs = of_account("r", ResourceTypes(object=True), start=None)
+            assert parse_qs(theirs)["sig"] == parse_qs(by_hand)["sig"]
+
+    def test_a_token_of_the_old_sdk(self) -> None:
+        """Made by azure-storage-blob 2.1.0 on Python 3.7, for this account."""
+        verify(ACCOUNT, OF_THE_OLD_SDK, "data", BLOB, permission="r", now=NOW)
+
+    @pytest.mark.parametrize(
+        ("text", "blob", "permission", "target"),
+        [
+            (of_account("r"), BLOB, "w", "sp"),
+            (of_account("wdlac"), BLOB, "r", "sp"),
+            (of_account("r"), None, "l", "sp"),
+            (of_account(kinds=ResourceTypes(service=True, container=True)), BLOB, "r", "srt"),
+            (of_account(kinds=ResourceTypes(service=True, object=True)), None, "l", "srt"),
+            (of_account(protocol="https"), BLOB, "r", "spr"),
+            (of_account(ip="10.0.0.1"), BLOB, "r", "sip"),
+            (of_account(start=NOW + timedelta(seconds=1)), BLOB, "r", "st"),
+            (of_account(expiry=NOW), BLOB, "r", "se"),
+            (of_account(encryption_scope="mine"), BLOB, "r", "ses"),
+            (of_account("r").replace("sp=r", "sp=rw"), BLOB, "r", "sig"),
+            (of_account().replace("srt=sco", "srt=o"), BLOB, "r", "sig"),
+            (of_account().replace("ss=b", "ss=bq"), BLOB, "r", "sig"),
+            (of_account().replace("&ss=b", ""), BLOB, "r", "token"),
+            (of_account().replace("&srt=sco", ""), BLOB, "r", "token"),
+            (token() + "&ss=b&srt=sco", BLOB, "r", "sig"),
+        ],
+    )
+    def test_what_it_does_not_open(self, text: str, blob: str | None, permission: str, target: str) -> None:
+        """The refusal names the parameter at fault, and a signature is looked at before anything else."""
+        assert refusal(text, blob=blob, permission=permission).details[0].target == target
+
+    def test_another_service_and_another_account(self) -> None:
+        """A token for queues opens no blobs; one of another account, signed with the same key, opens nothing."""
+        fields = ["account", "sp", "ss", "srt", "st", "se", "sip", "spr", "sv", "ses", "end"]
+        values = {"sp": "r", "ss": "qft", "srt": "sco", "se": "2016-03-02", "sv": "2020-12-06"}
+        assert refusal(forged_anew(fields, {**values, "account": "mlclassic"}, "")).details[0].target == "ss"
+        other = forged_anew(fields, {**values, "ss": "b", "account": "other"}, "")
+        assert refusal(other).details[0].target == "sig"
 
 
 class TestConnectionString:

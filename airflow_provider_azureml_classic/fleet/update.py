@@ -86,7 +86,7 @@ class Updater:
         """The job's evaluation; another service's may be absent, or be none that can be read."""
         for output in evaluations(job):
             try:
-                return Evaluation.from_csv((yield AllVerbs.fetch_blob.steps(self._client, output)))
+                return Evaluation.read((yield AllVerbs.fetch_blob.steps(self._client, output)))
             except ProtocolError as error:
                 self.placing.say(f"{output.location} is no evaluation that can be read: {error}")
         return Evaluation({})

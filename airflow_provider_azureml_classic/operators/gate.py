@@ -189,7 +189,7 @@ class ModelQualityGate(AzureMLClassicOperator):
             limits, allowances = self._rules()
             job = self.hook.finished_job(self.job)
             _, place = job.output(self.evaluation_output, extension=DATA_EXTENSIONS[0])
-            evaluation = Evaluation.from_csv(self.hook.client.fetch_blob(self.hook.readable(place)))
+            evaluation = Evaluation.read(self.hook.client.fetch_blob(self.hook.readable(place)))
             report = Report(job.id, finite(evaluation.metrics))
             report.reasons += outside(report.evaluation, limits)
             if allowances:

@@ -144,7 +144,7 @@ class RollbackModelOperator(ModelPlacingOperator):
             return None
         try:
             for output in evaluations(self.hook.finished_job(ticket)):
-                golden = Evaluation.from_csv(self.hook.client.fetch_blob(output)).golden
+                golden = Evaluation.read(self.hook.client.fetch_blob(output)).golden
                 if golden is not None:
                     return GoldenRows(golden.rows, Table.from_wire(answers))
         except AzureMLClassicError as error:

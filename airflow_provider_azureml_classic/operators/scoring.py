@@ -25,7 +25,7 @@ MAX_BYTES = (4 << 20) - 4_096
 
 
 class BatchScoringOperator(JobOperator):
-    """Scores a CSV file as a batch job of a scoring web service.
+    """Scores a CSV, TSV or ARFF file as a batch job of a scoring web service; the extension says which.
 
     As with :class:`~airflow_provider_azureml_classic.operators.batch.BatchExecutionOperator` its job is kept, taken up
     after a crash and cancelled with the task.

@@ -128,7 +128,7 @@ class UpdateTrainedModelOperator(ModelPlacingOperator):
 
         for output in evaluations(job):
             try:
-                return Evaluation.from_csv(self.hook.client.fetch_blob(output))
+                return Evaluation.read(self.hook.client.fetch_blob(output))
             except ProtocolError as error:
                 self.log.info("%s is no evaluation that can be read: %s", output.location, error)
         return Evaluation({})

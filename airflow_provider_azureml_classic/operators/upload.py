@@ -15,7 +15,7 @@ from airflow_provider_azureml_classic.operators.base import AzureMLClassicOperat
 if TYPE_CHECKING:
     from airflow.sdk import Context, ObjectStoragePath
 
-    from airflow_provider_azureml_classic.csv_data import CsvMeter
+    from airflow_provider_azureml_classic.csv_data import ArffMeter, CsvMeter
     from airflow_provider_azureml_classic.protocol.references import BlobReference
     from airflow_provider_azureml_classic.protocol.sas import StorageAccount
 
@@ -27,7 +27,8 @@ _MAY_WRITE = frozenset("cw")
 
 
 class UploadDataOperator(AzureMLClassicOperator):
-    """Puts training data, or rows to score, where the service reads them: as a CSV file with a header row.
+    """Puts training data, or rows to score, where the service reads them: as a CSV file with a header row,
+    a TSV or an ARFF file.
 
     The data come from a file or from an SQL query; they are streamed, so their size does not matter. Nothing is seen of
     the file, nor is an older one replaced, until all of it is there; so a retry does no harm.
@@ -40,8 +41,8 @@ class UploadDataOperator(AzureMLClassicOperator):
     :param destination: where to: a path ``container/file.csv`` in the storage account of the connection's extra
         ``storage_connection_string``, which may be the service's own store; or a URL with a SAS token that allows
         creating or writing. (templated)
-    :param source: a file: a local path, or any URL that ``ObjectStoragePath`` reads. CSV is passed on as it is;
-        ``.parquet`` is converted. (templated)
+    :param source: a file: a local path, or any URL that ``ObjectStoragePath`` reads. CSV, TSV and ARFF are
+        passed on as they are, to a destination with that extension; ``.parquet`` is converted to CSV. (templated)
     :param source_conn_id: connection that opens ``source``, if it is a URL. (templated)
     :param sql: instead of ``source``, a query whose rows are the data, or a ``.sql`` file. (templated)
     :param sql_conn_id: connection of the database, of any type that Airflow's common SQL hook knows. (templated)
@@ -90,14 +91,15 @@ class UploadDataOperator(AzureMLClassicOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Stream from the source to the destination."""
-        from airflow_provider_azureml_classic.csv_data import CsvMeter
-        from airflow_provider_azureml_classic.protocol.references import BlobReference
+        from airflow_provider_azureml_classic.csv_data import ArffMeter, CsvMeter
+        from airflow_provider_azureml_classic.protocol.references import ARFF_EXTENSION, BlobReference
 
         with airflow_errors():
             self._check()
             wanted = BlobReference.parse(self.destination)
             place = self._writable(wanted)
-            meter = CsvMeter("The answer to the query" if self.sql else str(self.source))
+            read_as = ArffMeter if wanted.extension == ARFF_EXTENSION else CsvMeter
+            meter = read_as("The answer to the query" if self.sql else str(self.source))
             facts = self.hook.client.store_stream(place, self._checked(meter))
         # In the connection's account the path alone is enough, and stays right when the account moves.
         location = place.location if wanted.base_location else place.relative_location
@@ -115,10 +117,9 @@ class UploadDataOperator(AzureMLClassicOperator):
     def _writable(self, wanted: BlobReference) -> BlobReference:
         """The destination with a token that lets it be written."""
         from airflow_provider_azureml_classic.exceptions import rejection
-        from airflow_provider_azureml_classic.protocol.references import DATA_EXTENSIONS
         from airflow_provider_azureml_classic.protocol.sas import StorageAccount, permissions_of
 
-        extensions = DATA_EXTENSIONS[:1] if self.sql or self._is_parquet else DATA_EXTENSIONS
+        extensions = self._extensions()
         if wanted.extension not in extensions:
             raise rejection(
                 "InvalidBlobExtension", f"destination is {wanted.location!r}; it must end in {' or '.join(extensions)}."
@@ -145,13 +146,24 @@ class UploadDataOperator(AzureMLClassicOperator):
 
     # -- where from ----------------------------------------------------------------------------------------------------
 
-    def _checked(self, meter: CsvMeter) -> Iterator[bytes]:
+    def _checked(self, meter: ArffMeter | CsvMeter) -> Iterator[bytes]:
         """The data; an error here leaves the destination as it was."""
         yield from meter.watch(self._from_query() if self.sql else self._from_file())
         if meter.rows or self.if_empty == "upload":
             return
-        said = f"{meter.name} has a header row but no data rows; nothing was uploaded."
+        said = f"{meter.name} has {meter.heading} but no data rows; nothing was uploaded."
         raise AirflowSkipException(said) if self.if_empty == "skip" else ValueError(said)
+
+    def _extensions(self) -> tuple[str, ...]:
+        """What the destination may end in: the service reads a blob as its extension says."""
+        from airflow_provider_azureml_classic.protocol.references import ARFF_EXTENSION, CSV_EXTENSION, DATA_EXTENSIONS
+
+        if self.sql or self._is_parquet:
+            return (CSV_EXTENSION,)
+        source = str(self.source).lower()
+        if not source.endswith(DATA_EXTENSIONS):
+            return DATA_EXTENSIONS
+        return tuple(one for one in DATA_EXTENSIONS if source.endswith(ARFF_EXTENSION) == (one == ARFF_EXTENSION))
 
     @property
     def _is_parquet(self) -> bool:

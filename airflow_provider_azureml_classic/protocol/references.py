@@ -25,7 +25,7 @@ _MEMBERS = frozenset({CONNECTION_STRING, RELATIVE_LOCATION, BASE_LOCATION, SAS_T
 
 #: Extensions of a trained model and of data (wire document, section 4.2; code ``InvalidBlobExtension``).
 MODEL_EXTENSION = ".ilearner"
-DATA_EXTENSIONS = (".csv", ".tsv", ".arff")
+DATA_EXTENSIONS = CSV_EXTENSION, TSV_EXTENSION, ARFF_EXTENSION = (".csv", ".tsv", ".arff")
 _AROUND = re.compile(r"^[/\s]+|\s+$")
 
 

@@ -1,11 +1,12 @@
-"""Shared access signatures of blobs, and the connection strings that can make them. Pure: no I/O, no clock.
+"""Shared access signatures of blobs and accounts, and the connection strings that make them. Pure: no I/O, no clock.
 
 Rule 1: a key or a token is in no message, no ``repr`` and no exception.
-Rule 2: what cannot be checked here (an IP range, a stored access policy, a snapshot) is refused, never ignored.
+Rule 2: what cannot be checked here (a stored access policy, a snapshot, a scope) is refused, never ignored.
 
 Facts: Microsoft, "Create a service SAS" (``rest/api/storageservices/create-service-sas``), section "Construct the
 signature string"; the three layouts agree with Azurite (``src/blob/authentication/IBlobSASSignatureValues.ts``) and
-with ``azure-storage-blob`` 2.1 (2018-11-09) and 12.31 (2020-12-06 and later).
+with ``azure-storage-blob`` 2.1 (2018-11-09) and 12.31 (2020-12-06 and later). "Create an account SAS"
+(``rest/api/storageservices/create-account-sas``); its two layouts agree with the same.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from ipaddress import ip_address
 from urllib.parse import parse_qsl, quote, urlsplit
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
@@ -35,7 +37,11 @@ _LAYOUTS: tuple[tuple[str, tuple[str | None, ...]], ...] = (
     ("2018-11-09", (*_HEAD, "sr", "snapshot", *_RESPONSE_HEADERS)),
     ("2015-04-05", (*_HEAD, *_RESPONSE_HEADERS)),
 )
-_RESTRICTIONS = {"si": "a stored access policy", "sip": "an IP range", "snapshot": "a snapshot", "ses": "a scope"}
+#: Fields of the signed text of an account's token, behind the account's name.
+_ACCOUNT_LAYOUT = ("sp", "ss", "srt", "st", "se", "sip", "spr", "sv")
+#: From this version on the scope of encryption is signed as well.
+_ACCOUNT_SCOPE_SINCE = "2020-12-06"
+_RESTRICTIONS = {"si": "a stored access policy", "snapshot": "a snapshot", "ses": "a scope"}
 _VERSION = re.compile(r"\d{4}-\d\d-\d\d")
 # The forms of ISO 8601 that Azure takes; .NET writes seven digits of a second.
 _TIME = re.compile(r"(\d{4}-\d\d-\d\d)(?:T(\d\d:\d\d)(?::(\d\d)(?:\.\d{1,7})?)?Z)?")
@@ -159,7 +165,14 @@ def _signature(account: StorageAccount, values: Mapping[str, str], container: st
     for first_version, layout in _LAYOUTS:
         if values["sv"] >= first_version:
             return hmac_sha256(account, "\n".join(resource if n is None else values.get(n, "") for n in layout))
-    raise _invalid("sv", "its version is older than 2015-04-05")
+    raise _too_old()
+
+
+def _account_signature(account: StorageAccount, values: Mapping[str, str]) -> str:
+    if values["sv"] < _LAYOUTS[-1][0]:
+        raise _too_old()
+    layout = (*_ACCOUNT_LAYOUT, *(["ses"] if values["sv"] >= _ACCOUNT_SCOPE_SINCE else []))
+    return hmac_sha256(account, "".join(f"{field}\n" for field in (account.name, *(values.get(n, "") for n in layout))))
 
 
 def sign(
@@ -191,6 +204,10 @@ def sign(
 
 def _invalid(parameter: str, reason: str) -> AzureMLClassicError:
     return rejection("InvalidBlob", f"The SAS token does not open this: {reason}.", target=parameter)
+
+
+def _too_old() -> AzureMLClassicError:
+    return _invalid("sv", f"its version is older than {_LAYOUTS[-1][0]}")
 
 
 def _read(token: str) -> dict[str, str]:
@@ -231,50 +248,96 @@ def permissions_of(token: str) -> str:
 
 
 def verify(
-    account: StorageAccount, token: str, container: str, blob: str | None, *, permission: str, now: datetime
+    account: StorageAccount,
+    token: str,
+    container: str,
+    blob: str | None,
+    *,
+    permission: str,
+    now: datetime,
+    client: str | None = None,
 ) -> None:
-    """Return if ``token`` allows this; raise otherwise.
+    """Return if ``token``, of one blob, one container or the account, allows this; raise otherwise.
 
     ``target`` of the error's detail names the parameter at fault: ``sp`` means that the token is good, but does not
     grant the permission; ``token`` that it is not a whole one.
 
     :param account: the account whose key must have signed.
     :param token: a SAS token, or the query of a request that carries one; parameters of other meaning are ignored.
-    :param container: container asked for.
+    :param container: container asked for; empty for the account itself, which a token for less never opens.
     :param blob: blob asked for; ``None`` for the container itself, which a token for a blob never opens.
     :param permission: letter needed; of several letters, any one.
     :param now: the present moment.
+    :param client: address of the client; ``None`` if it is not known: a token for certain addresses is then refused.
     :raises RequestRejected: ``ExpiryTimeInThePast``, or ``InvalidBlob`` for everything else.
     """
     values = _read(token)
-    _check_form(values, secure=account.endpoint.startswith("https:"))
-    if values["sr"] == "b" and blob is None:
-        raise _invalid("sr", "it is for one blob, not for its container")
-    if "/" in container:  # else a token for the blob b/c of the container a would open c of "a/b"
-        raise _invalid("sig", "its container is another one")
-    expected = _signature(account, values, container, blob if values["sr"] == "b" else None)
+    of_account = "ss" in values or "srt" in values
+    _check_form(values, ("ss", "srt") if of_account else ("sr",))
+    if of_account:
+        expected = _account_signature(account, values)
+    else:
+        _check_resource(values["sr"], container, blob)
+        expected = _signature(account, values, container, blob if values["sr"] == "b" else None)
     # A plus sign that a client left unencoded was read as a blank; Base64 has no blanks.
     given = values["sig"].replace(" ", "+")
     if not hmac.compare_digest(expected.encode(), given.encode(errors="surrogatepass")):
         raise _invalid("sig", "its signature does not match this account, container, blob and parameters")
     _check_times(values, now)
-    if not set(permission) & set(values["sp"]):
+    _check_caller(values, secure=account.endpoint.startswith("https:"), client=client)
+    if of_account:
+        _check_scope(values, container, blob)
+    # Of a container itself, a token that is not the account's can do nothing but list its blobs.
+    granted = set(values["sp"]) if of_account or blob is not None else set(values["sp"]) & {"l"}
+    if not set(permission) & granted:
         raise _invalid("sp", f"it lacks the permission {permission[0]!r}")
 
 
-def _check_form(values: Mapping[str, str], *, secure: bool) -> None:
-    for name in ("sig", "sv", "se", "sp", "sr"):
+def _check_form(values: Mapping[str, str], scope: tuple[str, ...]) -> None:
+    for name in ("sig", "sv", "se", "sp", *scope):
         if not values.get(name):
             raise _invalid("token", f"it has no {name!r}")
     if not _VERSION.fullmatch(values["sv"]):
         raise _invalid("sv", "its version is not a date")
-    if values["sr"] not in ("b", "c"):
-        raise _invalid("sr", "only tokens for a blob or a container are understood")
     for name, what in _RESTRICTIONS.items():
         if values.get(name):
             raise _invalid(name, f"it is restricted to {what}, which is not supported")
+
+
+def _check_resource(resource: str, container: str, blob: str | None) -> None:
+    if resource not in ("b", "c"):
+        raise _invalid("sr", "only tokens for a blob, a container or the account are understood")
+    if resource == "b" and blob is None:
+        raise _invalid("sr", "it is for one blob, not for its container")
+    if "/" in container:  # else a token for the blob b/c of the container a would open c of "a/b"
+        raise _invalid("sig", "its container is another one")
+
+
+def _check_scope(values: Mapping[str, str], container: str, blob: str | None) -> None:
+    """Refuse an account's token that is for other services, or other kinds of resources."""
+    if "b" not in values["ss"]:
+        raise _invalid("ss", "it is not for the blob service")
+    letter, what = (
+        ("s", "the service itself") if not container else ("c", "containers") if blob is None else ("o", "blobs")
+    )
+    if letter not in values["srt"]:
+        raise _invalid("srt", f"it is not for {what} (srt has no {letter!r})")
+
+
+def _check_caller(values: Mapping[str, str], *, secure: bool, client: str | None) -> None:
     if values.get("spr") == "https" and not secure:
         raise _invalid("spr", "it may be used over https only")
+    if values.get("sip") and not _in_range(client, values["sip"]):
+        raise _invalid("sip", "it may be used from other addresses only")
+
+
+def _in_range(client: str | None, allowed: str) -> bool:
+    first, _, last = allowed.partition("-")
+    try:
+        there, low, high = (ip_address(text) for text in (client or "", first, last or first))
+    except ValueError:
+        return False
+    return there.version == low.version == high.version and int(low) <= int(there) <= int(high)
 
 
 def _check_times(values: Mapping[str, str], now: datetime) -> None:

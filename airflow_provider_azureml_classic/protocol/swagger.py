@@ -245,7 +245,9 @@ def _job_paths() -> dict[str, Any]:
 def _definitions(api: ApiDescription) -> dict[str, Any]:
     items = {name: {**_TYPES[kind], "x-nullable": True} for name, kind in api.inputs}
     required = tuple(name for name, _ in api.inputs if name not in api.optional)
-    row = "A row of the CSV file to train on." if api.training else "A row to score."
+    row = (
+        "A row of the file to train on: CSV, TSV or ARFF, as its extension says." if api.training else "A row to score."
+    )
     return {
         **({} if api.training else _execution_definitions(api)),
         f"{INPUT}Item": _object(items, required, description=row),

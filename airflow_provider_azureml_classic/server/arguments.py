@@ -7,7 +7,12 @@ from typing import Any
 
 from airflow_provider_azureml_classic.exceptions import rejection
 from airflow_provider_azureml_classic.protocol.jobs import JobRequest
-from airflow_provider_azureml_classic.protocol.references import DATA_EXTENSIONS, MODEL_EXTENSION, BlobReference
+from airflow_provider_azureml_classic.protocol.references import (
+    CSV_EXTENSION,
+    DATA_EXTENSIONS,
+    MODEL_EXTENSION,
+    BlobReference,
+)
 from airflow_provider_azureml_classic.server.blob_names import OUTPUT_CONTAINER
 from airflow_provider_azureml_classic.server.catalogue import Catalogue
 from airflow_provider_azureml_classic.server.experiments import parameters
@@ -110,11 +115,19 @@ def output_extensions(service: ServiceRow) -> dict[str, tuple[str, ...]]:
     :param service: the web service.
     """
     if service.training:
-        return {MODEL_OUTPUT: (MODEL_EXTENSION,), EVALUATION_OUTPUT: DATA_EXTENSIONS[:1]}
-    return {SCORED_OUTPUT: DATA_EXTENSIONS[:1]}
+        return {MODEL_OUTPUT: (MODEL_EXTENSION,), EVALUATION_OUTPUT: DATA_EXTENSIONS}
+    return {SCORED_OUTPUT: DATA_EXTENSIONS}
 
 
-def output_place(job: JobRow, name: str, extension: str) -> BlobReference:
+def input_extension(reference: BlobReference) -> str:
+    """The extension that says how an input is read; a name without one of data is read as CSV.
+
+    :param reference: the input's place.
+    """
+    return reference.extension if reference.extension in DATA_EXTENSIONS else CSV_EXTENSION
+
+
+def output_place(job: JobRow, name: str, extension: str = CSV_EXTENSION) -> BlobReference:
     """Where an output goes: its override, or a generated path in the own store.
 
     :param job: the job.

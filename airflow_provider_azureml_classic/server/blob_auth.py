@@ -2,6 +2,7 @@
 
 Facts: Microsoft, "Authorize with Shared Key" (``rest/api/storageservices/authorize-with-shared-key``), section "Blob
 Storage, Queue Storage, and Azure Files (Shared Key authorization)"; agrees with ``azure-storage-blob`` 2.1 and 12.31.
+"Shared access signature error codes" (``rest/api/storageservices/sas-error-codes``).
 """
 
 from __future__ import annotations
@@ -22,8 +23,14 @@ from airflow_provider_azureml_classic.server.blob_xml import StorageError
 
 #: What the account's key may do.
 ALL_PERMISSIONS = "rcwdl"
-#: Needed for what no service SAS can grant: making and removing containers.
-OWNER = ""
+#: Parameter of a good token that does not allow this -> Azure's code, and what the request may not be done with.
+_MISMATCHES = {
+    "sp": ("AuthorizationPermissionMismatch", "permission"),
+    "ss": ("AuthorizationServiceMismatch", "service"),
+    "srt": ("AuthorizationResourceTypeMismatch", "resource type"),
+    "spr": ("AuthorizationProtocolMismatch", "protocol"),
+    "sip": ("AuthorizationSourceIPMismatch", "source IP"),
+}
 #: A signed request may be this old or, by a wrong clock, this young; older ones might be replayed.
 MAX_SKEW = timedelta(minutes=15)
 #: From this version on a length of zero is signed as nothing.
@@ -43,6 +50,7 @@ class SignedRequest:
     :param path_in_account: the same without what comes before the container.
     :param query_text: the query as it was sent.
     :param headers: all headers.
+    :param client: address of the client, if it is known.
     """
 
     method: str
@@ -50,6 +58,7 @@ class SignedRequest:
     path_in_account: str
     query_text: str = field(repr=False)
     headers: Headers = field(repr=False)
+    client: str | None = None
 
     @cached_property
     def query(self) -> list[tuple[str, str]]:
@@ -101,9 +110,9 @@ def authorize(
 
     :param account: the account served.
     :param request: what was sent.
-    :param container: container asked for.
+    :param container: container asked for; empty for the account itself.
     :param blob: blob asked for; ``None`` for the container itself.
-    :param permission: letter needed; of several, any one; :data:`OWNER` for the key alone.
+    :param permission: letter needed; of several, any one.
     :param now: the present moment.
     :raises StorageError: 403.
     """
@@ -126,25 +135,19 @@ def _authorize_token(
 ) -> str:
     token = request.query_text
     try:
-        verify(account, token, container, blob, permission=permission or ALL_PERMISSIONS, now=now)
+        verify(account, token, container, blob, permission=permission, now=now, client=request.client)
     except AzureMLClassicError as error:
         at_fault = error.details[0].target
-        if at_fault == "sp":
-            raise _lacking() from None
+        if at_fault in _MISMATCHES:
+            raise _mismatch(*_MISMATCHES[at_fault]) from None
         if error.detail_code == "ExpiryTimeInThePast" or at_fault == "st":
             raise _refused("Signature not valid in the specified time frame: the SAS token has expired.") from None
         raise _refused(error.message) from None
-    if permission == OWNER:
-        raise _lacking()
     return permissions_of(token)
 
 
-def _lacking() -> StorageError:
-    return StorageError(
-        403,
-        "AuthorizationPermissionMismatch",
-        "This request is not authorized to perform this operation using this permission.",
-    )
+def _mismatch(code: str, what: str) -> StorageError:
+    return StorageError(403, code, f"This request is not authorized to perform this operation using this {what}.")
 
 
 def _refused(detail: str) -> StorageError:

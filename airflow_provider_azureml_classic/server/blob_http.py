@@ -26,9 +26,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
 from airflow_provider_azureml_classic.protocol.operations import BLOB_SHA256, REQUEST_ID
 from airflow_provider_azureml_classic.protocol.sas import SIGNED_VERSION
-from airflow_provider_azureml_classic.server.blob_auth import OWNER, SignedRequest, authorize
+from airflow_provider_azureml_classic.server.blob_auth import SignedRequest, authorize
 from airflow_provider_azureml_classic.server.blob_blocks import MAX_BLOCKS, BlockStage
-from airflow_provider_azureml_classic.server.blob_listing import list_page
+from airflow_provider_azureml_classic.server.blob_listing import containers_page, list_page
 from airflow_provider_azureml_classic.server.blob_names import check_container
 from airflow_provider_azureml_classic.server.blob_streams import (
     BlobResponse,
@@ -53,7 +53,7 @@ class Call:
     """One request, taken apart.
 
     :param request: the request.
-    :param container: container's name, not checked.
+    :param container: container's name, not checked; empty if the account itself is meant.
     :param blob: blob's path, not checked; empty if the container itself is meant.
     :param granted: permissions that the credentials proved.
     """
@@ -125,7 +125,7 @@ class BlobApp:
         path = _path_in_account(request.scope)
         container, _, blob = path.removeprefix("/").partition("/")
         query = request.query_params
-        kind = "blob" if blob else query.get("restype", "")
+        kind = "blob" if blob else query.get("restype", "") if container else "account"
         operation = OPERATIONS.get((kind, request.method, query.get("comp", "")))
         if operation is None:
             raise StorageError(501, "NotImplemented", "This store does not offer the operation.")
@@ -138,7 +138,7 @@ class BlobApp:
             permission=permission,
             now=self.clock(),
         )
-        return await handler(self, Call(request, check_container(container), blob, granted))
+        return await handler(self, Call(request, container and check_container(container), blob, granted))
 
     async def get_blob(self, call: Call) -> Response:
         """Get Blob, Get Blob Properties.
@@ -252,6 +252,14 @@ class BlobApp:
         query = dict(call.request.query_params)
         return Response(await to_thread.run_sync(list_page, self.store, call.container, query), media_type=_XML)
 
+    async def list_containers(self, call: Call) -> Response:
+        """List Containers.
+
+        :param call: the request.
+        """
+        query = dict(call.request.query_params)
+        return Response(await to_thread.run_sync(containers_page, self.store, query), media_type=_XML)
+
     async def _container_headers(self, call: Call) -> dict[str, str]:
         properties = await to_thread.run_sync(self.store.container_properties, call.container)
         if properties is None:
@@ -276,11 +284,12 @@ OPERATIONS: dict[tuple[str, str, str], tuple[str, Handler]] = {
     ("blob", "PUT", "block"): ("wc", BlobApp.put_block),
     ("blob", "PUT", "blocklist"): ("wc", BlobApp.put_block_list),
     ("blob", "DELETE", ""): ("d", BlobApp.delete_blob),
-    ("container", "PUT", ""): (OWNER, BlobApp.create_container),
-    ("container", "GET", ""): (OWNER, BlobApp.get_container),
-    ("container", "HEAD", ""): (OWNER, BlobApp.get_container),
-    ("container", "DELETE", ""): (OWNER, BlobApp.delete_container),
+    ("container", "PUT", ""): ("wc", BlobApp.create_container),
+    ("container", "GET", ""): ("r", BlobApp.get_container),
+    ("container", "HEAD", ""): ("r", BlobApp.get_container),
+    ("container", "DELETE", ""): ("d", BlobApp.delete_container),
     ("container", "GET", "list"): ("l", BlobApp.list_blobs),
+    ("account", "GET", "list"): ("l", BlobApp.list_containers),
 }
 
 
@@ -297,7 +306,8 @@ def _signed(request: Request, path_in_account: str) -> SignedRequest:
     root = request.scope.get("root_path", "")
     below = path[len(root) :] if path.startswith(root) else quote(path_in_account)
     query = request.scope.get("query_string", b"").decode("latin-1")
-    return SignedRequest(request.method, path, below, query, request.headers)
+    client = request.client.host if request.client else None
+    return SignedRequest(request.method, path, below, query, request.headers, client)
 
 
 def _blob_headers(properties: BlobProperties) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Pages of a container's blobs ("List Blobs")."""
+"""Pages of a container's blobs ("List Blobs") and of the account's containers ("List Containers")."""
 
 from __future__ import annotations
 
@@ -19,14 +19,33 @@ def list_page(store: BlobStore, container: str, query: Mapping[str, str]) -> byt
     :param query: ``prefix``, ``delimiter``, ``marker`` and ``maxresults``, all optional.
     :raises StorageError: ``maxresults`` is not a positive number.
     """
-    prefix, marker, delimiter = (query.get(name, "") for name in ("prefix", "marker", "delimiter"))
-    size = _page_size(query.get("maxresults", ""))
+    prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
     entries = _grouped(store.list(container, prefix), prefix, delimiter) if delimiter else store.list(container, prefix)
-    rest = (entry for entry in entries if _name(entry) >= marker)
-    page = list(itertools.islice(rest, size + 1))
-    more = _name(page[size]) if len(page) > size else ""
-    asked = [("Prefix", prefix), ("Marker", marker), ("MaxResults", str(size)), ("Delimiter", delimiter)]
-    return list_to_xml(page[:size], endpoint=store.account.endpoint, container=container, asked=asked, more=more)
+    page, asked, more = _page(entries, query)
+    asked.append(("Delimiter", delimiter))
+    return list_to_xml(page, endpoint=store.account.endpoint, container=container, asked=asked, more=more)
+
+
+def containers_page(store: BlobStore, query: Mapping[str, str]) -> bytes:
+    """One page of the containers, in XML.
+
+    :param store: the store.
+    :param query: ``prefix``, ``marker`` and ``maxresults``, all optional.
+    :raises StorageError: ``maxresults`` is not a positive number.
+    """
+    named = (one for one in store.containers() if one.name.startswith(query.get("prefix", "")))
+    page, asked, more = _page(named, query)
+    return list_to_xml(page, endpoint=store.account.endpoint, container=None, asked=asked, more=more)
+
+
+def _page(
+    entries: Iterable[BlobProperties | str], query: Mapping[str, str]
+) -> tuple[list[BlobProperties | str], list[tuple[str, str]], str]:
+    """The entries asked for, what was asked, and the marker of the next page."""
+    marker, size = query.get("marker", ""), _page_size(query.get("maxresults", ""))
+    page = list(itertools.islice((entry for entry in entries if _name(entry) >= marker), size + 1))
+    asked = [("Prefix", query.get("prefix", "")), ("Marker", marker), ("MaxResults", str(size))]
+    return page[:size], asked, _name(page[size]) if len(page) > size else ""
 
 
 def _page_size(text: str) -> int:

@@ -122,6 +122,11 @@ def _blob_xml(blob: BlobProperties) -> str:
     return f"<Blob><Name>{escape(blob.name)}</Name><Properties>{inner}</Properties></Blob>"
 
 
+def _container_xml(container: BlobProperties) -> str:
+    inner = f"<Last-Modified>{http_date(container)}</Last-Modified><Etag>{escape(container.etag)}</Etag>"
+    return f"<Container><Name>{escape(container.name)}</Name><Properties>{inner}</Properties></Container>"
+
+
 def http_date(blob: BlobProperties) -> str:
     """When a blob was last modified, as a header says it.
 
@@ -134,23 +139,29 @@ def list_to_xml(
     entries: Sequence[BlobProperties | str],
     *,
     endpoint: str,
-    container: str,
+    container: str | None,
     asked: Iterable[tuple[str, str]],
     more: str,
 ) -> bytes:
-    """The answer of "List Blobs".
+    """The answer of "List Blobs", or of "List Containers".
 
-    :param entries: blobs, and prefixes (``str``) of the hierarchical listing.
+    :param entries: blobs, and prefixes (``str``) of the hierarchical listing; or containers.
     :param endpoint: address of the blob service.
-    :param container: container listed.
+    :param container: container listed; ``None`` for a list of containers.
     :param asked: elements that repeat the request: ``Prefix``, ``Marker``, ``MaxResults``, ``Delimiter``.
     :param more: marker of the next page, empty at the end.
     """
     repeated = "".join(f"<{name}>{escape(value)}</{name}>" for name, value in asked)
     listed = "".join(
-        f"<BlobPrefix><Name>{escape(entry)}</Name></BlobPrefix>" if isinstance(entry, str) else _blob_xml(entry)
+        f"<BlobPrefix><Name>{escape(entry)}</Name></BlobPrefix>"
+        if isinstance(entry, str)
+        else _blob_xml(entry)
+        if container
+        else _container_xml(entry)
         for entry in entries
     )
-    attributes = f"ServiceEndpoint={quoteattr(endpoint)} ContainerName={quoteattr(container)}"
-    inner = f"{repeated}<Blobs>{listed}</Blobs><NextMarker>{escape(more)}</NextMarker>"
+    what = "Blobs" if container else "Containers"
+    attributes = f"ServiceEndpoint={quoteattr(endpoint)}"
+    attributes += f" ContainerName={quoteattr(container)}" if container else ""
+    inner = f"{repeated}<{what}>{listed}</{what}><NextMarker>{escape(more)}</NextMarker>"
     return f"{DECLARATION}<EnumerationResults {attributes}>{inner}</EnumerationResults>".encode(errors="replace")

@@ -156,6 +156,13 @@ class BlobStore:
         except FileNotFoundError:
             return None
 
+    def containers(self) -> Iterator[BlobProperties]:
+        """Properties of all containers (their lengths mean nothing), in the order of their names."""
+        for name in sorted(folder.name for folder in self.root.iterdir() if not folder.name.startswith(".")):
+            found = self.container_properties(name)
+            if found is not None:
+                yield found
+
     def delete_container(self, container: str) -> bool:
         """Remove a container and all its blobs at once; ``False`` if it is not there.
 

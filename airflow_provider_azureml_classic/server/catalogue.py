@@ -12,7 +12,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from airflow_provider_azureml_classic.protocol.references import BlobReference
+from airflow_provider_azureml_classic.protocol.references import MODEL_EXTENSION, BlobReference
 from airflow_provider_azureml_classic.protocol.values import DEFAULT_ENDPOINT
 from airflow_provider_azureml_classic.server.blob_names import FIRST_MODELS
 from airflow_provider_azureml_classic.server.clock import Clock
@@ -119,8 +119,11 @@ class Setup:
             trainings = []
             for number, experiment in enumerate(new):
                 log.info("training the first model of %r", experiment.name)
-                data, model, evaluation = (Path(folder) / f"{number}.{kind}" for kind in ("csv", "ilearner", "eval"))
-                data.write_bytes(experiment.first_csv())
+                data, model, evaluation = (
+                    Path(folder) / f"{number}{kind}"
+                    for kind in (experiment.first_extension, MODEL_EXTENSION, "-metrics.csv")
+                )
+                data.write_bytes(experiment.first_rows())
                 trainings.append(
                     (experiment, model, self._pool.submit(train, experiment, None, data, model, evaluation))
                 )

@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from types import MappingProxyType
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
+from airflow_provider_azureml_classic.protocol.references import DATA_EXTENSIONS, MODEL_EXTENSION
 from airflow_provider_azureml_classic.protocol.swagger import ApiDescription, ParameterDescription
 from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.protocol.values import DEFAULT_ENDPOINT
@@ -23,7 +24,7 @@ from airflow_provider_azureml_classic.server.experiments.declaration import CLAS
 from airflow_provider_azureml_classic.server.experiments.parameters import DATA, Parameter
 from airflow_provider_azureml_classic.server.experiments.schema import NUMBER, Column, Schema
 from airflow_provider_azureml_classic.server.experiments.scorer import Scorer
-from airflow_provider_azureml_classic.server.experiments.tables import Frame, read_csv
+from airflow_provider_azureml_classic.server.experiments.tables import Frame, read_table
 from airflow_provider_azureml_classic.server.models import ModelStore
 from airflow_provider_azureml_classic.server.store import Store
 from airflow_provider_azureml_classic.server.tables import EndpointRow, ServiceRow
@@ -31,11 +32,12 @@ from airflow_provider_azureml_classic.server.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
+_DATA = f"{', '.join(DATA_EXTENSIONS[:-1])} or {DATA_EXTENSIONS[-1]}"
 #: What jobs write, by output name.
 TRAINING_OUTPUTS: Mapping[str, str] = MappingProxyType(
-    {MODEL_OUTPUT: "the trained model, .ilearner", EVALUATION_OUTPUT: "its evaluation, .csv"}
+    {MODEL_OUTPUT: f"the trained model, {MODEL_EXTENSION}", EVALUATION_OUTPUT: f"its evaluation, {_DATA}"}
 )
-SCORING_OUTPUTS: Mapping[str, str] = MappingProxyType({SCORED_OUTPUT: "the scored rows, .csv"})
+SCORING_OUTPUTS: Mapping[str, str] = MappingProxyType({SCORED_OUTPUT: f"the scored rows, {_DATA}"})
 #: Rows of training data shown for an endpoint that has ``SampleDataEnabled``.
 SAMPLE_ROWS = 2
 
@@ -234,9 +236,9 @@ def _typical(column: Column) -> float | str:
 
 def _first_rows(experiment: Experiment, schema: Schema) -> Table:
     with TemporaryDirectory() as folder:
-        path = Path(folder) / "first.csv"
-        path.write_bytes(experiment.first_csv())
-        frame = read_csv(path, wanted=set(schema.names))
+        path = Path(folder) / f"first{experiment.first_extension}"
+        path.write_bytes(experiment.first_rows())
+        frame = read_table(path, wanted=set(schema.names))
     columns = [column for column in schema.features if column.name in frame.columns]
     rows = [[_cell(frame, column, row) for column in columns] for row in range(min(SAMPLE_ROWS, frame.rows))]
     return Table(tuple(column.name for column in columns), rows)

@@ -22,6 +22,7 @@ from airflow_provider_azureml_classic.server.arguments import (
     EVALUATION_OUTPUT,
     MODEL_OUTPUT,
     SCORED_OUTPUT,
+    input_extension,
     output_place,
 )
 from airflow_provider_azureml_classic.server.catalogue import Catalogue
@@ -139,7 +140,7 @@ class JobWork:
     def _fetch(self, job: JobRow, notes: JobLog, folder: Path) -> dict[str, Path]:
         inputs = {}
         for number, (name, reference) in enumerate(job.request.inputs.items(), 1):
-            inputs[name] = folder / f"input{number}.csv"
+            inputs[name] = folder / f"input{number}{input_extension(reference)}"
             with naming(name):
                 self._locations.fetch(reference, inputs[name])
             size = inputs[name].stat().st_size
@@ -156,17 +157,15 @@ class JobWork:
                 f"The experiment {service.experiment!r} is declared no more; start the server with its --experiments.",
             )
         (data, *more), held = files_by_role(experiment, inputs)
-        model, evaluation = data.with_name("model.ilearner"), data.with_name("evaluation.csv")
+        to_model, to_evaluation = output_place(job, MODEL_OUTPUT, MODEL_EXTENSION), output_place(job, EVALUATION_OUTPUT)
+        model, evaluation = data.with_name("model.ilearner"), data.with_name(f"evaluation{to_evaluation.extension}")
         schema = self._catalogue.schema(experiment.name)
         wanted = applied(experiment, job.request.global_parameters)
         notes.note(f"Training {experiment.estimator}.")
         summary = self._elsewhere(job, notes, train, wanted, schema, data, model, evaluation, held, *more)
         for line in told(summary):
             notes.note(line)
-        outputs = {
-            MODEL_OUTPUT: (model, output_place(job, MODEL_OUTPUT, MODEL_EXTENSION)),
-            EVALUATION_OUTPUT: (evaluation, output_place(job, EVALUATION_OUTPUT, ".csv")),
-        }
+        outputs = {MODEL_OUTPUT: (model, to_model), EVALUATION_OUTPUT: (evaluation, to_evaluation)}
         return outputs, model_row(summary.manifest, summary.sha256, summary.length)
 
     def _score(
@@ -174,14 +173,15 @@ class JobWork:
     ) -> Outputs:
         data = inputs[INPUT]
         model = self._models.file(endpoint.resources[0].digest)
-        scored = data.with_name("scored.csv")
+        place = output_place(job, SCORED_OUTPUT)
+        scored = data.with_name(f"scored{place.extension}")
         passthrough = self._catalogue.passthrough(service.experiment)
         declared = self._catalogue.parameters(service.experiment, training=False)
         threshold = threshold_of(declared, job.request.global_parameters)
         notes.note("Scoring.")
         rows = self._elsewhere(job, notes, score_file, model, data, scored, passthrough, threshold)
         notes.note(f"Scored {rows:,} rows.")
-        return {SCORED_OUTPUT: (scored, output_place(job, SCORED_OUTPUT, ".csv"))}
+        return {SCORED_OUTPUT: (scored, place)}
 
     def _elsewhere(self, job: JobRow, notes: JobLog, function: Callable[..., T], *arguments: Any) -> T:
         """Carry out the heavy part of a job in another process, for as long as the job is wanted from this server."""

@@ -80,13 +80,13 @@ class Locations:
             if has_key and account.name == ours.name:
                 # Old clients write connection strings of name and key only, which leaves the address to Azure.
                 return BlobReference(reference.relative_location)
-            place = self._own_place(account.endpoint, reference.relative_location)
-            if place is not None and not has_key:
+            by_key = self._own_place(account.endpoint, reference.relative_location)
+            if by_key is not None and not has_key:
                 raise rejection("InvalidBlob", "The AccountKey of the connection string is not this store's.")
-            return place
-        if not reference.base_location:
-            return BlobReference(reference.relative_location)
-        place = self._own_place(reference.base_location, reference.relative_location)
+            return by_key
+        place: BlobReference | None = BlobReference(reference.relative_location)
+        if reference.base_location:
+            place = self._own_place(reference.base_location, reference.relative_location)
         if place is not None and reference.sas_token:
             container, blob = split(place)
             token = reference.sas_token
@@ -200,7 +200,9 @@ class Locations:
         :param reference: as a client sent it.
         :param permission: :data:`READ` or :data:`WRITE`.
         """
-        if reference.sas_token or reference.connection_string:
+        # Without an address a token is one of the own store, which is looked at where the outputs are there as well.
+        token_counts = reference.base_location or not self._accounts.home
+        if reference.connection_string or (reference.sas_token and token_counts):
             return None
         place = self.own(reference, permission)
         if place is None:

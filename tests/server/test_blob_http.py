@@ -18,7 +18,14 @@ import pytest
 import requests
 import uvicorn
 from azure.core.exceptions import ClientAuthenticationError, HttpResponseError, ResourceExistsError
-from azure.storage.blob import BlobClient, BlobServiceClient, ContainerClient
+from azure.storage.blob import (
+    AccountSasPermissions,
+    BlobClient,
+    BlobServiceClient,
+    ContainerClient,
+    ResourceTypes,
+    generate_account_sas,
+)
 from starlette.applications import Starlette
 from starlette.routing import Mount
 from starlette.types import Message
@@ -26,6 +33,7 @@ from starlette.types import Message
 from airflow_provider_azureml_classic.protocol.sas import StorageAccount, hmac_sha256, sign
 from airflow_provider_azureml_classic.server.blob_http import blob_app
 from airflow_provider_azureml_classic.server.blobs import TEMPORARY_FOLDER, BlobStore
+from tests.azurite import Azurite
 
 KEY = base64.b64encode(b"not a real key, but long enough!").decode()
 MAX_SIZE = 8 * 1024 * 1024
@@ -203,6 +211,109 @@ class TestRead:
         monkeypatch.setattr("airflow_provider_azureml_classic.server.blob_http.asked_range", lambda *_: (0, 200))
         with pytest.raises(requests.RequestException):
             served.ask("GET", f"{container}/a.bin", served.sas(container))
+
+
+def of_account(account: StorageAccount, letters: str = "rwdlac", kinds: str = "sco", **more: object) -> str:
+    """Azure's own token for the account."""
+    types = ResourceTypes(service="s" in kinds, container="c" in kinds, object="o" in kinds)
+    options = {"expiry": now() + timedelta(hours=1), **more}
+    permission = AccountSasPermissions.from_string(letters)
+    return str(generate_account_sas(account.name, account.key, resource_types=types, permission=permission, **options))
+
+
+#: What a token of the account lacks -> Azure's code.
+LACKING = [
+    ({"letters": "r"}, "PUT", "{c}/a.csv", "AuthorizationPermissionMismatch"),
+    ({"letters": "wdlac"}, "GET", "{c}/a.csv", "AuthorizationPermissionMismatch"),
+    ({"letters": "rwlac"}, "DELETE", "{c}/a.csv", "AuthorizationPermissionMismatch"),
+    ({"letters": "rwdac"}, "GET", "{c}?restype=container&comp=list", "AuthorizationPermissionMismatch"),
+    ({"letters": "rdl"}, "PUT", "{c}-new?restype=container", "AuthorizationPermissionMismatch"),
+    ({"letters": "wdlac"}, "GET", "{c}?restype=container", "AuthorizationPermissionMismatch"),
+    ({"letters": "rwlac"}, "DELETE", "{c}?restype=container", "AuthorizationPermissionMismatch"),
+    ({"kinds": "sc"}, "GET", "{c}/a.csv", "AuthorizationResourceTypeMismatch"),
+    ({"kinds": "so"}, "GET", "{c}?restype=container&comp=list", "AuthorizationResourceTypeMismatch"),
+    ({"kinds": "so"}, "PUT", "{c}-new?restype=container", "AuthorizationResourceTypeMismatch"),
+    ({"kinds": "co"}, "GET", "?comp=list", "AuthorizationResourceTypeMismatch"),
+    ({"protocol": "https"}, "GET", "{c}/a.csv", "AuthorizationProtocolMismatch"),
+]
+
+
+class TestAccountToken:
+    """Tokens of the whole account, made by Azure's SDK."""
+
+    def test_the_sdk_does_everything_with_one_token(self, served: Served, container: str) -> None:
+        """Containers are made, listed and removed, blobs written in blocks, read, listed and removed."""
+        blocks = {"max_single_put_size": 1000, "max_block_size": 1000}
+        with BlobServiceClient(served.base, credential=of_account(served.store.account), **blocks) as service:
+            client = service.create_container(container)
+            client.upload_blob("in/a.csv", b"x" * 5000)
+            assert client.get_blob_client("in/a.csv").download_blob().readall() == b"x" * 5000
+            assert [blob.name for blob in client.list_blobs()] == ["in/a.csv"]
+            assert container in [found.name for found in service.list_containers()]
+            assert [found.name for found in service.list_containers(name_starts_with=container)] == [container]
+            assert client.get_container_properties().name == container
+            client.delete_blob("in/a.csv")
+            client.delete_container()
+            assert not client.exists()
+
+    def test_containers_come_in_pages(self, served: Served, container: str, service: BlobServiceClient) -> None:
+        """A long list goes on at its marker; the store's own folders are not in it."""
+        names = [f"{container}-{number}" for number in range(5)]
+        for name in names:
+            served.store.create_container(name)
+        pages = service.list_containers(name_starts_with=container, results_per_page=2).by_page()
+        assert [[found.name for found in page] for page in pages] == [names[:2], names[2:4], names[4:]]
+        assert not [found for found in service.list_containers() if found.name.startswith(".")]
+
+    @pytest.mark.parametrize(("token", "method", "path", "code"), LACKING)
+    def test_what_a_token_lacks(self, served: Served, container: str, token, method: str, path: str, code: str) -> None:
+        """Azure's code says what is not allowed, and nothing is done."""
+        served.put(container, "a.csv", b"x")
+        signed = of_account(served.store.account, **token)
+        assert_error(served.ask(method, path.format(c=container), signed, headers=BLOCK_BLOB), 403, code)
+        assert served.store.exists(container, "a.csv")
+        assert served.store.container_properties(f"{container}-new") is None
+
+    @pytest.mark.slow
+    def test_azurite_answers_the_same(self, container: str) -> None:
+        """Microsoft's emulator refuses the same tokens with the same codes."""
+        emulator = Azurite()
+        try:
+            emulator.put(f"{container}/a.csv", "x")
+            for token, method, path, code in LACKING:
+                signed = of_account(emulator.account, **token)
+                joint = "&" if "?" in path else "?"
+                url = f"{emulator.account.endpoint}/{path.format(c=container)}{joint}{signed}"
+                answer = requests.request(method, url, headers=BLOCK_BLOB, timeout=TIMEOUT)
+                assert (answer.status_code, answer.headers["x-ms-error-code"]) == (403, code), (token, method, path)
+        finally:
+            emulator.stop()
+
+    def test_addresses(self, served: Served, container: str) -> None:
+        """``sip`` lets in whom it names, by the address that the request comes from."""
+        served.put(container, "a.csv", b"x")
+        for allowed, status in (("127.0.0.1", 200), ("127.0.0.1-127.0.0.9", 200), ("10.0.0.1", 403)):
+            answer = served.ask("GET", f"{container}/a.csv", of_account(served.store.account, ip=allowed))
+            assert answer.status_code == status
+        assert_error(answer, 403, "AuthorizationSourceIPMismatch")
+
+    def test_expired_and_early_tokens(self, served: Served, container: str) -> None:
+        """Both are refused as those of a blob are."""
+        served.put(container, "a.csv", b"x")
+        for times in ({"expiry": now() - timedelta(hours=1)}, {"start": now() + timedelta(hours=1)}):
+            answer = served.ask("GET", f"{container}/a.csv", of_account(served.store.account, **times))
+            assert_error(answer, 403, "AuthenticationFailed")
+
+    def test_create_is_not_overwrite(self, served: Served, container: str) -> None:
+        """A token with ``c`` alone makes new blobs and replaces none."""
+        token = of_account(served.store.account, "c", "o")
+        assert served.ask("PUT", f"{container}/a.csv", token, data=b"1", headers=BLOCK_BLOB).status_code == 201
+        second = served.ask("PUT", f"{container}/a.csv", token, data=b"2", headers=BLOCK_BLOB)
+        assert_error(second, 403, "AuthorizationPermissionMismatch")
+
+    def test_the_account_itself_is_for_its_own_tokens(self, served: Served, container: str) -> None:
+        """A token for one container lists no others."""
+        assert_error(served.ask("GET", "?comp=list", served.sas(container)), 403, "AuthenticationFailed")
 
 
 class TestAuthorization:
@@ -629,13 +740,13 @@ class TestAzureSdk:
         assert code_of(caught.value) == "AuthenticationFailed"
 
     def test_what_is_not_offered_is_said(self, service: BlobServiceClient, container: str) -> None:
-        """Leases, metadata and the list of containers are 501, which the SDK does not repeat."""
+        """Leases, metadata and facts of the account are 501, which the SDK does not repeat."""
         client = service.get_blob_client(container, "a.csv")
         client.upload_blob(b"x")
         for call in (
             client.acquire_lease,
             lambda: client.set_blob_metadata({"a": "b"}),
-            lambda: list(service.list_containers()),
+            service.get_account_information,
         ):
             with pytest.raises(HttpResponseError) as caught:
                 call()

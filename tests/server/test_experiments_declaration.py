@@ -39,7 +39,7 @@ def test_five_lines_are_an_experiment(declared):
     assert experiment.features is None
     assert experiment.missing == ("", "NaN", "?")
     assert experiment.test_fraction == 0.2
-    assert experiment.first_csv().startswith(b"age,plan,churned")
+    assert experiment.first_rows().startswith(b"age,plan,churned")
 
 
 def test_names_of_services_and_resource_follow_from_the_name(declared):
@@ -84,7 +84,7 @@ def test_first_data_may_come_from_a_function_beside_the_declaration(declared):
     path = declared(MINIMAL.replace("churn.csv", "firstrows:write"))
     (path.parent / "firstrows.py").write_text("def write(stream):\n    stream.write('age,churned\\n1,yes\\n')\n")
     (experiment,) = load_experiments(path)
-    assert experiment.first_csv() == b"age,churned\n1,yes\n"
+    assert experiment.first_rows() == b"age,churned\n1,yes\n"
 
 
 def test_an_experiment_can_be_sent_to_a_worker_process(declared):

@@ -105,7 +105,7 @@ def test_any_estimator_answers_as_scikit_learn_does(tmp_path_factory: Any, estim
         folder = tmp_path_factory.mktemp("run")
         (folder / "d.csv").write_text(text_of(seed, 0 if regression else classes, missing))
         schema = train(declared_once, None, folder / "d.csv", folder / "m.ilearner", folder / "e.csv").schema
-        frame = tables.read_csv(folder / "d.csv")
+        frame = tables.read_table(folder / "d.csv")
         matrix = encode(schema, frame)
         fitted = estimators.make(declared_once, schema).fit(matrix, encode_label(schema, frame))
         with (folder / "d.csv").open(newline="") as stream:
@@ -126,7 +126,7 @@ def test_an_estimator_is_declared_with_its_parameters() -> None:
     assert made.estimator.endswith(".HistGradientBoostingClassifier")
     assert made.estimator_parameters == {"max_iter": 7}
     assert pickle.loads(pickle.dumps(made)) == made  # noqa: S301 - our own
-    assert made.first_csv().startswith(b"a,b,c,y")
+    assert made.first_rows().startswith(b"a,b,c,y")
 
 
 def test_a_function_is_declared_by_its_name() -> None:

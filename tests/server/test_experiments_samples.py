@@ -36,7 +36,7 @@ def trained(folder: Path, text: str, estimator: str = "boosting-regressor") -> t
     with (folder / "e.csv").open(newline="") as stream:
         (row,) = csv.DictReader(stream)
     cell = row["Check Rows"]
-    return Evaluation.from_csv((folder / "e.csv").read_bytes()), json.loads(cell) if cell else {}
+    return Evaluation.read((folder / "e.csv").read_bytes()), json.loads(cell) if cell else {}
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_check_rows_that_cannot_be_read(cell: str) -> None:
     """Damaged check rows are said to be that, not left out."""
     text = "Check Rows\n" + '"' + cell.replace('"', '""') + '"\n'
     with pytest.raises(ProtocolError, match="'Check Rows' of the evaluation output cannot be read"):
-        Evaluation.from_csv(text.encode())
+        Evaluation.read(text.encode())
 
 
 def test_check_rows_of_different_lengths() -> None:
@@ -119,4 +119,4 @@ def test_check_rows_of_different_lengths() -> None:
     table = {"ColumnNames": ["a"], "Values": [[1]]}
     cell = json.dumps({"Label": "y", "Labels": [1, 2], "Input": table, "Output": table}).replace('"', '""')
     with pytest.raises(ProtocolError, match="different lengths"):
-        Evaluation.from_csv(f'Check Rows\n"{cell}"\n'.encode())
+        Evaluation.read(f'Check Rows\n"{cell}"\n'.encode())

@@ -92,7 +92,7 @@ def test_the_model_answers_as_scikit_learn_does(run, tmp_path, estimator, kind):
     small = {"n_estimators": 10, "random_state": 0} if "Forest" in estimator else {}
     declared = experiment(estimator, estimator_parameters=small)
     schema = run(rows_of(kind), declared).schema
-    frame = tables.read_csv(tmp_path / "data.csv")
+    frame = tables.read_table(tmp_path / "data.csv")
     matrix = encode(schema, frame)
     fitted = estimators.make(declared, schema).fit(matrix, encode_label(schema, frame))
     with (tmp_path / "data.csv").open(newline="") as stream:
@@ -194,7 +194,7 @@ def test_csv_of_all_sorts_mean_the_same(tmp_path, text):
     """Delimiter, decimal comma, blanks, quotes, line ends and byte order mark do not matter."""
     path = tmp_path / "d.csv"
     path.write_bytes(text.encode())
-    frame = tables.read_csv(path)
+    frame = tables.read_table(path)
     assert list(frame.columns) == ["a", "c", "y"]
     assert frame.rows == 2
     a, c = frame.columns["a"], frame.columns["c"]
@@ -207,7 +207,7 @@ def test_encoding_is_recognized(tmp_path, encoding):
     """UTF-8, Latin-1 and Excel's UTF-16 are read."""
     path = tmp_path / "d.csv"
     path.write_bytes("ort,y\nZürich,1\n".encode(encoding))
-    assert tables.read_csv(path).columns["ort"].distinct == ["Zürich"]
+    assert tables.read_table(path).columns["ort"].distinct == ["Zürich"]
 
 
 def test_rows_beyond_one_chunk_are_numbered_right(tmp_path):
@@ -215,7 +215,7 @@ def test_rows_beyond_one_chunk_are_numbered_right(tmp_path):
     path = tmp_path / "d.csv"
     path.write_text("a,y\n" + "1,2\n" * 50_123 + "1\n")
     with pytest.raises(RequestRejected, match="Data row 50124 has 1 cells; the header row has 2"):
-        tables.read_csv(path)
+        tables.read_table(path)
 
 
 @pytest.mark.parametrize(
@@ -408,7 +408,7 @@ def test_census_model_on_the_real_data(tmp_path):
     """Trained on adult.data, the model ranks the people of adult.test with an AUC of at least 0.90."""
     census, _ = shipped_experiments()
     summary = train(census, None, DATA / "census/adult.data", tmp_path / "m.ilearner", tmp_path / "e.csv")
-    frame = tables.read_csv(DATA / "census/adult.test")
+    frame = tables.read_table(DATA / "census/adult.test")
     cells = [[column.distinct[code] for code in column.codes] for column in frame.columns.values()]
     people = Table(tuple(frame.columns), list(zip(*cells, strict=True)))
     answer = Scorer.load(tmp_path / "m.ilearner").score(people)

@@ -165,7 +165,8 @@ GOOD = {"RelativeLocation": "data/five.csv"}
             ("'Output1'", "output1, output2", "case-sensitive"),
         ),
         ({"Input": {"RelativeLocation": "data/five.parquet"}}, "InvalidBlobExtension", (".csv", "five.parquet")),
-        ({"Input": {"RelativeLocation": "data/five"}}, "InvalidBlobExtension", ()),
+        ({"Input": {"RelativeLocation": "data/five"}}, "InvalidBlobExtension", (".csv or .tsv or .arff",)),
+        ({"Input": {"RelativeLocation": "data/five.ilearner"}}, "InvalidBlobExtension", (".csv or .tsv or .arff",)),
         (
             {"Input": GOOD, "Outputs": {"output1": {"RelativeLocation": "models/x.csv"}}},
             "InvalidBlobExtension",

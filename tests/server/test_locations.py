@@ -345,3 +345,5 @@ def test_outputs_in_a_storage_account_are_guarded_too(tmp_path, base, path, perm
         assert fails(lambda: locations.checked(place, permission)).detail_code == "InvalidBlob"
     signed = BlobReference(path, base or "https://home.blob.core.windows.net/", "?sig=secretsignature")
     assert locations.guarded_path(signed, permission) is None
+    beside_a_path = BlobReference(path, "", "?sig=anything")  # opened with the key, so the token proves nothing
+    assert (locations.guarded_path(beside_a_path, permission) == path) is guarded

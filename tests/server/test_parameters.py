@@ -34,7 +34,7 @@ name = "Other Line"
 estimator = "linear-classifier"
 label = "side"
 features = ["x"]
-first_data = "sides.csv"
+first_data = "sides.arff"
 inputs = { rows = "train", more = "train", test = "evaluate" }
 
 [experiment.parameters]
@@ -48,7 +48,8 @@ def declared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which two experiments with parameters are set up."""
     folder = tmp_path_factory.mktemp("parameters")
     (folder / "line.csv").write_text(line(2))
-    (folder / "sides.csv").write_text(sides())
+    declared = "@attribute x real\n@attribute side {high,low}\n@data\n"
+    (folder / "sides.arff").write_text(declared + sides().partition("\n")[2])
     (folder / "experiments.toml").write_text(TOML)
     return folder
 
@@ -132,6 +133,34 @@ def test_the_data_may_be_named_by_a_parameter(house: Service, cities: None, kind
     address = {"path": "data/cities.csv", "signed": signed.url, "unsigned": f"{base}/data/cities.csv"}[kind]
     trainer = endpoint_of(house, "Line")
     assert evaluation(house, trainer, {"GlobalParameters": {"URI": address}})["Rows"] == "18"
+
+
+def test_data_named_by_a_parameter_are_read_as_their_name_says(house: Service) -> None:
+    """Behind an address, too, ARFF is read as ARFF, and what has no name of data as CSV."""
+    declared = "@attribute x real\n@attribute y real\n@attribute city {Ulm,Bad}\n@data\n"
+    house.put_blob("data/cities.arff", declared + CITIES.partition("\n")[2])
+    house.put_blob("data/cities", CITIES)
+    trainer = endpoint_of(house, "Line")
+    for path in ("data/cities.arff", "data/cities"):
+        body = {"GlobalParameters": {"URI": path, "City": "Ulm"}}
+        assert evaluation(house, trainer, body)["Rows"] == "9"
+
+
+@pytest.mark.parametrize("extension", [".tsv", ".arff"])
+def test_further_rows_and_rows_for_the_metrics_in_other_formats(house: Service, extension: str) -> None:
+    """Each input is read by its own extension; they need not have the same."""
+    declared = "@attribute x real\n@attribute side {high,low}\n@data\n"
+    rows = sides().partition("\n")[2]
+    text = declared + rows if extension == ".arff" else sides().replace(",", "\t")
+    house.put_blob(f"data/more{extension}", text)
+    house.put_blob("data/sides.csv", sides())
+    other = {"RelativeLocation": f"data/more{extension}"}
+    body = {
+        "Inputs": {"rows": {"RelativeLocation": "data/sides.csv"}, "more": other, "test": other},
+        "GlobalParameters": {"Strength": 1},
+    }
+    found = evaluation(house, endpoint_of(house, "Other Line"), body)
+    assert (found["Rows"], len(json.loads(found["Check Rows"])["Labels"])) == ("42", 21)
 
 
 @pytest.mark.parametrize(

@@ -515,6 +515,16 @@ def test_train_from_an_upload_and_put_it_in_place(visitor: Visitor, mine: str, s
     assert "mine (live now)" in text_of(visitor.page(job_page))
 
 
+def test_train_from_an_upload_of_arff(visitor: Visitor) -> None:
+    """The name that the browser gives says how the file is read."""
+    service = visitor.service
+    rows = line(5).replace("x,y\n", "@attribute x real\n@attribute y real\n@data\n")
+    answer = visitor.post(f"/portal/services/{service.training}/jobs", files={"data": ("five.ARFF", rows)})
+    job_id = answer.headers["location"].rpartition("/")[2]
+    job = service.ended(service.client.get_endpoint(service.training, "default"), job_id)
+    assert (job.status, job.details) == (JobStatus.FINISHED, None)
+
+
 @pytest.mark.parametrize(
     ("fields", "files", "said"),
     [

@@ -22,6 +22,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from airflow_provider_azureml_classic.protocol.references import CSV_EXTENSION, DATA_EXTENSIONS
 from airflow_provider_azureml_classic.server.experiments import imports, parameters
 from airflow_provider_azureml_classic.server.experiments.parameters import Parameter
 
@@ -56,7 +57,7 @@ class Experiment:
         interface, or ``package.module:function``: ``function(schema, **estimator_parameters)`` returns an unfitted
         estimator or pipeline that takes the encoded matrix (see :func:`~.schema.encode`).
     :param label: the column to predict.
-    :param first_data: a CSV file, or ``package.module:function``: ``function(stream)`` writes CSV text.
+    :param first_data: a CSV, TSV or ARFF file, or ``package.module:function``: ``function(stream)`` writes CSV text.
     :param directory: folder of the declaration: relative paths and modules beside it are found from here.
     :param features: columns to predict from; ``None``: every column of the first training data but the label, the
         time column and ``ignore``.
@@ -116,8 +117,14 @@ class Experiment:
         """Name under which an endpoint's trained model is updated."""
         return f"{self.name} [trained model]"
 
-    def first_csv(self) -> bytes:
-        """The first training data, as CSV.
+    @property
+    def first_extension(self) -> str:
+        """The extension that says how the first training data is read."""
+        suffix = Path(self.first_data).suffix.lower()
+        return suffix if suffix in DATA_EXTENSIONS else CSV_EXTENSION
+
+    def first_rows(self) -> bytes:
+        """The first training data; what a function writes is CSV.
 
         :raises OSError: the file cannot be read.
         """
@@ -292,7 +299,7 @@ def _data_problem(experiment: Experiment) -> str | None:
         found = imports.problem(experiment.first_data, experiment.directory)
         return f"{said} is not to be found: {found}." if found else None
     return (
-        f"{said}: there is no file {path}. Give a CSV file, relative to the declaration, "
+        f"{said}: there is no file {path}. Give a CSV, TSV or ARFF file, relative to the declaration, "
         "or 'package.module:function' for a function that writes CSV to the stream it is given."
     )
 

@@ -1,4 +1,4 @@
-"""Training data: CSV text in, columns out, whatever wrote the file.
+"""Training data: files in, columns out, whatever format they have and whatever wrote them.
 
 A column is kept as its different cells plus one number a row (:class:`Cells`), so blanks, numbers and missing cells
 are looked at once for each different cell instead of once for each row.
@@ -6,22 +6,24 @@ are looked at once for each different cell instead of once for each row.
 
 from __future__ import annotations
 
-import csv
 import math
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_azureml_classic.exceptions import rejection
+from airflow_provider_azureml_classic.protocol.arff import NOMINAL, NUMERIC, Attribute
+from airflow_provider_azureml_classic.server.experiments.formats import Rows, heading_of, opened
 
 if TYPE_CHECKING:
     from numpy import bool_, float64, int32
     from numpy.typing import NDArray
 
-_CHUNK = 50_000
-_FIELD_LIMIT = 1 << 20
+#: Rows taken at a time, and cells: a few bytes of a sparse file may stand for a wide row.
+_CHUNK, _CHUNK_CELLS = 50_000, 2_000_000
 _SHOWN = 40
 
 
@@ -57,7 +59,7 @@ class Cells:
 
 @dataclass(frozen=True)
 class Frame:
-    """The rows of a CSV file.
+    """The rows of a file.
 
     :param columns: cells by name, in the order of the file.
     :param rows: number of data rows.
@@ -89,76 +91,76 @@ def parse_number(text: str) -> float | None:
 
 
 def read_header(path: Path) -> tuple[str, ...]:
-    """The column names of a CSV file.
+    """The column names of a file.
 
-    :param path: the file.
-    :raises RequestRejected: the file is empty, is no text or has no header row.
+    :param path: the file; see :func:`~.formats.opened`.
+    :raises RequestRejected: the file is empty, is no text or names no columns.
     """
-    with _opened(path) as stream:
-        return _header(csv.reader(stream, delimiter=_delimiter(stream), skipinitialspace=True), ())
+    with opened(path) as file:
+        _check_names(file, ())
+        return file.names
 
 
-def read_csv(path: Path, *, expected: Collection[str] = (), wanted: Collection[str | None] | None = None) -> Frame:
-    """The rows of a CSV file with a header row; delimiter and encoding are recognized.
+def read_table(path: Path, *, expected: Collection[str] = (), wanted: Collection[str | None] | None = None) -> Frame:
+    """The rows of a file, in the format that its extension names.
 
-    :param path: the file: separated by comma, semicolon (then numbers may have a decimal comma) or tab.
+    :param path: the file; see :func:`~.formats.opened`.
     :param expected: columns without which a first row is not taken for a header row.
     :param wanted: columns to keep; ``None``: all.
-    :raises RequestRejected: the file is empty, is no text, has no header row or no data, or a row is too short or long.
+    :raises RequestRejected: the file is empty, is no text, has no names of columns or no data, a row is too short or
+        long, or a cell is none that the file itself declares.
     """
-    with _opened(path) as stream:
-        delimiter = _delimiter(stream)
-        csv.field_size_limit(_FIELD_LIMIT)
-        reader = csv.reader(stream, delimiter=delimiter, skipinitialspace=True)
-        names = _header(reader, expected)
-        keep = [i for i, name in enumerate(names) if name and (wanted is None or name in wanted)]
-        columns, rows = _columns(reader, names, keep)
+    with opened(path) as file:
+        _check_names(file, expected)
+        keep = [i for i, name in enumerate(file.names) if name and (wanted is None or name in wanted)]
+        columns, rows = _columns(file.rows, file.names, keep)
     if not rows:
-        raise rejection("InputParseError", "The CSV has a header row but no data rows; expected at least one.")
-    return Frame(columns, rows, decimal_comma=delimiter == ";")
+        raise rejection(
+            "InputParseError", f"The {file.title} has {heading_of(file.title)} but no data rows; expected at least one."
+        )
+    for name, cells in columns.items():
+        if name in file.declared:
+            _check_declared(file.declared[name], cells)
+    return Frame(columns, rows, file.decimal_comma)
 
 
-def _opened(path: Path) -> TextIO:
-    """The file as text, in the first encoding that fits."""
-    with path.open("rb") as binary:
-        start = binary.read(4096)
-        if start.startswith((b"\xff\xfe", b"\xfe\xff")):
-            return path.open(encoding="utf-16", newline="")
-        if not start.strip():
-            raise rejection("InputParseError", "The CSV is empty; expected a header row and data rows.")
-        if b"\0" in start:
-            raise rejection("InputParseError", "The data is not text; expected a CSV with a header row.")
-    with path.open(encoding="utf-8-sig", newline="") as stream:
-        try:
-            while stream.read(1 << 20):
-                pass
-        except UnicodeDecodeError:
-            return path.open(encoding="latin-1", newline="")
-    return path.open(encoding="utf-8-sig", newline="")
-
-
-def _delimiter(stream: TextIO) -> str:
-    """The delimiter of the header row; the stream is left at its start."""
-    line = next((line for line in stream if line.strip()), "")
-    stream.seek(0)
-    bare = "".join(line.split('"')[::2])
-    return max(",;\t", key=bare.count)
-
-
-def _header(reader: Iterator[list[str]], expected: Collection[str]) -> tuple[str, ...]:
-    row = next((row for row in _guarded(reader) if any(map(str.strip, row))), [])
-    names = tuple(cell.strip() for cell in row)
-    lacking = "The CSV needs a header row"
+def _check_names(file: Rows, expected: Collection[str]) -> None:
+    names, lacking = file.names, f"The {file.title} needs {heading_of(file.title)}"
+    first = "what it declares" if file.declared else "its first row"
     wish = f"; expected the columns {_listed(expected)}" if expected else ""
     number = next((name for name in names if name not in expected and parse_number(name) is not None), None)
-    if number is not None:
-        raise rejection("InputParseError", f"{lacking}: its first row has the number {number} for a name{wish}.")
-    twice = next((name for name in names if name and names.count(name) > 1), None)
+    if number is not None and not file.declared:
+        raise rejection("InputParseError", f"{lacking}: {first} has the number {number} for a name{wish}.")
+    twice = next((name for name, count in Counter(names).items() if name and count > 1), None)
     if twice is not None:
-        raise rejection("InputParseError", f"{lacking} of different names: its first row has {twice!r} twice{wish}.")
+        raise rejection("InputParseError", f"{lacking} of different names: {first} has {twice!r} twice{wish}.")
     if expected and not set(expected) & set(names):
-        raise rejection("InputParseError", f"{lacking}{wish}. Its first row is: {_listed(names)}.")
-    return names
+        raise rejection("InputParseError", f"{lacking}{wish}. {first.capitalize()} is: {_listed(names)}.")
+
+
+def _check_declared(attribute: Attribute, cells: Cells) -> None:
+    """Refuse a cell that an ARFF file's own declaration rules out."""
+    values = {value.strip() for value in attribute.values}
+    allowed = {NOMINAL: values.__contains__, NUMERIC: _is_number}.get(attribute.kind)
+    wrong = next((cell for cell in cells.distinct if cell and allowed and not allowed(cell)), None)
+    if wrong is None:
+        return
+    row = first_row(cells.where(wrong.__eq__))
+    said = f"one of {_listed(sorted(values))}" if attribute.kind == NOMINAL else "a number"
+    raise rejection(
+        "InputParseError",
+        f"Column {attribute.name!r}, row {row}: {wrong!r}, but the ARFF declares the column as {attribute.kind}; "
+        f"expected {said}, or ? for no value.",
+        target=attribute.name,
+    )
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)  # NaN is none for a model, but a number to whoever writes ARFF
+    except ValueError:
+        return False
+    return True
 
 
 def _columns(reader: Iterator[list[str]], names: tuple[str, ...], keep: list[int]) -> tuple[dict[str, Cells], int]:
@@ -180,17 +182,10 @@ def _columns(reader: Iterator[list[str]], names: tuple[str, ...], keep: list[int
 
 
 def _chunks(reader: Iterator[list[str]], width: int) -> Iterator[list[list[str]]]:
-    rows = (row for row in _guarded(reader) if row and (len(row) == width or any(map(str.strip, row))))
-    while chunk := list(islice(rows, _CHUNK)):
+    rows = (row for row in reader if row and (len(row) == width or any(map(str.strip, row))))
+    size = max(1, min(_CHUNK, _CHUNK_CELLS // max(1, width)))
+    while chunk := list(islice(rows, size)):
         yield chunk
-
-
-def _guarded(reader: Iterator[list[str]]) -> Iterator[list[str]]:
-    try:
-        yield from reader
-    except csv.Error as error:
-        line = getattr(reader, "line_num", "?")
-        raise rejection("InputParseError", f"The CSV cannot be read at line {line}: {error}.") from None
 
 
 def _check_lengths(chunk: list[list[str]], width: int, before: int) -> None:

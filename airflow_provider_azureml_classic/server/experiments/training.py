@@ -1,8 +1,7 @@
-"""One training run: CSV in, model file and evaluation out. Runs in a worker process."""
+"""One training run: rows in, model file and evaluation out. Runs in a worker process."""
 
 from __future__ import annotations
 
-import csv
 import io
 import time
 import warnings
@@ -13,8 +12,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_azureml_classic.protocol.arff import NUMERIC, STRING, Attribute
 from airflow_provider_azureml_classic.server.experiments import conversion, estimators
 from airflow_provider_azureml_classic.server.experiments.declaration import Experiment
+from airflow_provider_azureml_classic.server.experiments.formats import writer
 from airflow_provider_azureml_classic.server.experiments.ilearner import Manifest, write_atomically, write_ilearner
 from airflow_provider_azureml_classic.server.experiments.metrics import Metrics, evaluate
 from airflow_provider_azureml_classic.server.experiments.samples import check_rows, golden_rows, spread
@@ -26,7 +27,7 @@ from airflow_provider_azureml_classic.server.experiments.schema import (
 )
 from airflow_provider_azureml_classic.server.experiments.scorer import Scorer
 from airflow_provider_azureml_classic.server.experiments.selection import chosen, joined
-from airflow_provider_azureml_classic.server.experiments.tables import Frame, read_csv
+from airflow_provider_azureml_classic.server.experiments.tables import Frame, read_table
 from airflow_provider_azureml_classic.server.experiments.window import Window, window_of
 
 if TYPE_CHECKING:
@@ -95,11 +96,11 @@ def train(
 
     :param experiment: what to train.
     :param schema: of an earlier training; ``None``: this is the first data, infer it.
-    :param data: a CSV file.
+    :param data: a file of rows: CSV, TSV or ARFF, as its extension says.
     :param model: where to write the ``.ilearner`` file.
-    :param evaluation: where to write the evaluation, a CSV of one row.
-    :param held: a CSV file of rows for the metrics.
-    :param more: further CSV files to train on, with the same columns.
+    :param evaluation: where to write the evaluation, one row in the format of its extension.
+    :param held: a file of rows for the metrics.
+    :param more: further files to train on, with the same columns.
     :raises RequestRejected: the data does not fit the schema, or the estimator failed; the message says why.
     """
     import sklearn.ensemble  # noqa: F401 - its OpenMP library must be loaded before it can be limited
@@ -146,7 +147,7 @@ def _train(
         "Check Rows": check_rows(manifest, test.frame, test.rows, test.model, test.matrix),
     }
     digest, length = write_ilearner(model, graph, manifest)
-    write_atomically(metrics_to, _evaluation(test.metrics, frame.rows, window, samples))
+    write_atomically(metrics_to, _evaluation(metrics_to, test.metrics, frame.rows, window, samples))
     notes = tuple(filter(None, (test.note, *troubles)))
     return TrainingSummary(manifest, digest, length, time.perf_counter() - start, notes)
 
@@ -157,7 +158,7 @@ def _read(experiment: Experiment, schema: Schema | None, data: Sequence[Path]) -
     # Where the features are "all columns", the first data decides which there are.
     known = {*declared, *(schema.names if schema else ())} if schema or experiment.features else None
     wanted = known and {*known, *experiment.rows}
-    frames = [read_csv(path, expected=(*names, experiment.label), wanted=wanted) for path in data]
+    frames = [read_table(path, expected=(*names, experiment.label), wanted=wanted) for path in data]
     frame = chosen(joined(frames, (*experiment.optional, experiment.time_column or "")), experiment.rows)
     schema = schema or infer(experiment, frame, estimators.task_of(experiment))
     return frame, schema.learnt(frame)
@@ -200,7 +201,7 @@ def _evaluated_on(experiment: Experiment, schema: Schema, data: Path, model: Any
     import numpy as np
 
     wanted = {experiment.label, *schema.names, *experiment.rows}
-    frame = chosen(read_csv(data, expected=(*schema.required, experiment.label), wanted=wanted), experiment.rows)
+    frame = chosen(read_table(data, expected=(*schema.required, experiment.label), wanted=wanted), experiment.rows)
     schema.check_evaluation(frame)
     matrix, truth = encode(schema, frame), encode_label(schema, frame)
     metrics = evaluate(model, matrix, truth, schema.task, len(schema.classes))
@@ -237,10 +238,11 @@ def _fitted(
     return model, list(dict.fromkeys(" ".join(str(warning.message).split())[:200] for warning in troubles))
 
 
-def _evaluation(metrics: Metrics, rows: int, window: Window | None, samples: dict[str, str]) -> bytes:
+def _evaluation(path: Path, metrics: Metrics, rows: int, window: Window | None, samples: dict[str, str]) -> bytes:
     start, end = window or ("", "")
-    numbers = {name: "" if value is None else repr(value) for name, value in metrics.items()}
-    row = {**numbers, "Rows": str(rows), "Window Start": start, "Window End": end, **samples}
+    numbers = {name: "" if value is None else repr(value) for name, value in metrics.items()} | {"Rows": str(rows)}
+    texts = {"Window Start": start, "Window End": end, **samples}
+    columns = [Attribute(name, NUMERIC) for name in numbers] + [Attribute(name, STRING) for name in texts]
     stream = io.StringIO(newline="")
-    csv.writer(stream).writerows([row.keys(), row.values()])
+    writer(stream, path, columns, "evaluation").writerows([[*numbers.values(), *texts.values()]])
     return stream.getvalue().encode()

@@ -11,7 +11,12 @@ from typing import Any
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.protocol.jobs import JobRequest
-from airflow_provider_azureml_classic.protocol.references import DATA_EXTENSIONS, MODEL_EXTENSION, BlobReference
+from airflow_provider_azureml_classic.protocol.references import (
+    CSV_EXTENSION,
+    DATA_EXTENSIONS,
+    MODEL_EXTENSION,
+    BlobReference,
+)
 from airflow_provider_azureml_classic.protocol.values import (
     HIGH_CONCURRENCY,
     LOW_CONCURRENCY,
@@ -148,7 +153,7 @@ def set_limit(visit: Visit) -> Page | Go:
 
 
 def submit_job(visit: Visit) -> Page | Go:
-    """Start a job with an uploaded CSV."""
+    """Start a job with an uploaded file."""
     service = visit.service()
     try:
         _, endpoint = visit.core.workspace.endpoint(OWNER, service.id, "default")
@@ -161,15 +166,19 @@ def submit_job(visit: Visit) -> Page | Go:
 def _submitted(visit: Visit, endpoint: EndpointRow) -> str:
     upload = visit.file("data")
     if upload is None:
-        raise rejection("BatchJobInputsNotSpecified", "Choose a CSV file with a header row.", target=INPUT)
+        raise rejection(
+            "BatchJobInputsNotSpecified",
+            "Choose a CSV file with a header row, a TSV file or an ARFF file.",
+            target=INPUT,
+        )
     outputs = _outputs(visit)
     # The name is only for people who look into the store; what a browser calls a file may be anything.
     name = re.sub(r"[^A-Za-z0-9._-]+", "_", Path(upload.filename or "").name)[-80:].lstrip("._") or "data"
-    if not name.lower().endswith(DATA_EXTENSIONS[0]):
-        name += DATA_EXTENSIONS[0]
+    if not name.lower().endswith(DATA_EXTENSIONS):
+        name += CSV_EXTENSION
     place = BlobReference(f"{UPLOADS}/{visit.now:%Y%m%d}/{uuid.uuid4().hex}/{name}")
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "upload.csv"
+        path = Path(folder) / "upload"
         with path.open("wb") as file:
             while chunk := upload.file.read(1 << 20):
                 file.write(chunk)

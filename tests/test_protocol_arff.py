@@ -1,0 +1,190 @@
+"""ARFF, read and written: the format as Weka's documentation has it, and what other programs write."""
+
+from __future__ import annotations
+
+import io
+import tracemalloc
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.io import arff as scipy_arff
+
+from airflow_provider_azureml_classic.protocol import arff
+from airflow_provider_azureml_classic.protocol.arff import (
+    DATE,
+    NOMINAL,
+    NUMERIC,
+    STRING,
+    ArffError,
+    ArffWriter,
+    Attribute,
+    read_arff,
+)
+
+HEADER = "@relation r\n@attribute n numeric\n@attribute c {a,b}\n@attribute s string\n@data\n"
+
+
+def read(text: str) -> tuple[tuple[Attribute, ...], list[list[str]]]:
+    """Columns and rows of a text."""
+    attributes, rows = read_arff(io.StringIO(text, newline=""))
+    return attributes, list(rows)
+
+
+def written(attributes: list[Attribute], rows: list[list[str]], missing: tuple[str, ...] = ()) -> str:
+    """The text of a table."""
+    stream = io.StringIO(newline="")
+    ArffWriter(stream, "r s", attributes, missing).writerows(rows)
+    return stream.getvalue()
+
+
+def test_declarations() -> None:
+    """Keywords in any case, every type, names and values in either quotes, comments."""
+    attributes, rows = read(
+        "% a comment\n\n@RELATION 'two words'\n"
+        "@Attribute 'x y' NUMERIC % another\n@attribute z Real\n@attribute i\tInteger\n"
+        '@attribute cls{a, \'b c\' ,"d\\"e",50%}\n@attribute "it\'s" STRING\n'
+        "@attribute d date 'yyyy-MM-dd'\n@DATA\n"
+    )
+    assert attributes == (
+        Attribute("x y", NUMERIC),
+        Attribute("z", NUMERIC),
+        Attribute("i", NUMERIC),
+        Attribute("cls", NOMINAL, ("a", "b c", 'd"e', "50%")),
+        Attribute("it's", STRING),
+        Attribute("d", DATE),
+    )
+    assert rows == []
+
+
+@pytest.mark.parametrize(
+    ("line", "cells"),
+    [
+        ("1,a,x", ["1", "a", "x"]),
+        (" 1.50 , 'a' , \"x, y\" ", ["1.50", "a", "x, y"]),
+        ("1\ta\tx", ["1", "a", "x"]),
+        ("?,?,?", ["", "", ""]),
+        ("? , ?,'?'", ["", "", "?"]),
+        (r"1,a,'it\'s \\ \n \t \u00e9 \%'", ["1", "a", "it's \\ \n \t é %"]),
+        ("1,a,two words", ["1", "a", "two words"]),
+        ("1,a,50%", ["1", "a", "50%"]),
+        ("1,a,x % said", ["1", "a", "x"]),
+        ("1,,x", ["1", "", "x"]),
+        ("1,a", ["1", "a"]),
+        ("{0 5, 2 'y z'}", ["5", "a", "y z"]),
+        ("{1 b}", ["0", "b", ""]),
+        ("{ 1 ?,2 ? } % said", ["0", "", ""]),
+        ("{}", ["0", "a", ""]),
+    ],
+)
+def test_rows(line: str, cells: list[str]) -> None:
+    """A missing cell is empty, a cell in quotes is text; what a sparse row leaves out is zero, not missing."""
+    assert read(f"{HEADER}% a comment\r\n\r\n{line}\r\n")[1] == [cells]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "There is no @data"),
+        ("a,b\n1,2\n", "Line 1 is 'a,b'"),
+        ("@relation r\n@data\n1\n", "No @attribute"),
+        ("@attribute a\n@data\n", "Line 1 declares an attribute as 'a'"),
+        ("@attribute 'a numeric\n@data\n", "Line 1 declares"),
+        ("@attribute a relational\n", "Line 1 declares"),
+        ("@attribute a {x,y\n", "Line 1 declares"),
+        (f"{HEADER}'1,a,x\n", "Line 6 cannot be read from"),
+        (f"{HEADER}1,'a'b,x\n", "Line 6 cannot be read from 'b,x'"),
+        (f"{HEADER}1,a,x,{{5}}\n", "Weights of rows"),
+        (f"{HEADER}{{0 1}}, {{5}}\n", "Weights of rows"),
+        (f"{HEADER}{{3 1}}\n", "a sparse row is"),
+        (f"{HEADER}{{0 1, 0 2}}\n", "different indices"),
+        (f"{HEADER}{{0 1\n", "its end"),
+        (f"{HEADER}{{0}}\n", "a sparse row is"),
+    ],
+)
+def test_what_is_no_arff(text: str, said: str) -> None:
+    """It is refused with its line and what was expected there."""
+    with pytest.raises(ArffError, match=said):
+        read(text)
+
+
+def test_sparse_rows_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few bytes a row cannot stand for any number of cells."""
+    monkeypatch.setattr(arff, "MAX_SPARSE_CELLS", 9)
+    assert len(read(f"{HEADER}{{}}\n{{}}\n{{}}\n")[1]) == 3
+    with pytest.raises(ArffError, match="more than 9 cells"):
+        read(f"{HEADER}{{}}\n{{}}\n{{}}\n{{}}\n")
+
+
+def test_rows_are_read_one_at_a_time() -> None:
+    """However many rows there are, those that were read are not held."""
+
+    def lines() -> Iterator[str]:
+        yield from HEADER.splitlines(keepends=True)
+        for number in range(100_000):
+            yield f"{number},a,'a rather long text of row {number}'\n"
+
+    tracemalloc.start()
+    _, rows = read_arff(lines())
+    assert sum(1 for _ in rows) == 100_000
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1_000_000
+
+
+CELL = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
+NUMBER = st.one_of(st.integers(), st.floats(allow_nan=False, allow_infinity=False)).map(repr)
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> tuple[list[Attribute], list[list[str]]]:
+    """Columns of all kinds with any names, and rows that fit."""
+    names = draw(st.lists(CELL.filter(bool), min_size=1, max_size=4, unique=True))
+    attributes, cells = [], []
+    for name in names:
+        kind = draw(st.sampled_from([NUMERIC, NOMINAL, STRING, DATE]))
+        values = draw(st.lists(CELL.filter(bool), min_size=1, max_size=4, unique=True)) if kind == NOMINAL else []
+        attributes.append(Attribute(name, kind, tuple(values)))
+        filled = {NUMERIC: NUMBER, NOMINAL: st.sampled_from(values or [""])}.get(kind, CELL)
+        cells.append(st.one_of(st.just(""), filled))
+    return attributes, draw(st.lists(st.tuples(*cells).map(list), max_size=5))
+
+
+@settings(database=None, deadline=None, max_examples=300)
+@given(tables())
+def test_what_is_written_is_read(table: tuple[list[Attribute], list[list[str]]]) -> None:
+    """Any names, values and texts, of whatever characters, come back as they were, missing ones too."""
+    attributes, rows = table
+    assert read(written(attributes, rows)) == (tuple(attributes), rows)
+
+
+@settings(database=None, deadline=None, max_examples=300)
+@given(st.text("ab,'\"{}%\\? \t0", max_size=12))
+def test_any_line_is_read_or_refused(line: str) -> None:
+    """Quotes, braces and escapes in any order are cells or an error with a line, never something else."""
+    said = "Line 6"
+    try:
+        read(f"{HEADER}{line}\n")
+    except ArffError as error:
+        said = str(error)
+    assert "Line 6" in said
+
+
+@pytest.mark.parametrize("first", ["?", "1"])
+def test_scipy_reads_what_is_written(first: str) -> None:
+    """An independent reader finds the numbers, the categories and what is missing, quotes and all."""
+    attributes = [
+        Attribute("Scored Labels", NOMINAL, ("<=50K", ">50K")),
+        Attribute('Scored Probabilities for Class ">50K"', NUMERIC),
+        Attribute("job", NOMINAL, ("it, or so", "craft")),
+    ]
+    rows = [[">50K", first, "craft"], ["<=50K", "0.25", "it, or so"], ["", "NaN", "craft"]]
+    text = written(attributes, rows, missing=("?", "NaN"))
+    data, meta = scipy_arff.loadarff(io.StringIO(text))
+    assert meta.names() == [attribute.name for attribute in attributes]
+    assert [row[0] for row in data] == [b">50K", b"<=50K", b"?"]
+    assert [row[2] for row in data] == [b"craft", b"it, or so", b"craft"]
+    expected = [float("nan") if first == "?" else 1.0, 0.25, float("nan")]
+    np.testing.assert_array_equal([row[1] for row in data], expected)
