@@ -253,7 +253,7 @@ HINTS: Mapping[str, str] = MappingProxyType(
         "BlobNotFound": "Check container, path and account; upload the file before the job is submitted.",
         "DefaultEndpointReadOnly": "Add an endpoint to the scoring web service and update that one.",
         "EndpointChanged": "Read the endpoint again and decide anew.",
-        "EndpointNameInvalid": "Use 1 to 24 lower-case letters, digits and inner hyphens.",
+        "EndpointNameInvalid": "Use 1 to 24 lower-case letters and digits.",
         "ExpiryTimeInThePast": (
             "GET the job again: each answer carries a fresh SAS token. For a blob of your own, sign a new one."
         ),

@@ -288,17 +288,15 @@ def test_boolean_is_public_for_the_refresh_flag() -> None:
     assert [boolean("Flag", value) for value in (True, "True", " FALSE ", None)] == [True, True, False, None]
 
 
-@pytest.mark.parametrize("name", ["a", "store017", "a" * 24, " store017 ", "ust-train", "a--b", "1-1"])
+@pytest.mark.parametrize("name", ["a", "store017", "a" * 24, " store017 "])
 def test_endpoint_name(name: str) -> None:
-    """Up to 24 lower-case letters and digits, hyphens between them; blanks around them forgiven."""
+    """Up to 24 lower-case letters and digits, blanks around them forgiven."""
     assert check_endpoint_name(name) == name.strip()
 
 
-@pytest.mark.parametrize(
-    "name", ["", "a" * 25, "Store017", "-store", "store-", "-", "store 17", "störe", "store\u0661"]
-)
+@pytest.mark.parametrize("name", ["", "a" * 25, "Store017", "store-17", "store 17", "störe", "store\u0661"])
 def test_endpoint_name_refused(name: str) -> None:
     """Any other name is refused before it is sent, with the rule in the message."""
-    with pytest.raises(RequestRejected, match="1 to 24 lower-case letters, digits and inner hyphens") as caught:
+    with pytest.raises(RequestRejected, match="1 to 24 lower-case letters and digits") as caught:
         check_endpoint_name(name)
     assert caught.value.detail_code == "EndpointNameInvalid"

@@ -151,7 +151,7 @@ class Verbs:
         """Add an endpoint, or update the settings of the one with that name.
 
         :param service_id: 32 hex digits.
-        :param name: 1 to 24 lower-case letters, digits and inner hyphens.
+        :param name: 1 to 24 lower-case letters and digits.
         :param settings: what to set; the server's defaults otherwise.
         """
         body = encoded((settings or EndpointSettings()).to_wire())

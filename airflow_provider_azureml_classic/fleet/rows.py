@@ -38,7 +38,7 @@ _MEMBERS = frozenset({"endpoint", "inputs", "global_parameters", "window_start",
 class Item:
     """One endpoint to retrain, as the user says it.
 
-    :param endpoint: name: 1 to 24 lower-case letters, digits and inner hyphens.
+    :param endpoint: name: 1 to 24 lower-case letters and digits.
     :param inputs: place of the data by input name; may hold secrets, so it never leaves the worker.
     :param window: of the training data.
     :param global_parameters: web service parameters by name.

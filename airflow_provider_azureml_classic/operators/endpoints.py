@@ -23,7 +23,7 @@ class AddEndpointOperator(AzureMLClassicOperator):
     ``updated``), ``api_location``, ``help_location`` and the names of its updatable ``resources``. No keys.
 
     :param web_service: name or id of the scoring web service. (templated)
-    :param endpoint: name of the endpoint: 1 to 24 lower-case letters, digits and inner hyphens. (templated)
+    :param endpoint: name of the endpoint: 1 to 24 lower-case letters and digits. (templated)
     :param description: free text. (templated)
     :param throttle_level: ``Low`` (4 concurrent calls) or ``High``; ``None`` leaves it, a new endpoint has ``Low``.
     :param max_concurrent_calls: 1 to 200; with ``High`` only.

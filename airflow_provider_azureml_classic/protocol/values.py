@@ -15,10 +15,9 @@ from airflow_provider_azureml_classic.exceptions import ProtocolError, rejection
 from airflow_provider_azureml_classic.protocol.errors import known_members, reading_answer
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 
-#: Endpoint names: at most 24 lower-case letters and digits, with hyphens between them (azure-docs,
-#: ``studio/create-endpoint``; the hyphens: azuremlps, ``AmlClient/bes_verbatim/swagger.endpointapi.json``).
-ENDPOINT_NAME = re.compile(r"(?!-)[a-z0-9-]{1,24}(?<!-)")
-ENDPOINT_NAME_RULE = "1 to 24 lower-case letters, digits and inner hyphens"
+#: Endpoint names (azure-docs, ``studio/create-endpoint``): at most 24 lower-case letters and digits.
+ENDPOINT_NAME = re.compile(r"[a-z0-9]{1,24}")
+ENDPOINT_NAME_RULE = "1 to 24 lower-case letters and digits"
 DEFAULT_ENDPOINT = "default"
 API_LOCATION = "ApiLocation"
 #: The one member of a refresh's body: ``"True"`` or ``"False"``, as .NET writes it.

@@ -467,12 +467,12 @@ def test_bad_settings_are_refused_and_nothing_is_added(service: Service, body: A
     assert service.ask("GET", service.endpoint_path("new1")).status == 404
 
 
-@pytest.mark.parametrize("name", ["A", "new_1", "new-", "-new", "n" * 25, "n.1", "%C3%B1", "%D9%A1"])
-def test_names_are_24_lower_case_letters_digits_and_hyphens(service: Service, name: str) -> None:
+@pytest.mark.parametrize("name", ["A", "new_1", "new-1", "n" * 25, "n.1", "%C3%B1", "%D9%A1"])
+def test_names_are_24_lower_case_letters_and_digits(service: Service, name: str) -> None:
     """The rule is in the message."""
     response = service.ask("PUT", service.endpoint_path(name), {})
     assert "1 to 24 lower-case" in assert_error_shape(response, 400, "EndpointNameInvalid")
-    for right in ("n" * 24, "store-017"):
+    for right in ("n" * 24, "store017"):
         assert service.ask("PUT", service.endpoint_path(right), {}).status == 201
 
 

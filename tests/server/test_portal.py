@@ -329,7 +329,7 @@ def test_add_an_endpoint(visitor: Visitor) -> None:
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"name": "North"}, "1 to 24 lower-case letters, digits and inner hyphens"),
+        ({"name": "North"}, "1 to 24 lower-case letters and digits"),
         ({"name": "mine"}, "There is an endpoint &#39;mine&#39; already."),
         ({"name": "a", "throttle": "High", "concurrency": "x"}, "not a whole number"),
         ({"name": "a", "throttle": "High", "concurrency": "201"}, "at most 200"),
