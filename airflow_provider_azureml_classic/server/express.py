@@ -24,6 +24,7 @@ from airflow_provider_azureml_classic.protocol.messages import JSON_TYPE
 from airflow_provider_azureml_classic.protocol.tables import (
     Table,
     global_parameters,
+    read_call,
     read_input,
     the_input,
     write_output,
@@ -210,7 +211,7 @@ class Express:
             if endpoint_id not in ways:
                 ways[endpoint_id] = self._scoring.plain(row)
             way = ways[endpoint_id]
-            body = json_text.read(one.body)
+            body = read_call(json_text.read(one.body))
             table = read_input(INPUT, the_input(body, INPUT))
             if way is None or global_parameters(body) or not 0 < len(table.values) < MANY:
                 return None
