@@ -1,7 +1,7 @@
 """The Swagger 2.0 document of the management operations: web services, endpoints, keys.
 
-The cloud service published none; its forms are those of the wire document, section 2. Made of the table of operations,
-so that it lists what is routed and nothing else.
+Of the cloud service's a draft is known, which describes reading only. The forms are those of the wire document,
+section 2. Made of the table of operations, so that it lists what is routed and nothing else.
 """
 
 from __future__ import annotations

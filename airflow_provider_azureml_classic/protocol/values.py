@@ -54,11 +54,8 @@ def check_endpoint_name(name: str) -> str:
     """
     stripped = name.strip()
     if not ENDPOINT_NAME.fullmatch(stripped):
-        raise rejection(
-            "EndpointNameInvalid",
-            f"{name!r} cannot be an endpoint's name: it must be {ENDPOINT_NAME_RULE}.",
-            target="endpoint",
-        )
+        said = f"{name!r} cannot be an endpoint's name: it must be {ENDPOINT_NAME_RULE}."
+        raise rejection("EndpointNameInvalid", said, target="endpoint")
     return stripped
 
 

@@ -103,8 +103,7 @@ class Connection(HttpToolsProtocol):
         begins = not self._head_bytes and not self._in_body
         if not self._in_body:
             self._head_bytes += len(data)
-            data = without_upgrade(data)
-        super().data_received(data)
+        super().data_received(data if self._in_body else without_upgrade(data))
         if begins and self._parsed and not self._in_body:
             self._known = known(data, *self._parsed)
         if not self._in_body and self._head_bytes > MAX_HEAD:

@@ -58,8 +58,8 @@ def generated(folder: Path, package: str, endpoint: dict[str, Any]) -> tuple[Mod
     sys.path.insert(0, str(folder / package))
     module = importlib.import_module(package)
     configuration = module.Configuration(host=None)
-    configuration.api_key["apiKey"] = endpoint["PrimaryKey"]
-    configuration.api_key_prefix["apiKey"] = "Bearer"
+    configuration.api_key["api_key"] = endpoint["PrimaryKey"]
+    configuration.api_key_prefix["api_key"] = "Bearer"
     return module, module.DefaultApi(module.ApiClient(configuration))
 
 
@@ -69,18 +69,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         module, scorer = generated(Path(name), "bike_scoring", house.endpoint("Bike Rental [predictive exp.]"))
         row = module.Input1Item.from_dict(ROW)
-        request = module.ExecutionRequest(Inputs=module.ExecutionRequestInputs(input1=[row]))
+        request = module.ExecutionRequest(Inputs=module.ExecutionInputs(input1=[row]))
         answer = scorer.execute(request)
         print("scored", answer.results.output1[0].scored_labels)
         module, trainer = generated(Path(name), "bike_training", house.endpoint("Bike Rental"))
-        given = module.BatchRequestGlobalParameters.from_dict({"URI": sys.argv[2], "Learning Rate": 0.2})
-        job = trainer.submit_job("2.0", module.BatchRequest(GlobalParameters=given))
-        trainer.start_job("2.0", job)
-        while (state := trainer.get_job("2.0", job)).status_code in ("NotStarted", "Running"):
+        given = module.GlobalParameters.from_dict({"URI": sys.argv[2], "Learning Rate": 0.2})
+        job = trainer.submitjob(module.BatchExecutionRequest(GlobalParameters=given))
+        trainer.startjob("2.0", job)
+        while (state := trainer.getjobstatus("2.0", job)).status_code in ("NotStarted", "Running"):
             time.sleep(1)
         print(state.status_code, state.details, state.results.output1.relative_location, state.progress)
         try:
-            trainer.start_job("2.0", job)
+            trainer.startjob("2.0", job)
         except module.ApiException as error:
             print("refused", error.status, json.loads(error.body)["error"]["details"][0]["code"])
 

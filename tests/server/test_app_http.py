@@ -159,6 +159,22 @@ def test_the_table_form_in_lower_case(endpoint: Endpoint, line_to: socket.socket
     assert_scored(answer(line_to))
 
 
+def test_later_calls_of_a_connection_are_read_like_the_first(endpoint: Endpoint, line_to: socket.socket) -> None:
+    """What is no call, or has a member too many, is refused, and members in lower case are read, there as well."""
+    for body, wrong in (
+        (BODY, ""),
+        (b"[]", "RequestBodyInvalid"),
+        (BODY[:-1] + b', "Outputz": {}}', "UnexpectedParameter"),
+        (members(BODY), ""),
+    ):
+        line_to.sendall(head(endpoint, f"Content-Length: {len(body)}") + body)
+        reply = answer(line_to)
+        if wrong:
+            assert_error(reply, 400, wrong)
+        else:
+            assert_scored(reply)
+
+
 @pytest.mark.parametrize(
     ("charset", "body"), [("unicode_escape", rb"\x7b}"), ("utf-7", b"+AHs-}"), ("none-such", b"+")]
 )
