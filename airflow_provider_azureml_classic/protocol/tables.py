@@ -192,7 +192,7 @@ def read_output(name: str, data: Any) -> Table:
     value = data.get("value") if isinstance(data, Mapping) else None
     if isinstance(value, Mapping) and isinstance(value.get("Values"), list):
         names, types = tuple(value.get("ColumnNames") or ()), value.get("ColumnTypes")
-        if all(isinstance(row, list) and len(row) == len(names) for row in value["Values"]):
+        if all(isinstance(row, list | tuple) and len(row) == len(names) for row in value["Values"]):
             return Table(names, value["Values"], tuple(types) if types else None)
         raise ProtocolError(f"Output {name!r} has a row that does not fit its {len(names)} ColumnNames.")
     raise ProtocolError(f"Output {name!r} is neither a table nor a list of objects.")
