@@ -61,7 +61,7 @@ public static class MonoCheck
         string services = arguments[0] + "/workspaces/" + arguments[1] + "/webservices", token = arguments[2];
         var ids = Json.Deserialize<Service[]>(Send("GET", token, services, null)).ToDictionary(s => s.Name, s => s.Id);
         var trainer = Json.Deserialize<Endpoint[]>(Send("GET", token, services + "/" + ids["Bike Rental"] + "/endpoints", null))[0];
-        string one = services + "/" + ids["Bike Rental [predictive exp.]"] + "/endpoints/mono-check";
+        string one = services + "/" + ids["Bike Rental [predictive exp.]"] + "/endpoints/monocheck";
         var wanted = new { Description = "by Mono", ThrottleLevel = "High", MaxConcurrentCalls = (int?)null, PreventUpdate = false };
         Send("PUT", token, one, Json.Serialize(wanted));
         var scorer = Json.Deserialize<Endpoint>(Send("GET", token, one, null));
