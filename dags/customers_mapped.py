@@ -26,11 +26,7 @@ with DAG(
     schedule=CronDataIntervalTimetable("@weekly", timezone="UTC"),
     start_date=datetime(2026, 1, 1, tzinfo=UTC),
     catchup=False,
-    params={
-        "customers": Param(
-            CUSTOMERS, type="array", items={"type": "string", "pattern": "^[a-z0-9]([a-z0-9-]{0,22}[a-z0-9])?$"}
-        )
-    },
+    params={"customers": Param(CUSTOMERS, type="array", items={"type": "string", "pattern": "^[a-z0-9]{1,24}$"})},
     default_args={"retries": 2, "retry_delay": timedelta(minutes=1)},
     tags=["azureml-classic"],
 ):
