@@ -220,14 +220,16 @@ def test_known_members() -> None:
 
 def test_reading_answer() -> None:
     """A value that would be the caller's fault in a request is the service's fault in an answer."""
-    with (
-        pytest.raises(ProtocolError, match="The endpoint cannot be read: too many") as caught,
-        reading_answer("The endpoint"),
-    ):
-        raise rejection("BadParameterValue", "too many")
+
+    @reading_answer("The endpoint")
+    def read(error: Exception) -> None:
+        raise error
+
+    with pytest.raises(ProtocolError, match="The endpoint cannot be read: too many") as caught:
+        read(rejection("BadParameterValue", "too many"))
     assert caught.value.status is None
-    with pytest.raises(ValueError, match="other"), reading_answer("The endpoint"):
-        raise ValueError("other")
+    with pytest.raises(ValueError, match="other"):
+        read(ValueError("other"))
 
 
 def test_request_and_response_hide_their_secrets() -> None:

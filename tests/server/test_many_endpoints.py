@@ -93,7 +93,7 @@ def work(jobs: JobStore, row: EndpointRow) -> None:
     jobs.add(job, "Submitted.")
     assert jobs.get(job.id)
     assert jobs.listed(row.id, 10, job) == []
-    assert jobs.queue(job.id, "Started.")
+    assert jobs.queue(job.id, row.id, "Started.")
     assert jobs.cancel(job.id, now)
     assert jobs.log_of(job.id)
 
