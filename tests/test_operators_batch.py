@@ -428,13 +428,32 @@ class TestDeferrable:
         with one_line(AirflowException, "failed: InputParseError"):
             train(deferrable=True).execute_complete(context(), {"job_id": job_id, "deadline": None})
 
+    def test_execution_timeout(self, server: ServerProcess, client: Client) -> None:
+        """Airflow's ``execution_timeout`` counts in the triggerer too, from the start of the attempt: as in the worker,
+        it cancels the job, and the task may be tried again.
+        """
+        job_id = submitted(server, client, path="training/defer4.csv")
+        limit = timedelta(minutes=30)
+        for started, ends in ((datetime.now(UTC), False), (datetime.now(UTC) - limit, True)):
+            given = context(remembered(job_id))
+            given["ti"].start_date = started
+            task = train(deferrable=True, execution_timeout=limit)
+            if ends:
+                with one_line(AirflowException, "still NotStarted after execution_timeout=0:30:00; it was cancelled."):
+                    task.execute_complete(given, {"job_id": job_id, "deadline": None})
+                continue
+            with pytest.raises(TaskDeferred) as caught:
+                task.execute_complete(given, {"job_id": job_id, "deadline": None})
+            assert caught.value.trigger.deadline == (started + limit).timestamp()
+        assert state(client, job_id) == "Cancelled"
+
     def test_resumes_too_early(self, server: ServerProcess, client: Client) -> None:
         """A job that still runs is waited for again with the same deadline; past it, it is cancelled."""
         job_id = submitted(server, client, path="training/defer3.csv")
         later = (datetime.now(UTC) + timedelta(hours=1)).timestamp()
         with pytest.raises(TaskDeferred) as caught:
             train(deferrable=True).execute_complete(context(), {"job_id": job_id, "deadline": later})
-        assert caught.value.trigger.deadline == later
+        assert (caught.value.trigger.deadline, caught.value.trigger.first_look) == (later, 0.05)
         with one_line(AirflowFailException, "still NotStarted after job_timeout=86400 s; it was cancelled."):
             train(deferrable=True).execute_complete(context(), {"job_id": job_id, "deadline": 1.0})
         assert state(client, job_id) == "Cancelled"

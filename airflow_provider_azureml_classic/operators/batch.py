@@ -41,6 +41,7 @@ class BatchExecutionOperator(JobOperator):
     :param deferrable: wait in the triggerer; by default Airflow's ``[operators] default_deferrable``.
     :param poll_interval: seconds between two looks at the job, at most.
     :param job_timeout: seconds that the job may take in all, counted from its submission; ``None`` for no limit.
+        Airflow's ``execution_timeout`` ends one attempt, deferred or not, and cancels the job.
     :param on_timeout: ``cancel`` the job at the time-out, or ``leave`` it.
     :param azureml_classic_conn_id: connection of type ``azureml_classic``. (templated)
     """

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.sdk import conf
+from airflow.sdk.exceptions import AirflowException
 
 from airflow_provider_azureml_classic.links import BatchJobLink, EndpointHelpLink, PortalLink, push_help, push_link
 from airflow_provider_azureml_classic.operators.base import DEFAULT_ENDPOINT, AzureMLClassicOperator, airflow_errors
@@ -120,7 +121,7 @@ class JobOperator(AzureMLClassicOperator):
             if self.wait_for_completion and not job.status.terminal:
                 if self.deferrable:
                     self._check_deadline(endpoint, state, job)
-                    self._defer(service.id, state)
+                    self._defer(context, service.id, state)
                 job = self._wait(endpoint, state)
             return self._finish(context, memory, job)
 
@@ -142,8 +143,10 @@ class JobOperator(AzureMLClassicOperator):
             self._running = (endpoint, state.job_id)
             job = self.hook.client.get_job(endpoint, state.job_id)
             if not job.status.terminal:
+                self._check_attempt(context, endpoint, job)
                 self._check_deadline(endpoint, state, job)
-                self._defer(service.id, state)
+                # The trigger saw what the worker does not: it is not to send the task here again at once.
+                self._defer(context, service.id, state, first_look=self.poll_interval)
             return self._finish(context, memory, job)
 
     def on_kill(self) -> None:
@@ -246,22 +249,38 @@ class JobOperator(AzureMLClassicOperator):
                 return job
             self._check_deadline(endpoint, state, job)
 
-    def _defer(self, service_id: str, state: JobState) -> None:
+    def _defer(self, context: Context, service_id: str, state: JobState, first_look: float = 0.0) -> None:
         from airflow_provider_azureml_classic.triggers import JobTrigger
 
+        deadlines = [at for at in (state.deadline, self._attempt_ends(context)) if at is not None]
         self.defer(
             trigger=JobTrigger(
                 azureml_classic_conn_id=self.azureml_classic_conn_id,
                 web_service_id=service_id,
                 endpoint=self.endpoint,
                 job_id=state.job_id,
-                deadline=state.deadline,
+                deadline=min(deadlines, default=None),
                 poll_interval=self.poll_interval,
+                first_look=first_look,
             ),
             method_name="execute_complete",
             # The deadline is the trigger's own: Airflow's would end the task without cancelling the job.
             timeout=None,
         )
+
+    def _attempt_ends(self, context: Context) -> float | None:
+        """When Airflow's ``execution_timeout`` is over: Airflow itself does not count it in a deferral (3.3.2)."""
+        start = getattr(context.get("ti"), "start_date", None)
+        return (start + self.execution_timeout).timestamp() if self.execution_timeout and start else None
+
+    def _check_attempt(self, context: Context, endpoint: Endpoint, job: Job) -> None:
+        ends = self._attempt_ends(context)
+        if ends is not None and time.time() >= ends:
+            self._cancel(endpoint, job.id)
+            raise AirflowException(
+                f"Job {job.id} of {self.web_service!r} was still {job.status.value} after execution_timeout="
+                f"{self.execution_timeout}; it was cancelled."
+            )
 
     @staticmethod
     def _is_late(state: JobState) -> bool:
