@@ -12,6 +12,7 @@ from benchmarks.common import ROOT, Figure, Result, median, say
 from benchmarks.fleet_data import BIKES, upload
 from benchmarks.jobs import loop_seconds
 from benchmarks.processes import OurServer, folder, our_server
+from tests.postgres_support import cluster
 from tests.standalone.airflow import Airflow, running, wait_for
 
 _DAG, _EMPTY = "bike_rental_retrain", ("nothing_before", "nothing_after")
@@ -95,7 +96,7 @@ def run(days: int = 12) -> Result:
     """
     today = datetime.now(UTC).date()
     wanted = [today - timedelta(days=before) for before in range(days, 0, -1)]
-    with folder() as home, our_server(home) as server:
+    with folder() as home, our_server(home) as server, cluster() as postgres:
         files = []
         for number, day in enumerate(wanted):
             files.append(home / f"{number}.csv")
@@ -106,7 +107,7 @@ def run(days: int = 12) -> Result:
         (home / "airflow" / "dags" / "nothing.py").write_text(_NOTHING)
         connection = {"AIRFLOW_CONN_AZUREML_CLASSIC_DEFAULT": server.connection["airflow_conn"]}
         say("starting airflow standalone")
-        with running(home / "airflow", connection) as airflow:
+        with running(home / "airflow", postgres.new_database(), connection) as airflow:
             found = {name: backfill_seconds(airflow, name, wanted) for name in (_EMPTY[0], _DAG, _EMPTY[1])}
     return _result(found, days, training)
 
@@ -127,8 +128,8 @@ def _result(found: dict[str, float], days: int, training: float) -> Result:
     before, after = (found[name] for name in _EMPTY)
     result.noise = f"Noise: the empty DAG took {before:.0f} s before and {after:.0f} s after."
     result.notes = [
-        "One `airflow standalone` on SQLite; the empty DAG runs before and after the other. Its tasks are Python "
-        "tasks, not EmptyOperator, which the scheduler marks done without a process."
+        "One `airflow standalone`, its metadata in PostgreSQL; the empty DAG runs before and after the other. Its "
+        "tasks are Python tasks, not EmptyOperator, which the scheduler marks done without a process."
     ]
     bars = [["retrain", mine], ["four empty tasks", empty], ["training alone", training]]
     result.chart = {"kind": "bars", "title": f"Backfill of {days} days, seconds", "bars": bars, "ours": "retrain"}

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.gate_support import rentals
+from tests.postgres_support import cluster
 from tests.standalone.airflow import running, wait_for
 from tests.support import ServerProcess
 
@@ -102,7 +103,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=Path("fleet_airflow.json"))
     asked = parser.parse_args()
     found: dict[str, Any] = {"endpoints": asked.endpoints}
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, cluster() as postgres:
         server = ServerProcess(Path(folder) / "data")
         try:
             for number in range(asked.endpoints):
@@ -111,7 +112,7 @@ def main() -> None:
             (home / "dags").mkdir(parents=True)
             (home / "dags" / "fleets.py").write_text(DAGS.format(count=asked.endpoints))
             environment = {"AIRFLOW_CONN_AZUREML_CLASSIC_DEFAULT": server.connection["airflow_conn"]}
-            with running(home, environment) as airflow:
+            with running(home, postgres.new_database(), environment) as airflow:
                 for dag_id in asked.only:
                     found[dag_id] = measured(airflow, dag_id)
                     if dag_id == "store":
