@@ -44,8 +44,8 @@ def sections(found: list[dict[str, Any]]) -> str:
     for result in found:
         notes = " ".join(filter(None, (*result["notes"], result["noise"])))
         title, row = result["title"], result["row"]
-        parts.append(f"**{title}** ({result['measured']}, {result['seconds']} s). {notes}\n")
-        parts.append(f"![{result['chart']['title']}](images/bench-{row}.svg)\n")
+        said = f"**{title}** ({result['measured']}, {result['seconds']} s). {notes}"
+        parts.append(f"{said}\n![{result['chart']['title']}](images/bench-{row}.svg)\n")
     return "\n".join(parts)
 
 

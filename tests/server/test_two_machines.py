@@ -1,4 +1,4 @@
-"""Two servers without a common disk, as docs/deploy.md deploys them: PostgreSQL, Azure Storage, secrets as variables."""
+"""Two servers without a common disk, as docs/deploy.md has them: PostgreSQL, Azure Storage, secrets as variables."""
 
 from __future__ import annotations
 
