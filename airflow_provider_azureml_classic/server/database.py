@@ -24,7 +24,7 @@ from airflow_provider_azureml_classic.server.engine import (
     snapshots,
     where,
 )
-from airflow_provider_azureml_classic.server.schema import is_current, upgrade
+from airflow_provider_azureml_classic.server.revision import is_current
 from airflow_provider_azureml_classic.server.silence import Silence
 
 log = logging.getLogger(__name__)
@@ -63,6 +63,8 @@ class Database:
         self._silence = Silence()
         try:
             if not is_current(self._engine):
+                from airflow_provider_azureml_classic.server.schema import upgrade
+
                 upgrade(make_engine(url, patience=UPGRADE_PATIENCE) if self.shared else self._engine)
         except sa.exc.DBAPIError as error:
             self.close()

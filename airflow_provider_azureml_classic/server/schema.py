@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import sqlalchemy as sa
 from alembic import command
@@ -18,10 +17,10 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from airflow_provider_azureml_classic.server.engine import make_engine
+from airflow_provider_azureml_classic.server.revision import MIGRATIONS
 
 log = logging.getLogger(__name__)
 
-MIGRATIONS = Path(__file__).with_name("migrations")
 #: The schema of databases that were made before there were revisions.
 FIRST = "0001"
 #: Of PostgreSQL's advisory locks, the one that an upgrade holds: any number that nobody else uses.
@@ -38,16 +37,6 @@ def configuration(connection: sa.Connection | None = None) -> Config:
     made.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     made.set_main_option("path_separator", "os")
     return made
-
-
-def is_current(engine: sa.Engine) -> bool:
-    """Whether a database has the schema of this version.
-
-    :param engine: of the database.
-    """
-    with engine.connect() as connection:
-        found = MigrationContext.configure(connection).get_current_revision()
-    return found == ScriptDirectory.from_config(configuration()).get_current_head()
 
 
 def upgrade(engine: sa.Engine) -> None:

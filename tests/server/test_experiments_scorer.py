@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -275,6 +277,17 @@ def test_a_graph_must_not_name_files(model, tmp_path):
     assert onnx.load_from_string(content).graph.initializer[0].external_data
     with pytest.raises(RequestRejected, match="refers to files outside"):
         Scorer.load(rewritten(model, tmp_path, content))
+
+
+def test_a_usual_model_is_loaded_without_the_onnx_package(model):
+    """The library is needed to read a suspicious graph; a server that scores does not carry it."""
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from airflow_provider_azureml_classic.server.experiments.scorer import Scorer\n"
+        "Scorer.load(Path(sys.argv[1])); print('onnx' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, model], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
 
 
 def test_a_model_without_probabilities_gives_labels_only(tmp_path):

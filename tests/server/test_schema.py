@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -90,6 +92,24 @@ def test_a_second_upgrade_changes_nothing(engine: sa.Engine) -> None:
     before = rows(engine)
     schema.upgrade(engine)
     assert (rows(engine), revision(engine)) == (before, head())
+
+
+def test_a_current_database_is_opened_without_alembic(engine: sa.Engine) -> None:
+    """What upgrades stays out of the memory of a server that has nothing to upgrade."""
+    code = (
+        "import sys\n"
+        "from airflow_provider_azureml_classic.server.database import Database\n"
+        "Database(sys.stdin.read(), 'A' * 43 + '=').close()\n"
+        "print('alembic' in sys.modules)"
+    )
+    url = engine.url.render_as_string(hide_password=False)
+
+    def opened() -> str:
+        done = subprocess.run([sys.executable, "-c", code], input=url, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    assert [opened(), opened()] == ["True", "False"]
+    assert revision(engine) == head()
 
 
 def test_a_database_from_before_revisions_is_taken_over(engine: sa.Engine) -> None:
