@@ -1,4 +1,4 @@
-"""Which revision a database is at, told without Alembic: its 11 MB would stay in a server that has nothing to upgrade."""
+"""Which revision a database is at, told without Alembic: its 11 MB would stay in a server that upgrades nothing."""
 
 from __future__ import annotations
 
