@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import fcntl
 import gc
 import importlib.util
 import json
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from airflow_provider_azureml_classic.exceptions import ServiceUnavailable
+from airflow_provider_azureml_classic.server.data_folder import in_use, write_private
 from airflow_provider_azureml_classic.server.engine import DATABASE_VARIABLE, checked_url
 from airflow_provider_azureml_classic.server.experiments.declaration import (
     Experiment,
@@ -43,7 +43,6 @@ from airflow_provider_azureml_classic.server.settings import (
     connection_document,
     load_secrets,
     storage_from,
-    write_private,
 )
 
 if TYPE_CHECKING:
@@ -148,8 +147,11 @@ def main(argv: Sequence[str] | None = None, make_app: Callable[..., App] | None 
         experiments = declared(arguments.experiments)
         listener = listen(arguments.host, arguments.port)
         with listener:
-            settings = settings_from(arguments, listener.getsockname()[1])
-            with in_use(settings.data_dir, shared=bool(settings.database)), scratch_folder():
+            database = database_of(arguments)
+            data_dir: Path = arguments.data_dir.resolve()
+            data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with in_use(data_dir, shared=bool(database)), scratch_folder():
+                settings = settings_from(arguments, data_dir, database, listener.getsockname()[1])
                 return serve(settings, experiments, listener, make_app)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
@@ -205,16 +207,24 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def settings_from(arguments: argparse.Namespace, port: int) -> Settings:
+def database_of(arguments: argparse.Namespace) -> str:
+    """The URL of a database for several servers that arguments or environment say; empty: there is none.
+
+    :param arguments: parsed.
+    :raises ValueError: it is not the URL of one.
+    """
+    database = arguments.database or os.environ.get(DATABASE_VARIABLE, "")
+    return checked_url(database) if database.strip() else ""
+
+
+def settings_from(arguments: argparse.Namespace, data_dir: Path, database: str, port: int) -> Settings:
     """The settings that arguments and environment say.
 
     :param arguments: parsed.
+    :param data_dir: the data directory, in use by this process.
+    :param database: see :func:`database_of`.
     :param port: the port taken.
     """
-    database = arguments.database or os.environ.get(DATABASE_VARIABLE, "")
-    database = checked_url(database) if database.strip() else ""
-    data_dir: Path = arguments.data_dir.resolve()
-    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     secrets = load_secrets(data_dir, os.environ)
     storage, storage_accounts = storage_from(arguments.storage, arguments.storage_account, os.environ)
     host = "127.0.0.1" if arguments.host in ("0.0.0.0", "::") else arguments.host  # noqa: S104 - compared, not bound
@@ -237,25 +247,6 @@ def settings_from(arguments: argparse.Namespace, port: int) -> Settings:
         access_log=arguments.access_log,
         score_timeout=arguments.score_timeout,
     )
-
-
-@contextmanager
-def in_use(data_dir: Path, *, shared: bool) -> Iterator[None]:
-    """Keep a second server out of a data directory, unless both keep their state in a database for several.
-
-    :param data_dir: the data directory.
-    :param shared: whether the state is in such a database.
-    :raises OSError: another server uses it; the message says so.
-    """
-    with (data_dir / "lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise OSError(
-                f"another server uses {data_dir}. Stop it, or choose another --data-dir; servers that share one "
-                "share a --database too."
-            ) from None
-        yield
 
 
 def serve(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import re
 import secrets
 import uuid
@@ -17,6 +16,7 @@ from cryptography.fernet import Fernet
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
 from airflow_provider_azureml_classic.protocol.sas import StorageAccount
 from airflow_provider_azureml_classic.server.accounts import Accounts, read_map
+from airflow_provider_azureml_classic.server.data_folder import write_private
 
 WORKSPACE_VARIABLE = "AZUREML_CLASSIC_WORKSPACE"
 TOKEN_VARIABLE = "AZUREML_CLASSIC_TOKEN"  # noqa: S105 - the name of a variable
@@ -180,33 +180,6 @@ _MAKERS: dict[str, Callable[[], str]] = {
     "account_key": new_key,
     "cipher_key": lambda: Fernet.generate_key().decode(),
 }
-
-
-def write_private(path: Path, text: str, *, overwrite: bool = True) -> bool:
-    """Write a file that only its owner may read, whole or not at all.
-
-    :param path: the file.
-    :param text: its content.
-    :param overwrite: ``False`` leaves a file that is there as it is.
-    :return: whether the file has ``text`` now.
-    """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    if overwrite:
-        os.replace(temporary, path)
-        return True
-    try:
-        # A hard link, unlike a rename, fails if the target exists: the check and the act are one.
-        os.link(temporary, path)
-    except FileExistsError:
-        return False
-    finally:
-        temporary.unlink()
-    return True
 
 
 def connection_document(settings: Settings) -> dict[str, str]:

@@ -1,0 +1,84 @@
+"""The data directory: who may use it, and files in it that are whole or not there."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+#: Seconds in which a server that starts beside others looks for files of killed ones: another that starts meanwhile
+#: waits so long.
+_SWEEP_SECONDS = 5.0
+
+
+@contextmanager
+def in_use(data_dir: Path, *, shared: bool) -> Iterator[None]:
+    """Keep a second server out of a data directory, unless both keep their state in a database for several.
+
+    :param data_dir: the data directory.
+    :param shared: whether the state is in such a database.
+    :raises OSError: another server uses it; the message says so.
+    """
+    with (data_dir / "lock").open("a") as lock:
+        # Alone in any case, the files of servers that were killed are removed: nobody else writes any.
+        alone = _locked(lock, fcntl.LOCK_EX)
+        if alone:
+            _remove_unfinished(data_dir)
+        if (shared and not _shared(lock)) or not (shared or alone):
+            raise OSError(
+                f"another server uses {data_dir}. Stop it, or choose another --data-dir; servers that share one "
+                "share a --database too."
+            )
+        yield
+
+
+def _shared(lock: TextIO) -> bool:
+    until = time.monotonic() + _SWEEP_SECONDS
+    while not (done := _locked(lock, fcntl.LOCK_SH)) and time.monotonic() < until:
+        time.sleep(0.05)
+    return done
+
+
+def _locked(lock: TextIO, kind: int) -> bool:
+    try:
+        fcntl.flock(lock, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _remove_unfinished(data_dir: Path) -> None:
+    for path in data_dir.glob(".*.json.*"):
+        path.unlink(missing_ok=True)
+
+
+def write_private(path: Path, text: str, *, overwrite: bool = True) -> bool:
+    """Write a file of the data directory that only its owner may read, whole or not at all.
+
+    :param path: the file, ``*.json``.
+    :param text: its content.
+    :param overwrite: ``False`` leaves a file that is there as it is.
+    :return: whether the file has ``text`` now.
+    """
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    if overwrite:
+        os.replace(temporary, path)
+        return True
+    try:
+        # A hard link, unlike a rename, fails if the target exists: the check and the act are one.
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    finally:
+        temporary.unlink()
+    return True

@@ -1,0 +1,83 @@
+"""The data directory: one server or several that share a database, and nothing left of those that were killed."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from airflow_provider_azureml_classic.server import data_folder
+from airflow_provider_azureml_classic.server.data_folder import in_use, write_private
+
+#: What a server leaves that is killed while it writes its secrets or its address.
+LEFT = (".secrets.json.0123", ".connection.json.4567")
+
+
+def leave(folder: Path) -> None:
+    """Make such files, and some that belong to somebody else."""
+    for name in (*LEFT, "connection.json", ".hidden", "notes.json.old"):
+        (folder / name).write_text("{}")
+
+
+def names(folder: Path) -> set[str]:
+    """The files there."""
+    return {path.name for path in folder.iterdir()} - {"lock"}
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_files_of_a_killed_server_are_removed(tmp_path: Path, shared: bool) -> None:
+    """A half-written file holds a token and would stay for ever."""
+    leave(tmp_path)
+    with in_use(tmp_path, shared=shared):
+        assert names(tmp_path) == {"connection.json", ".hidden", "notes.json.old"}
+
+
+def test_files_of_a_living_server_stay(tmp_path: Path) -> None:
+    """What a server that shares the directory is writing now is not taken from it."""
+    with in_use(tmp_path, shared=True):
+        leave(tmp_path)
+        with in_use(tmp_path, shared=True):
+            assert set(LEFT) < names(tmp_path)
+
+
+@pytest.mark.parametrize(("first", "second"), [(False, False), (False, True), (True, False)])
+def test_a_second_server_is_kept_out(
+    tmp_path: Path, first: bool, second: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only servers that both keep their state in a database for several share a directory."""
+    monkeypatch.setattr(data_folder, "_SWEEP_SECONDS", 0.1)
+    refused = pytest.raises(OSError, match=r"another server uses .* --data-dir")
+    with in_use(tmp_path, shared=first), refused, in_use(tmp_path, shared=second):
+        pass
+
+
+def test_one_that_shares_waits_for_another_that_tidies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two that start at the same moment both start."""
+    tidying, go_on = threading.Event(), threading.Event()
+
+    def tidy(folder: Path) -> None:
+        tidying.set()
+        go_on.wait(20)
+
+    monkeypatch.setattr(data_folder, "_remove_unfinished", tidy)
+
+    def start_first() -> None:
+        with in_use(tmp_path, shared=True):
+            pass
+
+    first = threading.Thread(target=start_first)
+    first.start()
+    assert tidying.wait(20)
+    threading.Timer(0.2, go_on.set).start()
+    with in_use(tmp_path, shared=True):
+        assert go_on.is_set()
+    first.join()
+
+
+def test_a_file_is_whole_and_private(tmp_path: Path) -> None:
+    """Readable by its owner alone; a second first start leaves it as it is."""
+    path = tmp_path / "secrets.json"
+    assert write_private(path, "1")
+    assert not write_private(path, "2", overwrite=False)
+    assert (path.read_text(), path.stat().st_mode & 0o777, names(tmp_path)) == ("1\n", 0o600, {"secrets.json"})
