@@ -7,16 +7,16 @@ many; what is unusual in a cell is left to one slow function.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
+from airflow_provider_azureml_classic.exceptions import rejection
 from airflow_provider_azureml_classic.protocol.tables import Table
-from airflow_provider_azureml_classic.server.experiments import conversion
 from airflow_provider_azureml_classic.server.experiments.declaration import CLASSIFICATION
+from airflow_provider_azureml_classic.server.experiments.graph import Graph
 from airflow_provider_azureml_classic.server.experiments.ilearner import Manifest, read_ilearner
 from airflow_provider_azureml_classic.server.experiments.number_text import texts_of
 from airflow_provider_azureml_classic.server.experiments.schema import NUMBER, STRING, UNKNOWN, Column, not_a_number
@@ -32,6 +32,8 @@ PROBABILITIES = "Scored Probabilities"
 #: From this many rows on it pays to encode column by column.
 MANY = 16
 _PLANS = 64
+#: Bytes of a model file that are kept to make tables of its trees; larger ones have too many.
+_KEPT = 1 << 20
 _LARGEST = 3.4e38
 _NUMBERS = frozenset({float, int})
 _STRINGS = frozenset({str})
@@ -61,10 +63,12 @@ class Scorer:
     :param digest: SHA-256 of the model file.
     :ivar names: names of the columns of an answer.
     :ivar types: their types.
-    :raises RequestRejected: ``ModelInvalid``: manifest and graph do not fit each other.
+    :param reread: see :class:`~.graph.Graph`, which raises what a model raises that cannot be used.
     """
 
-    def __init__(self, manifest: Manifest, graph: bytes, digest: str) -> None:
+    def __init__(
+        self, manifest: Manifest, graph: bytes, digest: str, reread: Callable[[], bytes] | None = None
+    ) -> None:
         self.manifest = manifest
         self.digest = digest
         schema = manifest.schema
@@ -73,7 +77,7 @@ class Scorer:
         self._outputs = output_columns(manifest)
         self.names, self.types = (tuple(part) for part in zip(*self._outputs, strict=True))
         self._plans: dict[tuple[str, ...], _Plan] = {}
-        self._run = _runner(manifest, graph)
+        self._run = Graph(manifest, graph, reread)
 
     @classmethod
     def load(cls, source: Path | bytes) -> Scorer:
@@ -84,7 +88,8 @@ class Scorer:
         """
         content = source if isinstance(source, bytes) else source.read_bytes()
         manifest, graph = read_ilearner(content)
-        return cls(manifest, graph, hashlib.sha256(content).hexdigest())
+        reread = (lambda: read_ilearner(content)[1]) if len(content) <= _KEPT else None
+        return cls(manifest, graph, hashlib.sha256(content).hexdigest(), reread)
 
     def columns(self) -> Columns:
         """The columns to send and the columns of the answer."""
@@ -300,59 +305,3 @@ def output_columns(manifest: Manifest) -> tuple[tuple[str, str], ...]:
         columns += [(PROBABILITIES, "Double")] * (len(manifest.schema.classes) == 2)
         columns += [(f'{PROBABILITIES} for Class "{label}"', "Double") for label in manifest.schema.classes]
     return tuple(columns)
-
-
-def _runner(manifest: Manifest, graph: bytes) -> Callable[[NDArray[float32]], list[NDArray[Any]]]:
-    """The session's call, after one row of nothing has shown that graph and manifest fit."""
-    import numpy as np
-
-    _check_self_contained(graph)
-    try:
-        session = conversion.session(graph)
-        outputs = [output.name for output in session.get_outputs()][: 2 if manifest.probabilities else 1]
-        answers = session.run(outputs, {conversion.INPUT: np.zeros((1, len(manifest.schema.features)), np.float32)})
-        fits = _fits(manifest, answers)
-    except Exception as error:  # onnxruntime's errors have no common base
-        raise _invalid(" ".join(str(error).split())[:300]) from None
-    if not fits:
-        raise _invalid("the graph's outputs are not those that the manifest describes")
-    run = session.run
-    return lambda matrix: run(outputs, {conversion.INPUT: matrix})
-
-
-def _fits(manifest: Manifest, answers: list[NDArray[Any]]) -> bool:
-    classes = manifest.schema.classes
-    if manifest.task != CLASSIFICATION:
-        return answers[0].size == 1 and answers[0].dtype.kind == "f"
-    if answers[0].size != 1 or answers[0].dtype.kind not in "iu":
-        return False
-    known = len(classes) != 2 or manifest.positive in classes
-    return known and (not manifest.probabilities or answers[1].shape == (1, len(classes)))
-
-
-def _check_self_contained(graph: bytes) -> None:
-    # A tensor may name a file to be read; a model from elsewhere must not choose files of this server. The key is
-    # written as it is, so a graph without these bytes has none, and the library, which is large, is not needed.
-    if b"location" not in graph:
-        return
-    import onnx
-
-    try:
-        model = onnx.load_from_string(graph)
-    except Exception as error:
-        raise _invalid(str(error)[:200]) from None
-    if any(getattr(message, "external_data", None) for message in _messages(model)):
-        raise _invalid("the graph refers to files outside of it")
-
-
-def _messages(message: Any) -> Iterator[Any]:
-    """A Protocol Buffers message and all messages in it."""
-    yield message
-    for field, value in message.ListFields():
-        if field.message_type is not None:
-            for item in [value] if hasattr(value, "ListFields") else value:
-                yield from _messages(item)
-
-
-def _invalid(reason: str) -> AzureMLClassicError:
-    return rejection("ModelInvalid", f"The trained model cannot be used: {reason}. Train it again.")

@@ -1,0 +1,207 @@
+"""Trees as tables of bits: the same answers as ONNX Runtime's, to the last bit, or they are not used."""
+
+from __future__ import annotations
+
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn.ensemble import (
+    GradientBoostingClassifier,
+    GradientBoostingRegressor,
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+    RandomForestClassifier,
+    RandomForestRegressor,
+)
+from sklearn.linear_model import LogisticRegression
+
+from airflow_provider_azureml_classic.server.experiments import bit_trees, conversion
+from airflow_provider_azureml_classic.server.experiments.bit_trees import BitTrees, Unsuitable
+from airflow_provider_azureml_classic.server.experiments.graph import ENOUGH, MANY, Graph
+from airflow_provider_azureml_classic.server.experiments.ilearner import Manifest
+from airflow_provider_azureml_classic.server.experiments.schema import NUMBER, Column, Schema
+
+FEATURES = 6
+Matrix = NDArray[np.float32]
+
+
+def rows(count: int, *, missing: float = 0.0, seed: int = 0) -> Matrix:
+    """Features of several kinds: many values, few, whole numbers, one that is hardly ever there, and a constant."""
+    random = np.random.default_rng(seed)
+    columns = [
+        random.normal(size=count),
+        random.integers(0, 4, count),
+        random.integers(17, 90, count),
+        random.exponential(1e4, count),
+        np.where(random.random(count) < 0.7, np.nan, random.random(count)) if missing else random.random(count),
+        np.zeros(count),
+    ]
+    made = np.stack(columns, axis=1).astype(np.float32)
+    made[:, :3][random.random((count, 3)) < missing] = np.nan
+    return made
+
+
+def target(matrix: Matrix) -> NDArray[Any]:
+    """Something to learn, for which missing values matter."""
+    there = np.nan_to_num(matrix, nan=1.5)
+    return there[:, 0] + np.sin(there[:, 1]) + there[:, 2] / 40 + np.log1p(there[:, 3]) / 5 + np.isnan(matrix[:, 4])
+
+
+def graph_of(estimator: Any, *, missing: float = 0.0, classes: int = 2) -> bytes:
+    """The graph of a fitted estimator."""
+    import skl2onnx
+    from skl2onnx.common.data_types import FloatTensorType
+
+    matrix = rows(1500, missing=missing)
+    value = target(matrix)
+    classifies = hasattr(estimator, "predict_proba")
+    if classifies:
+        value = np.digitize(value, np.quantile(value, np.arange(1, classes) / classes))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        estimator.fit(matrix, value)
+        types = [("X", FloatTensorType([None, FEATURES]))]
+        options = {id(estimator): {"zipmap": False}} if classifies else None
+        made = skl2onnx.to_onnx(estimator, initial_types=types, options=options, target_opset=conversion.OPSET)
+    content: bytes = made.SerializeToString()
+    return content
+
+
+def runner(content: bytes) -> bit_trees.Run:
+    """A session's call."""
+    session = conversion.session(content)
+    return lambda matrix: session.run(None, {conversion.INPUT: matrix})
+
+
+def manifest(task: str, classes: tuple[str, ...] = ()) -> Manifest:
+    """What a model file says about such a graph."""
+    columns = tuple(Column(f"c{number}", NUMBER) for number in range(FEATURES))
+    schema = Schema(task=task, label="y", features=columns, classes=classes)
+    positive = classes[1] if classes else None
+    return Manifest("E", task, schema, {}, 1, None, "", {}, "", positive=positive, probabilities=bool(classes))
+
+
+SUITABLE = {
+    "classes": (HistGradientBoostingClassifier(max_iter=40), 0.0),
+    "classes, missing values": (HistGradientBoostingClassifier(max_iter=40), 0.2),
+    "64 leaves": (HistGradientBoostingClassifier(max_iter=10, max_leaf_nodes=64), 0.2),
+    "number": (HistGradientBoostingRegressor(max_iter=40), 0.0),
+    "number, missing values": (HistGradientBoostingRegressor(max_iter=40), 0.2),
+    "deep and narrow": (HistGradientBoostingRegressor(max_iter=5, max_leaf_nodes=33, min_samples_leaf=2), 0.2),
+    "one leaf": (HistGradientBoostingRegressor(max_iter=5, min_samples_leaf=700), 0.0),
+    "exact boosting, classes": (GradientBoostingClassifier(n_estimators=30), 0.0),
+    "exact boosting, number": (GradientBoostingRegressor(n_estimators=30), 0.0),
+}
+UNSUITABLE = {
+    "three classes": (HistGradientBoostingClassifier(max_iter=5), 3),
+    "65 leaves": (HistGradientBoostingClassifier(max_iter=3, max_leaf_nodes=65, min_samples_leaf=2), 2),
+    "forest, classes": (RandomForestClassifier(3, max_depth=4), 2),
+    "no trees": (LogisticRegression(max_iter=1000), 2),
+}
+
+
+@pytest.mark.parametrize("name", SUITABLE)
+def test_answers_are_those_of_the_session(name: str) -> None:
+    """Labels, probabilities and numbers of 20,000 rows, with and without missing values: the same bits."""
+    estimator, missing = SUITABLE[name]
+    content = graph_of(estimator, missing=missing)
+    run = runner(content)
+    trees = BitTrees(content, run)
+    assert trees.agrees(FEATURES)
+    for matrix in (rows(20_000, seed=1), rows(20_000, missing=0.3, seed=2)):
+        for mine, theirs in zip(trees(matrix), run(matrix), strict=True):
+            assert (mine.dtype, mine.shape) == (theirs.dtype, theirs.shape)
+            assert np.array_equal(mine, theirs)
+
+
+def test_parts_and_single_rows_are_answered_alike() -> None:
+    """How many rows come at once changes nothing."""
+    content = graph_of(SUITABLE["classes, missing values"][0], missing=0.2)
+    run = runner(content)
+    trees = BitTrees(content, run)
+    matrix = rows(1000, missing=0.2, seed=3)
+    for count in (1, 2, 255, 256, 257, 513, 1000):
+        assert np.array_equal(trees(matrix[:count])[1], run(matrix[:count])[1])
+
+
+def test_infinite_and_huge_numbers_are_beyond_every_threshold() -> None:
+    """A split between missing values and all others has an infinite threshold."""
+    content = graph_of(SUITABLE["number, missing values"][0], missing=0.2)
+    run = runner(content)
+    matrix = rows(300, seed=4)
+    matrix[::3, 0], matrix[1::3, 3], matrix[2::3, 4] = np.inf, -np.inf, 3e38
+    assert np.array_equal(BitTrees(content, run)(matrix)[0], run(matrix)[0])
+
+
+@pytest.mark.parametrize("name", UNSUITABLE)
+def test_other_graphs_are_left_to_the_session(name: str) -> None:
+    """They are recognized, and answered all the same."""
+    estimator, classes = UNSUITABLE[name]
+    content = graph_of(estimator, classes=classes)
+    with pytest.raises(Unsuitable):
+        BitTrees(content, runner(content))
+    graph = Graph(manifest("classification", tuple("abc"[:classes])), content, lambda: content)
+    matrix = rows(ENOUGH, seed=5)
+    assert np.array_equal(graph(matrix)[1], runner(content)(matrix)[1])
+    assert graph._trees is None
+
+
+def test_a_forests_mean_is_left_to_the_session() -> None:
+    """Its trees have more leaves than a word has bits."""
+    content = graph_of(RandomForestRegressor(3))
+    with pytest.raises(Unsuitable, match="leaves"):
+        BitTrees(content, runner(content))
+
+
+def test_tables_beyond_the_limit_are_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory of a model is bounded."""
+    content = graph_of(SUITABLE["classes"][0])
+    monkeypatch.setattr(bit_trees, "_LARGEST", 1000)
+    with pytest.raises(Unsuitable, match="bytes"):
+        BitTrees(content, runner(content))
+
+
+def test_tables_are_made_once_they_have_paid() -> None:
+    """Models that are asked for few rows never read their graph again; others once, whoever asks."""
+    content = graph_of(SUITABLE["classes"][0])
+    read: list[int] = []
+
+    def reread() -> bytes:
+        read.append(1)
+        return content
+
+    graph = Graph(manifest("classification", ("a", "b")), content, reread)
+    matrix = rows(ENOUGH, seed=6)
+    expected = runner(content)(matrix)[1]
+    for _ in range(ENOUGH // (MANY - 1) + 1):
+        graph(matrix[: MANY - 1])
+    graph(matrix[: ENOUGH - 1])
+    assert not read
+    with ThreadPoolExecutor(4) as pool:
+        for answer in pool.map(lambda _: graph(matrix)[1], range(12)):
+            assert np.array_equal(answer, expected)
+    assert len(read) == 1
+    assert graph._trees is not None
+
+
+def test_tables_that_answer_otherwise_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another release of ONNX Runtime may add in another order; then the session answers, as before."""
+    content = graph_of(SUITABLE["number"][0])
+    sums = BitTrees._scores
+    monkeypatch.setattr(BitTrees, "_scores", lambda trees, matrix: np.nextafter(sums(trees, matrix), np.float32(9e9)))
+    graph = Graph(manifest("regression"), content, lambda: content)
+    matrix = rows(ENOUGH, seed=7)
+    assert np.array_equal(graph(matrix)[0], runner(content)(matrix)[0])
+    assert (graph._trees, graph._reread) == (None, None)
+
+
+def test_a_graph_that_cannot_be_read_again_is_left_to_the_session() -> None:
+    """A damaged copy fails no call."""
+    content = graph_of(SUITABLE["number"][0])
+    graph = Graph(manifest("regression"), content, lambda: b"\x00")
+    matrix = rows(ENOUGH, seed=8)
+    assert np.array_equal(graph(matrix)[0], runner(content)(matrix)[0])
