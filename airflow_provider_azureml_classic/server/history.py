@@ -34,6 +34,24 @@ KEPT_ROWS = 200
 KEPT_MODELS = 10
 _METRICS = 32
 
+#: By name of the database's kind.
+_ADD_MODEL = {
+    "sqlite": sqlite.insert(model_files).on_conflict_do_nothing(),
+    "postgresql": postgresql.insert(model_files).on_conflict_do_nothing(),
+}
+_ADD_TRAINED = sa.insert(trained_models)
+_ADD_PLACEMENT = sa.insert(placements)
+_OF_RESOURCE = (placements.c.endpoint_id == sa.bindparam("of"), placements.c.resource == sa.bindparam("name"))
+_NOT_LIVE = sa.update(placements).where(*_OF_RESOURCE, placements.c.live).values(live=False)
+_OLDEST = (
+    sa.select(placements.c.id)
+    .where(*_OF_RESOURCE)
+    .order_by(placements.c.id.desc())
+    .offset(sa.bindparam("kept"))
+    .limit(1)
+)
+_FORGET = sa.delete(placements).where(*_OF_RESOURCE, placements.c.id <= _OLDEST.scalar_subquery())
+
 
 class How(str, Enum):
     """What put a model in place."""
@@ -93,9 +111,9 @@ def add_models(connection: sa.Connection, rows: Iterable[ModelRow]) -> None:
     :param connection: in a transaction.
     :param rows: of the files.
     """
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    add = _ADD_MODEL[connection.dialect.name]
     for row in rows:
-        connection.execute(dialect.insert(model_files).values(**columns(row)).on_conflict_do_nothing())
+        connection.execute(add, columns(row))
 
 
 def add_trained(connection: sa.Connection, row: TrainedRow) -> None:
@@ -104,7 +122,7 @@ def add_trained(connection: sa.Connection, row: TrainedRow) -> None:
     :param connection: in the transaction that ends the job.
     :param row: of the model.
     """
-    connection.execute(sa.insert(trained_models).values(**columns(row)))
+    connection.execute(_ADD_TRAINED, columns(row))
 
 
 def add_placements(connection: sa.Connection, models: Sequence[ResourceRow], how: How, now: datetime) -> None:
@@ -116,24 +134,21 @@ def add_placements(connection: sa.Connection, models: Sequence[ResourceRow], how
     :param now: the present time.
     """
     for model in models:
-        same = (placements.c.endpoint_id == model.endpoint_id, placements.c.resource == model.name)
-        connection.execute(sa.update(placements).where(*same, placements.c.live).values(live=False))
-        place = BlobReference(model.relative_location, model.base_location)
-        connection.execute(
-            sa.insert(placements).values(
-                endpoint_id=model.endpoint_id,
-                resource=model.name,
-                base_location=model.base_location,
-                relative_location=model.relative_location,
-                digest=model.digest,
-                window_end=window_end_of(place),
-                placed_at=now,
-                how=how.value,
-                live=True,
-            )
-        )
-        oldest = sa.select(placements.c.id).where(*same).order_by(placements.c.id.desc()).offset(KEPT_ROWS).limit(1)
-        connection.execute(sa.delete(placements).where(*same, placements.c.id <= oldest.scalar_subquery()))
+        of = {"of": model.endpoint_id, "name": model.name}
+        connection.execute(_NOT_LIVE, of)
+        values = {
+            "endpoint_id": model.endpoint_id,
+            "resource": model.name,
+            "base_location": model.base_location,
+            "relative_location": model.relative_location,
+            "digest": model.digest,
+            "window_end": window_end_of(BlobReference(model.relative_location, model.base_location)),
+            "placed_at": now,
+            "how": how.value,
+            "live": True,
+        }
+        connection.execute(_ADD_PLACEMENT, values)
+        connection.execute(_FORGET, {**of, "kept": KEPT_ROWS})
 
 
 def kept_digests(connection: sa.Connection) -> set[str]:

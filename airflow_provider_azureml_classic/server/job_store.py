@@ -20,6 +20,10 @@ from airflow_provider_azureml_classic.server.tables import JobRow, ModelRow, Tra
 MAX_RUNNING = 40
 #: Longest line of a log.
 _LINE = 2000
+# Statements are made once: SQLAlchemy takes longer to put one together than SQLite takes to carry it out.
+_JOB = jobs.c.id == sa.bindparam("job")
+_INSERT = sa.insert(jobs)
+_SELECT = sa.select(jobs).where(_JOB)
 #: A job, and the last line of its log: what clients ask for again and again.
 _SEEN = sa.select(
     jobs,
@@ -29,15 +33,50 @@ _SEEN = sa.select(
     .limit(1)
     .scalar_subquery()
     .label("progress"),
-).where(jobs.c.id == sa.bindparam("job"))
-#: Adds a line to the log of a job, if it is there still; made once, because it is run for every line.
+).where(_JOB)
+_RUNS = sa.select(jobs.c.id).where(
+    _JOB, jobs.c.server_id == sa.bindparam("by"), jobs.c.status == JobStatus.RUNNING.value
+)
+#: Puts a job at the end of the queue.
+_QUEUE = (
+    sa.update(jobs)
+    .where(
+        _JOB,
+        jobs.c.endpoint_id == sa.bindparam("of"),
+        jobs.c.status == JobStatus.NOT_STARTED.value,
+        jobs.c.place.is_(None),
+    )
+    .values(place=sa.select(sa.func.coalesce(sa.func.max(jobs.c.place), 0)).scalar_subquery() + 1)
+)
+#: Endpoints whose jobs wait because so many others of theirs run.
+_FULL = (
+    sa.select(jobs.c.endpoint_id)
+    .where(jobs.c.status == JobStatus.RUNNING.value)
+    .group_by(jobs.c.endpoint_id)
+    .having(sa.func.count() >= sa.bindparam("most"))
+)
+_FIRST = (
+    sa.select(jobs.c.id)
+    .where(jobs.c.status == JobStatus.NOT_STARTED.value, jobs.c.place.is_not(None))
+    .where(jobs.c.endpoint_id.not_in(_FULL))
+    .order_by(jobs.c.place, jobs.c.created_at)
+    .limit(1)
+    .with_for_update(skip_locked=True)
+)
+#: Locked, so that nobody declares a server dead before the job that it claims is seen to be its own.
+_ALIVE = sa.select(servers.c.id).where(servers.c.id == sa.bindparam("by")).with_for_update(read=True)
+#: Sets whatever columns it is given.
+_UPDATE = sa.update(jobs).where(_JOB)
+_MOVE = _UPDATE.where(jobs.c.status.in_(sa.bindparam("sources", expanding=True)))
+_MOVE_OWN = _MOVE.where(jobs.c.server_id == sa.bindparam("by"))
+#: Adds a line to the log of a job, if it is there still.
 _ADD_LINE = sa.insert(job_log).from_select(
     ["job_id", "time", "text"],
     sa.select(
         sa.bindparam("job", type_=job_log.c.job_id.type),
         sa.bindparam("now", type_=job_log.c.time.type),
         sa.bindparam("line", type_=job_log.c.text.type),
-    ).where(sa.exists().where(jobs.c.id == sa.bindparam("job"))),
+    ).where(sa.exists().where(_JOB)),
 )
 
 
@@ -59,7 +98,7 @@ class JobStore:
         values = {**columns(row), "status": row.status.value}
         values |= {"request": self._db.lock_json(row.request.to_wire()), "results": None}
         with self._db.write() as connection:
-            connection.execute(sa.insert(jobs).values(**values))
+            connection.execute(_INSERT, values)
             self._append(connection, row.id, self.stamped(line))
 
     def _row(self, row: sa.RowMapping) -> JobRow:
@@ -70,7 +109,7 @@ class JobStore:
     def get(self, job_id: str) -> JobRow | None:
         """A job, or ``None``."""
         with self._db.read() as connection:
-            found = connection.execute(sa.select(jobs).where(jobs.c.id == job_id)).mappings().first()
+            found = connection.execute(_SELECT, {"job": job_id}).mappings().first()
         return self._row(found) if found else None
 
     def seen(self, job_id: str) -> tuple[JobRow, str | None] | None:
@@ -85,9 +124,8 @@ class JobStore:
         :param job_id: the job.
         :param server_id: as it was claimed.
         """
-        here = (jobs.c.server_id == server_id, jobs.c.status == JobStatus.RUNNING.value)
         with self._db.read() as connection:
-            return connection.execute(sa.select(jobs.c.id).where(jobs.c.id == job_id, *here)).first() is not None
+            return connection.execute(_RUNS, {"job": job_id, "by": server_id}).first() is not None
 
     def listed(self, endpoint_id: str, limit: int, before: JobRow | None = None) -> list[JobRow]:
         """The newest jobs of an endpoint, of those submitted before another one if it is given; newest first."""
@@ -103,15 +141,8 @@ class JobStore:
         """Put a registered job of an endpoint at the end of the queue; ``False`` if it was there already, or has ended,
         or the endpoint has no such job.
         """
-        waiting = (
-            jobs.c.endpoint_id == endpoint_id,
-            jobs.c.status == JobStatus.NOT_STARTED.value,
-            jobs.c.place.is_(None),
-        )
-        last = sa.select(sa.func.coalesce(sa.func.max(jobs.c.place), 0)).scalar_subquery()
         with self._db.write() as connection:
-            query = sa.update(jobs).where(jobs.c.id == job_id, *waiting).values(place=last + 1)
-            found = connection.execute(query).rowcount == 1
+            found = connection.execute(_QUEUE, {"job": job_id, "of": endpoint_id}).rowcount == 1
             if found:
                 self._append(connection, job_id, self.stamped(line))
             self._db.tell(connection, JOBS)
@@ -123,26 +154,15 @@ class JobStore:
         :param server_id: this server; one that the others take for dead gets nothing.
         :param now: the job's start time.
         """
-        running = sa.select(jobs.c.endpoint_id).where(jobs.c.status == JobStatus.RUNNING.value)
-        full = running.group_by(jobs.c.endpoint_id).having(sa.func.count() >= self._most)
-        first = (
-            sa.select(jobs.c.id)
-            .where(jobs.c.status == JobStatus.NOT_STARTED.value, jobs.c.place.is_not(None))
-            .where(jobs.c.endpoint_id.not_in(full))
-            .order_by(jobs.c.place, jobs.c.created_at)
-            .limit(1)
-            .with_for_update(skip_locked=True)
-        )
         with self._db.write() as connection:
-            # Locked, so that nobody declares this server dead before the job is seen to be its own.
-            alive = sa.select(servers.c.id).where(servers.c.id == server_id).with_for_update(read=True)
-            job_id = connection.execute(first).scalar() if connection.execute(alive).first() else None
+            alive = connection.execute(_ALIVE, {"by": server_id}).first()
+            job_id = connection.execute(_FIRST, {"most": self._most}).scalar() if alive else None
             if job_id is None:
                 return None
             values = {"status": JobStatus.RUNNING.value, "start_time": now, "server_id": server_id}
-            connection.execute(sa.update(jobs).where(jobs.c.id == job_id).values(**values))
+            connection.execute(_UPDATE, {"job": job_id, **values})
             self._append(connection, job_id, self.stamped("Running."))
-            return self._row(connection.execute(sa.select(jobs).where(jobs.c.id == job_id)).mappings().one())
+            return self._row(connection.execute(_SELECT, {"job": job_id}).mappings().one())
 
     def end(
         self,
@@ -165,7 +185,7 @@ class JobStore:
         :param before: lines of its log that were not written yet.
         """
         lines = (*before, self.stamped(line))
-        return self._move(job_id, status, values, lines, jobs.c.server_id == server_id, trained=trained)
+        return self._move(job_id, status, values, lines, by=server_id, trained=trained)
 
     def _move(
         self,
@@ -173,19 +193,17 @@ class JobStore:
         to: JobStatus,
         values: Mapping[str, Any],
         lines: Sequence[LogLine],
-        *where: sa.ColumnElement[bool],
+        *,
+        by: str | None = None,
         trained: tuple[TrainedRow, ModelRow] | None = None,
     ) -> bool:
         sources = [status.value for status, targets in TRANSITIONS.items() if to in targets]
-        changed = dict(values)
+        which = {"job": job_id, "sources": sources, **({} if by is None else {"by": by})}
+        changed = {**values, "status": to.value}
         if "results" in changed:
             changed["results"] = self._db.lock_json(changed["results"])
         with self._db.write() as connection:
-            found = connection.execute(
-                sa.update(jobs)
-                .where(jobs.c.id == job_id, jobs.c.status.in_(sources), *where)
-                .values(status=to.value, **changed)
-            )
+            found = connection.execute(_MOVE if by is None else _MOVE_OWN, {**which, **changed})
             if trained and found.rowcount == 1:
                 add_models(connection, [trained[1]])
                 add_trained(connection, trained[0])

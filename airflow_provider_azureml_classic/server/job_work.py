@@ -110,19 +110,19 @@ class JobWork:
         if work is not None:
             work.cancel()
 
-    def run(self, job: JobRow, notes: JobLog, leave: Callable[[], None]) -> End:
+    def run(self, job: JobRow, endpoint: EndpointRow, notes: JobLog, leave: Callable[[], None]) -> End:
         """Do the work of one job.
 
         :param job: as this server has claimed it.
+        :param endpoint: the endpoint that it was submitted to.
         :param notes: takes lines for its log.
         :param leave: called when the job needs no worker process any more.
         :raises AzureMLClassicError: why it failed, for its client.
         :raises BrokenExecutor: the process that did the work has died; ``CancelledError``: the work was stopped.
         """
-        endpoint = self._store.endpoint(job.endpoint_id)
-        service = self._store.service(endpoint.service_id) if endpoint else None
-        if endpoint is None or service is None:
-            raise rejection("JobNotFound", "The endpoint of this job was deleted.")
+        service = self._store.service(endpoint.service_id)
+        if service is None:
+            raise rejection("JobNotFound", "The web service of this job was deleted.")
         with TemporaryDirectory() as folder, self._pinned() as pin:
             for model in endpoint.resources:
                 pin(model.digest)

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, CancelledError, ThreadPoolExecutor
 
-from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.protocol.jobs import JobStatus
 from airflow_provider_azureml_classic.server.clock import Clock
 from airflow_provider_azureml_classic.server.database import DatabaseDown
@@ -24,7 +24,7 @@ from airflow_provider_azureml_classic.server.job_store import JobStore
 from airflow_provider_azureml_classic.server.job_work import End, JobWork
 from airflow_provider_azureml_classic.server.peers import Peers
 from airflow_provider_azureml_classic.server.store import Store
-from airflow_provider_azureml_classic.server.tables import JobRow
+from airflow_provider_azureml_classic.server.tables import EndpointRow, JobRow
 
 log = logging.getLogger(__name__)
 
@@ -124,8 +124,8 @@ class Runner:
     def _run_safely(self, job: JobRow, server_id: str, place: _Place) -> None:
         while not self._closing.is_set() and self._peers.id == server_id:
             try:
-                notes = JobLog(self._jobs, job.id)
-                self._end(job, server_id, self._outcome(job, notes, place), notes)
+                notes, endpoint = JobLog(self._jobs, job.id), self._store.endpoint(job.endpoint_id)
+                self._end(job, server_id, self._outcome(job, endpoint, notes, place), notes, endpoint)
                 return
             except DatabaseDown:
                 # The job is still this server's; if it is another's by then, the id has changed.
@@ -136,9 +136,11 @@ class Runner:
                     return
         log.warning("job %s is interrupted; it runs again", job.id)
 
-    def _outcome(self, job: JobRow, notes: JobLog, place: _Place) -> End:
+    def _outcome(self, job: JobRow, endpoint: EndpointRow | None, notes: JobLog, place: _Place) -> End:
         try:
-            return self._work.run(job, notes, place.leave)
+            if endpoint is None:
+                raise rejection("JobNotFound", "The endpoint of this job was deleted.")
+            return self._work.run(job, endpoint, notes, place.leave)
         except DatabaseDown:
             raise
         except AzureMLClassicError as error:
@@ -151,13 +153,12 @@ class Runner:
             log.exception("job %s failed", job.id)
             return End(JobStatus.FAILED, {"details": f"Internal error: {type(error).__name__}: {error}"})
 
-    def _end(self, job: JobRow, server_id: str, end: End, notes: JobLog) -> None:
+    def _end(self, job: JobRow, server_id: str, end: End, notes: JobLog, endpoint: EndpointRow | None) -> None:
         details = end.values.get("details")
         line = f"{end.status.value}: {details}" if details else f"{end.status.value}."
         values = {**end.values, "end_time": self._clock()}
         if self._jobs.end(job.id, server_id, end.status, values, line, end.trained, notes.taken()):
             log.info("job %s %s %s", job.id, end.status.value, details or "")
-            endpoint = self._store.endpoint(job.endpoint_id)
             if endpoint is not None:
                 self._diagnostics.ran(endpoint, job.id, end.status, lambda: self._jobs.log_of(job.id))
 

@@ -38,6 +38,25 @@ _ENDPOINT = [endpoints.c[member.name] for member in fields(EndpointRow) if membe
 _RESOURCE = [resources.c[member.name] for member in fields(ResourceRow)]
 
 
+def _reading(*where: sa.ColumnElement[bool]) -> tuple[sa.Select[Any], sa.Select[Any]]:
+    """Statements that read endpoints and their models, made once: to put them together takes longer than to read.
+
+    :param where: which endpoints.
+    """
+    located = sa.select(*_RESOURCE).join(endpoints, endpoints.c.id == resources.c.endpoint_id).where(*where)
+    found = sa.select(*_ENDPOINT).where(*where)
+    return found.order_by(endpoints.c.created_at, endpoints.c.name), located.order_by(resources.c.name)
+
+
+_BY_ID = _reading(endpoints.c.id == sa.bindparam("endpoint"))
+_OF_SERVICE = _reading(endpoints.c.service_id == sa.bindparam("service"))
+_NAMED = _reading(
+    endpoints.c.service_id == sa.bindparam("service"),
+    sa.or_(endpoints.c.name == sa.bindparam("name"), endpoints.c.id == sa.bindparam("name")),
+)
+_SERVICE = sa.select(web_services).where(web_services.c.id == sa.bindparam("service"))
+
+
 def key_hash(key: str) -> str:
     """What a key is found by; keys have 512 random bits, so a plain digest gives nothing away.
 
@@ -102,8 +121,7 @@ class Store:
     def service(self, service_id: str) -> ServiceRow | None:
         """A web service by id, or ``None``."""
         with self._db.read() as connection:
-            query = sa.select(web_services).where(web_services.c.id == service_id)
-            row = connection.execute(query).mappings().first()
+            row = connection.execute(_SERVICE, {"service": service_id}).mappings().first()
         return to_row(ServiceRow, row) if row else None
 
     def delete_service(self, service_id: str) -> None:
@@ -152,34 +170,32 @@ class Store:
             return False
         return True
 
-    def _endpoints(self, *where: sa.ColumnElement[bool]) -> list[EndpointRow]:
-        query = sa.select(*_ENDPOINT).where(*where).order_by(endpoints.c.created_at, endpoints.c.name)
-        located = sa.select(*_RESOURCE).join(endpoints, endpoints.c.id == resources.c.endpoint_id).where(*where)
+    def _endpoints(self, reading: tuple[sa.Select[Any], sa.Select[Any]], **which: str) -> list[EndpointRow]:
+        query, located = reading
         with self._db.read() as connection:
             models: dict[str, list[ResourceRow]] = {}
-            for row in connection.execute(located.order_by(resources.c.name)):
+            for row in connection.execute(located, which):
                 models.setdefault(row[0], []).append(ResourceRow(*row))
             unlock = self._db.unlock
             # Mappings of SQLAlchemy would be half of what a list of 10,000 endpoints costs.
             return [
                 EndpointRow(*plain, unlock(primary), unlock(secondary), tuple(models.get(plain[0], ())))  # type: ignore[call-arg]
-                for *plain, primary, secondary in connection.execute(query)
+                for *plain, primary, secondary in connection.execute(query, which)
             ]
 
     def endpoints_of(self, service_id: str) -> list[EndpointRow]:
         """All endpoints of a service, oldest first."""
-        return self._endpoints(endpoints.c.service_id == service_id)
+        return self._endpoints(_OF_SERVICE, service=service_id)
 
     def endpoint_named(self, service_id: str, name_or_id: str) -> EndpointRow | None:
         """An endpoint of a service by name first, by GUID second, or ``None``."""
-        wanted = sa.or_(endpoints.c.name == name_or_id, endpoints.c.id == name_or_id)
-        found = self._endpoints(endpoints.c.service_id == service_id, wanted)
+        found = self._endpoints(_NAMED, service=service_id, name=name_or_id)
         found.sort(key=lambda row: row.name != name_or_id)
         return found[0] if found else None
 
     def endpoint(self, endpoint_id: str) -> EndpointRow | None:
         """An endpoint by GUID, or ``None``."""
-        found = self._endpoints(endpoints.c.id == endpoint_id)
+        found = self._endpoints(_BY_ID, endpoint=endpoint_id)
         return found[0] if found else None
 
     def endpoint_with_key(self, key: str) -> EndpointRow | None:
