@@ -49,6 +49,15 @@ def test_input_round_trip(table: Table) -> None:
     assert read_input("i", table.rows).rows == table.rows
 
 
+def test_objects_with_other_names_or_in_another_order_are_one_table() -> None:
+    """Columns come in the order of their first appearance; what an object lacks is nothing."""
+    table = read_input("i", [{"x": 1, "y": 2}, {"y": 4, "x": 3}, {"x": 5, "z": 6}])
+    assert (table.column_names, table.values) == (("x", "y", "z"), [[1, 2, None], [3, 4, None], [5, None, 6]])
+    assert read_input("i", [{"x": 1, "y": 2}, {"y": 4, "x": 3}]).values == [[1, 2], [3, 4]]
+    assert read_input("i", [{"x": 1}, {"y": 2}]).values == [[1, None], [None, 2]]
+    assert read_input("i", []).column_names == ()
+
+
 @pytest.mark.parametrize("name", ["score_table", "score_datatable", "score_swagger"])
 def test_samples(name: str) -> None:
     """The three forms that sources show are one table; the word in ``type`` is ignored."""
