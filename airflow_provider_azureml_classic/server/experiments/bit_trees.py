@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 
 Run = Callable[["NDArray[float32]"], list["NDArray[Any]"]]
 
-#: Bytes that the tables of one model may take: larger ones are slower than walking, too.
-_LARGEST = 4 << 20
+#: Bytes that the tables of one model may take: enough for a hundred trees of 31 leaves, whatever their thresholds, and
+#: so few that those of all loaded models stay below a gigabyte.
+_LARGEST = 3 << 19
 #: Rows at a time: what is made for them stays in the processor's cache.
 _STEP = 256
 #: Rows that must be answered like ONNX Runtime answers them.
