@@ -94,7 +94,8 @@ def test_column() -> None:
         ({"ColumnNames": "x", "Values": []}, "neither a table"),
         ({"ColumnNames": [1], "Values": [[1]]}, "neither a table"),
         ({"ColumnNames": ["x"], "Values": [["1"], ["2", "3"]]}, "Row 2 of input 'input1' has 2 values"),
-        ({"ColumnNames": ["x"], "Values": [{"x": 1}]}, "Row 1 of input 'input1' has dict values"),
+        ({"ColumnNames": ["x"], "Values": [{"x": 1}]}, "Row 1 of input 'input1' is not a list"),
+        ({"ColumnNames": ["x", "y", "x"], "Values": [[1, 2, 3]]}, "has the column 'x' twice"),
         ([{"x": 1}, 5], "Row 2 of input 'input1' is not an object"),
     ],
 )
