@@ -386,7 +386,6 @@ def _resources(items: Any) -> tuple[Resource, ...] | None:
     if items is None:
         return None
     if not isinstance(items, list) or not all(isinstance(item, Mapping) for item in items):
-        # What was sent is not shown: it may hold a token.
         raise rejection(
             "BadParameterValue", "Resources must be a list of objects with Name and Location.", target="Resources"
         )

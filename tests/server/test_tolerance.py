@@ -143,6 +143,7 @@ SERVED = {"RelativeLocation": "data/absent.csv"}
         ("execute", {"Inputs": {"input1": [ROW]}, "GlobalParameters": [{"Key": "a"}]}, "RequestBodyInvalid", '{"NAME"'),
         ("jobs", {"Input": SERVED, "GlobalParameters": [["a", 1]]}, "RequestBodyInvalid", '{"NAME"'),
         ("jobs", {"Inputs": [{"Key": "input1", "Value": SERVED}]}, "RequestBodyInvalid", "Inputs must be an object"),
+        ("jobs", {"Input": {"RelativeLocation": "data/\ud800.csv"}}, "RequestBodyInvalid", "surrogate pair"),
         ("jobs", {"Inputs": {"": SERVED}}, "InvalidInputNames", "without a name"),
         ("jobs", {"Input": SERVED, "Outputs": {"output1": None}}, "MissingOutputOverrideSpecification", "output1"),
     ],
