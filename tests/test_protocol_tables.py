@@ -19,7 +19,9 @@ OBJECTS = [{"x": "1", "y": "a"}, {"x": "2", "y": None}]
 FACTORY = settings(database=None, deadline=None, max_examples=60)
 
 _cells = st.none() | st.text(max_size=5)
-_tables = st.lists(st.text(min_size=1, max_size=5), min_size=1, max_size=4, unique=True).flatmap(
+# Blanks around names are not kept.
+_names = st.text(min_size=1, max_size=5).filter(lambda name: name == name.strip())
+_tables = st.lists(_names, min_size=1, max_size=4, unique=True).flatmap(
     lambda names: st.builds(
         Table,
         st.just(tuple(names)),

@@ -135,7 +135,7 @@ def read_input(name: str, data: Any) -> Table:
         members = data if "ColumnNames" in data else {key.lower(): value for key, value in data.items()}
         names, values = (members.get(name, members.get(name.lower())) for name in ("ColumnNames", "Values"))
         if isinstance(names, list) and isinstance(values, list) and {str}.issuperset(map(type, names)):
-            return Table(_different(name, names), _checked_rows(name, names, values))
+            return Table(_columns(name, names), _checked_rows(name, names, values))
     raise rejection(
         "InputParseError",
         f"Input {name!r} is neither a table ({{'ColumnNames': [...], 'Values': [[...]]}}) nor a list of objects.",
@@ -143,13 +143,13 @@ def read_input(name: str, data: Any) -> Table:
     )
 
 
-def _different(name: str, names: list[str]) -> tuple[str, ...]:
-    if len(set(names)) != len(names):
-        twice = next(column for column in names if names.count(column) > 1)
-        raise rejection(
-            "InputParseError", f"Input {name!r} has the column {twice!r} twice in ColumnNames.", target=name
-        )
-    return tuple(names)
+def _columns(name: str, names: Sequence[str]) -> tuple[str, ...]:
+    # Without blanks around them, as the header rows of files are read.
+    columns = tuple(column.strip() for column in names)
+    if len(set(columns)) != len(columns):
+        twice = next(column for column in columns if columns.count(column) > 1)
+        raise rejection("InputParseError", f"Input {name!r} has the column {twice!r} twice.", target=name)
+    return columns
 
 
 def _checked_rows(name: str, names: list[str], values: list[Any]) -> list[list[Any]]:
@@ -171,7 +171,8 @@ def _from_objects(name: str, items: list[Any]) -> Table:
     for number, item in enumerate(items, 1):
         if not isinstance(item, Mapping):
             raise rejection("InputParseError", f"Row {number} of input {name!r} is not an object.", target=name)
-    return Table.of(items)
+    table = Table.of(items)
+    return Table(_columns(name, table.column_names), table.values)
 
 
 def write_output(table: Table, *, swagger: bool, details: bool) -> Any:

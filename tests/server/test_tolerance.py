@@ -126,6 +126,18 @@ def test_a_location_may_be_spelled_in_many_ways(
     assert wait_for_job(client, scorer, job_id).details is None, name
 
 
+@pytest.mark.parametrize("form", ["table", "objects"])
+def test_blanks_around_column_names_do_not_matter(scorer: Endpoint, form: str) -> None:
+    """As in files of rows: readers of ``a, b`` keep the blank, and send it."""
+    names, cells = [f" {name} " for name in ROW], list(ROW.values())
+    table = {"ColumnNames": names, "Values": [cells]}
+    rows = table if form == "table" else [dict(zip(names, cells, strict=True))]
+    url = f"{scorer.api_location}/execute?api-version=2.0"
+    status, answer = send(url, "POST", scorer.primary_key, json.dumps({"Inputs": {"input1": rows}}))
+    assert (status, answer) == send(url, "POST", scorer.primary_key, SCORE)
+    assert status == 200
+
+
 SERVED = {"RelativeLocation": "data/absent.csv"}
 
 
@@ -139,6 +151,7 @@ SERVED = {"RelativeLocation": "data/absent.csv"}
             "twice",
         ),
         ("execute", {"Inputs": {"input1": {"ColumnNames": ["hr"], "Values": [1]}}}, "InputParseError", "not a list"),
+        ("execute", {"Inputs": {"input1": [{"hr": 1, " hr": 2}]}}, "InputParseError", "twice"),
         ("execute", {"Inputs": "rows"}, "RequestBodyInvalid", "Inputs must be an object"),
         ("execute", {"Inputs": {"input1": [ROW]}, "GlobalParameters": [{"Key": "a"}]}, "RequestBodyInvalid", '{"NAME"'),
         ("jobs", {"Input": SERVED, "GlobalParameters": [["a", 1]]}, "RequestBodyInvalid", '{"NAME"'),
