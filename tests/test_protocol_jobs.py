@@ -177,7 +177,14 @@ def test_single_input_form() -> None:
         ({"GlobalParameters": "x"}, "RequestBodyInvalid", "GlobalParameters must be an object"),
         ({"Inputs": {"input1": None}}, "MissingInputBlobInformation", r"Inputs\['input1'\]"),
         ({"Input": "a.csv"}, "MissingInputBlobInformation", "Input must"),
-        ({"Outputs": {"output1": {}}}, "InputBlobRelativeLocationInvalid", r"Outputs\['output1'\]"),
+        ({"Inputs": {"": {"RelativeLocation": "data/a.csv"}}}, "InvalidInputNames", "without a name"),
+        ({"Outputs": {"output1": {}}}, "MissingOutputOverrideSpecification", r"Outputs\['output1'\]"),
+        ({"Outputs": {"output1": None}}, "MissingOutputOverrideSpecification", r"Outputs\['output1'\]"),
+        (
+            {"Outputs": {"output1": {"BaseLocation": "https://a.example"}}},
+            "InputBlobRelativeLocationInvalid",
+            r"Outputs\['output1'\]",
+        ),
     ],
 )
 def test_bad_job_request(body: Any, code: str, named: str) -> None:

@@ -19,7 +19,9 @@ OBJECTS = [{"x": "1", "y": "a"}, {"x": "2", "y": None}]
 FACTORY = settings(database=None, deadline=None, max_examples=60)
 
 _cells = st.none() | st.text(max_size=5)
-_tables = st.lists(st.text(min_size=1, max_size=5), min_size=1, max_size=4, unique=True).flatmap(
+# Blanks around names are not kept.
+_names = st.text(min_size=1, max_size=5).filter(lambda name: name == name.strip())
+_tables = st.lists(_names, min_size=1, max_size=4, unique=True).flatmap(
     lambda names: st.builds(
         Table,
         st.just(tuple(names)),
@@ -103,7 +105,8 @@ def test_column() -> None:
         ({"ColumnNames": "x", "Values": []}, "neither a table"),
         ({"ColumnNames": [1], "Values": [[1]]}, "neither a table"),
         ({"ColumnNames": ["x"], "Values": [["1"], ["2", "3"]]}, "Row 2 of input 'input1' has 2 values"),
-        ({"ColumnNames": ["x"], "Values": [{"x": 1}]}, "Row 1 of input 'input1' has dict values"),
+        ({"ColumnNames": ["x"], "Values": [{"x": 1}]}, "Row 1 of input 'input1' is not a list"),
+        ({"ColumnNames": ["x", "y", "x"], "Values": [[1, 2, 3]]}, "has the column 'x' twice"),
         ([{"x": 1}, 5], "Row 2 of input 'input1' is not an object"),
     ],
 )

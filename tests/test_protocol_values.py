@@ -254,7 +254,7 @@ def test_setting_is_tolerated(member: str, value: Any, read: Any) -> None:
 )
 def test_setting_is_refused(member: str, value: Any) -> None:
     """A value that no client means is refused, naming member and value's rule."""
-    with pytest.raises(RequestRejected, match=f"{member} is .*must be") as caught:
+    with pytest.raises(RequestRejected, match=f"{member} (is .*)?must be") as caught:
         EndpointSettings.from_wire({member: value})
     assert (caught.value.detail_code, caught.value.details[0].target) == ("BadParameterValue", member)
 

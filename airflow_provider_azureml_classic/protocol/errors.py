@@ -170,3 +170,15 @@ def known_members(what: str, data: Mapping[str, Any], known: frozenset[str]) -> 
             raise rejection("UnexpectedParameter", f"{what} has the member {name} twice.", target=key)
         found[name] = value
     return found
+
+
+def json_object(name: str, data: Any) -> Mapping[str, Any]:
+    """A member of a body that holds values by name.
+
+    :param name: of the member, for the message.
+    :param data: decoded JSON.
+    :raises RequestRejected: ``RequestBodyInvalid``: it is no object.
+    """
+    if not isinstance(data, Mapping):
+        raise rejection("RequestBodyInvalid", f'{name} must be an object: {{"NAME": ...}}.', target=name)
+    return data

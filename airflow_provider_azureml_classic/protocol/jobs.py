@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from airflow_provider_azureml_classic.exceptions import JobCancelled, JobFailed, ProtocolError, rejection
-from airflow_provider_azureml_classic.protocol.errors import known_members, reading_answer
+from airflow_provider_azureml_classic.protocol.errors import json_object, known_members, reading_answer
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 
 
@@ -95,11 +95,11 @@ class JobRequest:
         data = known_members("The job", data, _REQUEST)
         if data.get("Input") and data.get("Inputs"):
             raise rejection("DuplicateInputInBatchCall", "The job has both Input and Inputs; give one of them.")
-        single = {"": data["Input"]} if data.get("Input") else {}
+        single = {"": BlobReference.from_wire(data["Input"], what="Input", strict=True)} if data.get("Input") else {}
         return cls(
-            inputs=_references("Inputs", data.get("Inputs") or single),
-            outputs=_references("Outputs", data.get("Outputs") or {}),
-            global_parameters=_object("GlobalParameters", data.get("GlobalParameters") or {}),
+            inputs=single or _inputs(data.get("Inputs") or {}),
+            outputs=_outputs(data.get("Outputs") or {}),
+            global_parameters=json_object("GlobalParameters", data.get("GlobalParameters") or {}),
         )
 
     def to_wire(self) -> dict[str, Any]:
@@ -111,17 +111,27 @@ class JobRequest:
         }
 
 
-def _object(name: str, data: Any) -> Mapping[str, Any]:
-    if not isinstance(data, Mapping):
-        raise rejection("RequestBodyInvalid", f"{name} must be an object.", target=name)
-    return data
+def _inputs(data: Any) -> dict[str, BlobReference]:
+    given = json_object("Inputs", data)
+    if "" in given:
+        raise rejection("InvalidInputNames", "Inputs has an input without a name.", target="Inputs")
+    return {name: _reference("Inputs", name, value) for name, value in given.items()}
 
 
-def _references(name: str, data: Any) -> dict[str, BlobReference]:
-    return {
-        key: BlobReference.from_wire(value, what=f"{name}[{key!r}]" if key else "Input", strict=True)
-        for key, value in _object(name, data).items()
-    }
+def _outputs(data: Any) -> dict[str, BlobReference]:
+    given = json_object("Outputs", data)
+    for name, value in given.items():
+        if not value:
+            raise rejection(
+                "MissingOutputOverrideSpecification",
+                f"Outputs[{name!r}] says no place; give it a RelativeLocation, or leave {name!r} out.",
+                target=name,
+            )
+    return {name: _reference("Outputs", name, value) for name, value in given.items()}
+
+
+def _reference(member: str, name: str, data: Any) -> BlobReference:
+    return BlobReference.from_wire(data, what=f"{member}[{name!r}]", strict=True)
 
 
 @dataclass(frozen=True)
@@ -157,7 +167,7 @@ class Job:
         if not isinstance(data, Mapping):
             raise ProtocolError(f"The state of job {job_id} is not an object.")
         raw = next((data[name] for name in ("StatusCode", "Status Code") if data.get(name) is not None), None)
-        results = _object("Results", data.get("Results") or data.get("Result") or {})
+        results = json_object("Results", data.get("Results") or data.get("Result") or {})
         return cls(
             id=job_id,
             status=JobStatus.from_wire(raw),

@@ -13,7 +13,7 @@ from operator import itemgetter
 from typing import Any
 
 from airflow_provider_azureml_classic.exceptions import ProtocolError, rejection
-from airflow_provider_azureml_classic.protocol.errors import known_members
+from airflow_provider_azureml_classic.protocol.errors import json_object, known_members
 
 #: Members of a scoring call and of its answer; a job's body has the first three.
 INPUTS = "Inputs"
@@ -103,8 +103,8 @@ def the_input(body: Mapping[str, Any], name: str) -> Any:
     :param name: the only input that the web service has.
     :raises RequestRejected: naming the input at fault.
     """
-    inputs = body.get(INPUTS)
-    if not isinstance(inputs, Mapping) or not inputs:
+    inputs = json_object(INPUTS, body.get(INPUTS) or {})
+    if not inputs:
         raise rejection("MissingRequestInput", f"The body has no Inputs; it needs the input {name}.", target=name)
     if list(inputs) != [name]:
         wrong = next(key for key in inputs if key != name)
@@ -118,10 +118,7 @@ def global_parameters(body: Mapping[str, Any]) -> Mapping[str, Any]:
     :param body: members of the call.
     :raises RequestRejected: ``RequestBodyInvalid``: they are no object.
     """
-    given = body.get(GLOBAL_PARAMETERS) or {}
-    if not isinstance(given, Mapping):
-        raise rejection("RequestBodyInvalid", f"{GLOBAL_PARAMETERS} must be an object.", target=GLOBAL_PARAMETERS)
-    return given
+    return json_object(GLOBAL_PARAMETERS, body.get(GLOBAL_PARAMETERS) or {})
 
 
 def write_results(outputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -145,7 +142,7 @@ def read_input(name: str, data: Any) -> Table:
         members = data if "ColumnNames" in data else {key.lower(): value for key, value in data.items()}
         names, values = (members.get(name, members.get(name.lower())) for name in ("ColumnNames", "Values"))
         if isinstance(names, list) and isinstance(values, list) and {str}.issuperset(map(type, names)):
-            return Table(tuple(names), _checked_rows(name, names, values))
+            return Table(_columns(name, names), _checked_rows(name, names, values))
     raise rejection(
         "InputParseError",
         f"Input {name!r} is neither a table ({{'ColumnNames': [...], 'Values': [[...]]}}) nor a list of objects.",
@@ -153,15 +150,25 @@ def read_input(name: str, data: Any) -> Table:
     )
 
 
+def _columns(name: str, names: Sequence[str]) -> tuple[str, ...]:
+    # Without blanks around them, as the header rows of files are read.
+    columns = tuple(column.strip() for column in names)
+    if len(set(columns)) != len(columns):
+        twice = next(column for column in columns if columns.count(column) > 1)
+        raise rejection("InputParseError", f"Input {name!r} has the column {twice!r} twice.", target=name)
+    return columns
+
+
 def _checked_rows(name: str, names: list[str], values: list[Any]) -> list[list[Any]]:
     if {list}.issuperset(map(type, values)) and {len(names)}.issuperset(map(len, values)):
         return values
     for number, row in enumerate(values, 1):
-        if not isinstance(row, list) or len(row) != len(names):
-            got = len(row) if isinstance(row, list) else type(row).__name__
+        if not isinstance(row, list):
+            raise rejection("InputParseError", f"Row {number} of input {name!r} is not a list of values.", target=name)
+        if len(row) != len(names):
             raise rejection(
                 "InputParseError",
-                f"Row {number} of input {name!r} has {got} values; ColumnNames has {len(names)}.",
+                f"Row {number} of input {name!r} has {len(row)} values; ColumnNames has {len(names)}.",
                 target=name,
             )
     return values
@@ -171,7 +178,8 @@ def _from_objects(name: str, items: list[Any]) -> Table:
     for number, item in enumerate(items, 1):
         if not isinstance(item, Mapping):
             raise rejection("InputParseError", f"Row {number} of input {name!r} is not an object.", target=name)
-    return Table.of(items)
+    table = Table.of(items)
+    return Table(_columns(name, table.column_names), table.values)
 
 
 def write_output(table: Table, *, swagger: bool, details: bool) -> Any:

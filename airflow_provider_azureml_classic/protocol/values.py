@@ -386,7 +386,9 @@ def _resources(items: Any) -> tuple[Resource, ...] | None:
     if items is None:
         return None
     if not isinstance(items, list) or not all(isinstance(item, Mapping) for item in items):
-        raise _bad("Resources", type(items).__name__, "a list of objects with Name and Location")
+        raise rejection(
+            "BadParameterValue", "Resources must be a list of objects with Name and Location.", target="Resources"
+        )
     found = []
     for item in items:
         item = known_members("The resource", item, frozenset({"Name", "Location", "Kind"}))

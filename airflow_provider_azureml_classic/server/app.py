@@ -75,6 +75,11 @@ class Call:
             raise rejection("RequestBodyInvalid", "The body is empty; it must be a JSON object.")
         try:
             return json_text.read(self.body, self.headers.get("content-type", ""))
+        except UnicodeEncodeError:
+            raise rejection(
+                "RequestBodyInvalid",
+                "The body has half of a surrogate pair (\\ud800 to \\udfff), which is no character.",
+            ) from None
         except UnicodeError:
             raise rejection(
                 "RequestBodyInvalid", "The body is not UTF-8 text, nor text in the charset of its Content-Type."

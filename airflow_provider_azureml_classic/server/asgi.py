@@ -86,13 +86,13 @@ class HttpServer:
                 response = self._closing(scope["method"], scope["raw_path"].decode("latin-1"), head_too_long())
                 await _send(send, response)
                 return
-            receive = Patience(receive)
+            patient = Patience(receive)
             first, slash, _ = scope["path"][1:].partition("/")
             found = self._sites.get(first + slash)
             if found is None:
-                await self._serve(scope, receive, send)
+                await self._serve(scope, patient, send)
             else:
-                await self._visit(*found, scope, receive, send)
+                await self._visit(*found, scope, patient, send)
 
     async def _visit(self, name: str, site: AsgiApp, scope: Scope, receive: Receive, send: Send) -> None:
         start, status = perf_counter(), 0
@@ -111,7 +111,7 @@ class HttpServer:
         finally:
             self._observer.visited(name, scope["method"], scope["path"], status, perf_counter() - start)
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _serve(self, scope: Scope, receive: Patience, send: Send) -> None:
         start = perf_counter()
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         method, path = scope["method"], scope["raw_path"].decode("latin-1")
@@ -122,7 +122,7 @@ class HttpServer:
             await _send(send, response)
         except AzureMLClassicError as error:
             response = self._closing(method, path, error)
-            await _send(send, response)
+            await _send(send, response, receive.drop_rest)
         except Disconnected:
             return
         finally:
@@ -182,12 +182,15 @@ def _too_large() -> AzureMLClassicError:
     return rejection("RequestBodyTooLarge", f"The body is over {MAX_BODY} bytes; put large data into a blob.")
 
 
-async def _send(send: Send, response: Response) -> None:
+async def _send(send: Send, response: Response, before_end: Callable[[], Awaitable[None]] | None = None) -> None:
     headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in response.headers.items()]
     if response.status not in (204, 304) and "content-length" not in response.headers:
         headers.append((b"content-length", str(len(response.body)).encode()))
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
-    await send({"type": "http.response.body", "body": response.body})
+    await send({"type": "http.response.body", "body": response.body, "more_body": before_end is not None})
+    if before_end:
+        await before_end()
+        await send({"type": "http.response.body", "body": b""})
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:

@@ -25,10 +25,14 @@ from airflow_provider_azureml_classic.server.tables import EndpointRow
 def new_endpoint(service_id: str, name: str, now: datetime) -> EndpointRow:
     """An endpoint with fresh keys and the default settings, not stored yet.
 
+    The default endpoint has 20 concurrent calls, an added one 4 until it asks for more (wire document, sections 2.3
+    and 9).
+
     :param service_id: its web service.
     :param name: its name.
     :param now: the present time.
     """
+    is_default = name == DEFAULT_ENDPOINT
     return EndpointRow(
         id=uuid.uuid4().hex,
         service_id=service_id,
@@ -37,8 +41,8 @@ def new_endpoint(service_id: str, name: str, now: datetime) -> EndpointRow:
         created_at=now,
         primary_key=new_key(),
         secondary_key=new_key(),
-        throttle_level=ThrottleLevel.LOW.value,
-        max_concurrent_calls=LOW_CONCURRENCY,
+        throttle_level=(ThrottleLevel.HIGH if is_default else ThrottleLevel.LOW).value,
+        max_concurrent_calls=HIGH_CONCURRENCY if is_default else LOW_CONCURRENCY,
         trace_level=TraceLevel.NONE.value,
         prevent_update=False,
         sample_data_enabled=False,

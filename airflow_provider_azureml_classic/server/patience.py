@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from typing import Any
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
@@ -14,6 +15,9 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 GAP_SECONDS = 30.0
 #: Bytes a second that a body must bring in the long run; the first :data:`GAP_SECONDS` are free.
 SLOWEST = 1024
+#: What a refused request still sends is read up to this size, in this time, and while it comes without such a gap.
+MAX_DROPPED = 64 << 20
+DROP_SECONDS, DROP_GAP_SECONDS = 30.0, 2.0
 #: A body up to this size is always read, one over it only while all of these together hold less than the second.
 SMALL_BODY = 64 << 10
 MAX_HELD = 256 << 20
@@ -51,6 +55,21 @@ class Patience:
         self._received += len(message.get("body", b""))
         self._complete = not message.get("more_body")
         return message
+
+    async def drop_rest(self) -> None:
+        """Read what a refused request still sends, and keep none of it.
+
+        A connection that is closed with bytes unread is reset. Clients that send all before they read (``urllib``,
+        ``HttpClient``) would then see a broken connection and never the answer.
+        """
+        dropped = 0
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DROP_SECONDS):
+                while not self._complete and dropped < MAX_DROPPED:
+                    async with asyncio.timeout(DROP_GAP_SECONDS):
+                        message = await self._receive()
+                    dropped += len(message.get("body", b""))
+                    self._complete = not message.get("more_body")
 
 
 class Budget:

@@ -66,6 +66,7 @@ class Updates:
             self._check_opened(caller, row, wanted.location)
         with self._pinned() as pin:
             models = [self._model(service, row, wanted, pin) for wanted in settings.resources or ()]
+            _check_different([model.name for model, _ in models])
             placed, files = tuple(model for model, _ in models), tuple(file for _, file in models)
             return self._workspace.view(self._workspace.change(row, settings, placed, if_match, files=files))
 
@@ -153,3 +154,9 @@ class Updates:
                 if error.detail_code != "ModelInvalid":
                     raise
                 raise rejection("ModelInvalid", f"{location.location!r}: {error.message}") from None
+
+
+def _check_different(names: list[str]) -> None:
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise rejection("BadParameterValue", f"Resources has {twice!r} twice; give it one Location.", target=twice)

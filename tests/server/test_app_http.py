@@ -6,6 +6,7 @@ import json
 import re
 import socket
 from collections.abc import Iterator
+from http.client import HTTPConnection
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -209,6 +210,29 @@ def test_chunks_over_the_limit_are_refused_in_between(endpoint: Endpoint, line_t
         line_to.sendall(chunk)
     line_to.sendall(b"1\r\n \r\n")
     assert_error(answer(line_to), 413, "RequestBodyTooLarge")
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_client_that_sends_all_before_it_reads_sees_the_refusal(endpoint: Endpoint, chunked: bool) -> None:
+    """As ``urllib2`` and ``HttpClient`` do: a connection closed too early would be reset, and the answer be lost."""
+    url = f"{endpoint.api_location}/execute?api-version=2.0"
+    connection = HTTPConnection(urlsplit(url).netloc, timeout=60)
+    body = b" " * (5 * LIMIT)
+    headers = {"Authorization": f"Bearer {endpoint.primary_key}"}
+    sent = iter([body]) if chunked else body
+    connection.request("POST", url, sent, headers, encode_chunked=chunked)
+    refused = connection.getresponse()
+    assert refused.status == 413
+    assert json.load(refused)["error"]["details"][0]["code"] == "RequestBodyTooLarge"
+
+
+def test_a_client_that_asks_first_sends_nothing_to_a_refusal(endpoint: Endpoint, line_to: socket.socket) -> None:
+    """``Expect: 100-continue`` with too long a body: the answer is whole, and nothing comes after it but the end."""
+    line_to.sendall(head(endpoint, "Expect: 100-continue", f"Content-Length: {LIMIT + 1}"))
+    received = b"".join(iter(lambda: line_to.recv(65536), b""))
+    assert received.startswith(b"HTTP/1.1 413 ")
+    assert received.count(b"HTTP/1.1") == 1
+    assert json.loads(received.partition(b"\r\n\r\n")[2])["error"]["details"][0]["code"] == "RequestBodyTooLarge"
 
 
 def test_a_body_of_just_the_limit_is_read(endpoint: Endpoint, line_to: socket.socket) -> None:

@@ -126,6 +126,74 @@ def test_a_location_may_be_spelled_in_many_ways(
     assert wait_for_job(client, scorer, job_id).details is None, name
 
 
+@pytest.mark.parametrize("form", ["table", "objects"])
+def test_blanks_around_column_names_do_not_matter(scorer: Endpoint, form: str) -> None:
+    """As in files of rows: readers of ``a, b`` keep the blank, and send it."""
+    names, cells = [f" {name} " for name in ROW], list(ROW.values())
+    table = {"ColumnNames": names, "Values": [cells]}
+    rows = table if form == "table" else [dict(zip(names, cells, strict=True))]
+    url = f"{scorer.api_location}/execute?api-version=2.0"
+    status, answer = send(url, "POST", scorer.primary_key, json.dumps({"Inputs": {"input1": rows}}))
+    assert (status, answer) == send(url, "POST", scorer.primary_key, SCORE)
+    assert status == 200
+
+
+SERVED = {"RelativeLocation": "data/absent.csv"}
+
+
+@pytest.mark.parametrize(
+    ("call", "body", "code", "said"),
+    [
+        (
+            "execute",
+            {"Inputs": {"input1": {"ColumnNames": ["hr", "hr"], "Values": [[1, 2]]}}},
+            "InputParseError",
+            "twice",
+        ),
+        ("execute", {"Inputs": {"input1": {"ColumnNames": ["hr"], "Values": [1]}}}, "InputParseError", "not a list"),
+        ("execute", {"Inputs": {"input1": [{"hr": 1, " hr": 2}]}}, "InputParseError", "twice"),
+        ("execute", {"Inputs": "rows"}, "RequestBodyInvalid", "Inputs must be an object"),
+        ("execute", {"Inputs": {"input1": [ROW]}, "GlobalParameters": [{"Key": "a"}]}, "RequestBodyInvalid", '{"NAME"'),
+        ("jobs", {"Input": SERVED, "GlobalParameters": [["a", 1]]}, "RequestBodyInvalid", '{"NAME"'),
+        ("jobs", {"Inputs": [{"Key": "input1", "Value": SERVED}]}, "RequestBodyInvalid", "Inputs must be an object"),
+        ("jobs", {"Input": {"RelativeLocation": "data/\ud800.csv"}}, "RequestBodyInvalid", "surrogate pair"),
+        ("jobs", {"Inputs": {"": SERVED}}, "InvalidInputNames", "without a name"),
+        ("jobs", {"Input": SERVED, "Outputs": {"output1": None}}, "MissingOutputOverrideSpecification", "output1"),
+    ],
+)
+def test_what_could_mean_two_things_is_refused(
+    scorer: Endpoint, call: str, body: dict[str, Any], code: str, said: str
+) -> None:
+    """A column twice, lists of pairs as some writers of JSON make of a dictionary, a name that is none."""
+    url = f"{scorer.api_location}/{call}?api-version=2.0"
+    status, answer = send(url, "POST", scorer.primary_key, json.dumps(body))
+    assert (status, answer["error"]["details"][0]["code"]) == (400, code)
+    assert said in answer["error"]["message"]
+
+
+def test_the_default_endpoint_has_twenty_calls(scorer: Endpoint, trainer: Endpoint) -> None:
+    """As the cloud service's portal showed it; four would throttle the first client that scores in parallel."""
+    for endpoint in (scorer, trainer):
+        url = endpoint.help_location.replace("/apihelp/", "/")
+        status, shown = send(url, "GET", endpoint.primary_key)
+        assert (status, shown["ThrottleLevel"], shown["MaxConcurrentCalls"]) == (200, "High", 20)
+
+
+def test_a_patch_gives_a_resource_one_location(server: ServerProcess, client: Client) -> None:
+    """The same name twice, in whatever case, leaves open which model is meant: nothing is changed."""
+    service, token = client.find_web_service(BIKES_SCORING).id, server.connection["token"]
+    url = f"{server.url}/workspaces/{server.connection['workspace_id']}/webservices/{service}/endpoints/double"
+    _, before = send(url, "PUT", token, "{}")
+    (resource,) = before["Resources"]
+    twice = {"Description": "new", "Resources": [resource, {**resource, "Name": resource["Name"].upper()}]}
+    status, answer = send(url, "PATCH", token, json.dumps(twice))
+    assert (status, answer["error"]["details"][0]["code"]) == (400, "BadParameterValue")
+    assert f"{resource['Name']!r} twice" in answer["error"]["message"]
+    assert send(url, "GET", token) == (200, before)
+    assert send(url, "PATCH", token, json.dumps({"Resources": [resource]}))[0] == 200
+    assert send(url, "DELETE", token)[0] == 204
+
+
 # Bravado is made of parts that their own authors call deprecated.
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_client_made_of_the_api_document_works(server: ServerProcess, client: Client, scorer: Endpoint) -> None:

@@ -38,9 +38,7 @@ def to_onnx(experiment: Experiment, model: Any, matrix: NDArray[float32], task: 
     from skl2onnx.common.data_types import FloatTensorType
 
     types = [(INPUT, FloatTensorType([None, matrix.shape[1]]))]
-    # zipmap would answer probabilities as a list of dicts; what gives none does not know the option.
-    zipped = task == CLASSIFICATION and hasattr(model, "predict_proba")
-    options = {id(model): {"zipmap": False}} if zipped else None
+    options = {id(model): _classifier_option(model)} if task == CLASSIFICATION else None
     try:
         with warnings.catch_warnings():
             # The three libraries deprecate pieces of each other; nothing that a user could change.
@@ -51,6 +49,14 @@ def to_onnx(experiment: Experiment, model: Any, matrix: NDArray[float32], task: 
     content: bytes = graph.SerializeToString()
     _compare(experiment, content, model, matrix)
     return content
+
+
+def _classifier_option(model: Any) -> dict[str, bool]:
+    if hasattr(model, "predict_proba"):
+        # zipmap would answer probabilities as a list of dicts.
+        return {"zipmap": False}
+    # Without any option skl2onnx asks for zipmap by itself, which LinearSVC in a pipeline does not know.
+    return {"output_class_labels": False}
 
 
 def session(content: bytes) -> Any:
