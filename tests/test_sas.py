@@ -131,7 +131,8 @@ class TestVerify:
             ("sr=b", "sr=c", "sig"),
             ("sv=2020-12-06", "sv=2018-11-09", "sig"),
             ("sr=b", "sr=bs", "sr"),
-            ("sv=2020-12-06", "sv=2014-02-14", "sv"),
+            ("sv=2020-12-06", "sv=2014-02-14", "sig"),
+            ("sv=2020-12-06", "sv=2011-08-18", "sv"),
             ("sv=2020-12-06", "sv=new", "sv"),
             ("sp=r", "sp=r&sp=w", "token"),
             ("sp=r", "sp=r&sip=10.0.0.1", "sig"),
@@ -187,6 +188,35 @@ class TestVerify:
         values = {"sp": "r", "se": "2016-03-02T09:55:00.0000000Z", "sv": version, "sr": "b"}
         text = forged_anew(layout, values, f"/blob/mlclassic/data/{BLOB}")
         verify(ACCOUNT, text, "data", BLOB, permission="r", now=NOW)
+
+    @pytest.mark.parametrize(
+        ("version", "layout", "service"),
+        [
+            ("2012-02-12", ["sp", "st", "se", "resource", "si", "sv"], ""),
+            ("2013-08-15", ["sp", "st", "se", "resource", "si", "sv", *[""] * 5], ""),
+            ("2014-02-14", ["sp", "st", "se", "resource", "si", "sv", *[""] * 5], ""),
+            ("2015-02-21", ["sp", "st", "se", "resource", "si", "sv", *[""] * 5], "/blob"),
+        ],
+    )
+    def test_tokens_of_the_clouds_first_clients_are_read(self, version: str, layout: list[str], service: str) -> None:
+        """No addresses and protocols yet, and at first no service in the name of the resource."""
+        values = {"sp": "r", "se": "2016-03-02T09:55:00Z", "sv": version, "sr": "b"}
+        text = forged_anew(layout, values, f"{service}/mlclassic/data/{BLOB}")
+        verify(ACCOUNT, text, "data", BLOB, permission="r", now=NOW)
+        assert refusal(text, blob="other.csv").details[0].target == "sig"
+
+    @pytest.mark.parametrize(
+        ("blob", "made"),
+        [
+            ("folder/b c.csv", "sr=b&rsct=text/csv&sig=35OIENQo8fKjNrs56pK8J/uvwicLaRRyIdHxdrV6U2g%3D"),
+            (None, "sr=c&rsct=text/csv&sig=izR3kuA6/j9HNj7%2B/mY2fAs0iZYyLiWeOWJjQfQtepA%3D"),
+        ],
+    )
+    def test_tokens_that_azure_storage_0_20_made_are_read(self, blob: str | None, made: str) -> None:
+        """As ``SharedAccessSignature.generate_signed_query_string`` of that library wrote them for an account."""
+        account = StorageAccount("account", base64.b64encode(b"k" * 64).decode(), "https://account.example")
+        text = f"st=2015-01-01T00%3A00%3A00Z&se=2030-01-01T00%3A00%3A00Z&sp=r&sv=2014-02-14&{made}"
+        verify(account, text, "container", blob or "any.csv", permission="r", now=NOW)
 
     def test_response_headers_in_a_token_are_signed(self) -> None:
         """A token of the SDK that overrides response headers is accepted, and is refused when they change."""

@@ -4,9 +4,10 @@ Rule 1: a key or a token is in no message, no ``repr`` and no exception.
 Rule 2: what cannot be checked here (a stored access policy, a snapshot, a scope) is refused, never ignored.
 
 Facts: Microsoft, "Create a service SAS" (``rest/api/storageservices/create-service-sas``), section "Construct the
-signature string"; the three layouts agree with Azurite (``src/blob/authentication/IBlobSASSignatureValues.ts``) and
-with ``azure-storage-blob`` 2.1 (2018-11-09) and 12.31 (2020-12-06 and later). "Create an account SAS"
-(``rest/api/storageservices/create-account-sas``); its two layouts agree with the same.
+signature string"; the three newest layouts agree with Azurite (``src/blob/authentication/IBlobSASSignatureValues.ts``)
+and with ``azure-storage-blob`` 2.1 (2018-11-09) and 12.31 (2020-12-06 and later), that of 2013-08-15 with
+``azure-storage`` 0.20.3 (2014-02-14), which clients from the time of the cloud use. "Create an account SAS"
+(``rest/api/storageservices/create-account-sas``); its two layouts agree with those of Azurite and the newer libraries.
 """
 
 from __future__ import annotations
@@ -36,9 +37,14 @@ _LAYOUTS: tuple[tuple[str, tuple[str | None, ...]], ...] = (
     ("2020-12-06", (*_HEAD, "sr", "snapshot", "ses", *_RESPONSE_HEADERS)),
     ("2018-11-09", (*_HEAD, "sr", "snapshot", *_RESPONSE_HEADERS)),
     ("2015-04-05", (*_HEAD, *_RESPONSE_HEADERS)),
+    ("2013-08-15", ("sp", "st", "se", None, "si", "sv", *_RESPONSE_HEADERS)),
+    ("2012-02-12", ("sp", "st", "se", None, "si", "sv")),
 )
+#: From this version on the canonical name of a resource begins with its service.
+_SERVICE_NAMED_SINCE = "2015-02-21"
 #: Fields of the signed text of an account's token, behind the account's name.
 _ACCOUNT_LAYOUT = ("sp", "ss", "srt", "st", "se", "sip", "spr", "sv")
+_ACCOUNT_SINCE = "2015-04-05"
 #: From this version on the scope of encryption is signed as well.
 _ACCOUNT_SCOPE_SINCE = "2020-12-06"
 _RESTRICTIONS = {"si": "a stored access policy", "snapshot": "a snapshot", "ses": "a scope"}
@@ -161,16 +167,17 @@ def _utc(moment: datetime) -> str:
 
 
 def _signature(account: StorageAccount, values: Mapping[str, str], container: str, blob: str | None) -> str:
-    resource = f"/blob/{account.name}/{container}" + ("" if blob is None else f"/{blob}")
+    service = "/blob" if values["sv"] >= _SERVICE_NAMED_SINCE else ""
+    resource = f"{service}/{account.name}/{container}" + ("" if blob is None else f"/{blob}")
     for first_version, layout in _LAYOUTS:
         if values["sv"] >= first_version:
             return hmac_sha256(account, "\n".join(resource if n is None else values.get(n, "") for n in layout))
-    raise _too_old()
+    raise _too_old(_LAYOUTS[-1][0])
 
 
 def _account_signature(account: StorageAccount, values: Mapping[str, str]) -> str:
-    if values["sv"] < _LAYOUTS[-1][0]:
-        raise _too_old()
+    if values["sv"] < _ACCOUNT_SINCE:
+        raise _too_old(_ACCOUNT_SINCE)
     layout = (*_ACCOUNT_LAYOUT, *(["ses"] if values["sv"] >= _ACCOUNT_SCOPE_SINCE else []))
     return hmac_sha256(account, "".join(f"{field}\n" for field in (account.name, *(values.get(n, "") for n in layout))))
 
@@ -206,8 +213,8 @@ def _invalid(parameter: str, reason: str) -> AzureMLClassicError:
     return rejection("InvalidBlob", f"The SAS token does not open this: {reason}.", target=parameter)
 
 
-def _too_old() -> AzureMLClassicError:
-    return _invalid("sv", f"its version is older than {_LAYOUTS[-1][0]}")
+def _too_old(oldest: str) -> AzureMLClassicError:
+    return _invalid("sv", f"its version is older than {oldest}")
 
 
 def _read(token: str) -> dict[str, str]:
