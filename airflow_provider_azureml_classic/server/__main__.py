@@ -39,6 +39,7 @@ from airflow_provider_azureml_classic.server.settings import (
     STORAGE_VARIABLE,
     TOKEN_VARIABLE,
     WORKSPACE_VARIABLE,
+    Secrets,
     Settings,
     connection_document,
     load_secrets,
@@ -167,7 +168,7 @@ def check_libraries() -> None:
     if missing:
         raise ValueError(
             f"{', '.join(missing)} is missing. Install the package with its extra: "
-            "pip install 'airflow-provider-azureml-classic[server]'."
+            "pip install '.[server]' in its folder."
         )
 
 
@@ -205,6 +206,22 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
+def secrets_in(data_dir: Path) -> Secrets:
+    """The secrets in a data directory, which is made if need be.
+
+    :param data_dir: the data directory.
+    :raises OSError: it cannot be used; the message names what stands in the way and what to do.
+    """
+    try:
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return load_secrets(data_dir, os.environ)
+    except OSError as error:
+        raise OSError(
+            f"the data directory {data_dir} cannot be used: {error.filename}: {error.strerror}. Choose a folder with "
+            "--data-dir that the user whom the server runs as may write."
+        ) from None
+
+
 def settings_from(arguments: argparse.Namespace, port: int) -> Settings:
     """The settings that arguments and environment say.
 
@@ -214,8 +231,7 @@ def settings_from(arguments: argparse.Namespace, port: int) -> Settings:
     database = arguments.database or os.environ.get(DATABASE_VARIABLE, "")
     database = checked_url(database) if database.strip() else ""
     data_dir: Path = arguments.data_dir.resolve()
-    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    secrets = load_secrets(data_dir, os.environ)
+    secrets = secrets_in(data_dir)
     storage, storage_accounts = storage_from(arguments.storage, arguments.storage_account, os.environ)
     host = "127.0.0.1" if arguments.host in ("0.0.0.0", "::") else arguments.host  # noqa: S104 - compared, not bound
     address = f"[{host}]" if ":" in host else host
