@@ -167,7 +167,7 @@ def test_arff_comes_through_a_pipe_too(server: ServerProcess) -> None:
     ("name", "content", "said"),
     [
         ("rows.arff", "hr,temp\n1,0.5\n", "The ARFF cannot be read: Line 1 is 'hr,temp'"),
-        ("rows.tsv", "hr\ttemp\n1\n", "Data row 1 of the TSV has 1 cells, but there are 2 columns."),
+        ("rows.tsv", "hr\ttemp\n1\n", "Data row 1 of the TSV has 1 cells; expected 2, one for each column."),
         ("rows.csv", "hr,hr\n1,2\n", "it has 'hr' twice"),
         ("rows.csv", "", "The CSV is empty"),
         ("rows.csv", "PK\0\0", "The data is not text; expected CSV with a header row."),

@@ -299,7 +299,7 @@ class TestCheckData:
         [
             ("a,b\n1,2\n", "the CSV has no row, or no column 'cnt'; its columns are: a, b."),
             ("hr,cnt\n", "has no row"),
-            ("hr,cnt\n1,2\n3\n", "Data row 2 of the CSV has 1 cells, but there are 2 columns."),
+            ("hr,cnt\n1,2\n3\n", "Data row 2 of the CSV has 1 cells; expected 2, one for each column."),
         ],
     )
     def test_data_that_cannot_be_used(

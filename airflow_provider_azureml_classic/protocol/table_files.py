@@ -164,7 +164,8 @@ def _table(file: Rows) -> Table:
         if len(row) != len(file.names):
             raise rejection(
                 "InputParseError",
-                f"Data row {number} of the {file.title} has {len(row)} cells, but there are {len(file.names)} columns.",
+                f"Data row {number} of the {file.title} has {len(row)} cells; "
+                f"expected {len(file.names)}, one for each column.",
             )
         values.append([with_point(cell) for cell in row] if file.decimal_comma else row)
     return Table(file.names, values)

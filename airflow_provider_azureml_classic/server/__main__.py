@@ -41,6 +41,7 @@ from airflow_provider_azureml_classic.server.settings import (
     WORKSPACE_VARIABLE,
     Secrets,
     Settings,
+    checked_public_url,
     connection_document,
     load_secrets,
     storage_from,
@@ -201,7 +202,8 @@ def listen(host: str, port: int) -> socket.socket:
         listener.close()
         reason = getattr(error, "strerror", None) or error
         raise OSError(
-            f"cannot listen on {host} port {port}: {reason}. Choose another with --port, or --port 0 for any free one."
+            f"cannot listen on {host} port {port}: {reason}. Give an address of this machine with --host, and another "
+            "port with --port; --port 0 takes any free one."
         ) from None
     return listener
 
@@ -237,7 +239,7 @@ def settings_from(arguments: argparse.Namespace, port: int) -> Settings:
     address = f"[{host}]" if ":" in host else host
     return Settings(
         data_dir=data_dir,
-        public_url=(arguments.public_url or f"http://{address}:{port}").rstrip("/"),
+        public_url=checked_public_url(arguments.public_url or f"http://{address}:{port}"),
         workspace_id=secrets.workspace_id,
         token=secrets.token,
         account_key=secrets.account_key,
