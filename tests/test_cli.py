@@ -18,7 +18,7 @@ from airflow_provider_azureml_classic.cli import __main__ as cli
 from airflow_provider_azureml_classic.cli.jobs import pairs
 from airflow_provider_azureml_classic.cli.output import Output
 from tests.support import BIKES, BIKES_SCORING, CENSUS_SCORING, ServerProcess
-from tests.verbs_support import scoring_csv, training_csv
+from tests.verbs_support import NOON, scoring_csv, training_csv
 
 PROGRAM = [sys.executable, "-m", "airflow_provider_azureml_classic.cli"]
 
@@ -132,10 +132,62 @@ def test_mistakes(server: ServerProcess, arguments: list[str], status: int, said
     assert "Traceback" not in done.stderr
 
 
+NAMES = list(NOON)
+CELLS = [str(cell) for cell in NOON.values()]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("rows.csv", "\n".join([";".join(NAMES), ";".join(CELLS).replace(".", ",")])),
+        ("rows.tsv", "\n".join(["\t".join(NAMES), "\t".join(CELLS)])),
+        (
+            "rows.arff",
+            "\n".join(["@relation r", *(f"@attribute {n} numeric" for n in NAMES), "@data", ",".join(CELLS)]),
+        ),
+        ("rows.json", json.dumps([NOON])),
+    ],
+)
+def test_rows_are_scored_from_every_format(server: ServerProcess, tmp_path: Path, name: str, content: str) -> None:
+    """The same row gives the same answer whatever file it is in; the extension says what that is."""
+    (tmp_path / name).write_text(content)
+    scored = answer(server, "score", BIKES_SCORING, "default", "--file", str(tmp_path / name))
+    wanted = answer(server, "score", BIKES_SCORING, "default", "--row", json.dumps(NOON))
+    assert scored == wanted
+
+
+def test_arff_comes_through_a_pipe_too(server: ServerProcess) -> None:
+    """Standard input has no extension: ARFF is told by how it begins."""
+    text = "\n".join(["% one row", *(f"@attribute {n} numeric" for n in NAMES), "@data", ",".join(CELLS)])
+    scored = answer(server, "score", BIKES_SCORING, "default", "--file", "-", stdin=text)
+    assert scored == answer(server, "score", BIKES_SCORING, "default", "--row", json.dumps(NOON))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("rows.arff", "hr,temp\n1,0.5\n", "The ARFF cannot be read: Line 1 is 'hr,temp'"),
+        ("rows.tsv", "hr\ttemp\n1\n", "Data row 1 of the TSV has 1 cells; expected 2, one for each column."),
+        ("rows.csv", "hr,hr\n1,2\n", "it has 'hr' twice"),
+        ("rows.csv", "", "The CSV is empty"),
+        ("rows.csv", "PK\0\0", "The data is not text; expected CSV with a header row."),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named(
+    server: ServerProcess, tmp_path: Path, name: str, content: str, said: str
+) -> None:
+    """The message begins with the file and says what it was read as; no row of it is sent."""
+    (tmp_path / name).write_text(content)
+    done = run(server, "score", BIKES_SCORING, "default", "--file", str(tmp_path / name))
+    assert (done.returncode, done.stdout) == (cli.USAGE, "")
+    assert f"{tmp_path / name}: " in done.stderr.replace("\n", "")
+    assert said in " ".join(done.stderr.split())
+
+
 def test_a_csv_with_a_short_row_is_refused(server: ServerProcess) -> None:
     """A cell that is missing is not scored as an empty one."""
     done = run(server, "score", BIKES_SCORING, "default", "--file", "-", stdin="a,b\n1,2\n3\n")
-    assert (done.returncode, "row 2" in done.stderr) == (cli.USAGE, True)
+    assert (done.returncode, "row 2 of the CSV" in done.stderr) == (cli.USAGE, True)
 
 
 def test_no_answer_has_its_own_status(server: ServerProcess) -> None:

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from airflow_provider_azureml_classic.client import Client
 from airflow_provider_azureml_classic.operators import (
@@ -268,12 +268,38 @@ class TestCheckData:
             gate("gatesame", moved, max_worse={ERROR: 0}, **options).execute(context())
         assert live(client, "gatesame") == before
 
+    @pytest.mark.parametrize("extension", ["tsv", "arff"])
+    def test_other_formats_say_the_same(
+        self, server: ServerProcess, client: Client, good: Any, moved: Any, extension: str
+    ) -> None:
+        """The rows are read as the extension of their file says; the metrics are those of the same rows as CSV."""
+        put(client, f"gate{extension}", good)
+        added(client, f"gateaside{extension}")
+        names, *lines = rentals(300, rows=60).splitlines()
+        heading = names.replace(",", "\t")
+        if extension == "arff":
+            kinds = {"dteday": "string"}
+            declared = [f"@attribute {name} {kinds.get(name, 'numeric')}" for name in names.split(",")]
+            heading = "\n".join(["@relation rentals", *declared, "@data"])
+        server.upload("check/same.csv", "\n".join([names, *lines]))
+        rows = lines if extension == "arff" else [line.replace(",", "\t") for line in lines]
+        server.upload(f"check/same.{extension}", "\n".join([heading, *rows]))
+        found = [
+            gate(
+                f"gate{extension}", moved, max_worse={ERROR: 0}, check_data=f"check/same.{form}",
+                check_endpoint=f"gateaside{extension}",
+            ).execute(context())
+            for form in ("csv", extension)
+        ]  # fmt: skip
+        assert found[1]["compared_on"]["rows"] == 60
+        assert found[0]["metrics"] == found[1]["metrics"]
+
     @pytest.mark.parametrize(
         ("content", "words"),
         [
-            ("a,b\n1,2\n", "has no row, or no column 'cnt'; its columns are: a, b."),
+            ("a,b\n1,2\n", "the CSV has no row, or no column 'cnt'; its columns are: a, b."),
             ("hr,cnt\n", "has no row"),
-            ("hr,cnt\n1,2\n3\n", "data row 2 has 1 cells, the header 2."),
+            ("hr,cnt\n1,2\n3\n", "Data row 2 of the CSV has 1 cells; expected 2, one for each column."),
         ],
     )
     def test_data_that_cannot_be_used(
@@ -283,7 +309,7 @@ class TestCheckData:
         put(client, "gatedata", good)
         path = f"check/bad{len(content)}.csv"
         server.upload(path, content)
-        with one_sentence(AirflowException, path, words):
+        with one_sentence(AirflowFailException, path, words):
             gate("gatedata", moved, max_worse={ERROR: 0}, check_data=path, check_endpoint="x").execute(context())
 
 

@@ -165,6 +165,13 @@ def test_error_of_azure_storage(status: int, code: str, kind: type[AzureMLClassi
     assert (error.code, error.message) == (code, "It failed. Id:1")
 
 
+def test_a_container_that_is_missing_says_what_to_do() -> None:
+    """An upload makes no container, which the storage service's own sentence does not say."""
+    xml = "<Error><Code>ContainerNotFound</Code><Message>The specified container does not exist.</Message></Error>"
+    error = read(404, f'<?xml version="1.0" encoding="utf-8"?>{xml}', content_type="application/xml")
+    assert "Make the container in the storage account first" in str(error)
+
+
 def test_error_object_under_success() -> None:
     """An error object under a 2xx is an error of the service, with the status as it was."""
     error = read(200, '{"error":{"code":"InternalError","message":"No header row."}}')

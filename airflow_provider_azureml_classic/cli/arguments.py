@@ -148,7 +148,9 @@ def _wait_timeout(made: argparse.ArgumentParser) -> None:
 def _score(groups: Any) -> None:
     one = _of_endpoint(groups, "score", scoring.score, "score rows")
     one.add_argument("--row", action="append", default=[], metavar="JSON", help="an object, one member a column")
-    one.add_argument("--file", type=Path, metavar="FILE", help="CSV with a header, or JSON; - is standard input")
+    one.add_argument(
+        "--file", type=Path, metavar="FILE", help="CSV, TSV, ARFF (as its name says) or JSON; - is standard input"
+    )
     one.add_argument("--parameter", action="append", default=[], metavar="NAME=VALUE", help="repeatable")
     one.add_argument("--batch-size", type=_positive, default=500, metavar="N", help="rows in a call (default: 500)")
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
+import codecs
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,8 @@ from typing import Any
 from airflow_provider_azureml_classic.cli.endpoints import found
 from airflow_provider_azureml_classic.cli.jobs import pairs
 from airflow_provider_azureml_classic.cli.session import DONE, Session
+from airflow_provider_azureml_classic.exceptions import RequestRejected
+from airflow_provider_azureml_classic.protocol.table_files import parse_table, title_of
 
 
 def score(session: Session) -> int:
@@ -42,28 +43,29 @@ def _row(text: str) -> Mapping[str, Any]:
 
 
 def _rows(path: Path) -> Sequence[Mapping[str, Any]]:
-    """The rows of a CSV or JSON file; which of both it is, its first character tells."""
-    name = "standard input" if str(path) == "-" else str(path)
+    """The rows of a file: JSON if its first character says so, else what its extension says.
+
+    Standard input has no extension: what begins as ARFF does is read as that.
+    """
+    piped = str(path) == "-"
+    name = "standard input" if piped else str(path)
     try:
-        data = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
-        text = data.decode("utf-8-sig")
+        data = sys.stdin.buffer.read() if piped else path.read_bytes()
     except OSError as error:
         raise ValueError(f"{name} cannot be read: {error.strerror}.") from None
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{name} is not UTF-8: {error.reason} at byte {error.start}.") from None
-    if text.lstrip()[:1] in ("[", "{"):
-        return _json_rows(text, name)
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    rows = list(reader)
-    bad = next((n for n, row in enumerate(rows, 1) if None in row or None in row.values()), None)
-    if bad is not None:
-        raise ValueError(f"{name}: row {bad} has not as many cells as the header, which has {len(rows[bad - 1]) - 1}.")
-    return rows
-
-
-def _json_rows(text: str, name: str) -> Sequence[Mapping[str, Any]]:
+    start = data.removeprefix(codecs.BOM_UTF8).lstrip()[:1]
+    if start in (b"[", b"{"):
+        return _json_rows(data, name)
+    title = "ARFF" if piped and start in (b"@", b"%") else title_of(name)
     try:
-        data = json.loads(text)
+        return parse_table(data, name, title).rows
+    except RequestRejected as error:
+        raise ValueError(error.message) from None
+
+
+def _json_rows(text: bytes, name: str) -> Sequence[Mapping[str, Any]]:
+    try:
+        data = json.loads(text.decode("utf-8-sig"))
     except ValueError as error:
         raise ValueError(f"{name} is not JSON: {error}") from None
     rows = data if isinstance(data, list) else [data]

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_provider_azureml_classic.exceptions import ProtocolError
+from airflow_provider_azureml_classic.exceptions import rejection
 from airflow_provider_azureml_classic.hooks import AzureMLClassicHook, jittered
 from airflow_provider_azureml_classic.proof import Evaluation, GoldenRows, Placed, shows
 from airflow_provider_azureml_classic.protocol.references import BlobReference
+from airflow_provider_azureml_classic.protocol.table_files import parse_table, title_of
 from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.protocol.values import Endpoint, EndpointSettings, Resource
 from airflow_provider_azureml_classic.quality import Answers
@@ -53,24 +52,24 @@ def held_out(evaluation: Evaluation) -> tuple[Labelled, Answers]:
 
 
 def read_rows(content: bytes, label: str, source: str) -> Labelled:
-    """The rows of a CSV file with a header row.
+    """The rows of a file with labels.
 
     :param content: the file.
     :param label: the column that is predicted.
-    :param source: its name, for messages.
-    :raises ProtocolError: no such column, no rows, or a row of another length.
+    :param source: its name, which says its format, for messages too.
+    :raises RequestRejected: it cannot be read, or has no such column or no rows.
     """
-    csv.field_size_limit(1 << 24)
-    names, *rows = [row for row in csv.reader(io.StringIO(content.decode("utf-8-sig")), skipinitialspace=True) if row]
-    names = [name.strip() for name in names]
-    if label not in names or not rows:
-        raise ProtocolError(f"{source} has no row, or no column {label!r}; its columns are: {', '.join(names)}.")
-    wrong = next((number for number, row in enumerate(rows, 1) if len(row) != len(names)), None)
-    if wrong is not None:
-        raise ProtocolError(f"{source}: data row {wrong} has {len(rows[wrong - 1])} cells, the header {len(names)}.")
+    table = parse_table(content, source)
+    names = table.column_names
+    if label not in names or not table.values:
+        raise rejection(
+            "InputParseError",
+            f"{source}: the {title_of(source)} has no row, or no column {label!r}; "
+            f"its columns are: {', '.join(names)}.",
+        )
     at = names.index(label)
-    table = Table(tuple(names[:at] + names[at + 1 :]), [row[:at] + row[at + 1 :] for row in rows])
-    return Labelled(table, [row[at] for row in rows], source)
+    rows = Table(names[:at] + names[at + 1 :], [[*row[:at], *row[at + 1 :]] for row in table.values])
+    return Labelled(rows, table.column(label), source)
 
 
 def answers_of(hook: AzureMLClassicHook, endpoint: Endpoint, rows: Labelled) -> Answers:

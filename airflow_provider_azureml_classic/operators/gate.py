@@ -96,8 +96,8 @@ class ModelQualityGate(AzureMLClassicOperator):
         service was born with, or where there is no such endpoint yet: ``compare`` (fails without an endpoint),
         ``pass`` without a comparison, or ``fail``.
     :param on_worse: ``skip`` or ``fail`` the task.
-    :param check_data: instead of the held-out rows, a CSV file with labels: path, URL with SAS token or blob
-        reference. (templated)
+    :param check_data: instead of the held-out rows, a file with labels (CSV, TSV, ARFF): path, URL with SAS token or
+        blob reference. (templated)
     :param check_endpoint: endpoint of the web service in which the new model is tried on ``check_data``; its model is
         replaced. (templated)
     :param label_column: column of ``check_data`` that is predicted; by default what the evaluation says.

@@ -30,6 +30,9 @@ T = TypeVar("T")
 _SNIPPET = 300
 # Azure Storage answers <Error><Code>BlobNotFound</Code><Message>...</Message></Error>.
 _STORAGE_CODE = re.compile(r"<Error>\s*<Code>(\w+)</Code>\s*<Message>([^<]*)", re.IGNORECASE)
+_STORAGE_HINTS = {
+    "ContainerNotFound": "Make the container in the storage account first; a SAS token for one blob cannot do that."
+}
 
 
 def to_response(error: AzureMLClassicError, headers: Mapping[str, str] | None = None) -> Response:
@@ -82,7 +85,9 @@ def _unreadable(response: Response, context: dict[str, Any]) -> AzureMLClassicEr
     text = response.body.decode("utf-8-sig", "replace").strip()
     storage = _STORAGE_CODE.search(text)
     if storage and response.status >= 400:
-        return error_class(response.status)(" ".join(storage[2].split()), code=storage[1], **context)
+        return error_class(response.status)(
+            " ".join(storage[2].split()), code=storage[1], hint=_STORAGE_HINTS.get(storage[1]), **context
+        )
     html = text[:1] == "<" or "html" in response.headers.get("content-type", "")
     snippet = " ".join(text.split())[:_SNIPPET]
     if html or response.status < 400:

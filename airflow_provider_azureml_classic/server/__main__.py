@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from airflow_provider_azureml_classic.exceptions import ServiceUnavailable
-from airflow_provider_azureml_classic.server.data_folder import in_use, write_private
+from airflow_provider_azureml_classic.server.data_folder import in_use, usable, write_private
 from airflow_provider_azureml_classic.server.engine import DATABASE_VARIABLE, checked_url
 from airflow_provider_azureml_classic.server.experiments.declaration import (
     Experiment,
@@ -40,6 +40,7 @@ from airflow_provider_azureml_classic.server.settings import (
     TOKEN_VARIABLE,
     WORKSPACE_VARIABLE,
     Settings,
+    checked_public_url,
     connection_document,
     load_secrets,
     storage_from,
@@ -149,7 +150,6 @@ def main(argv: Sequence[str] | None = None, make_app: Callable[..., App] | None 
         with listener:
             database = database_of(arguments)
             data_dir: Path = arguments.data_dir.resolve()
-            data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
             with in_use(data_dir, shared=bool(database)), scratch_folder():
                 settings = settings_from(arguments, data_dir, database, listener.getsockname()[1])
                 return serve(settings, experiments, listener, make_app)
@@ -169,7 +169,7 @@ def check_libraries() -> None:
     if missing:
         raise ValueError(
             f"{', '.join(missing)} is missing. Install the package with its extra: "
-            "pip install 'airflow-provider-azureml-classic[server]'."
+            "pip install '.[server]' in its folder."
         )
 
 
@@ -202,7 +202,8 @@ def listen(host: str, port: int) -> socket.socket:
         listener.close()
         reason = getattr(error, "strerror", None) or error
         raise OSError(
-            f"cannot listen on {host} port {port}: {reason}. Choose another with --port, or --port 0 for any free one."
+            f"cannot listen on {host} port {port}: {reason}. Give an address of this machine with --host, and another "
+            "port with --port; --port 0 takes any free one."
         ) from None
     return listener
 
@@ -225,13 +226,14 @@ def settings_from(arguments: argparse.Namespace, data_dir: Path, database: str, 
     :param database: see :func:`database_of`.
     :param port: the port taken.
     """
-    secrets = load_secrets(data_dir, os.environ)
+    with usable(data_dir):
+        secrets = load_secrets(data_dir, os.environ)
     storage, storage_accounts = storage_from(arguments.storage, arguments.storage_account, os.environ)
     host = "127.0.0.1" if arguments.host in ("0.0.0.0", "::") else arguments.host  # noqa: S104 - compared, not bound
     address = f"[{host}]" if ":" in host else host
     return Settings(
         data_dir=data_dir,
-        public_url=(arguments.public_url or f"http://{address}:{port}").rstrip("/"),
+        public_url=checked_public_url(arguments.public_url or f"http://{address}:{port}"),
         workspace_id=secrets.workspace_id,
         token=secrets.token,
         account_key=secrets.account_key,

@@ -55,7 +55,7 @@ def service_client(account: StorageAccount, session: Session | None = None) -> I
         raise rejection(
             "InvalidBlob",
             "This server cannot use Azure Storage accounts: install the package with its extra, "
-            "pip install 'airflow-provider-azureml-classic[server,azure]'.",
+            "pip install '.[server,azure]' in its folder.",
         ) from None
     with BlobServiceClient(
         account.endpoint,

@@ -90,8 +90,7 @@ class Cluster(TaskExecutor):
             from distributed import Client
         except ImportError:
             raise BrokenExecutor(
-                "Dask is missing. Install the package with its extra: pip install "
-                "'airflow-provider-azureml-classic[server,dask]'."
+                "Dask is missing. Install the package with its extra: pip install '.[server,dask]' in its folder."
             ) from None
         with self._lock:
             if self.closed:

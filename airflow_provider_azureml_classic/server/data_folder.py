@@ -17,14 +17,35 @@ _SWEEP_SECONDS = 5.0
 
 
 @contextmanager
+def usable(data_dir: Path) -> Iterator[None]:
+    """Say what to do where the data directory cannot be read or written.
+
+    :param data_dir: the data directory.
+    :raises OSError: the message names what stands in the way and what to do.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise OSError(
+            f"the data directory {data_dir} cannot be used: {error.filename}: {error.strerror}. Choose a folder with "
+            "--data-dir that the user whom the server runs as may write."
+        ) from None
+
+
+@contextmanager
 def in_use(data_dir: Path, *, shared: bool) -> Iterator[None]:
     """Keep a second server out of a data directory, unless both keep their state in a database for several.
 
+    The directory is made if need be.
+
     :param data_dir: the data directory.
     :param shared: whether the state is in such a database.
-    :raises OSError: another server uses it; the message says so.
+    :raises OSError: another server uses it, or it cannot be used; the message says so.
     """
-    with (data_dir / "lock").open("a") as lock:
+    with usable(data_dir):
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = (data_dir / "lock").open("a")
+    with lock:
         # Alone in any case, the files of servers that were killed are removed: nobody else writes any.
         alone = _locked(lock, fcntl.LOCK_EX)
         if alone:

@@ -40,8 +40,7 @@ def checked_url(text: str) -> str:
         raise ValueError(f"The database must be {_FORM}; the name of the database is missing.")
     if importlib.util.find_spec("psycopg") is None:
         raise ValueError(
-            "psycopg is missing. Install the package with its extra: "
-            "pip install 'airflow-provider-azureml-classic[server,postgres]'."
+            "psycopg is missing. Install the package with its extra: pip install '.[server,postgres]' in its folder."
         )
     return url.set(drivername=_DIALECT.replace(".", "+")).render_as_string(hide_password=False)
 

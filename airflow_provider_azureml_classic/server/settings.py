@@ -13,7 +13,7 @@ from pathlib import Path
 
 from cryptography.fernet import Fernet
 
-from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, without_query
 from airflow_provider_azureml_classic.protocol.sas import StorageAccount
 from airflow_provider_azureml_classic.server.accounts import Accounts, read_map
 from airflow_provider_azureml_classic.server.data_folder import write_private
@@ -85,6 +85,20 @@ class Settings:
     def database_url(self) -> str:
         """SQLAlchemy URL of the state."""
         return self.database or f"sqlite:///{self.data_dir / 'state.db'}"
+
+
+def checked_public_url(text: str) -> str:
+    """The base of every URL that the server hands out, without a trailing slash.
+
+    :param text: as it was given.
+    :raises ValueError: it is no such base; the message says what one looks like.
+    """
+    if not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", text):
+        raise ValueError(
+            f"--public-url is {without_query(text)!r}; it must be the address that clients use, as in "
+            "https://ml.example.com, and nothing behind it."
+        )
+    return text.rstrip("/")
 
 
 def storage_from(

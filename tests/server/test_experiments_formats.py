@@ -13,7 +13,8 @@ from scipy.io import arff as scipy_arff
 from airflow_provider_azureml_classic.exceptions import RequestRejected
 from airflow_provider_azureml_classic.proof import Evaluation
 from airflow_provider_azureml_classic.protocol.arff import NOMINAL, NUMERIC, STRING, ArffWriter, Attribute, read_arff
-from airflow_provider_azureml_classic.server.experiments import Experiment, batch, tables, train
+from airflow_provider_azureml_classic.protocol.table_files import parse_number
+from airflow_provider_azureml_classic.server.experiments import Experiment, batch, train
 from airflow_provider_azureml_classic.server.experiments.batch import score_file
 from airflow_provider_azureml_classic.server.experiments.datasets import census
 from airflow_provider_azureml_classic.server.experiments.declaration import shipped_experiments
@@ -33,7 +34,7 @@ def put(path: Path, names: Sequence[str], rows: Rows) -> Path:
         columns = [Attribute(name, NUMERIC) for name in names]
         for number, name in enumerate(names):
             cells = {row[number] for row in rows} - {"?", ""}
-            if any(tables.parse_number(cell) is None for cell in cells):
+            if any(parse_number(cell) is None for cell in cells):
                 columns[number] = Attribute(name, NOMINAL, tuple(sorted(cells)))
         ArffWriter(stream, "test", columns, missing=("?",)).writerows(rows)
     return path

@@ -209,6 +209,28 @@ def test_missing_libraries_are_told(
     assert "[server]" in said
 
 
+@pytest.mark.parametrize("url", ["ml.example.com", "https://", "https://ml.example.com/?a=b", "ftp://ml.example.com"])
+def test_a_public_url_that_no_client_can_use(tmp_path: Path, url: str) -> None:
+    """Every URL that the server hands out begins with it, so it is looked at before the start."""
+    said = refused(tmp_path / "data", "--port", "0", "--public-url", url)
+    assert "--public-url is " in said
+    assert "as in https://ml.example.com" in said
+
+
+def test_declarations_that_are_not_there(tmp_path: Path) -> None:
+    """The path, the reason, and what would do: a path that is mistyped, or a file that another user owns."""
+    said = refused(tmp_path / "data", "--experiments", str(tmp_path / "none.toml"))
+    assert f"{tmp_path / 'none.toml'} cannot be read: No such file or directory. Expected a TOML file" in said
+
+
+def test_a_data_directory_that_is_a_file(tmp_path: Path) -> None:
+    """It is said that --data-dir is at fault, and what is in the way."""
+    (tmp_path / "data").touch()
+    said = refused(tmp_path / "data", "--port", "0")
+    assert f"the data directory {tmp_path / 'data'} cannot be used" in said
+    assert "File exists. Choose a folder with --data-dir" in said
+
+
 def test_a_data_directory_has_one_server(start: Start) -> None:
     """A second server on the same data directory is refused; the first goes on."""
     server = start()

@@ -6,12 +6,13 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from airflow_provider_azureml_classic.protocol.arff import NOMINAL, NUMERIC, STRING, Attribute
+from airflow_provider_azureml_classic.protocol.table_files import parse_number
 from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.server.experiments.formats import writer
 from airflow_provider_azureml_classic.server.experiments.ilearner import Manifest
 from airflow_provider_azureml_classic.server.experiments.schema import NUMBER, Schema
 from airflow_provider_azureml_classic.server.experiments.scorer import LABELS, Scorer, output_columns
-from airflow_provider_azureml_classic.server.experiments.tables import Frame, parse_number, read_table
+from airflow_provider_azureml_classic.server.experiments.tables import Frame, read_table
 
 _CHUNK = 10_000
 #: More different texts than this are no categories.

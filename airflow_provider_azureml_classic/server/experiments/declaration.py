@@ -140,12 +140,17 @@ def load_experiments(path: str | Path) -> tuple[Experiment, ...]:
     """The experiments that a TOML file declares, in its order.
 
     :param path: the file.
-    :raises ValueError: a declaration is wrong; the message names the file, the experiment, the key and the remedy.
-    :raises OSError: the file cannot be read.
+    :raises ValueError: the file cannot be read, or a declaration is wrong; the message names the file, the experiment,
+        the key and the remedy.
     """
     path = Path(path)
     try:
         document = tomllib.loads(path.read_text("utf-8-sig"))
+    except OSError as error:
+        raise ValueError(
+            f"The declarations {path} cannot be read: {error.strerror}. Expected a TOML file that the user whom the "
+            "server runs as may read, or MODULE:NAME."
+        ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not TOML: {error}. Write one [[experiment]] table for each experiment.") from None
     tables = document.pop("experiment", None)

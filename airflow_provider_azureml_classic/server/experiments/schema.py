@@ -13,8 +13,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
+from airflow_provider_azureml_classic.protocol.table_files import parse_number
 from airflow_provider_azureml_classic.server.experiments.declaration import CLASSIFICATION, Experiment
-from airflow_provider_azureml_classic.server.experiments.tables import Cells, Frame, first_row, parse_number
+from airflow_provider_azureml_classic.server.experiments.tables import Cells, Frame, first_row
 
 if TYPE_CHECKING:
     from numpy import float32, float64, int64

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_azureml_classic.exceptions import rejection
+from airflow_provider_azureml_classic.protocol.table_files import parse_number
 from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.server.experiments.declaration import CLASSIFICATION
 from airflow_provider_azureml_classic.server.experiments.graph import Graph
 from airflow_provider_azureml_classic.server.experiments.ilearner import Manifest, read_ilearner
 from airflow_provider_azureml_classic.server.experiments.number_text import texts_of
 from airflow_provider_azureml_classic.server.experiments.schema import NUMBER, STRING, UNKNOWN, Column, not_a_number
-from airflow_provider_azureml_classic.server.experiments.tables import parse_number
 
 if TYPE_CHECKING:
     from numpy import float32

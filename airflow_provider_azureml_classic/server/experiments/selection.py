@@ -7,7 +7,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from airflow_provider_azureml_classic.exceptions import rejection
-from airflow_provider_azureml_classic.server.experiments.tables import Cells, Frame, parse_number
+from airflow_provider_azureml_classic.protocol.table_files import parse_number, with_point
+from airflow_provider_azureml_classic.server.experiments.tables import Cells, Frame
 
 if TYPE_CHECKING:
     from numpy import bool_
@@ -45,12 +46,7 @@ def _cells(frame: Frame, name: str) -> Cells:
     if not frame.decimal_comma:
         return cells
     # What is written with a comma here may be written with a point in the other file.
-    return Cells([_with_point(cell) for cell in cells.distinct], cells.codes)
-
-
-def _with_point(cell: str) -> str:
-    number = cell.replace(",", ".")
-    return number if parse_number(number) is not None else cell
+    return Cells([with_point(cell) for cell in cells.distinct], cells.codes)
 
 
 def _below(parts: Sequence[Cells]) -> Cells:

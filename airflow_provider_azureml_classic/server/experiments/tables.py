@@ -6,7 +6,6 @@ are looked at once for each different cell instead of once for each row.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_azureml_classic.exceptions import rejection
 from airflow_provider_azureml_classic.protocol.arff import NOMINAL, NUMERIC, Attribute
-from airflow_provider_azureml_classic.server.experiments.formats import Rows, heading_of, opened
+from airflow_provider_azureml_classic.protocol.table_files import Rows, heading_of, parse_number
+from airflow_provider_azureml_classic.server.experiments.formats import opened
 
 if TYPE_CHECKING:
     from numpy import bool_, float64, int32
@@ -76,18 +76,6 @@ class Frame:
         :param cell: one cell.
         """
         return parse_number(cell.replace(",", ".") if self.decimal_comma else cell)
-
-
-def parse_number(text: str) -> float | None:
-    """The finite number that ``text`` writes, else ``None``; unlike Python, ``1_000`` is no number.
-
-    :param text: one cell.
-    """
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) and "_" not in text else None
 
 
 def read_header(path: Path) -> tuple[str, ...]:
