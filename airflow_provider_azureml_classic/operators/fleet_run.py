@@ -13,7 +13,12 @@ from airflow.sdk import AssetAlias, conf
 from airflow.sdk.exceptions import AirflowException
 
 from airflow_provider_azureml_classic.assets import event_extra, spellings, with_endpoint_outlet
-from airflow_provider_azureml_classic.operators.base import AzureMLClassicOperator, airflow_errors
+from airflow_provider_azureml_classic.operators.base import (
+    AzureMLClassicOperator,
+    airflow_errors,
+    attempt_ends,
+    attempt_over,
+)
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -128,7 +133,12 @@ class FleetOperator(AzureMLClassicOperator):
             memory.begin(rows, epoch=memory.epoch, deadline=deadline)
             number = max((row.wave for row in rows), default=0)
             wave = [row for row in rows if row.wave == number]
-            if any(row.job_id and not row.outcome for row in wave):
+            if left := [row for row in wave if row.job_id and not row.outcome]:
+                if limit := attempt_over(self, context):
+                    raise AirflowException(
+                        f"{len(left)} of the {len(wave)} endpoints of wave {number} had not ended after {limit}; their "
+                        "jobs in flight were cancelled. Another attempt goes on with what is left."
+                    )
                 # Ended by an error that the trigger could not mend: if it lasts, the options cannot be made either.
                 self._defer(context, rows, number, self._options(deadline))
             if self._is_over(wave):
@@ -211,7 +221,7 @@ class FleetOperator(AzureMLClassicOperator):
                 parts=len(parts),
                 wave=number,
                 may_fail=self._may_fail([row for row in rows if row.wave == number]),
-                options=options.to_json(),
+                options={**options.to_json(), "attempt_ends": attempt_ends(self, context)},
             ),
             method_name="execute_complete",
         )

@@ -14,10 +14,17 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import conf
+from airflow.sdk.exceptions import AirflowException
 
 from airflow_provider_azureml_classic.assets import record_update, spellings, with_endpoint_outlet
 from airflow_provider_azureml_classic.links import EndpointHelpLink, PortalLink, UpdateHelpLink, push_help
-from airflow_provider_azureml_classic.operators.base import AzureMLClassicOperator, airflow_errors
+from airflow_provider_azureml_classic.operators.base import (
+    AzureMLClassicOperator,
+    airflow_errors,
+    attempt_ends,
+    attempt_over,
+    first_of,
+)
 
 if TYPE_CHECKING:
     from airflow.sdk import Asset, Context
@@ -154,11 +161,14 @@ class ModelPlacingOperator(AzureMLClassicOperator):
             return receipt
         if self.deferrable and time.time() < placed.deadline:
             memory.keep(placed.to_json())
-            self._defer(target, candidate, placed)
+            if limit := attempt_over(self, context):
+                # As after Airflow's own time-out in the worker, the model stays, and another attempt goes on.
+                raise AirflowException(f"{missing} It was not proved within {limit}; another attempt goes on with it.")
+            self._defer(context, target, candidate, placed)
         memory.keep(replace(placed, failed=True).to_json())
         raise perform(placing.failure(target, placed, missing))
 
-    def _defer(self, target: Target, candidate: Candidate, placed: Placed) -> None:
+    def _defer(self, context: Context, target: Target, candidate: Candidate, placed: Placed) -> None:
         from airflow_provider_azureml_classic.proof_trigger import PROOF_INTERVAL, ProofTrigger
 
         self.log.info("The model is not proved to be live yet; waiting in the triggerer.")
@@ -167,7 +177,7 @@ class ModelPlacingOperator(AzureMLClassicOperator):
                 azureml_classic_conn_id=self.azureml_classic_conn_id,
                 web_service_id=target.service.id,
                 endpoint=target.endpoint.name,
-                deadline=placed.deadline,
+                deadline=first_of(placed.deadline, attempt_ends(self, context)),
                 poll_interval=PROOF_INTERVAL,
                 placed=placed.to_json(),
                 trained_by=candidate.job.to_json() if candidate.job else None,
