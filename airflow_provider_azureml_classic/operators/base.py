@@ -16,6 +16,7 @@ from airflow.sdk import BaseOperator
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_provider_azureml_classic.freshness import Window
     from airflow_provider_azureml_classic.hooks import AzureMLClassicHook
 
 #: Defaults of parameters, spelled here as well as where they belong, which is not imported; a test compares.
@@ -28,6 +29,41 @@ def airflow_errors() -> AbstractContextManager[None]:
     from airflow_provider_azureml_classic import hooks
 
     return hooks.airflow_errors()
+
+
+# -- the window of the training data -----------------------------------------------------------------------------------
+
+
+def training_window(context: Context, start: str | None, end: str | None) -> Window:
+    """The window that a task was given, else its DAG run's.
+
+    :param context: Airflow's task context.
+    :param start: ISO 8601; counts with ``end`` only.
+    :param end: ISO 8601.
+    :raises ValueError: a moment is not ISO 8601, or the run has no date.
+    """
+    from airflow_provider_azureml_classic.freshness import Window, run_window, to_utc
+
+    if end:
+        return Window(to_utc(end), to_utc(start) if start else None)
+    return run_window(context)
+
+
+def warn_of_moment(task: BaseOperator, context: Context) -> None:
+    """Say in the log what a data interval of no length means; once for each attempt.
+
+    :param task: without a window of its own.
+    :param context: Airflow's task context.
+    """
+    from airflow_provider_azureml_classic.freshness import is_moment
+
+    if is_moment(context):
+        task.log.warning(
+            "The data interval of this run has no length: {{ data_interval_start }} is its end, %s, too, and where the "
+            "training data begin is not known. For the period before the run use CronDataIntervalTimetable as the "
+            "DAG's schedule, or [scheduler] create_cron_data_intervals; window_start and window_end say it as well.",
+            context.get("data_interval_end"),
+        )
 
 
 # -- execution_timeout, which Airflow does not count while a task is deferred (3.3.2) ----------------------------------

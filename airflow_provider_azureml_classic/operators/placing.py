@@ -16,15 +16,10 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import conf
 from airflow.sdk.exceptions import AirflowException
 
-from airflow_provider_azureml_classic.assets import record_update, spellings, with_endpoint_outlet
+from airflow_provider_azureml_classic.assets import record_update, spellings
 from airflow_provider_azureml_classic.links import EndpointHelpLink, PortalLink, UpdateHelpLink, push_help
-from airflow_provider_azureml_classic.operators.base import (
-    AzureMLClassicOperator,
-    airflow_errors,
-    attempt_ends,
-    attempt_over,
-    first_of,
-)
+from airflow_provider_azureml_classic.operators.base import airflow_errors, attempt_ends, attempt_over, first_of
+from airflow_provider_azureml_classic.operators.updating import UpdatingOperator
 
 if TYPE_CHECKING:
     from airflow.sdk import Asset, Context
@@ -41,7 +36,7 @@ KEY = "azureml_classic_placing"
 AT_ONCE = 3.0
 
 
-class ModelPlacingOperator(AzureMLClassicOperator):
+class ModelPlacingOperator(UpdatingOperator):
     """Puts a model in place, proves that it is live, and records that as an event of the endpoint's asset.
 
     :param web_service: name or id of the scoring web service.
@@ -51,7 +46,6 @@ class ModelPlacingOperator(AzureMLClassicOperator):
     :param proof: level to reach: ``resource``, ``version``, ``score``, or ``strongest`` that the service offers.
     :param proof_timeout: seconds allowed from PATCH to proof.
     :param deferrable: wait for the proof in the triggerer, if it does not come at once.
-    :param emit_asset: record it as an asset event.
     """
 
     operator_extra_links = (EndpointHelpLink(), UpdateHelpLink(), PortalLink())
@@ -68,7 +62,6 @@ class ModelPlacingOperator(AzureMLClassicOperator):
         proof: str = "strongest",
         proof_timeout: float = 120.0,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
-        emit_asset: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -79,9 +72,6 @@ class ModelPlacingOperator(AzureMLClassicOperator):
         self.proof = proof
         self.proof_timeout = proof_timeout
         self.deferrable = deferrable
-        self.emit_asset = emit_asset
-        if emit_asset:
-            self.outlets = with_endpoint_outlet(self.outlets)
         self._done: tuple[BlobReference, Asset] | None = None
 
     @abstractmethod
