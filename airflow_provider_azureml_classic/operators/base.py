@@ -59,9 +59,10 @@ def warn_of_moment(task: BaseOperator, context: Context) -> None:
 
     if is_moment(context):
         task.log.warning(
-            "The data interval of this run has no length: {{ data_interval_start }} is its end, %s, too, and where the "
-            "training data begin is not known. For the period before the run use CronDataIntervalTimetable as the "
-            "DAG's schedule, or [scheduler] create_cron_data_intervals; window_start and window_end say it as well.",
+            "The data interval of this run has no length, it starts and ends at %s: where the training data begin is "
+            "not known, and {{ data_interval_start }} is not earlier. For the period before the run use "
+            "CronDataIntervalTimetable as the DAG's schedule, or [scheduler] create_cron_data_intervals. Who means it "
+            "so gives window_end.",
             context.get("data_interval_end"),
         )
 
