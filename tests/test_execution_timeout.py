@@ -14,6 +14,7 @@ from airflow.sdk.exceptions import AirflowException, TaskDeferred
 
 from airflow_provider_azureml_classic import triggers
 from airflow_provider_azureml_classic.client import Client
+from airflow_provider_azureml_classic.fleet import engine as engine_module
 from airflow_provider_azureml_classic.fleet.engine import Engine
 from airflow_provider_azureml_classic.fleet.rows import Outcome, Row
 from airflow_provider_azureml_classic.operators import (
@@ -211,10 +212,25 @@ class TestFleet:
         items, store = uploaded(server, "timedfleet", 3), FileStore(tmp_path / "store.json")
         options = {"deferrable": True, "execution_timeout": LIMIT, "max_active_jobs": 1}
         trigger = self.deferred(fleet("timedfleet", items, **options), store, kept)
+        flying: list[str] = []
+
+        def half_done(engine: Engine) -> bool:
+            flying[:] = engine.flying if any(row.outcome for row in engine._wave) else []
+            return bool(flying)
+
+        stopped: list[str] = []
+        stop = engine_module.cancel_jobs
+
+        async def cancelled(client: Any, trainer: Any, job_ids: list[str], say: Any) -> None:
+            stopped.extend(job_ids)
+            await stop(client, trainer, job_ids, say)
+
         with monkeypatch.context() as patch:
-            patch.setattr(Engine, "_is_interrupted", lambda engine: any(row.outcome for row in engine._wave))
+            patch.setattr(engine_module, "cancel_jobs", cancelled)
+            patch.setattr(Engine, "_is_interrupted", half_done)
             event = self.run(trigger)
         assert {row.outcome for row in kept} == {Outcome.UPDATED, None}
+        assert stopped == flying != []
         done = {row.endpoint: row.job_id for row in kept if row.outcome}
         late = attempt(store)
         late["ti"].start_date = datetime.now(UTC) - LIMIT
