@@ -131,9 +131,11 @@ def demonstrate(home: Path, ways: Sequence[str], kill: bool) -> None:
             wait_for("Airflow knows the DAG", lambda words=trigger: not _failed(words, environment), 300)
             watch = followed(database, way, killer(components) if kill else lambda watch: None)
             costs.append(cost(database, way, watch))
-            show(client, way, watch, known)
+            outcome = show(client, way, watch, known)
             if database.ask(_RUN, way)[0][0] != "success":
-                raise DemoError("a task failed; the log of its worker says why.")
+                raise DemoError("a task failed; its log says why.")
+            if not outcome.right:
+                raise DemoError(f"that is not one job and one model for each of {ENDPOINTS} endpoints.")
         print(
             "\n".join(["", f"{'way':15} {'wall s':>7} {'slot s':>7} {'tasks':>6} {'XComs':>6} {'events':>6}", *costs])
         )
@@ -170,14 +172,13 @@ def jobs(client: Client) -> Iterator[Any]:
             return
 
 
-def show(client: Client, way: str, watch: Watch, known: int) -> None:
-    """Print which worker ran what, and whether every endpoint has its model.
+def show(client: Client, way: str, watch: Watch, known: int) -> Outcome:
+    """Print which worker ran what, and tell what became of the endpoints.
 
     :param client: of the server.
     :param way: the DAG.
     :param watch: what was seen of it.
     :param known: jobs there were before.
-    :raises DemoError: an endpoint has no model of its own, or a job too many was started.
     """
     print(f"\n{way}")
     lines = watch.table("retrain")
@@ -188,8 +189,7 @@ def show(client: Client, way: str, watch: Watch, known: int) -> None:
     names = [f"{WAYS[way]}{number}" for number in range(ENDPOINTS)]
     outcome = Outcome.of(names, endpoints, found[: len(found) - known])
     print(outcome, flush=True)
-    if not outcome.right:
-        raise DemoError(f"that is not one job and one model for each of {ENDPOINTS} endpoints.")
+    return outcome
 
 
 def cost(database: Database, way: str, watch: Watch) -> str:
