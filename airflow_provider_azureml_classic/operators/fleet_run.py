@@ -14,7 +14,7 @@ from airflow.sdk.exceptions import AirflowException
 
 from airflow_provider_azureml_classic.assets import event_extra, spellings
 from airflow_provider_azureml_classic.operators.base import airflow_errors, attempt_ends, attempt_over
-from airflow_provider_azureml_classic.operators.updating import UpdatingOperator
+from airflow_provider_azureml_classic.operators.placing import UpdatingOperator
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

@@ -16,13 +16,19 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import conf
 from airflow.sdk.exceptions import AirflowException
 
-from airflow_provider_azureml_classic.assets import record_update, spellings
+from airflow_provider_azureml_classic.assets import record_update, spellings, with_endpoint_outlet
 from airflow_provider_azureml_classic.links import EndpointHelpLink, PortalLink, UpdateHelpLink, push_help
-from airflow_provider_azureml_classic.operators.base import airflow_errors, attempt_ends, attempt_over, first_of
-from airflow_provider_azureml_classic.operators.updating import UpdatingOperator
+from airflow_provider_azureml_classic.operators.base import (
+    AzureMLClassicOperator,
+    airflow_errors,
+    attempt_ends,
+    attempt_over,
+    first_of,
+)
 
 if TYPE_CHECKING:
     from airflow.sdk import Asset, Context
+    from airflow.sdk.definitions.mappedoperator import OperatorPartial
 
     from airflow_provider_azureml_classic.client.verbs import BlobFacts
     from airflow_provider_azureml_classic.job_state import TaskMemory
@@ -34,6 +40,31 @@ if TYPE_CHECKING:
 KEY = "azureml_classic_placing"
 #: Seconds that a proof is waited for in the worker before the task is deferred: a deferral takes longer than that.
 AT_ONCE = 3.0
+
+
+class UpdatingOperator(AzureMLClassicOperator):
+    """Has the alias of all endpoints as an outlet, unless the user named an endpoint's asset or another alias.
+
+    :param emit_asset: record updates as asset events.
+    """
+
+    def __init__(self, *, emit_asset: bool = True, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.emit_asset = emit_asset
+        if emit_asset:
+            self.outlets = with_endpoint_outlet(self.outlets)
+
+    @classmethod
+    def partial(cls, **kwargs: Any) -> OperatorPartial:
+        """As Airflow's, with the outlet too. Airflow reads a mapped task's from here. An alias that it has read of no
+        task it makes with the first event; two such events at once, and it fails one of the tasks (code of 3.3.2).
+
+        :param kwargs: of the operator, without those that are mapped.
+        """
+        made = super().partial(**kwargs)
+        if made.kwargs.get("emit_asset", True):
+            made.kwargs["outlets"] = with_endpoint_outlet(made.kwargs.get("outlets") or [])
+        return made
 
 
 class ModelPlacingOperator(UpdatingOperator):
