@@ -64,12 +64,12 @@ crash: $(READY) ## kill the server at 130 random moments under load (half an hou
 	@CRASH_KILLS=30 $(PY) -m pytest -n 0 tests/server/test_crash.py -k postgresql
 
 .PHONY: celery
-celery: $(READY) ## watch a fleet on two Celery workers, with PostgreSQL and Redis of its own (WAYS=)
+celery: $(READY) ## watch a fleet on two Celery workers, with PostgreSQL and Redis of its own (WAYS=, KILL=1)
 	@test -x $(VENV)-celery/bin/celery || $(UV) venv --quiet --python $(PY) $(VENV)-celery
 	@$(UV) pip install --quiet --python $(VENV)-celery/bin/python $(SYSTEM_CERTS) --compile-bytecode --require-hashes \
 		-r requirements.lock -r demo/celery/requirements.lock
 	@$(UV) pip install --quiet --python $(VENV)-celery/bin/python --no-deps --editable .
-	@$(VENV)-celery/bin/python -m demo.celery $(WAYS)
+	@$(VENV)-celery/bin/python -m demo.celery $(if $(KILL),--kill) $(WAYS)
 
 .PHONY: quick
 quick: $(READY) ## run the quick tests

@@ -62,7 +62,7 @@ def run_window(context: Mapping[str, Any]) -> Window:
     """The training window of a DAG run: the one place that decides it.
 
     Its end is the partition date, else the end of the data interval, else when the run was due: runs that an asset
-    triggers have no logical date.
+    triggers have no logical date. Its start is unknown where the interval has no length, see :func:`is_moment`.
 
     :param context: Airflow's task context.
     :raises ValueError: the run has none of these.
@@ -73,12 +73,31 @@ def run_window(context: Mapping[str, Any]) -> Window:
         return Window(to_utc(partition))
     end = context.get("data_interval_end") or getattr(run, "data_interval_end", None)
     if end is not None:
-        start = context.get("data_interval_start") or getattr(run, "data_interval_start", None)
-        return Window(to_utc(end), to_utc(start) if start is not None else None)
+        start = _interval_start(context)
+        return Window(to_utc(end), to_utc(start) if start is not None and start != end else None)
     due = getattr(run, "run_after", None)
     if due is None:
         raise ValueError("The DAG run has no partition date, no data interval and no run-after; give window_end.")
     return Window(to_utc(due))
+
+
+def _interval_start(context: Mapping[str, Any]) -> datetime | None:
+    return context.get("data_interval_start") or getattr(context.get("dag_run"), "data_interval_start", None)
+
+
+def is_moment(context: Mapping[str, Any]) -> bool:
+    """Whether a run that a schedule or a backfill made has a data interval of no length: Airflow 3's timetable for a
+    cron expression or a ``timedelta`` gives such. Manual runs are left out: theirs is of no length in any DAG without a
+    schedule.
+
+    :param context: Airflow's task context.
+    """
+    run = context.get("dag_run")
+    kind = getattr(run, "run_type", None)
+    end = context.get("data_interval_end") or getattr(run, "data_interval_end", None)
+    partition = context.get("partition_date") or getattr(run, "partition_date", None)
+    timed = getattr(kind, "value", kind) in ("scheduled", "backfill")
+    return bool(timed and partition is None and end is not None and end == _interval_start(context))
 
 
 def model_path(template: str, endpoint: str, window: Window) -> str:

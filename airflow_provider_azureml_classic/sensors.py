@@ -10,9 +10,16 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.sdk import BaseSensorOperator, conf
-from airflow.sdk.exceptions import AirflowFailException, AirflowSensorTimeout, AirflowSkipException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSensorTimeout, AirflowSkipException
 
-from airflow_provider_azureml_classic.operators.base import DEFAULT_CONNECTION, DEFAULT_ENDPOINT, airflow_errors
+from airflow_provider_azureml_classic.operators.base import (
+    DEFAULT_CONNECTION,
+    DEFAULT_ENDPOINT,
+    airflow_errors,
+    attempt_ends,
+    attempt_over,
+    first_of,
+)
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -67,8 +74,11 @@ class WaitingSensor(BaseSensorOperator):
         """
 
     @abstractmethod
-    def _awaited(self) -> str:
-        """At the time-out: what was waited for in vain, and how things stand. It asks nothing of the service."""
+    def _awaited(self, limit: str) -> str:
+        """At a time-out: what was waited for in vain, and how things stand. It asks nothing of the service.
+
+        :param limit: the time that is over.
+        """
 
     @abstractmethod
     def _trigger(self, deadline: float, first_look: float) -> EndpointTrigger:
@@ -106,16 +116,16 @@ class WaitingSensor(BaseSensorOperator):
 
         if self.deferrable:
             if not self.poke(context):
-                self._defer(Deadline(context).begin(float(self.timeout)))
+                self._defer(context, Deadline(context).begin(float(self.timeout)))
             return self._found
         try:
             super().execute(context)
         except AirflowSensorTimeout:
-            raise AirflowSensorTimeout(self._awaited()) from None
+            raise AirflowSensorTimeout(self._too_late()) from None
         except AirflowSkipException as error:
             # Airflow's own text at a time-out with soft_fail names no more than the time.
             late = str(error).startswith("Sensor has timed out")
-            raise (AirflowSkipException(self._awaited()) if late else error) from None
+            raise (AirflowSkipException(self._too_late()) if late else error) from None
         return self._found
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> dict[str, Any]:
@@ -128,28 +138,33 @@ class WaitingSensor(BaseSensorOperator):
 
         kept = Deadline(context)
         if not self.poke(context):
-            deadline = kept.resume(event)
-            if time.time() < deadline:
+            deadline, limit = kept.resume(event), attempt_over(self, context)
+            if time.time() < deadline and not limit:
                 # The trigger saw what the worker does not: it is not to send the worker here again at once.
-                self._defer(deadline, first_look=float(self.poke_interval))
-            self.log.info("%s", self._awaited())  # with soft_fail Airflow only says that it is set
-            raise AirflowSensorTimeout(self._awaited())
+                self._defer(context, deadline, first_look=float(self.poke_interval))
+            said = self._awaited(limit) if limit else self._too_late()
+            self.log.info("%s", said)  # with soft_fail Airflow only says that it is set
+            raise AirflowException(said) if limit else AirflowSensorTimeout(said)
         kept.forget()
         return self._found
 
-    def _defer(self, deadline: float, first_look: float = 0.0) -> None:
+    def _too_late(self) -> str:
+        return self._awaited(f"{self.timeout:g} s")
+
+    def _defer(self, context: Context, deadline: float, first_look: float = 0.0) -> None:
         from airflow_provider_azureml_classic.hooks import jittered
 
+        ends = first_of(deadline, attempt_ends(self, context)) or deadline
         while True:
             with airflow_errors():
-                trigger = self._seen(lambda: self._trigger(deadline, first_look))
+                trigger = self._seen(lambda: self._trigger(ends, first_look))
             if trigger is not None:
                 # The deadline is the trigger's own, so that both modes end with the same words.
                 self.defer(trigger=trigger, method_name="execute_complete", timeout=None)
             # A trigger needs ids that a service which is away has not told: those are waited for here.
             left = deadline - time.time()
             if left <= 0:
-                raise (AirflowSkipException if self.soft_fail else AirflowSensorTimeout)(self._awaited())
+                raise (AirflowSkipException if self.soft_fail else AirflowSensorTimeout)(self._too_late())
             time.sleep(min(jittered(float(self.poke_interval)), left))
 
 
@@ -256,13 +271,13 @@ class ModelFreshnessSensor(WaitingSensor):
         self.log.info("The endpoint answers: %s", scored.rows[:3])
         return True
 
-    def _awaited(self) -> str:
+    def _awaited(self, limit: str) -> str:
         # Which model a job wrote only the service knows, and it may have been away all the time.
         unknown = self.job is not None and "goal" not in vars(self)
         awaited = f"the model of job {self.job['job_id']}" if self.job and unknown else self.goal
         live = self._found["location"] or "not seen"
         return (
-            f"Endpoint {self.endpoint!r} of {self.web_service!r} was not fresh within {self.timeout:g} s. "
+            f"Endpoint {self.endpoint!r} of {self.web_service!r} was not fresh within {limit}. "
             f"Awaited: {awaited}. Live: {live}."
         )
 
@@ -347,9 +362,9 @@ class JobSensor(WaitingSensor):
         self._found = {**ticket.told, **named, "status": self._status, "outputs": outputs}
         return job.status.terminal
 
-    def _awaited(self) -> str:
+    def _awaited(self, limit: str) -> str:
         return (
-            f"Job {self.ticket.job_id} of {self.ticket.web_service!r} did not end within {self.timeout:g} s; it is "
+            f"Job {self.ticket.job_id} of {self.ticket.web_service!r} did not end within {limit}; it is "
             f"{self._status}, and goes on."
         )
 

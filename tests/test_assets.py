@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.sdk import Asset, AssetAlias
+from airflow.sdk import DAG, Asset, AssetAlias
 from airflow.sdk.execution_time.context import OutletEventAccessors
 
 from airflow_provider_azureml_classic.assets import (
@@ -21,7 +21,7 @@ from airflow_provider_azureml_classic.assets import (
     spellings,
     with_endpoint_outlet,
 )
-from airflow_provider_azureml_classic.operators import UpdateTrainedModelOperator
+from airflow_provider_azureml_classic.operators import RetrainFleetOperator, UpdateTrainedModelOperator
 
 WORKSPACE = "60251f10f7f147f2904d807636ac3a65"
 BIKES: dict[str, Any] = {
@@ -135,6 +135,40 @@ def test_update_task_has_the_alias_of_all_endpoints():
 def test_outlets_of_the_user_replace_the_alias(outlet: Any):
     """A task that names an endpoint's asset or an alias of its own does not emit through the common one as well."""
     assert with_endpoint_outlet([outlet]) == [outlet]
+
+
+@pytest.mark.parametrize(
+    ("given", "aliases"),
+    [({}, {ENDPOINTS.name}), ({"outlets": [AssetAlias("mine")]}, {"mine"}), ({"emit_asset": False}, set())],
+    ids=["implicit", "own", "off"],
+)
+@pytest.mark.parametrize("mapped", [False, True], ids=["plain", "mapped"])
+def test_airflow_reads_the_alias_of_a_task(given: dict[str, Any], aliases: set[str], mapped: bool):
+    """What Airflow's DAG processor finds in a serialized DAG: an alias it does not find there it would make with the
+    first event, and fail one of two tasks whose events come at once.
+    """
+    from airflow.dag_processing.collection import AssetModelOperation
+    from airflow.serialization.serialized_objects import LazyDeserializedDAG
+
+    common: dict[str, Any] = {"training_service": "t", "scoring_service": "s", **given}
+    with DAG("d", schedule=None) as dag:
+        if mapped:
+            UpdateTrainedModelOperator.partial(task_id="u", web_service="s", job={}, **given).expand(endpoint=["a"])
+            RetrainFleetOperator.partial(task_id="f", **common).expand(items=[[{"endpoint": "a", "inputs": "a.csv"}]])
+        else:
+            UpdateTrainedModelOperator(task_id="u", web_service="s", job={}, endpoint="a", **given)
+            RetrainFleetOperator(task_id="f", items=[], **common)
+    read = AssetModelOperation.collect({"d": LazyDeserializedDAG.from_dag(dag)})
+    assert set(read.asset_aliases) == aliases
+    assert all(set(task.outlets) >= {AssetAlias(name) for name in aliases} for task in dag.tasks)
+
+
+def test_default_outlets_of_a_dag_stay_with_a_mapped_task():
+    """Outlets of ``default_args`` are kept beside the alias."""
+    table = Asset("table")
+    with DAG("d", schedule=None, default_args={"outlets": [table]}):
+        update = UpdateTrainedModelOperator.partial(task_id="u", web_service="s", job={}).expand(endpoint=["a"])
+    assert update.outlets == [table, ENDPOINTS]
 
 
 def test_no_outlet_when_switched_off():

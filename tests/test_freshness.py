@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_azureml_classic.freshness import Goal, Window, age_text, model_path, run_window, to_utc
+from airflow_provider_azureml_classic.freshness import Goal, Window, age_text, is_moment, model_path, run_window, to_utc
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import Resource
 from airflow_provider_azureml_classic.protocol.windows import window_end_of
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 PARTITION, START, END, DUE = (NOON + timedelta(days=n) for n in range(4))
+WITH_END = {"data_interval_end": END}
 
 
 def test_window_order() -> None:
@@ -36,6 +37,24 @@ def test_window_of_an_asset_triggered_run() -> None:
     """A run that an asset triggered has no logical date and no interval; it is dated by when it was due."""
     run = SimpleNamespace(logical_date=None, data_interval_start=None, data_interval_end=None, run_after=DUE)
     assert run_window({"dag_run": run}) == Window(DUE)
+
+
+def test_window_of_an_interval_of_no_length() -> None:
+    """Airflow 3's timetable for cron expressions: the end is the run's, and where the data begin is not known."""
+    run = SimpleNamespace(data_interval_start=END, data_interval_end=END, run_after=DUE)
+    assert run_window({"dag_run": run}) == Window(END)
+
+
+@pytest.mark.parametrize("kind", ["scheduled", "backfill", "manual", "asset_triggered"])
+@pytest.mark.parametrize("start", [START, END, None])
+def test_moments(kind: str, start: datetime | None) -> None:
+    """Only a run of a schedule or a backfill whose interval starts at its end is a moment by mistake."""
+    run = SimpleNamespace(run_type=SimpleNamespace(value=kind), data_interval_start=start, data_interval_end=END)
+    expected = start == END and kind in ("scheduled", "backfill")
+    assert is_moment({"dag_run": run}) is expected
+    assert is_moment({"dag_run": SimpleNamespace(run_type=kind), "data_interval_start": start, **WITH_END}) is expected
+    assert not is_moment({"dag_run": run, "partition_date": PARTITION})
+    assert not is_moment({})
 
 
 def test_window_from_the_context_itself() -> None:

@@ -90,12 +90,18 @@ class Engine:
         how = (options.proof, options.proof_timeout, options.on_failure)
         self._updater = Updater(Placing(client, self._means.readable, *how, _quiet), service, options)
         try:
-            while self._waiting or self.flying or self._updates:
+            while not self._is_interrupted() and (self._waiting or self.flying or self._updates):
                 await self._round()
+            if self._is_interrupted():
+                await self.cancel(self.flying.values())
         finally:
             for task in self._updates:
                 task.cancel()
         await self._means.save()
+
+    def _is_interrupted(self) -> bool:
+        ends = self._options.attempt_ends
+        return ends is not None and time.time() >= ends
 
     async def _round(self) -> None:
         if self._options.deadline is not None and time.time() >= self._options.deadline:

@@ -26,6 +26,8 @@ class Options:
     :param poll_interval: seconds within which every job in flight is looked at.
     :param job_timeout: seconds that a job may take from its start; ``None`` for no limit.
     :param deadline: seconds since 1970 at which whatever is in flight is cancelled; ``None`` for never.
+    :param attempt_ends: seconds since 1970 at which the jobs in flight are cancelled and everything that has not ended
+        is left to another attempt; ``None`` for never.
     :param thresholds: limits by metric of the evaluation.
     :param only_if_newer: keep a live model that was trained on newer data.
     :param proof: level to reach.
@@ -42,6 +44,7 @@ class Options:
     poll_interval: float = 10.0
     job_timeout: float | None = None
     deadline: float | None = None
+    attempt_ends: float | None = None
     thresholds: Mapping[str, Any] = field(default_factory=dict)
     only_if_newer: bool = True
     proof: str = "strongest"

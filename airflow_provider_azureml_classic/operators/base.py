@@ -6,6 +6,7 @@ processes that run none of its tasks. What stands at the top of these modules is
 
 from __future__ import annotations
 
+import time
 from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,9 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 
 if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_provider_azureml_classic.freshness import Window
     from airflow_provider_azureml_classic.hooks import AzureMLClassicHook
 
 #: Defaults of parameters, spelled here as well as where they belong, which is not imported; a test compares.
@@ -25,6 +29,75 @@ def airflow_errors() -> AbstractContextManager[None]:
     from airflow_provider_azureml_classic import hooks
 
     return hooks.airflow_errors()
+
+
+# -- the window of the training data -----------------------------------------------------------------------------------
+
+
+def training_window(context: Context, start: str | None, end: str | None) -> Window:
+    """The window that a task was given, else its DAG run's.
+
+    :param context: Airflow's task context.
+    :param start: ISO 8601; counts with ``end`` only.
+    :param end: ISO 8601.
+    :raises ValueError: a moment is not ISO 8601, or the run has no date.
+    """
+    from airflow_provider_azureml_classic.freshness import Window, run_window, to_utc
+
+    if end:
+        return Window(to_utc(end), to_utc(start) if start else None)
+    return run_window(context)
+
+
+def warn_of_moment(task: BaseOperator, context: Context) -> None:
+    """Say in the log what a data interval of no length means; once for each attempt.
+
+    :param task: without a window of its own.
+    :param context: Airflow's task context.
+    """
+    from airflow_provider_azureml_classic.freshness import is_moment
+
+    if is_moment(context):
+        task.log.warning(
+            "The data interval of this run has no length, it starts and ends at %s: where the training data begin is "
+            "not known, and {{ data_interval_start }} is not earlier. For the period before the run use "
+            "CronDataIntervalTimetable as the DAG's schedule, or [scheduler] create_cron_data_intervals. Who means it "
+            "so gives window_end.",
+            context.get("data_interval_end"),
+        )
+
+
+# -- execution_timeout, which Airflow does not count while a task is deferred (3.3.2) ----------------------------------
+
+
+def attempt_ends(task: BaseOperator, context: Context) -> float | None:
+    """When the task's ``execution_timeout`` is over, in seconds since 1970; ``None``: never.
+
+    :param task: an operator or a sensor.
+    :param context: Airflow's task context.
+    """
+    # A deferral keeps the start of the attempt.
+    start = getattr(context.get("ti"), "start_date", None)
+    return (start + task.execution_timeout).timestamp() if task.execution_timeout and start else None
+
+
+def first_of(*moments: float | None) -> float | None:
+    """The earliest of several deadlines; ``None``: never.
+
+    :param moments: seconds since 1970; ``None``: never.
+    """
+    return min((moment for moment in moments if moment is not None), default=None)
+
+
+def attempt_over(task: BaseOperator, context: Context) -> str | None:
+    """What to say when ``execution_timeout`` is over, ``None`` before: to be asked before a task is deferred again. It
+    then raises an ``AirflowException``, so that it may be tried again, as after Airflow's own time-out in the worker.
+
+    :param task: an operator or a sensor.
+    :param context: Airflow's task context.
+    """
+    ends = attempt_ends(task, context)
+    return f"execution_timeout={task.execution_timeout}" if ends is not None and time.time() >= ends else None
 
 
 class AzureMLClassicOperator(BaseOperator):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_azureml_classic.operators.base import training_window, warn_of_moment
 from airflow_provider_azureml_classic.operators.running import JobOperator
 
 if TYPE_CHECKING:
@@ -75,6 +76,8 @@ class BatchExecutionOperator(JobOperator):
 
     def _check(self, context: Context) -> None:
         self._window(context)
+        if not self.window_end:
+            warn_of_moment(self, context)
 
     def _written(self, context: Context) -> dict[str, Any]:
         from airflow_provider_azureml_classic import freshness
@@ -86,11 +89,7 @@ class BatchExecutionOperator(JobOperator):
         return outputs
 
     def _window(self, context: Context) -> Window:
-        from airflow_provider_azureml_classic.freshness import Window, run_window, to_utc
-
-        if self.window_end:
-            return Window(to_utc(self.window_end), to_utc(self.window_start) if self.window_start else None)
-        return run_window(context)
+        return training_window(context, self.window_start, self.window_end)
 
     def _told(self, context: Context, said: dict[str, Any]) -> dict[str, Any]:
         window = self._window(context).to_json()

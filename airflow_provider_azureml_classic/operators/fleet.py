@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_provider_azureml_classic.operators.base import DEFAULT_ENDPOINT
+from airflow_provider_azureml_classic.operators.base import DEFAULT_ENDPOINT, training_window, warn_of_moment
 from airflow_provider_azureml_classic.operators.fleet_run import FleetOperator
 
 if TYPE_CHECKING:
@@ -127,16 +127,14 @@ class RetrainFleetOperator(FleetOperator):
     def _items(self, context: Context) -> list[Item]:
         from airflow_provider_azureml_classic.exceptions import rejection
         from airflow_provider_azureml_classic.fleet.rows import parse_items
-        from airflow_provider_azureml_classic.freshness import Window, run_window, to_utc
 
-        if self.window_end:
-            window = Window(to_utc(self.window_end), to_utc(self.window_start) if self.window_start else None)
-        else:
-            window = run_window(context)
+        window = training_window(context, self.window_start, self.window_end)
         given = self.items(context) if callable(self.items) else self.items
         if isinstance(given, str | Mapping) or not isinstance(given, Iterable):
             raise ValueError(f"items must be a list of mappings, not {type(given).__name__}.")
         items = parse_items(given, window, self.input_name)
+        if not self.window_end and any(item.window is window for item in items):
+            warn_of_moment(self, context)
         default = self._services()[2].default_endpoint_name
         if any(item.endpoint in (default, DEFAULT_ENDPOINT) for item in items):
             raise rejection(

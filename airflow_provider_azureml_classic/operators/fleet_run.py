@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import AssetAlias, conf
 from airflow.sdk.exceptions import AirflowException
 
-from airflow_provider_azureml_classic.assets import event_extra, spellings, with_endpoint_outlet
-from airflow_provider_azureml_classic.operators.base import AzureMLClassicOperator, airflow_errors
+from airflow_provider_azureml_classic.assets import event_extra, spellings
+from airflow_provider_azureml_classic.operators.base import airflow_errors, attempt_ends, attempt_over
+from airflow_provider_azureml_classic.operators.placing import UpdatingOperator
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -32,7 +33,7 @@ MAX_ASSET_EVENTS = 100
 ALL_ENDPOINTS = "*"
 
 
-class FleetOperator(AzureMLClassicOperator):
+class FleetOperator(UpdatingOperator):
     """Runs wave after wave of a fleet, and remembers what has become of each endpoint.
 
     :param waves: sizes of the first waves, or of all.
@@ -43,7 +44,6 @@ class FleetOperator(AzureMLClassicOperator):
     :param poll_interval: seconds within which every job in flight is looked at.
     :param job_timeout: seconds that one job may take from its start.
     :param fleet_timeout: seconds that the fleet may take, retries included.
-    :param emit_asset: record updates as asset events.
     :param max_asset_events: more updates than that are one event.
     """
 
@@ -58,7 +58,6 @@ class FleetOperator(AzureMLClassicOperator):
         poll_interval: float = 10.0,
         job_timeout: float | None = None,
         fleet_timeout: float | None = 24 * 3600.0,
-        emit_asset: bool = True,
         max_asset_events: int = MAX_ASSET_EVENTS,
         **kwargs: Any,
     ) -> None:
@@ -71,10 +70,7 @@ class FleetOperator(AzureMLClassicOperator):
         self.poll_interval = poll_interval
         self.job_timeout = job_timeout
         self.fleet_timeout = fleet_timeout
-        self.emit_asset = emit_asset
         self.max_asset_events = max_asset_events
-        if emit_asset:
-            self.outlets = with_endpoint_outlet(self.outlets)
         self._engine: Engine | None = None
 
     @abstractmethod
@@ -110,7 +106,7 @@ class FleetOperator(AzureMLClassicOperator):
                 deadline = time.time() + self.fleet_timeout
             self._options(deadline)
             memory.begin(rows, epoch=memory.epoch, deadline=deadline)
-            return self._advance(context, memory, rows, 1, deadline)
+            return self._advance(context, memory, items, rows, 1, deadline)
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> dict[str, Any]:
         """Go on after the triggerer has run a wave; what became of it is read here, the event only ends the wait.
@@ -128,12 +124,17 @@ class FleetOperator(AzureMLClassicOperator):
             memory.begin(rows, epoch=memory.epoch, deadline=deadline)
             number = max((row.wave for row in rows), default=0)
             wave = [row for row in rows if row.wave == number]
-            if any(row.job_id and not row.outcome for row in wave):
+            if left := [row for row in wave if row.job_id and not row.outcome]:
+                if limit := attempt_over(self, context):
+                    raise AirflowException(
+                        f"{len(left)} of the {len(wave)} endpoints of wave {number} had not ended after {limit}; their "
+                        "jobs in flight were cancelled. Another attempt goes on with what is left."
+                    )
                 # Ended by an error that the trigger could not mend: if it lasts, the options cannot be made either.
                 self._defer(context, rows, number, self._options(deadline))
             if self._is_over(wave):
                 return self._finish(context, memory, rows, number)
-            return self._advance(context, memory, rows, number + 1, deadline)
+            return self._advance(context, memory, self._items(context), rows, number + 1, deadline)
 
     def on_kill(self) -> None:
         """Cancel the jobs in flight: the task was killed, cleared or timed out in the worker."""
@@ -167,12 +168,18 @@ class FleetOperator(AzureMLClassicOperator):
         return sum(row.outcome in BAD for row in rows) > self._may_fail(rows)
 
     def _advance(
-        self, context: Context, memory: FleetMemory, rows: list[Row], number: int, deadline: float | None
+        self,
+        context: Context,
+        memory: FleetMemory,
+        items: list[Item],
+        rows: list[Row],
+        number: int,
+        deadline: float | None,
     ) -> dict[str, Any]:
         """Run wave ``number`` and those after it; deferred, the worker's part of one."""
         from airflow_provider_azureml_classic.fleet.rows import next_wave
 
-        items, options = self._items(context), self._options(deadline)
+        options = self._options(deadline)
         while wave := next_wave(rows, self._sizes(len(rows)), number):
             self.log.info("Wave %d: %d of %d endpoints.", number, len(wave), len(rows))
             asyncio.run(self._submit(wave, items, memory))
@@ -211,7 +218,7 @@ class FleetOperator(AzureMLClassicOperator):
                 parts=len(parts),
                 wave=number,
                 may_fail=self._may_fail([row for row in rows if row.wave == number]),
-                options=options.to_json(),
+                options={**options.to_json(), "attempt_ends": attempt_ends(self, context)},
             ),
             method_name="execute_complete",
         )

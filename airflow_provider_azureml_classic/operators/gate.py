@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.sdk import conf
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
-from airflow_provider_azureml_classic.operators.base import AzureMLClassicOperator, airflow_errors
+from airflow_provider_azureml_classic.operators.base import (
+    AzureMLClassicOperator,
+    airflow_errors,
+    attempt_ends,
+    attempt_over,
+    first_of,
+)
 from airflow_provider_azureml_classic.operators.placing import AT_ONCE
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_azureml_classic.operators import comparison
-    from airflow_provider_azureml_classic.proof import Evaluation, GoldenRows
+    from airflow_provider_azureml_classic.proof import Evaluation, GoldenRows, Placed
     from airflow_provider_azureml_classic.protocol.jobs import Job
     from airflow_provider_azureml_classic.protocol.references import BlobReference
     from airflow_provider_azureml_classic.protocol.values import Endpoint
@@ -163,7 +169,7 @@ class ModelQualityGate(AzureMLClassicOperator):
         self.model_output = model_output
         self.check_timeout = check_timeout
         self.deferrable = deferrable
-        self._until: Callable[[], float] = float
+        self._run: tuple[Context, Mapping[str, Any] | None] = ({}, None)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Read the evaluation, apply the thresholds, compare with the live model."""
@@ -178,13 +184,11 @@ class ModelQualityGate(AzureMLClassicOperator):
         return self._judge(context, event)
 
     def _judge(self, context: Context, event: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        from airflow_provider_azureml_classic.job_state import Deadline
         from airflow_provider_azureml_classic.proof import Evaluation
         from airflow_provider_azureml_classic.protocol.references import DATA_EXTENSIONS
         from airflow_provider_azureml_classic.quality import finite, outside
 
-        wait = Deadline(context)
-        self._until = lambda: wait.begin(self.check_timeout) if event is None else wait.resume(event)
+        self._run = (context, event)
         with airflow_errors():
             limits, allowances = self._rules()
             job = self.hook.finished_job(self.job)
@@ -315,30 +319,35 @@ class ModelQualityGate(AzureMLClassicOperator):
     def _try(self, aside: Endpoint, model: BlobReference, golden: GoldenRows | None) -> None:
         """Put the new model into the check endpoint and wait until it answers there, here or in the triggerer."""
         from airflow_provider_azureml_classic.exceptions import UpdateNotProved
-        from airflow_provider_azureml_classic.job_ticket import JobTicket
+        from airflow_provider_azureml_classic.job_state import Deadline
         from airflow_provider_azureml_classic.operators import comparison
         from airflow_provider_azureml_classic.proof import Level
-        from airflow_provider_azureml_classic.proof_trigger import PROOF_INTERVAL, ProofTrigger
 
-        placed = comparison.put_aside(self.hook, aside, model)
-        deadline = self._until()
+        placed, (context, event) = comparison.put_aside(self.hook, aside, model), self._run
+        wait = Deadline(context)
+        deadline = wait.begin(self.check_timeout) if event is None else wait.resume(event)
         here = min(deadline, time.time() + AT_ONCE) if self.deferrable else deadline
         if comparison.answers_aside(self.hook, aside, placed, golden, here):
             return
+        unseen = f"The model to be compared was put into endpoint {aside.name!r}, but it was not seen to be live there"
         if time.time() >= deadline:
-            raise UpdateNotProved(
-                f"The model to be compared was put into endpoint {aside.name!r}, but it was not seen to be live there "
-                f"within {self.check_timeout:g} s."
-            )
-        level = Level.SCORE if golden else Level.RESOURCE
+            raise UpdateNotProved(f"{unseen} within {self.check_timeout:g} s.")
+        if limit := attempt_over(self, context):
+            raise AirflowException(f"{unseen} within {limit}.")
+        self._defer(aside, replace(placed, level=Level.SCORE if golden else Level.RESOURCE), deadline)
+
+    def _defer(self, aside: Endpoint, placed: Placed, deadline: float) -> None:
+        from airflow_provider_azureml_classic.job_ticket import JobTicket
+        from airflow_provider_azureml_classic.proof_trigger import PROOF_INTERVAL, ProofTrigger
+
         self.defer(
             trigger=ProofTrigger(
                 azureml_classic_conn_id=self.azureml_classic_conn_id,
                 web_service_id=aside.web_service_id,
                 endpoint=aside.name,
-                deadline=deadline,
+                deadline=first_of(deadline, attempt_ends(self, self._run[0])),
                 poll_interval=PROOF_INTERVAL,
-                placed=replace(placed, level=level).to_json(),
+                placed=placed.to_json(),
                 trained_by=JobTicket.of(self.job, None, None, "").to_json(),
             ),
             method_name="execute_complete",

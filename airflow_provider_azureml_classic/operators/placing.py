@@ -14,13 +14,21 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import conf
+from airflow.sdk.exceptions import AirflowException
 
 from airflow_provider_azureml_classic.assets import record_update, spellings, with_endpoint_outlet
 from airflow_provider_azureml_classic.links import EndpointHelpLink, PortalLink, UpdateHelpLink, push_help
-from airflow_provider_azureml_classic.operators.base import AzureMLClassicOperator, airflow_errors
+from airflow_provider_azureml_classic.operators.base import (
+    AzureMLClassicOperator,
+    airflow_errors,
+    attempt_ends,
+    attempt_over,
+    first_of,
+)
 
 if TYPE_CHECKING:
     from airflow.sdk import Asset, Context
+    from airflow.sdk.definitions.mappedoperator import OperatorPartial
 
     from airflow_provider_azureml_classic.client.verbs import BlobFacts
     from airflow_provider_azureml_classic.job_state import TaskMemory
@@ -34,7 +42,32 @@ KEY = "azureml_classic_placing"
 AT_ONCE = 3.0
 
 
-class ModelPlacingOperator(AzureMLClassicOperator):
+class UpdatingOperator(AzureMLClassicOperator):
+    """Has the alias of all endpoints as an outlet, unless the user named an endpoint's asset or another alias.
+
+    :param emit_asset: record updates as asset events.
+    """
+
+    def __init__(self, *, emit_asset: bool = True, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.emit_asset = emit_asset
+        if emit_asset:
+            self.outlets = with_endpoint_outlet(self.outlets)
+
+    @classmethod
+    def partial(cls, **kwargs: Any) -> OperatorPartial:
+        """As Airflow's, with the outlet too. Airflow reads a mapped task's from here. An alias that it has read of no
+        task it makes with the first event; two such events at once, and it fails one of the tasks (code of 3.3.2).
+
+        :param kwargs: of the operator, without those that are mapped.
+        """
+        made = super().partial(**kwargs)
+        if made.kwargs.get("emit_asset", True):
+            made.kwargs["outlets"] = with_endpoint_outlet(made.kwargs.get("outlets") or [])
+        return made
+
+
+class ModelPlacingOperator(UpdatingOperator):
     """Puts a model in place, proves that it is live, and records that as an event of the endpoint's asset.
 
     :param web_service: name or id of the scoring web service.
@@ -44,7 +77,6 @@ class ModelPlacingOperator(AzureMLClassicOperator):
     :param proof: level to reach: ``resource``, ``version``, ``score``, or ``strongest`` that the service offers.
     :param proof_timeout: seconds allowed from PATCH to proof.
     :param deferrable: wait for the proof in the triggerer, if it does not come at once.
-    :param emit_asset: record it as an asset event.
     """
 
     operator_extra_links = (EndpointHelpLink(), UpdateHelpLink(), PortalLink())
@@ -61,7 +93,6 @@ class ModelPlacingOperator(AzureMLClassicOperator):
         proof: str = "strongest",
         proof_timeout: float = 120.0,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
-        emit_asset: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -72,9 +103,6 @@ class ModelPlacingOperator(AzureMLClassicOperator):
         self.proof = proof
         self.proof_timeout = proof_timeout
         self.deferrable = deferrable
-        self.emit_asset = emit_asset
-        if emit_asset:
-            self.outlets = with_endpoint_outlet(self.outlets)
         self._done: tuple[BlobReference, Asset] | None = None
 
     @abstractmethod
@@ -154,11 +182,14 @@ class ModelPlacingOperator(AzureMLClassicOperator):
             return receipt
         if self.deferrable and time.time() < placed.deadline:
             memory.keep(placed.to_json())
-            self._defer(target, candidate, placed)
+            if limit := attempt_over(self, context):
+                # As after Airflow's own time-out in the worker, the model stays, and another attempt goes on.
+                raise AirflowException(f"{missing} It was not proved within {limit}; another attempt goes on with it.")
+            self._defer(context, target, candidate, placed)
         memory.keep(replace(placed, failed=True).to_json())
         raise perform(placing.failure(target, placed, missing))
 
-    def _defer(self, target: Target, candidate: Candidate, placed: Placed) -> None:
+    def _defer(self, context: Context, target: Target, candidate: Candidate, placed: Placed) -> None:
         from airflow_provider_azureml_classic.proof_trigger import PROOF_INTERVAL, ProofTrigger
 
         self.log.info("The model is not proved to be live yet; waiting in the triggerer.")
@@ -167,7 +198,7 @@ class ModelPlacingOperator(AzureMLClassicOperator):
                 azureml_classic_conn_id=self.azureml_classic_conn_id,
                 web_service_id=target.service.id,
                 endpoint=target.endpoint.name,
-                deadline=placed.deadline,
+                deadline=first_of(placed.deadline, attempt_ends(self, context)),
                 poll_interval=PROOF_INTERVAL,
                 placed=placed.to_json(),
                 trained_by=candidate.job.to_json() if candidate.job else None,

@@ -11,7 +11,14 @@ from airflow.sdk import conf
 from airflow.sdk.exceptions import AirflowException
 
 from airflow_provider_azureml_classic.links import BatchJobLink, EndpointHelpLink, PortalLink, push_help, push_link
-from airflow_provider_azureml_classic.operators.base import DEFAULT_ENDPOINT, AzureMLClassicOperator, airflow_errors
+from airflow_provider_azureml_classic.operators.base import (
+    DEFAULT_ENDPOINT,
+    AzureMLClassicOperator,
+    airflow_errors,
+    attempt_ends,
+    attempt_over,
+    first_of,
+)
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -252,14 +259,13 @@ class JobOperator(AzureMLClassicOperator):
     def _defer(self, context: Context, service_id: str, state: JobState, first_look: float = 0.0) -> None:
         from airflow_provider_azureml_classic.triggers import JobTrigger
 
-        deadlines = [at for at in (state.deadline, self._attempt_ends(context)) if at is not None]
         self.defer(
             trigger=JobTrigger(
                 azureml_classic_conn_id=self.azureml_classic_conn_id,
                 web_service_id=service_id,
                 endpoint=self.endpoint,
                 job_id=state.job_id,
-                deadline=min(deadlines, default=None),
+                deadline=first_of(state.deadline, attempt_ends(self, context)),
                 poll_interval=self.poll_interval,
                 first_look=first_look,
             ),
@@ -268,18 +274,11 @@ class JobOperator(AzureMLClassicOperator):
             timeout=None,
         )
 
-    def _attempt_ends(self, context: Context) -> float | None:
-        """When Airflow's ``execution_timeout`` is over: Airflow itself does not count it in a deferral (3.3.2)."""
-        start = getattr(context.get("ti"), "start_date", None)
-        return (start + self.execution_timeout).timestamp() if self.execution_timeout and start else None
-
     def _check_attempt(self, context: Context, endpoint: Endpoint, job: Job) -> None:
-        ends = self._attempt_ends(context)
-        if ends is not None and time.time() >= ends:
+        if limit := attempt_over(self, context):
             self._cancel(endpoint, job.id)
             raise AirflowException(
-                f"Job {job.id} of {self.web_service!r} was still {job.status.value} after execution_timeout="
-                f"{self.execution_timeout}; it was cancelled."
+                f"Job {job.id} of {self.web_service!r} was still {job.status.value} after {limit}; it was cancelled."
             )
 
     @staticmethod
