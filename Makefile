@@ -59,7 +59,7 @@ standalone: $(READY) ## kill the processes of a real Airflow, and backfill on it
 	@$(PY) -m pytest -n 0 tests/standalone
 
 .PHONY: crash
-crash: $(READY) ## kill the server at 130 random moments under load (half an hour; CRASH_SEED= repeats the choices)
+crash: $(READY) ## kill the server at 130 random moments under load (15 minutes; CRASH_SEED= repeats the choices)
 	@CRASH_KILLS=100 $(PY) -m pytest -n 0 tests/server/test_crash.py -k sqlite
 	@CRASH_KILLS=30 $(PY) -m pytest -n 0 tests/server/test_crash.py -k postgresql
 
