@@ -5,7 +5,8 @@ UV := $(VENV)/bin/uv
 READY := $(VENV)/.ready
 PYTHON ?= python3
 UV_VERSION := 0.13.9
-JOBS ?= 2
+# On two cores: half of the time tests wait, for processes that start or are killed.
+JOBS ?= 3
 AZURITE_VERSION := 3.35.0
 # uv brings certificates of its own; behind a proxy with another authority the system's are needed.
 SYSTEM_CERTS := $(if $(wildcard /etc/ssl/certs/ca-certificates.crt),--system-certs)

@@ -157,6 +157,39 @@ def test_a_forests_mean_is_left_to_the_session() -> None:
         BitTrees(content, runner(content))
 
 
+def test_nodes_with_two_parents_are_not_walked_for_ever() -> None:
+    """A graph from elsewhere may be drawn so that a tree of sixty nodes has a quintillion leaves."""
+    from onnx import TensorProto, helper
+
+    levels = 60
+    numbers = list(range(levels + 1))
+    below = [*numbers[1:], 0]
+    node = helper.make_node(
+        "TreeEnsembleRegressor",
+        ["X"],
+        ["Y"],
+        domain="ai.onnx.ml",
+        n_targets=1,
+        post_transform="NONE",
+        nodes_treeids=[0] * len(numbers),
+        nodes_nodeids=numbers,
+        nodes_featureids=[0] * len(numbers),
+        nodes_modes=["BRANCH_LEQ"] * levels + ["LEAF"],
+        nodes_values=[0.5] * len(numbers),
+        nodes_truenodeids=below,
+        nodes_falsenodeids=below,
+        target_treeids=[0],
+        target_nodeids=[levels],
+        target_ids=[0],
+        target_weights=[1.0],
+    )
+    x = helper.make_tensor_value_info("X", TensorProto.FLOAT, [None, FEATURES])
+    y = helper.make_tensor_value_info("Y", TensorProto.FLOAT, [None, 1])
+    content = helper.make_model(helper.make_graph([node], "g", [x], [y])).SerializeToString()
+    with pytest.raises(Unsuitable, match="leaves"):
+        BitTrees(content, lambda _: [])
+
+
 def test_tables_beyond_the_limit_are_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory of a model is bounded."""
     content = graph_of(SUITABLE["classes"][0])

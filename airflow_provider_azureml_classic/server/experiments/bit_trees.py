@@ -88,9 +88,7 @@ class BitTrees:
         self._run = run
         self._classes = attributes.get("classlabels_int64s")
         splits, leaves = _read(attributes)
-        width = next((width for width in _WORDS if width >= max(map(len, leaves))), None)
-        if width is None:
-            raise Unsuitable("a tree has more leaves than a word has bits")
+        width = next(width for width in _WORDS if width >= max(map(len, leaves)))
         self._word = _WORDS[width]
         self._trees = len(leaves)
         self._features = _tables(splits, self._trees, self._word.bits)
@@ -233,6 +231,8 @@ def _read(attributes: Mapping[str, Any]) -> tuple[list[_Split], list[list[float]
         mode, feature, threshold, passed, failed, missing = nodes[tree, node]
         if mode == b"LEAF":
             found.append(weights[tree, node])
+            if len(found) > max(_WORDS):  # at once: nodes with two parents would be walked for ever
+                raise Unsuitable("a tree has more leaves than a word has bits")
             return
         first = len(found)
         walk(tree, passed, found)

@@ -33,7 +33,7 @@ PROBABILITIES = "Scored Probabilities"
 MANY = 16
 _PLANS = 64
 #: Bytes of a model file that are kept to make tables of its trees; larger ones have too many.
-_KEPT = 1 << 20
+_KEPT = 1 << 18
 _LARGEST = 3.4e38
 _NUMBERS = frozenset({float, int})
 _STRINGS = frozenset({str})
@@ -61,9 +61,9 @@ class Scorer:
     :param manifest: what the model file says.
     :param graph: its ONNX graph.
     :param digest: SHA-256 of the model file.
+    :param reread: see :class:`~.graph.Graph`, which raises what a model raises that cannot be used.
     :ivar names: names of the columns of an answer.
     :ivar types: their types.
-    :param reread: see :class:`~.graph.Graph`, which raises what a model raises that cannot be used.
     """
 
     def __init__(
