@@ -174,7 +174,7 @@ class TestRefused:
                 {"endpoint": "default"},
                 ("'default' is the default endpoint", "Add an endpoint to the scoring web service"),
             ),
-            ({"endpoint": "upnowhere"}, ("has no endpoint 'upnowhere'", "default")),
+            ({"endpoint": "upnowhere"}, ("has no endpoint 'upnowhere'", "it has")),
             ({"resource": "Other"}, ("no updatable resource 'Other'; it has: 'Bike Rental [trained model]'",)),
             ({"proof": "hope"}, ("proof is 'hope'", "strongest, resource, version or score")),
             ({"location": "models/x.ilearner"}, ("exactly one of job",)),

@@ -381,12 +381,13 @@ async def test_what_waits_is_answered_before_the_server_stops_and_before_what_co
 async def test_an_idle_connection_is_closed_some_seconds_after_its_last_call(way: Callable[..., Any]) -> None:
     """A call that was answered together with others counts as activity; without any, the connection is closed."""
     connection, wire, _, request = way()
-    connection.timeout_keep_alive = 0.6
+    # Longer than any sleep below becomes on a busy machine, shorter than all of them together.
+    connection.timeout_keep_alive = 2
     for number in (1, 2):
         connection.data_received(request(table(1)))
         await settle(wire, number)
-    for number in range(6):
-        await asyncio.sleep(0.2)
+    for number in range(10):
+        await asyncio.sleep(0.25)
         assert not wire.closed
         connection.data_received(request(table(1)))
         await settle(wire, number + 3)
