@@ -33,29 +33,33 @@ class Graph:
     def __init__(self, manifest: Manifest, content: bytes, reread: Callable[[], bytes] | None = None) -> None:
         self._run = _runner(manifest, content)
         self._features = len(manifest.schema.features)
-        self._reread = reread
         self._rows = 0
         self._trees: bit_trees.BitTrees | None = None
-        self._making = threading.Lock()
+        self._reread = reread
+        self._once = threading.Lock()
 
     def __call__(self, matrix: NDArray[float32]) -> list[NDArray[Any]]:
         """Numbers, or positions of classes and, if the model gives them, their probabilities.
 
         :param matrix: one row at least.
         """
-        if len(matrix) >= MANY and (trees := self._trees_for(len(matrix))):
-            return trees(matrix)
-        return self._run(matrix)
+        if len(matrix) < MANY:
+            return self._run(matrix)
+        self._rows += len(matrix)
+        if self._rows >= ENOUGH and self._reread is not None:
+            self._begin()
+        trees = self._trees
+        return trees(matrix) if trees else self._run(matrix)
 
-    def _trees_for(self, rows: int) -> bit_trees.BitTrees | None:
-        self._rows += rows
-        if self._rows >= ENOUGH and self._reread is not None and self._making.acquire(blocking=False):
-            try:
-                if self._reread is not None:
-                    self._trees, self._reread = self._tables(self._reread()), None
-            finally:
-                self._making.release()
-        return self._trees
+    def _begin(self) -> None:
+        """Make the tables in a thread: whoever calls may be the event loop, which nothing may hold up."""
+        with self._once:
+            reread, self._reread = self._reread, None
+        if reread is not None:
+            threading.Thread(target=self._make, args=(reread,), name="trees").start()
+
+    def _make(self, reread: Callable[[], bytes]) -> None:
+        self._trees = self._tables(reread())
 
     def _tables(self, content: bytes) -> bit_trees.BitTrees | None:
         """Those of the graph, if it has nothing but trees and both ways give the same answers."""
