@@ -50,3 +50,10 @@ def airflow_connection(server: ServerProcess, monkeypatch: pytest.MonkeyPatch) -
     """The running server as Airflow's connection ``azureml_classic_default``."""
     monkeypatch.setenv("AIRFLOW_CONN_AZUREML_CLASSIC_DEFAULT", server.connection["airflow_conn"])
     return server
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is waited for in the worker, and the triggerer looks at once."""
+    for name in ("operators.placing.AT_ONCE", "operators.gate.AT_ONCE", "triggers.FIRST_LOOK"):
+        monkeypatch.setattr(f"airflow_provider_azureml_classic.{name}", 0.0)

@@ -10,22 +10,20 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
-from airflow_provider_azureml_classic import proof_trigger, triggers
+from airflow_provider_azureml_classic import proof_trigger
 from airflow_provider_azureml_classic.client import Client
 from airflow_provider_azureml_classic.operators import (
     ModelQualityGate,
     RollbackModelOperator,
     UpdateTrainedModelOperator,
-    placing,
 )
-from airflow_provider_azureml_classic.operators import gate as gate_module
 from airflow_provider_azureml_classic.operators.placing import KEY
 from airflow_provider_azureml_classic.proof_trigger import ProofTrigger
 from airflow_provider_azureml_classic.protocol.messages import Response
 from tests.airflow_support import DAY, Store, Wire, added, context, live, one_line, refused, rentals, trained, wired
 from tests.support import BIKES_SCORING, ServerProcess
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("airflow_connection")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("airflow_connection", "at_once")]
 
 OLD, NEW = DAY, DAY + timedelta(days=1)
 
@@ -35,11 +33,8 @@ class Killed(BaseException):
 
 
 @pytest.fixture(autouse=True)
-def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is waited for in the worker, and the triggerer looks at once."""
-    monkeypatch.setattr(placing, "AT_ONCE", 0.0)
-    monkeypatch.setattr(gate_module, "AT_ONCE", 0.0)
-    monkeypatch.setattr(triggers, "FIRST_LOOK", 0.0)
+def looking(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The triggerer does not wait long between two looks."""
     monkeypatch.setattr(proof_trigger, "PROOF_INTERVAL", 0.05)
 
 

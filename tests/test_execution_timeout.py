@@ -21,9 +21,7 @@ from airflow_provider_azureml_classic.operators import (
     ModelQualityGate,
     UpdateTrainedModelOperator,
     fleet_run,
-    placing,
 )
-from airflow_provider_azureml_classic.operators import gate as gate_module
 from airflow_provider_azureml_classic.operators.base import first_of
 from airflow_provider_azureml_classic.sensors import JobSensor, ModelFreshnessSensor
 from airflow_provider_azureml_classic.triggers import FleetTrigger
@@ -44,17 +42,9 @@ from tests.airflow_support import (
 from tests.fleet_support import FileStore, attempt, fleet, started, uploaded
 from tests.support import BIKES, BIKES_SCORING, ServerProcess
 
-pytestmark = pytest.mark.usefixtures("airflow_connection")
+pytestmark = pytest.mark.usefixtures("airflow_connection", "at_once")
 
 LIMIT = timedelta(minutes=30)
-
-
-@pytest.fixture(autouse=True)
-def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is waited for in the worker, and the triggerer looks at once."""
-    monkeypatch.setattr(placing, "AT_ONCE", 0.0)
-    monkeypatch.setattr(gate_module, "AT_ONCE", 0.0)
-    monkeypatch.setattr(triggers, "FIRST_LOOK", 0.0)
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import asyncio
 import time
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -218,7 +219,7 @@ class FleetOperator(UpdatingOperator):
                 parts=len(parts),
                 wave=number,
                 may_fail=self._may_fail([row for row in rows if row.wave == number]),
-                options={**options.to_json(), "attempt_ends": attempt_ends(self, context)},
+                options=replace(options, attempt_ends=attempt_ends(self, context)).to_json(),
             ),
             method_name="execute_complete",
         )

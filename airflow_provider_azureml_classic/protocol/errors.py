@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -175,6 +176,16 @@ def known_members(what: str, data: Mapping[str, Any], known: frozenset[str]) -> 
             raise rejection("UnexpectedParameter", f"{what} has the member {name} twice.", target=key)
         found[name] = value
     return found
+
+
+def repeated(names: Sequence[str]) -> str | None:
+    """The first of some names that is there more than once; ``None``: all are different.
+
+    :param names: in order.
+    """
+    if len(set(names)) == len(names):
+        return None
+    return next(name for name, count in Counter(names).items() if count > 1)
 
 
 def json_object(name: str, data: Any) -> Mapping[str, Any]:

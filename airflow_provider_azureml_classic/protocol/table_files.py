@@ -16,6 +16,7 @@ from typing import TextIO
 
 from airflow_provider_azureml_classic.exceptions import RequestRejected, rejection
 from airflow_provider_azureml_classic.protocol.arff import ArffError, Attribute, read_arff
+from airflow_provider_azureml_classic.protocol.errors import repeated
 from airflow_provider_azureml_classic.protocol.references import ARFF_EXTENSION, TSV_EXTENSION
 from airflow_provider_azureml_classic.protocol.tables import Table
 
@@ -135,10 +136,9 @@ def parse_table(content: bytes, name: str, title: str = "") -> Table:
     :raises RequestRejected: it cannot be read, has a column twice, or a row of another length; the message begins
         with its name.
     """
+    title = title or title_of(name)
     try:
-        return _table(
-            rows_of(io.StringIO(_text(content, title or title_of(name)), newline=""), title or title_of(name))
-        )
+        return _table(rows_of(io.StringIO(_text(content, title), newline=""), title))
     except RequestRejected as error:
         raise rejection("InputParseError", f"{name}: {error.message}") from None
 
@@ -153,7 +153,7 @@ def _text(content: bytes, title: str) -> str:
 
 
 def _table(file: Rows) -> Table:
-    twice = next((name for name in file.names if file.names.count(name) > 1), None)
+    twice = repeated(file.names)
     if twice is not None:
         heading = heading_of(file.title)
         raise rejection(

@@ -13,7 +13,7 @@ from operator import itemgetter
 from typing import Any
 
 from airflow_provider_azureml_classic.exceptions import ProtocolError, rejection
-from airflow_provider_azureml_classic.protocol.errors import json_object, known_members
+from airflow_provider_azureml_classic.protocol.errors import json_object, known_members, repeated
 
 #: Members of a scoring call and of its answer; a job's body has the first three.
 INPUTS = "Inputs"
@@ -152,9 +152,9 @@ def read_input(name: str, data: Any) -> Table:
 
 def _columns(name: str, names: Sequence[str]) -> tuple[str, ...]:
     # Without blanks around them, as the header rows of files are read.
-    columns = tuple(column.strip() for column in names)
-    if len(set(columns)) != len(columns):
-        twice = next(column for column in columns if columns.count(column) > 1)
+    columns = tuple(map(str.strip, names))
+    twice = repeated(columns)
+    if twice is not None:
         raise rejection("InputParseError", f"Input {name!r} has the column {twice!r} twice.", target=name)
     return columns
 

@@ -50,7 +50,7 @@ def in_use(data_dir: Path, *, shared: bool) -> Iterator[None]:
         alone = _locked(lock, fcntl.LOCK_EX)
         if alone:
             _remove_unfinished(data_dir)
-        if (shared and not _shared(lock)) or not (shared or alone):
+        if not (_shared(lock) if shared else alone):
             raise OSError(
                 f"another server uses {data_dir}. Stop it, or choose another --data-dir; servers that share one "
                 "share a --database too."

@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
+from airflow_provider_azureml_classic.protocol.errors import repeated
 from airflow_provider_azureml_classic.protocol.references import MODEL_EXTENSION, BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint, EndpointSettings, Resource
 from airflow_provider_azureml_classic.server.endpoints import check_updatable, etag
@@ -157,6 +158,6 @@ class Updates:
 
 
 def _check_different(names: list[str]) -> None:
-    twice = next((name for name in names if names.count(name) > 1), None)
+    twice = repeated(names)
     if twice is not None:
         raise rejection("BadParameterValue", f"Resources has {twice!r} twice; give it one Location.", target=twice)

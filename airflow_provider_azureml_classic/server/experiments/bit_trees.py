@@ -268,8 +268,8 @@ def _tables(splits: Sequence[_Split], trees: int, bits: str) -> list[_Feature]:
 def _table(feature: int, splits: Sequence[_Split], values: NDArray[Any], trees: int, bits: str) -> _Feature:
     import numpy as np
 
-    left = np.full((len(values) + 1, trees), np.iinfo(bits).max, bits)
     every = int(np.iinfo(bits).max)
+    left = np.full((len(values) + 1, trees), every, bits)
     places = np.searchsorted(values, np.array([split.threshold for split in splits], np.float32)).tolist()
     for split, place in zip(splits, places, strict=True):
         kept = np.dtype(bits).type(every & ~split.bits)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
@@ -59,15 +60,11 @@ class Graph:
             threading.Thread(target=self._make, args=(reread,), name="trees").start()
 
     def _make(self, reread: Callable[[], bytes]) -> None:
-        self._trees = self._tables(reread())
-
-    def _tables(self, content: bytes) -> bit_trees.BitTrees | None:
-        """Those of the graph, if it has nothing but trees and both ways give the same answers."""
-        try:
-            trees = bit_trees.BitTrees(content, self._run)
-            return trees if trees.agrees(self._features) else None
-        except Exception:  # who updates an endpoint chooses the graph: whatever the session took may be in it
-            return None
+        """Keep tables if the graph has nothing but trees and both ways give the same answers."""
+        # Who updates an endpoint chooses the graph: whatever the session took may be in it.
+        with suppress(Exception):
+            trees = bit_trees.BitTrees(reread(), self._run)
+            self._trees = trees if trees.agrees(self._features) else None
 
 
 def _runner(manifest: Manifest, graph: bytes) -> Callable[[NDArray[float32]], list[NDArray[Any]]]:

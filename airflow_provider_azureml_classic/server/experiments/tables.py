@@ -6,7 +6,6 @@ are looked at once for each different cell instead of once for each row.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_azureml_classic.exceptions import rejection
 from airflow_provider_azureml_classic.protocol.arff import NOMINAL, NUMERIC, Attribute
+from airflow_provider_azureml_classic.protocol.errors import repeated
 from airflow_provider_azureml_classic.protocol.table_files import Rows, heading_of, parse_number
 from airflow_provider_azureml_classic.server.experiments.formats import opened
 
@@ -119,7 +119,7 @@ def _check_names(file: Rows, expected: Collection[str]) -> None:
     number = next((name for name in names if name not in expected and parse_number(name) is not None), None)
     if number is not None and not file.declared:
         raise rejection("InputParseError", f"{lacking}: {first} has the number {number} for a name{wish}.")
-    twice = next((name for name, count in Counter(names).items() if name and count > 1), None)
+    twice = repeated(list(filter(None, names)))
     if twice is not None:
         raise rejection("InputParseError", f"{lacking} of different names: {first} has {twice!r} twice{wish}.")
     if expected and not set(expected) & set(names):
