@@ -57,6 +57,8 @@ def test_objects_with_other_names_or_in_another_order_are_one_table() -> None:
     assert (table.column_names, table.values) == (("x", "y", "z"), [[1, 2, None], [3, 4, None], [5, None, 6]])
     assert read_input("i", [{"x": 1, "y": 2}, {"y": 4, "x": 3}]).values == [[1, 2], [3, 4]]
     assert read_input("i", [{"x": 1}, {"y": 2}]).values == [[1, None], [None, 2]]
+    more = read_input("i", [{"x": 1, "y": 2}, {"x": 3, "y": 4, "z": 5}])
+    assert (more.column_names, more.values) == (("x", "y", "z"), [[1, 2, None], [3, 4, 5]])
     assert read_input("i", []).column_names == ()
 
 
