@@ -100,9 +100,9 @@ docs: $(READY) ## renew the parts of the documents that come from the code
 
 .PHONY: revision
 revision: $(READY) ## write the next revision of the database from tables.py (MESSAGE="what it changes")
-	@$(PY) -c 'import sys; from airflow_provider_azureml_classic.server.schema import new_revision; \
+	@$(PY) -c 'import sys; from airflow_provider_azureml_classic.server.state.schema import new_revision; \
 		new_revision(sys.argv[1])' "$(or $(MESSAGE),$(error Say MESSAGE="what it changes"))"
-	@$(VENV)/bin/ruff format --quiet airflow_provider_azureml_classic/server/migrations
+	@$(VENV)/bin/ruff format --quiet airflow_provider_azureml_classic/server/state/migrations
 
 .PHONY: screenshots
 screenshots: $(READY) ## renew the pictures in docs/images (needs chromium)

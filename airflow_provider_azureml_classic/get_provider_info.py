@@ -9,7 +9,7 @@ _PACKAGE = "airflow_provider_azureml_classic"
 _OPERATORS = ("batch", "endpoints", "fleet", "gate", "jobs", "rollback", "scoring", "update", "upload")
 
 
-_TRIGGERS = ("proof_trigger", "triggers", "watchers")
+_TRIGGERS = ("triggers", "watchers")
 _LINKS = ("BatchJobLink", "EndpointHelpLink", "PortalLink", "UpdateHelpLink")
 
 

@@ -23,11 +23,11 @@ from airflow_provider_azureml_classic.exceptions import (
     rejection,
 )
 from airflow_provider_azureml_classic.exceptions import is_stale as is_stale
-from airflow_provider_azureml_classic.job_ticket import JobTicket
 from airflow_provider_azureml_classic.protocol.jobs import Job
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.sas import StorageAccount, expiry_of, sign
 from airflow_provider_azureml_classic.protocol.values import DEFAULT_ENDPOINT, Endpoint, WebService
+from airflow_provider_azureml_classic.retraining.jobs import JobTicket
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection

@@ -121,7 +121,7 @@ def receipt_text(receipt: Mapping[str, Any]) -> str:
 
     :param receipt: what ``UpdateTrainedModelOperator`` returned.
     """
-    from airflow_provider_azureml_classic.freshness import Window, to_utc
+    from airflow_provider_azureml_classic.retraining.freshness import Window, to_utc
 
     window, replaced, proof = Window.from_json(receipt["window"]), receipt["replaced"], receipt["proof"]
     trained = f", trained on data up to {window.end:%Y-%m-%d %H:%M} UTC" if window else ""

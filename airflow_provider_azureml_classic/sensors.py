@@ -24,12 +24,12 @@ from airflow_provider_azureml_classic.operators.base import (
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_provider_azureml_classic.freshness import Goal
     from airflow_provider_azureml_classic.hooks import AzureMLClassicHook
-    from airflow_provider_azureml_classic.job_ticket import JobTicket
-    from airflow_provider_azureml_classic.proof import Expectation
     from airflow_provider_azureml_classic.protocol.references import BlobReference
     from airflow_provider_azureml_classic.protocol.values import Endpoint
+    from airflow_provider_azureml_classic.retraining.freshness import Goal
+    from airflow_provider_azureml_classic.retraining.jobs import JobTicket
+    from airflow_provider_azureml_classic.retraining.proof import Expectation
     from airflow_provider_azureml_classic.triggers import EndpointTrigger
 
 T = TypeVar("T")
@@ -112,7 +112,7 @@ class WaitingSensor(BaseSensorOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Wait in the worker, or look once and wait in the triggerer."""
-        from airflow_provider_azureml_classic.job_state import Deadline
+        from airflow_provider_azureml_classic.memory import Deadline
 
         if self.deferrable:
             if not self.poke(context):
@@ -134,7 +134,7 @@ class WaitingSensor(BaseSensorOperator):
         :param context: Airflow's task context.
         :param event: the ``deadline``, for an Airflow without a task state store.
         """
-        from airflow_provider_azureml_classic.job_state import Deadline
+        from airflow_provider_azureml_classic.memory import Deadline
 
         kept = Deadline(context)
         if not self.poke(context):
@@ -231,14 +231,14 @@ class ModelFreshnessSensor(WaitingSensor):
     @cached_property
     def goal(self) -> Goal:
         """What is waited for."""
-        from airflow_provider_azureml_classic.freshness import Goal, to_utc
+        from airflow_provider_azureml_classic.retraining.freshness import Goal, to_utc
 
         location = self._location_of_job() if self.job is not None else None
         return Goal(location, to_utc(self.trained_to) if self.trained_to else None, self.max_age)
 
     def _location_of_job(self) -> BlobReference:
-        from airflow_provider_azureml_classic.job_ticket import trained_model
         from airflow_provider_azureml_classic.protocol.references import BlobReference
+        from airflow_provider_azureml_classic.retraining.jobs import trained_model
 
         place = trained_model(self.hook.finished_job(self.job), self.job or {})
         return BlobReference(place.relative_location, place.base_location)
@@ -258,8 +258,8 @@ class ModelFreshnessSensor(WaitingSensor):
         return fresh and self._answers(endpoint)
 
     def _answers(self, endpoint: Endpoint) -> bool:
-        from airflow_provider_azureml_classic.proof import as_expected
         from airflow_provider_azureml_classic.protocol.tables import Table
+        from airflow_provider_azureml_classic.retraining.proof import as_expected
 
         if not self.score_with:
             return True
@@ -336,7 +336,7 @@ class JobSensor(WaitingSensor):
     @cached_property
     def ticket(self) -> JobTicket:
         """Which job."""
-        from airflow_provider_azureml_classic.job_ticket import JobTicket
+        from airflow_provider_azureml_classic.retraining.jobs import JobTicket
 
         return JobTicket.of(self.job, self.job_id, self.web_service, self.endpoint)
 

@@ -18,12 +18,12 @@ from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.sas import StorageAccount, sign
 from airflow_provider_azureml_classic.protocol.values import Endpoint, EndpointSettings, Resource
 from airflow_provider_azureml_classic.server.clock import system_clock
-from airflow_provider_azureml_classic.server.database import Database
-from airflow_provider_azureml_classic.server.endpoints import new_endpoint
 from airflow_provider_azureml_classic.server.experiments.datasets import bike_rentals, write_csv
 from airflow_provider_azureml_classic.server.experiments.ilearner import read_ilearner, write_ilearner
 from airflow_provider_azureml_classic.server.settings import Settings, load_secrets
-from airflow_provider_azureml_classic.server.store import Store
+from airflow_provider_azureml_classic.server.state.database import Database
+from airflow_provider_azureml_classic.server.state.endpoint_store import Store
+from airflow_provider_azureml_classic.server.workspace.endpoints import new_endpoint
 from benchmarks.processes import OurServer
 
 T = TypeVar("T")

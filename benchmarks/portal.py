@@ -17,9 +17,9 @@ from pathlib import Path
 import requests
 import sqlalchemy as sa
 
-from airflow_provider_azureml_classic.server.database import Database
 from airflow_provider_azureml_classic.server.settings import load_secrets
-from airflow_provider_azureml_classic.server.tables import endpoints, keys, placements, resources
+from airflow_provider_azureml_classic.server.state.database import Database
+from airflow_provider_azureml_classic.server.state.tables import endpoints, keys, placements, resources
 from tests.support import BIKES_SCORING, ServerProcess
 
 TIMES = 20

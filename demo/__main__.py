@@ -16,10 +16,10 @@ from pathlib import Path
 
 from airflow_provider_azureml_classic.client import Client
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, NotFound
-from airflow_provider_azureml_classic.freshness import to_utc
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.sas import StorageAccount, sign
 from airflow_provider_azureml_classic.protocol.values import Endpoint
+from airflow_provider_azureml_classic.retraining.freshness import to_utc
 from demo.days import Day, from_file, generated
 from demo.processes import ROOT, Airflow, DemoError, airflow, server
 

@@ -16,7 +16,7 @@ import pytest
 from airflow_provider_azureml_classic.client import Client
 from airflow_provider_azureml_classic.client.retries import RetryPolicy
 from airflow_provider_azureml_classic.hooks import AzureMLClassicHook
-from airflow_provider_azureml_classic.job_state import KEY, JobState
+from airflow_provider_azureml_classic.memory import KEY, JobState
 from airflow_provider_azureml_classic.protocol.jobs import JobRequest
 from airflow_provider_azureml_classic.protocol.messages import Request, Response
 from airflow_provider_azureml_classic.protocol.references import BlobReference

@@ -15,7 +15,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_azureml_classic.csv_data import ArffMeter, CsvMeter, file_pieces, parquet_pieces, row_pieces
+from airflow_provider_azureml_classic.retraining.data import (
+    ArffMeter,
+    CsvMeter,
+    file_pieces,
+    parquet_pieces,
+    row_pieces,
+)
 
 
 def cut(content: bytes, size: int) -> Iterator[bytes]:

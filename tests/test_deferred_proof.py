@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
-from airflow_provider_azureml_classic import proof_trigger
+from airflow_provider_azureml_classic import triggers as proof_trigger
 from airflow_provider_azureml_classic.client import Client
 from airflow_provider_azureml_classic.operators import (
     ModelQualityGate,
@@ -18,8 +18,8 @@ from airflow_provider_azureml_classic.operators import (
     UpdateTrainedModelOperator,
 )
 from airflow_provider_azureml_classic.operators.placing import KEY
-from airflow_provider_azureml_classic.proof_trigger import ProofTrigger
 from airflow_provider_azureml_classic.protocol.messages import Response
+from airflow_provider_azureml_classic.triggers import ProofTrigger
 from tests.airflow_support import DAY, Store, Wire, added, context, live, one_line, refused, rentals, trained, wired
 from tests.support import BIKES_SCORING, ServerProcess
 
@@ -85,7 +85,7 @@ def deferred(task: Any, store: Store | None = None, **options: Any) -> TaskDefer
 def event_of(found: TaskDeferred) -> dict[str, Any]:
     """What the triggerer answers, the trigger having been through the database."""
     path, arguments = found.trigger.serialize()
-    assert path == "airflow_provider_azureml_classic.proof_trigger.ProofTrigger"
+    assert path == "airflow_provider_azureml_classic.triggers.ProofTrigger"
     arguments = json.loads(json.dumps(arguments))
 
     async def fired() -> dict[str, Any]:

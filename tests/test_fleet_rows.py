@@ -22,7 +22,7 @@ from airflow_provider_azureml_classic.fleet.rows import (
     next_wave,
     parse_items,
 )
-from airflow_provider_azureml_classic.freshness import Window
+from airflow_provider_azureml_classic.retraining.freshness import Window
 from tests.airflow_support import Store
 from tests.gate_support import DAY
 

@@ -8,10 +8,17 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_azureml_classic.freshness import Goal, Window, age_text, is_moment, model_path, run_window, to_utc
-from airflow_provider_azureml_classic.protocol.references import BlobReference
+from airflow_provider_azureml_classic.protocol.references import BlobReference, window_end_of
 from airflow_provider_azureml_classic.protocol.values import Resource
-from airflow_provider_azureml_classic.protocol.windows import window_end_of
+from airflow_provider_azureml_classic.retraining.freshness import (
+    Goal,
+    Window,
+    age_text,
+    is_moment,
+    model_path,
+    run_window,
+    to_utc,
+)
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 PARTITION, START, END, DUE = (NOON + timedelta(days=n) for n in range(4))

@@ -15,7 +15,7 @@ from airflow_provider_azureml_classic.operators import (
     ModelQualityGate,
     UpdateTrainedModelOperator,
 )
-from airflow_provider_azureml_classic.quality import Metric
+from airflow_provider_azureml_classic.retraining.quality import Metric
 from airflow_provider_azureml_classic.server.experiments.datasets import first_census
 from tests.gate_support import DAY, ERROR, added, context, live, one_sentence, rentals, trained
 from tests.support import BIKES_SCORING, CENSUS, CENSUS_SCORING, ServerProcess

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from airflow_provider_azureml_classic.job_state import KEY, JobMemory, JobState
+from airflow_provider_azureml_classic.memory import KEY, JobMemory, JobState
 from tests.airflow_support import Store, context
 
 

@@ -23,7 +23,6 @@ AIRFLOW_SIDE = {
     "hooks",
     "plugin",
     "triggers",
-    "proof_trigger",
     "operators",
     "sensors",
     "links",
@@ -43,8 +42,6 @@ ABOVE = {
     "fleet": {"assets", "hooks", "links", "notifications", "operators", "sensors", "triggers", "watchers"},
     "placing": {"assets", "fleet", "hooks", "links", "notifications", "operators", "sensors", "triggers", "watchers"},
     "hooks": {"assets", "links", "notifications", "operators", "sensors", "triggers", "watchers"},
-    "triggers": {"operators", "proof_trigger", "sensors"},
-    "proof_trigger": {"operators", "sensors"},
     "watchers": {"operators", "sensors"},
     "assets": {"operators", "sensors"},
     "links": {"operators", "sensors"},
@@ -74,7 +71,7 @@ WIRE_NAMES = frozenset(
     }
 )
 # fmt: on
-MAX_FILE = 400
+MAX_FILE = 600
 MAX_FUNCTION = 40
 
 

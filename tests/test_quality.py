@@ -11,7 +11,7 @@ from sklearn import metrics as sk
 
 from airflow_provider_azureml_classic.exceptions import ProtocolError
 from airflow_provider_azureml_classic.protocol.tables import Table
-from airflow_provider_azureml_classic.quality import (
+from airflow_provider_azureml_classic.retraining.quality import (
     METRICS,
     Allowance,
     Answers,

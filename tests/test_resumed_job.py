@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import TaskDeferred
 
-from airflow_provider_azureml_classic.job_state import KEY
+from airflow_provider_azureml_classic.memory import KEY
 from airflow_provider_azureml_classic.operators import BatchExecutionOperator
 from airflow_provider_azureml_classic.protocol.jobs import Job, JobStatus
 

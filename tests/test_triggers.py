@@ -20,10 +20,10 @@ from airflow_provider_azureml_classic.client import AsyncClient, Client
 from airflow_provider_azureml_classic.client.aio import SharedSession
 from airflow_provider_azureml_classic.client.retries import RetryPolicy
 from airflow_provider_azureml_classic.exceptions import ServiceUnavailable
-from airflow_provider_azureml_classic.freshness import Goal
 from airflow_provider_azureml_classic.hooks import AzureMLClassicHook
 from airflow_provider_azureml_classic.protocol.messages import Request, Response
 from airflow_provider_azureml_classic.protocol.references import BlobReference
+from airflow_provider_azureml_classic.retraining.freshness import Goal
 from airflow_provider_azureml_classic.triggers import EndpointTrigger, FreshnessTrigger, JobTrigger
 from tests.airflow_support import DAY, added, live, refused, submitted, trained, trainer, update_to
 from tests.support import BIKES, BIKES_SCORING, ServerProcess

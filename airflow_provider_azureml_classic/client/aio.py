@@ -12,9 +12,9 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from weakref import WeakKeyDictionary
 
-from airflow_provider_azureml_classic.client.additions import AllVerbs
 from airflow_provider_azureml_classic.client.blocking import no_answer
 from airflow_provider_azureml_classic.client.retries import Outcome, Pause, Program, RetryPolicy, Steps, persevere
+from airflow_provider_azureml_classic.client.verbs import Verbs
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, ServiceUnavailable
 from airflow_provider_azureml_classic.protocol.messages import Request, Response
 
@@ -114,7 +114,7 @@ def _as_is(url: str) -> Any:
     return URL(url, encoded=True)
 
 
-class AsyncClient(AllVerbs):
+class AsyncClient(Verbs):
     """Asynchronous client of one workspace: ``async with AsyncClient(...) as client``.
 
     :param retries: when idempotent calls are repeated.

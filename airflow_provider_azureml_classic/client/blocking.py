@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from airflow_provider_azureml_classic.client.additions import AllVerbs
 from airflow_provider_azureml_classic.client.retries import Outcome, Pause, Program, RetryPolicy, Steps, persevere
+from airflow_provider_azureml_classic.client.verbs import Verbs
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, ServiceUnavailable
 from airflow_provider_azureml_classic.protocol.messages import Request, Response, Transport
 
@@ -77,7 +77,7 @@ def no_answer(request: Request, error: BaseException) -> ServiceUnavailable:
     )
 
 
-class Client(AllVerbs):
+class Client(Verbs):
     """Blocking client of one workspace; use it as a context manager, or call :meth:`close`.
 
     :param transport: how requests are sent; a pooled session by default.

@@ -22,10 +22,10 @@ from airflow_provider_azureml_classic.fleet.options import Options
 from airflow_provider_azureml_classic.fleet.progress import Progress
 from airflow_provider_azureml_classic.fleet.rows import BAD, Outcome, Row
 from airflow_provider_azureml_classic.fleet.update import Updater, ended_badly
-from airflow_provider_azureml_classic.placing import Placing
 from airflow_provider_azureml_classic.protocol.jobs import Job, JobStatus
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint
+from airflow_provider_azureml_classic.retraining.placing import Placing
 
 #: Endpoints that are worked on at a time: a few calls in flight keep a server busy, more only wait there.
 CALLS = 8

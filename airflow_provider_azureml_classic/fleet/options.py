@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from airflow_provider_azureml_classic.proof import Level
-from airflow_provider_azureml_classic.quality import check_limits
+from airflow_provider_azureml_classic.retraining.proof import Level
+from airflow_provider_azureml_classic.retraining.quality import check_limits
 
 #: Jobs that the cloud service ran at once for one endpoint; further ones waited (azure-docs, ``studio/faq``).
 MAX_ACTIVE_JOBS = 40

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 from airflow_provider_azureml_classic.fleet.rows import Row, counted
-from airflow_provider_azureml_classic.freshness import age_text
+from airflow_provider_azureml_classic.retraining.freshness import age_text
 
 #: Seconds between two lines, at most; and share of the fleet.
 _EVERY, _SHARE = 10.0, 0.05

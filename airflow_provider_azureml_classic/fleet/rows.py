@@ -9,8 +9,8 @@ from enum import Enum
 from typing import Any
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
-from airflow_provider_azureml_classic.freshness import Window, to_utc
 from airflow_provider_azureml_classic.protocol.values import check_endpoint_name
+from airflow_provider_azureml_classic.retraining.freshness import Window, to_utc
 
 #: Rows that are kept under one key: 40 KB at most once all have ended, below the 64 KB at which Airflow warns.
 CHUNK = 25
@@ -56,7 +56,7 @@ class Row:
 
     :param endpoint: its name.
     :param window: of the training data, as :meth:`Window.to_json` gives it.
-    :param epoch: the attempts' epoch in which the job was submitted, see :mod:`..job_state`.
+    :param epoch: the attempts' epoch in which the job was submitted, see :mod:`..memory`.
     :param job_id: the training job, once it is submitted.
     :param started: seconds since 1970 at which it was started.
     :param outcome: how it ended, once it has.

@@ -12,10 +12,10 @@ from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, Not
 from airflow_provider_azureml_classic.fleet.engine import CALLS
 from airflow_provider_azureml_classic.fleet.rows import BAD, CHUNK, Item, Outcome, Row
 from airflow_provider_azureml_classic.fleet.update import ended_badly
-from airflow_provider_azureml_classic.freshness import model_path
 from airflow_provider_azureml_classic.protocol.jobs import JobRequest, JobStatus
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint
+from airflow_provider_azureml_classic.retraining.freshness import model_path
 
 #: A submission whose answer is lost may be repeated, because the lost job never starts: pauses in seconds.
 _PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)
@@ -29,7 +29,7 @@ class Submitter:
     :param reference: completes a place as the user gives it.
     :param paths: template of the models' paths.
     :param model_output: the job's output that is the model.
-    :param epoch: of this attempt; see :mod:`..job_state`.
+    :param epoch: of this attempt; see :mod:`..memory`.
     """
 
     def __init__(

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from airflow_provider_azureml_classic.client.additions import AllVerbs
 from airflow_provider_azureml_classic.client.retries import Program
-from airflow_provider_azureml_classic.client.verbs import BlobFacts
+from airflow_provider_azureml_classic.client.verbs import BlobFacts, Verbs
 from airflow_provider_azureml_classic.exceptions import ProtocolError, UpdateNotProved
 from airflow_provider_azureml_classic.fleet.options import Options
 from airflow_provider_azureml_classic.fleet.rows import Outcome, Row
-from airflow_provider_azureml_classic.freshness import Window
-from airflow_provider_azureml_classic.job_ticket import JobTicket, trained_model
-from airflow_provider_azureml_classic.placing import RACES, Candidate, Placing, Target, older_than_live, receipt
-from airflow_provider_azureml_classic.proof import Evaluation, evaluations, shows
 from airflow_provider_azureml_classic.protocol.jobs import Job
 from airflow_provider_azureml_classic.protocol.values import Endpoint, WebService
-from airflow_provider_azureml_classic.quality import check_limits, finite, outside
+from airflow_provider_azureml_classic.retraining.freshness import Window
+from airflow_provider_azureml_classic.retraining.jobs import JobTicket, trained_model
+from airflow_provider_azureml_classic.retraining.placing import (
+    RACES,
+    Candidate,
+    Placing,
+    Target,
+    older_than_live,
+    receipt,
+)
+from airflow_provider_azureml_classic.retraining.proof import Evaluation, evaluations, shows
+from airflow_provider_azureml_classic.retraining.quality import check_limits, finite, outside
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,7 @@ class Updater:
     options: Options
 
     @property
-    def _client(self) -> AllVerbs:
+    def _client(self) -> Verbs:
         return self.placing.client
 
     def update(self, row: Row, job: Job) -> Program[None]:
@@ -61,7 +67,7 @@ class Updater:
 
     def _put(self, row: Row, candidate: Candidate) -> Program[bool]:
         """False: the endpoint changed between look and PATCH."""
-        endpoint: Endpoint = yield AllVerbs.get_endpoint.steps(self._client, self.service.id, row.endpoint)
+        endpoint: Endpoint = yield Verbs.get_endpoint.steps(self._client, self.service.id, row.endpoint)
         target = Target(self.service, endpoint, endpoint.resource(self.options.resource))
         why = older_than_live(target, candidate) if self.options.only_if_newer else None
         if why:
@@ -69,7 +75,7 @@ class Updater:
             return True
         facts: BlobFacts | None = None
         if candidate.location.base_location:
-            facts = yield AllVerbs.blob_facts.steps(self._client, candidate.location)
+            facts = yield Verbs.blob_facts.steps(self._client, candidate.location)
         told = "Trained, put in place, and proved"
         if shows(endpoint, target.resource.name, candidate.location):
             told = "In place already, and proved again"
@@ -86,7 +92,7 @@ class Updater:
         """The job's evaluation; another service's may be absent, or be none that can be read."""
         for output in evaluations(job):
             try:
-                return Evaluation.read((yield AllVerbs.fetch_blob.steps(self._client, output)))
+                return Evaluation.read((yield Verbs.fetch_blob.steps(self._client, output)))
             except ProtocolError as error:
                 self.placing.say(f"{output.location} is no evaluation that can be read: {error}")
         return Evaluation({})

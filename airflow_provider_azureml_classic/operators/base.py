@@ -16,8 +16,8 @@ from airflow.sdk import BaseOperator
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_provider_azureml_classic.freshness import Window
     from airflow_provider_azureml_classic.hooks import AzureMLClassicHook
+    from airflow_provider_azureml_classic.retraining.freshness import Window
 
 #: Defaults of parameters, spelled here as well as where they belong, which is not imported; a test compares.
 DEFAULT_CONNECTION = "azureml_classic_default"
@@ -42,7 +42,7 @@ def training_window(context: Context, start: str | None, end: str | None) -> Win
     :param end: ISO 8601.
     :raises ValueError: a moment is not ISO 8601, or the run has no date.
     """
-    from airflow_provider_azureml_classic.freshness import Window, run_window, to_utc
+    from airflow_provider_azureml_classic.retraining.freshness import Window, run_window, to_utc
 
     if end:
         return Window(to_utc(end), to_utc(start) if start else None)
@@ -55,7 +55,7 @@ def warn_of_moment(task: BaseOperator, context: Context) -> None:
     :param task: without a window of its own.
     :param context: Airflow's task context.
     """
-    from airflow_provider_azureml_classic.freshness import is_moment
+    from airflow_provider_azureml_classic.retraining.freshness import is_moment
 
     if is_moment(context):
         task.log.warning(

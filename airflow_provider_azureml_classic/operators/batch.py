@@ -11,7 +11,7 @@ from airflow_provider_azureml_classic.operators.running import JobOperator
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_provider_azureml_classic.freshness import Window
+    from airflow_provider_azureml_classic.retraining.freshness import Window
 
 
 class BatchExecutionOperator(JobOperator):
@@ -80,7 +80,7 @@ class BatchExecutionOperator(JobOperator):
             warn_of_moment(self, context)
 
     def _written(self, context: Context) -> dict[str, Any]:
-        from airflow_provider_azureml_classic import freshness
+        from airflow_provider_azureml_classic.retraining import freshness
 
         outputs = super()._written(context)
         if self.model_for and self.model_output not in outputs:

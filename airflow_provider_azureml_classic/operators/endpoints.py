@@ -300,7 +300,7 @@ class ListEndpointsOperator(AzureMLClassicOperator):
             raise ValueError(f"name_pattern {self.name_pattern!r} is no regular expression: {error}.") from None
 
     def _shown(self, endpoint: Endpoint) -> dict[str, Any]:
-        from airflow_provider_azureml_classic.protocol.windows import window_end_of
+        from airflow_provider_azureml_classic.protocol.references import window_end_of
 
         resource = endpoint.resource(self.resource) if endpoint.resources else None
         location = resource.location if resource else None

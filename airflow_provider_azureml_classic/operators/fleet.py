@@ -178,7 +178,7 @@ class RetrainFleetOperator(FleetOperator):
 
     async def _submit(self, wave: Sequence[Row], items: Sequence[Item], memory: FleetMemory) -> None:
         from airflow_provider_azureml_classic.fleet.submit import Submitter
-        from airflow_provider_azureml_classic.freshness import MODEL_PATH
+        from airflow_provider_azureml_classic.retraining.freshness import MODEL_PATH
 
         trainer = self._services()[1]
         async with self.hook.worker_client() as client:

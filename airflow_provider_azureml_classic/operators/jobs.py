@@ -10,8 +10,8 @@ from airflow_provider_azureml_classic.operators.base import DEFAULT_ENDPOINT, Az
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_provider_azureml_classic.job_ticket import JobTicket
     from airflow_provider_azureml_classic.protocol.jobs import JobStatus
+    from airflow_provider_azureml_classic.retraining.jobs import JobTicket
 
 
 class CancelJobOperator(AzureMLClassicOperator):
@@ -52,7 +52,7 @@ class CancelJobOperator(AzureMLClassicOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Cancel it, if it is under way."""
         from airflow_provider_azureml_classic.exceptions import NotFound
-        from airflow_provider_azureml_classic.job_ticket import JobTicket
+        from airflow_provider_azureml_classic.retraining.jobs import JobTicket
 
         with airflow_errors():
             ticket = JobTicket.of(self.job, self.job_id, self.web_service, self.endpoint)

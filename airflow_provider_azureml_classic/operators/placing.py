@@ -31,10 +31,10 @@ if TYPE_CHECKING:
     from airflow.sdk.definitions.mappedoperator import OperatorPartial
 
     from airflow_provider_azureml_classic.client.verbs import BlobFacts
-    from airflow_provider_azureml_classic.job_state import TaskMemory
-    from airflow_provider_azureml_classic.placing import Candidate, Placing, Target
-    from airflow_provider_azureml_classic.proof import Placed
+    from airflow_provider_azureml_classic.memory import TaskMemory
     from airflow_provider_azureml_classic.protocol.references import BlobReference
+    from airflow_provider_azureml_classic.retraining.placing import Candidate, Placing, Target
+    from airflow_provider_azureml_classic.retraining.proof import Placed
 
 #: Key in Airflow's task state store.
 KEY = "azureml_classic_placing"
@@ -120,8 +120,8 @@ class ModelPlacingOperator(UpdatingOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Read what is live, check whether it may be replaced, PATCH, prove; or take up an earlier attempt's proof."""
         from airflow_provider_azureml_classic.exceptions import UpdateNotProved
-        from airflow_provider_azureml_classic.job_state import TaskMemory
-        from airflow_provider_azureml_classic.placing import RACES
+        from airflow_provider_azureml_classic.memory import TaskMemory
+        from airflow_provider_azureml_classic.retraining.placing import RACES
 
         with airflow_errors():
             memory, perform, placing = TaskMemory(context, KEY), self.hook.client.perform, self._placing()
@@ -150,8 +150,8 @@ class ModelPlacingOperator(UpdatingOperator):
         :param context: Airflow's task context.
         :param event: ``placed``, for an Airflow without a task state store.
         """
-        from airflow_provider_azureml_classic.job_state import TaskMemory
-        from airflow_provider_azureml_classic.proof import Placed
+        from airflow_provider_azureml_classic.memory import TaskMemory
+        from airflow_provider_azureml_classic.retraining.proof import Placed
 
         with airflow_errors():
             memory = TaskMemory(context, KEY)
@@ -190,7 +190,7 @@ class ModelPlacingOperator(UpdatingOperator):
         raise perform(placing.failure(target, placed, missing))
 
     def _defer(self, context: Context, target: Target, candidate: Candidate, placed: Placed) -> None:
-        from airflow_provider_azureml_classic.proof_trigger import PROOF_INTERVAL, ProofTrigger
+        from airflow_provider_azureml_classic.triggers import PROOF_INTERVAL, ProofTrigger
 
         self.log.info("The model is not proved to be live yet; waiting in the triggerer.")
         self.defer(
@@ -209,7 +209,7 @@ class ModelPlacingOperator(UpdatingOperator):
 
     def _told(self, context: Context, target: Target, candidate: Candidate, placed: Placed) -> dict[str, Any]:
         """The receipt, after it was told to the endpoint's asset and kept for OpenLineage."""
-        from airflow_provider_azureml_classic.placing import receipt
+        from airflow_provider_azureml_classic.retraining.placing import receipt
 
         told = receipt(target, candidate, self._facts(candidate.location), placed)
         assets = spellings(self.hook.settings, self.web_service or target.service.name, target.service, target.endpoint)
@@ -220,7 +220,7 @@ class ModelPlacingOperator(UpdatingOperator):
 
     def _placing(self) -> Placing:
         """How the model is put in place."""
-        from airflow_provider_azureml_classic.placing import Placing
+        from airflow_provider_azureml_classic.retraining.placing import Placing
 
         return Placing(
             self.hook.client,
@@ -232,7 +232,7 @@ class ModelPlacingOperator(UpdatingOperator):
         )
 
     def _target(self) -> Target:
-        from airflow_provider_azureml_classic.placing import Target
+        from airflow_provider_azureml_classic.retraining.placing import Target
 
         service, endpoint = self.hook.find_updatable(self.web_service, self.endpoint)
         return Target(service, endpoint, endpoint.resource(self.resource))
@@ -243,7 +243,7 @@ class ModelPlacingOperator(UpdatingOperator):
 
 def _recalled(memory: TaskMemory) -> Placed | None:
     """What an earlier attempt remembered."""
-    from airflow_provider_azureml_classic.proof import Placed
+    from airflow_provider_azureml_classic.retraining.proof import Placed
 
     kept = memory.recall()
     return Placed.from_json(kept) if kept is not None else None

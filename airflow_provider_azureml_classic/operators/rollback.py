@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_azureml_classic.client.verbs import BlobFacts
-    from airflow_provider_azureml_classic.placing import Candidate, Target
-    from airflow_provider_azureml_classic.proof import GoldenRows
     from airflow_provider_azureml_classic.protocol.references import BlobReference
+    from airflow_provider_azureml_classic.retraining.placing import Candidate, Target
+    from airflow_provider_azureml_classic.retraining.proof import GoldenRows
 
 
 class RollbackModelOperator(ModelPlacingOperator):
@@ -109,7 +109,7 @@ class RollbackModelOperator(ModelPlacingOperator):
         return getattr(self, name) or (self.receipt or {}).get(name)
 
     def _target(self) -> Target:
-        from airflow_provider_azureml_classic.placing import Target
+        from airflow_provider_azureml_classic.retraining.placing import Target
 
         service, endpoint = self.hook.find_updatable(self._said("web_service"), self._said("endpoint"))
         return Target(service, endpoint, endpoint.resource(self._said("resource")))
@@ -125,7 +125,7 @@ class RollbackModelOperator(ModelPlacingOperator):
             return None
 
     def _candidate(self) -> Candidate:
-        from airflow_provider_azureml_classic.placing import Candidate, window_said_by
+        from airflow_provider_azureml_classic.retraining.placing import Candidate, window_said_by
 
         receipt = self.receipt
         place = self.location if receipt is None else receipt["replaced"]["location"]
@@ -136,8 +136,8 @@ class RollbackModelOperator(ModelPlacingOperator):
     def _golden(self, receipt: Mapping[str, Any]) -> GoldenRows | None:
         """The golden rows of the model that is undone, with the answers that the previous one gave to them."""
         from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
-        from airflow_provider_azureml_classic.proof import Evaluation, GoldenRows, evaluations
         from airflow_provider_azureml_classic.protocol.tables import Table
+        from airflow_provider_azureml_classic.retraining.proof import Evaluation, GoldenRows, evaluations
 
         ticket, answers = receipt.get("trained_by"), receipt["replaced"].get("answers")
         if not ticket or not answers:
@@ -153,7 +153,7 @@ class RollbackModelOperator(ModelPlacingOperator):
         return None
 
     def _check(self, target: Target, candidate: Candidate) -> None:
-        from airflow_provider_azureml_classic.proof import shows
+        from airflow_provider_azureml_classic.retraining.proof import shows
 
         expected = self._expected()
         # The model that is to be put back may be live: an earlier attempt did it, and its proof was lost.

@@ -23,7 +23,7 @@ from airflow_provider_azureml_classic.operators.base import (
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_provider_azureml_classic.job_state import JobMemory, JobState
+    from airflow_provider_azureml_classic.memory import JobMemory, JobState
     from airflow_provider_azureml_classic.protocol.jobs import Job, JobRequest
     from airflow_provider_azureml_classic.protocol.references import BlobReference
     from airflow_provider_azureml_classic.protocol.values import Endpoint
@@ -114,7 +114,7 @@ class JobOperator(AzureMLClassicOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Submit or take up the job, and wait for it in the worker or in the triggerer."""
-        from airflow_provider_azureml_classic.job_state import JobMemory
+        from airflow_provider_azureml_classic.memory import JobMemory
 
         with airflow_errors():
             self._check(context)
@@ -138,7 +138,7 @@ class JobOperator(AzureMLClassicOperator):
         :param context: Airflow's task context.
         :param event: ``job_id`` and ``deadline``, for an Airflow without a task state store.
         """
-        from airflow_provider_azureml_classic.job_state import JobMemory, JobState
+        from airflow_provider_azureml_classic.memory import JobMemory, JobState
 
         with airflow_errors():
             memory = JobMemory(context)
@@ -205,7 +205,7 @@ class JobOperator(AzureMLClassicOperator):
 
     def _submit(self, memory: JobMemory, endpoint: Endpoint, context: Context) -> tuple[JobState, Job | None]:
         """Submit, remember, start: a job that is not started does nothing, so no crash in between can lose one."""
-        from airflow_provider_azureml_classic.job_state import JobState
+        from airflow_provider_azureml_classic.memory import JobState
 
         job_id = self.hook.client.submit_job(endpoint, self._request(context))
         deadline = time.time() + self.job_timeout if self.job_timeout is not None else None

@@ -14,8 +14,8 @@ from airflow_provider_azureml_classic.operators.running import JobOperator
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_provider_azureml_classic.proof import Expectation
     from airflow_provider_azureml_classic.protocol.tables import Table
+    from airflow_provider_azureml_classic.retraining.proof import Expectation
 
 #: Most rows of one call: the answers go to XCom.
 MAX_ROWS = 1_000
@@ -138,7 +138,7 @@ class ScoreOperator(AzureMLClassicOperator):
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Ask once."""
-        from airflow_provider_azureml_classic.proof import as_expected
+        from airflow_provider_azureml_classic.retraining.proof import as_expected
 
         with airflow_errors():
             table = self._table()

@@ -11,11 +11,11 @@ from airflow.sdk.exceptions import AirflowSkipException
 from airflow_provider_azureml_classic.operators.placing import ModelPlacingOperator
 
 if TYPE_CHECKING:
-    from airflow_provider_azureml_classic.freshness import Window
-    from airflow_provider_azureml_classic.placing import Candidate, Target
-    from airflow_provider_azureml_classic.proof import Evaluation
     from airflow_provider_azureml_classic.protocol.jobs import Job
     from airflow_provider_azureml_classic.protocol.references import BlobReference
+    from airflow_provider_azureml_classic.retraining.freshness import Window
+    from airflow_provider_azureml_classic.retraining.placing import Candidate, Target
+    from airflow_provider_azureml_classic.retraining.proof import Evaluation
 
 
 class UpdateTrainedModelOperator(ModelPlacingOperator):
@@ -105,9 +105,9 @@ class UpdateTrainedModelOperator(ModelPlacingOperator):
         self.on_failure = on_failure
 
     def _candidate(self) -> Candidate:
-        from airflow_provider_azureml_classic.freshness import Window
-        from airflow_provider_azureml_classic.job_ticket import JobTicket, trained_model
-        from airflow_provider_azureml_classic.placing import Candidate
+        from airflow_provider_azureml_classic.retraining.freshness import Window
+        from airflow_provider_azureml_classic.retraining.jobs import JobTicket, trained_model
+        from airflow_provider_azureml_classic.retraining.placing import Candidate
 
         if (self.job is None) == (self.location is None):
             raise ValueError("Give exactly one of job (what BatchExecutionOperator returned) and location.")
@@ -124,7 +124,7 @@ class UpdateTrainedModelOperator(ModelPlacingOperator):
     def _evaluation(self, job: Job) -> Evaluation:
         """The job's evaluation; another service's may be absent, or be none that can be read."""
         from airflow_provider_azureml_classic.exceptions import ProtocolError
-        from airflow_provider_azureml_classic.proof import Evaluation, evaluations
+        from airflow_provider_azureml_classic.retraining.proof import Evaluation, evaluations
 
         for output in evaluations(job):
             try:
@@ -134,8 +134,8 @@ class UpdateTrainedModelOperator(ModelPlacingOperator):
         return Evaluation({})
 
     def _window_of(self, place: BlobReference, told: Window | None) -> Window | None:
-        from airflow_provider_azureml_classic.freshness import Window, to_utc
-        from airflow_provider_azureml_classic.placing import window_said_by
+        from airflow_provider_azureml_classic.retraining.freshness import Window, to_utc
+        from airflow_provider_azureml_classic.retraining.placing import window_said_by
 
         if self.window_end:
             return Window(to_utc(self.window_end))
@@ -144,7 +144,7 @@ class UpdateTrainedModelOperator(ModelPlacingOperator):
         return window_said_by(place)
 
     def _check(self, target: Target, candidate: Candidate) -> None:
-        from airflow_provider_azureml_classic.placing import older_than_live
+        from airflow_provider_azureml_classic.retraining.placing import older_than_live
 
         why = older_than_live(target, candidate) if self.only_if_newer else None
         if why:

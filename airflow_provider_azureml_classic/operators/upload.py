@@ -15,9 +15,9 @@ from airflow_provider_azureml_classic.operators.base import AzureMLClassicOperat
 if TYPE_CHECKING:
     from airflow.sdk import Context, ObjectStoragePath
 
-    from airflow_provider_azureml_classic.csv_data import ArffMeter, CsvMeter
     from airflow_provider_azureml_classic.protocol.references import BlobReference
     from airflow_provider_azureml_classic.protocol.sas import StorageAccount
+    from airflow_provider_azureml_classic.retraining.data import ArffMeter, CsvMeter
 
 #: Life of the token that an upload is made with; it leaves this process in the upload's own requests only.
 _SAS_LIFE = timedelta(hours=24)
@@ -91,8 +91,8 @@ class UploadDataOperator(AzureMLClassicOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Stream from the source to the destination."""
-        from airflow_provider_azureml_classic.csv_data import ArffMeter, CsvMeter
         from airflow_provider_azureml_classic.protocol.references import ARFF_EXTENSION, BlobReference
+        from airflow_provider_azureml_classic.retraining.data import ArffMeter, CsvMeter
 
         with airflow_errors():
             self._check()
@@ -170,7 +170,7 @@ class UploadDataOperator(AzureMLClassicOperator):
         return str(self.source or "").lower().endswith((".parquet", ".pq"))
 
     def _from_file(self) -> Iterator[bytes]:
-        from airflow_provider_azureml_classic.csv_data import file_pieces, parquet_pieces
+        from airflow_provider_azureml_classic.retraining.data import file_pieces, parquet_pieces
 
         try:
             file = self._open()
@@ -189,7 +189,7 @@ class UploadDataOperator(AzureMLClassicOperator):
         return cast("IO[bytes]", path.open("rb"))
 
     def _from_query(self) -> Iterator[bytes]:
-        from airflow_provider_azureml_classic.csv_data import row_pieces
+        from airflow_provider_azureml_classic.retraining.data import row_pieces
 
         with closing(_connected(str(self.sql_conn_id))) as connection, closing(_streaming(connection)) as cursor:
             cursor.execute(self.sql, *([] if self.sql_parameters is None else [self.sql_parameters]))

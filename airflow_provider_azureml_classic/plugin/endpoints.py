@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_azureml_classic.assets import spellings
 from airflow_provider_azureml_classic.client import Client
-from airflow_provider_azureml_classic.freshness import age_text
 from airflow_provider_azureml_classic.hooks import AzureMLClassicHook, ConnectionSettings
 from airflow_provider_azureml_classic.protocol.operations import portal_page
+from airflow_provider_azureml_classic.protocol.references import window_end_of
 from airflow_provider_azureml_classic.protocol.values import Endpoint, WebService
-from airflow_provider_azureml_classic.protocol.windows import window_end_of
+from airflow_provider_azureml_classic.retraining.freshness import age_text
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

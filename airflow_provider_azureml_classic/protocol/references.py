@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -154,3 +155,20 @@ def _place(reference: BlobReference) -> tuple[str, str]:
     prefix = parts.path.strip("/")
     path = f"{prefix}/{reference.relative_location}" if prefix else reference.relative_location
     return parts.netloc.lower(), path
+
+
+#: How a moment is written in a model's path: ISO 8601, basic, UTC.
+STAMP = "%Y%m%dT%H%M%SZ"
+_IN_PATH = re.compile(r"(?<!\d)(\d{8}T\d{6}Z)(?!\d)")
+
+
+def window_end_of(location: BlobReference | None) -> datetime | None:
+    """End of the training window that a model's path says, ``None`` if it says nothing.
+
+    :param location: where the model is.
+    """
+    found = _IN_PATH.findall(location.relative_location) if location else []
+    try:
+        return datetime.strptime(found[-1], STAMP).replace(tzinfo=UTC) if found else None
+    except ValueError:
+        return None

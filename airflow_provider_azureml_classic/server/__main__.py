@@ -21,8 +21,6 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from airflow_provider_azureml_classic.exceptions import ServiceUnavailable
-from airflow_provider_azureml_classic.server.data_folder import in_use, usable, write_private
-from airflow_provider_azureml_classic.server.engine import DATABASE_VARIABLE, checked_url
 from airflow_provider_azureml_classic.server.experiments.declaration import (
     Experiment,
     load_experiments,
@@ -30,7 +28,7 @@ from airflow_provider_azureml_classic.server.experiments.declaration import (
 )
 from airflow_provider_azureml_classic.server.experiments.imports import is_dotted
 from airflow_provider_azureml_classic.server.experiments.python import experiments_in
-from airflow_provider_azureml_classic.server.scratch import scratch_folder
+from airflow_provider_azureml_classic.server.folders import in_use, scratch_folder, usable, write_private
 from airflow_provider_azureml_classic.server.settings import (
     ACCOUNT_KEY_VARIABLE,
     CIPHER_KEY_VARIABLE,
@@ -45,9 +43,10 @@ from airflow_provider_azureml_classic.server.settings import (
     load_secrets,
     storage_from,
 )
+from airflow_provider_azureml_classic.server.state.engine import DATABASE_VARIABLE, checked_url
 
 if TYPE_CHECKING:
-    from airflow_provider_azureml_classic.server.app import App
+    from airflow_provider_azureml_classic.server.web.app import App
 
 #: Exit status for what the user can mend: a wrong argument, a port that is taken.
 USAGE = 2
@@ -264,9 +263,9 @@ def serve(
     :param listener: the listening socket.
     :param make_app: see :func:`main`.
     """
-    from airflow_provider_azureml_classic.server.app import App
-    from airflow_provider_azureml_classic.server.connections import Connection, raise_file_limit
     from airflow_provider_azureml_classic.server.service import running
+    from airflow_provider_azureml_classic.server.web.app import App
+    from airflow_provider_azureml_classic.server.web.connections import Connection, raise_file_limit
 
     with running(settings, experiments, make_app=make_app or App) as (_, application):
         # What is loaded by now stays: the collector would go through it again and again while requests wait.
@@ -316,7 +315,7 @@ class AnnouncingServer(uvicorn.Server):
 
         :param counter: tenths of a second.
         """
-        from airflow_provider_azureml_classic.server.connections import check_all
+        from airflow_provider_azureml_classic.server.web.connections import check_all
 
         if counter % 10 == 0:
             check_all(self.server_state.connections, asyncio.get_running_loop().time())

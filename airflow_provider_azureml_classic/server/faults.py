@@ -35,8 +35,8 @@ from airflow_provider_azureml_classic.protocol.jobs import JobStatus
 from airflow_provider_azureml_classic.protocol.messages import Response
 from airflow_provider_azureml_classic.protocol.values import EndpointSettings
 from airflow_provider_azureml_classic.server import __main__ as server
-from airflow_provider_azureml_classic.server.app import App, Call
-from airflow_provider_azureml_classic.server.tables import EndpointRow
+from airflow_provider_azureml_classic.server.state.tables import EndpointRow
+from airflow_provider_azureml_classic.server.web.app import App, Call
 
 FAULTS = ("ignore", "pretend", "revert", "stale", "lose", "hang", "delay", "cut")
 

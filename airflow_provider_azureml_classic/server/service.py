@@ -6,42 +6,42 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
-from airflow_provider_azureml_classic.server.accounts import Accounts
-from airflow_provider_azureml_classic.server.app import App
-from airflow_provider_azureml_classic.server.arguments import Arguments
-from airflow_provider_azureml_classic.server.asgi import HttpServer, Sites
-from airflow_provider_azureml_classic.server.blob_http import blob_app
-from airflow_provider_azureml_classic.server.blobs import BlobStore
-from airflow_provider_azureml_classic.server.catalogue import Catalogue, Setup
+from airflow_provider_azureml_classic.server.blobs.app import blob_app
+from airflow_provider_azureml_classic.server.blobs.store import BlobStore
 from airflow_provider_azureml_classic.server.clock import Clock, system_clock
-from airflow_provider_azureml_classic.server.cluster import Cluster
-from airflow_provider_azureml_classic.server.database import Database
-from airflow_provider_azureml_classic.server.described import Describer
-from airflow_provider_azureml_classic.server.diagnostics import Diagnostics
 from airflow_provider_azureml_classic.server.experiments.declaration import Experiment
-from airflow_provider_azureml_classic.server.express import Express
-from airflow_provider_azureml_classic.server.health import Health
-from airflow_provider_azureml_classic.server.janitor import Janitor
-from airflow_provider_azureml_classic.server.job_store import JobStore
-from airflow_provider_azureml_classic.server.job_work import JobWork
-from airflow_provider_azureml_classic.server.jobs import Jobs
-from airflow_provider_azureml_classic.server.locations import MAX_DOWNLOAD, Locations
-from airflow_provider_azureml_classic.server.models import ModelStore
-from airflow_provider_azureml_classic.server.observer import Observer
-from airflow_provider_azureml_classic.server.peers import Peers
-from airflow_provider_azureml_classic.server.pins import Pins
-from airflow_provider_azureml_classic.server.pool import Workers
+from airflow_provider_azureml_classic.server.help.description import Describer
+from airflow_provider_azureml_classic.server.jobs.arguments import Arguments
+from airflow_provider_azureml_classic.server.jobs.dask import Cluster
+from airflow_provider_azureml_classic.server.jobs.jobs import Jobs
+from airflow_provider_azureml_classic.server.jobs.processes import Workers
+from airflow_provider_azureml_classic.server.jobs.runner import Runner
+from airflow_provider_azureml_classic.server.jobs.work import JobWork
+from airflow_provider_azureml_classic.server.models.janitor import Janitor
+from airflow_provider_azureml_classic.server.models.pins import Pins
+from airflow_provider_azureml_classic.server.models.remote import Vault
+from airflow_provider_azureml_classic.server.models.store import ModelStore
 from airflow_provider_azureml_classic.server.portal.site import Portal
 from airflow_provider_azureml_classic.server.portal.visit import Core
-from airflow_provider_azureml_classic.server.reach import Reach
-from airflow_provider_azureml_classic.server.runner import Runner
-from airflow_provider_azureml_classic.server.scoring import Scoring
 from airflow_provider_azureml_classic.server.settings import Settings
-from airflow_provider_azureml_classic.server.store import Store
-from airflow_provider_azureml_classic.server.throttle import Threads
-from airflow_provider_azureml_classic.server.updates import Updates
-from airflow_provider_azureml_classic.server.vault import Vault
-from airflow_provider_azureml_classic.server.workspace import Workspace
+from airflow_provider_azureml_classic.server.state.database import Database
+from airflow_provider_azureml_classic.server.state.endpoint_store import Store
+from airflow_provider_azureml_classic.server.state.job_store import JobStore
+from airflow_provider_azureml_classic.server.state.peers import Peers
+from airflow_provider_azureml_classic.server.storage.accounts import Accounts
+from airflow_provider_azureml_classic.server.storage.allowed_hosts import Reach
+from airflow_provider_azureml_classic.server.storage.locations import MAX_DOWNLOAD, Locations
+from airflow_provider_azureml_classic.server.web.app import App
+from airflow_provider_azureml_classic.server.web.asgi import HttpServer, Sites
+from airflow_provider_azureml_classic.server.web.health import Health
+from airflow_provider_azureml_classic.server.web.microbatch import Express
+from airflow_provider_azureml_classic.server.web.threads import Threads
+from airflow_provider_azureml_classic.server.web.traffic import Observer
+from airflow_provider_azureml_classic.server.workspace.catalogue import Catalogue, Setup
+from airflow_provider_azureml_classic.server.workspace.diagnostics import Diagnostics
+from airflow_provider_azureml_classic.server.workspace.scoring import Scoring
+from airflow_provider_azureml_classic.server.workspace.updates import Updates
+from airflow_provider_azureml_classic.server.workspace.workspace import Workspace
 
 #: Advisory lock of the server that sets up new experiments.
 _SETUP_LOCK = 0x617A6D6C03

@@ -15,8 +15,8 @@ from cryptography.fernet import Fernet
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, without_query
 from airflow_provider_azureml_classic.protocol.sas import StorageAccount
-from airflow_provider_azureml_classic.server.accounts import Accounts, read_map
-from airflow_provider_azureml_classic.server.data_folder import write_private
+from airflow_provider_azureml_classic.server.folders import write_private
+from airflow_provider_azureml_classic.server.storage.accounts import Accounts, read_map
 
 WORKSPACE_VARIABLE = "AZUREML_CLASSIC_WORKSPACE"
 TOKEN_VARIABLE = "AZUREML_CLASSIC_TOKEN"  # noqa: S105 - the name of a variable

@@ -23,7 +23,7 @@ from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.sas import sign
 from airflow_provider_azureml_classic.protocol.values import Endpoint
 from airflow_provider_azureml_classic.server import service as service_module
-from airflow_provider_azureml_classic.server.blobs import BlobStore
+from airflow_provider_azureml_classic.server.blobs.store import BlobStore
 from airflow_provider_azureml_classic.server.experiments import load_experiments, train
 from airflow_provider_azureml_classic.server.settings import Settings
 

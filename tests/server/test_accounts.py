@@ -9,8 +9,8 @@ import pytest
 from airflow_provider_azureml_classic.exceptions import RequestRejected
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.sas import DEVELOPMENT_ACCOUNT, StorageAccount
-from airflow_provider_azureml_classic.server.accounts import MODELS_CONTAINER, Accounts, read_map
 from airflow_provider_azureml_classic.server.settings import STORAGE_VARIABLE, storage_from
+from airflow_provider_azureml_classic.server.storage.accounts import MODELS_CONTAINER, Accounts, read_map
 
 KEY = "a" * 88
 OWN = StorageAccount("mlclassic", "b" * 88, "http://service.test:8080/mlclassic")

@@ -14,7 +14,7 @@ import pytest
 
 from airflow_provider_azureml_classic.client import Client
 from airflow_provider_azureml_classic.protocol.values import Endpoint
-from airflow_provider_azureml_classic.server.connections import without_upgrade
+from airflow_provider_azureml_classic.server.web.connections import without_upgrade
 from tests.support import BIKES_SCORING, ServerProcess
 
 ROW = {"season": 1, "yr": 0, "mnth": 1, "hr": 0, "holiday": 0, "weekday": 6, "workingday": 0, "weathersit": 1}

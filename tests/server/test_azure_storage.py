@@ -19,7 +19,7 @@ from airflow_provider_azureml_classic.protocol.jobs import Job, JobRequest, JobS
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.sas import StorageAccount
 from airflow_provider_azureml_classic.protocol.values import Endpoint
-from airflow_provider_azureml_classic.server import azure_storage
+from airflow_provider_azureml_classic.server.storage import azure as azure_storage
 from tests.azurite import ACCOUNT, KEY, Azurite, by_name
 from tests.server.conftest import RESOURCE, SCORING, TRAINING, declaration, line
 from tests.server.test_server_process import default_of, patch, slope

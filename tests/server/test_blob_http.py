@@ -31,8 +31,8 @@ from starlette.routing import Mount
 from starlette.types import Message
 
 from airflow_provider_azureml_classic.protocol.sas import StorageAccount, hmac_sha256, sign
-from airflow_provider_azureml_classic.server.blob_http import blob_app
-from airflow_provider_azureml_classic.server.blobs import TEMPORARY_FOLDER, BlobStore
+from airflow_provider_azureml_classic.server.blobs.app import blob_app
+from airflow_provider_azureml_classic.server.blobs.store import TEMPORARY_FOLDER, BlobStore
 from tests.azurite import Azurite
 
 KEY = base64.b64encode(b"not a real key, but long enough!").decode()
@@ -207,8 +207,8 @@ class TestRead:
     ) -> None:
         """A file that somebody shortens in place ends the connection: the client never takes it for whole."""
         served.put(container, "a.bin", b"x" * 100)
-        monkeypatch.setattr("airflow_provider_azureml_classic.server.blob_streams.asked_range", lambda *_: (0, 200))
-        monkeypatch.setattr("airflow_provider_azureml_classic.server.blob_http.asked_range", lambda *_: (0, 200))
+        monkeypatch.setattr("airflow_provider_azureml_classic.server.blobs.streams.asked_range", lambda *_: (0, 200))
+        monkeypatch.setattr("airflow_provider_azureml_classic.server.blobs.app.asked_range", lambda *_: (0, 200))
         with pytest.raises(requests.RequestException):
             served.ask("GET", f"{container}/a.bin", served.sas(container))
 
@@ -764,7 +764,7 @@ class TestServer:
         def full(*_: object, **__: object) -> None:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr("airflow_provider_azureml_classic.server.blobs.publish", full)
+        monkeypatch.setattr("airflow_provider_azureml_classic.server.blobs.store.publish", full)
         answer = served.ask("PUT", f"{container}/a.csv", served.sas(container), data=b"1", headers=BLOCK_BLOB)
         assert_error(answer, 500, "InternalError")
         assert "No space left on device" in caplog.text

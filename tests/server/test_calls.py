@@ -21,10 +21,10 @@ from airflow_provider_azureml_classic.protocol.messages import Response
 from airflow_provider_azureml_classic.protocol.not_offered import NOT_OFFERED
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint
-from airflow_provider_azureml_classic.server.blob_names import DIAGNOSTICS_CONTAINER
-from airflow_provider_azureml_classic.server.diagnostics import Diagnostics
+from airflow_provider_azureml_classic.server.blobs.names import DIAGNOSTICS_CONTAINER
 from airflow_provider_azureml_classic.server.experiments.scorer import Scorer
-from airflow_provider_azureml_classic.server.throttle import Threads, database_threads
+from airflow_provider_azureml_classic.server.web.threads import Threads, database_threads
+from airflow_provider_azureml_classic.server.workspace.diagnostics import Diagnostics
 from tests.server.conftest import WORKSPACE, Service, line
 
 ROW = {"Inputs": {"input1": [{"x": 1.0}]}}

@@ -17,7 +17,7 @@ from airflow_provider_azureml_classic.exceptions import RequestRejected
 from airflow_provider_azureml_classic.protocol.jobs import JobStatus
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint
-from airflow_provider_azureml_classic.server import parcels
+from airflow_provider_azureml_classic.server.jobs import dask as parcels
 from tests.server.held import HELD, HeldServer
 from tests.server.test_server_process import patch, slope, until
 from tests.support import ServerProcess, wait_for_job

@@ -24,8 +24,8 @@ import pytest
 
 from airflow_provider_azureml_classic.client import Client
 from airflow_provider_azureml_classic.protocol.references import BlobReference
-from airflow_provider_azureml_classic.server.engine import DATABASE_VARIABLE
-from airflow_provider_azureml_classic.server.history import KEPT_MODELS
+from airflow_provider_azureml_classic.server.state.engine import DATABASE_VARIABLE
+from airflow_provider_azureml_classic.server.state.history import KEPT_MODELS
 from tests.postgres_support import free_port
 from tests.server.conftest import TRAINING, declaration
 from tests.server.crash_clients import Rounds

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_azureml_classic.server import data_folder
-from airflow_provider_azureml_classic.server.data_folder import in_use, write_private
+from airflow_provider_azureml_classic.server import folders as data_folder
+from airflow_provider_azureml_classic.server.folders import in_use, write_private
 
 #: What a server leaves that is killed while it writes its secrets or its address.
 LEFT = (".secrets.json.0123", ".connection.json.4567")

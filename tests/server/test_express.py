@@ -20,7 +20,7 @@ from uvicorn.server import ServerState
 from airflow_provider_azureml_classic.client import Client
 from airflow_provider_azureml_classic.protocol.keys import KeyType
 from airflow_provider_azureml_classic.protocol.values import Endpoint, EndpointSettings, Resource, TraceLevel
-from airflow_provider_azureml_classic.server.connections import Connection
+from airflow_provider_azureml_classic.server.web.connections import Connection
 from tests.server.conftest import RESOURCE, SCORING, Service, declaration
 from tests.support import ServerProcess
 

@@ -11,8 +11,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from airflow_provider_azureml_classic.protocol.values import Endpoint
-from airflow_provider_azureml_classic.server.observer import Observer, access_logger
-from airflow_provider_azureml_classic.server.traffic import BOUNDS, Hour, Traffic
+from airflow_provider_azureml_classic.server.web.traffic import BOUNDS, Hour, Observer, Traffic, access_logger
 from tests.server.conftest import TOKEN, Service
 from tests.server.portal_support import BASE
 from tests.support import ServerProcess

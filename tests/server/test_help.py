@@ -20,13 +20,13 @@ import pytest
 
 from airflow_provider_azureml_classic.protocol.jobs import JobStatus
 from airflow_provider_azureml_classic.protocol.messages import Response
-from airflow_provider_azureml_classic.server.app import App
-from airflow_provider_azureml_classic.server.described import typical_rows
 from airflow_provider_azureml_classic.server.experiments.declaration import load_experiments
 from airflow_provider_azureml_classic.server.experiments.schema import NUMBER, STRING, Column, Schema
-from airflow_provider_azureml_classic.server.pages import pretty
+from airflow_provider_azureml_classic.server.help.description import typical_rows
+from airflow_provider_azureml_classic.server.help.pages import pretty
 from airflow_provider_azureml_classic.server.service import running
 from airflow_provider_azureml_classic.server.settings import Settings
+from airflow_provider_azureml_classic.server.web.app import App
 from tests.support import CENSUS, CENSUS_SCORING, ServerProcess
 
 WORKSPACE, TOKEN = "1c2d3e4f5a6b47c8d9e0f1a2b3c4d5e6", "fake-workspace-token"

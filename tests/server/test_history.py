@@ -11,13 +11,13 @@ import sqlalchemy as sa
 from airflow_provider_azureml_classic.exceptions import NotFound, RequestRejected
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint
-from airflow_provider_azureml_classic.server import history
-from airflow_provider_azureml_classic.server.database import Database
-from airflow_provider_azureml_classic.server.models import ModelStore
-from airflow_provider_azureml_classic.server.portal.queries import ModelLine, Queries
-from airflow_provider_azureml_classic.server.store import Store
-from airflow_provider_azureml_classic.server.tables import placements
-from airflow_provider_azureml_classic.server.workspace import Caller
+from airflow_provider_azureml_classic.server.models.store import ModelStore
+from airflow_provider_azureml_classic.server.state import history
+from airflow_provider_azureml_classic.server.state.database import Database
+from airflow_provider_azureml_classic.server.state.endpoint_store import Store
+from airflow_provider_azureml_classic.server.state.overview import ModelLine, Queries
+from airflow_provider_azureml_classic.server.state.tables import placements
+from airflow_provider_azureml_classic.server.workspace.workspace import Caller
 from tests.server.conftest import Clock, Service, line
 
 

@@ -14,10 +14,10 @@ from airflow_provider_azureml_classic.exceptions import ServiceUnavailable
 from airflow_provider_azureml_classic.protocol.jobs import JobRequest, JobStatus
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.sas import StorageAccount
-from airflow_provider_azureml_classic.server.accounts import MODELS_CONTAINER
-from airflow_provider_azureml_classic.server.models import ModelStore
+from airflow_provider_azureml_classic.server.models.remote import GRACE, Vault, blob_name
+from airflow_provider_azureml_classic.server.models.store import ModelStore
 from airflow_provider_azureml_classic.server.settings import STORAGE_VARIABLE
-from airflow_provider_azureml_classic.server.vault import GRACE, Vault, blob_name
+from airflow_provider_azureml_classic.server.storage.accounts import MODELS_CONTAINER
 from tests.azurite import HOME, HOME_KEY, Azurite, by_name
 from tests.server.conftest import SCORING, TRAINING, declaration, line
 from tests.server.test_server_process import default_of, patch, slope

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_azureml_classic.protocol.jobs import JobRequest, JobStatus
-from airflow_provider_azureml_classic.server.pool import Workers
+from airflow_provider_azureml_classic.server.jobs.processes import Workers
 from tests.server.conftest import line
 from tests.server.held import HeldServer
 from tests.server.test_server_process import until

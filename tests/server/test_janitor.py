@@ -14,17 +14,17 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_azureml_classic.server import history
-from airflow_provider_azureml_classic.server import janitor as janitor_module
-from airflow_provider_azureml_classic.server.blobs import BlobStore
-from airflow_provider_azureml_classic.server.database import Database
-from airflow_provider_azureml_classic.server.engine import checked_url
-from airflow_provider_azureml_classic.server.janitor import Janitor
-from airflow_provider_azureml_classic.server.models import ModelStore
-from airflow_provider_azureml_classic.server.peers import Peers
-from airflow_provider_azureml_classic.server.pins import Pins
+from airflow_provider_azureml_classic.server.blobs.store import BlobStore
+from airflow_provider_azureml_classic.server.models import janitor as janitor_module
+from airflow_provider_azureml_classic.server.models.janitor import Janitor
+from airflow_provider_azureml_classic.server.models.pins import Pins
+from airflow_provider_azureml_classic.server.models.store import ModelStore
 from airflow_provider_azureml_classic.server.settings import load_secrets
-from airflow_provider_azureml_classic.server.store import Store
+from airflow_provider_azureml_classic.server.state import history
+from airflow_provider_azureml_classic.server.state.database import Database
+from airflow_provider_azureml_classic.server.state.endpoint_store import Store
+from airflow_provider_azureml_classic.server.state.engine import checked_url
+from airflow_provider_azureml_classic.server.state.peers import Peers
 from tests.postgres_support import Cluster
 from tests.server.conftest import Clock, Service
 
@@ -125,7 +125,7 @@ def test_secrets_can_come_from_the_environment(tmp_path: Path) -> None:
 
 SCRATCH = """
 import sys, tempfile
-from airflow_provider_azureml_classic.server.scratch import scratch_folder
+from airflow_provider_azureml_classic.server.folders import scratch_folder
 with scratch_folder() as folder:
     tempfile.mkdtemp()
     print(folder, flush=True)

@@ -20,19 +20,19 @@ from airflow_provider_azureml_classic.exceptions import NotFound, RequestRejecte
 from airflow_provider_azureml_classic.protocol.jobs import JobRequest, JobStatus
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.sas import StorageAccount, expiry_of
-from airflow_provider_azureml_classic.server.arguments import Arguments
-from airflow_provider_azureml_classic.server.blobs import BlobStore
-from airflow_provider_azureml_classic.server.catalogue import Catalogue
-from airflow_provider_azureml_classic.server.database import Database
-from airflow_provider_azureml_classic.server.endpoints import new_endpoint
+from airflow_provider_azureml_classic.server.blobs.store import BlobStore
 from airflow_provider_azureml_classic.server.experiments import shipped_experiments
-from airflow_provider_azureml_classic.server.job_store import JobStore, give_back
-from airflow_provider_azureml_classic.server.jobs import Jobs
-from airflow_provider_azureml_classic.server.locations import Locations
-from airflow_provider_azureml_classic.server.reach import Reach
+from airflow_provider_azureml_classic.server.jobs.arguments import Arguments
+from airflow_provider_azureml_classic.server.jobs.jobs import Jobs
 from airflow_provider_azureml_classic.server.settings import ACCOUNT
-from airflow_provider_azureml_classic.server.store import Store
-from airflow_provider_azureml_classic.server.tables import ExperimentRow, ModelRow, ServiceRow, servers
+from airflow_provider_azureml_classic.server.state.database import Database
+from airflow_provider_azureml_classic.server.state.endpoint_store import Store
+from airflow_provider_azureml_classic.server.state.job_store import JobStore, give_back
+from airflow_provider_azureml_classic.server.state.tables import ExperimentRow, ModelRow, ServiceRow, servers
+from airflow_provider_azureml_classic.server.storage.allowed_hosts import Reach
+from airflow_provider_azureml_classic.server.storage.locations import Locations
+from airflow_provider_azureml_classic.server.workspace.catalogue import Catalogue
+from airflow_provider_azureml_classic.server.workspace.endpoints import new_endpoint
 from tests.server.conftest import Clock
 
 #: Jobs of one endpoint that run at a time in this test; few, so that the limit is met.

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_azureml_classic.protocol.keys import KeyType
-from airflow_provider_azureml_classic.server.database import Database
-from airflow_provider_azureml_classic.server.endpoints import with_new_key
-from airflow_provider_azureml_classic.server.store import Store
-from airflow_provider_azureml_classic.server.tables import EndpointRow
+from airflow_provider_azureml_classic.server.state.database import Database
+from airflow_provider_azureml_classic.server.state.endpoint_store import Store
+from airflow_provider_azureml_classic.server.state.tables import EndpointRow
+from airflow_provider_azureml_classic.server.workspace.endpoints import with_new_key
 from tests.server.conftest import Clock, Service
 
 

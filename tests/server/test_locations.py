@@ -15,13 +15,13 @@ import pytest
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.sas import StorageAccount
-from airflow_provider_azureml_classic.server import fetching as fetching_module
-from airflow_provider_azureml_classic.server import locations as module
-from airflow_provider_azureml_classic.server import reach as reach_module
-from airflow_provider_azureml_classic.server.accounts import Accounts
-from airflow_provider_azureml_classic.server.blobs import BlobStore
-from airflow_provider_azureml_classic.server.locations import Locations
-from airflow_provider_azureml_classic.server.reach import Reach
+from airflow_provider_azureml_classic.server.blobs.store import BlobStore
+from airflow_provider_azureml_classic.server.storage import allowed_hosts as reach_module
+from airflow_provider_azureml_classic.server.storage import http as fetching_module
+from airflow_provider_azureml_classic.server.storage import locations as module
+from airflow_provider_azureml_classic.server.storage.accounts import Accounts
+from airflow_provider_azureml_classic.server.storage.allowed_hosts import Reach
+from airflow_provider_azureml_classic.server.storage.locations import Locations
 from tests.server.conftest import Clock
 
 TOKEN = "?sv=2020-12-06&sig=secretsignature"

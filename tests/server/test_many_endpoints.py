@@ -16,13 +16,11 @@ from cryptography.fernet import Fernet
 
 from airflow_provider_azureml_classic.protocol.jobs import JobRequest, JobStatus
 from airflow_provider_azureml_classic.protocol.keys import KeyType
-from airflow_provider_azureml_classic.server import workspace as workspace_module
-from airflow_provider_azureml_classic.server.database import Database
-from airflow_provider_azureml_classic.server.endpoints import new_endpoint, with_new_key
-from airflow_provider_azureml_classic.server.engine import checked_url
-from airflow_provider_azureml_classic.server.job_store import JobStore
-from airflow_provider_azureml_classic.server.store import Store
-from airflow_provider_azureml_classic.server.tables import (
+from airflow_provider_azureml_classic.server.state.database import Database
+from airflow_provider_azureml_classic.server.state.endpoint_store import Store
+from airflow_provider_azureml_classic.server.state.engine import checked_url
+from airflow_provider_azureml_classic.server.state.job_store import JobStore
+from airflow_provider_azureml_classic.server.state.tables import (
     EndpointRow,
     ExperimentRow,
     JobRow,
@@ -30,6 +28,8 @@ from airflow_provider_azureml_classic.server.tables import (
     ResourceRow,
     ServiceRow,
 )
+from airflow_provider_azureml_classic.server.workspace import workspace as workspace_module
+from airflow_provider_azureml_classic.server.workspace.endpoints import new_endpoint, with_new_key
 from tests.server.conftest import RESOURCE, SCORING, Service
 
 COUNT = 500

@@ -13,7 +13,7 @@ from airflow_provider_azureml_classic.client import Client
 from airflow_provider_azureml_classic.client.retries import NO_RETRIES
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, RequestRejected, ServiceUnavailable
 from airflow_provider_azureml_classic.protocol.values import Endpoint, EndpointSettings
-from airflow_provider_azureml_classic.server.engine import DATABASE_VARIABLE
+from airflow_provider_azureml_classic.server.state.engine import DATABASE_VARIABLE
 from tests.postgres_support import PASSWORD, Cluster, cluster, free_port
 from tests.server.conftest import SCORING, TRAINING, declaration, line
 from tests.server.test_server_process import command, default_of, patch, slope, trained, until

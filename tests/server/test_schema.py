@@ -17,9 +17,9 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from airflow_provider_azureml_classic.server import schema
-from airflow_provider_azureml_classic.server.engine import checked_url, make_engine, where
-from airflow_provider_azureml_classic.server.tables import metadata, placements
+from airflow_provider_azureml_classic.server.state import schema
+from airflow_provider_azureml_classic.server.state.engine import checked_url, make_engine, where
+from airflow_provider_azureml_classic.server.state.tables import metadata, placements
 from tests.postgres_support import Cluster
 from tests.server.conftest import Clock, Service
 
@@ -98,7 +98,7 @@ def test_a_current_database_is_opened_without_alembic(engine: sa.Engine) -> None
     """What upgrades stays out of the memory of a server that has nothing to upgrade."""
     code = (
         "import sys\n"
-        "from airflow_provider_azureml_classic.server.database import Database\n"
+        "from airflow_provider_azureml_classic.server.state.database import Database\n"
         "Database(sys.stdin.read(), 'A' * 43 + '=').close()\n"
         "print('alembic' in sys.modules)"
     )

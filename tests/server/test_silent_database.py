@@ -23,8 +23,8 @@ from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
 from airflow_provider_azureml_classic.protocol.jobs import JobRequest, JobStatus
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint, EndpointSettings
-from airflow_provider_azureml_classic.server.engine import DATABASE_VARIABLE
-from airflow_provider_azureml_classic.server.throttle import DATABASE_THREADS
+from airflow_provider_azureml_classic.server.state.engine import DATABASE_VARIABLE
+from airflow_provider_azureml_classic.server.web.threads import DATABASE_THREADS
 from tests.postgres_support import Cluster, Forwarder
 from tests.server.conftest import SCORING, TRAINING, declaration, line
 from tests.server.test_postgres import refused
@@ -148,7 +148,7 @@ def test_who_comes_later_does_not_wait(behind: Site, between: Forwarder) -> None
     with ThreadPoolExecutor(20) as threads:
         found = list(threads.map(lambda _: behind.error(), range(400)))
     assert found == [DOWN] * 400
-    attempts = behind.server.log.read_text().count("ERROR airflow_provider_azureml_classic.server.database")
+    attempts = behind.server.log.read_text().count("ERROR airflow_provider_azureml_classic.server.state.database")
     assert attempts < 40
 
 

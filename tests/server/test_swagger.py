@@ -19,10 +19,10 @@ from airflow_provider_azureml_classic.client import Client
 from airflow_provider_azureml_classic.protocol.swagger import ApiDescription, api_document
 from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.protocol.values import Endpoint, EndpointSettings
-from airflow_provider_azureml_classic.server.app import App
 from airflow_provider_azureml_classic.server.experiments.declaration import shipped_experiments
 from airflow_provider_azureml_classic.server.service import running
 from airflow_provider_azureml_classic.server.settings import Settings
+from airflow_provider_azureml_classic.server.web.app import App
 from tests.support import BIKES, BIKES_SCORING, CENSUS, CENSUS_SCORING, ServerProcess
 
 BASE, WORKSPACE, TOKEN = "https://studio.test/ml", "1c2d3e4f5a6b47c8d9e0f1a2b3c4d5e6", "fake-workspace-token"

@@ -15,8 +15,8 @@ from cryptography.fernet import Fernet
 from airflow_provider_azureml_classic.client import Client
 from airflow_provider_azureml_classic.protocol.jobs import JobRequest, JobStatus
 from airflow_provider_azureml_classic.protocol.values import Endpoint
-from airflow_provider_azureml_classic.server.engine import DATABASE_VARIABLE
 from airflow_provider_azureml_classic.server.settings import STORAGE_VARIABLE, VARIABLES
+from airflow_provider_azureml_classic.server.state.engine import DATABASE_VARIABLE
 from tests.azurite import HOME, HOME_KEY, Azurite, by_name
 from tests.postgres_support import Cluster, free_port
 from tests.server.conftest import SCORING, TRAINING, WORKSPACE, declaration, line

@@ -22,7 +22,7 @@ from airflow_provider_azureml_classic.protocol.jobs import JobRequest, JobStatus
 from airflow_provider_azureml_classic.protocol.keys import KeyType
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint
-from airflow_provider_azureml_classic.server.engine import DATABASE_VARIABLE
+from airflow_provider_azureml_classic.server.state.engine import DATABASE_VARIABLE
 from tests.postgres_support import Cluster, Forwarder, cluster, free_port
 from tests.server.conftest import SCORING, TRAINING, declaration, line
 from tests.server.test_server_process import HELD, HELD_ESTIMATOR, default_of, patch, slope, until

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from airflow_provider_azureml_classic.server.portal.queries import ModelLine
+from airflow_provider_azureml_classic.server.state.overview import ModelLine
 
 #: Measures of the drawing, in its own units.
 WIDTH, HEIGHT = 720, 260

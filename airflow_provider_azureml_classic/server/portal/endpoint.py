@@ -20,12 +20,12 @@ from airflow_provider_azureml_classic.protocol.values import (
     EndpointSettings,
     Resource,
 )
-from airflow_provider_azureml_classic.server.arguments import MODEL_OUTPUT
-from airflow_provider_azureml_classic.server.described import Facts
+from airflow_provider_azureml_classic.server.help.description import Facts
+from airflow_provider_azureml_classic.server.jobs.arguments import MODEL_OUTPUT
 from airflow_provider_azureml_classic.server.portal.chart import chart, metric_names
-from airflow_provider_azureml_classic.server.portal.queries import ModelLine
 from airflow_provider_azureml_classic.server.portal.visit import OWNER, Go, Page, Visit
-from airflow_provider_azureml_classic.server.tables import EndpointRow, ServiceRow
+from airflow_provider_azureml_classic.server.state.overview import ModelLine
+from airflow_provider_azureml_classic.server.state.tables import EndpointRow, ServiceRow
 
 #: Entries of the history on the page.
 SHOWN = 50

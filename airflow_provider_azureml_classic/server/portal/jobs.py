@@ -13,9 +13,9 @@ from airflow_provider_azureml_classic.exceptions import rejection
 from airflow_provider_azureml_classic.protocol.jobs import JobStatus
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.server.portal.chart import ordered
-from airflow_provider_azureml_classic.server.portal.job_queries import JobLine
-from airflow_provider_azureml_classic.server.portal.queries import LINES
 from airflow_provider_azureml_classic.server.portal.visit import OWNER, Go, Page, Visit
+from airflow_provider_azureml_classic.server.state.job_overview import JobLine
+from airflow_provider_azureml_classic.server.state.overview import LINES
 
 #: What the list of jobs can be narrowed to.
 GROUPS: dict[str, tuple[JobStatus, ...]] = {

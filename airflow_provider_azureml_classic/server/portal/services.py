@@ -15,6 +15,7 @@ from airflow_provider_azureml_classic.protocol.references import (
     CSV_EXTENSION,
     DATA_EXTENSIONS,
     MODEL_EXTENSION,
+    STAMP,
     BlobReference,
 )
 from airflow_provider_azureml_classic.protocol.values import (
@@ -26,13 +27,12 @@ from airflow_provider_azureml_classic.protocol.values import (
     TraceLevel,
     check_endpoint_name,
 )
-from airflow_provider_azureml_classic.protocol.windows import STAMP
-from airflow_provider_azureml_classic.server.arguments import MODEL_OUTPUT
 from airflow_provider_azureml_classic.server.experiments.declaration import INPUT
 from airflow_provider_azureml_classic.server.experiments.window import moment, parse_time
-from airflow_provider_azureml_classic.server.portal.queries import LINES, SORTS
+from airflow_provider_azureml_classic.server.jobs.arguments import MODEL_OUTPUT
 from airflow_provider_azureml_classic.server.portal.visit import OWNER, Go, Page, Visit
-from airflow_provider_azureml_classic.server.tables import EndpointRow, ServiceRow
+from airflow_provider_azureml_classic.server.state.overview import LINES, SORTS
+from airflow_provider_azureml_classic.server.state.tables import EndpointRow, ServiceRow
 
 #: Container of the files that were uploaded in the portal.
 UPLOADS = "uploads"

@@ -15,21 +15,21 @@ from starlette.datastructures import FormData, UploadFile
 from airflow_provider_azureml_classic.exceptions import rejection
 from airflow_provider_azureml_classic.protocol.operations import PORTAL
 from airflow_provider_azureml_classic.server.clock import Clock
-from airflow_provider_azureml_classic.server.database import Database
-from airflow_provider_azureml_classic.server.described import Describer
-from airflow_provider_azureml_classic.server.jobs import Jobs
-from airflow_provider_azureml_classic.server.locations import Locations
-from airflow_provider_azureml_classic.server.models import ModelStore
-from airflow_provider_azureml_classic.server.portal.job_queries import JobQueries
-from airflow_provider_azureml_classic.server.portal.queries import Queries
+from airflow_provider_azureml_classic.server.help.description import Describer
+from airflow_provider_azureml_classic.server.jobs.jobs import Jobs
+from airflow_provider_azureml_classic.server.models.store import ModelStore
 from airflow_provider_azureml_classic.server.portal.sessions import Session
-from airflow_provider_azureml_classic.server.scoring import Scoring
 from airflow_provider_azureml_classic.server.settings import Settings
-from airflow_provider_azureml_classic.server.tables import EndpointRow, ServiceRow
-from airflow_provider_azureml_classic.server.throttle import database_threads
-from airflow_provider_azureml_classic.server.traffic import Traffic
-from airflow_provider_azureml_classic.server.updates import Updates
-from airflow_provider_azureml_classic.server.workspace import Caller, Workspace
+from airflow_provider_azureml_classic.server.state.database import Database
+from airflow_provider_azureml_classic.server.state.job_overview import JobQueries
+from airflow_provider_azureml_classic.server.state.overview import Queries
+from airflow_provider_azureml_classic.server.state.tables import EndpointRow, ServiceRow
+from airflow_provider_azureml_classic.server.storage.locations import Locations
+from airflow_provider_azureml_classic.server.web.threads import database_threads
+from airflow_provider_azureml_classic.server.web.traffic import Traffic
+from airflow_provider_azureml_classic.server.workspace.scoring import Scoring
+from airflow_provider_azureml_classic.server.workspace.updates import Updates
+from airflow_provider_azureml_classic.server.workspace.workspace import Caller, Workspace
 
 #: First segment of every page's path.
 ROOT = PORTAL

@@ -1,0 +1,1 @@
+"""The own blob store, in the wire format of Azure Blob Storage."""

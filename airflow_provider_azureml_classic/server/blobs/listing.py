@@ -1,0 +1,71 @@
+"""Pages of a container's blobs ("List Blobs") and of the account's containers ("List Containers")."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+
+from airflow_provider_azureml_classic.server.blobs.store import BlobProperties, BlobStore
+from airflow_provider_azureml_classic.server.blobs.xml import StorageError, list_to_xml
+
+MAX_RESULTS = 5000
+
+
+def list_page(store: BlobStore, container: str, query: Mapping[str, str]) -> bytes:
+    """One page of a listing, in XML. The marker is the name that the page begins with.
+
+    :param store: the store.
+    :param container: container to list.
+    :param query: ``prefix``, ``delimiter``, ``marker`` and ``maxresults``, all optional.
+    :raises StorageError: ``maxresults`` is not a positive number.
+    """
+    prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
+    entries = _grouped(store.list(container, prefix), prefix, delimiter) if delimiter else store.list(container, prefix)
+    page, asked, more = _page(entries, query)
+    asked.append(("Delimiter", delimiter))
+    return list_to_xml(page, endpoint=store.account.endpoint, container=container, asked=asked, more=more)
+
+
+def containers_page(store: BlobStore, query: Mapping[str, str]) -> bytes:
+    """One page of the containers, in XML.
+
+    :param store: the store.
+    :param query: ``prefix``, ``marker`` and ``maxresults``, all optional.
+    :raises StorageError: ``maxresults`` is not a positive number.
+    """
+    named = (one for one in store.containers() if one.name.startswith(query.get("prefix", "")))
+    page, asked, more = _page(named, query)
+    return list_to_xml(page, endpoint=store.account.endpoint, container=None, asked=asked, more=more)
+
+
+def _page(
+    entries: Iterable[BlobProperties | str], query: Mapping[str, str]
+) -> tuple[list[BlobProperties | str], list[tuple[str, str]], str]:
+    """The entries asked for, what was asked, and the marker of the next page."""
+    marker, size = query.get("marker", ""), _page_size(query.get("maxresults", ""))
+    page = list(itertools.islice((entry for entry in entries if _name(entry) >= marker), size + 1))
+    asked = [("Prefix", query.get("prefix", "")), ("Marker", marker), ("MaxResults", str(size))]
+    return page[:size], asked, _name(page[size]) if len(page) > size else ""
+
+
+def _page_size(text: str) -> int:
+    if not text:
+        return MAX_RESULTS
+    if not (text.isascii() and text.isdigit() and 0 < len(text) < 10 and int(text)):
+        raise StorageError(400, "OutOfRangeQueryParameterValue", "maxresults must be a positive number.")
+    return min(int(text), MAX_RESULTS)
+
+
+def _name(entry: BlobProperties | str) -> str:
+    return entry if isinstance(entry, str) else entry.name
+
+
+def _grouped(blobs: Iterable[BlobProperties], prefix: str, delimiter: str) -> Iterator[BlobProperties | str]:
+    """Blobs up to the next delimiter; what lies behind it is one entry, its prefix."""
+    last = None
+    for blob in blobs:
+        head, found, _ = blob.name[len(prefix) :].partition(delimiter)
+        if not found:
+            yield blob
+        elif last != (last := prefix + head + found):
+            yield last

@@ -1,0 +1,370 @@
+"""The server's own store: blobs are plain files under ``root/{container}/{path}``.
+
+Rule 1: a blob is seen whole or not at all: what is written goes to ``root/.tmp`` and is moved into place at the end.
+Rule 2: a name from outside becomes a path in :meth:`BlobStore.path` and nowhere else.
+Rule 3: no HTTP here; every method blocks, so the event loop calls them in a thread.
+
+Limits of files compared with Azure: a blob cannot be called like the folder of other blobs, and content type and user
+metadata are not kept (the type follows from the extension).
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import mimetypes
+import os
+import shutil
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO
+
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
+from airflow_provider_azureml_classic.protocol.sas import StorageAccount
+from airflow_provider_azureml_classic.server.blobs.files import make_folder, publish, remove
+from airflow_provider_azureml_classic.server.blobs.names import check_blob, check_container
+
+TEMPORARY_FOLDER = ".tmp"
+BLOCKS_FOLDER = ".blocks"
+#: Blocks that nobody committed are dropped after this time, as Azure does.
+BLOCK_LIFETIME_SECONDS = 7 * 24 * 3600
+_CHUNK = 1024 * 1024
+_REMEMBERED_DIGESTS = 10_000
+
+
+@dataclass(frozen=True)
+class BlobProperties:
+    """What is known of a blob.
+
+    :param name: its path in the container.
+    :param length: bytes.
+    :param etag: quoted, as in the header; changes whenever the blob is written.
+    :param last_modified: UTC.
+    :param content_type: guessed from the extension.
+    :param sha256: in hex, ``None`` in listings.
+    """
+
+    name: str
+    length: int
+    etag: str
+    last_modified: datetime
+    content_type: str
+    sha256: str | None = None
+
+
+class BlobWriter:
+    """Takes the bytes of one blob.
+
+    :param file: where they go.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._hash = hashlib.sha256()
+        self._properties: BlobProperties | None = None
+        self.length = 0
+
+    def write(self, data: bytes) -> int:
+        """Append.
+
+        :param data: any number of bytes.
+        """
+        self._hash.update(data)
+        self.length += len(data)
+        return self._file.write(data)
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of what was written so far, in hex."""
+        return self._hash.hexdigest()
+
+    @property
+    def committed(self) -> BlobProperties:
+        """Properties of the blob that was written.
+
+        :raises RuntimeError: it is not in place yet.
+        """
+        if self._properties is None:
+            raise RuntimeError("The blob is not in place yet.")
+        return self._properties
+
+    @committed.setter
+    def committed(self, properties: BlobProperties) -> None:
+        self._properties = properties
+
+
+class BlobStore:
+    """Containers and blobs in a folder, readable by this user only.
+
+    :param root: the folder; made if it is not there.
+    :param account: the storage account that this folder is served as.
+    :param owner: gives the id of this server, with which the names of half-written files begin.
+    """
+
+    def __init__(self, root: Path, account: StorageAccount, owner: Callable[[], str] = lambda: "server") -> None:
+        self.root = root.resolve()
+        self.account = account
+        self._owner = owner
+        self._digests: dict[tuple[str, int, int, int], str] = {}
+        self._lock = threading.Lock()
+        for folder in (self.root, self.root / TEMPORARY_FOLDER, self.root / BLOCKS_FOLDER):
+            make_folder(folder)
+
+    def clean(self, living: Callable[[], Collection[str]]) -> None:
+        """Remove what servers have left half written that live no more.
+
+        :param living: gives the ids of those that live.
+        """
+        # In this order: who writes a file was there before it.
+        found = list((self.root / TEMPORARY_FOLDER).iterdir())
+        keep = tuple(f"{owner}-" for owner in living())
+        for leftover in found:
+            if not leftover.name.startswith(keep):
+                remove(leftover)
+        too_old = time.time() - BLOCK_LIFETIME_SECONDS
+        for folder in (self.root / BLOCKS_FOLDER).iterdir():
+            if folder.stat().st_mtime < too_old:
+                remove(folder)
+
+    # Containers
+
+    def create_container(self, container: str) -> bool:
+        """Make a container; ``False`` if it is there already.
+
+        :param container: its name.
+        """
+        folder = self.root / check_container(container)
+        if folder.is_dir():
+            return False
+        make_folder(folder)
+        return True
+
+    def container_properties(self, container: str) -> BlobProperties | None:
+        """Properties of a container (its length means nothing); ``None`` if it is not there.
+
+        :param container: its name.
+        """
+        try:
+            return _properties(container, (self.root / check_container(container)).stat(), None)
+        except FileNotFoundError:
+            return None
+
+    def containers(self) -> Iterator[BlobProperties]:
+        """Properties of all containers (their lengths mean nothing), in the order of their names."""
+        for name in sorted(folder.name for folder in self.root.iterdir() if not folder.name.startswith(".")):
+            found = self.container_properties(name)
+            if found is not None:
+                yield found
+
+    def delete_container(self, container: str) -> bool:
+        """Remove a container and all its blobs at once; ``False`` if it is not there.
+
+        :param container: its name.
+        """
+        grave = self.root / TEMPORARY_FOLDER / f"{self._owner()}-{uuid.uuid4().hex}"
+        try:
+            (self.root / check_container(container)).rename(grave)
+        except FileNotFoundError:
+            return False
+        shutil.rmtree(grave)
+        return True
+
+    # Reading
+
+    def path(self, container: str, blob: str) -> Path:
+        """Where a blob's bytes are, or would be.
+
+        :param container: name of the container.
+        :param blob: path in it.
+        :raises RequestRejected: a name is not allowed.
+        """
+        return self.root / check_container(container) / check_blob(blob)
+
+    def exists(self, container: str, blob: str) -> bool:
+        """Whether there is such a blob.
+
+        :param container: name of the container.
+        :param blob: path in it.
+        """
+        return self.path(container, blob).is_file()
+
+    def open_read(self, container: str, blob: str) -> tuple[BinaryIO, BlobProperties]:
+        """A blob's bytes and properties, of one version even if it is overwritten meanwhile; the caller closes it.
+
+        :param container: name of the container.
+        :param blob: path in it.
+        :raises RequestRejected: ``BlobNotFound``.
+        """
+        path = self.path(container, blob)
+        try:
+            file = path.open("rb")
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            raise blob_not_found(container, blob) from None
+        try:
+            status = os.fstat(file.fileno())
+            return file, _properties(blob, status, self._digest(path, status, file))
+        except BaseException:
+            file.close()
+            raise
+
+    def copy(self, container: str, blob: str, target: Path) -> None:
+        """Copy a blob to a file, of one version even if it is overwritten meanwhile.
+
+        :param container: name of the container.
+        :param blob: path in it.
+        :param target: the file to write.
+        :raises RequestRejected: ``BlobNotFound``.
+        """
+        try:
+            shutil.copyfile(self.path(container, blob), target)
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            raise blob_not_found(container, blob) from None
+
+    def properties(self, container: str, blob: str) -> BlobProperties:
+        """A blob's properties.
+
+        :param container: name of the container.
+        :param blob: path in it.
+        :raises RequestRejected: ``BlobNotFound``.
+        """
+        file, properties = self.open_read(container, blob)
+        file.close()
+        return properties
+
+    def list(self, container: str, prefix: str = "") -> Iterator[BlobProperties]:
+        """Blobs of a container in the order of their names; empty if there is no such container.
+
+        :param container: its name.
+        :param prefix: beginning of the names wanted.
+        """
+        folder = self.root / check_container(container)
+        found = (Path(base, name) for base, _, names in os.walk(folder) for name in names)
+        named = sorted((path.relative_to(folder).as_posix(), path) for path in found)
+        for name, path in named:
+            if name.startswith(prefix):
+                with suppress(FileNotFoundError):  # deleted since the walk
+                    yield _properties(name, path.stat(), None)
+
+    # Writing
+
+    @contextmanager
+    def open_write(self, container: str, blob: str, *, overwrite: bool = True) -> Iterator[BlobWriter]:
+        """Write a blob; it appears, whole, when the block ends without an error, and not at all otherwise.
+
+        :param container: name of the container, made if need be.
+        :param blob: path in it.
+        :param overwrite: ``False`` lets nothing that exists be replaced.
+        :raises FileExistsError: the blob exists and may not be replaced.
+        """
+        target = self.path(container, blob)
+        with self.temporary_file() as (file, temporary):
+            writer = BlobWriter(file)
+            yield writer
+            file.flush()
+            os.fsync(file.fileno())
+            status = os.fstat(file.fileno())
+            file.close()
+            publish(temporary, target, overwrite=overwrite)
+        self._remember(target, status, writer.sha256)
+        writer.committed = _properties(blob, status, writer.sha256)
+
+    @contextmanager
+    def temporary_file(self) -> Iterator[tuple[BinaryIO, Path]]:
+        """A new file of the store's own file system, removed at the end of the block unless it was moved away."""
+        handle, name = tempfile.mkstemp(dir=self.root / TEMPORARY_FOLDER, prefix=f"{self._owner()}-")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                yield file, Path(name)
+        finally:
+            Path(name).unlink(missing_ok=True)
+
+    def commit_file(self, container: str, blob: str, source: Path, *, overwrite: bool = True) -> None:
+        """Move a finished file into the store; copied first if it is on another file system.
+
+        :param container: name of the container, made if need be.
+        :param blob: path in it.
+        :param source: the file; gone afterwards.
+        :param overwrite: ``False`` lets nothing that exists be replaced.
+        :raises FileExistsError: the blob exists and may not be replaced.
+        """
+        target = self.path(container, blob)
+        source.chmod(0o600)
+        with source.open("r+b") as file:
+            os.fsync(file.fileno())
+        try:
+            publish(source, target, overwrite=overwrite)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            with source.open("rb") as file, self.open_write(container, blob, overwrite=overwrite) as writer:
+                shutil.copyfileobj(file, writer, _CHUNK)
+            source.unlink()
+
+    def delete(self, container: str, blob: str) -> None:
+        """Remove a blob, and the folders that it leaves empty.
+
+        :param container: name of the container.
+        :param blob: path in it.
+        :raises RequestRejected: ``BlobNotFound``.
+        """
+        path = self.path(container, blob)
+        try:
+            path.unlink()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError):
+            if path.is_file():
+                raise
+            raise blob_not_found(container, blob) from None
+        with suppress(OSError):  # up to the first folder that is not empty
+            for folder in path.relative_to(self.root / container).parents[:-1]:
+                (self.root / container / folder).rmdir()
+
+    # Digests
+
+    def _digest(self, path: Path, status: os.stat_result, file: BinaryIO) -> str:
+        known = self._digests.get(_version(path, status))
+        if known:
+            return known
+        digest = hashlib.sha256()
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+        file.seek(0)
+        self._remember(path, status, digest.hexdigest())
+        return digest.hexdigest()
+
+    def _remember(self, path: Path, status: os.stat_result, digest: str) -> None:
+        with self._lock:
+            if len(self._digests) >= _REMEMBERED_DIGESTS:
+                del self._digests[next(iter(self._digests))]
+            self._digests[_version(path, status)] = digest
+
+
+def blob_not_found(container: str, blob: str) -> AzureMLClassicError:
+    """The error for a blob that is not there.
+
+    :param container: name of the container.
+    :param blob: path in it.
+    """
+    return rejection("BlobNotFound", f"There is no blob {blob!r} in the container {container!r}.")
+
+
+def _version(path: Path, status: os.stat_result) -> tuple[str, int, int, int]:
+    # The inode tells two writes within one tick of the clock apart: the new file exists before the old one goes.
+    return str(path), status.st_ino, status.st_mtime_ns, status.st_size
+
+
+def _properties(name: str, status: os.stat_result, sha256: str | None) -> BlobProperties:
+    return BlobProperties(
+        name=name,
+        length=status.st_size,
+        etag=f'"0x{status.st_mtime_ns:X}{status.st_ino:X}"',
+        last_modified=datetime.fromtimestamp(status.st_mtime, UTC),
+        content_type=mimetypes.guess_type(name)[0] or "application/octet-stream",
+        sha256=sha256,
+    )

@@ -1,0 +1,167 @@
+"""XML of the blob service: errors, listings and block lists. Pure.
+
+Facts: Microsoft, "Status and error codes", "Blob service error codes", "List Blobs" and "Put Block List"
+(``rest/api/storageservices``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from email.utils import format_datetime
+from typing import NoReturn
+from xml.parsers import expat
+from xml.sax.saxutils import escape, quoteattr
+
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
+from airflow_provider_azureml_classic.server.blobs.store import BlobProperties
+
+DECLARATION = '<?xml version="1.0" encoding="utf-8"?>'
+
+
+class StorageError(Exception):
+    """An answer of the blob service that is not a success.
+
+    :param status: HTTP status.
+    :param code: Azure's code, the ``x-ms-error-code`` header.
+    :param message: one sentence; never holds anything of a query or a key.
+    :param detail: ``AuthenticationErrorDetail``, for refused credentials.
+    :param headers: further headers of the answer.
+    """
+
+    def __init__(
+        self, status: int, code: str, message: str, *, detail: str = "", headers: dict[str, str] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.detail = detail
+        self.headers = headers or {}
+
+    @classmethod
+    def of(cls, error: AzureMLClassicError) -> StorageError:
+        """The blob service's spelling of an error of the store.
+
+        :param error: what the store raised.
+        """
+        if error.detail_code == "BlobNotFound":
+            return cls(404, "BlobNotFound", "The specified blob does not exist.")
+        if error.status == 408:
+            return cls(408, "OperationTimedOut", error.message, headers={"connection": "close"})
+        return cls(400, "InvalidResourceName", error.message)
+
+    def to_xml(self) -> bytes:
+        """The body of the answer."""
+        detail = f"<AuthenticationErrorDetail>{escape(self.detail)}</AuthenticationErrorDetail>" if self.detail else ""
+        inner = f"<Code>{escape(self.code)}</Code><Message>{escape(self.message)}</Message>{detail}"
+        return f"{DECLARATION}<Error>{inner}</Error>".encode(errors="replace")
+
+
+class _BlockListReader:
+    """Collects the ids of a block list; refuses what else XML can do."""
+
+    def __init__(self) -> None:
+        self.ids: list[str] = []
+        self._path: list[str] = []
+        self._text: list[str] = []
+
+    def start(self, name: str, _: object) -> None:
+        if len(self._path) > 1 or (not self._path) != (name == "BlockList"):
+            refuse_block_list()
+        if name == "Committed":
+            raise StorageError(400, "InvalidBlockList", "Blocks of a committed blob are not kept: use Latest.")
+        if self._path and name not in ("Latest", "Uncommitted"):
+            refuse_block_list()
+        self._path.append(name)
+        self._text.clear()
+
+    def end(self, _: str) -> None:
+        if len(self._path) > 1:
+            self.ids.append("".join(self._text).strip())
+        self._path.pop()
+
+    def data(self, text: str) -> None:
+        self._text.append(text)
+
+
+def refuse_block_list(*_: object) -> NoReturn:
+    """Raise the error for a block list that is not one.
+
+    :raises StorageError: always.
+    """
+    raise StorageError(400, "InvalidXmlDocument", "The body is not a list of blocks in XML.")
+
+
+def read_block_list(body: bytes) -> list[str]:
+    """Ids of a ``BlockList``, in order.
+
+    :param body: the request's body, of limited size.
+    :raises StorageError: not a block list, or it holds a document type (and so might define entities).
+    """
+    reader, parser = _BlockListReader(), expat.ParserCreate()
+    parser.StartElementHandler = reader.start
+    parser.EndElementHandler = reader.end
+    parser.CharacterDataHandler = reader.data
+    parser.StartDoctypeDeclHandler = refuse_block_list
+    try:
+        parser.Parse(body, True)
+    except expat.ExpatError:
+        refuse_block_list()
+    return reader.ids
+
+
+def _blob_xml(blob: BlobProperties) -> str:
+    properties = {
+        "Last-Modified": http_date(blob),
+        "Etag": blob.etag.strip('"'),
+        "Content-Length": str(blob.length),
+        "Content-Type": blob.content_type,
+        "BlobType": "BlockBlob",
+    }
+    inner = "".join(f"<{name}>{escape(value)}</{name}>" for name, value in properties.items())
+    return f"<Blob><Name>{escape(blob.name)}</Name><Properties>{inner}</Properties></Blob>"
+
+
+def _container_xml(container: BlobProperties) -> str:
+    inner = f"<Last-Modified>{http_date(container)}</Last-Modified><Etag>{escape(container.etag)}</Etag>"
+    return f"<Container><Name>{escape(container.name)}</Name><Properties>{inner}</Properties></Container>"
+
+
+def http_date(blob: BlobProperties) -> str:
+    """When a blob was last modified, as a header says it.
+
+    :param blob: its properties.
+    """
+    return format_datetime(blob.last_modified.replace(microsecond=0), usegmt=True)
+
+
+def list_to_xml(
+    entries: Sequence[BlobProperties | str],
+    *,
+    endpoint: str,
+    container: str | None,
+    asked: Iterable[tuple[str, str]],
+    more: str,
+) -> bytes:
+    """The answer of "List Blobs", or of "List Containers".
+
+    :param entries: blobs, and prefixes (``str``) of the hierarchical listing; or containers.
+    :param endpoint: address of the blob service.
+    :param container: container listed; ``None`` for a list of containers.
+    :param asked: elements that repeat the request: ``Prefix``, ``Marker``, ``MaxResults``, ``Delimiter``.
+    :param more: marker of the next page, empty at the end.
+    """
+    repeated = "".join(f"<{name}>{escape(value)}</{name}>" for name, value in asked)
+    listed = "".join(
+        f"<BlobPrefix><Name>{escape(entry)}</Name></BlobPrefix>"
+        if isinstance(entry, str)
+        else _blob_xml(entry)
+        if container
+        else _container_xml(entry)
+        for entry in entries
+    )
+    what = "Blobs" if container else "Containers"
+    attributes = f"ServiceEndpoint={quoteattr(endpoint)}"
+    attributes += f" ContainerName={quoteattr(container)}" if container else ""
+    inner = f"{repeated}<{what}>{listed}</{what}><NextMarker>{escape(more)}</NextMarker>"
+    return f"{DECLARATION}<EnumerationResults {attributes}>{inner}</EnumerationResults>".encode(errors="replace")

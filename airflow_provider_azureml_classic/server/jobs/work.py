@@ -1,0 +1,279 @@
+"""What a job does: fetch its inputs, train or score in another process, deliver the outputs.
+
+Rule: outputs are delivered before the job is ``Finished``; a job that was cancelled meanwhile, or that another server
+has taken over, delivers nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import CancelledError, Executor, Future, wait
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, TypeVar
+
+from airflow_provider_azureml_classic.exceptions import rejection
+from airflow_provider_azureml_classic.protocol.job_history import LogLine
+from airflow_provider_azureml_classic.protocol.jobs import JobStatus
+from airflow_provider_azureml_classic.protocol.references import MODEL_EXTENSION, BlobReference
+from airflow_provider_azureml_classic.server.experiments.batch import score_file
+from airflow_provider_azureml_classic.server.experiments.declaration import INPUT, TRAIN, Experiment
+from airflow_provider_azureml_classic.server.experiments.parameters import applied, threshold_of
+from airflow_provider_azureml_classic.server.experiments.training import TrainingSummary, train
+from airflow_provider_azureml_classic.server.jobs.arguments import (
+    EVALUATION_OUTPUT,
+    MODEL_OUTPUT,
+    SCORED_OUTPUT,
+    input_extension,
+    output_place,
+)
+from airflow_provider_azureml_classic.server.models.pins import Pins
+from airflow_provider_azureml_classic.server.models.store import ModelStore
+from airflow_provider_azureml_classic.server.state.database import DatabaseDown
+from airflow_provider_azureml_classic.server.state.endpoint_store import Store
+from airflow_provider_azureml_classic.server.state.history import model_row, trained_row
+from airflow_provider_azureml_classic.server.state.job_store import JobStore
+from airflow_provider_azureml_classic.server.state.peers import Peers
+from airflow_provider_azureml_classic.server.state.tables import EndpointRow, JobRow, ModelRow, ServiceRow, TrainedRow
+from airflow_provider_azureml_classic.server.storage.locations import Locations, naming
+from airflow_provider_azureml_classic.server.workspace.catalogue import Catalogue
+
+T = TypeVar("T")
+
+#: How often a running job is looked at, in seconds: another server may have cancelled it, or deleted its endpoint.
+LOOK_EVERY = 2.0
+#: A job that takes longer shows what it is doing.
+_FIRST_LOOK = 0.5
+#: Finished files by output name, and where each goes.
+Outputs = dict[str, tuple[Path, BlobReference]]
+
+
+@dataclass(frozen=True)
+class End:
+    """How a job ended.
+
+    :param status: its last state.
+    :param values: columns to set.
+    :param trained: the model that it wrote.
+    """
+
+    status: JobStatus
+    values: dict[str, Any]
+    trained: tuple[TrainedRow, ModelRow] | None = None
+
+
+class JobWork:
+    """Does what jobs are.
+
+    :param store: endpoints and web services.
+    :param jobs: jobs.
+    :param catalogue: experiments and their columns.
+    :param models: model files, for batch scoring.
+    :param locations: places of inputs and outputs.
+    :param pool: carries out training and scoring in other processes.
+    :param peers: the servers that share the jobs.
+    :param pins: keeps model files while they are read.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        jobs: JobStore,
+        catalogue: Catalogue,
+        models: ModelStore,
+        locations: Locations,
+        pool: Executor,
+        peers: Peers,
+        pins: Pins,
+    ) -> None:
+        self._store = store
+        self._jobs = jobs
+        self._catalogue = catalogue
+        self._models = models
+        self._locations = locations
+        self._pool = pool
+        self._peers = peers
+        self._pinned = pins.pinned
+        self._working: dict[str, Future[Any]] = {}
+        #: Set when the server is stopping.
+        self.closing = threading.Event()
+
+    def stop(self, job_id: str) -> None:
+        """Stop the work of a job, if it is being done here.
+
+        :param job_id: the job.
+        """
+        work = self._working.get(job_id)
+        if work is not None:
+            work.cancel()
+
+    def run(self, job: JobRow, endpoint: EndpointRow, notes: JobLog, leave: Callable[[], None]) -> End:
+        """Do the work of one job.
+
+        :param job: as this server has claimed it.
+        :param endpoint: the endpoint that it was submitted to.
+        :param notes: takes lines for its log.
+        :param leave: called when the job needs no worker process any more.
+        :raises AzureMLClassicError: why it failed, for its client.
+        :raises BrokenExecutor: the process that did the work has died; ``CancelledError``: the work was stopped.
+        """
+        service = self._store.service(endpoint.service_id)
+        if service is None:
+            raise rejection("JobNotFound", "The web service of this job was deleted.")
+        with TemporaryDirectory() as folder, self._pinned() as pin:
+            for model in endpoint.resources:
+                pin(model.digest)
+            inputs = self._fetch(job, notes, Path(folder))
+            if not service.training:
+                outputs = self._score(job, notes, service, endpoint, inputs)
+                leave()
+                return End(JobStatus.FINISHED, {"results": self._deliver(job, notes, outputs)})
+            outputs, written = self._train(job, notes, service, inputs)
+            leave()
+            place = outputs[MODEL_OUTPUT][1]
+            results = self._deliver(job, notes, outputs)
+            return End(JobStatus.FINISHED, {"results": results}, (trained_row(job.id, place, written.digest), written))
+
+    def _fetch(self, job: JobRow, notes: JobLog, folder: Path) -> dict[str, Path]:
+        inputs = {}
+        for number, (name, reference) in enumerate(job.request.inputs.items(), 1):
+            inputs[name] = folder / f"input{number}{input_extension(reference)}"
+            with naming(name):
+                self._locations.fetch(reference, inputs[name])
+            size = inputs[name].stat().st_size
+            notes.note(f"Fetched {name} from {reference.location}: {size:,} bytes.")
+        return inputs
+
+    def _train(
+        self, job: JobRow, notes: JobLog, service: ServiceRow, inputs: dict[str, Path]
+    ) -> tuple[Outputs, ModelRow]:
+        experiment = self._catalogue.experiments.get(service.experiment)
+        if experiment is None:
+            raise rejection(
+                "OperationNotSupported",
+                f"The experiment {service.experiment!r} is declared no more; start the server with its --experiments.",
+            )
+        (data, *more), held = files_by_role(experiment, inputs)
+        to_model, to_evaluation = output_place(job, MODEL_OUTPUT, MODEL_EXTENSION), output_place(job, EVALUATION_OUTPUT)
+        model, evaluation = data.with_name("model.ilearner"), data.with_name(f"evaluation{to_evaluation.extension}")
+        schema = self._catalogue.schema(experiment.name)
+        wanted = applied(experiment, job.request.global_parameters)
+        notes.note(f"Training {experiment.estimator}.")
+        summary = self._elsewhere(job, notes, train, wanted, schema, data, model, evaluation, held, *more)
+        for line in told(summary):
+            notes.note(line)
+        outputs = {MODEL_OUTPUT: (model, to_model), EVALUATION_OUTPUT: (evaluation, to_evaluation)}
+        return outputs, model_row(summary.manifest, summary.sha256, summary.length)
+
+    def _score(
+        self, job: JobRow, notes: JobLog, service: ServiceRow, endpoint: EndpointRow, inputs: dict[str, Path]
+    ) -> Outputs:
+        data = inputs[INPUT]
+        model = self._models.file(endpoint.resources[0].digest)
+        place = output_place(job, SCORED_OUTPUT)
+        scored = data.with_name(f"scored{place.extension}")
+        passthrough = self._catalogue.passthrough(service.experiment)
+        declared = self._catalogue.parameters(service.experiment, training=False)
+        threshold = threshold_of(declared, job.request.global_parameters)
+        notes.note("Scoring.")
+        rows = self._elsewhere(job, notes, score_file, model, data, scored, passthrough, threshold)
+        notes.note(f"Scored {rows:,} rows.")
+        return {SCORED_OUTPUT: (scored, place)}
+
+    def _elsewhere(self, job: JobRow, notes: JobLog, function: Callable[..., T], *arguments: Any) -> T:
+        """Carry out the heavy part of a job in another process, for as long as the job is wanted from this server."""
+        work = self._working[job.id] = self._pool.submit(function, *arguments)
+        patience = _FIRST_LOOK
+        try:
+            while not wait([work], patience).done:
+                patience = LOOK_EVERY
+                notes.write()
+                with suppress(DatabaseDown):  # then nobody can cancel it either
+                    if not self._runs(job):
+                        work.cancel()
+            result: T = work.result()
+            return result
+        finally:
+            self._working.pop(job.id, None)
+
+    def _runs(self, job: JobRow) -> bool:
+        return self._jobs.runs(job.id, job.server_id or "")
+
+    def _deliver(self, job: JobRow, notes: JobLog, outputs: Outputs) -> dict[str, Any]:
+        while not self._peers.held:
+            # Another server may be about to run this job.
+            if self.closing.wait(0.1):
+                raise CancelledError
+        if not self._runs(job):
+            raise rejection("RequestCanceled", "The job was cancelled.")
+        for name, (path, place) in outputs.items():
+            with naming(name):
+                self._locations.deliver(path, place)
+            notes.note(f"Wrote {place.location}.")
+        return {name: place.to_wire() for name, (_, place) in outputs.items()}
+
+
+def files_by_role(experiment: Experiment, inputs: Mapping[str, Path]) -> tuple[list[Path], Path | None]:
+    """The files to train on, in the declared order, and the one for the metrics.
+
+    :param experiment: says what each input is for.
+    :param inputs: fetched files by input name.
+    """
+    training = [inputs[name] for name, role in experiment.inputs.items() if role == TRAIN]
+    return training, next((inputs[name] for name, role in experiment.inputs.items() if role != TRAIN), None)
+
+
+def told(summary: TrainingSummary) -> Iterator[str]:
+    """What a person wants to know of a training run, as lines of a job's log.
+
+    :param summary: what it did.
+    """
+    window = f", from {summary.window[0]} to {summary.window[1]}" if summary.window else ""
+    yield f"Trained on {summary.rows:,} rows with {summary.columns} features{window}, in {summary.seconds:.1f} s."
+    known = [f"{name} {value:.6g}" for name, value in summary.metrics.items() if value is not None]
+    yield f"Metrics: {', '.join(known) or 'none'}."
+    yield from summary.notes
+    yield f"Model: {summary.length:,} bytes, SHA-256 {summary.sha256}."
+
+
+log = logging.getLogger(__name__)
+
+
+class JobLog:
+    """Lines that are written together: each transaction is forced to the disk, and most jobs are soon over.
+
+    :param jobs: where they are kept.
+    :param job_id: the job.
+    """
+
+    def __init__(self, jobs: JobStore, job_id: str) -> None:
+        self._jobs = jobs
+        self._job_id = job_id
+        self._lines: list[LogLine] = []
+
+    def note(self, line: str) -> None:
+        """Take a line.
+
+        :param line: what happened.
+        """
+        self._lines.append(self._jobs.stamped(line))
+
+    def taken(self) -> list[LogLine]:
+        """The lines that are not written yet; whoever takes them writes them."""
+        lines, self._lines = self._lines, []
+        return lines
+
+    def write(self) -> None:
+        """Let those see the lines who watch the job."""
+        lines = self.taken()
+        try:
+            if lines:
+                self._jobs.append_log(self._job_id, lines)
+        except DatabaseDown:
+            # A line is not worth what was trained.
+            for line in lines:
+                log.warning("job %s: %s", self._job_id, line.text)

@@ -1,0 +1,1 @@
+"""Model files: kept, loaded, pinned, removed."""

@@ -1,0 +1,90 @@
+"""Removes files that nobody needs any more: half-written ones of servers that died, models of no endpoint.
+
+A model is removed when two looks, a minute apart, found it in no endpoint: who read an endpoint before its model was
+replaced has loaded it by then.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
+from airflow_provider_azureml_classic.server.blobs.store import BlobStore
+from airflow_provider_azureml_classic.server.models.pins import Pins
+from airflow_provider_azureml_classic.server.models.store import ModelStore
+from airflow_provider_azureml_classic.server.state.endpoint_store import Store
+from airflow_provider_azureml_classic.server.state.peers import Peers
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 60.0
+
+
+class Janitor:
+    """Cleans at the start, once a minute, and when a server has died.
+
+    :param store: which models are in place.
+    :param models: the model files.
+    :param blobs: the own store.
+    :param pins: what must not be removed.
+    :param peers: who lives.
+    """
+
+    def __init__(self, store: Store, models: ModelStore, blobs: BlobStore, pins: Pins, peers: Peers) -> None:
+        self._store = store
+        self._models = models
+        self._blobs = blobs
+        self._pins = pins
+        self._peers = peers
+        self._unused: set[str] = set()
+        self._looked = -LOOK_SECONDS
+        self._closing = False
+        self._wake = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="janitor", daemon=True)
+
+    def start(self) -> None:
+        """Clean now, then go on in the background; call it before anything is served."""
+        if self._peers.living() == {self._peers.id}:
+            # Nobody can be reading what is in no endpoint.
+            self._unused = self._models.digests()
+        self.clean()
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop."""
+        self._closing = True
+        self._wake.set()
+        self._thread.join(10)
+
+    def wake(self) -> None:
+        """A server has died: clean what it has left."""
+        self._wake.set()
+
+    def clean(self) -> None:
+        """Remove what may be removed now."""
+        self._blobs.clean(self._peers.living)
+        self._models.clean(self._peers.living)
+        if time.monotonic() - self._looked >= LOOK_SECONDS:
+            self._looked = time.monotonic()
+            self._remove_models()
+
+    def _remove_models(self) -> None:
+        # In this order: a model that is put in place in between is in no list.
+        found = self._models.digests()
+        unused = found - self._store.digests()
+        for digest in unused & self._unused:
+            if self._pins.remove_unused(digest, self._models.remove):
+                log.info("removed the model %s, which no endpoint has", digest)
+        self._unused = unused
+
+    def _run(self) -> None:
+        while not self._closing:
+            self._wake.wait(LOOK_SECONDS)
+            self._wake.clear()
+            try:
+                if not self._closing:
+                    self.clean()
+            except (AzureMLClassicError, OSError) as error:
+                log.warning("cleaning is put off: %s", error)

@@ -1,0 +1,171 @@
+"""Model files by their digest, and the ones that are loaded.
+
+Files are named by their SHA-256, so equal models are stored and loaded once, whatever number of endpoints uses them.
+Where there is a vault, the folder is a cache of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import threading
+import uuid
+from collections import OrderedDict
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+from airflow_provider_azureml_classic.exceptions import rejection
+from airflow_provider_azureml_classic.server.experiments.scorer import Scorer
+from airflow_provider_azureml_classic.server.models.remote import Vault
+
+#: Loaded models kept at a time; a small one takes well under a megabyte.
+MAX_LOADED = 512
+
+
+class ModelStore:
+    """The models of a data directory.
+
+    :param root: folder of the model files.
+    :param owner: gives the id of this server, with which the names of half-written files begin.
+    :param max_loaded: loaded models kept at a time.
+    :param vault: keeps every model as well, so that they outlive the folder.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        owner: Callable[[], str] = lambda: "server",
+        *,
+        max_loaded: int = MAX_LOADED,
+        vault: Vault | None = None,
+    ) -> None:
+        self._root = root
+        self._vault = vault
+        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._owner = owner
+        self._max_loaded = max_loaded
+        self._loaded: OrderedDict[str, Scorer] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def put(self, source: Path, pin: Callable[[str], object]) -> Scorer:
+        """Check, load and keep a model file; it serves nobody yet.
+
+        :param source: an ``.ilearner`` file.
+        :param pin: called with its digest before its file is looked for, so that nobody removes it.
+        :raises RequestRejected: ``ModelInvalid``, saying what was found.
+        """
+        scorer = Scorer.load(source)
+        pin(scorer.digest)
+        if not self.path(scorer.digest).exists():
+            self._place(scorer.digest, lambda temporary: shutil.copyfile(source, temporary))
+        if self._vault:
+            self._vault.put(scorer.digest, self.path(scorer.digest))
+        self._keep(scorer)
+        return scorer
+
+    def scorer(self, digest: str) -> Scorer:
+        """The loaded model; read from its file at first use.
+
+        :param digest: SHA-256 of the model file.
+        """
+        with self._lock:
+            found = self._loaded.get(digest)
+            if found is not None:
+                self._loaded.move_to_end(digest)
+                return found
+        scorer = Scorer.load(self.file(digest))
+        self._keep(scorer)
+        return scorer
+
+    def _place(self, digest: str, write: Callable[[Path], object]) -> None:
+        """Put a file in place, if it is what it should be."""
+        temporary = self._root / f".{self._owner()}-{uuid.uuid4().hex}"
+        try:
+            write(temporary)
+            with temporary.open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != digest:
+                    raise rejection("ResourceLoadFailed", f"The file of the model {digest} is not what it was.")
+                os.fsync(file.fileno())
+            os.replace(temporary, self.path(digest))
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    @property
+    def loaded(self) -> int:
+        """Models in memory."""
+        return len(self._loaded)
+
+    def check_writable(self) -> None:
+        """Write and remove a file.
+
+        :raises OSError: that cannot be done.
+        """
+        probe = self._root / f".{uuid.uuid4().hex}"
+        probe.write_bytes(b"?")
+        probe.unlink()
+
+    def is_loaded(self, digest: str) -> bool:
+        """Whether :meth:`scorer` answers without reading a file.
+
+        :param digest: SHA-256 of the model file.
+        """
+        return digest in self._loaded
+
+    def digests(self) -> set[str]:
+        """Digests of the model files that are there."""
+        return {path.stem for path in self._root.iterdir() if not path.name.startswith(".")}
+
+    def remove(self, digest: str) -> None:
+        """Remove a model file, if it is there; who has loaded it can go on with it.
+
+        :param digest: SHA-256 of the model file.
+        """
+        self.path(digest).unlink(missing_ok=True)
+
+    def clean(self, living: Callable[[], Collection[str]]) -> None:
+        """Remove what servers have left half written that live no more.
+
+        :param living: gives the ids of those that live.
+        """
+        # In this order: who writes a file was there before it.
+        found = [path for path in self._root.iterdir() if path.name.startswith(".")]
+        keep = tuple(f".{owner}-" for owner in living())
+        for path in found:
+            if not path.name.startswith(keep):
+                path.unlink(missing_ok=True)
+
+    def fill_vault(self, in_use: set[str]) -> None:
+        """Take models that were put in place before there was a vault into it.
+
+        :param in_use: digests of the models in place.
+        """
+        if self._vault:
+            for digest in self._vault.lacking(self.digests() & in_use):
+                self._vault.put(digest, self.path(digest))
+
+    def _keep(self, scorer: Scorer) -> None:
+        with self._lock:
+            self._loaded[scorer.digest] = scorer
+            self._loaded.move_to_end(scorer.digest)
+            while len(self._loaded) > self._max_loaded:
+                self._loaded.popitem(last=False)
+
+    def file(self, digest: str) -> Path:
+        """The file of a model, fetched from the vault if it is not here.
+
+        :param digest: SHA-256 of the model file.
+        :raises ServiceUnavailable: ``ResourceDownload``, ``ResourceLoadFailed``: the vault cannot be read, or has
+            another file in its place.
+        """
+        vault = self._vault
+        if vault and not self.path(digest).exists():
+            self._place(digest, lambda temporary: vault.fetch(digest, temporary))
+        return self.path(digest)
+
+    def path(self, digest: str) -> Path:
+        """The file of a model.
+
+        :param digest: SHA-256 of the model file.
+        """
+        return self._root / f"{digest}.ilearner"

@@ -1,0 +1,1 @@
+"""What survives a crash: the database, its tables, and the servers that share it."""

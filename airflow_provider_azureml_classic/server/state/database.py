@@ -1,0 +1,260 @@
+"""The database connection: transactions, encryption of secrets, and rows as dataclasses."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from functools import cache
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+
+from airflow_provider_azureml_classic.exceptions import CODES, Detail, ServiceUnavailable, rejection
+from airflow_provider_azureml_classic.server.state.cipher import Cipher
+from airflow_provider_azureml_classic.server.state.engine import (
+    PATIENCE,
+    UPGRADE_PATIENCE,
+    is_silent,
+    make_engine,
+    snapshots,
+    where,
+)
+from airflow_provider_azureml_classic.server.state.revision import is_current
+
+log = logging.getLogger(__name__)
+
+R = TypeVar("R")
+_DOWN = "NoMoreResources"
+#: How long a writer waits for the others of this process, in seconds.
+_TURN_SECONDS = 30.0
+#: Of PostgreSQL's notifications, those of changes.
+CHANNEL = "azureml_classic"
+#: What is told there, besides ids of endpoints: that any may have changed, and that a job waits.
+EVERYTHING, JOBS = "endpoints", "jobs"
+#: Who waits for other servers asks so often.
+_LOOK_SECONDS = 0.5
+
+
+class DatabaseDown(ServiceUnavailable):
+    """The database does not answer, or not in time; nothing is wrong with the request."""
+
+
+class Database:
+    """An engine and a cipher.
+
+    :param url: SQLAlchemy URL.
+    :param cipher_key: 32 bytes in URL-safe Base64.
+    :raises OSError: the database does not answer; the message says which, and why.
+    :raises ValueError: it is of a newer version of this package.
+    """
+
+    def __init__(self, url: str, cipher_key: str) -> None:
+        self._cipher = Cipher(cipher_key)
+        self._turn = threading.Lock()
+        self._engine = make_engine(url)
+        self._reader = snapshots(self._engine)
+        self._patient = make_engine(url, patience=PATIENCE) if self.shared else self._engine
+        self._silence = Silence()
+        try:
+            if not is_current(self._engine):
+                from airflow_provider_azureml_classic.server.state.schema import upgrade
+
+                upgrade(make_engine(url, patience=UPGRADE_PATIENCE) if self.shared else self._engine)
+        except sa.exc.DBAPIError as error:
+            self.close()
+            place, reason = where(self._engine.url), _reason(error)
+            raise ConnectionError(
+                f"the database {place} cannot be used: {reason}. Is it running, and allowed?"
+            ) from None
+
+    @property
+    def shared(self) -> bool:
+        """Whether several servers may use it at the same time."""
+        return self._engine.dialect.name == "postgresql"
+
+    @property
+    def engine(self) -> sa.Engine:
+        """The engine itself, for who needs a connection of his own."""
+        return self._engine
+
+    @contextmanager
+    def write(self, *, patient: bool = False) -> Iterator[sa.Connection]:
+        """A transaction.
+
+        :param patient: it reads or changes very much.
+        :raises DatabaseDown: whether it was committed is not known then.
+        """
+        with (
+            self._mended(),
+            self._in_turn(),
+            (self._patient if patient else self._engine).begin() as connection,
+        ):
+            yield connection
+
+    @contextmanager
+    def _in_turn(self) -> Iterator[None]:
+        """SQLite has one writer at a time, and lets the others sleep for up to 0.1 s each time they find it busy."""
+        if self.shared:
+            yield
+            return
+        if not self._turn.acquire(timeout=_TURN_SECONDS):
+            raise _down()
+        try:
+            yield
+        finally:
+            self._turn.release()
+
+    @contextmanager
+    def read(self, *, patient: bool = False) -> Iterator[sa.Connection]:
+        """A connection to read from; all that is read in one block is of one state.
+
+        :param patient: it reads or changes very much.
+        :raises DatabaseDown: nothing can be read.
+        """
+        with self._mended(), (snapshots(self._patient) if patient else self._reader).connect() as connection:
+            yield connection
+
+    @contextmanager
+    def _mended(self) -> Iterator[None]:
+        """Errors of the database as the service's own; while it is silent, at once."""
+        if not self._silence.admits():
+            raise _down()
+        try:
+            yield
+        except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.InternalError, sa.exc.TimeoutError) as error:
+            log.error("the database: %s", _reason(error))
+            if is_silent(error):
+                self._silence.begin()
+            raise _down() from None
+        except sa.exc.DataError as error:
+            # PostgreSQL is stricter than SQLite: no NUL in a text, no number beyond its type.
+            message = f"A value of the request cannot be stored: {_reason(error)}."
+            raise rejection("BadParameterValue", message) from None
+        self._silence.end()
+
+    def tell(self, connection: sa.Connection, what: str) -> None:
+        """Let the other servers know of a change, once it is committed.
+
+        :param connection: of the transaction.
+        :param what: for :class:`.peers.Peers`.
+        """
+        if self.shared:
+            connection.execute(sa.select(sa.func.pg_notify(CHANNEL, what)))
+
+    @contextmanager
+    def exclusive(self, lock: int) -> Iterator[None]:
+        """One server at a time; the only server of a SQLite database waits for nobody.
+
+        :param lock: number of an advisory lock.
+        """
+        if not self.shared:
+            yield
+            return
+        # A transaction holds the lock, so that it ends with its server.
+        with self.write() as connection:
+            connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
+            # Asked for again and again: one long wait could not be told from a database that says nothing.
+            while not connection.execute(sa.select(sa.func.pg_try_advisory_xact_lock(lock))).scalar():
+                time.sleep(_LOOK_SECONDS)
+            yield
+
+    def hold(self, connection: sa.Connection, lock: int, *, alone: bool) -> None:
+        """Hold an advisory lock until the transaction ends; SQLite has one writer at a time anyway.
+
+        :param connection: of the transaction.
+        :param lock: number of the lock.
+        :param alone: ``False`` lets others hold it too that are not alone.
+        """
+        if self.shared:
+            take = sa.func.pg_advisory_xact_lock if alone else sa.func.pg_advisory_xact_lock_shared
+            connection.execute(sa.select(take(lock)))
+
+    def lock(self, text: str) -> bytes:
+        """Encrypt."""
+        return self._cipher.encrypt(text.encode())
+
+    def unlock(self, token: bytes) -> str:
+        """Decrypt."""
+        return self._cipher.decrypt(token).decode()
+
+    def lock_json(self, data: Any) -> bytes:
+        """Encrypt what :func:`json.dumps` takes."""
+        return self.lock(json.dumps(data))
+
+    def unlock_json(self, token: bytes | None) -> Any:
+        """Decrypt JSON; ``None`` stays ``None``."""
+        return json.loads(self._cipher.decrypt(token)) if token is not None else None
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+        self._patient.dispose()
+
+
+def _down() -> DatabaseDown:
+    code, status = CODES[_DOWN]
+    message = "The database does not answer; try again in a moment."
+    return DatabaseDown(message, code=code, details=(Detail(_DOWN, message),), status=status)
+
+
+def _reason(error: sa.exc.SQLAlchemyError) -> str:
+    """What went wrong, without the statement and its values."""
+    original = getattr(error, "orig", None) or error
+    return " ".join(str(original).split()).rstrip(".") or type(original).__name__
+
+
+def to_row(kind: type[R], row: sa.RowMapping, **changed: Any) -> R:
+    """The dataclass of a row.
+
+    :param kind: its class; members that the row lacks come from ``changed``.
+    :param row: what was read.
+    :param changed: members to put in place of the row's.
+    """
+    names = _names(kind)  # type: ignore[arg-type]
+    return kind(**{**{name: value for name, value in row.items() if name in names}, **changed})
+
+
+@cache
+def _names(kind: type[Any]) -> frozenset[str]:
+    return frozenset(field.name for field in fields(kind))
+
+
+def columns(row: Any) -> dict[str, Any]:
+    """Column values of a row's dataclass, one level deep."""
+    return {field.name: getattr(row, field.name) for field in fields(row)}
+
+
+TRIAL_SECONDS = 1.0
+
+
+class Silence:
+    """Whether a database says nothing. Safe to be used by several threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._next_trial: float | None = None
+
+    def begin(self) -> None:
+        """It did not answer in time."""
+        with self._lock:
+            self._next_trial = time.monotonic() + TRIAL_SECONDS
+
+    def end(self) -> None:
+        """It has answered."""
+        self._next_trial = None
+
+    def admits(self) -> bool:
+        """Whether it may be asked now."""
+        if self._next_trial is None:
+            return True
+        with self._lock:
+            now = time.monotonic()
+            if self._next_trial is not None and now < self._next_trial:
+                return False
+            self._next_trial = now + TRIAL_SECONDS
+            return True

@@ -1,0 +1,276 @@
+"""What survives a crash: experiments, web services, endpoints and the models in place.
+
+Rule 1: a change of state is one transaction; what an answered call did is on disk before it is answered.
+Rule 2: keys are encrypted with the key of ``secrets.json``.
+Rule 3: rows leave this module as frozen dataclasses.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from airflow_provider_azureml_classic.server.state.cipher import WrongKey
+from airflow_provider_azureml_classic.server.state.database import EVERYTHING, Database, columns, to_row
+from airflow_provider_azureml_classic.server.state.history import How, add_models, add_placements, kept_digests
+from airflow_provider_azureml_classic.server.state.tables import (
+    EndpointRow,
+    ExperimentRow,
+    ModelRow,
+    PlacementRow,
+    ResourceRow,
+    ServiceRow,
+    endpoints,
+    experiments,
+    keys,
+    placements,
+    resources,
+    web_services,
+)
+
+#: Columns in the order of the members of their rows.
+_ENDPOINT = [endpoints.c[member.name] for member in fields(EndpointRow) if member.name != "resources"]
+_RESOURCE = [resources.c[member.name] for member in fields(ResourceRow)]
+
+
+def _reading(*where: sa.ColumnElement[bool]) -> tuple[sa.Select[Any], sa.Select[Any]]:
+    """Statements that read endpoints and their models, made once: to put them together takes longer than to read.
+
+    :param where: which endpoints.
+    """
+    located = sa.select(*_RESOURCE).join(endpoints, endpoints.c.id == resources.c.endpoint_id).where(*where)
+    found = sa.select(*_ENDPOINT).where(*where)
+    return found.order_by(endpoints.c.created_at, endpoints.c.name), located.order_by(resources.c.name)
+
+
+_BY_ID = _reading(endpoints.c.id == sa.bindparam("endpoint"))
+_OF_SERVICE = _reading(endpoints.c.service_id == sa.bindparam("service"))
+_NAMED = _reading(
+    endpoints.c.service_id == sa.bindparam("service"),
+    sa.or_(endpoints.c.name == sa.bindparam("name"), endpoints.c.id == sa.bindparam("name")),
+)
+_SERVICE = sa.select(web_services).where(web_services.c.id == sa.bindparam("service"))
+
+
+def key_hash(key: str) -> str:
+    """What a key is found by; keys have 512 random bits, so a plain digest gives nothing away.
+
+    :param key: an endpoint key.
+    """
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+class Store:
+    """The state of one workspace.
+
+    :param database: where it is kept.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def check_cipher(self) -> None:
+        """Find out at start that the secrets are not those of this database.
+
+        :raises ValueError: they cannot be decrypted; the message says what to do.
+        """
+        with self._db.read() as connection:
+            some = connection.execute(sa.select(endpoints.c.primary_key).limit(1)).scalar()
+        if some is None:
+            return
+        try:
+            self._db.unlock(some)
+        except WrongKey:
+            raise ValueError(
+                "The endpoint keys in the database were encrypted with another key. Restore the secrets.json of this "
+                "database, or let servers that share it share the data directory or the variables of its secrets."
+            ) from None
+
+    # -- experiments and web services ------------------------------------------------------------------------------
+
+    def experiment(self, name: str) -> ExperimentRow | None:
+        """An experiment that has been set up, or ``None``."""
+        with self._db.read() as connection:
+            row = connection.execute(sa.select(experiments).where(experiments.c.name == name)).mappings().first()
+        return to_row(ExperimentRow, row) if row else None
+
+    def set_up_experiment(
+        self, row: ExperimentRow, services: Sequence[ServiceRow], defaults: Sequence[EndpointRow], first: ModelRow
+    ) -> None:
+        """Record an experiment with its web services, their default endpoints and the first model, all or nothing."""
+        with self._db.write() as connection:
+            add_models(connection, [first])
+            connection.execute(sa.delete(experiments).where(experiments.c.name == row.name))
+            connection.execute(sa.insert(experiments).values(**columns(row)))
+            for service in services:
+                connection.execute(sa.insert(web_services).values(**columns(service)))
+            for endpoint in defaults:
+                self._insert_endpoint(connection, endpoint)
+
+    def services(self) -> list[ServiceRow]:
+        """All web services, oldest first."""
+        query = sa.select(web_services).order_by(web_services.c.created_at, web_services.c.name)
+        with self._db.read() as connection:
+            return [to_row(ServiceRow, row) for row in connection.execute(query).mappings()]
+
+    def service(self, service_id: str) -> ServiceRow | None:
+        """A web service by id, or ``None``."""
+        with self._db.read() as connection:
+            row = connection.execute(_SERVICE, {"service": service_id}).mappings().first()
+        return to_row(ServiceRow, row) if row else None
+
+    def delete_service(self, service_id: str) -> None:
+        """Delete a web service with its endpoints and their jobs."""
+        with self._db.write(patient=True) as connection:
+            connection.execute(sa.delete(web_services).where(web_services.c.id == service_id))
+            self._db.tell(connection, EVERYTHING)
+
+    def endpoint_counts(self) -> dict[str, int]:
+        """Number of endpoints by service id."""
+        query = sa.select(endpoints.c.service_id, sa.func.count()).group_by(endpoints.c.service_id)
+        with self._db.read() as connection:
+            return {service: count for service, count in connection.execute(query)}
+
+    def endpoint_count(self, service_id: str) -> int:
+        """Number of endpoints of one service."""
+        query = sa.select(sa.func.count()).where(endpoints.c.service_id == service_id)
+        with self._db.read() as connection:
+            return int(connection.execute(query).scalar_one())
+
+    def endpoint_names(self, service_id: str, limit: int) -> list[str]:
+        """The first names of a service's endpoints, in alphabetical order."""
+        query = sa.select(endpoints.c.name).where(endpoints.c.service_id == service_id)
+        with self._db.read() as connection:
+            return list(connection.execute(query.order_by(endpoints.c.name).limit(limit)).scalars())
+
+    # -- endpoints -------------------------------------------------------------------------------------------------
+
+    def _insert_endpoint(self, connection: sa.Connection, row: EndpointRow) -> None:
+        values = {name: value for name, value in columns(row).items() if name != "resources"}
+        values["primary_key"] = self._db.lock(row.primary_key)
+        values["secondary_key"] = self._db.lock(row.secondary_key)
+        connection.execute(sa.insert(endpoints).values(**values))
+        hashes = {key_hash(row.primary_key), key_hash(row.secondary_key)}
+        connection.execute(sa.insert(keys), [{"hash": value, "endpoint_id": row.id} for value in hashes])
+        if row.resources:
+            connection.execute(sa.insert(resources), [columns(resource) for resource in row.resources])
+            add_placements(connection, row.resources, How.ADDED, row.created_at)
+
+    def add_endpoint(self, row: EndpointRow) -> bool:
+        """Add an endpoint; ``False`` if its service has one of that name already."""
+        try:
+            with self._db.write() as connection:
+                self._insert_endpoint(connection, row)
+        except sa.exc.IntegrityError:
+            return False
+        return True
+
+    def _endpoints(self, reading: tuple[sa.Select[Any], sa.Select[Any]], **which: str) -> list[EndpointRow]:
+        query, located = reading
+        with self._db.read() as connection:
+            models: dict[str, list[ResourceRow]] = {}
+            for row in connection.execute(located, which):
+                models.setdefault(row[0], []).append(ResourceRow(*row))
+            unlock = self._db.unlock
+            # Mappings of SQLAlchemy would be half of what a list of 10,000 endpoints costs.
+            return [
+                EndpointRow(*plain, unlock(primary), unlock(secondary), tuple(models.get(plain[0], ())))  # type: ignore[call-arg]
+                for *plain, primary, secondary in connection.execute(query, which)
+            ]
+
+    def endpoints_of(self, service_id: str) -> list[EndpointRow]:
+        """All endpoints of a service, oldest first."""
+        return self._endpoints(_OF_SERVICE, service=service_id)
+
+    def endpoint_named(self, service_id: str, name_or_id: str) -> EndpointRow | None:
+        """An endpoint of a service by name first, by GUID second, or ``None``."""
+        found = self._endpoints(_NAMED, service=service_id, name=name_or_id)
+        found.sort(key=lambda row: row.name != name_or_id)
+        return found[0] if found else None
+
+    def endpoint(self, endpoint_id: str) -> EndpointRow | None:
+        """An endpoint by GUID, or ``None``."""
+        found = self._endpoints(_BY_ID, endpoint=endpoint_id)
+        return found[0] if found else None
+
+    def endpoint_with_key(self, key: str) -> EndpointRow | None:
+        """The endpoint that a key belongs to, or ``None``."""
+        query = sa.select(keys.c.endpoint_id).where(keys.c.hash == key_hash(key))
+        with self._db.read() as connection:
+            found = connection.execute(query).scalar()
+        return self.endpoint(found) if found else None
+
+    def change_endpoint(
+        self,
+        row: EndpointRow,
+        values: Mapping[str, Any],
+        models: Sequence[ResourceRow],
+        now: datetime,
+        *,
+        how: How = How.PATCHED,
+        files: Sequence[ModelRow] = (),
+    ) -> bool:
+        """Change settings and models in one step; ``False`` if the endpoint has changed since ``row`` was read.
+
+        :param row: the endpoint as read.
+        :param values: settings by column.
+        :param models: models that take the place of those of the same name.
+        :param now: the present time.
+        :param how: what puts the models in place.
+        :param files: what the models' files say of themselves, where that is not known yet.
+        """
+        with self._db.write() as connection:
+            found = connection.execute(
+                sa.update(endpoints)
+                .where(endpoints.c.id == row.id, endpoints.c.revision == row.revision)
+                .values(**values, revision=row.revision + 1, changed_at=now)
+            )
+            if found.rowcount != 1:
+                return False
+            for model in models:
+                same = (resources.c.endpoint_id == row.id, resources.c.name == model.name)
+                connection.execute(sa.update(resources).where(*same).values(**columns(model)))
+            add_models(connection, files)
+            add_placements(connection, models, how, now)
+            self._db.tell(connection, row.id)
+        return True
+
+    def replace_keys(self, row: EndpointRow, changed: EndpointRow) -> bool:
+        """Put the one key that differs in ``changed`` in its place; ``False`` if the old one opens nothing any more."""
+        before, after = ({key_hash(one.primary_key), key_hash(one.secondary_key)} for one in (row, changed))
+        old, new = before - after, after - before
+        with self._db.write() as connection:
+            # Deleting what opened the endpoint is also the lock: of two at once, the second one finds nothing.
+            gone = connection.execute(sa.delete(keys).where(keys.c.endpoint_id == row.id, keys.c.hash.in_(old)))
+            if gone.rowcount != len(old):
+                return False
+            connection.execute(sa.insert(keys), [{"hash": value, "endpoint_id": row.id} for value in new])
+            values = {"primary_key": changed.primary_key, "secondary_key": changed.secondary_key}
+            fresh = {name: self._db.lock(value) for name, value in values.items() if value != getattr(row, name)}
+            connection.execute(sa.update(endpoints).where(endpoints.c.id == row.id).values(**fresh))
+            self._db.tell(connection, row.id)
+        return True
+
+    def delete_endpoint(self, endpoint_id: str) -> None:
+        """Delete an endpoint with its jobs."""
+        with self._db.write() as connection:
+            connection.execute(sa.delete(endpoints).where(endpoints.c.id == endpoint_id))
+            self._db.tell(connection, endpoint_id)
+
+    def digests(self) -> set[str]:
+        """Digests of all models in place, and of those that can be put back."""
+        with self._db.read(patient=True) as connection:
+            in_place = connection.execute(sa.select(resources.c.digest).distinct()).scalars()
+            return {*in_place, *kept_digests(connection)}
+
+    def placement(self, endpoint_id: str, number: int) -> PlacementRow | None:
+        """A model that an endpoint had, or ``None``."""
+        query = sa.select(placements).where(placements.c.endpoint_id == endpoint_id, placements.c.id == number)
+        with self._db.read() as connection:
+            row = connection.execute(query).mappings().first()
+        return to_row(PlacementRow, row) if row else None

@@ -1,0 +1,167 @@
+"""Which models an endpoint had: written in the transaction that puts one in place, and read by the portal.
+
+Rule: what a model file says of itself comes from whoever trained it, so only finite numbers and times are kept.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from enum import Enum
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from airflow_provider_azureml_classic.protocol.references import BlobReference, window_end_of
+from airflow_provider_azureml_classic.protocol.values import ENDPOINT_NAME
+from airflow_provider_azureml_classic.server.experiments.ilearner import Manifest
+from airflow_provider_azureml_classic.server.experiments.window import moment, parse_time
+from airflow_provider_azureml_classic.server.state.database import columns
+from airflow_provider_azureml_classic.server.state.tables import (
+    ModelRow,
+    ResourceRow,
+    TrainedRow,
+    model_files,
+    placements,
+    trained_models,
+)
+
+#: Rows kept for each endpoint; older ones are forgotten.
+KEPT_ROWS = 200
+#: Models of each endpoint whose files are kept, so that they can be put back though their source is gone.
+KEPT_MODELS = 10
+_METRICS = 32
+
+#: By name of the database's kind.
+_ADD_MODEL = {
+    "sqlite": sqlite.insert(model_files).on_conflict_do_nothing(),
+    "postgresql": postgresql.insert(model_files).on_conflict_do_nothing(),
+}
+_ADD_TRAINED = sa.insert(trained_models)
+_ADD_PLACEMENT = sa.insert(placements)
+_OF_RESOURCE = (placements.c.endpoint_id == sa.bindparam("of"), placements.c.resource == sa.bindparam("name"))
+_NOT_LIVE = sa.update(placements).where(*_OF_RESOURCE, placements.c.live).values(live=False)
+_OLDEST = (
+    sa.select(placements.c.id)
+    .where(*_OF_RESOURCE)
+    .order_by(placements.c.id.desc())
+    .offset(sa.bindparam("kept"))
+    .limit(1)
+)
+_FORGET = sa.delete(placements).where(*_OF_RESOURCE, placements.c.id <= _OLDEST.scalar_subquery())
+
+
+class How(str, Enum):
+    """What put a model in place."""
+
+    ADDED = "added"
+    PATCHED = "patch"
+    REFRESHED = "refresh"
+    ROLLED_BACK = "rollback"
+    #: Before there was a history; nobody knows when.
+    EARLIER = "earlier"
+
+
+def model_row(manifest: Manifest, digest: str, length: int) -> ModelRow:
+    """What a model file says of itself, made safe.
+
+    :param manifest: its manifest.
+    :param digest: SHA-256 of the file.
+    :param length: of the file, in bytes.
+    """
+    start, end = manifest.window or (None, None)
+    numbers = [(str(name)[:64], value) for name, value in dict(manifest.metrics).items()]
+    return ModelRow(
+        digest=digest,
+        length=length,
+        rows=manifest.rows if isinstance(manifest.rows, int) else 0,
+        window_start=_time(start),
+        window_end=_time(end),
+        created_at=_time(manifest.created),
+        metrics={name: float(value) for name, value in numbers[:_METRICS] if value is not None and _is_number(value)},
+    )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _time(text: object) -> datetime | None:
+    parsed = parse_time(text) if isinstance(text, str) else None
+    return moment(parsed[0]) if parsed else None
+
+
+def trained_row(job_id: str, place: BlobReference, digest: str) -> TrainedRow:
+    """The model of a finished job.
+
+    :param job_id: the job.
+    :param place: where it was written.
+    :param digest: SHA-256 of the file.
+    """
+    folders = place.relative_location.split("/")[:-1]
+    name = folders[-1] if len(folders) > 1 and ENDPOINT_NAME.fullmatch(folders[-1]) else None
+    return TrainedRow(job_id, name, place.relative_location, digest, window_end_of(place))
+
+
+def add_models(connection: sa.Connection, rows: Iterable[ModelRow]) -> None:
+    """Remember what model files say of themselves; what is known already stays.
+
+    :param connection: in a transaction.
+    :param rows: of the files.
+    """
+    add = _ADD_MODEL[connection.dialect.name]
+    for row in rows:
+        connection.execute(add, columns(row))
+
+
+def add_trained(connection: sa.Connection, row: TrainedRow) -> None:
+    """Remember the model that a job wrote.
+
+    :param connection: in the transaction that ends the job.
+    :param row: of the model.
+    """
+    connection.execute(_ADD_TRAINED, columns(row))
+
+
+def add_placements(connection: sa.Connection, models: Sequence[ResourceRow], how: How, now: datetime) -> None:
+    """Remember that models were put in place; they are the live ones of their resources from now on.
+
+    :param connection: in the transaction that puts them in place.
+    :param models: of one endpoint.
+    :param how: what put them in place.
+    :param now: the present time.
+    """
+    for model in models:
+        of = {"of": model.endpoint_id, "name": model.name}
+        connection.execute(_NOT_LIVE, of)
+        values = {
+            "endpoint_id": model.endpoint_id,
+            "resource": model.name,
+            "base_location": model.base_location,
+            "relative_location": model.relative_location,
+            "digest": model.digest,
+            "window_end": window_end_of(BlobReference(model.relative_location, model.base_location)),
+            "placed_at": now,
+            "how": how.value,
+            "live": True,
+        }
+        connection.execute(_ADD_PLACEMENT, values)
+        connection.execute(_FORGET, {**of, "kept": KEPT_ROWS})
+
+
+def kept_digests(connection: sa.Connection) -> set[str]:
+    """Digests of the models that can be put back: the last :data:`KEPT_MODELS` of each endpoint.
+
+    :param connection: to read from.
+    """
+    last = sa.func.max(placements.c.id)
+    ranked = (
+        sa.select(
+            placements.c.digest,
+            sa.func.row_number().over(partition_by=placements.c.endpoint_id, order_by=last.desc()).label("rank"),
+        )
+        .group_by(placements.c.endpoint_id, placements.c.digest)
+        .subquery()
+    )
+    return set(connection.execute(sa.select(ranked.c.digest).distinct().where(ranked.c.rank <= KEPT_MODELS)).scalars())

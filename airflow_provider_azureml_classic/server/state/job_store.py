@@ -1,0 +1,270 @@
+"""What survives a crash of batch jobs. Requests and results may hold connection strings, so they are encrypted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from airflow_provider_azureml_classic.exceptions import without_secrets
+from airflow_provider_azureml_classic.protocol.job_history import LogLine
+from airflow_provider_azureml_classic.protocol.jobs import TRANSITIONS, JobRequest, JobStatus
+from airflow_provider_azureml_classic.server.clock import Clock, system_clock
+from airflow_provider_azureml_classic.server.state.database import JOBS, Database, columns, to_row
+from airflow_provider_azureml_classic.server.state.history import add_models, add_trained
+from airflow_provider_azureml_classic.server.state.tables import JobRow, ModelRow, TrainedRow, job_log, jobs, servers
+
+#: Jobs of one endpoint that run at a time; the others wait (azure-docs ``studio/faq``).
+MAX_RUNNING = 40
+#: Longest line of a log.
+_LINE = 2000
+# Statements are made once: SQLAlchemy takes longer to put one together than SQLite takes to carry it out.
+_JOB = jobs.c.id == sa.bindparam("job")
+_INSERT = sa.insert(jobs)
+_SELECT = sa.select(jobs).where(_JOB)
+#: A job, and the last line of its log: what clients ask for again and again.
+_SEEN = sa.select(
+    jobs,
+    sa.select(job_log.c.text)
+    .where(job_log.c.job_id == jobs.c.id)
+    .order_by(job_log.c.number.desc())
+    .limit(1)
+    .scalar_subquery()
+    .label("progress"),
+).where(_JOB)
+_RUNS = sa.select(jobs.c.id).where(
+    _JOB, jobs.c.server_id == sa.bindparam("by"), jobs.c.status == JobStatus.RUNNING.value
+)
+#: Puts a job at the end of the queue.
+_QUEUE = (
+    sa.update(jobs)
+    .where(
+        _JOB,
+        jobs.c.endpoint_id == sa.bindparam("of"),
+        jobs.c.status == JobStatus.NOT_STARTED.value,
+        jobs.c.place.is_(None),
+    )
+    .values(place=sa.select(sa.func.coalesce(sa.func.max(jobs.c.place), 0)).scalar_subquery() + 1)
+)
+#: Endpoints whose jobs wait because so many others of theirs run.
+_FULL = (
+    sa.select(jobs.c.endpoint_id)
+    .where(jobs.c.status == JobStatus.RUNNING.value)
+    .group_by(jobs.c.endpoint_id)
+    .having(sa.func.count() >= sa.bindparam("most"))
+)
+_FIRST = (
+    sa.select(jobs.c.id)
+    .where(jobs.c.status == JobStatus.NOT_STARTED.value, jobs.c.place.is_not(None))
+    .where(jobs.c.endpoint_id.not_in(_FULL))
+    .order_by(jobs.c.place, jobs.c.created_at)
+    .limit(1)
+    .with_for_update(skip_locked=True)
+)
+#: Locked, so that nobody declares a server dead before the job that it claims is seen to be its own.
+_ALIVE = sa.select(servers.c.id).where(servers.c.id == sa.bindparam("by")).with_for_update(read=True)
+#: Sets whatever columns it is given.
+_UPDATE = sa.update(jobs).where(_JOB)
+_MOVE = _UPDATE.where(jobs.c.status.in_(sa.bindparam("sources", expanding=True)))
+_MOVE_OWN = _MOVE.where(jobs.c.server_id == sa.bindparam("by"))
+#: Adds a line to the log of a job, if it is there still.
+_ADD_LINE = sa.insert(job_log).from_select(
+    ["job_id", "time", "text"],
+    sa.select(
+        sa.bindparam("job", type_=job_log.c.job_id.type),
+        sa.bindparam("now", type_=job_log.c.time.type),
+        sa.bindparam("line", type_=job_log.c.text.type),
+    ).where(sa.exists().where(_JOB)),
+)
+
+
+class JobStore:
+    """The jobs of one workspace.
+
+    :param database: where they are kept.
+    :param clock: gives the time of the lines of their logs.
+    :param most: jobs of one endpoint that run at a time.
+    """
+
+    def __init__(self, database: Database, clock: Clock = system_clock, most: int = MAX_RUNNING) -> None:
+        self._db = database
+        self._clock = clock
+        self._most = most
+
+    def add(self, row: JobRow, line: str) -> None:
+        """Register a job; ``line`` begins its log."""
+        values = {**columns(row), "status": row.status.value}
+        values |= {"request": self._db.lock_json(row.request.to_wire()), "results": None}
+        with self._db.write() as connection:
+            connection.execute(_INSERT, values)
+            self._append(connection, row.id, self.stamped(line))
+
+    def _row(self, row: sa.RowMapping) -> JobRow:
+        request, results = self._db.unlock_json(row["request"]), self._db.unlock_json(row["results"])
+        status = JobStatus(row["status"])
+        return to_row(JobRow, row, status=status, request=JobRequest.from_wire(request), results=results)
+
+    def get(self, job_id: str) -> JobRow | None:
+        """A job, or ``None``."""
+        with self._db.read() as connection:
+            found = connection.execute(_SELECT, {"job": job_id}).mappings().first()
+        return self._row(found) if found else None
+
+    def seen(self, job_id: str) -> tuple[JobRow, str | None] | None:
+        """A job and the last line of its log, or ``None``."""
+        with self._db.read() as connection:
+            found = connection.execute(_SEEN, {"job": job_id}).mappings().first()
+        return (self._row(found), found["progress"]) if found else None
+
+    def runs(self, job_id: str, server_id: str) -> bool:
+        """Whether a job is still this server's to run: not cancelled, not deleted, not taken over.
+
+        :param job_id: the job.
+        :param server_id: as it was claimed.
+        """
+        with self._db.read() as connection:
+            return connection.execute(_RUNS, {"job": job_id, "by": server_id}).first() is not None
+
+    def listed(self, endpoint_id: str, limit: int, before: JobRow | None = None) -> list[JobRow]:
+        """The newest jobs of an endpoint, of those submitted before another one if it is given; newest first."""
+        where = [jobs.c.endpoint_id == endpoint_id]
+        if before is not None:
+            earlier = sa.and_(jobs.c.created_at == before.created_at, jobs.c.id < before.id)
+            where.append(sa.or_(jobs.c.created_at < before.created_at, earlier))
+        query = sa.select(jobs).where(*where).order_by(jobs.c.created_at.desc(), jobs.c.id.desc()).limit(limit)
+        with self._db.read() as connection:
+            return [self._row(row) for row in connection.execute(query).mappings()]
+
+    def queue(self, job_id: str, endpoint_id: str, line: str) -> bool:
+        """Put a registered job of an endpoint at the end of the queue; ``False`` if it was there already, or has ended,
+        or the endpoint has no such job.
+        """
+        with self._db.write() as connection:
+            found = connection.execute(_QUEUE, {"job": job_id, "of": endpoint_id}).rowcount == 1
+            if found:
+                self._append(connection, job_id, self.stamped(line))
+            self._db.tell(connection, JOBS)
+        return found
+
+    def claim(self, server_id: str, now: datetime) -> JobRow | None:
+        """Make the first job of the queue this server's and ``Running``; ``None`` if none waits.
+
+        :param server_id: this server; one that the others take for dead gets nothing.
+        :param now: the job's start time.
+        """
+        with self._db.write() as connection:
+            alive = connection.execute(_ALIVE, {"by": server_id}).first()
+            job_id = connection.execute(_FIRST, {"most": self._most}).scalar() if alive else None
+            if job_id is None:
+                return None
+            values = {"status": JobStatus.RUNNING.value, "start_time": now, "server_id": server_id}
+            connection.execute(_UPDATE, {"job": job_id, **values})
+            self._append(connection, job_id, self.stamped("Running."))
+            return self._row(connection.execute(_SELECT, {"job": job_id}).mappings().one())
+
+    def end(
+        self,
+        job_id: str,
+        server_id: str,
+        status: JobStatus,
+        values: Mapping[str, Any],
+        line: str,
+        trained: tuple[TrainedRow, ModelRow] | None = None,
+        before: Sequence[LogLine] = (),
+    ) -> bool:
+        """End a job that this server runs; ``False`` if it does no more: it was cancelled, or another server runs it.
+
+        :param job_id: the job.
+        :param server_id: as it was claimed.
+        :param status: its last state.
+        :param values: other columns to set; ``results`` is encrypted here.
+        :param line: for its log.
+        :param trained: the model that it wrote.
+        :param before: lines of its log that were not written yet.
+        """
+        lines = (*before, self.stamped(line))
+        return self._move(job_id, status, values, lines, by=server_id, trained=trained)
+
+    def _move(
+        self,
+        job_id: str,
+        to: JobStatus,
+        values: Mapping[str, Any],
+        lines: Sequence[LogLine],
+        *,
+        by: str | None = None,
+        trained: tuple[TrainedRow, ModelRow] | None = None,
+    ) -> bool:
+        sources = [status.value for status, targets in TRANSITIONS.items() if to in targets]
+        which = {"job": job_id, "sources": sources, **({} if by is None else {"by": by})}
+        changed = {**values, "status": to.value}
+        if "results" in changed:
+            changed["results"] = self._db.lock_json(changed["results"])
+        with self._db.write() as connection:
+            found = connection.execute(_MOVE if by is None else _MOVE_OWN, {**which, **changed})
+            if trained and found.rowcount == 1:
+                add_models(connection, [trained[1]])
+                add_trained(connection, trained[0])
+            if found.rowcount == 1:
+                self._append(connection, job_id, *lines)
+        return found.rowcount == 1
+
+    def cancel(self, job_id: str, now: datetime) -> bool:
+        """Cancel a job; ``False`` if it has ended already."""
+        return self._move(job_id, JobStatus.CANCELLED, {"end_time": now}, [self.stamped("Cancelled.")])
+
+    # -- what a person wants to know ---------------------------------------------------------------------------------
+
+    def stamped(self, line: str) -> LogLine:
+        """A line for a job's log, of now.
+
+        :param line: what happened; signatures and account keys in it are blotted out.
+        """
+        return LogLine(self._clock(), without_secrets(line)[:_LINE])
+
+    def append_log(self, job_id: str, lines: Sequence[LogLine]) -> None:
+        """Write lines into a job's log; those about a job that is gone are dropped.
+
+        :param job_id: the job.
+        :param lines: of :meth:`stamped`.
+        """
+        with self._db.write() as connection:
+            self._append(connection, job_id, *lines)
+
+    def _append(self, connection: sa.Connection, job_id: str, *lines: LogLine) -> None:
+        connection.execute(_ADD_LINE, [{"job": job_id, "now": line.time, "line": line.text} for line in lines])
+
+    def log_of(self, job_id: str) -> tuple[LogLine, ...]:
+        """The log of a job, oldest line first."""
+        query = sa.select(job_log.c.time, job_log.c.text).where(job_log.c.job_id == job_id).order_by(job_log.c.number)
+        with self._db.read() as connection:
+            return tuple(LogLine(time, text) for time, text in connection.execute(query))
+
+    def last_lines(self, job_ids: Sequence[str]) -> dict[str, str]:
+        """The last line of each job's log, for those that have one."""
+        last = sa.select(sa.func.max(job_log.c.number)).where(job_log.c.job_id.in_(job_ids)).group_by(job_log.c.job_id)
+        query = sa.select(job_log.c.job_id, job_log.c.text).where(job_log.c.number.in_(last))
+        with self._db.read() as connection:
+            return {job: text for job, text in connection.execute(query)}
+
+
+def give_back(connection: sa.Connection, *where: sa.ColumnElement[bool]) -> list[str]:
+    """Put the running jobs of servers that have ended back in the queue, at their old places.
+
+    :param connection: of the transaction that ends the servers.
+    :param where: which jobs.
+    :return: ids of these jobs.
+    """
+    running = (jobs.c.status == JobStatus.RUNNING.value, *where)
+    found = list(connection.execute(sa.select(jobs.c.id).where(*running)).scalars())
+    values = {"status": JobStatus.NOT_STARTED.value, "start_time": None, "server_id": None}
+    connection.execute(sa.update(jobs).where(*running).values(**values))
+    lines = [
+        {"job_id": job, "time": system_clock(), "text": "The server that ran it stopped; it runs again."}
+        for job in found
+    ]
+    if lines:
+        connection.execute(sa.insert(job_log), lines)
+    return found

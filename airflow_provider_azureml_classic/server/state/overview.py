@@ -1,0 +1,333 @@
+"""What the pages ask the database: all SQL of the portal. Nothing here reads a key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from airflow_provider_azureml_classic.protocol.jobs import JobStatus
+from airflow_provider_azureml_classic.server.state.database import Database, to_row
+from airflow_provider_azureml_classic.server.state.history import How
+from airflow_provider_azureml_classic.server.state.tables import (
+    endpoints,
+    freshness_limits,
+    jobs,
+    model_files,
+    placements,
+    trained_models,
+    web_services,
+)
+
+#: Lines of one page of a list.
+LINES = 25
+#: Hours after which a model counts as stale, unless the web service has a limit of its own.
+FRESH_HOURS = 24 * 7
+#: Models on one chart.
+CHARTED = 200
+SORTS = ("name", "freshness", "placed", "created")
+FRESH, STALE, UNKNOWN = "fresh", "stale", "unknown"
+_ENDED = tuple(status.value for status in JobStatus if status.terminal)
+
+
+@dataclass(frozen=True)
+class ServiceLine:
+    """What the list of web services says of one, besides itself: its last retrain and its jobs under way."""
+
+    retrained_at: datetime | None
+    under_way: int
+
+
+@dataclass(frozen=True)
+class EndpointLine:
+    """An endpoint in a list, with its live model; what is not known is ``None``."""
+
+    id: str
+    name: str
+    description: str | None
+    created_at: datetime
+    prevent_update: bool
+    relative_location: str | None
+    placed_at: datetime | None
+    how: str | None
+    window_end: datetime | None
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Endpoints of a web service by the freshness of their models."""
+
+    all: int
+    fresh: int
+    unknown: int
+
+    @property
+    def stale(self) -> int:
+        """Those whose model is older than the limit."""
+        return self.all - self.fresh - self.unknown
+
+
+@dataclass(frozen=True)
+class ModelLine:
+    """A model that an endpoint had, or a retrain for it that was never put in place (``number`` is ``None``)."""
+
+    number: int | None
+    digest: str
+    relative_location: str
+    base_location: str
+    window_end: datetime | None
+    placed_at: datetime | None
+    how: str | None
+    live: bool
+    job_id: str | None
+    length: int | None
+    rows: int | None
+    window_start: datetime | None
+    created_at: datetime | None
+    metrics: dict[str, float]
+
+
+_WINDOW_END = sa.func.coalesce(placements.c.window_end, model_files.c.window_end, type_=placements.c.window_end.type)
+TRAINED_END = sa.func.coalesce(
+    trained_models.c.window_end, model_files.c.window_end, type_=placements.c.window_end.type
+)
+_LIVE = sa.and_(placements.c.endpoint_id == endpoints.c.id, placements.c.live)
+_WITH_MODELS = endpoints.outerjoin(placements, _LIVE).outerjoin(
+    model_files, model_files.c.digest == placements.c.digest
+)
+
+
+class Queries:
+    """Reads for the pages.
+
+    :param database: where the state is kept.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    # -- web services ------------------------------------------------------------------------------------------------
+
+    def service_lines(self) -> dict[str, ServiceLine]:
+        """By id of the web service; one without retrains and jobs is absent."""
+        placed = (
+            sa.select(endpoints.c.service_id, sa.func.max(placements.c.placed_at))
+            .join(placements, _LIVE)
+            .where(placements.c.how != How.ADDED.value)
+            .group_by(endpoints.c.service_id)
+        )
+        ended = (
+            sa.select(
+                endpoints.c.service_id,
+                sa.func.max(sa.case((jobs.c.status == JobStatus.FINISHED.value, jobs.c.end_time))),
+                sa.func.sum(sa.case((sa.and_(jobs.c.status.not_in(_ENDED), jobs.c.place.is_not(None)), 1), else_=0)),
+            )
+            .join(jobs, jobs.c.endpoint_id == endpoints.c.id)
+            .join(web_services, web_services.c.id == endpoints.c.service_id)
+            .group_by(endpoints.c.service_id, web_services.c.training)
+            .add_columns(web_services.c.training)
+        )
+        with self._db.read() as connection:
+            retrained: dict[str, datetime | None] = {name: at for name, at in connection.execute(placed)}
+            found = connection.execute(ended).all()
+        under_way = {}
+        for name, at, running, training in found:
+            under_way[name] = int(running or 0)
+            if training:
+                retrained[name] = at
+        names = {*retrained, *under_way}
+        return {name: ServiceLine(retrained.get(name), under_way.get(name, 0)) for name in names}
+
+    def services_of_endpoints(self) -> dict[str, str]:
+        """Web service id by endpoint id."""
+        with self._db.read() as connection:
+            return {
+                name: service for name, service in connection.execute(sa.select(endpoints.c.id, endpoints.c.service_id))
+            }
+
+    def fresh_hours(self, service_id: str) -> int:
+        """After how many hours a model of this web service is stale."""
+        query = sa.select(freshness_limits.c.hours).where(freshness_limits.c.service_id == service_id)
+        with self._db.read() as connection:
+            return connection.execute(query).scalar() or FRESH_HOURS
+
+    def set_fresh_hours(self, service_id: str, hours: int) -> None:
+        """Set the limit of a web service."""
+        with self._db.write() as connection:
+            connection.execute(sa.delete(freshness_limits).where(freshness_limits.c.service_id == service_id))
+            connection.execute(sa.insert(freshness_limits).values(service_id=service_id, hours=hours))
+
+    # -- endpoints ---------------------------------------------------------------------------------------------------
+
+    def has_endpoint(self, service_id: str, name: str) -> bool:
+        """Whether a web service has an endpoint of this name."""
+        query = sa.select(endpoints.c.id).where(endpoints.c.service_id == service_id, endpoints.c.name == name)
+        with self._db.read() as connection:
+            return connection.execute(query).first() is not None
+
+    def counts(self, service_id: str, since: datetime) -> Counts:
+        """Endpoints by freshness.
+
+        :param service_id: the web service.
+        :param since: a model whose window ends before is stale.
+        """
+        query = (
+            sa.select(
+                sa.func.count(),
+                sa.func.coalesce(sa.func.sum(sa.case((since <= _WINDOW_END, 1), else_=0)), 0),
+                sa.func.coalesce(sa.func.sum(sa.case((_WINDOW_END.is_(None), 1), else_=0)), 0),
+            )
+            .select_from(_WITH_MODELS)
+            .where(endpoints.c.service_id == service_id)
+        )
+        with self._db.read() as connection:
+            return Counts(*connection.execute(query).one())
+
+    def endpoints(
+        self, service_id: str, *, search: str, state: str, since: datetime, sort: str, down: bool, page: int
+    ) -> tuple[list[EndpointLine], int]:
+        """One page of the endpoints of a web service, and how many there are on all pages.
+
+        :param service_id: the web service.
+        :param search: part of a name or description; empty: all.
+        :param state: :data:`FRESH`, :data:`STALE`, :data:`UNKNOWN`; anything else: all.
+        :param since: see :meth:`counts`.
+        :param sort: one of :data:`SORTS`.
+        :param down: from the last to the first.
+        :param page: the first is 1.
+        """
+        where = [endpoints.c.service_id == service_id]
+        if search:
+            columns = (endpoints.c.name, endpoints.c.description)
+            where.append(sa.or_(*(column.icontains(search, autoescape=True) for column in columns)))
+        states = {FRESH: since <= _WINDOW_END, STALE: since > _WINDOW_END, UNKNOWN: _WINDOW_END.is_(None)}
+        if state in states:
+            where.append(states[state])
+        orders: dict[str, Any] = {"freshness": _WINDOW_END, "placed": placements.c.placed_at}
+        orders |= {"created": endpoints.c.created_at}
+        column = orders.get(sort, endpoints.c.name)
+        order = column.desc().nulls_last() if down else column.asc().nulls_first()
+        query = (
+            sa.select(
+                endpoints.c.id,
+                endpoints.c.name,
+                endpoints.c.description,
+                endpoints.c.created_at,
+                endpoints.c.prevent_update,
+                placements.c.relative_location,
+                placements.c.placed_at,
+                placements.c.how,
+                _WINDOW_END.label("window_end"),
+            )
+            .select_from(_WITH_MODELS)
+            .where(*where)
+        )
+        # The models are joined only if their state counts: that is what takes time.
+        counted = sa.select(sa.func.count()).select_from(_WITH_MODELS if state in states else endpoints).where(*where)
+        with self._db.read() as connection:
+            count = connection.execute(counted).scalar() or 0
+            paged = query.order_by(order, endpoints.c.name).limit(LINES).offset((page - 1) * LINES)
+            return [to_row(EndpointLine, row) for row in connection.execute(paged).mappings()], count
+
+    def history(self, endpoint_id: str) -> list[ModelLine]:
+        """The models that an endpoint had, newest first."""
+        query = (
+            sa.select(
+                placements.c.id.label("number"),
+                placements.c.digest,
+                placements.c.relative_location,
+                placements.c.base_location,
+                placements.c.placed_at,
+                placements.c.how,
+                placements.c.live,
+                _WINDOW_END.label("window_end"),
+                sa.select(sa.func.max(trained_models.c.job_id))
+                .where(trained_models.c.digest == placements.c.digest)
+                .scalar_subquery()
+                .label("job_id"),
+                *_ABOUT,
+            )
+            .outerjoin(model_files, model_files.c.digest == placements.c.digest)
+            .where(placements.c.endpoint_id == endpoint_id)
+            .order_by(placements.c.id.desc())
+            .limit(CHARTED)
+        )
+        return self._models(query)
+
+    def unused(self, name: str, experiment: str) -> list[ModelLine]:
+        """Finished retrains for an endpoint that were never put in place anywhere, newest first.
+
+        :param name: the endpoint's name, as in the models' paths.
+        :param experiment: of the training web service.
+        """
+        used = sa.exists().where(placements.c.digest == trained_models.c.digest)
+        query = (
+            sa.select(
+                sa.null().label("number"),
+                trained_models.c.digest,
+                trained_models.c.relative_location,
+                sa.literal("").label("base_location"),
+                sa.null().label("placed_at"),
+                sa.null().label("how"),
+                sa.false().label("live"),
+                TRAINED_END.label("window_end"),
+                trained_models.c.job_id,
+                *_ABOUT,
+            )
+            .join(jobs, jobs.c.id == trained_models.c.job_id)
+            .join(endpoints, endpoints.c.id == jobs.c.endpoint_id)
+            .join(web_services, web_services.c.id == endpoints.c.service_id)
+            .outerjoin(model_files, model_files.c.digest == trained_models.c.digest)
+            .where(trained_models.c.for_endpoint == name, web_services.c.experiment == experiment, ~used)
+            .order_by(jobs.c.end_time.desc())
+            .limit(CHARTED)
+        )
+        return self._models(query)
+
+    def _models(self, query: sa.Select[Any]) -> list[ModelLine]:
+        with self._db.read() as connection:
+            rows = connection.execute(query).mappings().all()
+        return [to_row(ModelLine, row, metrics=row["metrics"] or {}, live=bool(row["live"])) for row in rows]
+
+    def used_by(self, digest: str) -> list[tuple[str, str, bool]]:
+        """Endpoints that have or had a model: web service id, name, whether it is live there; at most ten.
+
+        :param digest: SHA-256 of the model file.
+        """
+        query = (
+            sa.select(endpoints.c.service_id, endpoints.c.name, sa.func.max(sa.case((placements.c.live, 1), else_=0)))
+            .join(placements, placements.c.endpoint_id == endpoints.c.id)
+            .where(placements.c.digest == digest)
+            .group_by(endpoints.c.service_id, endpoints.c.name)
+            .limit(10)
+        )
+        with self._db.read() as connection:
+            return [(service, name, bool(live)) for service, name, live in connection.execute(query)]
+
+    def scoring_endpoint(self, training_id: str, name: str) -> str | None:
+        """Id of the scoring web service that a training one trains for, if it has an endpoint of this name."""
+        trainer = web_services.alias()
+        query = (
+            sa.select(web_services.c.id)
+            .join(trainer, trainer.c.experiment == web_services.c.experiment)
+            .join(endpoints, endpoints.c.service_id == web_services.c.id)
+            .where(trainer.c.id == training_id, web_services.c.training.is_(False), endpoints.c.name == name)
+        )
+        with self._db.read() as connection:
+            return connection.execute(query).scalar()
+
+    def endpoint_count(self) -> int:
+        """Endpoints of all web services."""
+        with self._db.read() as connection:
+            return connection.execute(sa.select(sa.func.count()).select_from(endpoints)).scalar() or 0
+
+
+_ABOUT = (
+    model_files.c.length,
+    model_files.c.rows,
+    model_files.c.window_start,
+    model_files.c.created_at,
+    model_files.c.metrics,
+)

@@ -1,0 +1,1 @@
+"""Places outside the server: which may be asked, and how."""

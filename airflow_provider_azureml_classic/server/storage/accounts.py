@@ -1,0 +1,119 @@
+"""Storage accounts that the configuration knows: where the blobs of an account really are.
+
+Clients of the cloud service name ``https://ACCOUNT.blob.core.windows.net``, in a connection string often by the
+account's name only. The map says where that is today: an Azurite, another cloud, or the server's own store.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from urllib.parse import unquote, urlsplit
+
+from airflow_provider_azureml_classic.exceptions import rejection
+from airflow_provider_azureml_classic.protocol.references import BlobReference
+from airflow_provider_azureml_classic.protocol.sas import DEVELOPMENT_ACCOUNT, StorageAccount
+from airflow_provider_azureml_classic.server.blobs.names import check_blob, check_container
+
+#: Stands for the server's own store in the map.
+OWN = "own"
+#: Container of the models in place, in the account that the service's outputs go to; named by no client.
+MODELS_CONTAINER = "azuremlclassic-models"
+_NAME = re.compile(r"[a-z0-9]{3,24}")
+
+
+class Accounts:
+    """What references mean here.
+
+    :param own: the account that the own store plays.
+    :param addresses: account name -> address of its blobs, or :data:`OWN`.
+    :param home: account of the service's outputs; ``None``: the own store.
+    """
+
+    def __init__(
+        self, own: StorageAccount, addresses: Mapping[str, str] | None = None, home: StorageAccount | None = None
+    ) -> None:
+        self._addresses = {
+            name: own.endpoint if address == OWN else address.rstrip("/") for name, address in (addresses or {}).items()
+        }
+        self.home = replace(home, endpoint=self._address(home.endpoint)) if home else None
+        known = [*self._addresses.values(), *([self.home.endpoint] if self.home else [])]
+        #: Hosts that the configuration names, with their ports: they may be asked.
+        self.hosts = frozenset(urlsplit(address).netloc.lower() for address in known if address != own.endpoint)
+
+    def resolved(self, reference: BlobReference) -> BlobReference:
+        """The reference with the address that its account has here.
+
+        A place in :attr:`home` is opened with its key: a path alone, or an address there without a token, as receipts
+        have it. A connection string that holds a token instead of a key becomes base location and token.
+
+        :param reference: as a client sent it.
+        :raises RequestRejected: ``InvalidBlobConnectionString``; a path that clients may not name.
+        """
+        if reference.connection_string:
+            account = self.account(reference.connection_string)
+            if account.key:
+                return replace(reference, base_location="", connection_string=account.connection_string)
+            return BlobReference(reference.relative_location, account.endpoint, account.sas_token).normalised()
+        if reference.base_location:
+            reference = replace(reference, base_location=self._address(reference.base_location)).normalised()
+        if self.home is None:
+            return reference
+        prefix = f"{self.home.endpoint}/" if reference.base_location else ""
+        if (reference.sas_token and prefix) or not reference.location.startswith(prefix):
+            return reference
+        path = reference.location.removeprefix(prefix)
+        _check_path(unquote(path) if prefix else path)
+        return BlobReference(unquote(path) if prefix else path, connection_string=self.home.connection_string)
+
+    def account(self, connection_string: str) -> StorageAccount:
+        """The account of a connection string, at its address here.
+
+        :param connection_string: as a client sent it.
+        :raises RequestRejected: ``InvalidBlobConnectionString``.
+        """
+        account = StorageAccount.from_connection_string(connection_string)
+        if account == DEVELOPMENT_ACCOUNT and account.name in self._addresses:
+            return replace(account, endpoint=self._addresses[account.name])
+        return replace(account, endpoint=self._address(account.endpoint))
+
+    def _address(self, base: str) -> str:
+        """Where ``https://NAME.blob.anything`` is; other addresses are what they are."""
+        try:
+            parts = urlsplit(base)
+            name, dot, rest = (parts.hostname or "").partition(".")
+        except ValueError:
+            return base
+        if dot and rest.startswith("blob.") and name in self._addresses:
+            return f"{self._addresses[name]}{parts.path}".rstrip("/")
+        return base
+
+
+def _check_path(path: str) -> None:
+    container, _, blob = path.partition("/")
+    if check_container(container) == MODELS_CONTAINER:
+        raise rejection("LocationNotAllowed", f"The container {MODELS_CONTAINER!r} belongs to the server.")
+    check_blob(blob)
+
+
+def read_map(items: Iterable[str]) -> dict[str, str]:
+    """The map that arguments or the environment write as ``NAME=URL``.
+
+    :param items: each ``NAME=http(s)://host[:port][/path]``, or ``NAME=own``.
+    :raises ValueError: an item is something else; the message names it.
+    """
+    found: dict[str, str] = {}
+    for item in items:
+        name, equals, address = item.strip().partition("=")
+        address = address.strip()
+        parts = urlsplit(address)
+        is_url = parts.scheme in ("http", "https") and parts.hostname and not (parts.query or parts.username)
+        if not equals or not _NAME.fullmatch(name) or not (is_url or address == OWN):
+            raise ValueError(
+                f"--storage-account {item!r} must be NAME=URL or NAME={OWN}: a storage account's name (3 to 24 "
+                "lower-case letters and digits) and the address of its blobs, for example "
+                "mydata=http://127.0.0.1:10000/mydata."
+            )
+        found[name] = address
+    return found

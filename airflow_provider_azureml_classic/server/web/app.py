@@ -1,0 +1,361 @@
+"""The service as a function: match, authorize, decode, one call of the core, encode.
+
+It does no I/O of HTTP and is itself a transport, so a client can be handed a server instead of a network.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
+from airflow_provider_azureml_classic.protocol import operations as ops
+from airflow_provider_azureml_classic.protocol.errors import known_members, to_response
+from airflow_provider_azureml_classic.protocol.job_history import (
+    BEFORE_PARAMETER,
+    LIMIT_PARAMETER,
+    read_limit,
+    write_log,
+)
+from airflow_provider_azureml_classic.protocol.jobs import JobRequest
+from airflow_provider_azureml_classic.protocol.keys import KeyType
+from airflow_provider_azureml_classic.protocol.management import management_document
+from airflow_provider_azureml_classic.protocol.messages import JSON_TYPE, Request, Response
+from airflow_provider_azureml_classic.protocol.not_offered import not_offered
+from airflow_provider_azureml_classic.protocol.swagger import api_document
+from airflow_provider_azureml_classic.protocol.values import EndpointSettings, boolean
+from airflow_provider_azureml_classic.server.help import pages
+from airflow_provider_azureml_classic.server.help.description import Describer, Facts
+from airflow_provider_azureml_classic.server.jobs.jobs import Jobs
+from airflow_provider_azureml_classic.server.state.tables import EndpointRow
+from airflow_provider_azureml_classic.server.web import json_body as json_text
+from airflow_provider_azureml_classic.server.workspace.scoring import Scoring
+from airflow_provider_azureml_classic.server.workspace.updates import Updates
+from airflow_provider_azureml_classic.server.workspace.workspace import Workspace
+
+log = logging.getLogger(__name__)
+
+#: Largest body, in bytes, of a call that is answered without a thread of its own.
+MAX_AT_ONCE = 16_384
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request, matched to its operation.
+
+    :param operation: what is asked.
+    :param segments: decoded values of its path.
+    :param query: first value of each query parameter, by its name in lower case.
+    :param headers: names in lower case.
+    :param body: as sent.
+    :param request_id: of the answer.
+    """
+
+    operation: ops.Operation
+    segments: Mapping[str, str]
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    body: bytes
+    request_id: str
+
+    @property
+    def key(self) -> str:
+        """See :func:`bearer`."""
+        return bearer(self.headers.get("authorization", ""))
+
+    def json(self) -> Any:
+        """The decoded body; its declared charset matters where it is not UTF-8 only, as clients declare odd ones.
+
+        :raises RequestRejected: ``RequestBodyInvalid``, saying where.
+        """
+        if not self.body.strip():
+            raise rejection("RequestBodyInvalid", "The body is empty; it must be a JSON object.")
+        try:
+            return json_text.read(self.body, self.headers.get("content-type", ""))
+        except UnicodeEncodeError:
+            raise rejection(
+                "RequestBodyInvalid",
+                "The body has half of a surrogate pair (\\ud800 to \\udfff), which is no character.",
+            ) from None
+        except UnicodeError:
+            raise rejection(
+                "RequestBodyInvalid", "The body is not UTF-8 text, nor text in the charset of its Content-Type."
+            ) from None
+        except RecursionError:
+            raise rejection("RequestBodyInvalid", "The body is nested too deeply.") from None
+        except ValueError as error:
+            raise rejection("RequestBodyInvalid", f"The body is not JSON: {error}.") from None
+
+
+def bearer(authorization: str) -> str:
+    """The key in a header: what follows ``Bearer``, in any case and with any number of blanks; empty if nothing does.
+
+    :param authorization: value of the header.
+    """
+    parts = authorization.split(None, 1)
+    return parts[1].strip() if len(parts) == 2 and parts[0].lower() == "bearer" else ""
+
+
+def _json(data: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(status, {**JSON_TYPE, **(headers or {})}, json_text.write(data))
+
+
+class App:
+    """All operations of the service.
+
+    :param workspace: web services and endpoints.
+    :param updates: patches of endpoints.
+    :param jobs: batch jobs.
+    :param scoring: the request/response service.
+    :param describer: says what everybody may know of an endpoint.
+    :cvar answers_at_once: small scoring calls may be answered on the event loop.
+    """
+
+    answers_at_once = True
+
+    def __init__(
+        self, workspace: Workspace, updates: Updates, jobs: Jobs, scoring: Scoring, describer: Describer
+    ) -> None:
+        self._workspace = workspace
+        self._updates = updates
+        self._jobs = jobs
+        self._scoring = scoring
+        self._describer = describer
+        self._handlers: dict[ops.Operation, Callable[[Call], Response]] = {
+            ops.LIST_SERVICES: self._list_services,
+            ops.GET_SERVICE: self._get_service,
+            ops.DELETE_SERVICE: self._delete_service,
+            ops.LIST_ENDPOINTS: self._list_endpoints,
+            ops.GET_ENDPOINT: self._get_endpoint,
+            ops.ADD_ENDPOINT: self._add_endpoint,
+            ops.PATCH_ENDPOINT: self._patch_endpoint,
+            ops.DELETE_ENDPOINT: self._delete_endpoint,
+            ops.REFRESH_ENDPOINT: self._refresh_endpoint,
+            ops.REGENERATE_KEYS: self._regenerate_keys,
+            ops.SUBMIT_JOB: self._submit_job,
+            ops.START_JOB: self._start_job,
+            ops.GET_JOB: self._get_job,
+            ops.CANCEL_JOB: self._cancel_job,
+            ops.LIST_JOBS: self._list_jobs,
+            ops.GET_JOB_LOG: self._get_job_log,
+            ops.SCORE: self._score,
+            **dict.fromkeys(pages.PAGES, self._help),
+            ops.HELP_STYLE: lambda _: pages.style(),
+            **dict.fromkeys((ops.API_DOCUMENT, ops.HELP_DOCUMENT, ops.SWAGGER), self._api_document),
+            ops.MANAGEMENT_DOCUMENT: lambda _: _json(management_document(describer.public_url)),
+        }
+
+    def __call__(self, request: Request) -> Response:
+        """Answer a request: the signature of a transport.
+
+        :param request: as a client sends it.
+        """
+        parts = urlsplit(request.url)
+        return self.answer(request.operation.method, parts.path, parts.query, request.headers, request.body)
+
+    def answer(self, method: str, path: str, query: str, headers: Mapping[str, str], body: bytes) -> Response:
+        """Answer a request; whatever goes wrong is an error in the protocol's shape.
+
+        :param method: HTTP method.
+        :param path: raw path, still percent-encoded.
+        :param query: raw query.
+        :param headers: names in lower case.
+        :param body: the whole body.
+        """
+        request_id = secrets.token_hex(16)
+        try:
+            call = self._matched(request_id, method, path, query, headers, body)
+            response = self._handlers[call.operation](call)
+            return Response(response.status, {**response.headers, ops.REQUEST_ID: request_id}, response.body)
+        except AzureMLClassicError as error:
+            return self.refuse(method, path, error, request_id)
+        except Exception:
+            log.exception("%s %s %s failed", request_id, method, path)
+            failed = rejection("UnknownError", "The server failed; its log has the reason.")
+            return to_response(failed, {ops.REQUEST_ID: request_id})
+
+    def refuse(self, method: str, path: str, error: AzureMLClassicError, request_id: str | None = None) -> Response:
+        """The answer to a request that went wrong; it is logged with its id.
+
+        :param method: HTTP method.
+        :param path: raw path.
+        :param error: what went wrong.
+        :param request_id: of the answer; a new one by default.
+        """
+        headers = {ops.REQUEST_ID: request_id or secrets.token_hex(16)}
+        if error.status == 503:
+            headers[ops.RETRY_AFTER] = "1"
+        if error.status == 405:
+            headers[ops.ALLOW] = ", ".join(sorted(ops.match(method, path)[2]))
+        log.info("%s %s %s %s %s", headers[ops.REQUEST_ID], method, path, error.status, error.detail_code)
+        return to_response(error, headers)
+
+    def can_answer_at_once(self, method: str, path: str, size: int) -> bool:
+        """Whether a request is a small scoring call of a loaded model, which needs no thread of its own.
+
+        :param method: HTTP method.
+        :param path: raw path.
+        :param size: length of the body.
+        """
+        if not self.answers_at_once or method != "POST" or not ops.is_score(path) or size > MAX_AT_ONCE:
+            return False
+        endpoint = self._workspace.cached(path.rsplit("/", 2)[1])
+        return endpoint is not None and self._scoring.is_ready(endpoint)
+
+    def knows(self, path: str) -> bool:
+        """Whether a scoring call needs no database.
+
+        :param path: raw path.
+        """
+        return self._workspace.cached(path.rsplit("/", 2)[1]) is not None
+
+    def _matched(
+        self, request_id: str, method: str, path: str, query: str, headers: Mapping[str, str], body: bytes
+    ) -> Call:
+        operation, segments, allowed = ops.match(method, path)
+        if operation is None:
+            absent = not_offered(method, path)
+            if absent is not None:
+                raise absent
+            if allowed:
+                raise rejection("MethodNotAllowed", f"{method} is not possible here; {', '.join(sorted(allowed))} is.")
+            raise rejection("PageNotFound", f"There is nothing at {path}.")
+        values = ops.query_values(query)
+        if operation.versioned and values.get(ops.VERSION_PARAMETER) != ops.API_VERSION:
+            wanted = f"{ops.VERSION_PARAMETER}={ops.API_VERSION}"
+            raise rejection("BadVersionCall", f"The query must have {wanted}.")
+        return Call(operation, segments, values, headers, body, request_id)
+
+    # -- web services and endpoints ----------------------------------------------------------------------------------
+
+    def _owner(self, call: Call) -> None:
+        if self._workspace.caller(call.segments["workspace"], call.key).endpoint is not None:
+            raise rejection("AdminRequestUnauthorized", "Web services are managed with the workspace token only.")
+
+    def _list_services(self, call: Call) -> Response:
+        self._owner(call)
+        return _json([service.to_wire() for service in self._workspace.services()])
+
+    def _get_service(self, call: Call) -> Response:
+        self._owner(call)
+        return _json(self._workspace.service(call.segments["service"]).to_wire())
+
+    def _delete_service(self, call: Call) -> Response:
+        self._owner(call)
+        self._workspace.delete_service(call.segments["service"])
+        return Response(204)
+
+    def _list_endpoints(self, call: Call) -> Response:
+        caller = self._workspace.caller(call.segments["workspace"], call.key)
+        found = self._workspace.endpoints(caller, call.segments["service"])
+        return _json([endpoint.to_wire() for endpoint in found])
+
+    def _get_endpoint(self, call: Call) -> Response:
+        caller = self._workspace.caller(call.segments["workspace"], call.key)
+        _, row = self._workspace.endpoint(caller, call.segments["service"], call.segments["endpoint"])
+        endpoint = self._workspace.view(row)
+        return _json(endpoint.to_wire(), headers={ops.ETAG: endpoint.etag or ""})
+
+    def _add_endpoint(self, call: Call) -> Response:
+        caller = self._workspace.caller(call.segments["workspace"], call.key)
+        settings = EndpointSettings.from_wire(call.json() if call.body.strip() else {})
+        endpoint, new = self._workspace.add_endpoint(
+            caller, call.segments["service"], call.segments["endpoint"], settings
+        )
+        headers = {ops.ETAG: endpoint.etag or ""}
+        return _json(endpoint.to_wire(), status=201 if new else 200, headers=headers)
+
+    def _patch_endpoint(self, call: Call) -> Response:
+        caller = self._workspace.caller(call.segments["workspace"], call.key)
+        endpoint = self._updates.patch(
+            caller,
+            call.segments["service"],
+            call.segments["endpoint"],
+            EndpointSettings.from_wire(call.json()),
+            call.headers.get(ops.IF_MATCH),
+        )
+        return _json(endpoint.to_wire(), headers={ops.ETAG: endpoint.etag or ""})
+
+    def _delete_endpoint(self, call: Call) -> Response:
+        caller = self._workspace.caller(call.segments["workspace"], call.key)
+        self._workspace.delete_endpoint(caller, call.segments["service"], call.segments["endpoint"])
+        return Response(204)
+
+    def _refresh_endpoint(self, call: Call) -> Response:
+        caller = self._workspace.caller(call.segments["workspace"], call.key)
+        body = (call.json() if call.body.strip() else None) or {}
+        if not isinstance(body, Mapping):
+            raise rejection("RequestBodyInvalid", f"The body must be an object with {ops.OVERWRITE_RESOURCES}.")
+        body = known_members("The body", body, frozenset({ops.OVERWRITE_RESOURCES}))
+        overwrite = boolean(ops.OVERWRITE_RESOURCES, body.get(ops.OVERWRITE_RESOURCES)) or False
+        changed = self._workspace.refresh(
+            caller, call.segments["service"], call.segments["endpoint"], overwrite=overwrite
+        )
+        return Response(200 if changed else 304)
+
+    def _regenerate_keys(self, call: Call) -> Response:
+        caller = self._workspace.caller(call.segments["workspace"], call.key)
+        which = KeyType.from_wire(call.json())
+        endpoint = self._workspace.regenerate(caller, call.segments["service"], call.segments["endpoint"], which)
+        return _json(endpoint.to_wire(), headers={ops.ETAG: endpoint.etag or ""})
+
+    # -- jobs and scoring --------------------------------------------------------------------------------------------
+
+    def _endpoint(self, call: Call) -> EndpointRow:
+        return self._workspace.endpoint_for_call(call.segments["workspace"], call.segments["endpoint_id"], call.key)
+
+    def _submit_job(self, call: Call) -> Response:
+        endpoint = self._endpoint(call)
+        return _json(self._jobs.submit(endpoint, JobRequest.from_wire(call.json())))
+
+    def _start_job(self, call: Call) -> Response:
+        self._jobs.start(self._endpoint(call), call.segments["job"])
+        return Response(200)
+
+    def _get_job(self, call: Call) -> Response:
+        return _json(self._jobs.get(self._endpoint(call), call.segments["job"]).to_wire())
+
+    def _cancel_job(self, call: Call) -> Response:
+        self._jobs.cancel(self._endpoint(call), call.segments["job"])
+        return Response(200)
+
+    def _readable(self, call: Call) -> EndpointRow:
+        """The endpoint, for its own key or the workspace token."""
+        segments = call.segments
+        return self._workspace.endpoint_for_reading(segments["workspace"], segments["endpoint_id"], call.key)
+
+    def _list_jobs(self, call: Call) -> Response:
+        limit = read_limit(call.query.get(LIMIT_PARAMETER))
+        return _json(self._jobs.page(self._readable(call), limit, call.query.get(BEFORE_PARAMETER)).to_wire())
+
+    def _get_job_log(self, call: Call) -> Response:
+        return _json(write_log(self._jobs.log(self._readable(call), call.segments["job"])))
+
+    def _score(self, call: Call) -> Response:
+        answer = self._scoring.execute(
+            self._endpoint(call),
+            call.json,
+            call.request_id,
+            swagger=ops.wants_objects(call.query),
+            details=ops.wants_types(call.query),
+        )
+        return _json(answer)
+
+    # -- what everybody may read -------------------------------------------------------------------------------------
+
+    def _described(self, call: Call) -> Facts:
+        names = call.segments
+        endpoint = names.get("endpoint") or names["endpoint_id"]
+        if "service" in names:
+            return self._describer.managed(names["workspace"], names["service"], endpoint)
+        return self._describer.called(names["workspace"], endpoint)
+
+    def _help(self, call: Call) -> Response:
+        return pages.page(call.operation, self._described(call))
+
+    def _api_document(self, call: Call) -> Response:
+        return _json(api_document(self._described(call).api))

@@ -1,0 +1,237 @@
+"""Connections that are slow, endless or too many: what the web server leaves open, closed.
+
+uvicorn limits neither how long a client may take over the head of its request, nor how long that head may be, nor how
+long a client may leave its answer unread. The time of a body is limited in :mod:`~.patience`, where it can be answered.
+Small scoring calls that look like the one before them are answered by :mod:`~.express`.
+
+Rule: a limit counts the time in which this server waits for the client, never the time the client waits for us.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import resource
+from collections import deque
+from collections.abc import Iterable
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
+from airflow_provider_azureml_classic.protocol.errors import to_response
+from airflow_provider_azureml_classic.server.web.microbatch import Asked, Express, Known, known
+
+#: Seconds from the connection, or from the last answer, to the end of a request's head.
+HEAD_SECONDS = 20.0
+#: Bytes of a head, request line included.
+MAX_HEAD = 64 << 10
+#: Seconds in which a client must take some of an answer.
+UNREAD_SECONDS = 60.0
+#: Connections at a time; fewer where the system allows fewer open files.
+MAX_CONNECTIONS = 4096
+#: Open files that are not connections: database, models, workers' pipes.
+_OTHER_FILES = 256
+
+#: Takes headers that nobody reads, and keeps none.
+_NOWHERE: Any = deque(maxlen=0)
+_TIMERS_MAY_BE_EARLY = 0.01
+#: A wish to go on in another protocol, which nobody has to grant (RFC 9110, section 7.8); and what it is read as.
+_UPGRADE, _IGNORED = re.compile(rb"\r\nupgrade(?=:)", re.IGNORECASE), b"\r\nx-asked"
+
+_PHRASES = {400: "Bad Request", 408: "Request Timeout", 431: "Request Header Fields Too Large"}
+_PHRASES |= {503: "Service Unavailable"}
+
+
+class Connection(HttpToolsProtocol):
+    """One connection, with limits.
+
+    :param express: answers small scoring calls; ``None``: they go the way of all others.
+    :param options: see :class:`HttpToolsProtocol`.
+    """
+
+    #: Since when a head is awaited; ``None`` while a request is in work.
+    awaited_since: float | None = None
+    _head_bytes = 0
+    _in_body = False
+    _unread: tuple[int, float] = (0, 0.0)
+    #: Head of the last small scoring call.
+    _known: Known | None = None
+    #: What the parser has read of a request, if it came in one piece and nothing is unusual about the connection.
+    _parsed: tuple[bytes, bytes, list[tuple[bytes, bytes]]] | None = None
+    #: A call waits for its answer in ``express``.
+    _waits = False
+
+    def __init__(self, *, express: Express | None = None, **options: Any) -> None:
+        super().__init__(**options)
+        self._express = express
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take a connection, or turn it away."""
+        super().connection_made(transport)
+        self.awaited_since = self.loop.time()
+        if len(self.connections) > connections_allowed():
+            self.turn_away(rejection("NoMoreResources", "There are too many connections; try again later."))
+
+    def data_received(self, data: bytes) -> None:
+        """Read on, unless the head has become too long."""
+        if self.transport.is_closing():
+            return
+        if self._waits and self._express:
+            self._express.flush(self.loop)  # its answer goes before that to anything that comes now
+        if self._known and self._express and self._is_idle():
+            body = self._known.body_in(data)
+            if body is not None:
+                self._waits = True
+                self._express.take(Asked(self, data, self._known, body), self.loop)
+                return
+        self.read(data)
+
+    def _is_idle(self) -> bool:
+        """Whether no request is under way, and the client has taken the last answer."""
+        between = not self._head_bytes and not self._in_body and (self.cycle is None or self.cycle.response_complete)
+        return between and not self.transport.get_write_buffer_size()
+
+    def read(self, data: bytes) -> None:
+        """Read on as the web server does.
+
+        :param data: what has come.
+        """
+        self._waits, self._parsed = False, None
+        if self.transport.is_closing():
+            return
+        begins = not self._head_bytes and not self._in_body
+        if not self._in_body:
+            self._head_bytes += len(data)
+        super().data_received(data if self._in_body else without_upgrade(data))
+        if begins and self._parsed and not self._in_body:
+            self._known = known(data, *self._parsed)
+        if not self._in_body and self._head_bytes > MAX_HEAD:
+            self.turn_away(head_too_long())
+
+    def answer(self, content: bytes, now: float) -> None:
+        """Send an answer of ``express``.
+
+        :param content: headers and body.
+        :param now: the loop's time.
+        """
+        self._waits = False
+        if not self.transport.is_closing():
+            common = b"".join([b"%b: %b\r\n" % line for line in self.server_state.default_headers])
+            self.transport.write(b"HTTP/1.1 200 OK\r\n%b%b" % (common, content))
+        self.server_state.total_requests += 1
+        self.awaited_since = now
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close the connection if there was nothing to do for a while; ``express`` does not set the timer anew."""
+        left = self.timeout_keep_alive - (self.loop.time() - self.awaited_since) if self.awaited_since else 0.0
+        if left > _TIMERS_MAY_BE_EARLY:
+            self.timeout_keep_alive_task = self.loop.call_later(left, self.timeout_keep_alive_handler)
+        else:
+            super().timeout_keep_alive_handler()
+
+    def shutdown(self) -> None:
+        """Answer what waits, then as the web server does."""
+        if self._waits and self._express:
+            self._express.flush(self.loop)
+        super().shutdown()
+
+    def on_headers_complete(self) -> None:
+        """The head is there."""
+        self.awaited_since, self._head_bytes, self._in_body = None, 0, True
+        if self._express and self.parser.should_keep_alive() and self.parser.get_http_version() == "1.1":
+            self._parsed = self.parser.get_method(), self.url, self.headers
+        super().on_headers_complete()
+        # What follows a chunked body (trailers) nobody reads, and it has no limit.
+        self.headers = _NOWHERE
+
+    def on_message_complete(self) -> None:
+        """The body is there."""
+        self._head_bytes, self._in_body = 0, False
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """The next head is awaited."""
+        self.awaited_since = self.loop.time()
+        super().on_response_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP in the protocol's shape.
+
+        :param msg: uvicorn's word for it.
+        """
+        self.turn_away(rejection("RequestBodyInvalid", msg))
+
+    def turn_away(self, error: AzureMLClassicError) -> None:
+        """Answer an error and close; without an answer where one would end up in the middle of another.
+
+        :param error: why.
+        """
+        if self.cycle is None or (self.cycle.response_complete and not self._in_body):
+            self.transport.write(_answer(error))
+        self.transport.close()
+
+    def check(self, now: float) -> None:
+        """Close the connection if its client is over a limit of time.
+
+        :param now: the loop's time.
+        """
+        left = self.transport.get_write_buffer_size()
+        if not left or left != self._unread[0]:
+            self._unread = (left, now)
+        elif now - self._unread[1] > UNREAD_SECONDS:
+            self.transport.abort()
+            return
+        if self.awaited_since is not None and now - self.awaited_since > HEAD_SECONDS:
+            self.awaited_since = None
+            self.turn_away(rejection("RequestTimeout", f"There was no request for {HEAD_SECONDS:.0f} seconds."))
+
+
+def without_upgrade(data: bytes) -> bytes:
+    """Bytes that begin in a head, as they are if no ``Upgrade`` header had been sent; there are as many of them.
+
+    Java's ``HttpClient`` asks for HTTP/2 with each request, body and all. The parser would take the end of the head for
+    the end of HTTP, and drop the body.
+
+    :param data: as received.
+    """
+    if b"pgrade" not in data:
+        return data
+    head, end, rest = data.partition(b"\r\n\r\n")
+    return _UPGRADE.sub(_IGNORED, head) + end + rest
+
+
+def check_all(connections: Iterable[Any], now: float) -> None:
+    """Check every connection; to be called about once a second.
+
+    :param connections: the web server's.
+    :param now: the loop's time.
+    """
+    for connection in tuple(connections):
+        connection.check(now)
+
+
+def head_too_long() -> AzureMLClassicError:
+    """The error for a head over :data:`MAX_HEAD`."""
+    return rejection("RequestHeadTooLarge", f"Request line and headers are over {MAX_HEAD} bytes.")
+
+
+def connections_allowed() -> int:
+    """How many connections may be open: half of the files, as a download opens one more."""
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return max(16, min(MAX_CONNECTIONS, (files - _OTHER_FILES) // 2))
+
+
+def raise_file_limit() -> None:
+    """Let this process open as many files as it may: shells start with 1,024, whatever the system allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = min(hard, 2 * MAX_CONNECTIONS + _OTHER_FILES) if hard != resource.RLIM_INFINITY else 2 * MAX_CONNECTIONS
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _answer(error: AzureMLClassicError) -> bytes:
+    response = to_response(error, {"connection": "close"})
+    headers = {**response.headers, "content-length": str(len(response.body))}
+    lines = [f"HTTP/1.1 {response.status} {_PHRASES[response.status]}", *(f"{k}: {v}" for k, v in headers.items())]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1") + response.body

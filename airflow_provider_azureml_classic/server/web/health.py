@@ -1,0 +1,166 @@
+"""What operators ask: is it alive, is it ready, and how is it doing (``/healthz``, ``/readyz``, ``/metrics``).
+
+The first two are open to everybody and tell no secret. The metrics are open to the workspace token only, as they tell
+the names of no endpoint but how much the service is used; ``--open-metrics`` opens them to everybody.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from anyio import CapacityLimiter, to_thread
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.types import Receive, Scope, Send
+
+from airflow_provider_azureml_classic.protocol.jobs import JobStatus
+from airflow_provider_azureml_classic.server.models.store import ModelStore
+from airflow_provider_azureml_classic.server.settings import Settings
+from airflow_provider_azureml_classic.server.state.database import Database, DatabaseDown
+from airflow_provider_azureml_classic.server.state.job_overview import JobQueries
+from airflow_provider_azureml_classic.server.state.overview import Queries
+from airflow_provider_azureml_classic.server.web.traffic import BOUNDS, Traffic
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry, Metric
+
+log = logging.getLogger(__name__)
+
+PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
+_METHODS = ("GET", "HEAD")
+
+
+@dataclass(frozen=True)
+class Health:
+    """Answers the three paths.
+
+    :param settings: the token, and whether the metrics are open.
+    :param database: asked whether it answers.
+    :param models: asked whether it can be written to.
+    :param traffic: what was called.
+    :param queries: endpoints.
+    :param job_queries: jobs.
+    """
+
+    settings: Settings
+    database: Database
+    models: ModelStore
+    traffic: Traffic
+    queries: Queries
+    job_queries: JobQueries
+
+    @cached_property
+    def _threads(self) -> CapacityLimiter:
+        """Its own: an answer is due when all others wait for the database, too."""
+        return CapacityLimiter(2)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        request = Request(scope, receive)
+        if request.url.path == "/healthz" and request.method in _METHODS:
+            # Without a thread: it says that the process answers, whatever the threads wait for.
+            response: Response = PlainTextResponse("ok\n")
+        else:
+            response = await to_thread.run_sync(self._answer, request, limiter=self._threads)
+        response.headers["cache-control"] = "no-store"
+        response.headers["x-content-type-options"] = "nosniff"
+        await response(scope, receive, send)
+
+    def _answer(self, request: Request) -> Response:
+        if request.method not in _METHODS:
+            return PlainTextResponse("Only GET is possible here.\n", 405, {"allow": "GET, HEAD"})
+        if request.url.path == "/readyz":
+            return self._readiness()
+        if not self.settings.open_metrics and not self._has_token(request):
+            return PlainTextResponse(
+                "Send the workspace token: Authorization: Bearer TOKEN, or start the server with --open-metrics.\n",
+                401,
+                {"www-authenticate": "Bearer"},
+            )
+        return self._metrics()
+
+    def _has_token(self, request: Request) -> bool:
+        scheme, _, key = request.headers.get("authorization", "").strip().partition(" ")
+        right = hmac.compare_digest(key.strip().encode(), self.settings.token.encode())
+        return scheme.lower() == "bearer" and right
+
+    def _readiness(self) -> Response:
+        checks: dict[str, Callable[[], None]] = {"database": self._ask_database, "models": self.models.check_writable}
+        states = {}
+        for name, check in checks.items():
+            try:
+                check()
+                states[name] = "ok"
+            except (DatabaseDown, OSError) as error:
+                # The log has the reason; the answer is open to everybody.
+                log.error("not ready: %s: %s", name, error)
+                states[name] = "failed"
+        good = set(states.values()) == {"ok"}
+        body = json.dumps({"status": "ready" if good else "not ready", **states})
+        return Response(body + "\n", 200 if good else 503, media_type="application/json")
+
+    def _ask_database(self) -> None:
+        with self.database.read() as connection:
+            connection.execute(sa.text("SELECT 1"))
+
+    def _metrics(self) -> Response:
+        # Imported here, as the server must start in under a second.
+        from prometheus_client import CollectorRegistry
+        from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+        registry: CollectorRegistry = CollectorRegistry(auto_describe=False)
+        registry.register(Collector(self))
+        return Response(generate_latest(registry), headers={"content-type": CONTENT_TYPE_LATEST})
+
+
+class Collector:
+    """Turns counts into metrics when they are asked for, so that counting costs nothing more.
+
+    :param health: what knows the counts.
+    """
+
+    def __init__(self, health: Health) -> None:
+        self._health = health
+
+    def collect(self) -> Iterator[Metric]:
+        """All metrics."""
+        from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+
+        requests = CounterMetricFamily("azureml_classic_requests", "Answered requests.", labels=["route", "status"])
+        seconds = HistogramMetricFamily(
+            "azureml_classic_request_seconds", "Seconds until a request was answered.", labels=["route"]
+        )
+        for name, route in list(self._health.traffic.routes.items()):
+            for status, count in list(route.statuses.items()):
+                requests.add_metric([name, str(status)], count)
+            seconds.add_metric([name], _cumulated(route.classes), route.seconds)
+        yield requests
+        yield seconds
+        jobs = GaugeMetricFamily("azureml_classic_jobs", "Jobs by state.", labels=["state"])
+        counts = self._health.job_queries.job_counts()
+        for state in JobStatus:
+            jobs.add_metric([state.value], counts.get(state.value, 0))
+        yield jobs
+        gauges: dict[str, tuple[str, Any]] = {
+            "endpoints": ("Endpoints.", self._health.queries.endpoint_count()),
+            "loaded_models": ("Models in memory.", self._health.models.loaded),
+            "training_slots": ("Jobs that may run at a time.", self._health.settings.workers),
+            "training_slots_used": ("Jobs that run now.", counts.get(JobStatus.RUNNING.value, 0)),
+        }
+        for name, (text, value) in gauges.items():
+            yield GaugeMetricFamily(f"azureml_classic_{name}", text, value=value)
+
+
+def _cumulated(classes: list[int]) -> list[tuple[str, float]]:
+    total, found = 0, []
+    for bound, count in zip((*map(str, BOUNDS), "+Inf"), list(classes), strict=True):
+        total += count
+        found.append((bound, float(total)))
+    return found

@@ -1,0 +1,117 @@
+"""How many scoring calls run at a time, and for how long one may keep its caller waiting."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping
+from threading import Lock
+from typing import Protocol
+
+from anyio import CapacityLimiter, to_thread
+
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
+from airflow_provider_azureml_classic.protocol.messages import Response
+from airflow_provider_azureml_classic.protocol.operations import is_score
+from airflow_provider_azureml_classic.protocol.values import MAX_CONCURRENCY
+from airflow_provider_azureml_classic.server.state.tables import EndpointRow
+
+#: Calls and pages that are at work at a time, besides scoring calls that need no database.
+DATABASE_THREADS = 40
+
+
+class Answerer(Protocol):
+    """The service, as far as it matters here."""
+
+    def knows(self, path: str) -> bool:
+        """Whether a scoring call of this path needs no database."""
+
+    def answer(self, method: str, path: str, query: str, headers: Mapping[str, str], body: bytes) -> Response:
+        """Answer a request."""
+
+    def refuse(self, method: str, path: str, error: AzureMLClassicError) -> Response:
+        """Answer a request with an error."""
+
+
+class Throttle:
+    """Counts the scoring calls of each endpoint that run now. Safe to be used by several threads."""
+
+    def __init__(self) -> None:
+        self._running: Counter[str] = Counter()
+        self._lock = Lock()
+
+    def is_full(self, endpoint: EndpointRow) -> bool:
+        """Whether a call that began now would be refused.
+
+        :param endpoint: the endpoint called.
+        """
+        return self._running[endpoint.id] >= endpoint.max_concurrent_calls
+
+    def begin(self, endpoint: EndpointRow) -> None:
+        """A call begins; :meth:`end` must follow.
+
+        :param endpoint: the endpoint called.
+        :raises ServiceUnavailable: ``RequestThrottled``: as many run as its ``MaxConcurrentCalls`` says.
+        """
+        with self._lock:
+            if self.is_full(endpoint):
+                raise rejection(
+                    "RequestThrottled",
+                    f"Endpoint {endpoint.name!r} has {endpoint.max_concurrent_calls} calls at work, which is its "
+                    "MaxConcurrentCalls. Try again, or raise it.",
+                    target=endpoint.name,
+                )
+            self._running[endpoint.id] += 1
+
+    def end(self, endpoint: EndpointRow) -> None:
+        """A call that began has ended.
+
+        :param endpoint: the endpoint called.
+        """
+        with self._lock:
+            self._running[endpoint.id] -= 1
+            if not self._running[endpoint.id]:
+                del self._running[endpoint.id]
+
+
+def database_threads() -> CapacityLimiter:
+    """Threads for those who may wait for the database; what needs none of it has others, and goes on meanwhile."""
+    return CapacityLimiter(DATABASE_THREADS)
+
+
+class Threads:
+    """Answers, each in a thread: scoring calls within a time, and some at a time.
+
+    :param app: the service.
+    :param score_timeout: seconds after which a scoring call is answered that it took too long.
+    :param limiter: threads of those who may wait for the database.
+    :param most: scoring calls that run or wait for a thread, of all endpoints together.
+    """
+
+    def __init__(
+        self, app: Answerer, score_timeout: float, limiter: CapacityLimiter, most: int = MAX_CONCURRENCY
+    ) -> None:
+        self._app = app
+        self._limiter = limiter
+        self._timeout = score_timeout
+        self._most = most
+        self._running: set[asyncio.Task[Response]] = set()
+
+    async def answer(self, method: str, path: str, query: str, headers: Mapping[str, str], body: bytes) -> Response:
+        """Answer a request; see :meth:`~.app.App.answer`."""
+        arguments = (method, path, query, headers, body)
+        if not is_score(path):
+            return await to_thread.run_sync(self._app.answer, *arguments, limiter=self._limiter)
+        if len(self._running) >= self._most:
+            message = f"This server has {self._most} scoring calls at work. Try again."
+            return self._app.refuse(method, path, rejection("TooManyConcurrentRequests", message))
+        limiter = None if self._app.knows(path) else self._limiter
+        call = asyncio.ensure_future(to_thread.run_sync(self._app.answer, *arguments, limiter=limiter))
+        self._running.add(call)
+        call.add_done_callback(self._running.discard)
+        # A thread cannot be stopped: what runs on is counted until it ends.
+        done, _ = await asyncio.wait({call}, timeout=self._timeout)
+        if done:
+            return call.result()
+        message = f"Scoring takes more than {self._timeout:g} s. Send fewer rows a call, or score them as a batch job."
+        return self._app.refuse(method, path, rejection("ScoreRequestTimeout", message))

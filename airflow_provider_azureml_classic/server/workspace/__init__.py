@@ -1,0 +1,1 @@
+"""Web services and endpoints: the rules, with no HTTP and no SQL."""

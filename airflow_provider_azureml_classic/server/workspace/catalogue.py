@@ -1,0 +1,176 @@
+"""The declared experiments, and how each is set up at its first start."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import uuid
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Executor
+from dataclasses import asdict, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from airflow_provider_azureml_classic.protocol.references import MODEL_EXTENSION, BlobReference
+from airflow_provider_azureml_classic.protocol.values import DEFAULT_ENDPOINT
+from airflow_provider_azureml_classic.server.blobs.names import FIRST_MODELS
+from airflow_provider_azureml_classic.server.clock import Clock
+from airflow_provider_azureml_classic.server.experiments.declaration import INPUT, TRAIN, Experiment
+from airflow_provider_azureml_classic.server.experiments.ilearner import read_ilearner
+from airflow_provider_azureml_classic.server.experiments.parameters import Parameter
+from airflow_provider_azureml_classic.server.experiments.schema import Schema
+from airflow_provider_azureml_classic.server.experiments.training import train
+from airflow_provider_azureml_classic.server.models.pins import Pin, Pins
+from airflow_provider_azureml_classic.server.models.store import ModelStore
+from airflow_provider_azureml_classic.server.state.endpoint_store import Store
+from airflow_provider_azureml_classic.server.state.history import model_row
+from airflow_provider_azureml_classic.server.state.tables import ExperimentRow, ResourceRow, ServiceRow
+from airflow_provider_azureml_classic.server.storage.locations import Locations
+from airflow_provider_azureml_classic.server.workspace.endpoints import new_endpoint
+
+log = logging.getLogger(__name__)
+
+
+class Catalogue:
+    """The experiments of a server, by name.
+
+    :param experiments: as declared.
+    :param store: their schemas.
+    """
+
+    def __init__(self, experiments: Iterable[Experiment], store: Store) -> None:
+        self._store = store
+        self.experiments: Mapping[str, Experiment] = {}
+        for experiment in experiments:
+            if experiment.name in self.experiments:
+                raise ValueError(f"The experiment {experiment.name!r} is declared twice; give one another name.")
+            self.experiments = {**self.experiments, experiment.name: experiment}
+        self._schemas: dict[str, Schema] = {}
+
+    def schema(self, name: str) -> Schema:
+        """The columns of an experiment, inferred once from its first training data.
+
+        :param name: the experiment.
+        """
+        if name not in self._schemas:
+            row = self._store.experiment(name)
+            if row is None:
+                raise KeyError(name)
+            self._schemas[name] = Schema.from_json(json.loads(row.schema))
+        return self._schemas[name]
+
+    def inputs(self, name: str, *, training: bool) -> Mapping[str, str]:
+        """What each input of a web service's jobs is for, by its name.
+
+        :param name: the experiment.
+        :param training: of the web service that trains.
+        """
+        experiment = self.experiments.get(name)
+        return experiment.inputs if training and experiment else {INPUT: TRAIN}
+
+    def parameters(self, name: str, *, training: bool) -> Mapping[str, Parameter]:
+        """What callers of a web service may set.
+
+        :param name: the experiment; one that is declared no more has none.
+        :param training: of the web service that trains.
+        """
+        experiment = self.experiments.get(name)
+        return experiment.parameters_of(training=training) if experiment else {}
+
+    def passthrough(self, name: str) -> tuple[str, ...]:
+        """Input columns that the scoring service of an experiment repeats.
+
+        :param name: the experiment; one that is declared no more repeats nothing.
+        """
+        experiment = self.experiments.get(name)
+        return experiment.passthrough if experiment else ()
+
+
+class Setup:
+    """Sets up what is declared and not set up yet: first model, web services, default endpoints.
+
+    :param store: the state.
+    :param models: the model files.
+    :param locations: places of blobs.
+    :param pool: where the first models are trained.
+    :param clock: gives the present time.
+    :param pins: keep model files while they are put in place.
+    """
+
+    def __init__(
+        self, store: Store, models: ModelStore, locations: Locations, pool: Executor, clock: Clock, pins: Pins
+    ) -> None:
+        self._pins = pins
+        self._store = store
+        self._models = models
+        self._locations = locations
+        self._pool = pool
+        self._clock = clock
+
+    def run(self, experiments: Iterable[Experiment]) -> None:
+        """Set up every experiment that is new; the first models are trained side by side.
+
+        :param experiments: as declared.
+        :raises ValueError: a first training failed, or a declaration was changed under its web services.
+        """
+        new = [experiment for experiment in experiments if not self._is_set_up(experiment)]
+        with TemporaryDirectory() as folder:
+            trainings = []
+            for number, experiment in enumerate(new):
+                log.info("training the first model of %r", experiment.name)
+                data, model, evaluation = (
+                    Path(folder) / f"{number}{kind}"
+                    for kind in (experiment.first_extension, MODEL_EXTENSION, "-metrics.csv")
+                )
+                data.write_bytes(experiment.first_rows())
+                trainings.append(
+                    (experiment, model, self._pool.submit(train, experiment, None, data, model, evaluation))
+                )
+            for experiment, model, training in trainings:
+                try:
+                    training.result()
+                except Exception as error:
+                    raise ValueError(
+                        f"The first model of experiment {experiment.name!r} could not be trained: {error}"
+                    ) from error
+                with self._pins.pinned() as pin:
+                    self._record(experiment, model, pin)
+
+    def _is_set_up(self, experiment: Experiment) -> bool:
+        row = self._store.experiment(experiment.name)
+        if row is None:
+            return False
+        if row.declaration != fingerprint(experiment):
+            raise ValueError(
+                f"The experiment {experiment.name!r} was declared with another label, features or task when it was set "
+                "up, and its endpoints serve models of that. Give the changed experiment another name."
+            )
+        return True
+
+    def _record(self, experiment: Experiment, model: Path, pin: Pin) -> None:
+        manifest, _ = read_ilearner(model)
+        scorer = self._models.put(model, pin)
+        about = model_row(manifest, scorer.digest, model.stat().st_size)
+        name = f"{uuid.uuid5(uuid.NAMESPACE_URL, experiment.name).hex}.ilearner"
+        self._locations.deliver(model, BlobReference(f"{FIRST_MODELS}/{name}"))
+        now = self._clock()
+        services = [
+            ServiceRow(uuid.uuid4().hex, experiment.training_service, experiment.name, True, now),
+            ServiceRow(uuid.uuid4().hex, experiment.scoring_service, experiment.name, False, now),
+        ]
+        defaults = [new_endpoint(service.id, DEFAULT_ENDPOINT, now) for service in services]
+        first = ResourceRow(defaults[1].id, experiment.resource_name, "", f"{FIRST_MODELS}/{name}", scorer.digest)
+        defaults[1] = replace(defaults[1], resources=(first,))
+        row = ExperimentRow(experiment.name, fingerprint(experiment), json.dumps(manifest.schema.to_json()))
+        self._store.set_up_experiment(row, services, defaults, about)
+
+
+def fingerprint(experiment: Experiment) -> str:
+    """Digest of what of a declaration must not change under existing endpoints.
+
+    :param experiment: the declaration.
+    """
+    fixed = ("name", "label", "features", "optional", "ignore", "task", "positive", "time_column", "missing")
+    values = {name: value for name, value in asdict(experiment).items() if name in fixed}
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,198 @@
+"""Rules of a single endpoint: its defaults, what may be set, when its models may be replaced."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from airflow_provider_azureml_classic.exceptions import rejection
+from airflow_provider_azureml_classic.protocol.keys import KeyType
+from airflow_provider_azureml_classic.protocol.references import BlobReference
+from airflow_provider_azureml_classic.protocol.values import (
+    DEFAULT_ENDPOINT,
+    HIGH_CONCURRENCY,
+    LOW_CONCURRENCY,
+    MAX_CONCURRENCY,
+    Endpoint,
+    EndpointSettings,
+    Resource,
+    ThrottleLevel,
+    TraceLevel,
+    WebService,
+)
+from airflow_provider_azureml_classic.server.settings import Settings, new_key
+from airflow_provider_azureml_classic.server.state.tables import EndpointRow, ResourceRow, ServiceRow
+from airflow_provider_azureml_classic.server.storage.locations import Locations
+
+
+def new_endpoint(service_id: str, name: str, now: datetime) -> EndpointRow:
+    """An endpoint with fresh keys and the default settings, not stored yet.
+
+    The default endpoint has 20 concurrent calls, an added one 4 until it asks for more (wire document, sections 2.3
+    and 9).
+
+    :param service_id: its web service.
+    :param name: its name.
+    :param now: the present time.
+    """
+    is_default = name == DEFAULT_ENDPOINT
+    return EndpointRow(
+        id=uuid.uuid4().hex,
+        service_id=service_id,
+        name=name,
+        description=None,
+        created_at=now,
+        primary_key=new_key(),
+        secondary_key=new_key(),
+        throttle_level=(ThrottleLevel.HIGH if is_default else ThrottleLevel.LOW).value,
+        max_concurrent_calls=HIGH_CONCURRENCY if is_default else LOW_CONCURRENCY,
+        trace_level=TraceLevel.NONE.value,
+        prevent_update=False,
+        sample_data_enabled=False,
+        revision=1,
+        changed_at=now,
+    )
+
+
+def with_new_key(row: EndpointRow, which: KeyType) -> EndpointRow:
+    """The endpoint with one key replaced, not stored yet.
+
+    :param row: the endpoint as it is.
+    :param which: the key.
+    """
+    if which is KeyType.PRIMARY:
+        return replace(row, primary_key=new_key())
+    return replace(row, secondary_key=new_key())
+
+
+def settings_values(row: EndpointRow, settings: EndpointSettings) -> dict[str, Any]:
+    """Column values for wanted settings; what is not mentioned stays.
+
+    ``Low`` always means 4 concurrent calls (wire document, section 2.3).
+
+    :param row: the endpoint as it is.
+    :param settings: what is wanted.
+    :raises RequestRejected: a concurrency that ``High`` does not have.
+    """
+    level = settings.throttle_level.value if settings.throttle_level else row.throttle_level
+    wanted = settings.max_concurrent_calls
+    if level == ThrottleLevel.LOW.value:
+        calls = LOW_CONCURRENCY
+    elif wanted is None:
+        calls = row.max_concurrent_calls if row.throttle_level == level else HIGH_CONCURRENCY
+    else:
+        calls = _checked_concurrency(wanted)
+    values = {
+        "description": settings.description,
+        "prevent_update": settings.prevent_update,
+        "sample_data_enabled": settings.sample_data_enabled,
+        "trace_level": settings.diagnostics_trace_level.value if settings.diagnostics_trace_level else None,
+    }
+    given = {name: value for name, value in values.items() if value is not None}
+    return {"throttle_level": level, "max_concurrent_calls": calls, **given}
+
+
+def _checked_concurrency(wanted: int) -> int:
+    if wanted > MAX_CONCURRENCY:
+        raise rejection(
+            "WebServiceTooManyConcurrentRequestRequirement",
+            f"MaxConcurrentCalls is {wanted}; at most {MAX_CONCURRENCY} are possible. Add endpoints instead.",
+            target="MaxConcurrentCalls",
+        )
+    if wanted < 1:
+        raise rejection(
+            "BadParameterValue", f"MaxConcurrentCalls is {wanted}; it must be 1 or more.", target="MaxConcurrentCalls"
+        )
+    return wanted
+
+
+def check_updatable(row: EndpointRow, what: str) -> None:
+    """Refuse to replace the models of the default endpoint, or of one that forbids it.
+
+    :param row: the endpoint.
+    :param what: past participle of the verb, for the message.
+    """
+    if row.name == DEFAULT_ENDPOINT:
+        raise rejection("DefaultEndpointReadOnly", f"The default endpoint cannot be {what}.", target=row.name)
+    if row.prevent_update:
+        raise rejection(
+            "EndpointUpdatePrevented",
+            f"Endpoint {row.name!r} has PreventUpdate set, so it cannot be {what}; PATCH PreventUpdate to false first.",
+            target=row.name,
+        )
+
+
+def etag(row: EndpointRow) -> str:
+    """``ETag`` of an endpoint's state: our addition to the protocol.
+
+    :param row: the endpoint.
+    """
+    return f'"{row.revision}"'
+
+
+def stamp(moment: datetime) -> str:
+    """A time as the service writes it.
+
+    :param moment: in UTC.
+    """
+    return f"{moment.replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"
+
+
+class Views:
+    """Makes what clients see.
+
+    :param settings: ids and public address.
+    :param locations: addresses of models.
+    """
+
+    def __init__(self, settings: Settings, locations: Locations) -> None:
+        self._settings = settings
+        self._locations = locations
+
+    def service(self, row: ServiceRow, endpoints: int) -> WebService:
+        """A web service.
+
+        :param row: the web service.
+        :param endpoints: how many it has.
+        """
+        return WebService(
+            id=row.id,
+            name=row.name,
+            workspace_id=self._settings.workspace_id,
+            description=f"{'Training' if row.training else 'Scoring'} of the experiment {row.experiment}",
+            creation_time=stamp(row.created_at),
+            default_endpoint_name=DEFAULT_ENDPOINT,
+            endpoint_count=endpoints,
+        )
+
+    def endpoint(self, row: EndpointRow) -> Endpoint:
+        """An endpoint with its keys.
+
+        :param row: the endpoint.
+        """
+        base, workspace = self._settings.public_url, self._settings.workspace_id
+        return Endpoint(
+            name=row.name,
+            web_service_id=row.service_id,
+            workspace_id=workspace,
+            description=row.description,
+            creation_time=stamp(row.created_at),
+            help_location=f"{base}/apihelp/workspaces/{workspace}/webservices/{row.service_id}/endpoints/{row.id}",
+            api_location=f"{base}/workspaces/{workspace}/services/{row.id}",
+            primary_key=row.primary_key,
+            secondary_key=row.secondary_key,
+            version=stamp(row.changed_at),
+            prevent_update=row.prevent_update,
+            sample_data_enabled=row.sample_data_enabled,
+            max_concurrent_calls=row.max_concurrent_calls,
+            diagnostics_trace_level=row.trace_level,
+            throttle_level=row.throttle_level,
+            resources=tuple(self._resource(model) for model in row.resources),
+            etag=etag(row),
+        )
+
+    def _resource(self, model: ResourceRow) -> Resource:
+        place = BlobReference(model.relative_location, model.base_location)
+        return Resource(model.name, self._locations.published(place, signed=False))

@@ -1,0 +1,136 @@
+"""The request/response service: rows in, answers out (wire document, section 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
+from airflow_provider_azureml_classic.protocol.tables import (
+    Table,
+    global_parameters,
+    read_call,
+    read_input,
+    the_input,
+    write_output,
+    write_results,
+)
+from airflow_provider_azureml_classic.server.experiments.declaration import INPUT
+from airflow_provider_azureml_classic.server.experiments.parameters import checked, threshold_of
+from airflow_provider_azureml_classic.server.experiments.scorer import Scorer
+from airflow_provider_azureml_classic.server.models.store import ModelStore
+from airflow_provider_azureml_classic.server.state.endpoint_store import Store
+from airflow_provider_azureml_classic.server.state.tables import EndpointRow
+from airflow_provider_azureml_classic.server.web.threads import Throttle
+from airflow_provider_azureml_classic.server.workspace.catalogue import Catalogue
+from airflow_provider_azureml_classic.server.workspace.diagnostics import Diagnostics, wanted
+
+OUTPUT = "output1"
+
+
+@dataclass(frozen=True)
+class Plain:
+    """How an endpoint answers a call that sets nothing.
+
+    :param scorer: its model.
+    :param threshold: see :meth:`~.experiments.scorer.Scorer.score`.
+    """
+
+    scorer: Scorer
+    threshold: float | None
+
+
+class Scoring:
+    """Scores rows with the model of an endpoint.
+
+    :param store: web services, to tell training from scoring.
+    :param catalogue: the experiments.
+    :param models: the loaded models.
+    :param diagnostics: writes the logs that endpoints ask for.
+    """
+
+    def __init__(self, store: Store, catalogue: Catalogue, models: ModelStore, diagnostics: Diagnostics) -> None:
+        self._store = store
+        self._diagnostics = diagnostics
+        self._throttle = Throttle()
+        self._catalogue = catalogue
+        self._models = models
+        self._experiments: dict[str, str] = {}
+
+    def is_ready(self, endpoint: EndpointRow) -> bool:
+        """Whether :meth:`execute` answers without reading a file or the database.
+
+        :param endpoint: the endpoint called.
+        """
+        models = endpoint.resources
+        return endpoint.service_id in self._experiments and bool(models) and self._models.is_loaded(models[0].digest)
+
+    def plain(self, endpoint: EndpointRow) -> Plain | None:
+        """How an endpoint answers now, if its answer is nothing but its model's; otherwise ask :meth:`execute`.
+
+        :param endpoint: the endpoint called.
+        :raises RequestRejected: a call has to set a parameter.
+        """
+        if not self.is_ready(endpoint) or self._throttle.is_full(endpoint) or wanted(endpoint, failed=False):
+            return None
+        experiment = self._experiment(endpoint)
+        if self._catalogue.passthrough(experiment):
+            return None
+        return Plain(self._models.scorer(endpoint.resources[0].digest), self._threshold(experiment, {}))
+
+    def execute(
+        self, endpoint: EndpointRow, read: Callable[[], Any], request_id: str, *, swagger: bool, details: bool
+    ) -> dict[str, Any]:
+        """Score the rows of a request.
+
+        :param endpoint: the endpoint called.
+        :param read: gives the decoded JSON of the body.
+        :param request_id: of the answer, for the diagnostics log.
+        :param swagger: answer in the list-of-objects form.
+        :param details: answer with column types.
+        :raises RequestRejected: naming the input, column or row at fault.
+        :raises ServiceUnavailable: ``RequestThrottled``.
+        """
+        start = perf_counter()
+        try:
+            self._throttle.begin(endpoint)
+            try:
+                answer = self._answer(endpoint, read())
+            finally:
+                self._throttle.end(endpoint)
+        except AzureMLClassicError as error:
+            self._diagnostics.scored(endpoint, request_id, perf_counter() - start, error)
+            raise
+        self._diagnostics.scored(endpoint, request_id, perf_counter() - start, None)
+        return write_results({OUTPUT: write_output(answer, swagger=swagger, details=details)})
+
+    def _answer(self, endpoint: EndpointRow, body: Any) -> Table:
+        if not endpoint.resources:
+            raise rejection(
+                "BatchExecutionOnly", "This is a training web service: it has no request/response call, only jobs."
+            )
+        members = read_call(body)
+        table = read_input(INPUT, the_input(members, INPUT))
+        digest = endpoint.resources[0].digest
+        new = not self._models.is_loaded(digest)
+        scorer = self._models.scorer(digest)
+        if new:
+            self._diagnostics.loaded(endpoint, digest)
+        experiment = self._experiment(endpoint)
+        threshold = self._threshold(experiment, global_parameters(members))
+        return scorer.score(table, self._catalogue.passthrough(experiment), threshold)
+
+    def _threshold(self, experiment: str, given: Mapping[str, Any]) -> float | None:
+        declared = self._catalogue.parameters(experiment, training=False)
+        return threshold_of(declared, checked(declared, given)) if declared or given else None
+
+    def _experiment(self, endpoint: EndpointRow) -> str:
+        found = self._experiments.get(endpoint.service_id)
+        if found is None:
+            service = self._store.service(endpoint.service_id)
+            if service is None:
+                raise rejection("WebServiceNotFound", "The web service was deleted meanwhile.")
+            found = self._experiments[endpoint.service_id] = service.experiment
+        return found

@@ -1,0 +1,169 @@
+"""Putting a retrained model in place: fetch, check, load, then switch in one step.
+
+Whatever fails before the switch changes nothing, and the cost does not depend on how many endpoints there are.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
+from airflow_provider_azureml_classic.protocol.errors import repeated
+from airflow_provider_azureml_classic.protocol.references import MODEL_EXTENSION, BlobReference
+from airflow_provider_azureml_classic.protocol.values import Endpoint, EndpointSettings, Resource
+from airflow_provider_azureml_classic.server.experiments.scorer import Scorer
+from airflow_provider_azureml_classic.server.models.pins import Pin, Pins
+from airflow_provider_azureml_classic.server.models.store import ModelStore
+from airflow_provider_azureml_classic.server.state.endpoint_store import Store
+from airflow_provider_azureml_classic.server.state.history import How, model_row
+from airflow_provider_azureml_classic.server.state.tables import (
+    EndpointRow,
+    ModelRow,
+    PlacementRow,
+    ResourceRow,
+    ServiceRow,
+)
+from airflow_provider_azureml_classic.server.storage.http import PATCH_SECONDS
+from airflow_provider_azureml_classic.server.storage.locations import READ, Locations, kept
+from airflow_provider_azureml_classic.server.workspace.endpoints import check_updatable, etag
+from airflow_provider_azureml_classic.server.workspace.workspace import Caller, Workspace
+
+
+class Updates:
+    """Patches endpoints.
+
+    :param workspace: the endpoints.
+    :param models: the model files.
+    :param locations: where new models come from.
+    :param pins: keep model files while they are put in place.
+    :param store: the models that endpoints had.
+    """
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        models: ModelStore,
+        locations: Locations,
+        pins: Pins,
+        store: Store,
+    ) -> None:
+        self._store = store
+        self._pinned = pins.pinned
+        self._workspace = workspace
+        self._models = models
+        self._locations = locations
+
+    def patch(
+        self, caller: Caller, service_id: str, name: str, settings: EndpointSettings, if_match: str | None
+    ) -> Endpoint:
+        """Change an endpoint's settings and models, all or nothing.
+
+        :param caller: who asks.
+        :param service_id: id of the web service.
+        :param name: the endpoint's name.
+        :param settings: what to change.
+        :param if_match: ``ETag`` that the endpoint must still have.
+        """
+        service, row = self._workspace.endpoint(caller, service_id, name)
+        # A patch that lifts PreventUpdate may carry the update itself.
+        if settings.resources and settings.prevent_update is not False:
+            check_updatable(row, "updated")
+        for wanted in settings.resources or ():
+            self._check_opened(caller, row, wanted.location)
+        with self._pinned() as pin:
+            models = [self._model(service, row, wanted, pin) for wanted in settings.resources or ()]
+            _check_different([model.name for model, _ in models])
+            placed, files = tuple(model for model, _ in models), tuple(file for _, file in models)
+            return self._workspace.view(self._workspace.change(row, settings, placed, if_match, files=files))
+
+    def roll_back(self, caller: Caller, service_id: str, name: str, placement: int) -> Endpoint:
+        """Put a model back that an endpoint had before: from its kept file, else from where it came from.
+
+        :param caller: who asks.
+        :param service_id: id of the web service.
+        :param name: the endpoint's name.
+        :param placement: number of the entry in the endpoint's history.
+        :raises NotFound: there is no such entry.
+        :raises RequestRejected: the model's file is not kept any more, and another one is where it came from.
+        """
+        _, row = self._workspace.endpoint(caller, service_id, name)
+        check_updatable(row, "updated")
+        before = self._store.placement(row.id, placement)
+        if before is None:
+            raise rejection("BlobNotFound", f"Endpoint {name!r} has no model number {placement} in its history.")
+        model = ResourceRow(row.id, before.resource, before.base_location, before.relative_location, before.digest)
+        with self._pinned() as pin:
+            pin(before.digest)
+            if not self._models.path(before.digest).exists():
+                self._fetch_again(before, pin)
+            self._models.scorer(before.digest)
+            changed = self._workspace.change(row, EndpointSettings(), (model,), etag(row), how=How.ROLLED_BACK)
+            return self._workspace.view(changed)
+
+    def _fetch_again(self, before: PlacementRow, pin: Pin) -> None:
+        location = BlobReference(before.relative_location, before.base_location)
+        if self._fetch(location, pin)[0].digest != before.digest:
+            raise rejection(
+                "ModelInvalid",
+                f"{location.location!r} holds another model now than on {before.placed_at:%Y-%m-%d}, and the file "
+                "of that one is kept no more. Train it again.",
+                target=before.resource,
+            )
+
+    def _check_opened(self, caller: Caller, row: EndpointRow, location: BlobReference | None) -> None:
+        path = self._locations.guarded_path(location, READ) if location else None
+        if caller.endpoint is None or path is None:
+            return
+        if path not in {model.relative_location for model in row.resources}:
+            # 401, so that clients who have the workspace token as well come again with it.
+            raise rejection(
+                "ManagementRequestUnauthorized",
+                f"{path!r} was written by a job: an endpoint key alone does not open it. Give the SAS token with which "
+                "the answer to GET job names it, or use the workspace token.",
+                target=path,
+            )
+
+    def _model(self, service: ServiceRow, row: EndpointRow, wanted: Resource, pin: Pin) -> tuple[ResourceRow, ModelRow]:
+        # Raises with the list of resources where the name is wrong, or the service is a training service.
+        name = self._workspace.view(row).resource(wanted.name).name
+        location = wanted.location
+        if location is None:
+            raise rejection("MissingInputBlobInformation", f"The resource {name!r} has no Location.", target=name)
+        if location.extension != MODEL_EXTENSION:
+            raise rejection(
+                "InvalidBlobExtension",
+                f"{location.relative_location!r} does not end in {MODEL_EXTENSION}, so it is no trained model.",
+                target=name,
+            )
+        own = self._locations.own(location)
+        scorer, length = self._fetch(location, pin)
+        if scorer.manifest.experiment != service.experiment:
+            raise rejection(
+                "ModelInvalid",
+                f"{location.location!r} was trained by the experiment {scorer.manifest.experiment!r}; this endpoint "
+                f"serves {service.experiment!r}.",
+                target=name,
+            )
+        place = kept(location, own)
+        elsewhere = not own and (location.base_location or location.connection_string)
+        base = self._locations.published(location, signed=False).base_location if elsewhere else ""
+        model = ResourceRow(row.id, name, base, place.relative_location, scorer.digest)
+        return model, model_row(scorer.manifest, scorer.digest, length)
+
+    def _fetch(self, location: BlobReference, pin: Pin) -> tuple[Scorer, int]:
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / f"model{MODEL_EXTENSION}"
+            self._locations.fetch(location, path, PATCH_SECONDS)
+            try:
+                return self._models.put(path, pin), path.stat().st_size
+            except AzureMLClassicError as error:
+                if error.detail_code != "ModelInvalid":
+                    raise
+                raise rejection("ModelInvalid", f"{location.location!r}: {error.message}") from None
+
+
+def _check_different(names: list[str]) -> None:
+    twice = repeated(names)
+    if twice is not None:
+        raise rejection("BadParameterValue", f"Resources has {twice!r} twice; give it one Location.", target=twice)

@@ -1,0 +1,386 @@
+"""Web services and endpoints: the rules, with no HTTP.
+
+Rule 1: an endpoint key opens its own endpoint only, and adds endpoints to its own web service; keys of other endpoints
+are shown to the workspace token only.
+Rule 2: the default endpoint's model cannot be replaced and it cannot be deleted (wire document, sections 2.4 to 2.6).
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from threading import Lock
+
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
+from airflow_provider_azureml_classic.protocol.keys import KeyType
+from airflow_provider_azureml_classic.protocol.values import (
+    DEFAULT_ENDPOINT,
+    Endpoint,
+    EndpointSettings,
+    WebService,
+    check_endpoint_name,
+)
+from airflow_provider_azureml_classic.server.clock import Clock
+from airflow_provider_azureml_classic.server.settings import Settings
+from airflow_provider_azureml_classic.server.state.endpoint_store import Store
+from airflow_provider_azureml_classic.server.state.history import How
+from airflow_provider_azureml_classic.server.state.tables import EndpointRow, ModelRow, ResourceRow, ServiceRow
+from airflow_provider_azureml_classic.server.storage.locations import Locations
+from airflow_provider_azureml_classic.server.workspace.endpoints import (
+    Views,
+    check_updatable,
+    etag,
+    new_endpoint,
+    settings_values,
+    with_new_key,
+)
+
+#: Endpoints of one web service (azure-docs ``studio/faq``).
+MAX_ENDPOINTS = 10_000
+#: Endpoints that a message names.
+_NAMED = 10
+#: Attempts at a change that somebody else's change got in front of.
+_ATTEMPTS = 20
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who asks: the holder of the workspace token, or of one endpoint's key.
+
+    :param endpoint: ``None`` for the workspace token.
+    """
+
+    endpoint: EndpointRow | None = None
+
+
+class Workspace:
+    """The one workspace of a server.
+
+    :param settings: ids, token and public address.
+    :param store: its state.
+    :param locations: places of models.
+    :param clock: gives the present time.
+    :param fresh: whether changes through other servers are known here.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        locations: Locations,
+        clock: Clock,
+        fresh: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._views = Views(settings, locations)
+        self._clock = clock
+        self._fresh = fresh
+        # Scoring must not ask the database; every change of an endpoint drops its entry.
+        self._cache: dict[str, EndpointRow] = {}
+        self._changes = 0
+        self._lock = Lock()
+
+    # -- who may -----------------------------------------------------------------------------------------------------
+
+    def caller(self, workspace_id: str, key: str) -> Caller:
+        """Who presents ``key``.
+
+        :param workspace_id: as in the path.
+        :param key: what follows ``Bearer``.
+        :raises AccessDenied: nobody's key.
+        :raises NotFound: another workspace.
+        """
+        is_token = hmac.compare_digest(key.encode(), self._settings.token.encode())
+        endpoint = None if is_token else self._store.endpoint_with_key(key)
+        if not is_token and endpoint is None:
+            raise rejection("ManagementRequestUnauthorized", "Invalid credentials provided.")
+        self.check_id(workspace_id)
+        return Caller(endpoint)
+
+    def check_id(self, workspace_id: str) -> None:
+        """Refuse another workspace's id.
+
+        :param workspace_id: as in the path.
+        """
+        if workspace_id != self._settings.workspace_id:
+            raise rejection("WorkspaceNotFound", f"There is no workspace {workspace_id!r} here.", target=workspace_id)
+
+    def endpoint_for_call(self, workspace_id: str, endpoint_id: str, key: str) -> EndpointRow:
+        """The endpoint of a job or scoring call, if the key is one of its two.
+
+        :param workspace_id: as in the path.
+        :param endpoint_id: GUID, as in the path.
+        :param key: what follows ``Bearer``.
+        :raises AccessDenied: also for an unknown endpoint, so that GUIDs cannot be probed.
+        """
+        row = self.cached(endpoint_id) or self._read(endpoint_id)
+        given = key.encode()
+        known = (row.primary_key, row.secondary_key) if row else ("", "")
+        good = [hmac.compare_digest(given, candidate.encode()) for candidate in known]
+        if row is None or not any(good) or workspace_id != self._settings.workspace_id:
+            raise rejection("ScoreRequestUnauthorized", "Invalid credentials provided.")
+        return row
+
+    def endpoint_for_reading(self, workspace_id: str, endpoint_id: str, key: str) -> EndpointRow:
+        """The endpoint whose jobs are looked at, for its own keys and for the workspace token.
+
+        :param workspace_id: as in the path.
+        :param endpoint_id: GUID, as in the path.
+        :param key: what follows ``Bearer``.
+        :raises AccessDenied: neither.
+        :raises NotFound: no such endpoint, told to the workspace token only.
+        """
+        own = self.caller(workspace_id, key).endpoint
+        if own is not None and own.id != endpoint_id:
+            raise rejection("ManagementRequestUnauthorized", "This endpoint key opens its own endpoint only.")
+        row = own or self._store.endpoint(endpoint_id)
+        if row is None:
+            raise rejection("EndpointNotFound", f"There is no endpoint {endpoint_id!r} here.", target=endpoint_id)
+        return row
+
+    def _read(self, endpoint_id: str) -> EndpointRow | None:
+        before = self._changes
+        row = self._store.endpoint(endpoint_id)
+        with self._lock:
+            # What was read before a change must not be kept after it: the endpoint would stay as it was for ever.
+            if row is not None and self._changes == before:
+                self._cache[endpoint_id] = row
+        return row
+
+    def forget(self, *endpoint_ids: str) -> None:
+        """Read endpoints anew before they are used again.
+
+        :param endpoint_ids: GUIDs; all without any.
+        """
+        with self._lock:
+            self._changes += 1
+            for endpoint_id in endpoint_ids or tuple(self._cache):
+                self._cache.pop(endpoint_id, None)
+
+    def cached(self, endpoint_id: str) -> EndpointRow | None:
+        """The endpoint, if it was called since it last changed, and every change is known.
+
+        :param endpoint_id: GUID.
+        """
+        return self._cache.get(endpoint_id) if self._fresh() else None
+
+    def _allow(self, caller: Caller, service: ServiceRow, name: str | None = None) -> None:
+        own = caller.endpoint
+        if own is None or (own.service_id == service.id and name in (None, own.name, own.id)):
+            return
+        raise rejection(
+            "ManagementRequestUnauthorized", "This endpoint key opens its own endpoint only; use the workspace token."
+        )
+
+    # -- web services ------------------------------------------------------------------------------------------------
+
+    def services(self) -> list[WebService]:
+        """All web services."""
+        counts = self._store.endpoint_counts()
+        return [self._views.service(row, counts.get(row.id, 0)) for row in self._store.services()]
+
+    def service(self, service_id: str) -> WebService:
+        """One web service.
+
+        :param service_id: its id.
+        """
+        row = self.service_row(service_id)
+        return self._views.service(row, self._store.endpoint_count(row.id))
+
+    def service_row(self, service_id: str) -> ServiceRow:
+        """The web service with this id.
+
+        :param service_id: its id.
+        :raises NotFound: there is none.
+        """
+        row = self._store.service(service_id)
+        if row is None:
+            raise rejection(
+                "WebServiceNotFound",
+                f"There is no web service {service_id!r} in this workspace. Verify the id; a name is not an id.",
+                target=service_id,
+            )
+        return row
+
+    def delete_service(self, service_id: str) -> None:
+        """Delete a web service with its endpoints.
+
+        :param service_id: its id.
+        """
+        self._store.delete_service(self.service_row(service_id).id)
+        self.forget()
+
+    # -- endpoints ---------------------------------------------------------------------------------------------------
+
+    def endpoints(self, caller: Caller, service_id: str) -> list[Endpoint]:
+        """All endpoints of a web service; for an endpoint key, without the other endpoints' keys.
+
+        :param caller: who asks.
+        :param service_id: its id.
+        """
+        service = self.service_row(service_id)
+        self._allow(caller, service)
+        views = [self.view(row) for row in self._store.endpoints_of(service.id)]
+        own = caller.endpoint
+        if own is None:
+            return views
+        return [v if v.name == own.name else replace(v, primary_key="", secondary_key="") for v in views]
+
+    def endpoint(self, caller: Caller, service_id: str, name: str) -> tuple[ServiceRow, EndpointRow]:
+        """One endpoint that the caller may manage.
+
+        :param caller: who asks.
+        :param service_id: id of its web service.
+        :param name: its name, or its GUID.
+        :raises NotFound: the message names the endpoints that are there.
+        """
+        service = self.service_row(service_id)
+        self._allow(caller, service, name)
+        row = self._store.endpoint_named(service.id, name)
+        if row is None:
+            raise self._no_endpoint(service, name)
+        return service, row
+
+    def _no_endpoint(self, service: ServiceRow, name: str) -> AzureMLClassicError:
+        there, count = self._store.endpoint_names(service.id, _NAMED), self._store.endpoint_count(service.id)
+        more = f" and {count - _NAMED} more" if count > _NAMED else ""
+        return rejection(
+            "EndpointNotFound",
+            f"Web service {service.name!r} has no endpoint {name!r}; it has: {', '.join(there)}{more}.",
+            target=name,
+        )
+
+    def add_endpoint(
+        self, caller: Caller, service_id: str, name: str, settings: EndpointSettings
+    ) -> tuple[Endpoint, bool]:
+        """Add an endpoint, or change the settings of the one that has this name.
+
+        :param caller: who asks.
+        :param service_id: id of the web service.
+        :param name: wanted name.
+        :param settings: wanted settings.
+        :return: the endpoint, and whether it is new.
+        """
+        service = self.service_row(service_id)
+        self._allow(caller, service)
+        name = check_endpoint_name(name)
+        if settings.resources:
+            raise rejection("UnexpectedParameter", "Resources are set by PATCH, after the endpoint was added.")
+        default = self._store.endpoint_named(service.id, DEFAULT_ENDPOINT)
+        if default is None:
+            raise rejection("WebServiceNotFound", f"Web service {service.name!r} has no default endpoint.")
+        if name != DEFAULT_ENDPOINT and self._store.endpoint_named(service.id, name) is None:
+            if self._store.endpoint_count(service.id) >= MAX_ENDPOINTS:
+                raise rejection("EndpointLimitReached", f"A web service has at most {MAX_ENDPOINTS} endpoints.")
+            row = self._new_endpoint(service, name, settings, default)
+            if self._store.add_endpoint(row):
+                return self.view(row), True
+        _, row = self.endpoint(caller, service.id, name)
+        return self.view(self.change(row, settings)), False
+
+    def _new_endpoint(
+        self, service: ServiceRow, name: str, settings: EndpointSettings, default: EndpointRow
+    ) -> EndpointRow:
+        row = new_endpoint(service.id, name, self._clock())
+        resources = tuple(replace(resource, endpoint_id=row.id) for resource in default.resources)
+        return replace(row, **settings_values(row, settings), resources=resources)
+
+    def change(
+        self,
+        row: EndpointRow,
+        settings: EndpointSettings,
+        models: tuple[ResourceRow, ...] = (),
+        if_match: str | None = None,
+        *,
+        how: How = How.PATCHED,
+        files: tuple[ModelRow, ...] = (),
+    ) -> EndpointRow:
+        """Change settings and models of an endpoint in one step.
+
+        :param row: the endpoint as read.
+        :param settings: wanted settings.
+        :param models: models that take the place of those of the same name.
+        :param if_match: ``ETag`` that it must still have.
+        :param how: what puts the models in place.
+        :param files: what the models' files say of themselves, where that is not known yet.
+        :raises RequestRejected: 412 ``EndpointChanged``.
+        """
+        for _ in range(_ATTEMPTS):
+            if if_match is not None and if_match.strip() not in ("*", etag(row)):
+                raise rejection(
+                    "EndpointChanged",
+                    f"Endpoint {row.name!r} is at {etag(row)}, not at {if_match}: it was changed in between.",
+                )
+            values = settings_values(row, settings)
+            if not models and all(getattr(row, name) == value for name, value in values.items()):
+                # Nothing to change: version and ETag tell of changes.
+                return row
+            if self._store.change_endpoint(row, values, models, self._clock(), how=how, files=files):
+                self.forget(row.id)
+                break
+            again = self._store.endpoint(row.id)
+            if again is None:
+                raise rejection("EndpointNotFound", f"Endpoint {row.name!r} was deleted meanwhile.", target=row.name)
+            row = again
+        else:
+            raise rejection("UpdateWebServiceResourceFailed", f"Endpoint {row.name!r} is changed by too many at once.")
+        changed = self._read(row.id)
+        if changed is None:
+            raise rejection("EndpointNotFound", f"Endpoint {row.name!r} was deleted meanwhile.", target=row.name)
+        return changed
+
+    def refresh(self, caller: Caller, service_id: str, name: str, *, overwrite: bool) -> bool:
+        """Bring an endpoint to the state of the default one: its models too if ``overwrite``.
+
+        :param caller: who asks.
+        :param service_id: id of the web service.
+        :param name: the endpoint's name.
+        :param overwrite: undo patches.
+        :return: whether anything changed; published experiments do not change, so only models can.
+        """
+        service, row = self.endpoint(caller, service_id, name)
+        check_updatable(row, "refreshed")
+        default = self._store.endpoint_named(service.id, DEFAULT_ENDPOINT)
+        wanted = tuple(replace(model, endpoint_id=row.id) for model in default.resources) if default else ()
+        if not overwrite or wanted == row.resources:
+            return False
+        self.change(row, EndpointSettings(), wanted, how=How.REFRESHED)
+        return True
+
+    def regenerate(self, caller: Caller, service_id: str, name: str, which: KeyType) -> Endpoint:
+        """Replace one key of an endpoint; version and ``ETag`` stay, as they tell of its model and settings.
+
+        :param caller: who asks.
+        :param service_id: id of the web service.
+        :param name: the endpoint's name.
+        :param which: the key.
+        """
+        for _ in range(_ATTEMPTS):
+            _, row = self.endpoint(caller, service_id, name)
+            changed = with_new_key(row, which)
+            if self._store.replace_keys(row, changed):
+                self.forget(row.id)
+                return self.view(self._read(row.id) or changed)
+        raise rejection("UnknownError", f"The keys of endpoint {name!r} are changed by too many at once.")
+
+    def delete_endpoint(self, caller: Caller, service_id: str, name: str) -> None:
+        """Delete an endpoint with its jobs.
+
+        :param caller: who asks.
+        :param service_id: id of the web service.
+        :param name: the endpoint's name.
+        """
+        _, row = self.endpoint(caller, service_id, name)
+        if row.name == DEFAULT_ENDPOINT:
+            raise rejection("InvalidOperation", "The default endpoint cannot be deleted; delete the web service.")
+        self._store.delete_endpoint(row.id)
+        self.forget(row.id)
+
+    def view(self, row: EndpointRow) -> Endpoint:
+        """The endpoint as clients see it.
+
+        :param row: the endpoint.
+        """
+        return self._views.endpoint(row)
