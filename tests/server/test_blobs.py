@@ -19,10 +19,10 @@ import pytest
 from airflow_provider_azureml_classic.exceptions import RequestRejected
 from airflow_provider_azureml_classic.protocol.sas import StorageAccount
 from airflow_provider_azureml_classic.server.blobs import files as blob_files
+from airflow_provider_azureml_classic.server.blobs import store as blobs
 from airflow_provider_azureml_classic.server.blobs.blocks import BlockStage
 from airflow_provider_azureml_classic.server.blobs.names import check_blob, check_container
 from airflow_provider_azureml_classic.server.blobs.store import BLOCKS_FOLDER, TEMPORARY_FOLDER, BlobStore
-from airflow_provider_azureml_classic.server.blobs.store import store as blobs
 
 LIMIT = 1000
 FIRST, SECOND = (base64.b64encode(name).decode() for name in (b"block-1", b"block-2"))
