@@ -12,8 +12,8 @@ from benchmarks.common import ROOT, Figure, Result, median, say
 from benchmarks.fleet_data import BIKES, upload
 from benchmarks.jobs import loop_seconds
 from benchmarks.processes import OurServer, folder, our_server
-from tests.postgres_support import cluster
 from tests.standalone.airflow import Airflow, running, wait_for
+from tests.support.postgres import cluster
 
 _DAG, _EMPTY = "bike_rental_retrain", ("nothing_before", "nothing_after")
 _AT_A_TIME = 4

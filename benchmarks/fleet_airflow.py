@@ -15,10 +15,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.gate_support import rentals
-from tests.postgres_support import cluster
 from tests.standalone.airflow import running, wait_for
 from tests.support import ServerProcess
+from tests.support.gates import rentals
+from tests.support.postgres import cluster
 
 DAGS = """
 from datetime import UTC, datetime, timedelta

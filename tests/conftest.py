@@ -19,8 +19,8 @@ from collections.abc import Iterator  # noqa: E402
 import pytest  # noqa: E402
 
 from airflow_provider_azureml_classic.client import Client  # noqa: E402
-from tests import postgres_support  # noqa: E402
 from tests.support import ServerProcess  # noqa: E402
+from tests.support import postgres as own_postgres  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -32,9 +32,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[postgres_support.Cluster]:
+def postgres() -> Iterator[own_postgres.Cluster]:
     """A PostgreSQL of this test process; take a database of your own with ``new_database``."""
-    with postgres_support.cluster() as made:
+    with own_postgres.cluster() as made:
         yield made
 
 

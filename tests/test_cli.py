@@ -18,7 +18,7 @@ from airflow_provider_azureml_classic.cli import __main__ as cli
 from airflow_provider_azureml_classic.cli.jobs import pairs
 from airflow_provider_azureml_classic.cli.output import Output
 from tests.support import BIKES, BIKES_SCORING, CENSUS_SCORING, ServerProcess
-from tests.verbs_support import NOON, scoring_csv, training_csv
+from tests.support.verbs import NOON, scoring_csv, training_csv
 
 PROGRAM = [sys.executable, "-m", "airflow_provider_azureml_classic.cli"]
 

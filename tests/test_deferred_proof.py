@@ -20,8 +20,8 @@ from airflow_provider_azureml_classic.operators import (
 from airflow_provider_azureml_classic.operators.placing import KEY
 from airflow_provider_azureml_classic.protocol.messages import Response
 from airflow_provider_azureml_classic.triggers import ProofTrigger
-from tests.airflow_support import DAY, Store, Wire, added, context, live, one_line, refused, rentals, trained, wired
 from tests.support import BIKES_SCORING, ServerProcess
+from tests.support.tasks import DAY, Store, Wire, added, context, live, one_line, refused, rentals, trained, wired
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("airflow_connection", "at_once")]
 

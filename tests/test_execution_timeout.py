@@ -25,7 +25,9 @@ from airflow_provider_azureml_classic.operators import (
 from airflow_provider_azureml_classic.operators.base import first_of
 from airflow_provider_azureml_classic.sensors import JobSensor, ModelFreshnessSensor
 from airflow_provider_azureml_classic.triggers import FleetTrigger
-from tests.airflow_support import (
+from tests.support import BIKES, BIKES_SCORING, ServerProcess
+from tests.support.fleets import FileStore, attempt, fleet, started, uploaded
+from tests.support.tasks import (
     DAY,
     Store,
     added,
@@ -39,8 +41,6 @@ from tests.airflow_support import (
     update_to,
     wired,
 )
-from tests.fleet_support import FileStore, attempt, fleet, started, uploaded
-from tests.support import BIKES, BIKES_SCORING, ServerProcess
 
 pytestmark = pytest.mark.usefixtures("airflow_connection", "at_once")
 

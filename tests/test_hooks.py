@@ -22,8 +22,8 @@ from airflow_provider_azureml_classic.hooks import (
 )
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.sas import verify
-from tests.airflow_support import added, one_line, submitted, trainer
 from tests.support import BIKES, BIKES_SCORING, ServerProcess, wait_for_job
+from tests.support.tasks import added, one_line, submitted, trainer
 
 
 def settings(**fields: Any) -> ConnectionSettings:

@@ -18,7 +18,7 @@ from airflow_provider_azureml_classic.assets import endpoint_asset
 from airflow_provider_azureml_classic.protocol.values import EndpointSettings, Resource
 from tests.standalone.airflow import free_ports
 from tests.support import BIKES_SCORING, ServerProcess, wait_for_job
-from tests.verbs_support import submitted
+from tests.support.verbs import submitted
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("plugin")]
 

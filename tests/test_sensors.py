@@ -18,7 +18,8 @@ from airflow.sdk.exceptions import (
 from airflow_provider_azureml_classic.client import Client
 from airflow_provider_azureml_classic.sensors import ModelFreshnessSensor
 from airflow_provider_azureml_classic.triggers import FreshnessTrigger
-from tests.airflow_support import (
+from tests.support import BIKES, BIKES_SCORING, ServerProcess
+from tests.support.tasks import (
     DAY,
     NOON,
     Store,
@@ -32,7 +33,6 @@ from tests.airflow_support import (
     update_to,
     wired,
 )
-from tests.support import BIKES, BIKES_SCORING, ServerProcess
 
 pytestmark = pytest.mark.usefixtures("airflow_connection")
 

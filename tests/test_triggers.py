@@ -25,8 +25,8 @@ from airflow_provider_azureml_classic.protocol.messages import Request, Response
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.retraining.freshness import Goal
 from airflow_provider_azureml_classic.triggers import EndpointTrigger, FreshnessTrigger, JobTrigger
-from tests.airflow_support import DAY, added, live, refused, submitted, trained, trainer, update_to
 from tests.support import BIKES, BIKES_SCORING, ServerProcess
+from tests.support.tasks import DAY, added, live, refused, submitted, trained, trainer, update_to
 
 Send = Callable[[Request], Awaitable[Response]]
 

@@ -17,13 +17,13 @@ from airflow_provider_azureml_classic.protocol.jobs import JobRequest, JobStatus
 from airflow_provider_azureml_classic.protocol.values import Endpoint
 from airflow_provider_azureml_classic.server.settings import STORAGE_VARIABLE, VARIABLES
 from airflow_provider_azureml_classic.server.state.engine import DATABASE_VARIABLE
-from tests.azurite import HOME, HOME_KEY, Azurite, by_name
-from tests.postgres_support import Cluster, free_port
 from tests.server.conftest import SCORING, TRAINING, WORKSPACE, declaration, line
-from tests.server.test_home_storage import upload
+from tests.server.storage.test_home_storage import upload
 from tests.server.test_server_process import HELD, HELD_ESTIMATOR, default_of, patch, slope, until
 from tests.server.test_two_servers import soon
 from tests.support import BIKES_SCORING, ServerProcess, wait_for_job
+from tests.support.azurite import HOME, HOME_KEY, Azurite, by_name
+from tests.support.postgres import Cluster, free_port
 
 pytestmark = pytest.mark.slow
 

@@ -23,10 +23,10 @@ from airflow_provider_azureml_classic.protocol.keys import KeyType
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint
 from airflow_provider_azureml_classic.server.state.engine import DATABASE_VARIABLE
-from tests.postgres_support import Cluster, Forwarder, cluster, free_port
 from tests.server.conftest import SCORING, TRAINING, declaration, line
 from tests.server.test_server_process import HELD, HELD_ESTIMATOR, default_of, patch, slope, until
 from tests.support import ServerProcess, wait_for_job
+from tests.support.postgres import Cluster, Forwarder, cluster, free_port
 
 pytestmark = pytest.mark.slow
 

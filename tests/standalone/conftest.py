@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.postgres_support import Cluster, cluster
 from tests.standalone.airflow import Airflow, running
 from tests.standalone.service import HERE, Service
 from tests.support import ROOT
+from tests.support.postgres import Cluster, cluster
 
 
 @pytest.fixture(scope="session")

@@ -11,9 +11,9 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.airflow_support import DAY, added, live, trained
 from tests.standalone.airflow import Airflow, wait_for
 from tests.standalone.service import Service
+from tests.support.tasks import DAY, added, live, trained
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("standalone")]
 

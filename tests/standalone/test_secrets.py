@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.postgres_support import Cluster
 from tests.standalone.airflow import Airflow
 from tests.standalone.service import Service
+from tests.support.postgres import Cluster
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("standalone")]
 

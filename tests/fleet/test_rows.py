@@ -1,0 +1,199 @@
+"""What is asked of a fleet, what is kept of it, and how its result reads. No service."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from typing import Any
+
+import pytest
+
+from airflow_provider_azureml_classic.fleet import report
+from airflow_provider_azureml_classic.fleet.memory import KEY, FleetMemory
+from airflow_provider_azureml_classic.fleet.options import Options
+from airflow_provider_azureml_classic.fleet.progress import Progress
+from airflow_provider_azureml_classic.fleet.rows import (
+    CHUNK,
+    Ledger,
+    Outcome,
+    Row,
+    allowed,
+    next_wave,
+    parse_items,
+)
+from airflow_provider_azureml_classic.retraining.freshness import Window
+from tests.support.gates import DAY
+from tests.support.tasks import Store
+
+WEEK = Window(DAY)
+
+
+def rows(count: int) -> list[Row]:
+    """Rows without an outcome."""
+    return [Row(f"e{number}") for number in range(count)]
+
+
+def test_items_are_read() -> None:
+    """A place without a name is for the first input; an item without a window has the run's."""
+    named = {"endpoint": "b", "inputs": {"x": "a/b.csv"}, "window_end": "2026-01-02", "global_parameters": {"p": 1}}
+    first, second = parse_items([{"endpoint": " a ", "inputs": "c/d.csv"}, named], WEEK, "input1")
+    assert (first.endpoint, first.inputs, first.window) == ("a", {"input1": "c/d.csv"}, WEEK)
+    assert (second.inputs, second.window.end.day, second.global_parameters) == ({"x": "a/b.csv"}, 2, {"p": 1})
+
+
+@pytest.mark.parametrize(
+    ("item", "said"),
+    [
+        ("a", "it must be a mapping with endpoint and inputs, not str."),
+        ({"inputs": "x"}, "it has no endpoint."),
+        ({"endpoint": "a"}, "it has no inputs."),
+        ({"endpoint": "a", "inputs": "x", "input": "y"}, "it has 'input', which is none of: endpoint, global_param"),
+        ({"endpoint": "A-1", "inputs": "x"}, "'A-1' cannot be an endpoint's name"),
+        ({"endpoint": "a", "inputs": "x", "window_end": "soon"}, "'soon' is not a time in ISO 8601"),
+        ({"endpoint": "a", "inputs": "x", "window_start": "2026-01-01"}, "window_start, but no window_end"),
+        ({"endpoint": "ok", "inputs": "x"}, "endpoint 'ok' is in the list twice."),
+    ],
+)
+def test_bad_items(item: Any, said: str) -> None:
+    """A bad item is named by its position before anything is asked of the service."""
+    with pytest.raises(ValueError, match="Item 2 of the fleet: ") as caught:
+        parse_items([{"endpoint": "ok", "inputs": "x"}, item], WEEK, "input1")
+    assert said in str(caught.value)
+
+
+def test_thresholds() -> None:
+    """A number counts endpoints, a share below 1 is of the fleet or wave."""
+    assert [allowed(0, 1000), allowed(3, 1000), allowed(0.05, 1000), allowed(0.05, 10)] == [0, 3, 50, 0]
+
+
+def test_waves() -> None:
+    """One, then ten, then all that are left; what has ended is in none."""
+    fleet = rows(20)
+    fleet[0].outcome = Outcome.KEPT
+    sizes = []
+    for number in (1, 2, 3, 4):
+        wave = next_wave(fleet, [1, 10], number)
+        sizes.append(len(wave))
+        for row in wave:
+            assert row.wave == number
+            row.outcome = Outcome.UPDATED
+    assert sizes == [1, 10, 8, 0]
+
+
+def test_rows_survive() -> None:
+    """A row reads back as it was written, as plain JSON; members of a later version are no obstacle."""
+    row = Row("a", {"end": "2026-01-02", "start": None}, 3, 2, "ab", 12.5, Outcome.ROLLED_BACK, "Why.", {"x": 1})
+    kept = json.loads(json.dumps(row.to_json()))
+    assert Row.from_json({**kept, "later": 1}) == row
+    assert Row("a").to_json() == {"endpoint": "a"}
+
+
+def test_a_new_attempt_opens_what_did_not_end_well() -> None:
+    """Updated and kept stay; failed, rolled back and untouched are open again, with the job they had."""
+    fleet = [Row("a", job_id="j", outcome=outcome, reason="Why.") for outcome in Outcome]
+    for row in fleet:
+        row.open_again()
+    assert [row.outcome for row in fleet] == [Outcome.UPDATED, Outcome.KEPT, None, None, None]
+    assert {row.job_id for row in fleet} == {"j"}
+
+
+def test_only_changed_parts_are_written() -> None:
+    """A change of one endpoint writes the part it is in, not the fleet; what is kept is recalled in order."""
+    store, fleet = Store(), rows(2 * CHUNK + 1)
+    memory = FleetMemory({"task_state_store": store})
+    memory.begin(fleet, deadline=5.0)
+    store.journal.clear()
+    fleet[CHUNK].job_id = "j"
+    assert memory.keep() == 1
+    assert memory.keep() == 0
+    assert store.journal == ["keep"]
+    again = FleetMemory({"task_state_store": store})
+    kept, head = again.recall()
+    assert [row.endpoint for row in kept] == [row.endpoint for row in fleet]
+    assert (kept[CHUNK].job_id, head["deadline"]) == ("j", 5.0)
+    again.forget()
+    assert store.kept == {}
+
+
+def test_a_part_is_small() -> None:
+    """25 rows that all have ended, with long names and receipts, stay below the size at which Airflow warns."""
+    place = "https://account.blob.core.windows.net/container/models/abcdefghijklmnopqrstuvwx/20260101T000000Z.ilearner"
+    receipt = {
+        "web_service": "W" * 40,
+        "web_service_id": "a" * 32,
+        "endpoint": "e" * 24,
+        "resource": "R" * 40,
+        "model": {"location": place, "length": 12345, "sha256": "a" * 64},
+        "window": {"start": DAY.isoformat(), "end": DAY.isoformat()},
+        "job_id": "a" * 32,
+        "trained_by": {"web_service": "a" * 32, "endpoint": "e" * 24, "job_id": "a" * 32},
+        "metrics": dict.fromkeys([f"Coefficient of Something {n}" for n in range(9)], 0.123456789012),
+        "proof": {"level": "score", "seconds": 1.234},
+        "replaced": {"location": place, "window_end": DAY.isoformat(), "answers": None},
+        "updated_at": DAY.isoformat(),
+    }
+    one = Row("e" * 24, receipt["window"], 2, 1, "a" * 32, 1e9, Outcome.UPDATED, "Why." * 20, receipt)
+    [(_, part)] = Ledger([one] * CHUNK).changed()
+    assert len(json.dumps(part)) < 65_535
+
+
+def test_without_a_store_nothing_is_remembered() -> None:
+    """An Airflow before 3.3 has no task state store; the fleet runs all the same."""
+    memory = FleetMemory({})
+    memory.begin(rows(1))
+    assert memory.recall() == ([], {})
+    memory.forget()
+
+
+def test_progress_tells_rate_and_time_left() -> None:
+    """A line comes with each 5 % or ten seconds, with the rate of the last minute; nothing new, no line."""
+    now, said = [0.0], list[str]()
+    fleet = rows(100)
+    progress = Progress(fleet, said.append, lambda: now[0])
+    for second in range(1, 31):
+        now[0] = second
+        fleet[second].outcome = Outcome.UPDATED
+        progress.look(40)
+    assert len(said) == 6
+    expected = "30 of 100 ended (30 %: 30 updated); 40 jobs in flight; 1.00 a second; about 70 s left."
+    assert said[-1] == expected
+    now[0] += 12
+    progress.look(40)
+    assert len(said) == 6
+
+
+def test_the_report_is_complete_and_harmless() -> None:
+    """Every endpoint is in the CSV and in the page, what needs attention first; the service's words do no harm."""
+    fleet = rows(150)
+    for row in fleet:
+        row.end(Outcome.UPDATED, "Proved.")
+    fleet[120].end(Outcome.FAILED, "=cmd|' /C calc'!A0 <script>alert(1)</script>")
+    read = list(csv.DictReader(io.StringIO(report.as_csv(fleet))))
+    assert len(read) == 150
+    assert read[120]["reason"].startswith("'=cmd")
+    page = report.as_html(fleet, "Fleet <1>")
+    assert page.count("<tr ") == 150
+    assert page.index("e120") < page.index("e0<")
+    assert "<script>" not in page
+    told = report.as_xcom(fleet)
+    assert (told["total"], told["counts"]["failed"], len(told["rows"]), told["rows_left_out"]) == (150, 1, 100, 50)
+    assert told["rows"][0]["endpoint"] == "e120"
+    assert report.as_text(fleet).count("\n") == 100
+    said = report.failure(fleet, 0, "the fleet")
+    assert said.startswith("1 of 150 endpoints of the fleet failed, 0 may. 'e120' (failed): =cmd")
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("proof", "hope"), ("on_failure", "shrug"), ("max_active_jobs", 0), ("thresholds", {"AUC": 1})],
+)
+def test_bad_options(option: str, value: Any) -> None:
+    """An option that would fail every endpoint is refused at once, by name."""
+    with pytest.raises(ValueError, match=option):
+        Options("a", "default", "b", **{option: value}).check()
+
+
+def test_the_first_key_is_stable() -> None:
+    """Another version of the package finds what this one has kept."""
+    assert KEY == "azureml_classic_fleet"

@@ -1,0 +1,139 @@
+"""Putting a previous model back, against the running server."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+
+from airflow_provider_azureml_classic.client import Client
+from airflow_provider_azureml_classic.operators import RollbackModelOperator, UpdateTrainedModelOperator
+from tests.support import BIKES_SCORING, ServerProcess
+from tests.support.gates import DAY, added, context, live, one_sentence, rentals, trained
+
+pytestmark = pytest.mark.usefixtures("airflow_connection")
+
+NEXT = DAY + timedelta(days=1)
+
+
+@pytest.fixture(scope="module")
+def module_client(server: ServerProcess) -> Client:
+    """A client for what is made once."""
+    return server.client()
+
+
+@pytest.fixture(scope="module")
+def old(server: ServerProcess, module_client: Client) -> dict[str, Any]:
+    """A finished job of an early day."""
+    return trained(server, module_client, "back", DAY, rentals(100))
+
+
+@pytest.fixture(scope="module")
+def new(server: ServerProcess, module_client: Client) -> dict[str, Any]:
+    """A finished job of the day after, whose model answers otherwise."""
+    return trained(server, module_client, "back", NEXT, rentals(300))
+
+
+def updated(client: Client, name: str, *jobs: Any) -> list[dict[str, Any]]:
+    """Receipts of updating an endpoint with these jobs, one after the other."""
+    added(client, name)
+    tasks = [UpdateTrainedModelOperator(task_id="u", web_service=BIKES_SCORING, endpoint=name, job=job) for job in jobs]
+    return [task.execute(context()) for task in tasks]
+
+
+def rollback(**options: Any) -> RollbackModelOperator:
+    """The operator."""
+    return RollbackModelOperator(task_id="rollback", proof_timeout=5, **options)
+
+
+def test_the_receipt_is_enough(client: Client, old: Any, new: Any) -> None:
+    """The model that an update replaced is live again, which is proved; the new receipt undoes it once more."""
+    first, second = updated(client, "backreceipt", old, new)
+    found = rollback(receipt=second).execute(context())
+    assert live(client, "backreceipt") == first["model"]["location"] == found["model"]["location"]
+    assert found["replaced"]["location"] == second["model"]["location"]
+    assert found["window"]["end"] == DAY.isoformat()
+    assert found["proof"]["level"] == "score"
+    rollback(receipt=found).execute(context())
+    assert live(client, "backreceipt") == second["model"]["location"]
+
+
+def test_the_model_that_the_service_was_born_with(client: Client, old: Any) -> None:
+    """The first update of an endpoint can be undone too."""
+    added(client, "backborn")
+    before = live(client, "backborn")
+    (receipt,) = updated(client, "backborn", old)
+    rollback(receipt=receipt).execute(context())
+    assert live(client, "backborn") == before
+
+
+def test_what_somebody_else_has_updated_since_is_left_alone(client: Client, old: Any, new: Any) -> None:
+    """The receipt's model is no longer live: skipped, with both models named, and nothing changed."""
+    first, second = updated(client, "backelse", old, new)
+    with one_sentence(
+        AirflowSkipException, "'backelse' keeps its model", second["model"]["location"], first["model"]["location"]
+    ):
+        rollback(receipt=first).execute(context())
+    assert live(client, "backelse") == second["model"]["location"]
+
+
+def test_whatever_is_live(client: Client, old: Any, new: Any) -> None:
+    """only_if_live=False rolls back all the same."""
+    added(client, "backany")
+    born = live(client, "backany")
+    first, _ = updated(client, "backany", old, new)
+    rollback(receipt=first, only_if_live=False).execute(context())
+    assert live(client, "backany") == born
+
+
+def test_twice(client: Client, old: Any, new: Any) -> None:
+    """A second attempt, after one whose end was lost, succeeds as well."""
+    first, second = updated(client, "backtwice", old, new)
+    for _ in range(2):
+        rollback(receipt=second).execute(context())
+    assert live(client, "backtwice") == first["model"]["location"]
+
+
+def test_a_location(client: Client, old: Any, new: Any) -> None:
+    """A model can be named by its path, with the one that has to be live."""
+    first, second = updated(client, "backplace", old, new)
+    there = {"web_service": BIKES_SCORING, "endpoint": "backplace", "location": "models/back/20260301T000000Z.ilearner"}
+    with one_sentence(AirflowSkipException, "keeps its model"):
+        rollback(only_if_live="models/other.ilearner", **there).execute(context())
+    rollback(only_if_live=second["model"]["location"], **there).execute(context())
+    assert live(client, "backplace") == first["model"]["location"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, "Give exactly one of receipt"),
+        ({"receipt": {}, "location": "a/b.ilearner"}, "Give exactly one of receipt"),
+        ({"receipt": "12ab"}, "receipt must be what UpdateTrainedModelOperator returned, not '12ab'."),
+        ({"location": "a/b.ilearner"}, "Give web_service and endpoint along with location."),
+        (
+            {"receipt": {"endpoint": "x", "model": {}, "replaced": {"location": None}}},
+            "The receipt does not say which model was replaced",
+        ),
+    ],
+)
+def test_what_cannot_be_understood(options: Any, words: str) -> None:
+    """A mistake is said in one sentence."""
+    with one_sentence(AirflowFailException, words):
+        rollback(**options).execute(context())
+
+
+def test_a_connection_without_a_storage_account(
+    server: ServerProcess, client: Client, old: Any, new: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The service reads its own store itself: the receipt then lacks length and checksum, nothing else."""
+    first, second = updated(client, "backbare", old, new)
+    said = json.loads(server.connection["airflow_conn"])
+    del said["extra"]
+    monkeypatch.setenv("AIRFLOW_CONN_AZUREML_CLASSIC_DEFAULT", json.dumps(said))
+    found = rollback(receipt=second).execute(context())
+    assert live(client, "backbare") == first["model"]["location"]
+    assert found["model"] == {"location": first["model"]["location"], "length": None, "sha256": None}

@@ -1,0 +1,1 @@
+"""Tests of the help pages and the API documents."""

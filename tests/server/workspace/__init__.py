@@ -1,0 +1,1 @@
+"""Tests of web services and endpoints."""
