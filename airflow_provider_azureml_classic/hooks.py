@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
+from airflow_provider_azureml_classic.client import AsyncClient, Client
 from airflow_provider_azureml_classic.client.retries import jittered as jittered
 from airflow_provider_azureml_classic.exceptions import (
     AccessDenied,
@@ -155,8 +156,6 @@ class AzureMLClassicHook(BaseHook):
         """A blocking client; every key and SAS token that it reads is masked in the logs."""
         from airflow.sdk.log import mask_secret
 
-        from airflow_provider_azureml_classic.client import Client
-
         said = self.settings
         mask_secret(said.token)
         return Client(
@@ -176,8 +175,6 @@ class AzureMLClassicHook(BaseHook):
         """
         from airflow.providers.common.compat.connection import get_async_connection
 
-        from airflow_provider_azureml_classic.client import AsyncClient
-
         connection = await get_async_connection(self.azureml_classic_conn_id, hook=self)
         self.settings = said = ConnectionSettings.of(connection)
         return AsyncClient(said.management_url, said.workspace_id, said.token, timeout=said.timeout, verify=said.verify)
@@ -188,8 +185,6 @@ class AzureMLClassicHook(BaseHook):
         It masks nothing but the workspace token, as :meth:`async_client`.
         """
         from airflow.sdk.log import mask_secret
-
-        from airflow_provider_azureml_classic.client import AsyncClient
 
         said = self.settings
         mask_secret(said.token)

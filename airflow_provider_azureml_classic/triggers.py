@@ -20,6 +20,10 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
+from airflow_provider_azureml_classic.fleet.engine import Engine, Means, cancel_jobs
+from airflow_provider_azureml_classic.fleet.memory import part_key
+from airflow_provider_azureml_classic.fleet.options import Options
+from airflow_provider_azureml_classic.fleet.rows import Ledger, Row
 from airflow_provider_azureml_classic.hooks import AzureMLClassicHook, jittered
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.retraining.freshness import Goal, to_utc
@@ -334,9 +338,6 @@ class FleetTrigger(CancellingTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Run the wave."""
-        from airflow_provider_azureml_classic.fleet.engine import Engine, Means
-        from airflow_provider_azureml_classic.fleet.options import Options
-        from airflow_provider_azureml_classic.fleet.rows import Ledger
 
         earliest = time.monotonic() + FIRST_LOOK * random.uniform(1, 1.25)  # noqa: S311 - jitter, no secret
         rows = await fleet_rows(self.key, self.parts)
@@ -366,7 +367,6 @@ class FleetTrigger(CancellingTrigger):
 
     async def cancel(self) -> None:
         """Cancel the jobs in flight."""
-        from airflow_provider_azureml_classic.fleet.engine import cancel_jobs
 
         job_ids = list(self._engine.flying) if self._engine else []
         async with await AzureMLClassicHook(self.azureml_classic_conn_id).async_client() as client:
@@ -384,9 +384,6 @@ async def fleet_rows(key: Mapping[str, Any], parts: int) -> list[Row]:
     from airflow.sdk.execution_time.xcom import XCom
     from asgiref.sync import sync_to_async
 
-    from airflow_provider_azureml_classic.fleet.memory import part_key
-    from airflow_provider_azureml_classic.fleet.rows import Row
-
     # In a thread: the asynchronous forms do not exist where ``dag.test`` runs a trigger (Airflow 3.3.2).
     kept = [await sync_to_async(XCom.get_one)(key=part_key(number), **key) or [] for number in range(parts)]
     return [Row.from_json(data) for part in kept for data in part]
@@ -400,8 +397,6 @@ async def keep_fleet_rows(key: Mapping[str, Any], ledger: Ledger) -> None:
     """
     from airflow.sdk.execution_time.xcom import XCom
     from asgiref.sync import sync_to_async
-
-    from airflow_provider_azureml_classic.fleet.memory import part_key
 
     for number, part in ledger.changed():
         await sync_to_async(XCom.set)(key=part_key(number), value=part, **key)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow.sdk import conf
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
+from airflow_provider_azureml_classic.exceptions import NotFound, UpdateNotProved
+from airflow_provider_azureml_classic.memory import Deadline
 from airflow_provider_azureml_classic.operators.base import (
     AzureMLClassicOperator,
     airflow_errors,
@@ -18,6 +20,22 @@ from airflow_provider_azureml_classic.operators.base import (
     first_of,
 )
 from airflow_provider_azureml_classic.operators.placing import AT_ONCE
+from airflow_provider_azureml_classic.protocol.references import DATA_EXTENSIONS, window_end_of
+from airflow_provider_azureml_classic.retraining import comparison
+from airflow_provider_azureml_classic.retraining.freshness import Window
+from airflow_provider_azureml_classic.retraining.jobs import JobTicket, trained_model
+from airflow_provider_azureml_classic.retraining.proof import Evaluation, Level
+from airflow_provider_azureml_classic.retraining.quality import (
+    METRICS,
+    Allowance,
+    check_limits,
+    finite,
+    measured,
+    outside,
+    table_text,
+    worse,
+)
+from airflow_provider_azureml_classic.triggers import PROOF_INTERVAL, ProofTrigger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -184,9 +202,6 @@ class ModelQualityGate(AzureMLClassicOperator):
         return self._judge(context, event)
 
     def _judge(self, context: Context, event: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        from airflow_provider_azureml_classic.protocol.references import DATA_EXTENSIONS
-        from airflow_provider_azureml_classic.retraining.proof import Evaluation
-        from airflow_provider_azureml_classic.retraining.quality import finite, outside
 
         self._run = (context, event)
         with airflow_errors():
@@ -208,7 +223,6 @@ class ModelQualityGate(AzureMLClassicOperator):
 
     def _rules(self) -> tuple[dict[str, dict[str, float]], dict[str, Allowance]]:
         """Thresholds and allowances, checked before anything is asked."""
-        from airflow_provider_azureml_classic.retraining.quality import Allowance, check_limits
 
         if not self.thresholds and not self.max_worse:
             raise ValueError("The gate has no rule: give thresholds, max_worse or both.")
@@ -231,16 +245,12 @@ class ModelQualityGate(AzureMLClassicOperator):
 
     @property
     def _metrics(self) -> Mapping[str, Metric]:
-        from airflow_provider_azureml_classic.retraining.quality import METRICS
 
         return {**METRICS, **(self.own_metrics or {})}
 
     # -- the comparison ------------------------------------------------------------------------------------------------
 
     def _compare(self, report: Report, job: Job, evaluation: Evaluation, allowances: Mapping[str, Allowance]) -> None:
-        from airflow_provider_azureml_classic.retraining import comparison
-        from airflow_provider_azureml_classic.retraining.jobs import trained_model
-        from airflow_provider_azureml_classic.retraining.quality import measured, worse
 
         model = trained_model(job, self.job, self.model_output)
         live = self._live(report, model)
@@ -256,8 +266,6 @@ class ModelQualityGate(AzureMLClassicOperator):
 
     def _live(self, report: Report, model: BlobReference) -> Endpoint | None:
         """The endpoint to compare with; ``None`` if there is nothing to compare."""
-        from airflow_provider_azureml_classic.exceptions import NotFound
-        from airflow_provider_azureml_classic.protocol.references import window_end_of
 
         service = self.hook.client.find_web_service(self.web_service)
         try:
@@ -287,8 +295,6 @@ class ModelQualityGate(AzureMLClassicOperator):
         return endpoint
 
     def _note_overlap(self, report: Report, live: BlobReference | None) -> None:
-        from airflow_provider_azureml_classic.protocol.references import window_end_of
-        from airflow_provider_azureml_classic.retraining.freshness import Window
 
         window, end = Window.from_json(self.job.get("window")), window_end_of(live)
         if window and window.start and end and window.start < end and not self.check_data:
@@ -301,7 +307,6 @@ class ModelQualityGate(AzureMLClassicOperator):
         self, live: Endpoint, model: BlobReference, evaluation: Evaluation
     ) -> tuple[comparison.Labelled, Answers]:
         """The rows, and what the new model says to them."""
-        from airflow_provider_azureml_classic.retraining import comparison
 
         if not self.check_data or not self.check_endpoint:
             return comparison.held_out(evaluation)
@@ -318,10 +323,6 @@ class ModelQualityGate(AzureMLClassicOperator):
 
     def _try(self, aside: Endpoint, model: BlobReference, golden: GoldenRows | None) -> None:
         """Put the new model into the check endpoint and wait until it answers there, here or in the triggerer."""
-        from airflow_provider_azureml_classic.exceptions import UpdateNotProved
-        from airflow_provider_azureml_classic.memory import Deadline
-        from airflow_provider_azureml_classic.retraining import comparison
-        from airflow_provider_azureml_classic.retraining.proof import Level
 
         placed, (context, event) = comparison.put_aside(self.hook, aside, model), self._run
         wait = Deadline(context)
@@ -337,8 +338,6 @@ class ModelQualityGate(AzureMLClassicOperator):
         self._defer(aside, replace(placed, level=Level.SCORE if golden else Level.RESOURCE), deadline)
 
     def _defer(self, aside: Endpoint, placed: Placed, deadline: float) -> None:
-        from airflow_provider_azureml_classic.retraining.jobs import JobTicket
-        from airflow_provider_azureml_classic.triggers import PROOF_INTERVAL, ProofTrigger
 
         self.defer(
             trigger=ProofTrigger(
@@ -359,7 +358,6 @@ class ModelQualityGate(AzureMLClassicOperator):
     def _tell(
         self, report: Report, limits: Mapping[str, Mapping[str, float]], allowances: Mapping[str, Allowance]
     ) -> None:
-        from airflow_provider_azureml_classic.retraining.quality import table_text
 
         columns: dict[str, Metrics] = {"evaluation": report.evaluation}
         if report.live:

@@ -17,7 +17,9 @@ from airflow.sdk import conf
 from airflow.sdk.exceptions import AirflowException
 
 from airflow_provider_azureml_classic.assets import record_update, spellings, with_endpoint_outlet
+from airflow_provider_azureml_classic.exceptions import UpdateNotProved
 from airflow_provider_azureml_classic.links import EndpointHelpLink, PortalLink, UpdateHelpLink, push_help
+from airflow_provider_azureml_classic.memory import TaskMemory
 from airflow_provider_azureml_classic.operators.base import (
     AzureMLClassicOperator,
     airflow_errors,
@@ -25,6 +27,10 @@ from airflow_provider_azureml_classic.operators.base import (
     attempt_over,
     first_of,
 )
+from airflow_provider_azureml_classic.operators.lineage import lineage
+from airflow_provider_azureml_classic.retraining.placing import RACES, Placing, Target, receipt
+from airflow_provider_azureml_classic.retraining.proof import Placed
+from airflow_provider_azureml_classic.triggers import PROOF_INTERVAL, ProofTrigger
 
 if TYPE_CHECKING:
     from airflow.sdk import Asset, Context
@@ -119,9 +125,6 @@ class ModelPlacingOperator(UpdatingOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Read what is live, check whether it may be replaced, PATCH, prove; or take up an earlier attempt's proof."""
-        from airflow_provider_azureml_classic.exceptions import UpdateNotProved
-        from airflow_provider_azureml_classic.memory import TaskMemory
-        from airflow_provider_azureml_classic.retraining.placing import RACES
 
         with airflow_errors():
             memory, perform, placing = TaskMemory(context, KEY), self.hook.client.perform, self._placing()
@@ -150,8 +153,6 @@ class ModelPlacingOperator(UpdatingOperator):
         :param context: Airflow's task context.
         :param event: ``placed``, for an Airflow without a task state store.
         """
-        from airflow_provider_azureml_classic.memory import TaskMemory
-        from airflow_provider_azureml_classic.retraining.proof import Placed
 
         with airflow_errors():
             memory = TaskMemory(context, KEY)
@@ -164,7 +165,6 @@ class ModelPlacingOperator(UpdatingOperator):
 
         :param task_instance: not needed.
         """
-        from airflow_provider_azureml_classic.operators.lineage import lineage
 
         model, endpoint = self._done or (None, None)
         return lineage(self.hook.settings, [model], endpoint=endpoint) if model else None
@@ -190,7 +190,6 @@ class ModelPlacingOperator(UpdatingOperator):
         raise perform(placing.failure(target, placed, missing))
 
     def _defer(self, context: Context, target: Target, candidate: Candidate, placed: Placed) -> None:
-        from airflow_provider_azureml_classic.triggers import PROOF_INTERVAL, ProofTrigger
 
         self.log.info("The model is not proved to be live yet; waiting in the triggerer.")
         self.defer(
@@ -209,7 +208,6 @@ class ModelPlacingOperator(UpdatingOperator):
 
     def _told(self, context: Context, target: Target, candidate: Candidate, placed: Placed) -> dict[str, Any]:
         """The receipt, after it was told to the endpoint's asset and kept for OpenLineage."""
-        from airflow_provider_azureml_classic.retraining.placing import receipt
 
         told = receipt(target, candidate, self._facts(candidate.location), placed)
         assets = spellings(self.hook.settings, self.web_service or target.service.name, target.service, target.endpoint)
@@ -220,7 +218,6 @@ class ModelPlacingOperator(UpdatingOperator):
 
     def _placing(self) -> Placing:
         """How the model is put in place."""
-        from airflow_provider_azureml_classic.retraining.placing import Placing
 
         return Placing(
             self.hook.client,
@@ -232,7 +229,6 @@ class ModelPlacingOperator(UpdatingOperator):
         )
 
     def _target(self) -> Target:
-        from airflow_provider_azureml_classic.retraining.placing import Target
 
         service, endpoint = self.hook.find_updatable(self.web_service, self.endpoint)
         return Target(service, endpoint, endpoint.resource(self.resource))
@@ -243,7 +239,6 @@ class ModelPlacingOperator(UpdatingOperator):
 
 def _recalled(memory: TaskMemory) -> Placed | None:
     """What an earlier attempt remembered."""
-    from airflow_provider_azureml_classic.retraining.proof import Placed
 
     kept = memory.recall()
     return Placed.from_json(kept) if kept is not None else None

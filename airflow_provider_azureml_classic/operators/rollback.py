@@ -8,8 +8,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow.sdk import conf
 from airflow.sdk.exceptions import AirflowSkipException
 
+from airflow_provider_azureml_classic.exceptions import AccessDenied, AzureMLClassicError
 from airflow_provider_azureml_classic.operators.base import airflow_errors
 from airflow_provider_azureml_classic.operators.placing import ModelPlacingOperator
+from airflow_provider_azureml_classic.protocol.references import BlobReference
+from airflow_provider_azureml_classic.protocol.tables import Table
+from airflow_provider_azureml_classic.retraining.placing import Candidate, Target, window_said_by
+from airflow_provider_azureml_classic.retraining.proof import Evaluation, GoldenRows, evaluations, shows
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -109,13 +114,11 @@ class RollbackModelOperator(ModelPlacingOperator):
         return getattr(self, name) or (self.receipt or {}).get(name)
 
     def _target(self) -> Target:
-        from airflow_provider_azureml_classic.retraining.placing import Target
 
         service, endpoint = self.hook.find_updatable(self._said("web_service"), self._said("endpoint"))
         return Target(service, endpoint, endpoint.resource(self._said("resource")))
 
     def _facts(self, place: BlobReference) -> BlobFacts | None:
-        from airflow_provider_azureml_classic.exceptions import AccessDenied
 
         try:
             return super()._facts(place)
@@ -125,7 +128,6 @@ class RollbackModelOperator(ModelPlacingOperator):
             return None
 
     def _candidate(self) -> Candidate:
-        from airflow_provider_azureml_classic.retraining.placing import Candidate, window_said_by
 
         receipt = self.receipt
         place = self.location if receipt is None else receipt["replaced"]["location"]
@@ -135,9 +137,6 @@ class RollbackModelOperator(ModelPlacingOperator):
 
     def _golden(self, receipt: Mapping[str, Any]) -> GoldenRows | None:
         """The golden rows of the model that is undone, with the answers that the previous one gave to them."""
-        from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
-        from airflow_provider_azureml_classic.protocol.tables import Table
-        from airflow_provider_azureml_classic.retraining.proof import Evaluation, GoldenRows, evaluations
 
         ticket, answers = receipt.get("trained_by"), receipt["replaced"].get("answers")
         if not ticket or not answers:
@@ -153,7 +152,6 @@ class RollbackModelOperator(ModelPlacingOperator):
         return None
 
     def _check(self, target: Target, candidate: Candidate) -> None:
-        from airflow_provider_azureml_classic.retraining.proof import shows
 
         expected = self._expected()
         # The model that is to be put back may be live: an earlier attempt did it, and its proof was lost.
@@ -169,7 +167,6 @@ class RollbackModelOperator(ModelPlacingOperator):
 
     def _expected(self) -> BlobReference | None:
         """The model that must be live now; ``None`` if any may be."""
-        from airflow_provider_azureml_classic.protocol.references import BlobReference
 
         if isinstance(self.only_if_live, str):
             return BlobReference.parse(self.only_if_live)

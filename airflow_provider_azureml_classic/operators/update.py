@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow.sdk import conf
 from airflow.sdk.exceptions import AirflowSkipException
 
+from airflow_provider_azureml_classic.exceptions import ProtocolError
 from airflow_provider_azureml_classic.operators.placing import ModelPlacingOperator
+from airflow_provider_azureml_classic.retraining.freshness import Window, to_utc
+from airflow_provider_azureml_classic.retraining.jobs import JobTicket, trained_model
+from airflow_provider_azureml_classic.retraining.placing import Candidate, older_than_live, window_said_by
+from airflow_provider_azureml_classic.retraining.proof import Evaluation, evaluations
 
 if TYPE_CHECKING:
     from airflow_provider_azureml_classic.protocol.jobs import Job
@@ -105,9 +110,6 @@ class UpdateTrainedModelOperator(ModelPlacingOperator):
         self.on_failure = on_failure
 
     def _candidate(self) -> Candidate:
-        from airflow_provider_azureml_classic.retraining.freshness import Window
-        from airflow_provider_azureml_classic.retraining.jobs import JobTicket, trained_model
-        from airflow_provider_azureml_classic.retraining.placing import Candidate
 
         if (self.job is None) == (self.location is None):
             raise ValueError("Give exactly one of job (what BatchExecutionOperator returned) and location.")
@@ -123,8 +125,6 @@ class UpdateTrainedModelOperator(ModelPlacingOperator):
 
     def _evaluation(self, job: Job) -> Evaluation:
         """The job's evaluation; another service's may be absent, or be none that can be read."""
-        from airflow_provider_azureml_classic.exceptions import ProtocolError
-        from airflow_provider_azureml_classic.retraining.proof import Evaluation, evaluations
 
         for output in evaluations(job):
             try:
@@ -134,8 +134,6 @@ class UpdateTrainedModelOperator(ModelPlacingOperator):
         return Evaluation({})
 
     def _window_of(self, place: BlobReference, told: Window | None) -> Window | None:
-        from airflow_provider_azureml_classic.retraining.freshness import Window, to_utc
-        from airflow_provider_azureml_classic.retraining.placing import window_said_by
 
         if self.window_end:
             return Window(to_utc(self.window_end))
@@ -144,7 +142,6 @@ class UpdateTrainedModelOperator(ModelPlacingOperator):
         return window_said_by(place)
 
     def _check(self, target: Target, candidate: Candidate) -> None:
-        from airflow_provider_azureml_classic.retraining.placing import older_than_live
 
         why = older_than_live(target, candidate) if self.only_if_newer else None
         if why:
