@@ -29,7 +29,7 @@ from airflow_provider_azureml_classic.operators import (
     UpdateTrainedModelOperator,
 )
 from airflow_provider_azureml_classic.sensors import JobSensor, ModelFreshnessSensor
-from tests.airflow_support import Store
+from tests.support.tasks import Store
 from tests.stored import write
 from tests.support import ServerProcess
 
