@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from airflow.sdk import conf
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
@@ -22,9 +22,10 @@ from airflow_provider_azureml_classic.operators.base import (
 from airflow_provider_azureml_classic.operators.placing import AT_ONCE
 from airflow_provider_azureml_classic.protocol.references import DATA_EXTENSIONS, window_end_of
 from airflow_provider_azureml_classic.retraining import comparison
+from airflow_provider_azureml_classic.retraining.evaluation import Evaluation, read_evaluation
 from airflow_provider_azureml_classic.retraining.freshness import Window
 from airflow_provider_azureml_classic.retraining.jobs import JobTicket, trained_model
-from airflow_provider_azureml_classic.retraining.proof import Evaluation, Level
+from airflow_provider_azureml_classic.retraining.placing import Candidate, Placing, find_target
 from airflow_provider_azureml_classic.retraining.quality import (
     METRICS,
     Allowance,
@@ -44,10 +45,13 @@ if TYPE_CHECKING:
     from airflow_provider_azureml_classic.protocol.references import BlobReference
     from airflow_provider_azureml_classic.protocol.values import Endpoint
     from airflow_provider_azureml_classic.retraining import comparison
-    from airflow_provider_azureml_classic.retraining.proof import Evaluation, GoldenRows, Placed
+    from airflow_provider_azureml_classic.retraining.evaluation import Evaluation
+    from airflow_provider_azureml_classic.retraining.proof import Placed
     from airflow_provider_azureml_classic.retraining.quality import Allowance, Answers, Metric
 
 Metrics = dict[str, float | None]
+#: Airflow's task context, and the event of the triggerer that the task goes on with, if any.
+Attempt = tuple["Context", Mapping[str, Any] | None]
 
 
 @dataclass
@@ -187,7 +191,6 @@ class ModelQualityGate(AzureMLClassicOperator):
         self.model_output = model_output
         self.check_timeout = check_timeout
         self.deferrable = deferrable
-        self._run: tuple[Context, Mapping[str, Any] | None] = ({}, None)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Read the evaluation, apply the thresholds, compare with the live model."""
@@ -203,16 +206,16 @@ class ModelQualityGate(AzureMLClassicOperator):
 
     def _judge(self, context: Context, event: Mapping[str, Any] | None = None) -> dict[str, Any]:
 
-        self._run = (context, event)
         with airflow_errors():
             limits, allowances = self._rules()
             job = self.hook.finished_job(self.job)
             _, place = job.output(self.evaluation_output, extension=DATA_EXTENSIONS[0])
-            evaluation = Evaluation.read(self.hook.client.fetch_blob(self.hook.readable(place)))
+            client = self.hook.client
+            evaluation = client.perform(read_evaluation(client, self.hook.readable(place)))
             report = Report(job.id, finite(evaluation.metrics))
             report.reasons += outside(report.evaluation, limits)
             if allowances:
-                self._compare(report, job, evaluation, allowances)
+                self._compare(report, job, evaluation, allowances, (context, event))
         self._tell(report, limits, allowances)
         found = report.to_json()
         if report.reasons:
@@ -250,14 +253,21 @@ class ModelQualityGate(AzureMLClassicOperator):
 
     # -- the comparison ------------------------------------------------------------------------------------------------
 
-    def _compare(self, report: Report, job: Job, evaluation: Evaluation, allowances: Mapping[str, Allowance]) -> None:
+    def _compare(
+        self,
+        report: Report,
+        job: Job,
+        evaluation: Evaluation,
+        allowances: Mapping[str, Allowance],
+        attempt: Attempt,
+    ) -> None:
 
         model = trained_model(job, self.job, self.model_output)
         live = self._live(report, model)
         if live is None:
             return
-        rows, new = self._candidate(live, model, evaluation)
-        old = comparison.answers_of(self.hook, live, rows)
+        rows, new = self._candidate(live, model, evaluation, attempt)
+        old = self._answers(live, rows)
         names = [name for name in self._metrics if name in evaluation.metrics or name in allowances]
         report.rows, report.source = len(rows.labels), rows.source
         report.candidate = measured(new, names, self._metrics)
@@ -304,7 +314,7 @@ class ModelQualityGate(AzureMLClassicOperator):
             )
 
     def _candidate(
-        self, live: Endpoint, model: BlobReference, evaluation: Evaluation
+        self, live: Endpoint, model: BlobReference, evaluation: Evaluation, attempt: Attempt
     ) -> tuple[comparison.Labelled, Answers]:
         """The rows, and what the new model says to them."""
 
@@ -315,36 +325,46 @@ class ModelQualityGate(AzureMLClassicOperator):
             raise ValueError("The evaluation does not say which column of check_data is the label; give label_column.")
         place = self.hook.readable(self.hook.reference(self.check_data))
         rows = comparison.read_rows(self.hook.client.fetch_blob(place), label, place.location)
-        _, aside = self.hook.find_updatable(self.web_service, self.check_endpoint)
-        if aside.name == live.name:
-            raise ValueError(f"check_endpoint is {aside.name!r}, the endpoint whose model is live; give another one.")
-        self._try(aside, self.hook.readable(model), evaluation.golden)
-        return rows, comparison.answers_of(self.hook, aside, rows)
+        if self.check_endpoint.strip() == live.name:
+            raise ValueError(f"check_endpoint is {live.name!r}, the endpoint whose model is live; give another one.")
+        golden = evaluation.golden
+        aside = self._try(Candidate(self.hook.readable(model), None, golden=golden), self.check_endpoint, attempt)
+        return rows, self._answers(aside, rows)
 
-    def _try(self, aside: Endpoint, model: BlobReference, golden: GoldenRows | None) -> None:
+    def _answers(self, endpoint: Endpoint, rows: comparison.Labelled) -> Answers:
+        return self.hook.client.perform(comparison.answers_of(self.hook.client, endpoint, rows))
+
+    def _try(self, candidate: Candidate, check_endpoint: str, attempt: Attempt) -> Endpoint:
         """Put the new model into the check endpoint and wait until it answers there, here or in the triggerer."""
-
-        placed, (context, event) = comparison.put_aside(self.hook, aside, model), self._run
+        client, (context, event) = self.hook.client, attempt
+        placing = Placing(client, self.hook.readable, lambda text: self.log.info("%s", text))
+        target, placed = client.perform(
+            placing.try_out(lambda: find_target(client, self.web_service, check_endpoint, None), candidate)
+        )
         wait = Deadline(context)
         deadline = wait.begin(self.check_timeout) if event is None else wait.resume(event)
         here = min(deadline, time.time() + AT_ONCE) if self.deferrable else deadline
-        if comparison.answers_aside(self.hook, aside, placed, golden, here):
-            return
-        unseen = f"The model to be compared was put into endpoint {aside.name!r}, but it was not seen to be live there"
+        missing = client.perform(placing.wait(target, candidate, placed, here))
+        if missing is None:
+            return target.endpoint
+        unseen = (
+            f"The model to be compared was put into endpoint {target.endpoint.name!r}, but it was not seen to be live "
+            "there"
+        )
         if time.time() >= deadline:
-            raise UpdateNotProved(f"{unseen} within {self.check_timeout:g} s.")
+            raise UpdateNotProved(f"{unseen} within {self.check_timeout:g} s: {missing}")
         if limit := attempt_over(self, context):
             raise AirflowException(f"{unseen} within {limit}.")
-        self._defer(aside, replace(placed, level=Level.SCORE if golden else Level.RESOURCE), deadline)
+        return self._defer(context, target.endpoint, placed, deadline)
 
-    def _defer(self, aside: Endpoint, placed: Placed, deadline: float) -> None:
+    def _defer(self, context: Context, aside: Endpoint, placed: Placed, deadline: float) -> NoReturn:
 
         self.defer(
             trigger=ProofTrigger(
                 azureml_classic_conn_id=self.azureml_classic_conn_id,
                 web_service_id=aside.web_service_id,
                 endpoint=aside.name,
-                deadline=first_of(deadline, attempt_ends(self, self._run[0])),
+                deadline=first_of(deadline, attempt_ends(self, context)),
                 poll_interval=PROOF_INTERVAL,
                 placed=placed.to_json(),
                 trained_by=JobTicket.of(self.job, None, None, "").to_json(),
