@@ -29,9 +29,9 @@ from airflow_provider_azureml_classic.operators import (
     UpdateTrainedModelOperator,
 )
 from airflow_provider_azureml_classic.sensors import JobSensor, ModelFreshnessSensor
-from tests.support.tasks import Store
 from tests.stored import write
 from tests.support import ServerProcess
+from tests.support.tasks import Store
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("at_once", "connection")]
 
