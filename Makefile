@@ -57,12 +57,12 @@ test: $(READY) ## run all tests
 
 .PHONY: standalone
 standalone: $(READY) ## kill the processes of a real Airflow, and backfill on it (5 minutes)
-	@$(PY) -m pytest -n 0 tests/standalone
+	@$(PY) -m pytest -n 0 --timeout 1800 tests/standalone
 
 .PHONY: crash
 crash: $(READY) ## kill the server at 130 random moments under load (15 minutes; CRASH_SEED= repeats the choices)
-	@CRASH_KILLS=100 $(PY) -m pytest -n 0 tests/server/test_crash.py -k sqlite
-	@CRASH_KILLS=30 $(PY) -m pytest -n 0 tests/server/test_crash.py -k postgresql
+	@CRASH_KILLS=100 $(PY) -m pytest -n 0 --timeout 1800 tests/server/test_crash.py -k sqlite
+	@CRASH_KILLS=30 $(PY) -m pytest -n 0 --timeout 1800 tests/server/test_crash.py -k postgresql
 
 .PHONY: celery
 celery: $(READY) ## watch a fleet on two Celery workers, with PostgreSQL and Redis of its own (WAYS=, KILL=1)

@@ -15,8 +15,8 @@ from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint, EndpointSettings
 from airflow_provider_azureml_classic.server.portal.sessions import COOKIE, Brake, Sessions
 from airflow_provider_azureml_classic.server.portal.site import ROUTES
-from tests.server.conftest import TOKEN, Clock, Service, line
 from tests.support.portal import Visitor, text_of
+from tests.support.service import TOKEN, Clock, Service, line
 
 CSV = {"data": ("january.csv", line(5), "text/csv")}
 
