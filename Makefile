@@ -76,6 +76,10 @@ celery: $(READY) ## watch a fleet on two Celery workers, with PostgreSQL and Red
 quick: $(READY) ## run the quick tests
 	@$(PY) -m pytest -n $(JOBS) --ignore tests/standalone -m "not slow"
 
+.PHONY: coverage
+coverage: $(READY) ## list the lines and branches that no test runs (TESTS= for some of them only)
+	@$(PY) -m pytest -n $(JOBS) --ignore tests/standalone $(TESTS) --cov
+
 .PHONY: format
 format: $(READY) ## format the code
 	@$(VENV)/bin/ruff format . && $(VENV)/bin/ruff check --fix .
@@ -115,4 +119,4 @@ wheel: $(READY) ## build the distribution files into dist/
 .PHONY: clean
 clean: ## remove what the other targets made
 	rm -rf $(VENV) $(VENV)-celery .programs .bench .demo .demo.lock .serve build dist *.egg-info .mypy_cache \
-		.ruff_cache .pytest_cache .hypothesis
+		.ruff_cache .pytest_cache .hypothesis .coverage*
