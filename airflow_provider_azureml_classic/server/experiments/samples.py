@@ -7,6 +7,7 @@ with their labels and the answers of the model that was fitted without them: the
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_azureml_classic.protocol.tables import Table
@@ -16,7 +17,7 @@ from airflow_provider_azureml_classic.server.experiments.scorer import Scorer, a
 from airflow_provider_azureml_classic.server.experiments.tables import Frame
 
 if TYPE_CHECKING:
-    from numpy import float32, int64
+    from numpy import int64
     from numpy.typing import NDArray
 
     from airflow_provider_azureml_classic.server.experiments.ilearner import Manifest
@@ -48,35 +49,28 @@ def golden_rows(scorer: Scorer, frame: Frame) -> str:
     return json.dumps({"Input": table.to_wire(), "Output": scorer.score(table).to_wire()})
 
 
-def check_rows(manifest: Manifest, frame: Frame, held: NDArray[int64], model: Any, matrix: NDArray[float32]) -> str:
+def check_rows(manifest: Manifest, frame: Frame, held: NDArray[int64], answers: Sequence[NDArray[Any]]) -> str:
     """Held-out rows with their labels and the answers of the model that did not see them, as JSON.
 
     :param manifest: of the model that is written; its answers have the same columns.
     :param frame: the training data.
     :param held: positions of the held-out rows; none where there were too few to hold any out.
-    :param model: fitted without them.
-    :param matrix: all rows, encoded.
+    :param answers: what a model fitted without them answers, served; see :func:`~.conversion.as_served`.
     """
-    chosen = held[spread(len(held), _CHECK)] if len(held) else held
+    import numpy as np
+
+    chosen = spread(len(held), _CHECK) if len(held) else np.arange(0)
     while len(chosen):
-        text = json.dumps(_checked(manifest, frame, chosen, model, matrix), separators=(",", ":"))
+        checked = _checked(manifest, frame, held[chosen], [part[chosen] for part in answers])
+        text = json.dumps(checked, separators=(",", ":"))
         if len(text) <= _CELL:
             return text
         chosen = chosen[spread(len(chosen), len(chosen) * _CELL // len(text))]
     return ""
 
 
-def _checked(
-    manifest: Manifest, frame: Frame, rows: NDArray[int64], model: Any, matrix: NDArray[float32]
-) -> dict[str, Any]:
-    import numpy as np
-
+def _checked(manifest: Manifest, frame: Frame, rows: NDArray[int64], answers: Sequence[NDArray[Any]]) -> dict[str, Any]:
     schema = manifest.schema
-    answers = [np.asarray(model.predict(matrix[rows]))]
-    if schema.task != CLASSIFICATION:
-        answers[0] = answers[0].astype(np.float32)
-    if manifest.probabilities:
-        answers.append(np.asarray(model.predict_proba(matrix[rows]), np.float32))
     names = tuple(name for name, _ in output_columns(manifest))
     labels = [_cell(schema, frame, schema.label, row, schema.task != CLASSIFICATION) for row in rows.tolist()]
     return {
