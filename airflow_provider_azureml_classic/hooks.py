@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
+from airflow_provider_azureml_classic.client import AsyncClient, Client
 from airflow_provider_azureml_classic.client.retries import jittered as jittered
 from airflow_provider_azureml_classic.exceptions import (
     AccessDenied,
@@ -26,8 +27,9 @@ from airflow_provider_azureml_classic.exceptions import is_stale as is_stale
 from airflow_provider_azureml_classic.protocol.jobs import Job
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.sas import StorageAccount, expiry_of, sign
-from airflow_provider_azureml_classic.protocol.values import DEFAULT_ENDPOINT, Endpoint, WebService
+from airflow_provider_azureml_classic.protocol.values import Endpoint, WebService
 from airflow_provider_azureml_classic.retraining.jobs import JobTicket
+from airflow_provider_azureml_classic.retraining.placing import find_updatable
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -155,8 +157,6 @@ class AzureMLClassicHook(BaseHook):
         """A blocking client; every key and SAS token that it reads is masked in the logs."""
         from airflow.sdk.log import mask_secret
 
-        from airflow_provider_azureml_classic.client import Client
-
         said = self.settings
         mask_secret(said.token)
         return Client(
@@ -176,8 +176,6 @@ class AzureMLClassicHook(BaseHook):
         """
         from airflow.providers.common.compat.connection import get_async_connection
 
-        from airflow_provider_azureml_classic.client import AsyncClient
-
         connection = await get_async_connection(self.azureml_classic_conn_id, hook=self)
         self.settings = said = ConnectionSettings.of(connection)
         return AsyncClient(said.management_url, said.workspace_id, said.token, timeout=said.timeout, verify=said.verify)
@@ -188,8 +186,6 @@ class AzureMLClassicHook(BaseHook):
         It masks nothing but the workspace token, as :meth:`async_client`.
         """
         from airflow.sdk.log import mask_secret
-
-        from airflow_provider_azureml_classic.client import AsyncClient
 
         said = self.settings
         mask_secret(said.token)
@@ -228,18 +224,7 @@ class AzureMLClassicHook(BaseHook):
         :param endpoint: name.
         :raises RequestRejected: the default endpoint, or one without updatable resources.
         """
-        service, found = self.find(web_service, endpoint)
-        if found.name in (DEFAULT_ENDPOINT, service.default_endpoint_name):
-            raise rejection(
-                "DefaultEndpointReadOnly",
-                f"{found.name!r} is the default endpoint of {service.name!r}, whose model cannot be replaced.",
-            )
-        if not found.resources:
-            raise rejection(
-                "NoUpdatableResources",
-                f"Endpoint {found.name!r} of web service {service.name!r} has no updatable resources.",
-            )
-        return service, found
+        return self.client.perform(find_updatable(self.client, web_service, endpoint))
 
     def finished_job(self, ticket: Any) -> Job:
         """The job that a task names, with fresh SAS tokens for its outputs.

@@ -13,6 +13,7 @@ import random
 import time
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,10 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
+from airflow_provider_azureml_classic.fleet.engine import Engine, Means, cancel_jobs
+from airflow_provider_azureml_classic.fleet.memory import part_key
+from airflow_provider_azureml_classic.fleet.options import Options
+from airflow_provider_azureml_classic.fleet.rows import Ledger, Row
 from airflow_provider_azureml_classic.hooks import AzureMLClassicHook, jittered
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.retraining.freshness import Goal, to_utc
@@ -29,9 +34,10 @@ if TYPE_CHECKING:
     from airflow_provider_azureml_classic.fleet.engine import Engine
     from airflow_provider_azureml_classic.fleet.rows import Ledger, Row
     from airflow_provider_azureml_classic.protocol.values import Endpoint
-from airflow_provider_azureml_classic.exceptions import ProtocolError
+from airflow_provider_azureml_classic.retraining.evaluation import GoldenRows, evaluation_of
 from airflow_provider_azureml_classic.retraining.jobs import JobTicket
-from airflow_provider_azureml_classic.retraining.proof import Evaluation, GoldenRows, Level, Placed, evaluations
+from airflow_provider_azureml_classic.retraining.placing import Placing
+from airflow_provider_azureml_classic.retraining.proof import Level, Placed
 
 if TYPE_CHECKING:
     from airflow_provider_azureml_classic.client import AsyncClient
@@ -334,9 +340,6 @@ class FleetTrigger(CancellingTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Run the wave."""
-        from airflow_provider_azureml_classic.fleet.engine import Engine, Means
-        from airflow_provider_azureml_classic.fleet.options import Options
-        from airflow_provider_azureml_classic.fleet.rows import Ledger
 
         earliest = time.monotonic() + FIRST_LOOK * random.uniform(1, 1.25)  # noqa: S311 - jitter, no secret
         rows = await fleet_rows(self.key, self.parts)
@@ -366,7 +369,6 @@ class FleetTrigger(CancellingTrigger):
 
     async def cancel(self) -> None:
         """Cancel the jobs in flight."""
-        from airflow_provider_azureml_classic.fleet.engine import cancel_jobs
 
         job_ids = list(self._engine.flying) if self._engine else []
         async with await AzureMLClassicHook(self.azureml_classic_conn_id).async_client() as client:
@@ -384,9 +386,6 @@ async def fleet_rows(key: Mapping[str, Any], parts: int) -> list[Row]:
     from airflow.sdk.execution_time.xcom import XCom
     from asgiref.sync import sync_to_async
 
-    from airflow_provider_azureml_classic.fleet.memory import part_key
-    from airflow_provider_azureml_classic.fleet.rows import Row
-
     # In a thread: the asynchronous forms do not exist where ``dag.test`` runs a trigger (Airflow 3.3.2).
     kept = [await sync_to_async(XCom.get_one)(key=part_key(number), **key) or [] for number in range(parts)]
     return [Row.from_json(data) for part in kept for data in part]
@@ -400,8 +399,6 @@ async def keep_fleet_rows(key: Mapping[str, Any], ledger: Ledger) -> None:
     """
     from airflow.sdk.execution_time.xcom import XCom
     from asgiref.sync import sync_to_async
-
-    from airflow_provider_azureml_classic.fleet.memory import part_key
 
     for number, part in ledger.changed():
         await sync_to_async(XCom.set)(key=part_key(number), value=part, **key)
@@ -439,22 +436,15 @@ class ProofTrigger(EndpointTrigger):
     async def look(self, client: AsyncClient, endpoint: Endpoint) -> bool:
         """Whether the worker has a chance to prove it."""
         placed = Placed.from_json(self.placed)
-        now = await client.get_endpoint(self.web_service_id, self.endpoint)
-        if placed.missing(now) is not None:
-            return False
-        if placed.level is not Level.SCORE or self.trained_by is None:
-            return True
-        golden = self._golden = self._golden or await self._golden_rows(
-            client, JobTicket.of(self.trained_by, None, None, "")
-        )
-        return golden is None or golden.agrees(await client.score(now, golden.rows))
+        if placed.level is Level.SCORE and self.trained_by is not None and self._golden is None:
+            self._golden = await self._golden_rows(client, JobTicket.of(self.trained_by, None, None, ""))
+        if placed.level is Level.SCORE and self._golden is None:
+            # The worker may know golden rows of its own, such as those of a receipt.
+            placed = replace(placed, level=Level.VERSION if placed.etag else Level.RESOURCE)
+        placing = Placing(client, lambda reference: reference, self.log.info)
+        return await client.perform(placing.missing(endpoint, self._golden, placed)) is None
 
     async def _golden_rows(self, client: AsyncClient, ticket: JobTicket) -> GoldenRows | None:
         service = await client.find_web_service(ticket.web_service)
         job = await client.get_job(await client.get_endpoint(service.id, ticket.endpoint), ticket.job_id)
-        for place in evaluations(job):
-            try:
-                return Evaluation.read(await client.fetch_blob(place)).golden
-            except ProtocolError:  # no evaluation, but another CSV file
-                continue
-        return None
+        return (await client.perform(evaluation_of(client, job, self.log.info))).golden

@@ -87,8 +87,8 @@ class Engine:
         self._trainer = await client.get_endpoint(options.training_id, options.training_endpoint)
         service = await client.get_web_service(options.scoring_id)
         self._there = {endpoint.name for endpoint in await client.list_endpoints(service.id)}
-        how = (options.proof, options.proof_timeout, options.on_failure)
-        self._updater = Updater(Placing(client, self._means.readable, *how, _quiet), service, options)
+        proof = (options.proof, options.proof_timeout, options.on_failure)
+        self._updater = Updater(Placing(client, self._means.readable, _quiet, *proof), service, options)
         try:
             while not self._is_interrupted() and (self._waiting or self.flying or self._updates):
                 await self._round()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_azureml_classic.operators.base import training_window, warn_of_moment
 from airflow_provider_azureml_classic.operators.running import JobOperator
+from airflow_provider_azureml_classic.retraining import freshness
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -80,7 +81,6 @@ class BatchExecutionOperator(JobOperator):
             warn_of_moment(self, context)
 
     def _written(self, context: Context) -> dict[str, Any]:
-        from airflow_provider_azureml_classic.retraining import freshness
 
         outputs = super()._written(context)
         if self.model_for and self.model_output not in outputs:

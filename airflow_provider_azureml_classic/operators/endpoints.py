@@ -6,8 +6,12 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+from airflow_provider_azureml_classic.exceptions import NotFound, rejection
 from airflow_provider_azureml_classic.links import EndpointHelpLink, PortalLink, push_help
 from airflow_provider_azureml_classic.operators.base import DEFAULT_ENDPOINT, AzureMLClassicOperator, airflow_errors
+from airflow_provider_azureml_classic.protocol.keys import KeyType
+from airflow_provider_azureml_classic.protocol.references import window_end_of
+from airflow_provider_azureml_classic.protocol.values import EndpointSettings, ThrottleLevel, check_endpoint_name
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -60,8 +64,6 @@ class AddEndpointOperator(AzureMLClassicOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Add the endpoint, or leave it, as ``if_exists`` says."""
-        from airflow_provider_azureml_classic.exceptions import rejection
-        from airflow_provider_azureml_classic.protocol.values import check_endpoint_name
 
         with airflow_errors():
             settings, name = self._settings(), check_endpoint_name(self.endpoint)
@@ -80,7 +82,6 @@ class AddEndpointOperator(AzureMLClassicOperator):
         return {"web_service": service.name, "web_service_id": service.id, "outcome": outcome, **_shown(found)}
 
     def _settings(self) -> EndpointSettings:
-        from airflow_provider_azureml_classic.protocol.values import EndpointSettings, ThrottleLevel
 
         if self.if_exists not in ("skip", "update", "fail"):
             raise ValueError(f"if_exists is {self.if_exists!r}; it must be 'skip', 'update' or 'fail'.")
@@ -94,7 +95,6 @@ class AddEndpointOperator(AzureMLClassicOperator):
         )
 
     def _existing(self, service_id: str, name: str) -> Endpoint | None:
-        from airflow_provider_azureml_classic.exceptions import NotFound
 
         try:
             return self.hook.client.get_endpoint(service_id, name)
@@ -122,7 +122,6 @@ class _EndpointOperator(AzureMLClassicOperator):
 
         :param done: what cannot be done to that, as a past participle.
         """
-        from airflow_provider_azureml_classic.exceptions import rejection
 
         service, name = self.hook.client.find_web_service(self.web_service), self.endpoint.strip()
         if name in (DEFAULT_ENDPOINT, service.default_endpoint_name):
@@ -163,7 +162,6 @@ class DeleteEndpointOperator(_EndpointOperator):
         return _told(service, name, outcome=outcome)
 
     def _delete(self, service_id: str, name: str) -> bool:
-        from airflow_provider_azureml_classic.exceptions import NotFound
 
         try:
             self.hook.client.get_endpoint(service_id, name)
@@ -227,8 +225,6 @@ class RegenerateKeysOperator(_EndpointOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Replace the key, and see that it is another one."""
-        from airflow_provider_azureml_classic.exceptions import rejection
-        from airflow_provider_azureml_classic.protocol.keys import KeyType
 
         with airflow_errors():
             which = KeyType.of(self.which)
@@ -243,7 +239,6 @@ class RegenerateKeysOperator(_EndpointOperator):
 
 
 def _key(endpoint: Endpoint, which: KeyType) -> str:
-    from airflow_provider_azureml_classic.protocol.keys import KeyType
 
     return endpoint.primary_key if which is KeyType.PRIMARY else endpoint.secondary_key
 
@@ -300,7 +295,6 @@ class ListEndpointsOperator(AzureMLClassicOperator):
             raise ValueError(f"name_pattern {self.name_pattern!r} is no regular expression: {error}.") from None
 
     def _shown(self, endpoint: Endpoint) -> dict[str, Any]:
-        from airflow_provider_azureml_classic.protocol.references import window_end_of
 
         resource = endpoint.resource(self.resource) if endpoint.resources else None
         location = resource.location if resource else None

@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+from airflow_provider_azureml_classic.exceptions import rejection
+from airflow_provider_azureml_classic.fleet.options import Options
+from airflow_provider_azureml_classic.fleet.rows import parse_items
+from airflow_provider_azureml_classic.fleet.submit import Submitter
 from airflow_provider_azureml_classic.operators.base import DEFAULT_ENDPOINT, training_window, warn_of_moment
 from airflow_provider_azureml_classic.operators.fleet_run import FleetOperator
+from airflow_provider_azureml_classic.retraining.freshness import MODEL_PATH
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -125,8 +130,6 @@ class RetrainFleetOperator(FleetOperator):
         self._found: tuple[WebService, Endpoint, WebService] | None = None
 
     def _items(self, context: Context) -> list[Item]:
-        from airflow_provider_azureml_classic.exceptions import rejection
-        from airflow_provider_azureml_classic.fleet.rows import parse_items
 
         window = training_window(context, self.window_start, self.window_end)
         given = self.items(context) if callable(self.items) else self.items
@@ -154,7 +157,6 @@ class RetrainFleetOperator(FleetOperator):
         return self._found
 
     def _options(self, deadline: float | None) -> Options:
-        from airflow_provider_azureml_classic.fleet.options import Options
 
         training, trainer, scoring = self._services()
         options = Options(
@@ -177,8 +179,6 @@ class RetrainFleetOperator(FleetOperator):
         return options
 
     async def _submit(self, wave: Sequence[Row], items: Sequence[Item], memory: FleetMemory) -> None:
-        from airflow_provider_azureml_classic.fleet.submit import Submitter
-        from airflow_provider_azureml_classic.retraining.freshness import MODEL_PATH
 
         trainer = self._services()[1]
         async with self.hook.worker_client() as client:

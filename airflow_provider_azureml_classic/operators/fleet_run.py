@@ -14,8 +14,15 @@ from airflow.sdk import AssetAlias, conf
 from airflow.sdk.exceptions import AirflowException
 
 from airflow_provider_azureml_classic.assets import event_extra, spellings
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
+from airflow_provider_azureml_classic.fleet import report
+from airflow_provider_azureml_classic.fleet.engine import Engine, Means
+from airflow_provider_azureml_classic.fleet.memory import FleetMemory, part_key
+from airflow_provider_azureml_classic.fleet.rows import BAD, Outcome, Row, allowed, chunks, next_wave
 from airflow_provider_azureml_classic.operators.base import airflow_errors, attempt_ends, attempt_over
 from airflow_provider_azureml_classic.operators.placing import UpdatingOperator
+from airflow_provider_azureml_classic.protocol.values import Endpoint
+from airflow_provider_azureml_classic.triggers import FleetTrigger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -92,7 +99,6 @@ class FleetOperator(UpdatingOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Take up what an earlier attempt left, then run wave after wave."""
-        from airflow_provider_azureml_classic.fleet.memory import FleetMemory
 
         with airflow_errors():
             items, memory = self._items(context), FleetMemory(context)
@@ -115,7 +121,6 @@ class FleetOperator(UpdatingOperator):
         :param context: Airflow's task context.
         :param event: ``wave``, ``parts`` and ``deadline``.
         """
-        from airflow_provider_azureml_classic.fleet.memory import FleetMemory
 
         with airflow_errors():
             memory = FleetMemory(context)
@@ -139,7 +144,6 @@ class FleetOperator(UpdatingOperator):
 
     def on_kill(self) -> None:
         """Cancel the jobs in flight: the task was killed, cleared or timed out in the worker."""
-        from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
 
         for job_id in list(self._engine.flying) if self._engine else []:
             try:
@@ -159,12 +163,10 @@ class FleetOperator(UpdatingOperator):
         return sizes
 
     def _may_fail(self, rows: Sequence[Row]) -> int:
-        from airflow_provider_azureml_classic.fleet.rows import allowed
 
         return allowed(self.failure_threshold, len(rows))
 
     def _is_over(self, rows: Sequence[Row]) -> bool:
-        from airflow_provider_azureml_classic.fleet.rows import BAD
 
         return sum(row.outcome in BAD for row in rows) > self._may_fail(rows)
 
@@ -178,7 +180,6 @@ class FleetOperator(UpdatingOperator):
         deadline: float | None,
     ) -> dict[str, Any]:
         """Run wave ``number`` and those after it; deferred, the worker's part of one."""
-        from airflow_provider_azureml_classic.fleet.rows import next_wave
 
         options = self._options(deadline)
         while wave := next_wave(rows, self._sizes(len(rows)), number):
@@ -194,7 +195,6 @@ class FleetOperator(UpdatingOperator):
         return self._finish(context, memory, rows, number)
 
     async def _run_here(self, memory: FleetMemory, rows: list[Row], wave: list[Row], options: Options) -> None:
-        from airflow_provider_azureml_classic.fleet.engine import Engine, Means
 
         async def save() -> None:
             memory.keep()
@@ -205,9 +205,6 @@ class FleetOperator(UpdatingOperator):
             await self._engine.run()
 
     def _defer(self, context: Context, rows: list[Row], number: int, options: Options) -> None:
-        from airflow_provider_azureml_classic.fleet.memory import part_key
-        from airflow_provider_azureml_classic.fleet.rows import chunks
-        from airflow_provider_azureml_classic.triggers import FleetTrigger
 
         ti, parts = context["ti"], list(chunks(rows))
         for part, content in parts:
@@ -227,8 +224,6 @@ class FleetOperator(UpdatingOperator):
     # -- the end -------------------------------------------------------------------------------------------------------
 
     def _finish(self, context: Context, memory: FleetMemory, rows: list[Row], number: int) -> dict[str, Any]:
-        from airflow_provider_azureml_classic.fleet import report
-        from airflow_provider_azureml_classic.fleet.rows import Outcome, chunks
 
         for row in rows:
             if row.outcome is None:
@@ -254,8 +249,6 @@ class FleetOperator(UpdatingOperator):
             return None
         from airflow.sdk import ObjectStoragePath
 
-        from airflow_provider_azureml_classic.fleet import report
-
         folder = ObjectStoragePath(self.report_path)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "fleet.csv").write_text(report.as_csv(rows), encoding="utf-8")
@@ -265,8 +258,6 @@ class FleetOperator(UpdatingOperator):
 
     def _record(self, context: Context, rows: Sequence[Row]) -> None:
         """An event for each endpoint that was updated, or one for all where that would be too many."""
-        from airflow_provider_azureml_classic.fleet.rows import Outcome
-        from airflow_provider_azureml_classic.protocol.values import Endpoint
 
         events, updated = context.get("outlet_events"), [row for row in rows if row.outcome is Outcome.UPDATED]
         if events is None or not updated:
@@ -288,7 +279,6 @@ class FleetOperator(UpdatingOperator):
 
 def _rows(items: Sequence[Item], kept: Sequence[Row]) -> list[Row]:
     """The rows in the order of the items; what earlier attempts left unfinished is open again."""
-    from airflow_provider_azureml_classic.fleet.rows import Row
 
     before = {row.endpoint: row for row in kept}
     rows = [before.get(item.endpoint) or Row(item.endpoint) for item in items]
@@ -307,9 +297,6 @@ def _told(context: Context, parts: int) -> list[Row]:
     """The rows as the trigger left them."""
     from airflow.sdk.execution_time.xcom import XCom
 
-    from airflow_provider_azureml_classic.fleet.memory import part_key
-    from airflow_provider_azureml_classic.fleet.rows import Row
-
     kept = [XCom.get_one(key=part_key(number), **_key(context["ti"])) or [] for number in range(parts)]
     return [Row.from_json(data) for part in kept for data in part]
 
@@ -317,8 +304,6 @@ def _told(context: Context, parts: int) -> list[Row]:
 def _drop(context: Context, parts: int) -> None:
     """The task succeeded: nobody needs the rows between worker and trigger any more."""
     from airflow.sdk.execution_time.xcom import XCom
-
-    from airflow_provider_azureml_classic.fleet.memory import part_key
 
     for number in range(parts):
         XCom.delete(key=part_key(number), **_key(context["ti"]))

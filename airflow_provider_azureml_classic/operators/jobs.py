@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_azureml_classic.exceptions import NotFound
 from airflow_provider_azureml_classic.operators.base import DEFAULT_ENDPOINT, AzureMLClassicOperator, airflow_errors
+from airflow_provider_azureml_classic.protocol.jobs import JobStatus
+from airflow_provider_azureml_classic.retraining.jobs import JobTicket
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -51,8 +54,6 @@ class CancelJobOperator(AzureMLClassicOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Cancel it, if it is under way."""
-        from airflow_provider_azureml_classic.exceptions import NotFound
-        from airflow_provider_azureml_classic.retraining.jobs import JobTicket
 
         with airflow_errors():
             ticket = JobTicket.of(self.job, self.job_id, self.web_service, self.endpoint)
@@ -68,7 +69,6 @@ class CancelJobOperator(AzureMLClassicOperator):
         return {**said, "outcome": outcome, "status": status.value if status else None}
 
     def _cancel(self, service_id: str, ticket: JobTicket) -> tuple[str, JobStatus]:
-        from airflow_provider_azureml_classic.protocol.jobs import JobStatus
 
         client = self.hook.client
         endpoint = client.get_endpoint(service_id, ticket.endpoint)

@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow.sdk import conf
 from airflow.sdk.exceptions import AirflowException
 
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, NotFound, RequestRejected, WaitTimeout
+from airflow_provider_azureml_classic.hooks import jittered
 from airflow_provider_azureml_classic.links import BatchJobLink, EndpointHelpLink, PortalLink, push_help, push_link
+from airflow_provider_azureml_classic.memory import JobMemory, JobState
 from airflow_provider_azureml_classic.operators.base import (
     DEFAULT_ENDPOINT,
     AzureMLClassicOperator,
@@ -19,6 +22,11 @@ from airflow_provider_azureml_classic.operators.base import (
     attempt_over,
     first_of,
 )
+from airflow_provider_azureml_classic.operators.lineage import lineage
+from airflow_provider_azureml_classic.protocol.jobs import JobRequest, JobStatus
+from airflow_provider_azureml_classic.protocol.operations import GET_JOB, below_api
+from airflow_provider_azureml_classic.protocol.references import BlobReference
+from airflow_provider_azureml_classic.triggers import JobTrigger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -114,7 +122,6 @@ class JobOperator(AzureMLClassicOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Submit or take up the job, and wait for it in the worker or in the triggerer."""
-        from airflow_provider_azureml_classic.memory import JobMemory
 
         with airflow_errors():
             self._check(context)
@@ -138,7 +145,6 @@ class JobOperator(AzureMLClassicOperator):
         :param context: Airflow's task context.
         :param event: ``job_id`` and ``deadline``, for an Airflow without a task state store.
         """
-        from airflow_provider_azureml_classic.memory import JobMemory, JobState
 
         with airflow_errors():
             memory = JobMemory(context)
@@ -167,8 +173,6 @@ class JobOperator(AzureMLClassicOperator):
 
         :param task_instance: not needed.
         """
-        from airflow_provider_azureml_classic.operators.lineage import lineage
-        from airflow_provider_azureml_classic.protocol.references import BlobReference
 
         if self._results is None:
             return None
@@ -179,8 +183,6 @@ class JobOperator(AzureMLClassicOperator):
 
     def _take_up(self, memory: JobMemory, endpoint: Endpoint) -> tuple[JobState, Job | None] | None:
         """The job of an earlier attempt, if it can still end well; one of before a clear is cancelled."""
-        from airflow_provider_azureml_classic.exceptions import NotFound
-        from airflow_provider_azureml_classic.protocol.jobs import JobStatus
 
         state = memory.recall()
         if state is None:
@@ -205,7 +207,6 @@ class JobOperator(AzureMLClassicOperator):
 
     def _submit(self, memory: JobMemory, endpoint: Endpoint, context: Context) -> tuple[JobState, Job | None]:
         """Submit, remember, start: a job that is not started does nothing, so no crash in between can lose one."""
-        from airflow_provider_azureml_classic.memory import JobState
 
         job_id = self.hook.client.submit_job(endpoint, self._request(context))
         deadline = time.time() + self.job_timeout if self.job_timeout is not None else None
@@ -216,7 +217,6 @@ class JobOperator(AzureMLClassicOperator):
         return state, None
 
     def _start(self, endpoint: Endpoint, job_id: str) -> None:
-        from airflow_provider_azureml_classic.exceptions import RequestRejected
 
         try:
             self.hook.client.start_job(endpoint, job_id)
@@ -226,7 +226,6 @@ class JobOperator(AzureMLClassicOperator):
                 raise
 
     def _request(self, context: Context) -> JobRequest:
-        from airflow_provider_azureml_classic.protocol.jobs import JobRequest
 
         return JobRequest(
             {name: self.hook.reference(value) for name, value in self._read().items()},
@@ -237,8 +236,6 @@ class JobOperator(AzureMLClassicOperator):
     # -- wait and finish -----------------------------------------------------------------------------------------------
 
     def _wait(self, endpoint: Endpoint, state: JobState) -> Job:
-        from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
-        from airflow_provider_azureml_classic.hooks import jittered
 
         pause = min(_FIRST_PAUSE, self.poll_interval)
         while True:
@@ -257,7 +254,6 @@ class JobOperator(AzureMLClassicOperator):
             self._check_deadline(endpoint, state, job)
 
     def _defer(self, context: Context, service_id: str, state: JobState, first_look: float = 0.0) -> None:
-        from airflow_provider_azureml_classic.triggers import JobTrigger
 
         self.defer(
             trigger=JobTrigger(
@@ -286,7 +282,6 @@ class JobOperator(AzureMLClassicOperator):
         return state.deadline is not None and time.time() >= state.deadline
 
     def _check_deadline(self, endpoint: Endpoint, state: JobState, job: Job) -> None:
-        from airflow_provider_azureml_classic.exceptions import WaitTimeout
 
         if not self._is_late(state):
             return
@@ -299,7 +294,6 @@ class JobOperator(AzureMLClassicOperator):
         )
 
     def _cancel(self, endpoint: Endpoint, job_id: str) -> None:
-        from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
 
         try:
             self.hook.client.cancel_job(endpoint, job_id)
@@ -328,6 +322,5 @@ def job_address(endpoint: Endpoint, job_id: str) -> str:
     :param endpoint: that runs it.
     :param job_id: the job.
     """
-    from airflow_provider_azureml_classic.protocol.operations import GET_JOB, below_api
 
     return below_api(GET_JOB, endpoint.api_location, {"job": job_id}) if endpoint.api_location else ""

@@ -10,7 +10,22 @@ from typing import IO, TYPE_CHECKING, Any, Literal, cast
 
 from airflow.sdk.exceptions import AirflowException, AirflowSkipException
 
+from airflow_provider_azureml_classic.exceptions import rejection
 from airflow_provider_azureml_classic.operators.base import AzureMLClassicOperator, airflow_errors
+from airflow_provider_azureml_classic.protocol.references import (
+    ARFF_EXTENSION,
+    CSV_EXTENSION,
+    DATA_EXTENSIONS,
+    BlobReference,
+)
+from airflow_provider_azureml_classic.protocol.sas import StorageAccount, permissions_of, sign
+from airflow_provider_azureml_classic.retraining.data import (
+    ArffMeter,
+    CsvMeter,
+    file_pieces,
+    parquet_pieces,
+    row_pieces,
+)
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, ObjectStoragePath
@@ -91,8 +106,6 @@ class UploadDataOperator(AzureMLClassicOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Stream from the source to the destination."""
-        from airflow_provider_azureml_classic.protocol.references import ARFF_EXTENSION, BlobReference
-        from airflow_provider_azureml_classic.retraining.data import ArffMeter, CsvMeter
 
         with airflow_errors():
             self._check()
@@ -116,8 +129,6 @@ class UploadDataOperator(AzureMLClassicOperator):
 
     def _writable(self, wanted: BlobReference) -> BlobReference:
         """The destination with a token that lets it be written."""
-        from airflow_provider_azureml_classic.exceptions import rejection
-        from airflow_provider_azureml_classic.protocol.sas import StorageAccount, permissions_of
 
         extensions = self._extensions()
         if wanted.extension not in extensions:
@@ -156,7 +167,6 @@ class UploadDataOperator(AzureMLClassicOperator):
 
     def _extensions(self) -> tuple[str, ...]:
         """What the destination may end in: the service reads a blob as its extension says."""
-        from airflow_provider_azureml_classic.protocol.references import ARFF_EXTENSION, CSV_EXTENSION, DATA_EXTENSIONS
 
         if self.sql or self._is_parquet:
             return (CSV_EXTENSION,)
@@ -170,7 +180,6 @@ class UploadDataOperator(AzureMLClassicOperator):
         return str(self.source or "").lower().endswith((".parquet", ".pq"))
 
     def _from_file(self) -> Iterator[bytes]:
-        from airflow_provider_azureml_classic.retraining.data import file_pieces, parquet_pieces
 
         try:
             file = self._open()
@@ -189,7 +198,6 @@ class UploadDataOperator(AzureMLClassicOperator):
         return cast("IO[bytes]", path.open("rb"))
 
     def _from_query(self) -> Iterator[bytes]:
-        from airflow_provider_azureml_classic.retraining.data import row_pieces
 
         with closing(_connected(str(self.sql_conn_id))) as connection, closing(_streaming(connection)) as cursor:
             cursor.execute(self.sql, *([] if self.sql_parameters is None else [self.sql_parameters]))
@@ -206,8 +214,6 @@ class UploadDataOperator(AzureMLClassicOperator):
 
 
 def _signed(account: StorageAccount, path: str, base: str) -> BlobReference:
-    from airflow_provider_azureml_classic.protocol.references import BlobReference
-    from airflow_provider_azureml_classic.protocol.sas import sign
 
     container, _, blob = path.partition("/")
     if not container or not blob:
