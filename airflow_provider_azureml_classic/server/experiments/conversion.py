@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
@@ -12,7 +11,7 @@ from airflow_provider_azureml_classic.server.experiments.declaration import CLAS
 from airflow_provider_azureml_classic.server.experiments.schema import Schema
 
 if TYPE_CHECKING:
-    from numpy import bool_
+    from numpy import bool_, int64
     from numpy.typing import NDArray
 
 #: Version of the ONNX operator set that models are written in.
@@ -35,7 +34,7 @@ _EQUALLY_NEAR = 1e-5
 
 
 def to_onnx(
-    experiment: Experiment, schema: Schema, model: Any, matrix: NDArray[Any], truth: NDArray[Any], rows: Sequence[int]
+    experiment: Experiment, schema: Schema, model: Any, matrix: NDArray[Any], truth: NDArray[Any], rows: NDArray[int64]
 ) -> tuple[bytes, list[str]]:
     """The ONNX graph of a fitted model, checked against scikit-learn, and what is to be known of it.
 
@@ -69,6 +68,8 @@ def _converted(model: Any, features: int, task: str) -> Any:
     options = {id(model): _classifier_option(model)} if task == CLASSIFICATION else None
     graph = skl2onnx.to_onnx(model, initial_types=types, options=options, target_opset=OPSET)
     _centre_leaves(graph)
+    if type(estimators.last_step(model)).__name__ == "LinearDiscriminantAnalysis" and len(model.classes_) == 2:
+        _halve_scores(graph)
     return graph
 
 
@@ -117,6 +118,17 @@ def _centre_leaves(graph: Any) -> None:
             base = float(np.float32(weights.mean() * trees))
             found["target_weights"].floats[:] = (weights - base / trees).astype(np.float32).tolist()
             node.attribute.append(helper.make_attribute("base_values", [base]))
+
+
+def _halve_scores(graph: Any) -> None:
+    """Make the probabilities of a discriminant analysis of two classes those of scikit-learn: the logistic function of
+    the score. skl2onnx writes the softmax of the score and its negative, which is that of twice the score.
+    """
+    for node in graph.graph.node:
+        parts = {one.name: one for one in node.attribute}
+        if node.op_type == "LinearClassifier" and parts["post_transform"].s == b"SOFTMAX":
+            for name in ("coefficients", "intercepts"):
+                parts[name].floats[:] = [number / 2 for number in parts[name].floats]
 
 
 def session(content: bytes) -> Any:
@@ -176,7 +188,7 @@ def _compare(
     model: Any,
     matrix: NDArray[Any],
     truth: NDArray[Any],
-    rows: Sequence[int],
+    rows: NDArray[int64],
 ) -> list[str]:
     import numpy as np
 

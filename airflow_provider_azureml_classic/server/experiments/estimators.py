@@ -19,8 +19,8 @@ from airflow_provider_azureml_classic.server.experiments.declaration import (
 )
 from airflow_provider_azureml_classic.server.experiments.schema import NUMBER, Schema
 
-#: Where estimators that are made of trees come from.
-_TREES = ("sklearn.ensemble.", "sklearn.tree.")
+#: Where trees, and what is made of several estimators, come from.
+_ENSEMBLES = ("sklearn.ensemble.", "sklearn.tree.")
 
 
 def task_of(experiment: Experiment) -> str:
@@ -58,7 +58,7 @@ def make(experiment: Experiment, schema: Schema) -> Any:
     estimator = _bare(experiment)
     if type(estimator).__name__.startswith("HistGradientBoosting"):
         return estimator
-    return _imputed(estimator) if _has_trees(estimator) else _one_hot(schema, estimator)
+    return _imputed(estimator) if _is_ensemble(estimator) else _one_hot(schema, estimator)
 
 
 def compares(experiment: Experiment, schema: Schema) -> bool:
@@ -94,15 +94,26 @@ def is_scaled(experiment: Experiment) -> bool:
 
     :param experiment: the declaration.
     """
-    return not _is_function(experiment)
+    if _is_function(experiment):
+        return False
+    estimator = _bare(experiment)
+    return _has_trees(estimator) or not _is_ensemble(estimator)
 
 
 def _is_function(experiment: Experiment) -> bool:
     return ":" in experiment.estimator
 
 
+def _is_ensemble(estimator: Any) -> bool:
+    return type(estimator).__module__.startswith(_ENSEMBLES)
+
+
 def _has_trees(estimator: Any) -> bool:
-    return type(estimator).__module__.startswith(_TREES)
+    """Whether it is made of trees only: what votes, is stacked, bagged or boosted may also be something else."""
+    if not _is_ensemble(estimator):
+        return False
+    parts = estimator.get_params(deep=False)
+    return "estimators" not in parts and (parts.get("estimator") is None or _has_trees(parts["estimator"]))
 
 
 def guarded(experiment: Experiment, work: Callable[[], Any]) -> Any:
@@ -167,9 +178,18 @@ def _one_hot(schema: Schema, estimator: Any) -> Any:
     texts = [i for i, column in enumerate(schema.features) if column.categories]
     scaled = Pipeline([("impute", SimpleImputer()), ("scale", StandardScaler())])
     codes = [list(range(len(schema.features[i].categories))) for i in texts]
-    encoded = OneHotEncoder(categories=codes, handle_unknown="ignore")
-    parts = [("numbers", scaled, numbers), ("texts", encoded, texts)]
-    return Pipeline([("columns", ColumnTransformer([part for part in parts if part[2]])), ("estimator", estimator)])
+    dense = _needs_dense_rows(estimator)
+    encoded = OneHotEncoder(categories=codes, handle_unknown="ignore", sparse_output=not dense)
+    parts = [part for part in (("numbers", scaled, numbers), ("texts", encoded, texts)) if part[2]]
+    columns = ColumnTransformer(parts, **({"sparse_threshold": 0} if dense else {}))
+    return Pipeline([("columns", columns), ("estimator", estimator)])
+
+
+def _needs_dense_rows(estimator: Any) -> bool:
+    """Whether it refuses sparse rows, or keeps them, which skl2onnx cannot write (neighbours)."""
+    from sklearn.utils import get_tags
+
+    return hasattr(estimator, "kneighbors") or not get_tags(estimator).input_tags.sparse
 
 
 def with_positive(experiment: Experiment, schema: Schema) -> tuple[Schema, str | None]:

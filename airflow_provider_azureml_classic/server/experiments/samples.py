@@ -22,10 +22,15 @@ if TYPE_CHECKING:
 
     from airflow_provider_azureml_classic.server.experiments.ilearner import Manifest
 
+#: Names of the two in an evaluation and in a file of samples.
+GOLDEN_ROWS, CHECK_ROWS = "Golden Rows", "Check Rows"
+
 _GOLDEN = 5
 _CHECK = 500
 #: Characters in one cell of a CSV that readers take as they come: Python's refuses 131,072.
-_CELL = 100_000
+CELL = 100_000
+#: Characters of check rows in a file of their own: 500 rows of 3,000 numbers.
+FILE = 64 << 20
 
 
 def spread(rows: int, count: int) -> NDArray[int64]:
@@ -49,13 +54,17 @@ def golden_rows(scorer: Scorer, frame: Frame) -> str:
     return json.dumps({"Input": table.to_wire(), "Output": scorer.score(table).to_wire()})
 
 
-def check_rows(manifest: Manifest, frame: Frame, held: NDArray[int64], answers: Sequence[NDArray[Any]]) -> str:
-    """Held-out rows with their labels and the answers of the model that did not see them, as JSON.
+def check_rows(
+    manifest: Manifest, frame: Frame, held: NDArray[int64], answers: Sequence[NDArray[Any]], limit: int = CELL
+) -> str:
+    """Held-out rows with their labels and the answers of the model that did not see them, as JSON: 500 of them, or all
+    that there are, or as many as the limit lets through.
 
     :param manifest: of the model that is written; its answers have the same columns.
     :param frame: the training data.
     :param held: positions of the held-out rows; none where there were too few to hold any out.
     :param answers: what a model fitted without them answers, served; see :func:`~.conversion.as_served`.
+    :param limit: characters of the JSON.
     """
     import numpy as np
 
@@ -63,9 +72,9 @@ def check_rows(manifest: Manifest, frame: Frame, held: NDArray[int64], answers: 
     while len(chosen):
         checked = _checked(manifest, frame, held[chosen], [part[chosen] for part in answers])
         text = json.dumps(checked, separators=(",", ":"))
-        if len(text) <= _CELL:
+        if len(text) <= limit:
             return text
-        chosen = chosen[spread(len(chosen), len(chosen) * _CELL // len(text))]
+        chosen = chosen[spread(len(chosen), len(chosen) * limit // len(text))]
     return ""
 
 

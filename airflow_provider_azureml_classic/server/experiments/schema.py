@@ -97,12 +97,19 @@ class Schema:
         return replace(self, features=features, offset=label)
 
     def to_json(self) -> dict[str, Any]:
-        """The schema as a JSON object; an offset of zero is left out, so that earlier versions can read the rest."""
-        value = asdict(self)
-        for part in (value, *value["features"]):
-            if not part["offset"]:
-                del part["offset"]
-        return value
+        """The schema as a JSON object, without members that say nothing and that the first version did not have."""
+        features = [_without_defaults(column, _FIRST_OF_COLUMN) for column in self.features]
+        return {**_without_defaults(replace(self, features=()), _FIRST_OF_SCHEMA), "features": features}
+
+    @property
+    def is_of_first_version(self) -> bool:
+        """Whether the first version of this package can read, and use, what :meth:`to_json` says."""
+        value = self.to_json()
+        return (
+            set(value) <= _FIRST_OF_SCHEMA
+            and all(set(item) <= _FIRST_OF_COLUMN for item in value["features"])
+            and all(column.kind in (NUMBER, STRING) for column in self.features)
+        )
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Schema:
@@ -226,6 +233,16 @@ class Schema:
             row = first_row(wrong)
             raise not_a_number(name, row, cells.distinct[cells.codes[row - 1]])
         return values
+
+
+#: Members that the first version wrote and requires; it refuses all others.
+_FIRST_OF_COLUMN = frozenset({"name", "kind", "categories", "minimum", "maximum"})
+_FIRST_OF_SCHEMA = frozenset({"features", "label", "task", "classes", "optional", "missing"})
+
+
+def _without_defaults(part: Column | Schema, always: frozenset[str]) -> dict[str, Any]:
+    defaults = {one.name: one.default for one in fields(part) if one.name not in always}
+    return {name: value for name, value in asdict(part).items() if name in always or value != defaults[name]}
 
 
 def _column(item: Mapping[str, Any]) -> Column:

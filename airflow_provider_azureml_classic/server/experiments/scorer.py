@@ -74,7 +74,7 @@ class Scorer:
         schema = manifest.schema
         self._missing = frozenset(schema.missing)
         self._codes = [_codes(column, self._missing) for column in schema.features]
-        self._offsets = schema.offsets
+        self._offsets = _array(schema.offsets) if schema.offsets else None
         self._outputs = output_columns(manifest)
         self.names, self.types = (tuple(part) for part in zip(*self._outputs, strict=True))
         self._plans: dict[tuple[str, ...], _Plan] = {}
@@ -143,7 +143,7 @@ class Scorer:
         import numpy as np
 
         # In 64 bits first: 32 would merge the numbers that the offsets are there to keep apart.
-        shifted = np.array(rows, np.float64) - self._offsets if self._offsets else rows
+        shifted = rows if self._offsets is None else np.array(rows, np.float64) - self._offsets
         return np.asarray(shifted, np.float32)
 
     def _relabel(self, answers: list[tuple[str, ...]], threshold: float) -> list[tuple[str, ...]]:
@@ -212,7 +212,7 @@ class Scorer:
 
     def _numbers(self, index: int, cells: Sequence[Any]) -> Any:
         column = self._column(index, cells)
-        return column - self._offsets[index] if self._offsets else column
+        return column if self._offsets is None else column - self._offsets[index]
 
     def _column(self, index: int, cells: Sequence[Any]) -> NDArray[float64]:
         import numpy as np
@@ -268,6 +268,12 @@ class Scorer:
         elif isinstance(cell, float) and cell.is_integer():
             spellings.append(str(int(cell)))
         return next((codes[text] for text in spellings if text in codes), UNKNOWN)
+
+
+def _array(numbers: Sequence[float]) -> NDArray[float64]:
+    import numpy as np
+
+    return np.array(numbers, np.float64)
 
 
 def answer_rows(manifest: Manifest, answers: Sequence[NDArray[Any]]) -> list[tuple[str, ...]]:

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,15 @@ from airflow_provider_azureml_classic.server.experiments.declaration import Expe
 from airflow_provider_azureml_classic.server.experiments.formats import writer
 from airflow_provider_azureml_classic.server.experiments.ilearner import Manifest, write_atomically, write_ilearner
 from airflow_provider_azureml_classic.server.experiments.metrics import Metrics, evaluate
-from airflow_provider_azureml_classic.server.experiments.samples import check_rows, golden_rows, spread
+from airflow_provider_azureml_classic.server.experiments.profile import profile_of
+from airflow_provider_azureml_classic.server.experiments.samples import (
+    CHECK_ROWS,
+    FILE,
+    GOLDEN_ROWS,
+    check_rows,
+    golden_rows,
+    spread,
+)
 from airflow_provider_azureml_classic.server.experiments.schema import (
     UNKNOWN,
     Schema,
@@ -93,6 +102,7 @@ def train(
     evaluation: Path,
     held: Path | None = None,
     *more: Path,
+    samples: Path | None = None,
 ) -> TrainingSummary:
     """Train a model and write it and its evaluation.
 
@@ -106,6 +116,8 @@ def train(
     :param evaluation: where to write the evaluation, one row in the format of its extension.
     :param held: a file of rows for the metrics.
     :param more: further files to train on, with the same columns.
+    :param samples: where to write golden and check rows as a JSON object, by the names of their columns in the
+        evaluation: of a wide table an evaluation's cell holds fewer check rows.
     :raises RequestRejected: the data does not fit the schema, or the estimator failed; the message says why.
     """
     import sklearn.ensemble  # noqa: F401 - its OpenMP library must be loaded before it can be limited
@@ -114,7 +126,7 @@ def train(
     # One thread a training: there is a worker process for each core, and OpenMP threads that wait for a core spin
     # (measured: 94 s instead of 7 s for two processes on two cores).
     with threadpool_limits(limits=1):
-        return _train(experiment, schema, (data, *more), held, model, evaluation)
+        return _train(experiment, schema, (data, *more), held, model, evaluation, samples)
 
 
 def _train(
@@ -124,10 +136,10 @@ def _train(
     held: Path | None,
     model: Path,
     metrics_to: Path,
+    samples_to: Path | None,
 ) -> TrainingSummary:
     start = time.perf_counter()
     frame, schema = _read(experiment, schema, data)
-    window = window_of(schema, frame, experiment.time_column)
     schema, positive = estimators.with_positive(experiment, schema)
     schema, shifts = precision.shifted(experiment, schema, frame)
     matrix = encode(schema, frame, wide=not estimators.compares(experiment, schema))
@@ -136,27 +148,24 @@ def _train(
     fitted, troubles = _fitted(experiment, schema, matrix, truth)
     test = test or _evaluated_on(experiment, schema, held or data[0], fitted, matrix.dtype.itemsize > 4)
     compared = spread(len(matrix), _COMPARED)
-    graph, doubts = conversion.to_onnx(experiment, schema, fitted, matrix[compared], truth[compared], compared.tolist())
-    metrics = test.metrics | {HELD_OUT: float(len(test.rows))}
+    graph, doubts = conversion.to_onnx(experiment, schema, fitted, matrix[compared], truth[compared], compared)
     manifest = Manifest(
         experiment=experiment.name,
         task=schema.task,
         schema=schema,
-        metrics=metrics,
+        metrics=test.metrics | {HELD_OUT: float(len(test.rows))},
         rows=frame.rows,
-        window=window,
+        window=window_of(schema, frame, experiment.time_column),
         created=datetime.now(UTC).isoformat(timespec="milliseconds"),
         versions=conversion.versions(),
         sha256=sha256(graph).hexdigest(),
         positive=positive,
         probabilities=hasattr(fitted, "predict_proba"),
+        profile=profile_of(schema, matrix, truth),
     )
-    samples = {
-        "Golden Rows": golden_rows(Scorer(manifest, graph, ""), frame),
-        "Check Rows": check_rows(manifest, test.frame, test.rows, test.answers),
-    }
+    golden = golden_rows(Scorer(manifest, graph, ""), frame)
     digest, length = write_ilearner(model, graph, manifest)
-    write_atomically(metrics_to, _evaluation(metrics_to, metrics, frame.rows, window, samples))
+    _write_evaluation(metrics_to, samples_to, manifest, golden, test)
     notes = tuple(filter(None, (test.note, *shifts, *troubles, *doubts)))
     return TrainingSummary(manifest, digest, length, time.perf_counter() - start, notes)
 
@@ -271,11 +280,16 @@ def _fitted(experiment: Experiment, schema: Schema, matrix: NDArray[Any], truth:
     return model, list(dict.fromkeys(" ".join(str(warning.message).split())[:200] for warning in troubles))
 
 
-def _evaluation(path: Path, metrics: Metrics, rows: int, window: Window | None, samples: dict[str, str]) -> bytes:
-    start, end = window or ("", "")
-    numbers = {name: "" if value is None else repr(value) for name, value in metrics.items()} | {"Rows": str(rows)}
-    texts = {"Window Start": start, "Window End": end, **samples}
+def _write_evaluation(to: Path, samples_to: Path | None, manifest: Manifest, golden: str, test: _Test) -> None:
+    check = partial(check_rows, manifest, test.frame, test.rows, test.answers)
+    start, end = manifest.window or ("", "")
+    numbers = {name: "" if value is None else repr(value) for name, value in manifest.metrics.items()}
+    numbers |= {"Rows": str(manifest.rows)}
+    texts = {"Window Start": start, "Window End": end, GOLDEN_ROWS: golden, CHECK_ROWS: check()}
     columns = [Attribute(name, NUMERIC) for name in numbers] + [Attribute(name, STRING) for name in texts]
     stream = io.StringIO(newline="")
-    writer(stream, path, columns, "evaluation").writerows([[*numbers.values(), *texts.values()]])
-    return stream.getvalue().encode()
+    writer(stream, to, columns, "evaluation").writerows([[*numbers.values(), *texts.values()]])
+    write_atomically(to, stream.getvalue().encode())
+    if samples_to is not None:
+        text = f'{{"{GOLDEN_ROWS}": {golden}, "{CHECK_ROWS}": {check(FILE) or "null"}}}'
+        write_atomically(samples_to, text.encode())

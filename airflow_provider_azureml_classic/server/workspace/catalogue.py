@@ -162,7 +162,7 @@ class Setup:
         defaults = [new_endpoint(service.id, DEFAULT_ENDPOINT, now) for service in services]
         first = ResourceRow(defaults[1].id, experiment.resource_name, "", f"{FIRST_MODELS}/{name}", scorer.digest)
         defaults[1] = replace(defaults[1], resources=(first,))
-        row = ExperimentRow(experiment.name, fingerprint(experiment), json.dumps(manifest.schema.to_json()))
+        row = ExperimentRow(experiment.name, fingerprint(experiment), json.dumps(manifest.schema.shifted({}).to_json()))
         self._store.set_up_experiment(row, services, defaults, about)
 
 

@@ -17,11 +17,20 @@ from sklearn.neighbors import KNeighborsRegressor
 from sklearn.neural_network import MLPRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.tree import DecisionTreeRegressor
 from threadpoolctl import threadpool_limits
 
 from airflow_provider_azureml_classic.exceptions import RequestRejected
 from airflow_provider_azureml_classic.protocol.tables import Table
-from airflow_provider_azureml_classic.server.experiments import Experiment, Scorer, TrainingSummary, train
+from airflow_provider_azureml_classic.server.experiments import (
+    Column,
+    Experiment,
+    Schema,
+    Scorer,
+    TrainingSummary,
+    estimators,
+    train,
+)
 from airflow_provider_azureml_classic.server.experiments.batch import score_file
 
 Numbers = NDArray[np.float64]
@@ -306,3 +315,22 @@ def test_a_pipeline_that_a_shift_of_a_column_changes_gets_none(tmp_path: Path, w
     assert bool(offsets) == (which in ("tree", "scaled"))
     expected = ("Subtract 202601", "does not convert faithfully", "Negative values")
     assert any(part in said for part in expected) == (which not in ("tree", "scaled"))
+
+
+@pytest.mark.parametrize(
+    ("estimator", "parameters", "compares", "scaled"),
+    [
+        ("sklearn.ensemble.BaggingRegressor", {}, True, True),
+        ("sklearn.ensemble.BaggingRegressor", {"estimator": DecisionTreeRegressor()}, True, True),
+        ("sklearn.ensemble.BaggingRegressor", {"estimator": Ridge()}, False, False),
+        ("sklearn.ensemble.VotingRegressor", {"estimators": [("a", Ridge()), ("b", MLPRegressor())]}, False, False),
+        ("sklearn.svm.SVR", {}, False, True),
+    ],
+)
+def test_what_is_made_of_other_estimators_is_no_tree(
+    estimator: str, parameters: dict[str, Any], compares: bool, scaled: bool
+) -> None:
+    """Trees are fitted in 32 bits, and never changed by a shift of a column; what votes or is bagged may be."""
+    experiment = Experiment("T", estimator, "y", "d.csv", Path(), estimator_parameters=parameters)
+    assert estimators.compares(experiment, Schema((Column("x", "number"),), "y", "regression")) == compares
+    assert estimators.is_scaled(experiment) == scaled
