@@ -25,7 +25,7 @@ from airflow_provider_azureml_classic.exceptions import (
 from airflow_provider_azureml_classic.exceptions import is_stale as is_stale
 from airflow_provider_azureml_classic.protocol.jobs import Job
 from airflow_provider_azureml_classic.protocol.references import BlobReference
-from airflow_provider_azureml_classic.protocol.sas import StorageAccount, expiry_of, sign
+from airflow_provider_azureml_classic.protocol.sas import StorageAccount, expiry_of
 from airflow_provider_azureml_classic.protocol.values import DEFAULT_ENDPOINT, Endpoint, WebService
 from airflow_provider_azureml_classic.retraining.jobs import JobTicket
 
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 #: Life of the SAS tokens that the hook mints from ``storage_connection_string``.
 _SAS_LIFE = timedelta(hours=2)
-_SAS_BEFORE = timedelta(minutes=5)
 
 
 @contextmanager
@@ -282,12 +281,4 @@ class AzureMLClassicHook(BaseHook):
         if reference.sas_token or not text:
             return reference
         account = StorageAccount.from_connection_string(text)
-        place = replace(reference, connection_string="", base_location=reference.base_location or account.endpoint)
-        place, home = place.normalised(), f"{account.endpoint.rstrip('/')}/"
-        if not account.key or not place.location.startswith(home):
-            return reference
-        # Where an account stands in the path, a URL alone does not tell where its base ends.
-        place = BlobReference(place.location.removeprefix(home), home)
-        container, _, blob = place.relative_location.partition("/")
-        now = datetime.now(UTC)
-        return replace(place, sas_token=sign(account, container, blob, start=now - _SAS_BEFORE, expiry=now + _SAS_LIFE))
+        return account.opened(reference, "r", _SAS_LIFE, datetime.now(UTC)) or reference

@@ -18,7 +18,7 @@ from typing import Any
 
 from airflow_provider_azureml_classic.client import Client
 from airflow_provider_azureml_classic.protocol.references import BlobReference
-from airflow_provider_azureml_classic.protocol.sas import StorageAccount, sign
+from airflow_provider_azureml_classic.protocol.sas import StorageAccount
 
 URL_VARIABLE = "AZUREML_CLASSIC_URL"
 WORKSPACE_VARIABLE = "AZUREML_CLASSIC_WORKSPACE"
@@ -31,7 +31,6 @@ _WAYS = (
     f"connection), or set {URL_VARIABLE}, {WORKSPACE_VARIABLE} and {TOKEN_VARIABLE}."
 )
 _SAS_LIFE = timedelta(hours=2)
-_SAS_BEFORE = timedelta(minutes=5)
 
 
 @dataclass(frozen=True)
@@ -141,20 +140,14 @@ class Access:
         :raises ValueError: nothing is known that would allow that.
         """
         reference = BlobReference.parse(text)
-        account = StorageAccount.from_connection_string(self.storage) if self.storage else None
-        home = f"{account.endpoint}/" if account else ""
-        path = reference.location.removeprefix(home)
-        container, _, blob = path.partition("/")
         if reference.sas_token:
             return reference
-        if account is None or "://" in path:
+        if "/" not in reference.relative_location:
+            raise ValueError(f"{text!r} is not container/path.")
+        account = StorageAccount.from_connection_string(self.storage) if self.storage else None
+        opened = account.opened(reference, permissions, _SAS_LIFE, datetime.now(UTC)) if account else None
+        if opened is None:
             raise ValueError(
                 f"Nothing opens {reference.location!r}: give a URL with a SAS token, or set {STORAGE_VARIABLE}."
             )
-        if not container or not blob:
-            raise ValueError(f"{text!r} is not container/path.")
-        now = datetime.now(UTC)
-        token = account.sas_token or sign(
-            account, container, blob, permissions=permissions, start=now - _SAS_BEFORE, expiry=now + _SAS_LIFE
-        )
-        return BlobReference(path, home, token).normalised()
+        return opened
