@@ -240,16 +240,16 @@ class AzureMLClassicHook(BaseHook):
             )
         return service, found
 
-    def finished_job(self, ticket: Any) -> Job:
+    def finished_job(self, result: Any) -> Job:
         """The job that a task names, with fresh SAS tokens for its outputs.
 
-        :param ticket: what ``BatchExecutionOperator`` returned.
+        :param result: what ``BatchExecutionOperator`` returned.
         :raises ValueError: it is something else.
         :raises JobFailed: it did not finish; likewise if it was cancelled.
         """
-        meant = JobTicket.of(ticket, None, None, "")
-        _, trainer = self.find(meant.web_service, meant.endpoint)
-        job = self.client.get_job(trainer, meant.job_id)
+        ticket = JobTicket.from_json(result)
+        _, trainer = self.find(ticket.web_service, ticket.endpoint)
+        job = self.client.get_job(trainer, ticket.job_id)
         job.raise_unless_finished()
         return job
 

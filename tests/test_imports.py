@@ -1,4 +1,4 @@
-"""What a DAG file pays for this provider: modules beyond those of ``import airflow.sdk``, in fresh interpreters."""
+"""What a DAG file does not load for this provider, in fresh interpreters."""
 
 from __future__ import annotations
 
@@ -17,8 +17,6 @@ from airflow_provider_azureml_classic.protocol.values import DEFAULT_ENDPOINT
 from tests.support import ROOT
 
 PACKAGE = "airflow_provider_azureml_classic"
-#: Modules that may come along in all, our own included.
-MOST_NEW = 20
 HEAVY = {
     "aiohttp",
     "azure",
@@ -86,18 +84,16 @@ def heavy(modules: set[str]) -> list[str]:
 
 @pytest.mark.slow
 def test_importing_everything() -> None:
-    """All operators, sensors and the notifier load at most 20 modules, our own included, and none that is heavy."""
+    """All operators, sensors and the notifier load nothing that is heavy."""
     found = loaded(ALL)
     assert f"{PACKAGE}.operators.batch" in found
-    assert len(found) <= MOST_NEW, sorted(found)
     assert heavy(found) == []
 
 
 @pytest.mark.slow
 def test_a_dag_file_that_uses_everything() -> None:
-    """A DAG of all of them loads at most 20 modules more than any DAG does: making tasks imports nothing."""
+    """A DAG of all of them loads nothing that is heavy either."""
     found = loaded(EVERYTHING, PLAIN)
-    assert len(found) <= MOST_NEW, sorted(found)
     assert heavy(found) == []
 
 

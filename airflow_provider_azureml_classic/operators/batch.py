@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_azureml_classic.operators.base import training_window, warn_of_moment
 from airflow_provider_azureml_classic.operators.running import JobOperator
+from airflow_provider_azureml_classic.retraining.freshness import MODEL_PATH, Window, model_path
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
-
-    from airflow_provider_azureml_classic.retraining.freshness import Window
 
 
 class BatchExecutionOperator(JobOperator):
@@ -40,7 +39,7 @@ class BatchExecutionOperator(JobOperator):
         of its data interval, else when it was due. (templated)
     :param wait_for_completion: ``False`` returns once the job is started.
     :param deferrable: wait in the triggerer; by default Airflow's ``[operators] default_deferrable``.
-    :param poll_interval: seconds between two looks at the job, at most.
+    :param poll_interval: seconds between two polls of the job, at most.
     :param job_timeout: seconds that the job may take in all, counted from its submission; ``None`` for no limit.
         Airflow's ``execution_timeout`` ends one attempt, deferred or not, and cancels the job.
     :param on_timeout: ``cancel`` the job at the time-out, or ``leave`` it.
@@ -66,7 +65,6 @@ class BatchExecutionOperator(JobOperator):
         window_end: str | None = None,
         **kwargs: Any,
     ) -> None:
-
         super().__init__(**kwargs)
         self.model_for = model_for
         self.model_output = model_output
@@ -79,18 +77,16 @@ class BatchExecutionOperator(JobOperator):
         if not self.window_end:
             warn_of_moment(self, context)
 
-    def _written(self, context: Context) -> dict[str, Any]:
-        from airflow_provider_azureml_classic.retraining import freshness
-
-        outputs = super()._written(context)
+    def _destinations(self, context: Context) -> dict[str, Any]:
+        outputs = super()._destinations(context)
         if self.model_for and self.model_output not in outputs:
-            path = self.model_path or freshness.MODEL_PATH
-            outputs[self.model_output] = freshness.model_path(path, self.model_for, self._window(context))
+            path = model_path(self.model_path or MODEL_PATH, self.model_for, self._window(context))
+            outputs[self.model_output] = path
         return outputs
 
     def _window(self, context: Context) -> Window:
         return training_window(context, self.window_start, self.window_end)
 
-    def _told(self, context: Context, said: dict[str, Any]) -> dict[str, Any]:
+    def _result(self, context: Context, facts: dict[str, Any]) -> dict[str, Any]:
         window = self._window(context).to_json()
-        return {**said, "model_output": self.model_output, "model_for": self.model_for, "window": window}
+        return {**facts, "model_output": self.model_output, "model_for": self.model_for, "window": window}

@@ -348,7 +348,7 @@ class ModelQualityGate(AzureMLClassicOperator):
                 deadline=first_of(deadline, attempt_ends(self, self._run[0])),
                 poll_interval=PROOF_INTERVAL,
                 placed=placed.to_json(),
-                trained_by=JobTicket.of(self.job, None, None, "").to_json(),
+                trained_by=JobTicket.from_json(self.job).to_json(),
             ),
             method_name="execute_complete",
             timeout=None,

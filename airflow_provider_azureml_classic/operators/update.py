@@ -118,7 +118,7 @@ class UpdateTrainedModelOperator(ModelPlacingOperator):
         place = trained_model(job, ticket, self.model_output)
         window = self._window_of(place, Window.from_json(ticket.get("window")))
         told = self._evaluation(job)
-        made_by = JobTicket.of(ticket, None, None, "")
+        made_by = JobTicket.from_json(ticket)
         return Candidate(place, window, made_by, told.golden, told.metrics)
 
     def _evaluation(self, job: Job) -> Evaluation:

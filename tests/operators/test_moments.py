@@ -38,7 +38,7 @@ def test_training_warns(capsys: pytest.CaptureFixture[str], kind: str) -> None:
     task._check(moment(kind))
     [said] = warnings(capsys)
     assert [word for word in NAMED if word not in said] == []
-    assert task._told(moment(kind), {})["window"] == {"start": None, "end": DAY.isoformat()}
+    assert task._result(moment(kind), {})["window"] == {"start": None, "end": DAY.isoformat()}
     assert task._written(moment(kind))["output1"] == "models/bikes/20260301T000000Z.ilearner"
 
 

@@ -447,7 +447,7 @@ def test_a_place_elsewhere_is_not_opened() -> None:
     """A URL of another account is left to whoever can open it; a path without a container is refused."""
     account = DEVELOPMENT_ACCOUNT
     assert account.opened(BlobReference("c/x.csv", "https://other.example/"), "r", timedelta(hours=1), NOW) is None
-    with pytest.raises(RequestRejected, match="'x.csv' must be container/path"):
+    with pytest.raises(RequestRejected, match=r"'x\.csv' must be container/path"):
         account.opened(BlobReference("x.csv"), "r", timedelta(hours=1), NOW)
 
 
