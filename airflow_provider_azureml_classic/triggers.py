@@ -334,7 +334,7 @@ class FleetTrigger(CancellingTrigger):
         xcoms = FleetXComs(self.key)
         # In threads: the asynchronous forms do not exist where ``dag.test`` runs a trigger (Airflow 3.3.2).
         rows = await sync_to_async(xcoms.read)(self.parts)
-        ledger = Ledger(rows, kept=True)
+        ledger = Ledger(rows, is_kept=True)
         hook = AzureMLClassicHook(self.azureml_classic_conn_id)
 
         async def save() -> None:
@@ -367,7 +367,7 @@ class FleetTrigger(CancellingTrigger):
         self.log.info("Cancelled the %d jobs in flight.", len(job_ids))
 
 
-#: Seconds between two looks for a proof.
+#: Seconds between two polls for a proof.
 PROOF_INTERVAL = 5.0
 
 

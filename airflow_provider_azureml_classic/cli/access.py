@@ -27,7 +27,7 @@ STORAGE_VARIABLE = "AZUREML_CLASSIC_STORAGE_CONNECTION_STRING"
 FILE_VARIABLE = "AZUREML_CLASSIC_CONNECTION"
 
 _WAYS = (
-    f"Say which service: --connection DIR/connection.json (the server writes it), --conn-id ID (an Airflow "
+    f"Name the service: --connection DIR/connection.json (the server writes it), --conn-id ID (an Airflow "
     f"connection), or set {URL_VARIABLE}, {WORKSPACE_VARIABLE} and {TOKEN_VARIABLE}."
 )
 _SAS_LIFE = timedelta(hours=2)
@@ -54,11 +54,11 @@ class Access:
 
     @classmethod
     def of(cls, arguments: argparse.Namespace, environ: Mapping[str, str]) -> Access:
-        """What arguments and environment say; an argument goes before a variable.
+        """From arguments and environment; an argument goes before a variable.
 
         :param arguments: with ``conn_id`` and ``connection``.
         :param environ: environment variables.
-        :raises ValueError: nothing, or not enough, is said; the message lists the ways.
+        :raises ValueError: neither names a service, or not all of it; the message lists the ways.
         """
         if arguments.conn_id:
             return cls._of_airflow(arguments.conn_id)
@@ -103,19 +103,19 @@ class Access:
             with redirect_stdout(sys.stderr):
                 from airflow_provider_azureml_classic.hooks import AzureMLClassicHook
 
-                said = AzureMLClassicHook(conn_id).settings
+                settings = AzureMLClassicHook(conn_id).settings
         except ValueError:
             raise
         except Exception as error:
             # Airflow raises one of several classes here, depending on how its connections are kept.
             raise ValueError(f"Airflow has no usable connection {conn_id!r}: {error}") from None
         return cls(
-            said.management_url,
-            said.workspace_id,
-            said.token,
-            said.storage_connection_string,
-            said.verify,
-            said.timeout,
+            settings.management_url,
+            settings.workspace_id,
+            settings.token,
+            settings.storage_connection_string,
+            settings.verify,
+            settings.timeout,
         )
 
     def client(self) -> Client:
@@ -123,7 +123,7 @@ class Access:
         return Client(self.url, self.workspace_id, self.token, timeout=self.timeout, verify=self.verify)
 
     def place(self, text: str) -> BlobReference:
-        """A place as a user gives it: a URL, or ``container/path`` in the storage account if one is known.
+        """The reference that a user typed: a URL, or ``container/path`` in the storage account if one is known.
 
         :param text: as typed.
         """
@@ -137,7 +137,7 @@ class Access:
 
         :param text: as typed; a URL with a token stays as it is.
         :param permissions: ``r`` to read, ``cw`` to write.
-        :raises ValueError: nothing is known that would allow that.
+        :raises ValueError: nothing allows that.
         """
         reference = BlobReference.parse(text)
         if reference.sas_token:

@@ -32,7 +32,7 @@ class BatchExecutionOperator(JobOperator):
     :param global_parameters: web service parameters by name. (templated)
     :param model_for: the scoring endpoint that the trained model is for; names the model's path. (templated)
     :param model_output: output that is the trained model.
-    :param model_path: path of the model, if ``model_for`` is given and ``outputs`` does not place it; by default
+    :param model_path: path of the model, if ``model_for`` is set and ``outputs`` does not name one; by default
         ``models/{endpoint}/{window_end}.ilearner``. (templated)
     :param window_start: start of the training data, ISO 8601; by default the DAG run's. (templated)
     :param window_end: end of the training data, ISO 8601; by default the DAG run's: its partition date, else the end

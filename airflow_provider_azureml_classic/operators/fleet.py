@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 #: Asset events of one task. Airflow records them in the one call with which a task reports its success: with 1,000 new
 #: assets that call took 10 s, was repeated by the worker after 5, and failed the task (seen on 3.3.2 with SQLite).
 MAX_ASSET_EVENTS = 100
-#: In the place of an endpoint's name: the asset of all endpoints of a web service together.
+#: Instead of an endpoint's name: the asset of all endpoints of a web service together.
 ALL_ENDPOINTS = "*"
 
 
@@ -58,7 +58,7 @@ class RetrainFleetOperator(UpdatingOperator):
     """Retrains many endpoints of a scoring web service: add those that are missing, train, update, prove.
 
     One task instead of thousands: it keeps at most ``max_active_jobs`` in flight and updates each endpoint as soon as
-    its model exists. What has become of each endpoint is kept in the task state store, and each job's id before it is
+    its model exists. The state of each endpoint is kept in the task state store, and each job's id before the job is
     started, so that a retry, a restart, or clearing a task that did not succeed goes on with what is left; no job is
     started twice. Killing the task, and its time-outs, cancel the jobs in flight. Clearing a task that has succeeded
     retrains everything.
@@ -74,8 +74,8 @@ class RetrainFleetOperator(UpdatingOperator):
 
     :param training_service: name or id of the web service that trains. (templated)
     :param scoring_service: name or id of the web service whose endpoints are updated. (templated)
-    :param items: the endpoints: a list, an upstream task's output, or a function that is given the task's context. Each
-        item is a mapping of ``endpoint``, ``inputs`` (a place, or places by input name) and, where wanted,
+    :param items: the endpoints: a list, an upstream task's output, or a function of the task's context. Each item is a
+        mapping of ``endpoint``, ``inputs`` (a reference, or references by input name) and, optionally,
         ``global_parameters``, ``window_start`` and ``window_end``. (templated)
     :param training_endpoint: endpoint of the training service. (templated)
     :param waves: sizes of the first waves: ``[1, 10]`` tries one endpoint, then ten, then all others. A number makes
@@ -84,12 +84,12 @@ class RetrainFleetOperator(UpdatingOperator):
         wave). A wave with more failures is the last one, and the task fails.
     :param max_active_jobs: jobs in flight at most; the cloud service ran 40 at once for one endpoint.
     :param thresholds: limits by metric of a job's evaluation: ``{"AUC": {"min": 0.9}}``; a model outside them is not
-        put in place. (templated)
+        put live. (templated)
     :param only_if_newer: keep a live model that was trained on newer data.
     :param resource: name of the updatable resource; ``None`` means the only one. (templated)
     :param model_output: the jobs' output that is the trained model.
     :param model_path: path of the models; by default ``models/{endpoint}/{window_end}.ilearner``. (templated)
-    :param input_name: input that a place without a name is for.
+    :param input_name: input that a reference without a name is for.
     :param window_start: start of the training data, ISO 8601; by default the DAG run's. (templated)
     :param window_end: end of the training data, ISO 8601; by default the DAG run's. (templated)
     :param proof: level to reach: ``resource``, ``version``, ``score``, or ``strongest`` that the service offers.
