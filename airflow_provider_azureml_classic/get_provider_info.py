@@ -66,7 +66,7 @@ _CONNECTION_TYPE: dict[str, Any] = {
     "conn-fields": {
         "storage_connection_string": {
             "label": "Storage connection string",
-            "description": "Azure Storage account of training data and models whose bare path is named. Leave it empty to "
+            "description": "Azure Storage account in which bare paths of data and models are. Leave it empty to "
             "use the service's own store.",
             "schema": {"type": ["string", "null"], "format": "password"},
         },
