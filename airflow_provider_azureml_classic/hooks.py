@@ -29,8 +29,9 @@ from airflow_provider_azureml_classic.exceptions import is_stale as is_stale
 from airflow_provider_azureml_classic.protocol.jobs import Job
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.sas import StorageAccount, expiry_of
-from airflow_provider_azureml_classic.protocol.values import DEFAULT_ENDPOINT, Endpoint, WebService
+from airflow_provider_azureml_classic.protocol.values import Endpoint, WebService
 from airflow_provider_azureml_classic.retraining.jobs import JobTicket
+from airflow_provider_azureml_classic.retraining.placing import find_updatable
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -212,18 +213,7 @@ class AzureMLClassicHook(BaseHook):
         :param endpoint: name.
         :raises RequestRejected: the default endpoint, or one without updatable resources.
         """
-        service, target = self.find(web_service, endpoint)
-        if target.name in (DEFAULT_ENDPOINT, service.default_endpoint_name):
-            raise rejection(
-                "DefaultEndpointReadOnly",
-                f"{target.name!r} is the default endpoint of {service.name!r}, whose model cannot be replaced.",
-            )
-        if not target.resources:
-            raise rejection(
-                "NoUpdatableResources",
-                f"Endpoint {target.name!r} of web service {service.name!r} has no updatable resources.",
-            )
-        return service, target
+        return self.client.perform(find_updatable(self.client, web_service, endpoint))
 
     def finished_job(self, result: Any) -> Job:
         """The job that a task names, with fresh SAS tokens for its outputs.

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperatorLink
 
+from airflow_provider_azureml_classic.protocol.operations import portal_page
+
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperator
     from airflow.sdk.types import TaskInstanceKey
@@ -96,8 +98,6 @@ def push_help(context: Mapping[str, Any], endpoint: Endpoint | None, *further: t
     address = endpoint.help_location.rstrip("/") if endpoint else ""
     push_link(context, EndpointHelpLink, address)
     if endpoint:
-        from airflow_provider_azureml_classic.protocol.operations import portal_page
-
         push_link(context, PortalLink, portal_page(address, endpoint.web_service_id, endpoint.name))
     for link in further:
         push_link(context, link, f"{address}/{link.page}" if address else "")

@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 from airflow.sdk import BaseNotifier
 from airflow.sdk.exceptions import AirflowException
 
+from airflow_provider_azureml_classic.retraining.freshness import Window, to_utc
+
 if TYPE_CHECKING:
     from airflow.sdk import Connection, Context
 
@@ -121,7 +123,6 @@ def receipt_text(receipt: Mapping[str, Any]) -> str:
 
     :param receipt: what ``UpdateTrainedModelOperator`` returned.
     """
-    from airflow_provider_azureml_classic.retraining.freshness import Window, to_utc
 
     window, replaced, proof = Window.from_json(receipt["window"]), receipt["replaced"], receipt["proof"]
     trained = f", trained on data up to {window.end:%Y-%m-%d %H:%M} UTC" if window else ""

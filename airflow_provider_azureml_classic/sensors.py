@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from airflow.sdk import BaseSensorOperator, conf
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSensorTimeout, AirflowSkipException
 
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, JobCancelled, JobFailed
+from airflow_provider_azureml_classic.hooks import AzureMLClassicHook, jittered
+from airflow_provider_azureml_classic.memory import Deadline
 from airflow_provider_azureml_classic.operators.base import (
     DEFAULT_CONNECTION,
     DEFAULT_ENDPOINT,
@@ -20,6 +23,12 @@ from airflow_provider_azureml_classic.operators.base import (
     attempt_over,
     first_of,
 )
+from airflow_provider_azureml_classic.protocol.references import BlobReference
+from airflow_provider_azureml_classic.protocol.tables import Table
+from airflow_provider_azureml_classic.retraining.freshness import Goal, to_utc
+from airflow_provider_azureml_classic.retraining.jobs import JobTicket, trained_model
+from airflow_provider_azureml_classic.retraining.proof import as_expected
+from airflow_provider_azureml_classic.triggers import FreshnessTrigger, JobTrigger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -57,7 +66,6 @@ class WaitingSensor(BaseSensorOperator):
     @cached_property
     def hook(self) -> AzureMLClassicHook:
         """The hook of the connection."""
-        from airflow_provider_azureml_classic.hooks import AzureMLClassicHook
 
         return AzureMLClassicHook(self.azureml_classic_conn_id)
 
@@ -100,7 +108,6 @@ class WaitingSensor(BaseSensorOperator):
 
     def _seen(self, ask: Callable[[], T]) -> T | None:
         """What the service says; ``None``, and a line in the log, if it cannot be seen just now."""
-        from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
 
         try:
             return ask()
@@ -112,7 +119,6 @@ class WaitingSensor(BaseSensorOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Wait in the worker, or look once and wait in the triggerer."""
-        from airflow_provider_azureml_classic.memory import Deadline
 
         if self.deferrable:
             if not self.poke(context):
@@ -134,7 +140,6 @@ class WaitingSensor(BaseSensorOperator):
         :param context: Airflow's task context.
         :param event: the ``deadline``, for an Airflow without a task state store.
         """
-        from airflow_provider_azureml_classic.memory import Deadline
 
         kept = Deadline(context)
         if not self.poke(context):
@@ -152,7 +157,6 @@ class WaitingSensor(BaseSensorOperator):
         return self._awaited(f"{self.timeout:g} s")
 
     def _defer(self, context: Context, deadline: float, first_look: float = 0.0) -> None:
-        from airflow_provider_azureml_classic.hooks import jittered
 
         ends = first_of(deadline, attempt_ends(self, context)) or deadline
         while True:
@@ -231,14 +235,11 @@ class ModelFreshnessSensor(WaitingSensor):
     @cached_property
     def goal(self) -> Goal:
         """What is waited for."""
-        from airflow_provider_azureml_classic.retraining.freshness import Goal, to_utc
 
         location = self._location_of_job() if self.job is not None else None
         return Goal(location, to_utc(self.trained_to) if self.trained_to else None, self.max_age)
 
     def _location_of_job(self) -> BlobReference:
-        from airflow_provider_azureml_classic.protocol.references import BlobReference
-        from airflow_provider_azureml_classic.retraining.jobs import trained_model
 
         place = trained_model(self.hook.finished_job(self.job), self.job or {})
         return BlobReference(place.relative_location, place.base_location)
@@ -258,8 +259,6 @@ class ModelFreshnessSensor(WaitingSensor):
         return fresh and self._answers(endpoint)
 
     def _answers(self, endpoint: Endpoint) -> bool:
-        from airflow_provider_azureml_classic.protocol.tables import Table
-        from airflow_provider_azureml_classic.retraining.proof import as_expected
 
         if not self.score_with:
             return True
@@ -282,7 +281,6 @@ class ModelFreshnessSensor(WaitingSensor):
         )
 
     def _trigger(self, deadline: float, first_look: float) -> EndpointTrigger:
-        from airflow_provider_azureml_classic.triggers import FreshnessTrigger
 
         place, trained_to, max_age = self.goal.location, self.goal.trained_to, self.goal.max_age
         return FreshnessTrigger(
@@ -336,7 +334,6 @@ class JobSensor(WaitingSensor):
     @cached_property
     def ticket(self) -> JobTicket:
         """Which job."""
-        from airflow_provider_azureml_classic.retraining.jobs import JobTicket
 
         return JobTicket.of(self.job, self.job_id, self.web_service, self.endpoint)
 
@@ -345,7 +342,6 @@ class JobSensor(WaitingSensor):
         return f"job {self.ticket.job_id}"
 
     def _look(self) -> bool:
-        from airflow_provider_azureml_classic.exceptions import JobCancelled, JobFailed
 
         ticket = self.ticket
         _, endpoint = self.hook.find(ticket.web_service, ticket.endpoint)
@@ -369,7 +365,6 @@ class JobSensor(WaitingSensor):
         )
 
     def _trigger(self, deadline: float, first_look: float) -> EndpointTrigger:
-        from airflow_provider_azureml_classic.triggers import JobTrigger
 
         return JobTrigger(
             azureml_classic_conn_id=self.azureml_classic_conn_id,

@@ -15,6 +15,7 @@ import random
 import time
 from abc import abstractmethod
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -25,7 +26,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from asgiref.sync import sync_to_async
 
 from airflow_provider_azureml_classic.client import AsyncClient
-from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, ProtocolError
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
 from airflow_provider_azureml_classic.fleet.engine import Engine, Means, cancel_jobs, quiet_runner
 from airflow_provider_azureml_classic.fleet.options import Options
 from airflow_provider_azureml_classic.fleet.rows import Ledger
@@ -33,9 +34,11 @@ from airflow_provider_azureml_classic.hooks import AzureMLClassicHook, jittered
 from airflow_provider_azureml_classic.memory import FleetXComs
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint
+from airflow_provider_azureml_classic.retraining.evaluation import GoldenRows, evaluation_of
 from airflow_provider_azureml_classic.retraining.freshness import Goal, to_utc
 from airflow_provider_azureml_classic.retraining.jobs import JobTicket
-from airflow_provider_azureml_classic.retraining.proof import Evaluation, GoldenRows, Level, Placed, evaluations
+from airflow_provider_azureml_classic.retraining.placing import Placing
+from airflow_provider_azureml_classic.retraining.proof import Level, Placed
 from airflow_provider_azureml_classic.retraining.submitting import JobRunner
 
 #: Seconds between deferral and first poll.
@@ -393,26 +396,21 @@ class ProofTrigger(EndpointTrigger):
 
     @property
     def payload(self) -> dict[str, Any]:
-        """The content of the event."""
+        """What the event says."""
         return {"placed": self.placed, "deadline": self.deadline}
 
     async def poll(self, client: AsyncClient, endpoint: Endpoint) -> bool:
         """Whether the worker has a chance to prove it."""
         placed = Placed.from_json(self.placed)
-        now = await client.get_endpoint(self.web_service_id, self.endpoint)
-        if placed.missing(now) is not None:
-            return False
-        if placed.level is not Level.SCORE or self.trained_by is None:
-            return True
-        golden = self._golden = self._golden or await self._golden_rows(client, JobTicket.from_json(self.trained_by))
-        return golden is None or golden.agrees(await client.score(now, golden.rows))
+        if placed.level is Level.SCORE and self.trained_by is not None and self._golden is None:
+            self._golden = await self._golden_rows(client, JobTicket.from_json(self.trained_by))
+        if placed.level is Level.SCORE and self._golden is None:
+            # The worker may know golden rows of its own, such as those of a receipt.
+            placed = replace(placed, level=Level.VERSION if placed.etag else Level.RESOURCE)
+        placing = Placing(client, lambda reference: reference, self.log.info)
+        return await client.perform(placing.missing(endpoint, self._golden, placed)) is None
 
     async def _golden_rows(self, client: AsyncClient, ticket: JobTicket) -> GoldenRows | None:
         service = await client.find_web_service(ticket.web_service)
         job = await client.get_job(await client.get_endpoint(service.id, ticket.endpoint), ticket.job_id)
-        for place in evaluations(job):
-            try:
-                return Evaluation.read(await client.fetch_blob(place)).golden
-            except ProtocolError:  # no evaluation, but another CSV file
-                continue
-        return None
+        return (await client.perform(evaluation_of(client, job, self.log.info))).golden

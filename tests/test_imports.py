@@ -1,4 +1,4 @@
-"""What a DAG file does not load for this provider, in fresh interpreters."""
+"""What a DAG file pays for this provider: modules beyond those of ``import airflow.sdk``, in fresh interpreters."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_importing_everything() -> None:
 
 @pytest.mark.slow
 def test_a_dag_file_that_uses_everything() -> None:
-    """A DAG of all of them loads nothing that is heavy either."""
+    """A DAG of all of them loads nothing that is heavy either: making tasks opens no client."""
     found = loaded(EVERYTHING, PLAIN)
     assert heavy(found) == []
 

@@ -101,6 +101,7 @@ class Access:
         try:
             # Airflow logs to standard output, where only answers belong.
             with redirect_stdout(sys.stderr):
+                # Airflow takes seconds to import; the other ways in do without it.
                 from airflow_provider_azureml_classic.hooks import AzureMLClassicHook
 
                 settings = AzureMLClassicHook(conn_id).settings

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from airflow_provider_azureml_classic.cli.session import DONE, REFUSED, Session
 from airflow_provider_azureml_classic.cli.views import ENDPOINT_COLUMNS, endpoint_view
-from airflow_provider_azureml_classic.exceptions import rejection
 from airflow_provider_azureml_classic.protocol.keys import KeyType
 from airflow_provider_azureml_classic.protocol.references import MODEL_EXTENSION, BlobReference
 from airflow_provider_azureml_classic.protocol.values import (
     Endpoint,
     EndpointSettings,
-    Resource,
     ThrottleLevel,
     TraceLevel,
     check_endpoint_name,
 )
+from airflow_provider_azureml_classic.retraining.placing import Candidate, Placing, find_target
 
 
 def found(session: Session) -> Endpoint:
@@ -77,19 +76,17 @@ def set_endpoint(session: Session) -> int:
 
 
 def update_endpoint(session: Session) -> int:
-    """Put a trained model in place, and see that the endpoint names it."""
-    endpoint, location = found(session), _model(session)
-    resource = endpoint.resource(session.arguments.resource)
-    settings = EndpointSettings(resources=(Resource(resource.name, location),))
-    session.client.patch_endpoint(endpoint, settings, if_match=endpoint.etag)
-    after = session.client.get_endpoint(endpoint.web_service_id, endpoint.name)
-    live = after.resource(resource.name).location
-    if live is None or not live.same_place(location):
-        raise rejection(
-            "UpdateWebServiceResourceFailed",
-            f"The service accepted the update but names {live.location if live else 'no model'} for {resource.name!r}.",
-        )
-    session.out.record(endpoint_view(after))
+    """Put a trained model live, and prove it as far as the endpoint's description shows it."""
+    said, client = session.arguments, session.client
+    candidate = Candidate(_model(session), None)
+    placing = Placing(client, lambda reference: reference, session.out.say, proof="resource")
+    result = client.perform(
+        placing.place(lambda: find_target(client, said.service, said.endpoint, said.resource), candidate)
+    )
+    if not isinstance(result, str):
+        target, placed = result
+        client.perform(placing.prove(target, candidate, placed))
+    session.out.record(endpoint_view(found(session)))
     return DONE
 
 

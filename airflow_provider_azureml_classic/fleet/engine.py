@@ -163,10 +163,8 @@ class Engine:
         self._runner = quiet_runner(client, trainer, self._means.say)
         service = await client.get_web_service(options.scoring_id)
         self._existing = {endpoint.name for endpoint in await client.list_endpoints(service.id)}
-        placing = Placing(
-            client, self._means.readable, options.proof, options.proof_timeout, options.on_failure, _quiet
-        )
-        self._updater = Updater(placing, service, options)
+        proof = (options.proof, options.proof_timeout, options.on_failure)
+        self._updater = Updater(Placing(client, self._means.readable, _quiet, *proof), service, options)
         try:
             while not self._is_interrupted() and (self._waiting or self.in_flight or self._updates):
                 await self._round()

@@ -13,6 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
+from airflow_provider_azureml_classic import hooks
+from airflow_provider_azureml_classic.hooks import AzureMLClassicHook
+from airflow_provider_azureml_classic.retraining.freshness import Window, is_moment, run_window, to_utc
+
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
@@ -26,7 +30,6 @@ DEFAULT_ENDPOINT = "default"
 
 def airflow_errors() -> AbstractContextManager[None]:
     """See :func:`airflow_provider_azureml_classic.hooks.airflow_errors`."""
-    from airflow_provider_azureml_classic import hooks
 
     return hooks.airflow_errors()
 
@@ -42,7 +45,6 @@ def training_window(context: Context, start: str | None, end: str | None) -> Win
     :param end: ISO 8601.
     :raises ValueError: a moment is not ISO 8601, or the run has no date.
     """
-    from airflow_provider_azureml_classic.retraining.freshness import Window, run_window, to_utc
 
     if end:
         return Window(to_utc(end), to_utc(start) if start else None)
@@ -55,7 +57,6 @@ def warn_of_moment(task: BaseOperator, context: Context) -> None:
     :param task: without a window of its own.
     :param context: Airflow's task context.
     """
-    from airflow_provider_azureml_classic.retraining.freshness import is_moment
 
     if is_moment(context):
         task.log.warning(
@@ -113,6 +114,5 @@ class AzureMLClassicOperator(BaseOperator):
     @cached_property
     def hook(self) -> AzureMLClassicHook:
         """The hook of the connection."""
-        from airflow_provider_azureml_classic.hooks import AzureMLClassicHook
 
         return AzureMLClassicHook(self.azureml_classic_conn_id)

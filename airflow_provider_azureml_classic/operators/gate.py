@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from airflow.sdk import conf
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
+from airflow_provider_azureml_classic.exceptions import NotFound, UpdateNotProved
+from airflow_provider_azureml_classic.memory import Deadline
 from airflow_provider_azureml_classic.operators.base import (
     AzureMLClassicOperator,
     airflow_errors,
@@ -18,6 +20,23 @@ from airflow_provider_azureml_classic.operators.base import (
     first_of,
 )
 from airflow_provider_azureml_classic.operators.placing import AT_ONCE
+from airflow_provider_azureml_classic.protocol.references import DATA_EXTENSIONS, window_end_of
+from airflow_provider_azureml_classic.retraining import comparison
+from airflow_provider_azureml_classic.retraining.evaluation import Evaluation, read_evaluation
+from airflow_provider_azureml_classic.retraining.freshness import Window
+from airflow_provider_azureml_classic.retraining.jobs import JobTicket, trained_model
+from airflow_provider_azureml_classic.retraining.placing import Candidate, Placing, find_target
+from airflow_provider_azureml_classic.retraining.quality import (
+    METRICS,
+    Allowance,
+    check_limits,
+    finite,
+    measured,
+    outside,
+    table_text,
+    worse,
+)
+from airflow_provider_azureml_classic.triggers import PROOF_INTERVAL, ProofTrigger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -26,10 +45,13 @@ if TYPE_CHECKING:
     from airflow_provider_azureml_classic.protocol.references import BlobReference
     from airflow_provider_azureml_classic.protocol.values import Endpoint
     from airflow_provider_azureml_classic.retraining import comparison
-    from airflow_provider_azureml_classic.retraining.proof import Evaluation, GoldenRows, Placed
+    from airflow_provider_azureml_classic.retraining.evaluation import Evaluation
+    from airflow_provider_azureml_classic.retraining.proof import Placed
     from airflow_provider_azureml_classic.retraining.quality import Allowance, Answers, Metric
 
 Metrics = dict[str, float | None]
+#: Airflow's task context, and the event of the triggerer that the task goes on with, if any.
+Attempt = tuple["Context", Mapping[str, Any] | None]
 
 
 @dataclass
@@ -169,7 +191,6 @@ class ModelQualityGate(AzureMLClassicOperator):
         self.model_output = model_output
         self.check_timeout = check_timeout
         self.deferrable = deferrable
-        self._run: tuple[Context, Mapping[str, Any] | None] = ({}, None)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Read the evaluation, apply the thresholds, compare with the live model."""
@@ -184,20 +205,17 @@ class ModelQualityGate(AzureMLClassicOperator):
         return self._judge(context, event)
 
     def _judge(self, context: Context, event: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        from airflow_provider_azureml_classic.protocol.references import DATA_EXTENSIONS
-        from airflow_provider_azureml_classic.retraining.proof import Evaluation
-        from airflow_provider_azureml_classic.retraining.quality import finite, outside
 
-        self._run = (context, event)
         with airflow_errors():
             limits, allowances = self._rules()
             job = self.hook.finished_job(self.job)
             _, place = job.output(self.evaluation_output, extension=DATA_EXTENSIONS[0])
-            evaluation = Evaluation.read(self.hook.client.fetch_blob(self.hook.readable(place)))
+            client = self.hook.client
+            evaluation = client.perform(read_evaluation(client, self.hook.readable(place)))
             report = Report(job.id, finite(evaluation.metrics))
             report.reasons += outside(report.evaluation, limits)
             if allowances:
-                self._compare(report, job, evaluation, allowances)
+                self._compare(report, job, evaluation, allowances, (context, event))
         self._tell(report, limits, allowances)
         found = report.to_json()
         if report.reasons:
@@ -208,7 +226,6 @@ class ModelQualityGate(AzureMLClassicOperator):
 
     def _rules(self) -> tuple[dict[str, dict[str, float]], dict[str, Allowance]]:
         """Thresholds and allowances, checked before anything is asked."""
-        from airflow_provider_azureml_classic.retraining.quality import Allowance, check_limits
 
         if not self.thresholds and not self.max_worse:
             raise ValueError("The gate has no rule: give thresholds, max_worse or both.")
@@ -231,23 +248,26 @@ class ModelQualityGate(AzureMLClassicOperator):
 
     @property
     def _metrics(self) -> Mapping[str, Metric]:
-        from airflow_provider_azureml_classic.retraining.quality import METRICS
 
         return {**METRICS, **(self.own_metrics or {})}
 
     # -- the comparison ------------------------------------------------------------------------------------------------
 
-    def _compare(self, report: Report, job: Job, evaluation: Evaluation, allowances: Mapping[str, Allowance]) -> None:
-        from airflow_provider_azureml_classic.retraining import comparison
-        from airflow_provider_azureml_classic.retraining.jobs import trained_model
-        from airflow_provider_azureml_classic.retraining.quality import measured, worse
+    def _compare(
+        self,
+        report: Report,
+        job: Job,
+        evaluation: Evaluation,
+        allowances: Mapping[str, Allowance],
+        attempt: Attempt,
+    ) -> None:
 
         model = trained_model(job, self.job, self.model_output)
         live = self._live(report, model)
         if live is None:
             return
-        rows, new = self._candidate(live, model, evaluation)
-        old = comparison.answers_of(self.hook, live, rows)
+        rows, new = self._candidate(live, model, evaluation, attempt)
+        old = self._answers(live, rows)
         names = [name for name in self._metrics if name in evaluation.metrics or name in allowances]
         report.rows, report.source = len(rows.labels), rows.source
         report.candidate = measured(new, names, self._metrics)
@@ -256,8 +276,6 @@ class ModelQualityGate(AzureMLClassicOperator):
 
     def _live(self, report: Report, model: BlobReference) -> Endpoint | None:
         """The endpoint to compare with; ``None`` if there is nothing to compare."""
-        from airflow_provider_azureml_classic.exceptions import NotFound
-        from airflow_provider_azureml_classic.protocol.references import window_end_of
 
         service = self.hook.client.find_web_service(self.web_service)
         try:
@@ -287,8 +305,6 @@ class ModelQualityGate(AzureMLClassicOperator):
         return endpoint
 
     def _note_overlap(self, report: Report, live: BlobReference | None) -> None:
-        from airflow_provider_azureml_classic.protocol.references import window_end_of
-        from airflow_provider_azureml_classic.retraining.freshness import Window
 
         window, end = Window.from_json(self.job.get("window")), window_end_of(live)
         if window and window.start and end and window.start < end and not self.check_data:
@@ -298,10 +314,9 @@ class ModelQualityGate(AzureMLClassicOperator):
             )
 
     def _candidate(
-        self, live: Endpoint, model: BlobReference, evaluation: Evaluation
+        self, live: Endpoint, model: BlobReference, evaluation: Evaluation, attempt: Attempt
     ) -> tuple[comparison.Labelled, Answers]:
         """The rows, and what the new model says to them."""
-        from airflow_provider_azureml_classic.retraining import comparison
 
         if not self.check_data or not self.check_endpoint:
             return comparison.held_out(evaluation)
@@ -310,42 +325,46 @@ class ModelQualityGate(AzureMLClassicOperator):
             raise ValueError("The evaluation does not say which column of check_data is the label; give label_column.")
         place = self.hook.readable(self.hook.reference(self.check_data))
         rows = comparison.read_rows(self.hook.client.fetch_blob(place), label, place.location)
-        _, aside = self.hook.find_updatable(self.web_service, self.check_endpoint)
-        if aside.name == live.name:
-            raise ValueError(f"check_endpoint is {aside.name!r}, the endpoint whose model is live; give another one.")
-        self._try(aside, self.hook.readable(model), evaluation.golden)
-        return rows, comparison.answers_of(self.hook, aside, rows)
+        if self.check_endpoint.strip() == live.name:
+            raise ValueError(f"check_endpoint is {live.name!r}, the endpoint whose model is live; give another one.")
+        golden = evaluation.golden
+        aside = self._try(Candidate(self.hook.readable(model), None, golden=golden), self.check_endpoint, attempt)
+        return rows, self._answers(aside, rows)
 
-    def _try(self, aside: Endpoint, model: BlobReference, golden: GoldenRows | None) -> None:
+    def _answers(self, endpoint: Endpoint, rows: comparison.Labelled) -> Answers:
+        return self.hook.client.perform(comparison.answers_of(self.hook.client, endpoint, rows))
+
+    def _try(self, candidate: Candidate, check_endpoint: str, attempt: Attempt) -> Endpoint:
         """Put the new model into the check endpoint and wait until it answers there, here or in the triggerer."""
-        from airflow_provider_azureml_classic.exceptions import UpdateNotProved
-        from airflow_provider_azureml_classic.memory import Deadline
-        from airflow_provider_azureml_classic.retraining import comparison
-        from airflow_provider_azureml_classic.retraining.proof import Level
-
-        placed, (context, event) = comparison.put_aside(self.hook, aside, model), self._run
+        client, (context, event) = self.hook.client, attempt
+        placing = Placing(client, self.hook.readable, lambda text: self.log.info("%s", text))
+        target, placed = client.perform(
+            placing.try_out(lambda: find_target(client, self.web_service, check_endpoint, None), candidate)
+        )
         wait = Deadline(context)
         deadline = wait.begin(self.check_timeout) if event is None else wait.resume(event)
         here = min(deadline, time.time() + AT_ONCE) if self.deferrable else deadline
-        if comparison.answers_aside(self.hook, aside, placed, golden, here):
-            return
-        unseen = f"The model to be compared was put into endpoint {aside.name!r}, but it was not seen to be live there"
+        missing = client.perform(placing.wait(target, candidate, placed, here))
+        if missing is None:
+            return target.endpoint
+        unseen = (
+            f"The model to be compared was put into endpoint {target.endpoint.name!r}, but it was not seen to be live "
+            "there"
+        )
         if time.time() >= deadline:
-            raise UpdateNotProved(f"{unseen} within {self.check_timeout:g} s.")
+            raise UpdateNotProved(f"{unseen} within {self.check_timeout:g} s: {missing}")
         if limit := attempt_over(self, context):
             raise AirflowException(f"{unseen} within {limit}.")
-        self._defer(aside, replace(placed, level=Level.SCORE if golden else Level.RESOURCE), deadline)
+        return self._defer(context, target.endpoint, placed, deadline)
 
-    def _defer(self, aside: Endpoint, placed: Placed, deadline: float) -> None:
-        from airflow_provider_azureml_classic.retraining.jobs import JobTicket
-        from airflow_provider_azureml_classic.triggers import PROOF_INTERVAL, ProofTrigger
+    def _defer(self, context: Context, aside: Endpoint, placed: Placed, deadline: float) -> NoReturn:
 
         self.defer(
             trigger=ProofTrigger(
                 azureml_classic_conn_id=self.azureml_classic_conn_id,
                 web_service_id=aside.web_service_id,
                 endpoint=aside.name,
-                deadline=first_of(deadline, attempt_ends(self, self._run[0])),
+                deadline=first_of(deadline, attempt_ends(self, context)),
                 poll_interval=PROOF_INTERVAL,
                 placed=placed.to_json(),
                 trained_by=JobTicket.from_json(self.job).to_json(),
@@ -359,7 +378,6 @@ class ModelQualityGate(AzureMLClassicOperator):
     def _tell(
         self, report: Report, limits: Mapping[str, Mapping[str, float]], allowances: Mapping[str, Allowance]
     ) -> None:
-        from airflow_provider_azureml_classic.retraining.quality import table_text
 
         columns: dict[str, Metrics] = {"evaluation": report.evaluation}
         if report.live:

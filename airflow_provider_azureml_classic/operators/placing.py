@@ -14,10 +14,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import conf
-from airflow.sdk.exceptions import AirflowException
+from airflow.sdk.exceptions import AirflowException, AirflowSkipException
 
 from airflow_provider_azureml_classic.assets import record_update, spellings, with_endpoint_outlet
+from airflow_provider_azureml_classic.client.retries import Program
+from airflow_provider_azureml_classic.client.verbs import Verbs
 from airflow_provider_azureml_classic.links import EndpointHelpLink, PortalLink, UpdateHelpLink, push_help
+from airflow_provider_azureml_classic.memory import TaskMemory
 from airflow_provider_azureml_classic.operators.base import (
     AzureMLClassicOperator,
     airflow_errors,
@@ -25,6 +28,10 @@ from airflow_provider_azureml_classic.operators.base import (
     attempt_over,
     first_of,
 )
+from airflow_provider_azureml_classic.operators.lineage import lineage
+from airflow_provider_azureml_classic.retraining.placing import Placing, Target, find_target, receipt
+from airflow_provider_azureml_classic.retraining.proof import Placed
+from airflow_provider_azureml_classic.triggers import PROOF_INTERVAL, ProofTrigger
 
 if TYPE_CHECKING:
     from airflow.sdk import Asset, Context
@@ -110,8 +117,8 @@ class ModelPlacingOperator(UpdatingOperator):
         """The model to put in place."""
 
     @abstractmethod
-    def _check(self, target: Target, candidate: Candidate) -> None:
-        """Raise where the live model must not be replaced.
+    def _reason_to_keep(self, target: Target, candidate: Candidate) -> str | None:
+        """Why the live model must not be replaced, as a sentence; ``None`` if it may be.
 
         :param target: what is live.
         :param candidate: what is to take its place.
@@ -119,30 +126,34 @@ class ModelPlacingOperator(UpdatingOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Read what is live, check whether it may be replaced, PATCH, prove; or take up an earlier attempt's proof."""
-        from airflow_provider_azureml_classic.exceptions import UpdateNotProved
-        from airflow_provider_azureml_classic.memory import TaskMemory
-        from airflow_provider_azureml_classic.retraining.placing import RACES
 
         with airflow_errors():
-            memory, perform, placing = TaskMemory(context, KEY), self.hook.client.perform, self._placing()
-            for _ in range(RACES):
-                target, candidate = self._target(), self._candidate()
+            memory, candidate, placing = TaskMemory(context, KEY), self._candidate(), self._placing()
+
+            def find() -> Program[Target]:
+                target = yield from self._find()
                 push_help(context, target.endpoint, UpdateHelpLink)
-                earlier = target.earlier(_recalled(memory), candidate)
-                if earlier is not None and not earlier.failed:
-                    self.log.info("An earlier attempt put %s in place; its proof goes on.", earlier.location.location)
-                    placed = replace(earlier, deadline=time.time() + self.proof_timeout)
-                    return self._prove(context, memory, target, candidate, placed)
-                self._check(target, candidate)
-                self._facts(candidate.location)  # a model that cannot be read is told before anything is changed
-                placed = perform(placing.begin(target, candidate, earlier))
-                memory.keep(placed.to_json())
-                if perform(placing.put(target, placed)):
-                    return self._prove(context, memory, target, candidate, placed)
-            raise UpdateNotProved(
-                f"Endpoint {target.endpoint.name!r} was changed by somebody else {RACES} times in a row; nothing was "
-                "updated."
+                return target
+
+            def check(target: Target) -> Program[str | None]:
+                reason = self._reason_to_keep(target, candidate)
+                if reason is None:
+                    # A model that cannot be read is reported before anything is changed.
+                    yield from self._facts(candidate.location)
+                return reason
+
+            result = self.hook.client.perform(
+                placing.place(
+                    find,
+                    candidate,
+                    check=check,
+                    earlier=_recalled(memory),
+                    remember=lambda placed: memory.keep(placed.to_json()),
+                )
             )
+            if isinstance(result, str):
+                raise AirflowSkipException(result)
+            return self._prove(context, memory, result[0], candidate, result[1])
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> dict[str, Any]:
         """Go on after the triggerer: the proof is made here, the event only ends the wait.
@@ -150,21 +161,19 @@ class ModelPlacingOperator(UpdatingOperator):
         :param context: Airflow's task context.
         :param event: ``placed``, for an Airflow without a task state store.
         """
-        from airflow_provider_azureml_classic.memory import TaskMemory
-        from airflow_provider_azureml_classic.retraining.proof import Placed
 
         with airflow_errors():
             memory = TaskMemory(context, KEY)
             # The event may be that of a trigger from before a clear, as in BatchExecutionOperator.
             placed = _recalled(memory) or Placed.from_json(event["placed"])
-            return self._prove(context, memory, self._target(), self._candidate(), placed)
+            target = self.hook.client.perform(self._find())
+            return self._prove(context, memory, target, self._candidate(), placed)
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
         """For OpenLineage: the model that was read, and the endpoint that was updated.
 
         :param task_instance: not needed.
         """
-        from airflow_provider_azureml_classic.operators.lineage import lineage
 
         model, endpoint = self._done or (None, None)
         return lineage(self.hook.settings, [model], endpoint=endpoint) if model else None
@@ -190,7 +199,6 @@ class ModelPlacingOperator(UpdatingOperator):
         raise perform(placing.failure(target, placed, missing))
 
     def _defer(self, context: Context, target: Target, candidate: Candidate, placed: Placed) -> None:
-        from airflow_provider_azureml_classic.triggers import PROOF_INTERVAL, ProofTrigger
 
         self.log.info("The model is not proved to be live yet; waiting in the triggerer.")
         self.defer(
@@ -209,9 +217,9 @@ class ModelPlacingOperator(UpdatingOperator):
 
     def _told(self, context: Context, target: Target, candidate: Candidate, placed: Placed) -> dict[str, Any]:
         """The receipt, after it was told to the endpoint's asset and kept for OpenLineage."""
-        from airflow_provider_azureml_classic.retraining.placing import receipt
 
-        told = receipt(target, candidate, self._facts(candidate.location), placed)
+        facts = self.hook.client.perform(self._facts(candidate.location))
+        told = receipt(target, candidate, facts, placed)
         assets = spellings(self.hook.settings, self.web_service or target.service.name, target.service, target.endpoint)
         self._done = (candidate.location, assets[0])
         if self.emit_asset:
@@ -220,30 +228,25 @@ class ModelPlacingOperator(UpdatingOperator):
 
     def _placing(self) -> Placing:
         """How the model is put in place."""
-        from airflow_provider_azureml_classic.retraining.placing import Placing
 
         return Placing(
             self.hook.client,
             self.hook.readable,
+            lambda text: self.log.info("%s", text),
             self.proof,
             self.proof_timeout,
             self.on_failure,
-            lambda text: self.log.info("%s", text),
         )
 
-    def _target(self) -> Target:
-        from airflow_provider_azureml_classic.retraining.placing import Target
+    def _find(self) -> Program[Target]:
+        return find_target(self.hook.client, self.web_service, self.endpoint, self.resource)
 
-        service, endpoint = self.hook.find_updatable(self.web_service, self.endpoint)
-        return Target(service, endpoint, endpoint.resource(self.resource))
-
-    def _facts(self, place: BlobReference) -> BlobFacts | None:
-        return self.hook.client.blob_facts(place) if place.base_location else None
+    def _facts(self, reference: BlobReference) -> Program[BlobFacts | None]:
+        return (yield Verbs.blob_facts.steps(self.hook.client, reference)) if reference.base_location else None
 
 
 def _recalled(memory: TaskMemory) -> Placed | None:
     """What an earlier attempt remembered."""
-    from airflow_provider_azureml_classic.retraining.proof import Placed
 
     kept = memory.recall()
     return Placed.from_json(kept) if kept is not None else None

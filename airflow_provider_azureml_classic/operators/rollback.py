@@ -6,18 +6,24 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.sdk import conf
-from airflow.sdk.exceptions import AirflowSkipException
 
+from airflow_provider_azureml_classic.client.retries import Program
+from airflow_provider_azureml_classic.exceptions import AccessDenied, AzureMLClassicError
 from airflow_provider_azureml_classic.operators.base import airflow_errors
 from airflow_provider_azureml_classic.operators.placing import ModelPlacingOperator
+from airflow_provider_azureml_classic.protocol.references import BlobReference
+from airflow_provider_azureml_classic.protocol.tables import Table
+from airflow_provider_azureml_classic.retraining.evaluation import GoldenRows, evaluation_of
+from airflow_provider_azureml_classic.retraining.placing import Candidate, Target, find_target, window_said_by
+from airflow_provider_azureml_classic.retraining.proof import shows
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_azureml_classic.client.verbs import BlobFacts
     from airflow_provider_azureml_classic.protocol.references import BlobReference
+    from airflow_provider_azureml_classic.retraining.evaluation import GoldenRows
     from airflow_provider_azureml_classic.retraining.placing import Candidate, Target
-    from airflow_provider_azureml_classic.retraining.proof import GoldenRows
 
 
 class RollbackModelOperator(ModelPlacingOperator):
@@ -108,24 +114,20 @@ class RollbackModelOperator(ModelPlacingOperator):
         """A parameter, or what the receipt says in its place."""
         return getattr(self, name) or (self.receipt or {}).get(name)
 
-    def _target(self) -> Target:
-        from airflow_provider_azureml_classic.retraining.placing import Target
+    def _find(self) -> Program[Target]:
+        web_service, endpoint = self._said("web_service"), self._said("endpoint")
+        return find_target(self.hook.client, web_service, endpoint, self._said("resource"))
 
-        service, endpoint = self.hook.find_updatable(self._said("web_service"), self._said("endpoint"))
-        return Target(service, endpoint, endpoint.resource(self._said("resource")))
-
-    def _facts(self, place: BlobReference) -> BlobFacts | None:
-        from airflow_provider_azureml_classic.exceptions import AccessDenied
+    def _facts(self, reference: BlobReference) -> Program[BlobFacts | None]:
 
         try:
-            return super()._facts(place)
+            return (yield from super()._facts(reference))
         except AccessDenied:
             # A receipt holds no token. The service may read from its own store what we may not.
-            self.log.info("Length and checksum of %s are not known: it cannot be read from here.", place.location)
+            self.log.info("Length and checksum of %s are not known: it cannot be read from here.", reference.location)
             return None
 
     def _candidate(self) -> Candidate:
-        from airflow_provider_azureml_classic.retraining.placing import Candidate, window_said_by
 
         receipt = self.receipt
         place = self.location if receipt is None else receipt["replaced"]["location"]
@@ -135,41 +137,34 @@ class RollbackModelOperator(ModelPlacingOperator):
 
     def _golden(self, receipt: Mapping[str, Any]) -> GoldenRows | None:
         """The golden rows of the model that is undone, with the answers that the previous one gave to them."""
-        from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
-        from airflow_provider_azureml_classic.protocol.tables import Table
-        from airflow_provider_azureml_classic.retraining.proof import Evaluation, GoldenRows, evaluations
 
         ticket, answers = receipt.get("trained_by"), receipt["replaced"].get("answers")
         if not ticket or not answers:
             return None
         try:
-            for output in evaluations(self.hook.finished_job(ticket)):
-                golden = Evaluation.read(self.hook.client.fetch_blob(output)).golden
-                if golden is not None:
-                    return GoldenRows(golden.rows, Table.from_wire(answers))
+            job, client = self.hook.finished_job(ticket), self.hook.client
+            golden = client.perform(evaluation_of(client, job, self.log.info)).golden
+            return GoldenRows(golden.rows, Table.from_wire(answers)) if golden else None
         except AzureMLClassicError as error:
             # A job may be gone; the model that is to be put back is not the worse for it.
             self.log.info("The golden rows cannot be read: %s", error)
         return None
 
-    def _check(self, target: Target, candidate: Candidate) -> None:
-        from airflow_provider_azureml_classic.retraining.proof import shows
-
+    def _reason_to_keep(self, target: Target, candidate: Candidate) -> str | None:
         expected = self._expected()
         # The model that is to be put back may be live: an earlier attempt did it, and its proof was lost.
         if expected is None or any(
             shows(target.endpoint, target.resource.name, place) for place in (expected, candidate.location)
         ):
-            return
+            return None
         live = target.resource.location
-        raise AirflowSkipException(
+        return (
             f"Endpoint {target.endpoint.name!r} keeps its model: {live.location if live else 'one of unknown place'} "
             f"is live, not {expected.location}, so somebody else has updated it since."
         )
 
     def _expected(self) -> BlobReference | None:
         """The model that must be live now; ``None`` if any may be."""
-        from airflow_provider_azureml_classic.protocol.references import BlobReference
 
         if isinstance(self.only_if_live, str):
             return BlobReference.parse(self.only_if_live)

@@ -8,8 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowException
 
+from airflow_provider_azureml_classic.exceptions import rejection
 from airflow_provider_azureml_classic.operators.base import AzureMLClassicOperator, airflow_errors
 from airflow_provider_azureml_classic.operators.running import JobOperator
+from airflow_provider_azureml_classic.protocol.references import MODEL_EXTENSION
+from airflow_provider_azureml_classic.protocol.tables import Table
+from airflow_provider_azureml_classic.retraining.proof import as_expected
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -79,8 +83,6 @@ class BatchScoringOperator(JobOperator):
         return outputs if self.destination is None else {**outputs, self.output_name: self.destination}
 
     def _result(self, context: Context, facts: dict[str, Any]) -> dict[str, Any]:
-        from airflow_provider_azureml_classic.exceptions import rejection
-        from airflow_provider_azureml_classic.protocol.references import MODEL_EXTENSION
 
         location = facts["outputs"].get(self.output_name)
         if location and location.endswith(MODEL_EXTENSION):
@@ -138,7 +140,6 @@ class ScoreOperator(AzureMLClassicOperator):
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Ask once."""
-        from airflow_provider_azureml_classic.retraining.proof import as_expected
 
         with airflow_errors():
             table = self._table()
@@ -158,7 +159,6 @@ class ScoreOperator(AzureMLClassicOperator):
         return answers
 
     def _table(self) -> Table:
-        from airflow_provider_azureml_classic.protocol.tables import Table
 
         rows = self.rows
         if isinstance(rows, str) or not isinstance(rows, Sequence) or not all(isinstance(r, Mapping) for r in rows):

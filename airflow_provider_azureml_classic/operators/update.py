@@ -6,16 +6,17 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.sdk import conf
-from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_provider_azureml_classic.operators.placing import ModelPlacingOperator
+from airflow_provider_azureml_classic.retraining.evaluation import evaluation_of
+from airflow_provider_azureml_classic.retraining.freshness import Window, to_utc
+from airflow_provider_azureml_classic.retraining.jobs import JobTicket, trained_model
+from airflow_provider_azureml_classic.retraining.placing import Candidate, older_than_live, window_said_by
 
 if TYPE_CHECKING:
-    from airflow_provider_azureml_classic.protocol.jobs import Job
     from airflow_provider_azureml_classic.protocol.references import BlobReference
     from airflow_provider_azureml_classic.retraining.freshness import Window
     from airflow_provider_azureml_classic.retraining.placing import Candidate, Target
-    from airflow_provider_azureml_classic.retraining.proof import Evaluation
 
 
 class UpdateTrainedModelOperator(ModelPlacingOperator):
@@ -105,9 +106,6 @@ class UpdateTrainedModelOperator(ModelPlacingOperator):
         self.on_failure = on_failure
 
     def _candidate(self) -> Candidate:
-        from airflow_provider_azureml_classic.retraining.freshness import Window
-        from airflow_provider_azureml_classic.retraining.jobs import JobTicket, trained_model
-        from airflow_provider_azureml_classic.retraining.placing import Candidate
 
         if (self.job is None) == (self.location is None):
             raise ValueError("Give exactly one of job (what BatchExecutionOperator returned) and location.")
@@ -117,25 +115,11 @@ class UpdateTrainedModelOperator(ModelPlacingOperator):
         job, ticket = self.hook.finished_job(self.job), self.job or {}
         place = trained_model(job, ticket, self.model_output)
         window = self._window_of(place, Window.from_json(ticket.get("window")))
-        told = self._evaluation(job)
+        evaluation = self.hook.client.perform(evaluation_of(self.hook.client, job, self.log.info))
         made_by = JobTicket.from_json(ticket)
-        return Candidate(place, window, made_by, told.golden, told.metrics)
-
-    def _evaluation(self, job: Job) -> Evaluation:
-        """The job's evaluation; another service's may be absent, or be none that can be read."""
-        from airflow_provider_azureml_classic.exceptions import ProtocolError
-        from airflow_provider_azureml_classic.retraining.proof import Evaluation, evaluations
-
-        for output in evaluations(job):
-            try:
-                return Evaluation.read(self.hook.client.fetch_blob(output))
-            except ProtocolError as error:
-                self.log.info("%s is no evaluation that can be read: %s", output.location, error)
-        return Evaluation({})
+        return Candidate(place, window, made_by, evaluation.golden, evaluation.metrics)
 
     def _window_of(self, place: BlobReference, told: Window | None) -> Window | None:
-        from airflow_provider_azureml_classic.retraining.freshness import Window, to_utc
-        from airflow_provider_azureml_classic.retraining.placing import window_said_by
 
         if self.window_end:
             return Window(to_utc(self.window_end))
@@ -143,9 +127,5 @@ class UpdateTrainedModelOperator(ModelPlacingOperator):
             return told
         return window_said_by(place)
 
-    def _check(self, target: Target, candidate: Candidate) -> None:
-        from airflow_provider_azureml_classic.retraining.placing import older_than_live
-
-        why = older_than_live(target, candidate) if self.only_if_newer else None
-        if why:
-            raise AirflowSkipException(why)
+    def _reason_to_keep(self, target: Target, candidate: Candidate) -> str | None:
+        return older_than_live(target, candidate) if self.only_if_newer else None

@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 from airflow.sdk.configuration import conf
 from airflow.sdk.plugins_manager import AirflowPlugin
 
+from airflow_provider_azureml_classic.plugin.app import make_app
+
 #: Below Airflow's own address.
 PREFIX = "/azureml-classic"
 
@@ -32,8 +34,6 @@ class LazyApp:
         :param scope: of ASGI; likewise the other two.
         """
         if self._app is None:
-            from airflow_provider_azureml_classic.plugin.app import make_app
-
             self._app = make_app()
         await self._app(scope, receive, send)
 

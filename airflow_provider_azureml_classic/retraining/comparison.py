@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from airflow_provider_azureml_classic.client.retries import Program
+from airflow_provider_azureml_classic.client.verbs import Verbs
 from airflow_provider_azureml_classic.exceptions import rejection
-from airflow_provider_azureml_classic.hooks import AzureMLClassicHook, jittered
-from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.table_files import parse_table, title_of
 from airflow_provider_azureml_classic.protocol.tables import Table
-from airflow_provider_azureml_classic.protocol.values import Endpoint, EndpointSettings, Resource
-from airflow_provider_azureml_classic.retraining.proof import Evaluation, GoldenRows, Placed, shows
+from airflow_provider_azureml_classic.protocol.values import Endpoint
+from airflow_provider_azureml_classic.retraining.evaluation import Evaluation
 from airflow_provider_azureml_classic.retraining.quality import Answers
 
 #: Rows of one scoring call: far from its limits of 4 MB and 100 s.
 _CALL = 500
-_PAUSE = 2.0
 
 
 @dataclass(frozen=True)
@@ -72,14 +70,16 @@ def read_rows(content: bytes, label: str, source: str) -> Labelled:
     return Labelled(rows, table.column(label), source)
 
 
-def answers_of(hook: AzureMLClassicHook, endpoint: Endpoint, rows: Labelled) -> Answers:
-    """What an endpoint says to the rows.
+def answers_of(client: Verbs, endpoint: Endpoint, rows: Labelled) -> Program[Answers]:
+    """What an endpoint answers to the rows.
 
-    :param hook: reaches the service.
+    :param client: of the workspace.
     :param endpoint: the endpoint.
     :param rows: sent in parts.
     """
-    parts = [hook.client.score(endpoint, part) for part in _parts(rows.rows)]
+    parts: list[Table] = []
+    for part in _parts(rows.rows):
+        parts.append((yield Verbs.score.steps(client, endpoint, part)))
     values = [row for part in parts for row in part.values]
     return Answers(rows.labels, Table(parts[0].column_names, values))
 
@@ -87,41 +87,3 @@ def answers_of(hook: AzureMLClassicHook, endpoint: Endpoint, rows: Labelled) -> 
 def _parts(table: Table) -> Iterable[Table]:
     for start in range(0, len(table.values), _CALL):
         yield Table(table.column_names, table.values[start : start + _CALL])
-
-
-def put_aside(hook: AzureMLClassicHook, endpoint: Endpoint, location: BlobReference) -> Placed:
-    """Put a model into an endpoint that exists for trying models out, unless it names it already.
-
-    :param hook: reaches the service.
-    :param endpoint: that endpoint, as read just now.
-    :param location: the model, with a fresh SAS token.
-    :return: what has to be seen before it is asked.
-    """
-    name = endpoint.resource().name
-    if not shows(endpoint, name, location):
-        hook.client.patch_endpoint(endpoint, EndpointSettings(resources=(Resource(name, location),)))
-    return Placed(name, location)
-
-
-def answers_aside(
-    hook: AzureMLClassicHook, endpoint: Endpoint, placed: Placed, golden: GoldenRows | None, deadline: float
-) -> bool:
-    """Wait until a model answers where it is tried out.
-
-    :param hook: reaches the service.
-    :param endpoint: where it is tried out.
-    :param placed: of :func:`put_aside`.
-    :param golden: rows that tell when it is live; without them the endpoint's own word counts.
-    :param deadline: seconds since 1970.
-    :return: false if it was not seen to be live by then.
-    """
-    pause = 0.2
-    while True:
-        after = hook.client.get_endpoint(endpoint.web_service_id, endpoint.name)
-        live = placed.missing(after) is None
-        if live and (golden is None or golden.agrees(hook.client.score(after, golden.rows))):
-            return True
-        if time.time() >= deadline:
-            return False
-        time.sleep(jittered(pause))
-        pause = min(pause * 2, _PAUSE)

@@ -29,6 +29,7 @@ from airflow_provider_azureml_classic.server.experiments.declaration import (
 from airflow_provider_azureml_classic.server.experiments.imports import is_dotted
 from airflow_provider_azureml_classic.server.experiments.python import experiments_in
 from airflow_provider_azureml_classic.server.folders import in_use, scratch_folder, usable, write_private
+from airflow_provider_azureml_classic.server.service import running
 from airflow_provider_azureml_classic.server.settings import (
     ACCOUNT_KEY_VARIABLE,
     CIPHER_KEY_VARIABLE,
@@ -44,6 +45,8 @@ from airflow_provider_azureml_classic.server.settings import (
     storage_from,
 )
 from airflow_provider_azureml_classic.server.state.engine import DATABASE_VARIABLE, checked_url
+from airflow_provider_azureml_classic.server.web.app import App
+from airflow_provider_azureml_classic.server.web.connections import Connection, check_all, raise_file_limit
 
 if TYPE_CHECKING:
     from airflow_provider_azureml_classic.server.web.app import App
@@ -263,9 +266,6 @@ def serve(
     :param listener: the listening socket.
     :param make_app: see :func:`main`.
     """
-    from airflow_provider_azureml_classic.server.service import running
-    from airflow_provider_azureml_classic.server.web.app import App
-    from airflow_provider_azureml_classic.server.web.connections import Connection, raise_file_limit
 
     with running(settings, experiments, make_app=make_app or App) as (_, application):
         # What is loaded by now stays: the collector would go through it again and again while requests wait.
@@ -315,7 +315,6 @@ class AnnouncingServer(uvicorn.Server):
 
         :param counter: tenths of a second.
         """
-        from airflow_provider_azureml_classic.server.web.connections import check_all
 
         if counter % 10 == 0:
             check_all(self.server_state.connections, asyncio.get_running_loop().time())

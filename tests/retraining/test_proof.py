@@ -13,7 +13,8 @@ from airflow_provider_azureml_classic.exceptions import ProtocolError, RequestRe
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.protocol.values import Endpoint, Resource
-from airflow_provider_azureml_classic.retraining.proof import GOLDEN_ROWS, Evaluation, GoldenRows, Level, Placed, shows
+from airflow_provider_azureml_classic.retraining.evaluation import GOLDEN_ROWS, Evaluation, GoldenRows
+from airflow_provider_azureml_classic.retraining.proof import Level, Placed, shows
 
 ROWS = Table(("x",), [["1"], ["2"]])
 ANSWERS = Table(("label", "score"), [["a", "0.5"], ["b", "0.25"]])

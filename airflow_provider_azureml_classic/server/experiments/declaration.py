@@ -22,9 +22,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
 from airflow_provider_azureml_classic.protocol.references import CSV_EXTENSION, DATA_EXTENSIONS
 from airflow_provider_azureml_classic.server.experiments import imports, parameters
 from airflow_provider_azureml_classic.server.experiments.parameters import Parameter
+from airflow_provider_azureml_classic.server.experiments.tables import read_header
 
 CLASSIFICATION = "classification"
 REGRESSION = "regression"
@@ -310,8 +312,6 @@ def _data_problem(experiment: Experiment) -> str | None:
 
 
 def _header_problem(experiment: Experiment, path: Path) -> str | None:
-    from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
-    from airflow_provider_azureml_classic.server.experiments.tables import read_header
 
     needed = {experiment.label, *(experiment.features or ()), experiment.time_column} - {None, *experiment.optional}
     try:

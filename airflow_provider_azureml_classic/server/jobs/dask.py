@@ -16,6 +16,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
+from airflow_provider_azureml_classic.server.experiments import conversion
 from airflow_provider_azureml_classic.server.jobs.executor import Task, TaskExecutor
 
 if TYPE_CHECKING:
@@ -167,7 +168,6 @@ class Parcel:
 
 def versions() -> dict[str, str]:
     """What must be the same on both sides, or a model may come out differently, or not be understood."""
-    from airflow_provider_azureml_classic.server.experiments import conversion
 
     python = ".".join(platform.python_version_tuple()[:2])
     return {"Python": python, _DISTRIBUTION: metadata.version(_DISTRIBUTION), **conversion.versions()}

@@ -62,6 +62,7 @@ class Database:
         self._silence = Silence()
         try:
             if not is_current(self._engine):
+                # Alembic's 11 MB would stay in a server that upgrades nothing.
                 from airflow_provider_azureml_classic.server.state.schema import upgrade
 
                 upgrade(make_engine(url, patience=UPGRADE_PATIENCE) if self.shared else self._engine)

@@ -13,7 +13,7 @@ from scipy.io import arff as scipy_arff
 from airflow_provider_azureml_classic.exceptions import RequestRejected
 from airflow_provider_azureml_classic.protocol.arff import NOMINAL, NUMERIC, STRING, ArffWriter, Attribute, read_arff
 from airflow_provider_azureml_classic.protocol.table_files import parse_number
-from airflow_provider_azureml_classic.retraining.proof import Evaluation
+from airflow_provider_azureml_classic.retraining.evaluation import Evaluation
 from airflow_provider_azureml_classic.server.experiments import Experiment, batch, train
 from airflow_provider_azureml_classic.server.experiments.batch import score_file
 from airflow_provider_azureml_classic.server.experiments.datasets import census

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_azureml_classic.exceptions import ProtocolError
-from airflow_provider_azureml_classic.retraining.proof import Evaluation
+from airflow_provider_azureml_classic.retraining.evaluation import Evaluation
 from airflow_provider_azureml_classic.retraining.quality import METRICS, Answers, measured
 from airflow_provider_azureml_classic.server.experiments import Experiment, Scorer, train
 

@@ -12,7 +12,7 @@ from azure.storage.blob import AccountSasPermissions, ResourceTypes, generate_ac
 from airflow_provider_azureml_classic.protocol.jobs import JobStatus
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint
-from airflow_provider_azureml_classic.retraining.proof import Evaluation
+from airflow_provider_azureml_classic.retraining.evaluation import Evaluation
 from tests.server.conftest import Service, line
 
 

@@ -1,0 +1,195 @@
+"""What a training job says of its model: metrics, golden rows that prove it, check rows to compare it with.
+
+It is the job's second output: the names of its columns and one data row. No Airflow, no I/O of its own.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_provider_azureml_classic.client.retries import Program
+from airflow_provider_azureml_classic.client.verbs import Verbs
+from airflow_provider_azureml_classic.exceptions import ProtocolError
+from airflow_provider_azureml_classic.protocol.arff import ArffError, read_arff
+from airflow_provider_azureml_classic.protocol.jobs import Job
+from airflow_provider_azureml_classic.protocol.references import DATA_EXTENSIONS, BlobReference
+from airflow_provider_azureml_classic.protocol.tables import Table
+
+#: Column of the evaluation output that holds the golden rows.
+GOLDEN_ROWS = "Golden Rows"
+#: Column of the evaluation output that holds the check rows.
+CHECK_ROWS = "Check Rows"
+#: By which numbers of two answers may differ, absolutely or relative to the larger one.
+TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class GoldenRows:
+    """Rows and the answers that the new model gives to them."""
+
+    rows: Table
+    answers: Table
+
+    def agrees(self, answer: Table) -> bool:
+        """Whether a scoring answer is the new model's.
+
+        :param answer: what the endpoint said to :attr:`rows`.
+        """
+        if len(answer.values) != len(self.answers.values):
+            return False
+        if not set(self.answers.column_names) <= set(answer.column_names):
+            return False
+        return all(
+            same(expected, got)
+            for name in self.answers.column_names
+            for expected, got in zip(self.answers.column(name), answer.column(name), strict=True)
+        )
+
+    def narrowed(self, answer: Table) -> Table:
+        """The columns of an answer that tell models apart: small, and without what was sent.
+
+        :param answer: what an endpoint said to :attr:`rows`.
+        :raises ProtocolError: it lacks one of them.
+        """
+        columns = [answer.column(name) for name in self.answers.column_names]
+        return Table(self.answers.column_names, [list(row) for row in zip(*columns, strict=True)])
+
+
+@dataclass(frozen=True)
+class CheckRows:
+    """Rows held out of training, to compare another model with the new one.
+
+    :param label: name of the column that is predicted.
+    :param labels: what is right, row by row.
+    :param rows: what to send to an endpoint; without the label.
+    :param answers: of the new model, as it is without having seen these rows.
+    """
+
+    label: str
+    labels: Sequence[Any]
+    rows: Table
+    answers: Table
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A training job's evaluation output.
+
+    :param metrics: numbers by name.
+    :param golden: golden rows, if there are any.
+    :param check: check rows, if there are any.
+    """
+
+    metrics: dict[str, float]
+    golden: GoldenRows | None = None
+    check: CheckRows | None = None
+
+    @classmethod
+    def read(cls, content: bytes) -> Evaluation:
+        """Read an evaluation, in any of the formats that a job writes: the names of its columns, one data row.
+
+        :param content: the blob.
+        :raises ProtocolError: no data row, or no table at all.
+        """
+        row = _first_row(content.decode("utf-8-sig"))
+        if row is None:
+            raise ProtocolError("The evaluation output has no data row.")
+        metrics = {name: number for name, text in row.items() if (number := _number(text)) is not None}
+        return cls(metrics, _golden(row.get(GOLDEN_ROWS)), _check(row.get(CHECK_ROWS)))
+
+
+def _first_row(text: str) -> dict[str, str] | None:
+    if text.startswith("@"):
+        try:
+            attributes, rows = read_arff(io.StringIO(text))
+            cells = next(rows, None)
+        except ArffError as error:
+            raise ProtocolError(f"The evaluation output cannot be read: {error}") from None
+        return None if cells is None else dict(zip([one.name for one in attributes], cells, strict=False))
+    csv.field_size_limit(1 << 24)
+    # No metric has a tab in its name.
+    delimiter = "\t" if "\t" in text.partition("\n")[0] else ","
+    return next(csv.DictReader(io.StringIO(text), delimiter=delimiter), None)
+
+
+def _golden(text: str | None) -> GoldenRows | None:
+    if not text:
+        return None
+    try:
+        data = json.loads(text)
+        return GoldenRows(Table.from_wire(data["Input"]), Table.from_wire(data["Output"]))
+    except (ValueError, KeyError, TypeError, AttributeError, ProtocolError):
+        raise ProtocolError(f"The column {GOLDEN_ROWS!r} of the evaluation output cannot be read.") from None
+
+
+def _check(text: str | None) -> CheckRows | None:
+    if not text:
+        return None
+    try:
+        data = json.loads(text)
+        rows, answers = Table.from_wire(data["Input"]), Table.from_wire(data["Output"])
+        label, labels = str(data["Label"]), list(data["Labels"])
+    except (ValueError, KeyError, TypeError, AttributeError, ProtocolError):
+        raise ProtocolError(f"The column {CHECK_ROWS!r} of the evaluation output cannot be read.") from None
+    if not len(labels) == len(rows.values) == len(answers.values):
+        raise ProtocolError(f"The column {CHECK_ROWS!r} of the evaluation output has parts of different lengths.")
+    return CheckRows(label, labels, rows, answers)
+
+
+def _number(text: Any) -> float | None:
+    try:
+        return float(text)
+    except (TypeError, ValueError):
+        return None
+
+
+def same(expected: Any, got: Any, tolerance: float = TOLERANCE) -> bool:
+    """Whether two cells of answers are the same.
+
+    :param expected: a number, or anything that is compared as a text.
+    :param got: likewise.
+    :param tolerance: by which numbers may differ, absolutely or relative to the larger one.
+    """
+    left, right = _number(expected), _number(got)
+    if left is None or right is None:
+        return str(expected) == str(got)
+    return math.isclose(left, right, rel_tol=tolerance, abs_tol=tolerance)
+
+
+def _evaluations(job: Job) -> Iterator[BlobReference]:
+    """The outputs of a training job that may be its evaluation.
+
+    :param job: a finished job.
+    """
+    return (place for place in job.results.values() if place.extension == DATA_EXTENSIONS[0] and place.base_location)
+
+
+def read_evaluation(client: Verbs, output: BlobReference) -> Program[Evaluation]:
+    """Fetch an evaluation.
+
+    :param client: of the workspace.
+    :param output: where it is, with a token where one is needed.
+    :raises ProtocolError: it is none.
+    """
+    return Evaluation.read((yield Verbs.fetch_blob.steps(client, output)))
+
+
+def evaluation_of(client: Verbs, job: Job, log: Callable[[str], object]) -> Program[Evaluation]:
+    """The evaluation among a job's outputs; an empty one where another service writes none that can be read.
+
+    :param client: of the workspace.
+    :param job: a finished job, as read just now.
+    :param log: takes lines for the log.
+    """
+    for output in _evaluations(job):
+        try:
+            return (yield from read_evaluation(client, output))
+        except ProtocolError as error:
+            log(f"{output.location} is not an evaluation that can be read: {error}")
+    return Evaluation({})

@@ -1,0 +1,1 @@
+"""What each released version stored, and the program that writes it."""
