@@ -21,7 +21,20 @@ from airflow_provider_azureml_classic.operators.placing import KEY
 from airflow_provider_azureml_classic.protocol.messages import Response
 from airflow_provider_azureml_classic.triggers import ProofTrigger
 from tests.support import BIKES_SCORING, ServerProcess
-from tests.support.tasks import DAY, Store, Wire, added, context, live, one_line, refused, rentals, trained, wired
+from tests.support.tasks import (
+    DAY,
+    Store,
+    Wire,
+    added,
+    context,
+    live,
+    one_line,
+    refused,
+    rentals,
+    standing_still,
+    trained,
+    wired,
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("airflow_connection", "at_once")]
 
@@ -274,10 +287,11 @@ def gate_whose_endpoint_stands_still(client: Client, server: ServerProcess, name
         }
         return ModelQualityGate(task_id="gate", max_worse={"Mean Absolute Error": "1000%"}, **given)
 
+    still = standing_still(client, shown)
+
     def blind(**options: Any) -> ModelQualityGate:
         task = gate(**options)
-        real = task.hook.client.get_endpoint
-        task.hook.client.get_endpoint = lambda service, name: shown if name == shown.name else real(service, name)
+        wired(task).bends["get_endpoint"] = still
         return task
 
     return gate, blind

@@ -32,6 +32,7 @@ from tests.support.tasks import (
     one_line,
     refused,
     rentals,
+    standing_still,
     submitted,
     trained,
     update_to,
@@ -137,8 +138,7 @@ def test_gate(client: Client, server: ServerProcess, job: Any) -> None:
     task = ModelQualityGate(
         task_id="gate", max_worse={"Mean Absolute Error": "1000%"}, execution_timeout=LIMIT, **given
     )
-    real = task.hook.client.get_endpoint
-    task.hook.client.get_endpoint = lambda service, name: shown if name == shown.name else real(service, name)  # type: ignore[method-assign,assignment]
+    wired(task).bends["get_endpoint"] = standing_still(client, shown)
     store = Store()
     event = waits_until_the_attempt_ends(task, store)
     with one_line(AirflowException, "'timedaside'", "not seen to be live there within execution_timeout=0:30:00."):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from airflow_provider_azureml_classic.cli.session import DONE, REFUSED, Session
 from airflow_provider_azureml_classic.cli.views import ENDPOINT_COLUMNS, endpoint_view
+from airflow_provider_azureml_classic.client.retries import Program
 from airflow_provider_azureml_classic.protocol.keys import KeyType
 from airflow_provider_azureml_classic.protocol.references import MODEL_EXTENSION, BlobReference
 from airflow_provider_azureml_classic.protocol.values import (
@@ -13,7 +14,7 @@ from airflow_provider_azureml_classic.protocol.values import (
     TraceLevel,
     check_endpoint_name,
 )
-from airflow_provider_azureml_classic.retraining.placing import Candidate, Placing, find_target
+from airflow_provider_azureml_classic.retraining.placing import Candidate, Placing, Target, find_target
 
 
 def found(session: Session) -> Endpoint:
@@ -80,12 +81,13 @@ def update_endpoint(session: Session) -> int:
     said, client = session.arguments, session.client
     candidate = Candidate(_model(session), None)
     placing = Placing(client, lambda reference: reference, session.out.say, proof="resource")
-    result = client.perform(
-        placing.place(lambda: find_target(client, said.service, said.endpoint, said.resource), candidate)
-    )
-    if not isinstance(result, str):
-        target, placed = result
-        client.perform(placing.prove(target, candidate, placed))
+
+    def find() -> Program[tuple[Target, Candidate]]:
+        return (yield from find_target(client, said.service, said.endpoint, said.resource)), candidate
+
+    begun = client.perform(placing.place(find))
+    if not isinstance(begun, str):
+        client.perform(placing.prove(begun))
     session.out.record(endpoint_view(found(session)))
     return DONE
 

@@ -63,30 +63,29 @@ class Updater:
 
     def _put_live(self, row: Row, candidate: Candidate) -> Program[None]:
         facts: BlobFacts | None = None
-        done = "Trained, put live, and proved"
+        outcome = "Trained, put live, and proved"
 
-        def find() -> Program[Target]:
+        def find() -> Program[tuple[Target, Candidate]]:
             endpoint: Endpoint = yield Verbs.get_endpoint.steps(self._client, self.service.id, row.endpoint)
-            return Target(self.service, endpoint, endpoint.resource(self.options.resource))
+            return Target(self.service, endpoint, endpoint.resource(self.options.resource)), candidate
 
-        def check(target: Target) -> Program[str | None]:
-            nonlocal facts, done
+        def check(target: Target, candidate: Candidate) -> Program[str | None]:
+            nonlocal facts, outcome
             reason = older_than_live(target, candidate) if self.options.only_if_newer else None
             if reason is None and candidate.location.base_location:
                 facts = yield Verbs.blob_facts.steps(self._client, candidate.location)
             if shows(target.endpoint, target.resource.name, candidate.location):
-                done = "Live already, and proved again"
+                outcome = "Live already, and proved again"
             return reason
 
-        result = yield from self.placing.place(find, candidate, check=check)
-        if isinstance(result, str):
-            row.end(Outcome.KEPT, result)
+        begun = yield from self.placing.place(find, check=check)
+        if isinstance(begun, str):
+            row.end(Outcome.KEPT, begun)
             return
-        target, placed = result
-        yield from self.placing.prove(target, candidate, placed)
+        yield from self.placing.prove(begun)
         # Without the answers: nothing reads them from a row, and rows are kept within a limit of size.
-        row.receipt = receipt(target, candidate, facts, replace(placed, answers=None))
-        row.end(Outcome.UPDATED, f"{done} by {placed.level.value}.")
+        row.receipt = receipt(replace(begun, placed=replace(begun.placed, answers=None)), facts)
+        row.end(Outcome.UPDATED, f"{outcome} by {begun.placed.level.value}.")
 
 
 def sentence(error: Exception) -> str:

@@ -5,27 +5,26 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.sdk import conf
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
+from airflow_provider_azureml_classic.client.retries import Program
 from airflow_provider_azureml_classic.exceptions import NotFound, UpdateNotProved
 from airflow_provider_azureml_classic.memory import Deadline
 from airflow_provider_azureml_classic.operators.base import (
     AzureMLClassicOperator,
     airflow_errors,
-    attempt_ends,
     attempt_over,
-    first_of,
 )
-from airflow_provider_azureml_classic.operators.placing import AT_ONCE
+from airflow_provider_azureml_classic.operators.placing import AT_ONCE, defer_to_proof
 from airflow_provider_azureml_classic.protocol.references import DATA_EXTENSIONS, window_end_of
 from airflow_provider_azureml_classic.retraining import comparison
 from airflow_provider_azureml_classic.retraining.evaluation import Evaluation, read_evaluation
 from airflow_provider_azureml_classic.retraining.freshness import Window
 from airflow_provider_azureml_classic.retraining.jobs import JobTicket, trained_model
-from airflow_provider_azureml_classic.retraining.placing import Candidate, Placing, find_target
+from airflow_provider_azureml_classic.retraining.placing import Candidate, Placing, Target, find_target
 from airflow_provider_azureml_classic.retraining.quality import (
     METRICS,
     Allowance,
@@ -36,7 +35,6 @@ from airflow_provider_azureml_classic.retraining.quality import (
     table_text,
     worse,
 )
-from airflow_provider_azureml_classic.triggers import PROOF_INTERVAL, ProofTrigger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -46,7 +44,6 @@ if TYPE_CHECKING:
     from airflow_provider_azureml_classic.protocol.values import Endpoint
     from airflow_provider_azureml_classic.retraining import comparison
     from airflow_provider_azureml_classic.retraining.evaluation import Evaluation
-    from airflow_provider_azureml_classic.retraining.proof import Placed
     from airflow_provider_azureml_classic.retraining.quality import Allowance, Answers, Metric
 
 Metrics = dict[str, float | None]
@@ -327,9 +324,9 @@ class ModelQualityGate(AzureMLClassicOperator):
         rows = comparison.read_rows(self.hook.client.fetch_blob(place), label, place.location)
         if self.check_endpoint.strip() == live.name:
             raise ValueError(f"check_endpoint is {live.name!r}, the endpoint whose model is live; give another one.")
-        golden = evaluation.golden
-        aside = self._try(Candidate(self.hook.readable(model), None, golden=golden), self.check_endpoint, attempt)
-        return rows, self._answers(aside, rows)
+        ticket = JobTicket.from_json(self.job)
+        candidate = Candidate(self.hook.readable(model), None, ticket, evaluation.golden)
+        return rows, self._answers(self._try(candidate, self.check_endpoint, attempt), rows)
 
     def _answers(self, endpoint: Endpoint, rows: comparison.Labelled) -> Answers:
         return self.hook.client.perform(comparison.answers_of(self.hook.client, endpoint, rows))
@@ -338,40 +335,26 @@ class ModelQualityGate(AzureMLClassicOperator):
         """Put the new model into the check endpoint and wait until it answers there, here or in the triggerer."""
         client, (context, event) = self.hook.client, attempt
         placing = Placing(client, self.hook.readable, lambda text: self.log.info("%s", text))
-        target, placed = client.perform(
-            placing.try_out(lambda: find_target(client, self.web_service, check_endpoint, None), candidate)
-        )
+
+        def find() -> Program[tuple[Target, Candidate]]:
+            return (yield from find_target(client, self.web_service, check_endpoint, None)), candidate
+
+        begun = client.perform(placing.try_out(find))
         wait = Deadline(context)
         deadline = wait.begin(self.check_timeout) if event is None else wait.resume(event)
         here = min(deadline, time.time() + AT_ONCE) if self.deferrable else deadline
-        missing = client.perform(placing.wait(target, candidate, placed, here))
+        missing = client.perform(placing.wait(begun, here))
         if missing is None:
-            return target.endpoint
+            return begun.target.endpoint
         unseen = (
-            f"The model to be compared was put into endpoint {target.endpoint.name!r}, but it was not seen to be live "
-            "there"
+            f"The model to be compared was put into endpoint {begun.target.endpoint.name!r}, but it was not seen to be "
+            "live there"
         )
         if time.time() >= deadline:
             raise UpdateNotProved(f"{unseen} within {self.check_timeout:g} s: {missing}")
         if limit := attempt_over(self, context):
             raise AirflowException(f"{unseen} within {limit}.")
-        return self._defer(context, target.endpoint, placed, deadline)
-
-    def _defer(self, context: Context, aside: Endpoint, placed: Placed, deadline: float) -> NoReturn:
-
-        self.defer(
-            trigger=ProofTrigger(
-                azureml_classic_conn_id=self.azureml_classic_conn_id,
-                web_service_id=aside.web_service_id,
-                endpoint=aside.name,
-                deadline=first_of(deadline, attempt_ends(self, context)),
-                poll_interval=PROOF_INTERVAL,
-                placed=placed.to_json(),
-                trained_by=JobTicket.from_json(self.job).to_json(),
-            ),
-            method_name="execute_complete",
-            timeout=None,
-        )
+        return defer_to_proof(self, context, begun, deadline)
 
     # -- the outcome ---------------------------------------------------------------------------------------------------
 

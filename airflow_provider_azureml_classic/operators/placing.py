@@ -11,7 +11,7 @@ import time
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk import conf
 from airflow.sdk.exceptions import AirflowException, AirflowSkipException
@@ -29,7 +29,7 @@ from airflow_provider_azureml_classic.operators.base import (
     first_of,
 )
 from airflow_provider_azureml_classic.operators.lineage import lineage
-from airflow_provider_azureml_classic.retraining.placing import Placing, Target, find_target, receipt
+from airflow_provider_azureml_classic.retraining.placing import Begun, Placing, Target, find_target, receipt
 from airflow_provider_azureml_classic.retraining.proof import Placed
 from airflow_provider_azureml_classic.triggers import PROOF_INTERVAL, ProofTrigger
 
@@ -128,32 +128,31 @@ class ModelPlacingOperator(UpdatingOperator):
         """Read what is live, check whether it may be replaced, PATCH, prove; or take up an earlier attempt's proof."""
 
         with airflow_errors():
-            memory, candidate, placing = TaskMemory(context, KEY), self._candidate(), self._placing()
+            memory, placing = TaskMemory(context, KEY), self._placing()
 
-            def find() -> Program[Target]:
+            def find() -> Program[tuple[Target, Candidate]]:
                 target = yield from self._find()
                 push_help(context, target.endpoint, UpdateHelpLink)
-                return target
+                return target, self._candidate()
 
-            def check(target: Target) -> Program[str | None]:
-                reason = self._reason_to_keep(target, candidate)
-                if reason is None:
-                    # A model that cannot be read is reported before anything is changed.
-                    yield from self._facts(candidate.location)
-                return reason
-
-            result = self.hook.client.perform(
+            begun = self.hook.client.perform(
                 placing.place(
                     find,
-                    candidate,
-                    check=check,
+                    check=self._check,
                     earlier=_recalled(memory),
                     remember=lambda placed: memory.keep(placed.to_json()),
                 )
             )
-            if isinstance(result, str):
-                raise AirflowSkipException(result)
-            return self._prove(context, memory, result[0], candidate, result[1])
+            if isinstance(begun, str):
+                raise AirflowSkipException(begun)
+            return self._prove(context, memory, begun)
+
+    def _check(self, target: Target, candidate: Candidate) -> Program[str | None]:
+        reason = self._reason_to_keep(target, candidate)
+        if reason is None:
+            # A model that cannot be read is reported before anything is changed.
+            yield from self._facts(candidate.location)
+        return reason
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> dict[str, Any]:
         """Go on after the triggerer: the proof is made here, the event only ends the wait.
@@ -167,7 +166,7 @@ class ModelPlacingOperator(UpdatingOperator):
             # The event may be that of a trigger from before a clear, as in BatchExecutionOperator.
             placed = _recalled(memory) or Placed.from_json(event["placed"])
             target = self.hook.client.perform(self._find())
-            return self._prove(context, memory, target, self._candidate(), placed)
+            return self._prove(context, memory, Begun(target, self._candidate(), placed))
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
         """For OpenLineage: the model that was read, and the endpoint that was updated.
@@ -178,53 +177,37 @@ class ModelPlacingOperator(UpdatingOperator):
         model, endpoint = self._done or (None, None)
         return lineage(self.hook.settings, [model], endpoint=endpoint) if model else None
 
-    def _prove(
-        self, context: Context, memory: TaskMemory, target: Target, candidate: Candidate, placed: Placed
-    ) -> dict[str, Any]:
+    def _prove(self, context: Context, memory: TaskMemory, begun: Begun) -> dict[str, Any]:
         """The receipt, once the model is seen to be live; waits here, or a moment here and then in the triggerer."""
-        perform, placing = self.hook.client.perform, self._placing()
+        perform, placing, placed = self.hook.client.perform, self._placing(), begun.placed
         until = min(placed.deadline, time.time() + AT_ONCE) if self.deferrable else placed.deadline
-        missing = perform(placing.wait(target, candidate, placed, until))
+        missing = perform(placing.wait(begun, until))
         if missing is None:
-            receipt = self._told(context, target, candidate, placed)
+            written = self._receipt(context, begun)
             memory.forget()
-            return receipt
+            return written
         if self.deferrable and time.time() < placed.deadline:
             memory.keep(placed.to_json())
             if limit := attempt_over(self, context):
                 # As after Airflow's own time-out in the worker, the model stays, and another attempt goes on.
                 raise AirflowException(f"{missing} It was not proved within {limit}; another attempt goes on with it.")
-            self._defer(context, target, candidate, placed)
+            self._defer(context, begun)
         memory.keep(replace(placed, failed=True).to_json())
-        raise perform(placing.failure(target, placed, missing))
+        raise perform(placing.failure(begun, missing))
 
-    def _defer(self, context: Context, target: Target, candidate: Candidate, placed: Placed) -> None:
-
+    def _defer(self, context: Context, begun: Begun) -> NoReturn:
         self.log.info("The model is not proved to be live yet; waiting in the triggerer.")
-        self.defer(
-            trigger=ProofTrigger(
-                azureml_classic_conn_id=self.azureml_classic_conn_id,
-                web_service_id=target.service.id,
-                endpoint=target.endpoint.name,
-                deadline=first_of(placed.deadline, attempt_ends(self, context)),
-                poll_interval=PROOF_INTERVAL,
-                placed=placed.to_json(),
-                trained_by=candidate.job.to_json() if candidate.job else None,
-            ),
-            method_name="execute_complete",
-            timeout=None,
-        )
+        defer_to_proof(self, context, begun, begun.placed.deadline)
 
-    def _told(self, context: Context, target: Target, candidate: Candidate, placed: Placed) -> dict[str, Any]:
+    def _receipt(self, context: Context, begun: Begun) -> dict[str, Any]:
         """The receipt, after it was told to the endpoint's asset and kept for OpenLineage."""
-
-        facts = self.hook.client.perform(self._facts(candidate.location))
-        told = receipt(target, candidate, facts, placed)
+        target, location = begun.target, begun.candidate.location
+        written = receipt(begun, self.hook.client.perform(self._facts(location)))
         assets = spellings(self.hook.settings, self.web_service or target.service.name, target.service, target.endpoint)
-        self._done = (candidate.location, assets[0])
+        self._done = (location, assets[0])
         if self.emit_asset:
-            record_update(context, self.outlets, told, assets)
-        return told
+            record_update(context, self.outlets, written, assets)
+        return written
 
     def _placing(self) -> Placing:
         """How the model is put in place."""
@@ -243,6 +226,30 @@ class ModelPlacingOperator(UpdatingOperator):
 
     def _facts(self, reference: BlobReference) -> Program[BlobFacts | None]:
         return (yield Verbs.blob_facts.steps(self.hook.client, reference)) if reference.base_location else None
+
+
+def defer_to_proof(task: AzureMLClassicOperator, context: Context, begun: Begun, deadline: float) -> NoReturn:
+    """Wait in the triggerer until a model is seen to be live; the task goes on in ``execute_complete``.
+
+    :param task: of which the attempt's own time-out counts as well.
+    :param context: Airflow's task context.
+    :param begun: the update, or the try-out of a gate.
+    :param deadline: seconds since 1970.
+    """
+    trained_by = begun.candidate.job
+    task.defer(
+        trigger=ProofTrigger(
+            azureml_classic_conn_id=task.azureml_classic_conn_id,
+            web_service_id=begun.target.service.id,
+            endpoint=begun.target.endpoint.name,
+            deadline=first_of(deadline, attempt_ends(task, context)),
+            poll_interval=PROOF_INTERVAL,
+            placed=begun.placed.to_json(),
+            trained_by=trained_by.to_json() if trained_by else None,
+        ),
+        method_name="execute_complete",
+        timeout=None,
+    )
 
 
 def _recalled(memory: TaskMemory) -> Placed | None:

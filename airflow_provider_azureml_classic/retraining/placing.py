@@ -37,6 +37,10 @@ _PAUSE = 2.0
 T = TypeVar("T")
 
 
+class ChangedMeanwhile(Exception):
+    """Somebody else changed the endpoint between reading it and the PATCH."""
+
+
 @dataclass(frozen=True)
 class Candidate:
     """The model to put in place.
@@ -117,10 +121,24 @@ def find_target(client: Verbs, web_service: str, endpoint: str, resource: str | 
     return Target(service, row, row.resource(resource))
 
 
-#: Reads what is to be updated.
-Find = Callable[[], Program[Target]]
+#: Reads what is to be updated, and the model to put live.
+Find = Callable[[], Program["tuple[Target, Candidate]"]]
 #: Why the live model has to stay, as a sentence; ``None`` if it may be replaced.
-Check = Callable[[Target], Program["str | None"]]
+Check = Callable[[Target, Candidate], Program["str | None"]]
+
+
+@dataclass(frozen=True)
+class Begun:
+    """An update whose PATCH was sent, and whose proof is to come.
+
+    :param target: what was updated, as it was read before.
+    :param candidate: the model that was put live.
+    :param placed: what has to be seen.
+    """
+
+    target: Target
+    candidate: Candidate
+    placed: Placed
 
 
 @dataclass(frozen=True)
@@ -145,54 +163,51 @@ class Placing:
     def place(
         self,
         find: Find,
-        candidate: Candidate,
         *,
         check: Check | None = None,
         earlier: Placed | None = None,
         remember: Callable[[Placed], object] = lambda _: None,
-    ) -> Program[tuple[Target, Placed] | str]:
+    ) -> Program[Begun | str]:
         """Read what is live, check whether it may be replaced, PATCH; :meth:`prove` or :meth:`wait` comes next.
 
-        :param find: reads what is to be updated; again after each race that was lost.
-        :param candidate: the model to put live.
+        :param find: see :data:`Find`; called again after each race that was lost.
         :param check: see :data:`Check`.
         :param earlier: what an earlier attempt remembered; if its proof may still come, there is no second PATCH.
         :param remember: called before the PATCH.
-        :return: the target and what is to be proved; or the sentence of ``check``, and nothing was changed.
+        :return: what is to be proved; or the sentence of ``check``, and nothing was changed.
         :raises UpdateNotProved: the endpoint was changed by somebody else each time; nothing was updated.
         """
 
-        def attempt(target: Target) -> Program[tuple[Target, Placed] | str | None]:
-            begun = target.earlier(earlier, candidate)
-            if begun is not None and not begun.failed:
-                self.log(f"An earlier attempt put {begun.location.location} live; its proof goes on.")
-                return target, replace(begun, deadline=time.time() + self.proof_timeout)
-            reason = (yield from check(target)) if check else None
+        def attempt(target: Target, candidate: Candidate) -> Program[Begun | str]:
+            before = target.earlier(earlier, candidate)
+            if before is not None and not before.failed:
+                self.log(f"An earlier attempt put {before.location.location} live; its proof goes on.")
+                return Begun(target, candidate, replace(before, deadline=time.time() + self.proof_timeout))
+            reason = (yield from check(target, candidate)) if check else None
             if reason is not None:
                 return reason
-            placed = yield from self.begin(target, candidate, begun)
+            placed = yield from self.begin(target, candidate, before)
             remember(placed)
-            return (target, placed) if (yield from self.put(target, placed)) else None
+            yield from self.put(target, placed)
+            return Begun(target, candidate, placed)
 
-        result: tuple[Target, Placed] | str = yield from _without_races(find, attempt)
-        return result
+        return (yield from _without_races(find, attempt, self.log))
 
-    def try_out(self, find: Find, candidate: Candidate) -> Program[tuple[Target, Placed]]:
+    def try_out(self, find: Find) -> Program[Begun]:
         """Put a model into an endpoint that exists for trying models out, unless it names it already.
 
-        :param find: reads that endpoint.
-        :param candidate: the model to try.
+        :param find: reads that endpoint, and the model to try.
         :raises UpdateNotProved: see :meth:`place`.
         """
-        level = Level.SCORE if candidate.golden else Level.RESOURCE
 
-        def attempt(target: Target) -> Program[tuple[Target, Placed] | None]:
+        def attempt(target: Target, candidate: Candidate) -> Program[Begun]:
+            level = Level.SCORE if candidate.golden else Level.RESOURCE
             placed = Placed(target.resource.name, candidate.location, level)
-            if shows(target.endpoint, placed.resource, placed.location):
-                return target, placed
-            return (target, placed) if (yield from self.put(target, placed)) else None
+            if not shows(target.endpoint, placed.resource, placed.location):
+                yield from self.put(target, placed)
+            return Begun(target, candidate, placed)
 
-        return (yield from _without_races(find, attempt))
+        return (yield from _without_races(find, attempt, self.log))
 
     def begin(self, target: Target, candidate: Candidate, earlier: Placed | None = None) -> Program[Placed]:
         """What there is to remember before the PATCH.
@@ -216,11 +231,12 @@ class Placing:
             deadline=now + self.proof_timeout,
         )
 
-    def put(self, target: Target, placed: Placed) -> Program[bool]:
-        """PATCH; false if the endpoint has changed since it was read, so that nothing was put in place.
+    def put(self, target: Target, placed: Placed) -> Program[None]:
+        """PATCH.
 
         :param target: as read just before.
         :param placed: of :meth:`begin`.
+        :raises ChangedMeanwhile: the endpoint has changed since it was read, so nothing was put live.
         """
         try:
             yield self._patch(target, placed.location, if_match=target.endpoint.etag)
@@ -230,61 +246,72 @@ class Placing:
             # It may have come through, only its answer was lost.
             after: Endpoint = yield self._fetch(target.endpoint)
             if shows(after, placed.resource, placed.location) and placed.has_moved(after):
-                return True
-            if not is_stale(error):
-                raise
-            self.log(f"Endpoint {target.endpoint.name!r} changed in between; reading it again.")
-            return False
-        return True
+                return
+            if is_stale(error):
+                raise ChangedMeanwhile from error
+            raise
 
-    def prove(self, target: Target, candidate: Candidate, placed: Placed) -> Program[None]:
-        """Look until the model is seen to be live.
+    def prove(self, begun: Begun) -> Program[None]:
+        """Poll until the model is seen to be live.
 
-        :param target: what was updated.
-        :param candidate: the model that was put in place.
-        :param placed: of :meth:`begin`.
+        :param begun: of :meth:`place`.
         :raises UpdateNotProved: not seen in time.
         """
-        missing = yield from self.wait(target, candidate, placed, placed.deadline)
+        missing = yield from self.wait(begun, begun.placed.deadline)
         if missing is not None:
-            raise (yield from self.failure(target, placed, missing))
+            raise (yield from self.failure(begun, missing))
 
-    def wait(self, target: Target, candidate: Candidate, placed: Placed, until: float) -> Program[str | None]:
-        """Look until the model is seen to be live; what proof is still missing at the end, ``None`` if none is.
+    def wait(self, begun: Begun, until: float) -> Program[str | None]:
+        """Poll until the model is seen to be live; what proof is still missing at the end, ``None`` if none is.
 
-        :param target: what was updated.
-        :param candidate: the model that was put in place.
-        :param placed: of :meth:`begin`.
+        :param begun: of :meth:`place` or :meth:`try_out`.
         :param until: seconds since 1970.
         """
-        pause = 0.2
-        while (missing := (yield from self.missing(target.endpoint, candidate.golden, placed))) is not None:
+        pause, endpoint, golden, placed = 0.2, begun.target.endpoint, begun.candidate.golden, begun.placed
+        while (missing := (yield from self.missing(endpoint, golden, placed))) is not None:
             left = until - time.time()
             if left <= 0:
                 return missing
             yield Pause(min(jittered(pause), left))
             pause = min(pause * 2, _PAUSE)
-        self.log(
-            f"Proved by {placed.level.value}: {candidate.location.location} is live on endpoint "
-            f"{target.endpoint.name!r}."
-        )
+        self.log(f"Proved by {placed.level.value}: {placed.location.location} is live on endpoint {endpoint.name!r}.")
         return None
 
-    def failure(self, target: Target, placed: Placed, missing: str) -> Program[UpdateNotProved]:
+    def failure(self, begun: Begun, missing: str) -> Program[UpdateNotProved]:
         """Put the previous model back, if that is wanted; the error that says what is missing.
 
-        :param target: what was updated.
-        :param placed: of :meth:`begin`.
+        :param begun: of :meth:`place`.
         :param missing: the end of a sentence.
         """
-        done, put_back = "Nothing was put back.", False
+        outcome, put_back = "Nothing was put back.", False
         if self.on_failure == "rollback":
-            done, put_back = yield from self._roll_back(target, placed)
+            outcome, put_back = yield from self.roll_back(begun)
         return UpdateNotProved(
-            f"The service accepted the update of {placed.resource!r} on endpoint {target.endpoint.name!r}, but after "
-            f"{self.proof_timeout:g} s {missing} {done}",
+            f"The service accepted the update of {begun.placed.resource!r} on endpoint {begun.target.endpoint.name!r}, "
+            f"but after {self.proof_timeout:g} s {missing} {outcome}",
             put_back=put_back,
         )
+
+    def roll_back(self, begun: Begun) -> Program[tuple[str, bool]]:
+        """Put the previous model back; what came of it, as a sentence, and whether it is back.
+
+        :param begun: of :meth:`place`.
+        """
+        target, placed = begun.target, begun.placed
+        previous, name = placed.replaced, placed.resource
+        if previous is None:
+            return "The previous model's location is unknown, so it could not be put back.", False
+        try:
+            now: Endpoint = yield self._fetch(target.endpoint)
+            live = now.resource(name).location
+            if live and not any(shows(now, name, reference) for reference in (placed.location, previous)):
+                return f"Somebody else has put {live.location} live since; it was left alone.", False
+            yield self._patch(target, self.readable(previous), if_match=now.etag)
+            if not shows((yield self._fetch(target.endpoint)), name, previous):
+                return f"The service accepted the previous model, {previous.location}, but does not name it.", False
+        except AzureMLClassicError as error:
+            return f"The previous model could not be put back: {error}", False
+        return f"The previous model was put back: {previous.location}; the endpoint names it again.", True
 
     def missing(self, endpoint: Endpoint, golden: GoldenRows | None, placed: Placed) -> Program[str | None]:
         """What proof is still missing, as the end of a sentence; ``None`` if none is.
@@ -346,31 +373,17 @@ class Placing:
             self.log(f"Endpoint {endpoint.name!r} does not score just now: {error}")
             return None
 
-    def _roll_back(self, target: Target, placed: Placed) -> Program[tuple[str, bool]]:
-        """Put the previous model back; what came of it, as a sentence, and whether it is back."""
-        previous, name = placed.replaced, placed.resource
-        if previous is None:
-            return "The previous model's location is unknown, so it could not be put back.", False
-        try:
-            now: Endpoint = yield self._fetch(target.endpoint)
-            live = now.resource(name).location
-            if live and not any(shows(now, name, place) for place in (placed.location, previous)):
-                return f"Somebody else has put {live.location} in place since; it was left alone.", False
-            yield self._patch(target, self.readable(previous), if_match=now.etag)
-            if not shows((yield self._fetch(target.endpoint)), name, previous):
-                return f"The service accepted the previous model, {previous.location}, but does not name it.", False
-        except AzureMLClassicError as error:
-            return f"The previous model could not be put back: {error}", False
-        return f"The previous model was put back: {previous.location}; the endpoint names it again.", True
 
-
-def _without_races(find: Find, attempt: Callable[[Target], Program[T | None]]) -> Program[T]:
+def _without_races(
+    find: Find, attempt: Callable[[Target, Candidate], Program[T]], log: Callable[[str], object]
+) -> Program[T]:
     """Read and attempt until nobody else has changed the endpoint between the two."""
     for _ in range(RACES):
-        target = yield from find()
-        result = yield from attempt(target)
-        if result is not None:
-            return result
+        target, candidate = yield from find()
+        try:
+            return (yield from attempt(target, candidate))
+        except ChangedMeanwhile:
+            log(f"Endpoint {target.endpoint.name!r} changed in between; reading it again.")
     raise UpdateNotProved(
         f"Endpoint {target.endpoint.name!r} was changed by somebody else {RACES} times in a row; nothing was updated."
     )
@@ -408,14 +421,13 @@ def window_said_by(place: BlobReference) -> Window | None:
     return Window(end) if end else None
 
 
-def receipt(target: Target, candidate: Candidate, facts: BlobFacts | None, placed: Placed) -> dict[str, Any]:
+def receipt(begun: Begun, facts: BlobFacts | None) -> dict[str, Any]:
     """What an update returns: plain JSON, and nothing secret.
 
-    :param target: what was updated.
-    :param candidate: what is live now.
-    :param facts: of its file, if known.
-    :param placed: what was proved.
+    :param begun: the update, which was proved.
+    :param facts: of the model's file, if known.
     """
+    target, candidate, placed = begun.target, begun.candidate, begun.placed
     replaced, replaced_end, job = placed.replaced, window_end_of(placed.replaced), candidate.job
     return {
         "web_service": target.service.name,

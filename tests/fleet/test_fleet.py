@@ -71,7 +71,7 @@ def test_each_endpoint_is_as_if_it_were_alone(
     ran = attempt(store)
     result = task.execute(ran)
     assert result["counts"] == {"updated": 4, "kept": 0, "failed": 0, "rolled back": 0, "untouched": 0}
-    assert {row["reason"] for row in result["rows"]} == {"Trained, put in place, and proved by score."}
+    assert {row["reason"] for row in result["rows"]} == {"Trained, put live, and proved by score."}
     assert started(server, "alone") == ["Finished"] * 4
     assert store.kept == {}
     lines = list(csv.DictReader((tmp_path / "report" / "fleet.csv").read_text().splitlines()))

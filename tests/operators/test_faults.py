@@ -25,6 +25,7 @@ from airflow_provider_azureml_classic.operators import (
     RollbackModelOperator,
     UpdateTrainedModelOperator,
 )
+from airflow_provider_azureml_classic.retraining.placing import Begun
 from airflow_provider_azureml_classic.sensors import ModelFreshnessSensor
 from tests.support import BIKES, BIKES_SCORING, ServerProcess
 from tests.support.gates import DAY, ERROR, added, context, live, one_sentence, rentals, trained, trainer
@@ -194,12 +195,12 @@ class TestUpdates:
         other.location, other.job = "models/fault/copy.ilearner", None
         content = lied_to.fetch_blob(task._candidate().location)
         liar.upload("models/fault/copy.ilearner", content)
-        target = task._target()
         perform, placing = task.hook.client.perform, task._placing()
-        placed = perform(placing.begin(target, task._candidate()))
-        perform(placing.put(target, placed))
+        target, candidate = perform(task._find()), task._candidate()
+        update_begun = Begun(target, candidate, perform(placing.begin(target, candidate)))
+        perform(placing.put(target, update_begun.placed))
         other.execute(context())
-        said, put_back = perform(placing._roll_back(target, placed))
+        said, put_back = perform(placing.roll_back(update_begun))
         assert not put_back
         assert said.startswith("Somebody else has put ")
         assert live(lied_to, "faster").endswith("/models/fault/copy.ilearner")

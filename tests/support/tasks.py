@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -119,6 +120,30 @@ def showing_status(status: str, times: int) -> Callable[..., Response]:
         return edited(response, StatusCode=status, Results=None) if left[0] >= 0 else response
 
     return bend
+
+
+def standing_still(client: Any, endpoint: Any) -> Callable[..., Response]:
+    """Shows an endpoint for ever as it is now."""
+    seen: list[Response] = []
+
+    def remember(request: Request, send: Callable[[Request], Response]) -> Response:
+        seen.append(send(request))
+        return seen[-1]
+
+    # The endpoint as the service itself describes it, whatever becomes of it later.
+    recorder = Wire(client._transport)
+    recorder.bends["get_endpoint"] = remember
+    with patch.object(client, "_transport", recorder):
+        client.get_endpoint(endpoint.web_service_id, endpoint.name)
+
+    resources = json.loads(seen[0].body)["Resources"]
+
+    def still(request: Request, send: Callable[[Request], Response]) -> Response:
+        response = send(request)
+        same = request.url.split("?")[0].endswith(f"/{endpoint.name}")
+        return edited(response, Resources=resources) if same else response
+
+    return still
 
 
 @cache
