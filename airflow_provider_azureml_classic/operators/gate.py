@@ -324,7 +324,7 @@ class ModelQualityGate(AzureMLClassicOperator):
         rows = comparison.read_rows(self.hook.client.fetch_blob(place), label, place.location)
         if self.check_endpoint.strip() == live.name:
             raise ValueError(f"check_endpoint is {live.name!r}, the endpoint whose model is live; give another one.")
-        ticket = JobTicket.of(self.job, None, None, "")
+        ticket = JobTicket.from_json(self.job)
         candidate = Candidate(self.hook.readable(model), None, ticket, evaluation.golden)
         return rows, self._answers(self._try(candidate, self.check_endpoint, attempt), rows)
 

@@ -116,7 +116,7 @@ class UpdateTrainedModelOperator(ModelPlacingOperator):
         place = trained_model(job, ticket, self.model_output)
         window = self._window_of(place, Window.from_json(ticket.get("window")))
         evaluation = self.hook.client.perform(evaluation_of(self.hook.client, job, self.log.info))
-        made_by = JobTicket.of(ticket, None, None, "")
+        made_by = JobTicket.from_json(ticket)
         return Candidate(place, window, made_by, evaluation.golden, evaluation.metrics)
 
     def _window_of(self, place: BlobReference, told: Window | None) -> Window | None:
