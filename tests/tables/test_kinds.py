@@ -148,6 +148,7 @@ def test_declared_numbers_are_numbers_still() -> None:
         ("x;y\n0.5;1\n1.5;2\n", "CSV", "."),
         ("x;y\n1;1\n2;2\n", "CSV", "."),
         ("x;y;z\n0,5;1.5;a\n1,5;2.5;b\n", "CSV", ","),
+        ("x;y;z\n0,5;1.5;1.5\n1,5;2.5;2.5\n", "CSV", "."),
         ("x\ty\n0,5\t1.5\n1,5\t2.5\n", "TSV", "."),
         ("x;y\nNA;1\n1,5;2\n0,5;3\n", "CSV", ","),
         ("x;y\na,b;1\nc,d;2\n", "CSV", "."),

@@ -41,6 +41,7 @@ def refusal(content: str | bytes, title: str = "CSV", encoding: str | None = Non
         ("x\n1\n\n50\n", [["1"], [""], ["50"]]),
         ("x\r\n1\r\n\r\n\r\n50", [["1"], [""], [""], ["50"]]),
         ("x\n\n\n", [[""], [""]]),
+        ('"x"\n1;2\n3;4\n', [["1;2"], ["3;4"]]),
     ],
 )
 def test_rows_and_cells(content: str, expected: list[list[str]]) -> None:
@@ -67,6 +68,7 @@ def test_tsv_without_a_tab() -> None:
         ('a,b\n1,2\n"3,4\n5,6\n', "in data row 2 a quote that opens a cell is never closed"),
         ('a,"b\n1,2\n', "in the header row a quote that opens a cell is never closed"),
         ('a,b\n1,"5 in\n2,"6 in\n3,4\n', "in data row 1 a quote opens a cell and the next quote does not end one"),
+        ('x\n1\n"5 in\n6\n"7 in\n', "in data row 2 a quote opens a cell and the next quote does not end one"),
         ("a,b\n1,x\0y\n", "data row 1 has a zero byte"),
         ("PAR1....", "it is a Parquet file; its name must end in .parquet"),
         ("PK\x03\x04...", "save it as CSV"),
@@ -134,6 +136,13 @@ def test_rows_in_later_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "the file may have been cut off" not in refusal("\n".join(["id,kind,n", *lines]))
 
 
+@pytest.mark.parametrize("block", range(4, 10))
+def test_a_line_end_that_is_cut(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
+    """A block that ends between the two signs of a line end does not make a row more."""
+    monkeypatch.setattr(delimited, "BLOCK", block)
+    assert rows(read("x\r\n1\r\n\r\n22\r\n3\r\n")) == [["1"], [""], ["22"], ["3"]]
+
+
 def test_blocks_are_small(monkeypatch: pytest.MonkeyPatch) -> None:
     """A file is given in blocks, each of which knows the number of its first row."""
     monkeypatch.setattr(delimited, "BLOCK", 1000)
@@ -198,6 +207,7 @@ def test_parquet(tmp_path: Path) -> None:
         ["", "2", "", "false", "", "", "y"],
         ["", "", "", "", "1970-01-02T00:00:00.000", "1970-01-02", "x"],
     ]
+    assert pa.types.is_dictionary(table.columns["s"].type), "texts that repeat must not be written out"
     assert reading.read_names(path, "Parquet") == tuple(columns)
     assert reading.read(path, "Parquet", wanted={"s"}).names == ("s",)
 
