@@ -224,6 +224,27 @@ class TestUpdates:
         with one_sentence(AirflowException, "score"):
             task.execute(context())
 
+    def test_gate_does_not_believe_half_an_update(
+        self, liar: ServerProcess, lied_to: Client, plan: Plan, old: Any, new: Any
+    ) -> None:
+        """A check endpoint that still answers every second call with its old model is not measured."""
+        for name in ("gatelive", "gatecheck"):
+            begun(lied_to, name, old)
+        liar.upload("check/half.csv", rentals(300, rows=48))
+        plan("gatecheck", "stale")
+        task = ModelQualityGate(
+            task_id="gate",
+            web_service=BIKES_SCORING,
+            endpoint="gatelive",
+            job=new,
+            max_worse={ERROR: 0},
+            check_data="check/half.csv",
+            check_endpoint="gatecheck",
+            check_timeout=0.5,
+        )
+        with one_sentence(AirflowFailException, "'gatecheck', but it was not seen to be live there", "golden rows."):
+            task.execute(context())
+
 
 class TestJobs:
     """A job that is accepted."""
