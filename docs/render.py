@@ -9,6 +9,8 @@ A part begins with a comment that says where it comes from:
     function with its decorators, or an assignment
 ``<!-- errors -->``, ``<!-- hints -->``, ``<!-- codes -->``, ``<!-- not offered -->``
     tables of the errors, of what to do about each code, of all codes, and of calls that the server does not offer
+``<!-- provider rooms -->``, ``<!-- server rooms -->``
+    the rooms of the package, floor by floor, as the imports have them
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from airflow_provider_azureml_classic.exceptions import CODES, HINTS, OURS, PUBL
 from airflow_provider_azureml_classic.protocol.not_offered import NOT_OFFERED
 
 ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = "airflow_provider_azureml_classic"
 _STATUSES = (400, 401, 403, 404, 405, 408, 409, 412, 413, 429, 500, 503, 504)
 #: Lines for this file only.
 _MARKER = re.compile(r"^ *# \[(START|END) \w+\]\n", re.M)
@@ -130,7 +133,57 @@ def not_offered() -> str:
     return "".join(f"| {group.what} | {group.instead} |\n" for group in NOT_OFFERED)
 
 
+def rooms(side: str) -> str:
+    """The rooms of one half of the package, the highest floor first, from its imports.
+
+    :param side: ``provider`` or ``server``.
+    """
+    files = {_room(path): [] for path in _sources()}
+    for path in _sources():
+        files[_room(path)].append(path)
+    below = {room: {other for path in paths for other in _imported(path)} - {room} for room, paths in files.items()}
+    heights: dict[str, int] = {}
+
+    def height(room: str) -> int:
+        if room not in heights:
+            heights[room] = 1 + max(map(height, below[room]), default=0)
+        return heights[room]
+
+    shown = [room for room in below if room.startswith("server.") == (side == "server")]
+    return "".join(
+        f"| {height(room)} | `{room.removeprefix('server.')}` | {_about(room)} | "
+        f"{', '.join(sorted(name.removeprefix('server.') for name in below[room]))} |\n"
+        for room in sorted(shown, key=lambda room: (-height(room), room))
+    )
+
+
+def _sources() -> list[Path]:
+    return [path for path in sorted((ROOT / PACKAGE).rglob("*.py")) if _room(path) not in ("", "server")]
+
+
+def _room(path: Path) -> str:
+    parts = path.relative_to(ROOT / PACKAGE).with_suffix("").parts
+    return ".".join(parts[: 2 if parts[0] == "server" else 1]).removesuffix("__init__").rstrip(".")
+
+
+def _imported(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith(PACKAGE):
+            for alias in node.names:
+                parts = [*str(node.module).split(".")[1:], alias.name]
+                yield ".".join(parts[: 2 if parts[0] == "server" else 1])
+
+
+def _about(room: str) -> str:
+    folder = ROOT / PACKAGE / room.replace(".", "/")
+    path = folder / "__init__.py" if folder.is_dir() else folder.with_suffix(".py")
+    first = (ast.get_docstring(ast.parse(path.read_text())) or "").split("\n\n")[0]
+    return " ".join(re.split(r"(?<=[.:]) ", " ".join(first.split()))[0].rstrip(".:").split())
+
+
 _TABLES: dict[str, Callable[[], str]] = {
+    "provider rooms": lambda: rooms("provider"),
+    "server rooms": lambda: rooms("server"),
     "errors": errors,
     "hints": hints,
     "codes": codes,

@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+from types import MethodType
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
 
 from airflow_provider_azureml_classic.client.retries import Steps
 
-if TYPE_CHECKING:
-    from airflow_provider_azureml_classic.client.aio import AsyncClient
-    from airflow_provider_azureml_classic.client.blocking import Client
-
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+class Blocking(Protocol):
+    """A client whose verbs return their result."""
+
+    def drive(self, steps: Steps[T]) -> T:
+        """Run a verb.
+
+        :param steps: its requests.
+        """
+
+
+class Asynchronous(Protocol):
+    """A client whose verbs return an awaitable of it."""
+
+    async def drive(self, steps: Steps[T]) -> T:
+        """Run a verb.
+
+        :param steps: its requests.
+        """
 
 
 class verb(Generic[P, T]):
@@ -28,10 +46,16 @@ class verb(Generic[P, T]):
     @overload
     def __get__(self, client: None, owner: type) -> verb[P, T]: ...
     @overload
-    def __get__(self, client: Client, owner: type) -> Callable[P, T]: ...
+    def __get__(self, client: Blocking, owner: type) -> Callable[P, T]: ...
     @overload
-    def __get__(self, client: AsyncClient, owner: type) -> Callable[P, Awaitable[T]]: ...
+    def __get__(self, client: Asynchronous, owner: type) -> Callable[P, Awaitable[T]]: ...
     def __get__(self, client: Any, owner: type) -> Any:
         if client is None:
             return self
-        return lambda *args, **kwargs: client.drive(self.steps(client, *args, **kwargs))
+
+        @functools.wraps(self.steps)
+        def call(_: object, *args: P.args, **kwargs: P.kwargs) -> Any:
+            return client.drive(self.steps(client, *args, **kwargs))
+
+        # Bound, so that `help(client.get_job)` shows the verb's name and parameters.
+        return MethodType(call, client)

@@ -94,9 +94,9 @@ _SERVICE = _WS + "/webservices/{service}"
 _ENDPOINT = _SERVICE + "/endpoints/{endpoint}"
 #: Path of an endpoint's request/response and batch calls below the services host: the end of ``ApiLocation``.
 API_PATH = _WS + "/services/{endpoint_id}"
-#: Path of an endpoint's help pages: the end of ``HelpLocation``.
 #: First segment of the portal of our server, and the domain of the cloud service, whose portal was elsewhere.
 PORTAL, CLOUD_DOMAIN = "/portal", ".azureml.net"
+#: Path of an endpoint's help pages: the end of ``HelpLocation``.
 _HELP_ROOT = "/apihelp"
 _HELP = _HELP_ROOT + _SERVICE + "/endpoints/{endpoint_id}"
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from io import StringIO
 from pathlib import Path
@@ -263,7 +263,7 @@ def from_table(where: str, directory: Path, table: Mapping[str, Any]) -> Experim
 def _with_defaults(experiment: Experiment) -> Experiment:
     """The experiment with the defaults of its parameters, which the first training uses, too."""
     values = {name: parameter.default for name, parameter in experiment.parameters.items()}
-    return parameters.applied(experiment, {name: value for name, value in values.items() if value is not None})
+    return applied(experiment, {name: value for name, value in values.items() if value is not None})
 
 
 def _estimator_problem(experiment: Experiment) -> str | None:
@@ -339,3 +339,21 @@ def check_names(where: object, experiments: tuple[Experiment, ...]) -> None:
                 "Names of experiments must differ in more than upper and lower case."
             )
         seen.add(experiment.name.casefold())
+
+
+def applied(experiment: Experiment, values: Mapping[str, Any]) -> Experiment:
+    """The experiment as the values of a call change it.
+
+    :param experiment: as declared.
+    :param values: by parameter name; parameters that are no longer declared are left out.
+    """
+    estimator, rows, fraction = dict(experiment.estimator_parameters), dict(experiment.rows), experiment.test_fraction
+    for name, value in values.items():
+        sets = experiment.parameters[name].sets if name in experiment.parameters else ""
+        if sets.startswith(parameters.ESTIMATOR):
+            estimator[sets.removeprefix(parameters.ESTIMATOR)] = value
+        elif sets.startswith(parameters.ROWS):
+            rows[sets.removeprefix(parameters.ROWS)] = value
+        elif sets == parameters.TEST_FRACTION:
+            fraction = value
+    return replace(experiment, estimator_parameters=estimator, rows=rows, test_fraction=fraction)

@@ -18,12 +18,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
-
-if TYPE_CHECKING:
-    from airflow_provider_azureml_classic.server.experiments.declaration import Experiment
 
 #: What a parameter can set besides ``estimator.KEYWORD`` and ``rows.COLUMN``.
 DATA, TEST_FRACTION, THRESHOLD = "data", "test_fraction", "threshold"
@@ -162,24 +159,6 @@ def checked(declared: Mapping[str, Parameter], given: Mapping[str, Any]) -> dict
         )
     defaults = {name: parameter.default for name, parameter in declared.items() if parameter.default is not None}
     return {**defaults, **values}
-
-
-def applied(experiment: Experiment, values: Mapping[str, Any]) -> Experiment:
-    """The experiment as the values of a call change it.
-
-    :param experiment: as declared.
-    :param values: by parameter name; parameters that are declared no more are left out.
-    """
-    estimator, rows, fraction = dict(experiment.estimator_parameters), dict(experiment.rows), experiment.test_fraction
-    for name, value in values.items():
-        sets = experiment.parameters[name].sets if name in experiment.parameters else ""
-        if sets.startswith(ESTIMATOR):
-            estimator[sets.removeprefix(ESTIMATOR)] = value
-        elif sets.startswith(ROWS):
-            rows[sets.removeprefix(ROWS)] = value
-        elif sets == TEST_FRACTION:
-            fraction = value
-    return replace(experiment, estimator_parameters=estimator, rows=rows, test_fraction=fraction)
 
 
 def threshold_of(declared: Mapping[str, Parameter], values: Mapping[str, Any]) -> float | None:

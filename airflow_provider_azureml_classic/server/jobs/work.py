@@ -21,8 +21,8 @@ from airflow_provider_azureml_classic.protocol.job_history import LogLine
 from airflow_provider_azureml_classic.protocol.jobs import JobStatus
 from airflow_provider_azureml_classic.protocol.references import MODEL_EXTENSION, BlobReference
 from airflow_provider_azureml_classic.server.experiments.batch import score_file
-from airflow_provider_azureml_classic.server.experiments.declaration import INPUT, TRAIN, Experiment
-from airflow_provider_azureml_classic.server.experiments.parameters import applied, threshold_of
+from airflow_provider_azureml_classic.server.experiments.declaration import INPUT, TRAIN, Experiment, applied
+from airflow_provider_azureml_classic.server.experiments.parameters import threshold_of
 from airflow_provider_azureml_classic.server.experiments.training import TrainingSummary, train
 from airflow_provider_azureml_classic.server.jobs.arguments import (
     EVALUATION_OUTPUT,

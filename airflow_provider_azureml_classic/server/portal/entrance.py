@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from airflow_provider_azureml_classic.protocol.operations import PORTAL
 from airflow_provider_azureml_classic.server.portal.sessions import Brake, Sessions
-from airflow_provider_azureml_classic.server.portal.visit import ROOT, Page, Visit
+from airflow_provider_azureml_classic.server.portal.visit import Page, Visit
 
 
 def refused(visit: Visit, sessions: Sessions, brake: Brake, address: str) -> Page | None:
@@ -34,5 +35,5 @@ def wanted(visit: Visit) -> str:
     :param visit: with what the form carried.
     """
     path = visit.text("next")
-    ours = path.startswith(f"{visit.prefix}{ROOT}/") and path.isprintable() and "\\" not in path
+    ours = path.startswith(f"{visit.prefix}{PORTAL}/") and path.isprintable() and "\\" not in path
     return path if ours else visit.path("services")

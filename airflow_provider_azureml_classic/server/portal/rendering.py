@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_azureml_classic.protocol import operations as ops
+from airflow_provider_azureml_classic.protocol.operations import PORTAL
 from airflow_provider_azureml_classic.server.help.description import Facts
 from airflow_provider_azureml_classic.server.portal.chart import ordered
-from airflow_provider_azureml_classic.server.portal.visit import ROOT
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -48,7 +48,7 @@ def static_url(prefix: str, name: str) -> str:
     :param prefix: path of the public address.
     :param name: one of :data:`STATIC`.
     """
-    return f"{prefix}{ROOT}/static/{name}?v={hashlib.sha256(static(name)).hexdigest()[:12]}"
+    return f"{prefix}{PORTAL}/static/{name}?v={hashlib.sha256(static(name)).hexdigest()[:12]}"
 
 
 @cache

@@ -16,10 +16,11 @@ from starlette.routing import Route, Router
 from starlette.types import Message, Receive, Scope, Send
 
 from airflow_provider_azureml_classic.exceptions import AccessDenied, AzureMLClassicError, rejection
+from airflow_provider_azureml_classic.protocol.operations import PORTAL
 from airflow_provider_azureml_classic.server.portal import endpoint, entrance, jobs, services
 from airflow_provider_azureml_classic.server.portal.rendering import STATIC, render, static, static_url
 from airflow_provider_azureml_classic.server.portal.sessions import COOKIE, LIFE, Brake, Session, Sessions
-from airflow_provider_azureml_classic.server.portal.visit import ROOT, Core, Go, Page, Visit
+from airflow_provider_azureml_classic.server.portal.visit import Core, Go, Page, Visit
 
 log = logging.getLogger(__name__)
 
@@ -65,14 +66,14 @@ class Portal:
         self._sessions = Sessions(settings.cipher_key, settings.token, core.clock)
         self._brake = Brake(core.clock)
         routes = [
-            Route(f"{ROOT}{path}", self._handler(view, method), methods=[method]) for path, method, view in ROUTES
+            Route(f"{PORTAL}{path}", self._handler(view, method), methods=[method]) for path, method, view in ROUTES
         ]
         routes += [
             Route("/", self._home),
-            Route(ROOT, self._home),
-            Route(f"{ROOT}/sign-in", self._sign_in, methods=["GET", "POST"]),
-            Route(f"{ROOT}/sign-out", self._sign_out, methods=["POST"]),
-            Route(f"{ROOT}/static/{{name}}", self._static),
+            Route(PORTAL, self._home),
+            Route(f"{PORTAL}/sign-in", self._sign_in, methods=["GET", "POST"]),
+            Route(f"{PORTAL}/sign-out", self._sign_out, methods=["POST"]),
+            Route(f"{PORTAL}/static/{{name}}", self._static),
         ]
         self._router = Router(routes, default=self._nothing)
 
@@ -105,7 +106,7 @@ class Portal:
             COOKIE,
             self._sessions.sealed(session, since),
             max_age=int(LIFE.total_seconds()),
-            path=f"{self._prefix}{ROOT}",
+            path=f"{self._prefix}{PORTAL}",
             secure=self._secure,
             httponly=True,
             samesite="strict",
@@ -197,7 +198,10 @@ class Portal:
         visit = self._visit(request, guest, FormData())
         back = request.headers.get("referer", "")
         same = urlsplit(back).path if urlsplit(back).netloc == request.headers.get("host") else ""
-        values = {"error": error, "back": same if same.startswith(f"{self._prefix}{ROOT}") else visit.path("services")}
+        values = {
+            "error": error,
+            "back": same if same.startswith(f"{self._prefix}{PORTAL}") else visit.path("services"),
+        }
         return self.page(visit, Page("error", values, error.status or 500))
 
     # -- entrance ----------------------------------------------------------------------------------------------------
@@ -235,7 +239,7 @@ class Portal:
             return self._failed(request, guest, error)
         self._sessions.end(guest.session)
         response = RedirectResponse(visit.path("sign-in"), 303)
-        response.delete_cookie(COOKIE, path=f"{self._prefix}{ROOT}")
+        response.delete_cookie(COOKIE, path=f"{self._prefix}{PORTAL}")
         return response
 
     async def _static(self, request: Request) -> Response:

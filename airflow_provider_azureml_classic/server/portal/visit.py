@@ -32,7 +32,6 @@ from airflow_provider_azureml_classic.server.workspace.updates import Updates
 from airflow_provider_azureml_classic.server.workspace.workspace import Caller, Workspace
 
 #: First segment of every page's path.
-ROOT = PORTAL
 #: Whoever is signed in has presented the workspace token.
 OWNER = Caller()
 
@@ -123,12 +122,12 @@ class Visit:
     def path(self, *segments: str, **query: object) -> str:
         """Path of a page.
 
-        :param segments: below :data:`ROOT`.
+        :param segments: below :data:`PORTAL`.
         :param query: parameters; what is empty is left out.
         """
         given = urlencode({name: str(value) for name, value in query.items() if value not in (None, "")})
         below = "".join(f"/{quote(segment, safe='')}" for segment in segments)
-        return f"{self.prefix}{ROOT}{below}" + (f"?{given}" if given else "")
+        return f"{self.prefix}{PORTAL}{below}" + (f"?{given}" if given else "")
 
     @property
     def now(self) -> datetime:

@@ -99,8 +99,10 @@ def is_silent(error: sa.exc.SQLAlchemyError) -> bool:
     original = getattr(error, "orig", None)
     if original is None or type(original).__module__.startswith("sqlite3"):
         return False
+    # Neither is there without the extra "postgres".
     import psycopg
 
+    # As above.
     from airflow_provider_azureml_classic.server.state.postgres import Silent
 
     return isinstance(original, Silent | psycopg.errors.ConnectionTimeout)
@@ -138,6 +140,7 @@ def new_listener(engine: sa.Engine) -> Connection:
     :param engine: of the database.
     :raises psycopg.Error: it does not answer.
     """
+    # psycopg is not there without the extra "postgres".
     from airflow_provider_azureml_classic.server.state.postgres import connected
 
     arguments, options = engine.dialect.create_connect_args(engine.url)

@@ -9,7 +9,7 @@ from typing import Any
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.protocol.messages import Response
-from airflow_provider_azureml_classic.server.portal.visit import ROOT
+from airflow_provider_azureml_classic.protocol.operations import PORTAL
 from airflow_provider_azureml_classic.server.web.app import App
 from airflow_provider_azureml_classic.server.web.bodies import Budget, Patience
 from airflow_provider_azureml_classic.server.web.connections import MAX_HEAD, head_too_long
@@ -49,7 +49,7 @@ class Sites:
     def by_segment(self) -> dict[str, tuple[str, AsgiApp]]:
         """Name and application by the first segment of a path with the slash after it, if there is one."""
         health = {path.strip("/"): ("health", self.health) for path in PATHS}
-        root = ROOT.strip("/")
+        root = PORTAL.strip("/")
         pages = {segment: ("portal", self.portal) for segment in ("", root, f"{root}/")}
         return {**health, **pages, f"{self.account}/": ("blobs", self._own_store)}
 

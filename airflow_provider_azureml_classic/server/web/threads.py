@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Mapping
-from threading import Lock
 from typing import Protocol
 
 from anyio import CapacityLimiter, to_thread
@@ -14,7 +12,6 @@ from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rej
 from airflow_provider_azureml_classic.protocol.messages import Response
 from airflow_provider_azureml_classic.protocol.operations import is_score
 from airflow_provider_azureml_classic.protocol.values import MAX_CONCURRENCY
-from airflow_provider_azureml_classic.server.state.tables import EndpointRow
 
 #: Calls and pages that are at work at a time, besides scoring calls that need no database.
 DATABASE_THREADS = 40
@@ -31,47 +28,6 @@ class Answerer(Protocol):
 
     def refuse(self, method: str, path: str, error: AzureMLClassicError) -> Response:
         """Answer a request with an error."""
-
-
-class Throttle:
-    """Counts the scoring calls of each endpoint that run now. Safe to be used by several threads."""
-
-    def __init__(self) -> None:
-        self._running: Counter[str] = Counter()
-        self._lock = Lock()
-
-    def is_full(self, endpoint: EndpointRow) -> bool:
-        """Whether a call that began now would be refused.
-
-        :param endpoint: the endpoint called.
-        """
-        return self._running[endpoint.id] >= endpoint.max_concurrent_calls
-
-    def begin(self, endpoint: EndpointRow) -> None:
-        """A call begins; :meth:`end` must follow.
-
-        :param endpoint: the endpoint called.
-        :raises ServiceUnavailable: ``RequestThrottled``: as many run as its ``MaxConcurrentCalls`` says.
-        """
-        with self._lock:
-            if self.is_full(endpoint):
-                raise rejection(
-                    "RequestThrottled",
-                    f"Endpoint {endpoint.name!r} has {endpoint.max_concurrent_calls} calls at work, which is its "
-                    "MaxConcurrentCalls. Try again, or raise it.",
-                    target=endpoint.name,
-                )
-            self._running[endpoint.id] += 1
-
-    def end(self, endpoint: EndpointRow) -> None:
-        """A call that began has ended.
-
-        :param endpoint: the endpoint called.
-        """
-        with self._lock:
-            self._running[endpoint.id] -= 1
-            if not self._running[endpoint.id]:
-                del self._running[endpoint.id]
 
 
 def database_threads() -> CapacityLimiter:

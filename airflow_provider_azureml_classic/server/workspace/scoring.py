@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from threading import Lock
 from time import perf_counter
 from typing import Any
 
@@ -23,7 +25,6 @@ from airflow_provider_azureml_classic.server.experiments.scorer import Scorer
 from airflow_provider_azureml_classic.server.models.store import ModelStore
 from airflow_provider_azureml_classic.server.state.endpoint_store import Store
 from airflow_provider_azureml_classic.server.state.tables import EndpointRow
-from airflow_provider_azureml_classic.server.web.threads import Throttle
 from airflow_provider_azureml_classic.server.workspace.catalogue import Catalogue
 from airflow_provider_azureml_classic.server.workspace.diagnostics import Diagnostics, wanted
 
@@ -40,6 +41,47 @@ class Plain:
 
     scorer: Scorer
     threshold: float | None
+
+
+class Throttle:
+    """Counts the scoring calls of each endpoint that run now. Safe to be used by several threads."""
+
+    def __init__(self) -> None:
+        self._running: Counter[str] = Counter()
+        self._lock = Lock()
+
+    def is_full(self, endpoint: EndpointRow) -> bool:
+        """Whether a call that began now would be refused.
+
+        :param endpoint: the endpoint called.
+        """
+        return self._running[endpoint.id] >= endpoint.max_concurrent_calls
+
+    def begin(self, endpoint: EndpointRow) -> None:
+        """A call begins; :meth:`end` must follow.
+
+        :param endpoint: the endpoint called.
+        :raises ServiceUnavailable: ``RequestThrottled``: as many run as its ``MaxConcurrentCalls`` says.
+        """
+        with self._lock:
+            if self.is_full(endpoint):
+                raise rejection(
+                    "RequestThrottled",
+                    f"Endpoint {endpoint.name!r} has {endpoint.max_concurrent_calls} calls at work, which is its "
+                    "MaxConcurrentCalls. Try again, or raise it.",
+                    target=endpoint.name,
+                )
+            self._running[endpoint.id] += 1
+
+    def end(self, endpoint: EndpointRow) -> None:
+        """A call that began has ended.
+
+        :param endpoint: the endpoint called.
+        """
+        with self._lock:
+            self._running[endpoint.id] -= 1
+            if not self._running[endpoint.id]:
+                del self._running[endpoint.id]
 
 
 class Scoring:
