@@ -31,8 +31,6 @@ from airflow_provider_azureml_classic.retraining.freshness import Goal, to_utc
 
 if TYPE_CHECKING:
     from airflow_provider_azureml_classic.client import AsyncClient
-    from airflow_provider_azureml_classic.fleet.engine import Engine
-    from airflow_provider_azureml_classic.fleet.rows import Ledger, Row
     from airflow_provider_azureml_classic.protocol.values import Endpoint
 from airflow_provider_azureml_classic.retraining.evaluation import GoldenRows, evaluation_of
 from airflow_provider_azureml_classic.retraining.jobs import JobTicket
@@ -340,7 +338,6 @@ class FleetTrigger(CancellingTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Run the wave."""
-
         earliest = time.monotonic() + FIRST_LOOK * random.uniform(1, 1.25)  # noqa: S311 - jitter, no secret
         rows = await fleet_rows(self.key, self.parts)
         ledger = Ledger(rows, kept=True)
@@ -369,7 +366,6 @@ class FleetTrigger(CancellingTrigger):
 
     async def cancel(self) -> None:
         """Cancel the jobs in flight."""
-
         job_ids = list(self._engine.flying) if self._engine else []
         async with await AzureMLClassicHook(self.azureml_classic_conn_id).async_client() as client:
             trainer = await client.get_endpoint(self.options["training_id"], self.options["training_endpoint"])

@@ -42,9 +42,7 @@ if TYPE_CHECKING:
     from airflow_provider_azureml_classic.protocol.jobs import Job
     from airflow_provider_azureml_classic.protocol.references import BlobReference
     from airflow_provider_azureml_classic.protocol.values import Endpoint
-    from airflow_provider_azureml_classic.retraining import comparison
-    from airflow_provider_azureml_classic.retraining.evaluation import Evaluation
-    from airflow_provider_azureml_classic.retraining.quality import Allowance, Answers, Metric
+    from airflow_provider_azureml_classic.retraining.quality import Answers, Metric
 
 Metrics = dict[str, float | None]
 #: Airflow's task context, and the event of the triggerer that the task goes on with, if any.
@@ -202,7 +200,6 @@ class ModelQualityGate(AzureMLClassicOperator):
         return self._judge(context, event)
 
     def _judge(self, context: Context, event: Mapping[str, Any] | None = None) -> dict[str, Any]:
-
         with airflow_errors():
             limits, allowances = self._rules()
             job = self.hook.finished_job(self.job)
@@ -223,7 +220,6 @@ class ModelQualityGate(AzureMLClassicOperator):
 
     def _rules(self) -> tuple[dict[str, dict[str, float]], dict[str, Allowance]]:
         """Thresholds and allowances, checked before anything is asked."""
-
         if not self.thresholds and not self.max_worse:
             raise ValueError("The gate has no rule: give thresholds, max_worse or both.")
         for name, value, allowed in (
@@ -245,7 +241,6 @@ class ModelQualityGate(AzureMLClassicOperator):
 
     @property
     def _metrics(self) -> Mapping[str, Metric]:
-
         return {**METRICS, **(self.own_metrics or {})}
 
     # -- the comparison ------------------------------------------------------------------------------------------------
@@ -258,7 +253,6 @@ class ModelQualityGate(AzureMLClassicOperator):
         allowances: Mapping[str, Allowance],
         attempt: Attempt,
     ) -> None:
-
         model = trained_model(job, self.job, self.model_output)
         live = self._live(report, model)
         if live is None:
@@ -273,7 +267,6 @@ class ModelQualityGate(AzureMLClassicOperator):
 
     def _live(self, report: Report, model: BlobReference) -> Endpoint | None:
         """The endpoint to compare with; ``None`` if there is nothing to compare."""
-
         service = self.hook.client.find_web_service(self.web_service)
         try:
             endpoint = self.hook.client.get_endpoint(service.id, self.endpoint)
@@ -302,7 +295,6 @@ class ModelQualityGate(AzureMLClassicOperator):
         return endpoint
 
     def _note_overlap(self, report: Report, live: BlobReference | None) -> None:
-
         window, end = Window.from_json(self.job.get("window")), window_end_of(live)
         if window and window.start and end and window.start < end and not self.check_data:
             report.notes.append(
@@ -314,7 +306,6 @@ class ModelQualityGate(AzureMLClassicOperator):
         self, live: Endpoint, model: BlobReference, evaluation: Evaluation, attempt: Attempt
     ) -> tuple[comparison.Labelled, Answers]:
         """The rows, and what the new model says to them."""
-
         if not self.check_data or not self.check_endpoint:
             return comparison.held_out(evaluation)
         label = self.label_column or (evaluation.check.label if evaluation.check else None)
@@ -361,7 +352,6 @@ class ModelQualityGate(AzureMLClassicOperator):
     def _tell(
         self, report: Report, limits: Mapping[str, Mapping[str, float]], allowances: Mapping[str, Allowance]
     ) -> None:
-
         columns: dict[str, Metrics] = {"evaluation": report.evaluation}
         if report.live:
             columns |= {"candidate": report.candidate, "live": report.live}

@@ -38,10 +38,8 @@ if TYPE_CHECKING:
     from airflow.sdk.definitions.mappedoperator import OperatorPartial
 
     from airflow_provider_azureml_classic.client.verbs import BlobFacts
-    from airflow_provider_azureml_classic.memory import TaskMemory
     from airflow_provider_azureml_classic.protocol.references import BlobReference
-    from airflow_provider_azureml_classic.retraining.placing import Candidate, Placing, Target
-    from airflow_provider_azureml_classic.retraining.proof import Placed
+    from airflow_provider_azureml_classic.retraining.placing import Candidate
 
 #: Key in Airflow's task state store.
 KEY = "azureml_classic_placing"
@@ -126,7 +124,6 @@ class ModelPlacingOperator(UpdatingOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Read what is live, check whether it may be replaced, PATCH, prove; or take up an earlier attempt's proof."""
-
         with airflow_errors():
             memory, placing = TaskMemory(context, KEY), self._placing()
 
@@ -160,7 +157,6 @@ class ModelPlacingOperator(UpdatingOperator):
         :param context: Airflow's task context.
         :param event: ``placed``, for an Airflow without a task state store.
         """
-
         with airflow_errors():
             memory = TaskMemory(context, KEY)
             # The event may be that of a trigger from before a clear, as in BatchExecutionOperator.
@@ -173,7 +169,6 @@ class ModelPlacingOperator(UpdatingOperator):
 
         :param task_instance: not needed.
         """
-
         model, endpoint = self._done or (None, None)
         return lineage(self.hook.settings, [model], endpoint=endpoint) if model else None
 
@@ -211,7 +206,6 @@ class ModelPlacingOperator(UpdatingOperator):
 
     def _placing(self) -> Placing:
         """How the model is put in place."""
-
         return Placing(
             self.hook.client,
             self.hook.readable,
@@ -254,6 +248,5 @@ def defer_to_proof(task: AzureMLClassicOperator, context: Context, begun: Begun,
 
 def _recalled(memory: TaskMemory) -> Placed | None:
     """What an earlier attempt remembered."""
-
     kept = memory.recall()
     return Placed.from_json(kept) if kept is not None else None

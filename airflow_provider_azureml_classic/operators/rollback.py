@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_azureml_classic.client.verbs import BlobFacts
-    from airflow_provider_azureml_classic.protocol.references import BlobReference
-    from airflow_provider_azureml_classic.retraining.evaluation import GoldenRows
-    from airflow_provider_azureml_classic.retraining.placing import Candidate, Target
 
 
 class RollbackModelOperator(ModelPlacingOperator):
@@ -119,7 +116,6 @@ class RollbackModelOperator(ModelPlacingOperator):
         return find_target(self.hook.client, web_service, endpoint, self._said("resource"))
 
     def _facts(self, reference: BlobReference) -> Program[BlobFacts | None]:
-
         try:
             return (yield from super()._facts(reference))
         except AccessDenied:
@@ -128,7 +124,6 @@ class RollbackModelOperator(ModelPlacingOperator):
             return None
 
     def _candidate(self) -> Candidate:
-
         receipt = self.receipt
         place = self.location if receipt is None else receipt["replaced"]["location"]
         found = self.hook.readable(self.hook.reference(place or ""))
@@ -137,7 +132,6 @@ class RollbackModelOperator(ModelPlacingOperator):
 
     def _golden(self, receipt: Mapping[str, Any]) -> GoldenRows | None:
         """The golden rows of the model that is undone, with the answers that the previous one gave to them."""
-
         ticket, answers = receipt.get("trained_by"), receipt["replaced"].get("answers")
         if not ticket or not answers:
             return None
@@ -165,7 +159,6 @@ class RollbackModelOperator(ModelPlacingOperator):
 
     def _expected(self) -> BlobReference | None:
         """The model that must be live now; ``None`` if any may be."""
-
         if isinstance(self.only_if_live, str):
             return BlobReference.parse(self.only_if_live)
         if self.only_if_live and self.receipt is not None:

@@ -15,8 +15,7 @@ from airflow_provider_azureml_classic.retraining.placing import Candidate, older
 
 if TYPE_CHECKING:
     from airflow_provider_azureml_classic.protocol.references import BlobReference
-    from airflow_provider_azureml_classic.retraining.freshness import Window
-    from airflow_provider_azureml_classic.retraining.placing import Candidate, Target
+    from airflow_provider_azureml_classic.retraining.placing import Target
 
 
 class UpdateTrainedModelOperator(ModelPlacingOperator):
@@ -106,7 +105,6 @@ class UpdateTrainedModelOperator(ModelPlacingOperator):
         self.on_failure = on_failure
 
     def _candidate(self) -> Candidate:
-
         if (self.job is None) == (self.location is None):
             raise ValueError("Give exactly one of job (what BatchExecutionOperator returned) and location.")
         if self.location is not None:
@@ -120,7 +118,6 @@ class UpdateTrainedModelOperator(ModelPlacingOperator):
         return Candidate(place, window, made_by, evaluation.golden, evaluation.metrics)
 
     def _window_of(self, place: BlobReference, told: Window | None) -> Window | None:
-
         if self.window_end:
             return Window(to_utc(self.window_end))
         if told is not None:
