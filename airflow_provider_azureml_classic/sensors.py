@@ -340,7 +340,7 @@ class JobSensor(WaitingSensor):
             raise AirflowFailException(error.message) from error
         named = {"web_service": ticket.web_service, "endpoint": ticket.endpoint, "job_id": job.id}
         outputs = {name: place.location for name, place in job.results.items()}
-        self._found = {**ticket.told, **named, "status": self._status, "outputs": outputs}
+        self._found = {**ticket.result, **named, "status": self._status, "outputs": outputs}
         return job.status.terminal
 
     def _awaited(self, limit: str) -> str:

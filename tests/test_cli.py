@@ -242,7 +242,7 @@ def test_half_an_environment_is_named() -> None:
     half = {**bare, "AZUREML_CLASSIC_URL": "http://127.0.0.1:9"}
     none = subprocess.run([*PROGRAM, "check"], capture_output=True, text=True, env=bare, timeout=60)
     some = subprocess.run([*PROGRAM, "check"], capture_output=True, text=True, env=half, timeout=60)
-    assert (none.returncode, "Say which service" in none.stderr) == (cli.USAGE, True)
+    assert (none.returncode, "Name the service" in none.stderr) == (cli.USAGE, True)
     assert "AZUREML_CLASSIC_WORKSPACE, AZUREML_CLASSIC_TOKEN must be set" in some.stderr
 
 

@@ -213,7 +213,9 @@ def test_jitter() -> None:
 def test_secrets_are_masked(airflow_connection: ServerProcess, client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The token, every key and every SAS token are masked as they are read."""
     masked: set[str] = set()
-    monkeypatch.setattr("airflow.sdk.log.mask_secret", lambda secret, *_: masked.add(str(secret)))
+    monkeypatch.setattr(
+        "airflow_provider_azureml_classic.hooks.mask_secret", lambda secret, *_: masked.add(str(secret))
+    )
     job_id = submitted(airflow_connection, client, path="training/hookmask.csv")
     client.start_job(trainer(client), job_id)
     ended = wait_for_job(client, trainer(client), job_id)

@@ -319,7 +319,7 @@ class ModelQualityGate(AzureMLClassicOperator):
         rows = comparison.read_rows(self.hook.client.fetch_blob(file), label, file.location)
         if self.check_endpoint.strip() == live.name:
             raise ValueError(f"check_endpoint is {live.name!r}, the endpoint whose model is live; set another one.")
-        ticket = JobTicket.of(self.job, None, None, "")
+        ticket = JobTicket.from_json(self.job)
         candidate = Candidate(self.hook.readable(model), None, ticket, evaluation.golden)
         return rows, self._answers(self._try(candidate, self.check_endpoint, attempt), rows)
 
@@ -341,9 +341,7 @@ class ModelQualityGate(AzureMLClassicOperator):
         missing = client.perform(placing.wait(trial, here))
         if missing is None:
             return trial.target.endpoint
-        unseen = (
-            f"The new model was put on endpoint {check_endpoint!r} for comparison, but it was not seen to be live there"
-        )
+        unseen = f"The new model was put on check_endpoint {check_endpoint!r}, but it was not seen to be live there"
         if time.time() >= deadline:
             raise UpdateNotProved(f"{unseen} within {self.check_timeout:g} s: {missing}")
         if limit := attempt_over(self, context):

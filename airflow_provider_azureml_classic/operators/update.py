@@ -115,7 +115,7 @@ class UpdateTrainedModelOperator(ModelPlacingOperator):
         model = trained_model(job, result, self.model_output)
         window = self._window_of(model, Window.from_json(result.get("window")))
         evaluation = self.hook.client.perform(evaluation_of(self.hook.client, job, self.log.info))
-        trained_by = JobTicket.of(result, None, None, "")
+        trained_by = JobTicket.from_json(result)
         return Candidate(model, window, trained_by, evaluation.golden, evaluation.metrics)
 
     def _window_of(self, model: BlobReference, window: Window | None) -> Window | None:

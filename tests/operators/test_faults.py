@@ -271,7 +271,8 @@ class TestJobs:
         with one_sentence(AirflowFailException, "still Running after job_timeout=0.5 s; it was cancelled."):
             task.execute(context())
         assert task._running is not None
-        assert lied_to.get_job(*task._running).status.value == "Cancelled"
+        runner, job_id = task._running
+        assert lied_to.get_job(runner.endpoint, job_id).status.value == "Cancelled"
 
     def test_late_answer(self, liar: ServerProcess, lied_to: Client, plan: Plan) -> None:
         """A submission that is answered after the time-out is not sent again: the task fails and may be retried."""
