@@ -38,7 +38,7 @@ from airflow_provider_azureml_classic.retraining.evaluation import GoldenRows, e
 from airflow_provider_azureml_classic.retraining.freshness import Goal, to_utc
 from airflow_provider_azureml_classic.retraining.jobs import JobTicket
 from airflow_provider_azureml_classic.retraining.placing import Placing
-from airflow_provider_azureml_classic.retraining.proof import Level, Placed
+from airflow_provider_azureml_classic.retraining.proof import Level
 from airflow_provider_azureml_classic.retraining.submitting import JobRunner
 
 #: Seconds between deferral and first poll.
@@ -375,10 +375,10 @@ PROOF_INTERVAL = 5.0
 
 
 class ProofTrigger(EndpointTrigger):
-    """Waits until a model that was put in place is seen to be live. What an endpoint answers to the golden rows is
-    asked here if the job that made them is known; in any case the worker asks again.
+    """Waits until a model that was put live is seen to be live. The golden rows are scored here if the job that wrote
+    them is known; in any case the worker scores them again.
 
-    :param placed: what has to be seen, as :class:`~airflow_provider_azureml_classic.retraining.proof.Placed` writes it.
+    :param placed: what has to be seen, as :class:`~airflow_provider_azureml_classic.retraining.proof.Patch` writes it.
     :param trained_by: the job whose evaluation carries the golden rows: ``web_service``, ``endpoint``, ``job_id``.
     :param options: see :class:`EndpointTrigger`.
     """
@@ -401,14 +401,14 @@ class ProofTrigger(EndpointTrigger):
 
     async def poll(self, client: AsyncClient, endpoint: Endpoint) -> bool:
         """Whether the worker has a chance to prove it."""
-        placed = Placed.from_json(self.placed)
-        if placed.level is Level.SCORE and self.trained_by is not None and self._golden is None:
+        patch = Patch.from_json(self.placed)
+        if patch.level is Level.SCORE and self.trained_by is not None and self._golden is None:
             self._golden = await self._golden_rows(client, JobTicket.from_json(self.trained_by))
-        if placed.level is Level.SCORE and self._golden is None:
+        if patch.level is Level.SCORE and self._golden is None:
             # The worker may know golden rows of its own, such as those of a receipt.
-            placed = replace(placed, level=Level.VERSION if placed.etag else Level.RESOURCE)
+            patch = replace(patch, level=Level.VERSION if patch.etag else Level.RESOURCE)
         placing = Placing(client, lambda reference: reference, self.log.info)
-        return await client.perform(placing.missing(endpoint, self._golden, placed)) is None
+        return await client.perform(placing.missing(endpoint, self._golden, patch)) is None
 
     async def _golden_rows(self, client: AsyncClient, ticket: JobTicket) -> GoldenRows | None:
         service = await client.find_web_service(ticket.web_service)

@@ -18,7 +18,6 @@ from airflow_provider_azureml_classic.retraining.proof import as_expected
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_provider_azureml_classic.protocol.tables import Table
     from airflow_provider_azureml_classic.retraining.proof import Expectation
 
 #: Most rows of one call: the answers go to XCom.
@@ -83,7 +82,6 @@ class BatchScoringOperator(JobOperator):
         return outputs if self.destination is None else {**outputs, self.output_name: self.destination}
 
     def _result(self, context: Context, facts: dict[str, Any]) -> dict[str, Any]:
-
         location = facts["outputs"].get(self.output_name)
         if location and location.endswith(MODEL_EXTENSION):
             raise rejection(
@@ -140,7 +138,6 @@ class ScoreOperator(AzureMLClassicOperator):
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Ask once."""
-
         with airflow_errors():
             table = self._table()
             _, endpoint = self.hook.find(self.web_service, self.endpoint)
@@ -159,7 +156,6 @@ class ScoreOperator(AzureMLClassicOperator):
         return answers
 
     def _table(self) -> Table:
-
         rows = self.rows
         if isinstance(rows, str) or not isinstance(rows, Sequence) or not all(isinstance(r, Mapping) for r in rows):
             raise ValueError(f"rows must be a list of dicts, one a row, not {type(rows).__name__}.")
