@@ -38,7 +38,7 @@ from airflow_provider_azureml_classic.retraining.evaluation import GoldenRows, e
 from airflow_provider_azureml_classic.retraining.freshness import Goal, to_utc
 from airflow_provider_azureml_classic.retraining.jobs import JobTicket
 from airflow_provider_azureml_classic.retraining.placing import Placing
-from airflow_provider_azureml_classic.retraining.proof import Level
+from airflow_provider_azureml_classic.retraining.proof import Level, Patch
 from airflow_provider_azureml_classic.retraining.submitting import JobRunner
 
 #: Seconds between deferral and first poll.
