@@ -18,7 +18,7 @@ from airflow_provider_azureml_classic.server.state.endpoint_store import Store
 from airflow_provider_azureml_classic.server.state.overview import ModelLine, Queries
 from airflow_provider_azureml_classic.server.state.tables import placements
 from airflow_provider_azureml_classic.server.workspace.workspace import Caller
-from tests.server.conftest import Clock, Service, line
+from tests.support.service import Clock, Service, line
 
 
 @pytest.fixture

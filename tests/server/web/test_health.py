@@ -12,9 +12,9 @@ from starlette.testclient import TestClient
 
 from airflow_provider_azureml_classic.protocol.values import Endpoint
 from airflow_provider_azureml_classic.server.web.traffic import BOUNDS, Hour, Observer, Traffic, access_logger
-from tests.server.conftest import TOKEN, Service
 from tests.support import ServerProcess
 from tests.support.portal import BASE
+from tests.support.service import TOKEN, Service
 
 
 @pytest.fixture
