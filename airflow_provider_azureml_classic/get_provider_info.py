@@ -7,8 +7,6 @@ from typing import Any
 _NAME = "Azure ML Studio (classic)"
 _PACKAGE = "airflow_provider_azureml_classic"
 _OPERATORS = ("batch", "endpoints", "fleet", "gate", "jobs", "rollback", "scoring", "update", "upload")
-
-
 _TRIGGERS = ("triggers", "watchers")
 _LINKS = ("BatchJobLink", "EndpointHelpLink", "PortalLink", "UpdateHelpLink")
 
@@ -68,7 +66,7 @@ _CONNECTION_TYPE: dict[str, Any] = {
     "conn-fields": {
         "storage_connection_string": {
             "label": "Storage connection string",
-            "description": "Azure Storage account of training data and models given as bare paths. Leave it empty to "
+            "description": "Azure Storage account in which bare paths of data and models are. Leave it empty to "
             "use the service's own store.",
             "schema": {"type": ["string", "null"], "format": "password"},
         },

@@ -11,8 +11,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from airflow.providers.common.compat.connection import get_async_connection
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk.log import mask_secret
 
 from airflow_provider_azureml_classic.client import AsyncClient, Client
 from airflow_provider_azureml_classic.client.retries import jittered as jittered
@@ -26,7 +28,7 @@ from airflow_provider_azureml_classic.exceptions import (
 from airflow_provider_azureml_classic.exceptions import is_stale as is_stale
 from airflow_provider_azureml_classic.protocol.jobs import Job
 from airflow_provider_azureml_classic.protocol.references import BlobReference
-from airflow_provider_azureml_classic.protocol.sas import StorageAccount, expiry_of, sign
+from airflow_provider_azureml_classic.protocol.sas import StorageAccount, expiry_of
 from airflow_provider_azureml_classic.protocol.values import Endpoint, WebService
 from airflow_provider_azureml_classic.retraining.jobs import JobTicket
 from airflow_provider_azureml_classic.retraining.placing import find_updatable
@@ -34,11 +36,8 @@ from airflow_provider_azureml_classic.retraining.placing import find_updatable
 if TYPE_CHECKING:
     from airflow.sdk import Connection
 
-    from airflow_provider_azureml_classic.client import AsyncClient, Client
-
-#: Life of the SAS tokens that the hook mints from ``storage_connection_string``.
+#: Life of the SAS tokens that the hook signs with ``storage_connection_string``.
 _SAS_LIFE = timedelta(hours=2)
-_SAS_BEFORE = timedelta(minutes=5)
 
 
 @contextmanager
@@ -57,14 +56,14 @@ def airflow_errors() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class ConnectionSettings:
-    """What an Airflow connection of type ``azureml_classic`` says.
+    """The fields of an Airflow connection of type ``azureml_classic``.
 
     :param management_url: from the host.
     :param workspace_id: from the login.
     :param token: from the password.
     :param timeout: seconds allowed for one call; extra ``timeout``.
     :param verify: check certificates, or a path to a bundle; extra ``verify``.
-    :param storage_connection_string: account that inputs and outputs given as bare paths are in; extra of that name.
+    :param storage_connection_string: account in which bare paths of inputs and outputs are; extra of that name.
         Without it they are in the service's own store.
     """
 
@@ -87,8 +86,8 @@ class ConnectionSettings:
         missing = [name for name, value in fields.items() if not (value or "").strip()]
         if missing:
             meaning = {"host": "management URL", "login": "workspace id", "password": "workspace token"}
-            said = ", ".join(f"{name} ({meaning[name]})" for name in missing)
-            raise ValueError(f"Connection {connection.conn_id!r} lacks {said}.")
+            fields_text = ", ".join(f"{name} ({meaning[name]})" for name in missing)
+            raise ValueError(f"Connection {connection.conn_id!r} lacks {fields_text}.")
         return cls(
             management_url=_management_url(connection),
             workspace_id=str(connection.login),
@@ -97,6 +96,11 @@ class ConnectionSettings:
             verify=_verify(extra.get("verify")),
             storage_connection_string=extra.get("storage_connection_string") or "",
         )
+
+    @property
+    def client_options(self) -> dict[str, Any]:
+        """What either client is made with."""
+        return {name: getattr(self, name) for name in ("management_url", "workspace_id", "token", "timeout", "verify")}
 
 
 def _management_url(connection: Connection) -> str:
@@ -145,7 +149,7 @@ class AzureMLClassicHook(BaseHook):
 
     @cached_property
     def settings(self) -> ConnectionSettings:
-        """What the connection says."""
+        """The fields of the connection."""
         return ConnectionSettings.of(self.get_connection(self.azureml_classic_conn_id))
 
     def get_conn(self) -> Client:
@@ -155,18 +159,8 @@ class AzureMLClassicHook(BaseHook):
     @cached_property
     def client(self) -> Client:
         """A blocking client; every key and SAS token that it reads is masked in the logs."""
-        from airflow.sdk.log import mask_secret
-
-        said = self.settings
-        mask_secret(said.token)
-        return Client(
-            said.management_url,
-            said.workspace_id,
-            said.token,
-            timeout=said.timeout,
-            verify=said.verify,
-            on_secret=mask_secret,
-        )
+        mask_secret(self.settings.token)
+        return Client(**self.settings.client_options, on_secret=mask_secret)
 
     async def async_client(self) -> AsyncClient:
         """An asynchronous client, for triggers; to be entered with ``async with``.
@@ -174,25 +168,20 @@ class AzureMLClassicHook(BaseHook):
         It masks nothing: triggers log no answer, and a triggerer that masked every token it ever saw would slow down
         with each.
         """
-        from airflow.providers.common.compat.connection import get_async_connection
-
         connection = await get_async_connection(self.azureml_classic_conn_id, hook=self)
-        self.settings = said = ConnectionSettings.of(connection)
-        return AsyncClient(said.management_url, said.workspace_id, said.token, timeout=said.timeout, verify=said.verify)
+        self.settings = ConnectionSettings.of(connection)
+        return AsyncClient(**self.settings.client_options)
 
     def worker_client(self) -> AsyncClient:
         """An asynchronous client, for a task that makes many calls; to be entered with ``async with``.
 
-        It masks nothing but the workspace token, as :meth:`async_client`.
+        It masks the workspace token alone, for the same reason as :meth:`async_client` masks nothing.
         """
-        from airflow.sdk.log import mask_secret
-
-        said = self.settings
-        mask_secret(said.token)
-        return AsyncClient(said.management_url, said.workspace_id, said.token, timeout=said.timeout, verify=said.verify)
+        mask_secret(self.settings.token)
+        return AsyncClient(**self.settings.client_options)
 
     def test_connection(self) -> tuple[bool, str]:
-        """Ask for the web services; tells which of host, workspace id and token is wrong."""
+        """Ask for the web services; the answer says which of host, workspace id and token is wrong."""
         try:
             services = self.client.list_web_services()
         except ServiceUnavailable as error:
@@ -212,7 +201,7 @@ class AzureMLClassicHook(BaseHook):
 
         :param web_service: name or id.
         :param endpoint: name.
-        :raises AzureMLClassicError: the message lists what is there.
+        :raises AzureMLClassicError: the message lists those that exist.
         """
         service = self.client.find_web_service(web_service)
         return service, self.client.get_endpoint(service.id, endpoint)
@@ -226,25 +215,25 @@ class AzureMLClassicHook(BaseHook):
         """
         return self.client.perform(find_updatable(self.client, web_service, endpoint))
 
-    def finished_job(self, ticket: Any) -> Job:
+    def finished_job(self, result: Any) -> Job:
         """The job that a task names, with fresh SAS tokens for its outputs.
 
-        :param ticket: what ``BatchExecutionOperator`` returned.
+        :param result: what ``BatchExecutionOperator`` returned.
         :raises ValueError: it is something else.
         :raises JobFailed: it did not finish; likewise if it was cancelled.
         """
-        meant = JobTicket.of(ticket, None, None, "")
-        _, trainer = self.find(meant.web_service, meant.endpoint)
-        job = self.client.get_job(trainer, meant.job_id)
+        ticket = JobTicket.from_json(result)
+        _, trainer = self.find(ticket.web_service, ticket.endpoint)
+        job = self.client.get_job(trainer, ticket.job_id)
         job.raise_unless_finished()
         return job
 
     def reference(self, value: BlobReference | Mapping[str, Any] | str) -> BlobReference:
-        """A place as a user gives it, made complete: a bare path is in the connection's storage account, if there is
-        one, else in the service's own store.
+        """The reference that a user wrote, made complete: a bare path is in the connection's storage account, if there
+        is one, else in the service's own store.
 
         :param value: path, URL, wire form or reference.
-        :raises RequestRejected: none of these, or its SAS token has expired: storage services only say "refused".
+        :raises RequestRejected: none of these, or its SAS token has expired: a storage service would only refuse it.
         """
         reference = BlobReference.parse(value)
         expiry = expiry_of(reference.sas_token)
@@ -259,7 +248,7 @@ class AzureMLClassicHook(BaseHook):
         return reference
 
     def readable(self, reference: BlobReference) -> BlobReference:
-        """The reference with a fresh SAS token, minted at the moment of use if the connection's account holds it.
+        """The reference with a fresh SAS token, signed at the moment of use if the connection's account holds the blob.
 
         :param reference: with or without a token.
         """
@@ -267,12 +256,4 @@ class AzureMLClassicHook(BaseHook):
         if reference.sas_token or not text:
             return reference
         account = StorageAccount.from_connection_string(text)
-        place = replace(reference, connection_string="", base_location=reference.base_location or account.endpoint)
-        place, home = place.normalised(), f"{account.endpoint.rstrip('/')}/"
-        if not account.key or not place.location.startswith(home):
-            return reference
-        # Where an account stands in the path, a URL alone does not tell where its base ends.
-        place = BlobReference(place.location.removeprefix(home), home)
-        container, _, blob = place.relative_location.partition("/")
-        now = datetime.now(UTC)
-        return replace(place, sas_token=sign(account, container, blob, start=now - _SAS_BEFORE, expiry=now + _SAS_LIFE))
+        return account.opened(reference, "r", _SAS_LIFE, datetime.now(UTC)) or reference

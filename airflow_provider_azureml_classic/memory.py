@@ -1,48 +1,41 @@
-"""What a task remembers across retries: of its job, kept before the job is started, or of its update, kept before the
-PATCH. Forgotten when the task succeeds.
+"""What a task remembers across its attempts: its job, before the job is started; its update, before the PATCH;
+the rows of its fleet. Forgotten when the task succeeds.
 
 The epoch tells a retry from a clear: Airflow leaves ``max_tries`` alone at a retry and raises it when a task is
 cleared. Same epoch: take up the job again. Another one: the user wants a new job (seen on Airflow 3.3.2).
+
+Keys and members are those of earlier versions: renaming one would lose what is under way during an upgrade.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from airflow.sdk.execution_time.xcom import XCom
+
+from airflow_provider_azureml_classic.fleet.rows import Ledger, Row, chunks
+from airflow_provider_azureml_classic.retraining.submitting import JobState as JobState
+
 log = logging.getLogger(__name__)
 
-#: Key in Airflow's task state store. Renaming it would lose the jobs that are under way during an upgrade.
+#: Keys in Airflow's task state store. Those of a fleet's parts are keys of XComs as well.
 KEY = "azureml_classic_job"
+DEADLINE_KEY = "azureml_classic_deadline"
+FLEET_KEY = "azureml_classic_fleet"
 
 
-@dataclass(frozen=True)
-class JobState:
-    """A submitted job.
-
-    :param job_id: 32 hex digits.
-    :param epoch: ``max_tries`` of the task instance at the time.
-    :param deadline: seconds since 1970 until which it is waited for; ``None``: for ever.
-    """
-
-    job_id: str
-    epoch: int
-    deadline: float | None = None
-
-
-class TaskMemory:
-    """The task state store of one task instance; on an Airflow without one (before 3.3) it remembers nothing.
+class TaskStore:
+    """Airflow's task state store of one task instance; on an Airflow without one (before 3.3) it remembers nothing.
 
     :param context: Airflow's task context.
-    :param key: under which the task keeps its one value.
     """
 
-    def __init__(self, context: Mapping[str, Any], key: str) -> None:
+    def __init__(self, context: Mapping[str, Any]) -> None:
         self._store = context.get("task_state_store")
-        self._key = key
         self.epoch = int(getattr(context.get("ti"), "max_tries", 0) or 0)
 
     @property
@@ -50,9 +43,45 @@ class TaskMemory:
         """Whether anything can be kept."""
         return self._store is not None
 
+    def get(self, key: str) -> Any:
+        """The value of a key; ``None`` if there is none.
+
+        :param key: one of this module's.
+        """
+        return self._store.get(key) if self._store is not None else None
+
+    def set(self, key: str, value: Any) -> None:
+        """Keep a value in place of the one before.
+
+        :param key: one of this module's.
+        :param value: plain JSON, without secrets.
+        """
+        if self._store is not None:
+            self._store.set(key, value)
+
+    def delete(self, key: str) -> None:
+        """Forget a value.
+
+        :param key: one of this module's.
+        """
+        if self._store is not None:
+            self._store.delete(key)
+
+
+class TaskMemory:
+    """One value of a task.
+
+    :param context: Airflow's task context.
+    :param key: under which it is kept.
+    """
+
+    def __init__(self, context: Mapping[str, Any], key: str) -> None:
+        self._store, self._key = TaskStore(context), key
+        self.epoch, self.lasts = self._store.epoch, self._store.lasts
+
     def recall(self) -> Mapping[str, Any] | None:
-        """What an earlier attempt kept."""
-        value = self._store.get(self._key) if self._store is not None else None
+        """The value that an earlier attempt kept."""
+        value = self._store.get(self._key)
         return value if isinstance(value, Mapping) else None
 
     def keep(self, value: Mapping[str, Any]) -> None:
@@ -60,13 +89,11 @@ class TaskMemory:
 
         :param value: plain JSON, without secrets.
         """
-        if self._store is not None:
-            self._store.set(self._key, dict(value))
+        self._store.set(self._key, dict(value))
 
     def forget(self) -> None:
         """The task succeeded, so that clearing it does its work again."""
-        if self._store is not None:
-            self._store.delete(self._key)
+        self._store.delete(self._key)
 
 
 class Deadline:
@@ -77,7 +104,7 @@ class Deadline:
     """
 
     def __init__(self, context: Mapping[str, Any]) -> None:
-        self._memory = TaskMemory(context, "azureml_classic_deadline")
+        self._memory = TaskMemory(context, DEADLINE_KEY)
 
     def begin(self, seconds: float) -> float:
         """The deadline of a wait that begins now, in seconds since 1970.
@@ -101,7 +128,7 @@ class Deadline:
 
 
 class JobMemory:
-    """What a task remembers of its job.
+    """The job of a task.
 
     :param context: Airflow's task context.
     """
@@ -114,11 +141,11 @@ class JobMemory:
 
     def recall(self) -> JobState | None:
         """The job that an earlier attempt submitted."""
-        kept = self._memory.recall()
-        if kept is None or not kept.get("job_id"):
+        value = self._memory.recall()
+        if value is None or not value.get("job_id"):
             return None
         # Member by member: another version of this package may have kept others.
-        return JobState(str(kept["job_id"]), kept.get("epoch", self.epoch), kept.get("deadline"))
+        return JobState(str(value["job_id"]), value.get("epoch", self.epoch), value.get("deadline"))
 
     def keep(self, state: JobState) -> None:
         """Remember a job.
@@ -130,3 +157,105 @@ class JobMemory:
     def forget(self) -> None:
         """The task succeeded, so that clearing it trains again."""
         self._memory.forget()
+
+
+def part_key(number: int) -> str:
+    """Key of a part of a fleet's rows.
+
+    :param number: from 0.
+    """
+    return f"{FLEET_KEY}_{number}"
+
+
+def _rows(parts: Sequence[Any]) -> list[Row]:
+    return [Row.from_json(data) for part in parts for data in part or []]
+
+
+class FleetMemory:
+    """The rows of a fleet across attempts: a key for every 25 endpoints.
+
+    Measured on Airflow 3.3.2 with 1,000 endpoints: see ``docs/fleet.md``. One key for each endpoint costs as many calls
+    of the execution API as there are endpoints; one key for all is over the size at which Airflow warns.
+
+    :param context: Airflow's task context.
+    """
+
+    def __init__(self, context: Mapping[str, Any]) -> None:
+        self._store = TaskStore(context)
+        self.epoch = self._store.epoch
+        self._parts = 0
+        self._ledger: Ledger | None = None
+        if not self._store.lasts:
+            log.warning("This Airflow has no task state store: a retry after a crash begins the fleet anew.")
+
+    def recall(self) -> tuple[list[Row], Mapping[str, Any]]:
+        """The rows of earlier attempts, and the facts that :meth:`begin` kept."""
+        head = self._store.get(FLEET_KEY)
+        if not isinstance(head, Mapping):
+            return [], {}
+        self._parts = int(head.get("parts", 0))
+        return _rows([self._store.get(part_key(number)) for number in range(self._parts)]), head
+
+    def begin(self, rows: Sequence[Row], **facts: Any) -> None:
+        """Remember which rows there are.
+
+        :param rows: all of the fleet; later changes to them are kept by :meth:`keep`.
+        :param facts: plain JSON that :meth:`recall` gives back.
+        """
+        self._ledger = Ledger(rows)
+        self._parts = max(self._parts, self.keep())
+        self._store.set(FLEET_KEY, {**facts, "parts": self._parts})
+
+    def keep(self) -> int:
+        """Remember the rows as they are now; returns how many parts were written."""
+        changed = self._ledger.changed() if self._ledger is not None else []
+        for number, part in changed:
+            self._store.set(part_key(number), part)
+        return len(changed)
+
+    def forget(self) -> None:
+        """The task succeeded, so that clearing it trains again."""
+        for key in [FLEET_KEY, *(part_key(number) for number in range(self._parts))]:
+            self._store.delete(key)
+
+
+@dataclass(frozen=True)
+class FleetXComs:
+    """The rows of a fleet as XComs of its task, in which worker and trigger hand them to each other: a trigger cannot
+    reach the task state store (Airflow 3.3.2).
+
+    :param key: ``dag_id``, ``task_id``, ``run_id`` and ``map_index`` of the task.
+    """
+
+    key: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, ti: Any) -> FleetXComs:
+        """Those of a task instance.
+
+        :param ti: of the task's context.
+        """
+        return cls({name: getattr(ti, name) for name in ("dag_id", "task_id", "run_id", "map_index")})
+
+    def read(self, parts: int) -> list[Row]:
+        """The rows.
+
+        :param parts: how many XComs hold them.
+        """
+        return _rows([XCom.get_one(key=part_key(number), **self.key) for number in range(parts)])
+
+    def write(self, parts: Iterable[tuple[int, list[dict[str, Any]]]]) -> None:
+        """Write parts of the rows.
+
+        :param parts: as :meth:`Ledger.changed` gives them.
+        """
+        for number, part in parts:
+            XCom.set(key=part_key(number), value=part, **self.key)
+
+    def delete(self, rows: Sequence[Row]) -> None:
+        """The task succeeded: nobody needs the rows between worker and trigger any more.
+
+        :param rows: all of the fleet.
+        """
+        for number, _ in chunks(rows):
+            XCom.delete(key=part_key(number), **self.key)

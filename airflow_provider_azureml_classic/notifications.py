@@ -123,7 +123,6 @@ def receipt_text(receipt: Mapping[str, Any]) -> str:
 
     :param receipt: what ``UpdateTrainedModelOperator`` returned.
     """
-
     window, replaced, proof = Window.from_json(receipt["window"]), receipt["replaced"], receipt["proof"]
     trained = f", trained on data up to {window.end:%Y-%m-%d %H:%M} UTC" if window else ""
     before = ""

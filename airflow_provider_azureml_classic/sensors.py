@@ -33,11 +33,7 @@ from airflow_provider_azureml_classic.triggers import FreshnessTrigger, JobTrigg
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_provider_azureml_classic.hooks import AzureMLClassicHook
-    from airflow_provider_azureml_classic.protocol.references import BlobReference
     from airflow_provider_azureml_classic.protocol.values import Endpoint
-    from airflow_provider_azureml_classic.retraining.freshness import Goal
-    from airflow_provider_azureml_classic.retraining.jobs import JobTicket
     from airflow_provider_azureml_classic.retraining.proof import Expectation
     from airflow_provider_azureml_classic.triggers import EndpointTrigger
 
@@ -66,7 +62,6 @@ class WaitingSensor(BaseSensorOperator):
     @cached_property
     def hook(self) -> AzureMLClassicHook:
         """The hook of the connection."""
-
         return AzureMLClassicHook(self.azureml_classic_conn_id)
 
     @property
@@ -108,7 +103,6 @@ class WaitingSensor(BaseSensorOperator):
 
     def _seen(self, ask: Callable[[], T]) -> T | None:
         """What the service says; ``None``, and a line in the log, if it cannot be seen just now."""
-
         try:
             return ask()
         except AzureMLClassicError as error:
@@ -119,7 +113,6 @@ class WaitingSensor(BaseSensorOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Wait in the worker, or look once and wait in the triggerer."""
-
         if self.deferrable:
             if not self.poke(context):
                 self._defer(context, Deadline(context).begin(float(self.timeout)))
@@ -140,7 +133,6 @@ class WaitingSensor(BaseSensorOperator):
         :param context: Airflow's task context.
         :param event: the ``deadline``, for an Airflow without a task state store.
         """
-
         kept = Deadline(context)
         if not self.poke(context):
             deadline, limit = kept.resume(event), attempt_over(self, context)
@@ -157,7 +149,6 @@ class WaitingSensor(BaseSensorOperator):
         return self._awaited(f"{self.timeout:g} s")
 
     def _defer(self, context: Context, deadline: float, first_look: float = 0.0) -> None:
-
         ends = first_of(deadline, attempt_ends(self, context)) or deadline
         while True:
             with airflow_errors():
@@ -235,12 +226,10 @@ class ModelFreshnessSensor(WaitingSensor):
     @cached_property
     def goal(self) -> Goal:
         """What is waited for."""
-
         location = self._location_of_job() if self.job is not None else None
         return Goal(location, to_utc(self.trained_to) if self.trained_to else None, self.max_age)
 
     def _location_of_job(self) -> BlobReference:
-
         place = trained_model(self.hook.finished_job(self.job), self.job or {})
         return BlobReference(place.relative_location, place.base_location)
 
@@ -259,7 +248,6 @@ class ModelFreshnessSensor(WaitingSensor):
         return fresh and self._answers(endpoint)
 
     def _answers(self, endpoint: Endpoint) -> bool:
-
         if not self.score_with:
             return True
         scored = self.hook.client.score(endpoint, Table.of(self.score_with))
@@ -281,7 +269,6 @@ class ModelFreshnessSensor(WaitingSensor):
         )
 
     def _trigger(self, deadline: float, first_look: float) -> EndpointTrigger:
-
         place, trained_to, max_age = self.goal.location, self.goal.trained_to, self.goal.max_age
         return FreshnessTrigger(
             azureml_classic_conn_id=self.azureml_classic_conn_id,
@@ -334,7 +321,6 @@ class JobSensor(WaitingSensor):
     @cached_property
     def ticket(self) -> JobTicket:
         """Which job."""
-
         return JobTicket.of(self.job, self.job_id, self.web_service, self.endpoint)
 
     @property
@@ -342,7 +328,6 @@ class JobSensor(WaitingSensor):
         return f"job {self.ticket.job_id}"
 
     def _look(self) -> bool:
-
         ticket = self.ticket
         _, endpoint = self.hook.find(ticket.web_service, ticket.endpoint)
         job = self.hook.client.get_job(endpoint, ticket.job_id)
@@ -355,7 +340,7 @@ class JobSensor(WaitingSensor):
             raise AirflowFailException(error.message) from error
         named = {"web_service": ticket.web_service, "endpoint": ticket.endpoint, "job_id": job.id}
         outputs = {name: place.location for name, place in job.results.items()}
-        self._found = {**ticket.told, **named, "status": self._status, "outputs": outputs}
+        self._found = {**ticket.result, **named, "status": self._status, "outputs": outputs}
         return job.status.terminal
 
     def _awaited(self, limit: str) -> str:
@@ -365,7 +350,6 @@ class JobSensor(WaitingSensor):
         )
 
     def _trigger(self, deadline: float, first_look: float) -> EndpointTrigger:
-
         return JobTrigger(
             azureml_classic_conn_id=self.azureml_classic_conn_id,
             web_service_id=self.hook.client.find_web_service(self.ticket.web_service).id,

@@ -1,9 +1,11 @@
 """Waits in the triggerer: for the end of a job, for a model to be fresh, for the jobs of a fleet.
 
 Rule 1: a trigger's arguments and events hold no secret and no verdict; the worker reads the outcome itself.
-Rule 2: a failed look says nothing about the job; only success, the end of the job or the deadline ends a wait.
-Rule 3: the first look comes some seconds after the deferral: an event that arrives before the scheduler has seen the
+Rule 2: a failed poll says nothing about the job; only success, the end of the job or the deadline ends a wait.
+Rule 3: the first poll comes some seconds after the deferral: an event that arrives before the scheduler has seen the
 worker's exit fails the task (airflow issues 66374, 71580; seen on 3.3.2).
+
+Class paths and arguments stand in Airflow's database with each deferred task, so they are those of earlier versions.
 """
 
 from __future__ import annotations
@@ -12,38 +14,34 @@ import asyncio
 import random
 import time
 from abc import abstractmethod
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
 
 from airflow.sdk.exceptions import AirflowNotFoundException
+from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 from airflow.triggers.base import BaseTrigger, TriggerEvent
+from asgiref.sync import sync_to_async
 
+from airflow_provider_azureml_classic.client import AsyncClient
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
-from airflow_provider_azureml_classic.fleet.engine import Engine, Means, cancel_jobs
-from airflow_provider_azureml_classic.fleet.memory import part_key
+from airflow_provider_azureml_classic.fleet.engine import Engine, Means, cancel_jobs, quiet_runner
 from airflow_provider_azureml_classic.fleet.options import Options
-from airflow_provider_azureml_classic.fleet.rows import Ledger, Row
+from airflow_provider_azureml_classic.fleet.rows import Ledger
 from airflow_provider_azureml_classic.hooks import AzureMLClassicHook, jittered
+from airflow_provider_azureml_classic.memory import FleetXComs
 from airflow_provider_azureml_classic.protocol.references import BlobReference
-from airflow_provider_azureml_classic.retraining.freshness import Goal, to_utc
-
-if TYPE_CHECKING:
-    from airflow_provider_azureml_classic.client import AsyncClient
-    from airflow_provider_azureml_classic.fleet.engine import Engine
-    from airflow_provider_azureml_classic.fleet.rows import Ledger, Row
-    from airflow_provider_azureml_classic.protocol.values import Endpoint
+from airflow_provider_azureml_classic.protocol.values import Endpoint
 from airflow_provider_azureml_classic.retraining.evaluation import GoldenRows, evaluation_of
+from airflow_provider_azureml_classic.retraining.freshness import Goal, to_utc
 from airflow_provider_azureml_classic.retraining.jobs import JobTicket
 from airflow_provider_azureml_classic.retraining.placing import Placing
-from airflow_provider_azureml_classic.retraining.proof import Level, Placed
+from airflow_provider_azureml_classic.retraining.proof import Level, Patch
+from airflow_provider_azureml_classic.retraining.submitting import JobRunner
 
-if TYPE_CHECKING:
-    from airflow_provider_azureml_classic.client import AsyncClient
-    from airflow_provider_azureml_classic.protocol.values import Endpoint
-
-#: Seconds between deferral and first look.
+#: Seconds between deferral and first poll.
 FIRST_LOOK = 8.0
 #: Seconds that cancelling a job may take.
 _CANCEL_TIMEOUT = 25.0
@@ -60,7 +58,7 @@ class CancellingTrigger(BaseTrigger):
     subject = "What the task waited for"
 
     @property
-    def wanted(self) -> bool:
+    def can_cancel(self) -> bool:
         """Whether there is anything to cancel."""
         return True
 
@@ -75,7 +73,7 @@ class CancellingTrigger(BaseTrigger):
         triggerer (airflow pull request 73454; both seen on 3.3.2): so the work goes on in a task of its own, and asks
         for the state of the task first.
         """
-        if not self.wanted:
+        if not self.can_cancel:
             return
         work = asyncio.create_task(self._cancel_if_ended())
         _BACKGROUND.add(work)
@@ -98,13 +96,9 @@ class CancellingTrigger(BaseTrigger):
             self.log.warning("%s could not be cancelled: %s", self.subject, error or type(error).__name__)
 
     async def _is_still_deferred(self) -> bool:
-        from asgiref.sync import sync_to_async
-
         ti = self.task_instance
         if ti is None:
             return False
-        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
-
         states = await sync_to_async(RuntimeTaskInstance.get_task_states)(
             dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=ti.map_index
         )
@@ -113,14 +107,14 @@ class CancellingTrigger(BaseTrigger):
 
 
 class EndpointTrigger(BaseTrigger):
-    """Looks at an endpoint until there is something to tell.
+    """Polls an endpoint until the wait is over.
 
     :param azureml_classic_conn_id: connection of type ``azureml_classic``.
     :param web_service_id: 32 hex digits.
     :param endpoint: name of the endpoint.
     :param deadline: seconds since 1970 at which to stop; ``None`` for never.
-    :param poll_interval: seconds between two looks.
-    :param first_look: seconds before the first look, if more than :data:`FIRST_LOOK`: a worker has just looked in vain.
+    :param poll_interval: seconds between two polls.
+    :param first_look: seconds before the first poll, if more than :data:`FIRST_LOOK`: a worker has just polled in vain.
     """
 
     def __init__(
@@ -149,19 +143,19 @@ class EndpointTrigger(BaseTrigger):
 
     @property
     def payload(self) -> dict[str, Any]:
-        """What the event says."""
+        """The content of the event."""
         return {"deadline": self.deadline}
 
     @abstractmethod
-    async def look(self, client: AsyncClient, endpoint: Endpoint) -> bool:
+    async def poll(self, client: AsyncClient, endpoint: Endpoint) -> bool:
         """Whether the wait is over.
 
         :param client: of the workspace.
-        :param endpoint: as read at the first look; jobs are asked with its key.
+        :param endpoint: as read at the first poll; jobs are asked for with its key.
         """
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Look until the wait is over, the deadline has come, or the worker has an error to read."""
+        """Poll until the wait is over, the deadline has come, or the worker has an error to read."""
         # Rule 3 goes before the deadline: a task that fails for Airflow's sake is worse than one some seconds late.
         first = FIRST_LOOK * random.uniform(1, 1.25)  # noqa: S311 - jitter, no secret
         await asyncio.sleep(max(first, min(jittered(self.first_look), self._left())))
@@ -180,7 +174,7 @@ class EndpointTrigger(BaseTrigger):
             except (AirflowNotFoundException, ValueError, AzureMLClassicError) as error:
                 self.log.info("The worker will read this error: %s", error)
                 return None
-            except Exception as error:  # whatever a secrets backend raises says as little as a failed look: rule 2
+            except Exception as error:  # whatever a secrets backend raises says as little as a failed poll: rule 2
                 self.log.warning("Cannot read connection %r just now: %s", conn_id, type(error).__name__)
             more = await self._pause()
         return None
@@ -190,17 +184,17 @@ class EndpointTrigger(BaseTrigger):
         while more:
             try:
                 endpoint = endpoint or await client.get_endpoint(self.web_service_id, self.endpoint)
-                if await self.look(client, endpoint):
+                if await self.poll(client, endpoint):
                     return
             except AzureMLClassicError as error:
                 if not error.retryable:
                     self.log.info("The worker will read this error: %s", error)
                     return
-                self.log.info("Cannot see endpoint %r just now: %s", self.endpoint, error)
+                self.log.info("Endpoint %r cannot be read just now: %s", self.endpoint, error)
             more = await self._pause()
 
     async def _pause(self) -> bool:
-        """Wait until the next look; false if the deadline has come."""
+        """Wait until the next poll; false if the deadline has come."""
         left = self._left()
         if left > 0:
             await asyncio.sleep(min(jittered(self.poll_interval), left))
@@ -214,7 +208,7 @@ class JobTrigger(CancellingTrigger, EndpointTrigger):
     """Waits for the end of a batch job. Killing or clearing the deferred task cancels the job.
 
     :param job_id: the job.
-    :param cancel_on_kill: ``False`` leaves the job alone then, because it is somebody else's.
+    :param cancel_on_kill: ``False`` leaves the job running then, because it is somebody else's.
     :param options: see :class:`EndpointTrigger`.
     """
 
@@ -231,15 +225,15 @@ class JobTrigger(CancellingTrigger, EndpointTrigger):
 
     @property
     def payload(self) -> dict[str, Any]:
-        """What the event says."""
+        """The content of the event."""
         return {"job_id": self.job_id, "deadline": self.deadline}
 
-    async def look(self, client: AsyncClient, endpoint: Endpoint) -> bool:
+    async def poll(self, client: AsyncClient, endpoint: Endpoint) -> bool:
         """Whether the job has ended."""
         return (await client.get_job(endpoint, self.job_id)).status.terminal
 
     @property
-    def wanted(self) -> bool:
+    def can_cancel(self) -> bool:
         """Whether killing the task is to cancel the job."""
         return self.cancel_on_kill
 
@@ -247,17 +241,17 @@ class JobTrigger(CancellingTrigger, EndpointTrigger):
         """Cancel the job."""
         async with await AzureMLClassicHook(self.azureml_classic_conn_id).async_client() as client:
             endpoint = await client.get_endpoint(self.web_service_id, self.endpoint)
-            await client.cancel_job(endpoint, self.job_id)
-        self.log.info("Cancelled job %s.", self.job_id)
+            info, warn = partial(self.log.info, "%s"), partial(self.log.warning, "%s")
+            await client.perform(JobRunner(client, endpoint, info, warn).cancel(self.job_id))
 
 
 class FreshnessTrigger(EndpointTrigger):
     """Waits until an endpoint's model is fresh.
 
     :param resource: name of the resource; ``None`` means the only one.
-    :param location: wanted model: base location and path, no token.
-    :param trained_to: wanted end of the training data, ISO 8601.
-    :param max_age: wanted age in seconds, at most.
+    :param location: of the model to wait for: base location and path, no token.
+    :param trained_to: end of the training data, at least, ISO 8601.
+    :param max_age: age in seconds, at most.
     :param options: see :class:`EndpointTrigger`.
     """
 
@@ -291,7 +285,7 @@ class FreshnessTrigger(EndpointTrigger):
             timedelta(seconds=self.max_age) if self.max_age is not None else None,
         )
 
-    async def look(self, client: AsyncClient, endpoint: Endpoint) -> bool:
+    async def poll(self, client: AsyncClient, endpoint: Endpoint) -> bool:
         """Whether the live model is fresh."""
         now = await client.get_endpoint(self.web_service_id, self.endpoint)
         fresh, _ = self.goal.check(now.resource(self.resource), datetime.now(UTC))
@@ -301,9 +295,8 @@ class FreshnessTrigger(EndpointTrigger):
 class FleetTrigger(CancellingTrigger):
     """Runs a wave of a fleet: starts its jobs, waits for them, updates and proves its endpoints.
 
-    The rows, which hold job ids and no secrets, are XComs of the task, because a trigger cannot reach the task state
-    store (Airflow 3.3.2). They are read at the start and written as endpoints end, so that another triggerer goes on
-    from there. Killing or clearing the task cancels the jobs in flight.
+    The rows, which hold job ids and no secrets, are read at the start and written as endpoints end, so that another
+    triggerer goes on from there. Killing or clearing the task cancels the jobs in flight.
 
     :param azureml_classic_conn_id: connection of type ``azureml_classic``.
     :param key: ``dag_id``, ``task_id``, ``run_id`` and ``map_index`` of the task.
@@ -340,18 +333,19 @@ class FleetTrigger(CancellingTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Run the wave."""
-
         earliest = time.monotonic() + FIRST_LOOK * random.uniform(1, 1.25)  # noqa: S311 - jitter, no secret
-        rows = await fleet_rows(self.key, self.parts)
-        ledger = Ledger(rows, kept=True)
+        xcoms = FleetXComs(self.key)
+        # In threads: the asynchronous forms do not exist where ``dag.test`` runs a trigger (Airflow 3.3.2).
+        rows = await sync_to_async(xcoms.read)(self.parts)
+        ledger = Ledger(rows, is_kept=True)
         hook = AzureMLClassicHook(self.azureml_classic_conn_id)
 
         async def save() -> None:
-            await keep_fleet_rows(self.key, ledger)
+            await sync_to_async(xcoms.write)(ledger.changed())
 
         try:
             async with await hook.async_client() as client:
-                means = Means(client, hook.readable, save, lambda text: self.log.info("%s", text))
+                means = Means(client, hook.readable, save, partial(self.log.info, "%s"))
                 wave = [row for row in rows if row.wave == self.wave]
                 self._engine = Engine(means, Options(**self.options), rows, wave, self.may_fail)
                 await self._engine.run()
@@ -363,56 +357,28 @@ class FleetTrigger(CancellingTrigger):
         yield TriggerEvent({"parts": self.parts, "deadline": self.options["deadline"]})
 
     @property
-    def wanted(self) -> bool:
+    def can_cancel(self) -> bool:
         """Whether jobs are in flight."""
-        return self._engine is not None and bool(self._engine.flying)
+        return self._engine is not None and bool(self._engine.in_flight)
 
     async def cancel(self) -> None:
         """Cancel the jobs in flight."""
-
-        job_ids = list(self._engine.flying) if self._engine else []
+        job_ids = list(self._engine.in_flight) if self._engine else []
         async with await AzureMLClassicHook(self.azureml_classic_conn_id).async_client() as client:
             trainer = await client.get_endpoint(self.options["training_id"], self.options["training_endpoint"])
-            await cancel_jobs(client, trainer, job_ids, lambda text: self.log.warning("%s", text))
+            await cancel_jobs(client, quiet_runner(client, trainer, partial(self.log.warning, "%s")), job_ids)
         self.log.info("Cancelled the %d jobs in flight.", len(job_ids))
 
 
-async def fleet_rows(key: Mapping[str, Any], parts: int) -> list[Row]:
-    """The rows of a fleet, from the task's XComs.
-
-    :param key: of the task instance.
-    :param parts: how many XComs hold them.
-    """
-    from airflow.sdk.execution_time.xcom import XCom
-    from asgiref.sync import sync_to_async
-
-    # In a thread: the asynchronous forms do not exist where ``dag.test`` runs a trigger (Airflow 3.3.2).
-    kept = [await sync_to_async(XCom.get_one)(key=part_key(number), **key) or [] for number in range(parts)]
-    return [Row.from_json(data) for part in kept for data in part]
-
-
-async def keep_fleet_rows(key: Mapping[str, Any], ledger: Ledger) -> None:
-    """Write the rows that have changed to the task's XComs.
-
-    :param key: of the task instance.
-    :param ledger: of the rows.
-    """
-    from airflow.sdk.execution_time.xcom import XCom
-    from asgiref.sync import sync_to_async
-
-    for number, part in ledger.changed():
-        await sync_to_async(XCom.set)(key=part_key(number), value=part, **key)
-
-
-#: Seconds between two looks for a proof.
+#: Seconds between two polls for a proof.
 PROOF_INTERVAL = 5.0
 
 
 class ProofTrigger(EndpointTrigger):
-    """Waits until a model that was put in place is seen to be live. What an endpoint answers to the golden rows is
-    asked here if the job that made them is known; in any case the worker asks again.
+    """Waits until a model that was put live is seen to be live. The golden rows are scored here if the job that wrote
+    them is known; in any case the worker scores them again.
 
-    :param placed: what has to be seen, as :class:`~airflow_provider_azureml_classic.retraining.proof.Placed` writes it.
+    :param placed: what has to be seen, as :class:`~airflow_provider_azureml_classic.retraining.proof.Patch` writes it.
     :param trained_by: the job whose evaluation carries the golden rows: ``web_service``, ``endpoint``, ``job_id``.
     :param options: see :class:`EndpointTrigger`.
     """
@@ -433,16 +399,16 @@ class ProofTrigger(EndpointTrigger):
         """What the event says."""
         return {"placed": self.placed, "deadline": self.deadline}
 
-    async def look(self, client: AsyncClient, endpoint: Endpoint) -> bool:
+    async def poll(self, client: AsyncClient, endpoint: Endpoint) -> bool:
         """Whether the worker has a chance to prove it."""
-        placed = Placed.from_json(self.placed)
-        if placed.level is Level.SCORE and self.trained_by is not None and self._golden is None:
-            self._golden = await self._golden_rows(client, JobTicket.of(self.trained_by, None, None, ""))
-        if placed.level is Level.SCORE and self._golden is None:
+        patch = Patch.from_json(self.placed)
+        if patch.level is Level.SCORE and self.trained_by is not None and self._golden is None:
+            self._golden = await self._golden_rows(client, JobTicket.from_json(self.trained_by))
+        if patch.level is Level.SCORE and self._golden is None:
             # The worker may know golden rows of its own, such as those of a receipt.
-            placed = replace(placed, level=Level.VERSION if placed.etag else Level.RESOURCE)
+            patch = replace(patch, level=Level.VERSION if patch.etag else Level.RESOURCE)
         placing = Placing(client, lambda reference: reference, self.log.info)
-        return await client.perform(placing.missing(endpoint, self._golden, placed)) is None
+        return await client.perform(placing.missing(endpoint, self._golden, patch)) is None
 
     async def _golden_rows(self, client: AsyncClient, ticket: JobTicket) -> GoldenRows | None:
         service = await client.find_web_service(ticket.web_service)

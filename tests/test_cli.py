@@ -74,6 +74,39 @@ def test_retraining_by_hand(server: ServerProcess, tmp_path: Path) -> None:
     assert run(server, "endpoints", "show", BIKES_SCORING, "byhand").returncode == cli.REFUSED
 
 
+def test_an_update_by_path_from_variables_only(server: ServerProcess) -> None:
+    """Without a storage account a path is in the service's own store, and the service answers with a whole address:
+    the update that was made is reported as one.
+    """
+    with server.client() as client:
+        scoring = client.find_web_service(BIKES_SCORING)
+        default = client.get_endpoint(scoring.id, "default").resource().location
+        assert default is not None
+        path = default.location.removeprefix(f"{server.account.endpoint}/")
+        server.upload("models/bypath.ilearner", client.fetch_blob(server.sas(path)))
+        client.add_endpoint(scoring.id, "bypath")
+    variables = {
+        "AZUREML_CLASSIC_URL": server.url,
+        "AZUREML_CLASSIC_WORKSPACE": server.connection["workspace_id"],
+        "AZUREML_CLASSIC_TOKEN": server.connection["token"],
+    }
+    done = run(
+        server,
+        "endpoints",
+        "update",
+        BIKES_SCORING,
+        "bypath",
+        "--model",
+        "models/bypath.ilearner",
+        "-o",
+        "json",
+        **variables,
+    )
+    assert done.returncode == cli.DONE, done.stderr
+    assert "Proved by resource" in done.stderr
+    assert list(json.loads(done.stdout)["models"].values()) == [f"{server.account.endpoint}/models/bypath.ilearner"]
+
+
 def test_a_job_that_fails_has_its_own_status(server: ServerProcess) -> None:
     """A script can tell a job that failed from a call that was refused."""
     done = run(server, "jobs", "submit", BIKES, "default", "--input", "cli/none.csv", "--wait")
@@ -209,7 +242,7 @@ def test_half_an_environment_is_named() -> None:
     half = {**bare, "AZUREML_CLASSIC_URL": "http://127.0.0.1:9"}
     none = subprocess.run([*PROGRAM, "check"], capture_output=True, text=True, env=bare, timeout=60)
     some = subprocess.run([*PROGRAM, "check"], capture_output=True, text=True, env=half, timeout=60)
-    assert (none.returncode, "Say which service" in none.stderr) == (cli.USAGE, True)
+    assert (none.returncode, "Name the service" in none.stderr) == (cli.USAGE, True)
     assert "AZUREML_CLASSIC_WORKSPACE, AZUREML_CLASSIC_TOKEN must be set" in some.stderr
 
 

@@ -12,16 +12,12 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowException, TaskDeferred
 
-from airflow_provider_azureml_classic import triggers
 from airflow_provider_azureml_classic.client import Client
 from airflow_provider_azureml_classic.fleet import engine as engine_module
 from airflow_provider_azureml_classic.fleet.engine import Engine
 from airflow_provider_azureml_classic.fleet.rows import Outcome, Row
-from airflow_provider_azureml_classic.operators import (
-    ModelQualityGate,
-    UpdateTrainedModelOperator,
-    fleet_run,
-)
+from airflow_provider_azureml_classic.memory import FleetXComs
+from airflow_provider_azureml_classic.operators import ModelQualityGate, UpdateTrainedModelOperator
 from airflow_provider_azureml_classic.operators.base import first_of
 from airflow_provider_azureml_classic.sensors import JobSensor, ModelFreshnessSensor
 from airflow_provider_azureml_classic.triggers import FleetTrigger
@@ -157,17 +153,16 @@ class TestFleet:
         """The rows that XComs hold between worker and triggerer."""
         rows: list[Row] = []
 
-        async def read(key: Any, parts: int) -> list[Row]:
+        def read(self: FleetXComs, parts: int) -> list[Row]:
             return [Row.from_json(row.to_json()) for row in rows]
 
-        async def write(key: Any, ledger: Any) -> None:
-            for _, part in ledger.changed():
+        def write(self: FleetXComs, parts: list[tuple[int, list[dict[str, Any]]]]) -> None:
+            for _, part in parts:
                 rows[:] = [Row.from_json(data) for data in part]
 
-        monkeypatch.setattr(triggers, "fleet_rows", read)
-        monkeypatch.setattr(triggers, "keep_fleet_rows", write)
-        monkeypatch.setattr(fleet_run, "_told", lambda context, parts: rows)
-        monkeypatch.setattr(fleet_run, "_drop", lambda context, parts: None)
+        monkeypatch.setattr(FleetXComs, "read", read)
+        monkeypatch.setattr(FleetXComs, "write", write)
+        monkeypatch.setattr(FleetXComs, "delete", lambda self, rows: None)
         return rows
 
     @staticmethod
@@ -205,15 +200,15 @@ class TestFleet:
         flying: list[str] = []
 
         def half_done(engine: Engine) -> bool:
-            flying[:] = engine.flying if any(row.outcome for row in engine._wave) else []
+            flying[:] = engine.in_flight if any(row.outcome for row in engine._wave) else []
             return bool(flying)
 
         stopped: list[str] = []
         stop = engine_module.cancel_jobs
 
-        async def cancelled(client: Any, trainer: Any, job_ids: list[str], say: Any) -> None:
+        async def cancelled(client: Any, runner: Any, job_ids: list[str]) -> None:
             stopped.extend(job_ids)
-            await stop(client, trainer, job_ids, say)
+            await stop(client, runner, job_ids)
 
         with monkeypatch.context() as patch:
             patch.setattr(engine_module, "cancel_jobs", cancelled)

@@ -213,7 +213,9 @@ def test_jitter() -> None:
 def test_secrets_are_masked(airflow_connection: ServerProcess, client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The token, every key and every SAS token are masked as they are read."""
     masked: set[str] = set()
-    monkeypatch.setattr("airflow.sdk.log.mask_secret", lambda secret, *_: masked.add(str(secret)))
+    monkeypatch.setattr(
+        "airflow_provider_azureml_classic.hooks.mask_secret", lambda secret, *_: masked.add(str(secret))
+    )
     job_id = submitted(airflow_connection, client, path="training/hookmask.csv")
     client.start_job(trainer(client), job_id)
     ended = wait_for_job(client, trainer(client), job_id)
@@ -269,6 +271,13 @@ def test_readable_leaves_others_alone(airflow_connection: ServerProcess) -> None
     opened = BlobReference("c/x.csv", f"{airflow_connection.account.endpoint}/", "?sv=1")
     assert hook.readable(elsewhere) is elsewhere
     assert hook.readable(opened) is opened
+
+
+def test_readable_with_an_account_without_a_key(server: ServerProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An account that the connection knows by a token only opens its places with that token."""
+    account = "BlobEndpoint=https://a.example;SharedAccessSignature=sv=1&sig=x"
+    hook = connection(monkeypatch, server, extra={"storage_connection_string": account})
+    assert hook.readable(hook.reference("c/x.csv")) == BlobReference("c/x.csv", "https://a.example/", "?sv=1&sig=x")
 
 
 def test_minted_token_opens_the_store(airflow_connection: ServerProcess) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 from airflow_provider_azureml_classic.client import Client
 from airflow_provider_azureml_classic.protocol.references import BlobReference
-from airflow_provider_azureml_classic.protocol.sas import StorageAccount, sign
+from airflow_provider_azureml_classic.protocol.sas import StorageAccount
 
 URL_VARIABLE = "AZUREML_CLASSIC_URL"
 WORKSPACE_VARIABLE = "AZUREML_CLASSIC_WORKSPACE"
@@ -27,11 +27,10 @@ STORAGE_VARIABLE = "AZUREML_CLASSIC_STORAGE_CONNECTION_STRING"
 FILE_VARIABLE = "AZUREML_CLASSIC_CONNECTION"
 
 _WAYS = (
-    f"Say which service: --connection DIR/connection.json (the server writes it), --conn-id ID (an Airflow "
+    f"Name the service: --connection DIR/connection.json (the server writes it), --conn-id ID (an Airflow "
     f"connection), or set {URL_VARIABLE}, {WORKSPACE_VARIABLE} and {TOKEN_VARIABLE}."
 )
 _SAS_LIFE = timedelta(hours=2)
-_SAS_BEFORE = timedelta(minutes=5)
 
 
 @dataclass(frozen=True)
@@ -55,11 +54,11 @@ class Access:
 
     @classmethod
     def of(cls, arguments: argparse.Namespace, environ: Mapping[str, str]) -> Access:
-        """What arguments and environment say; an argument goes before a variable.
+        """From arguments and environment; an argument goes before a variable.
 
         :param arguments: with ``conn_id`` and ``connection``.
         :param environ: environment variables.
-        :raises ValueError: nothing, or not enough, is said; the message lists the ways.
+        :raises ValueError: neither names a service, or not all of it; the message lists the ways.
         """
         if arguments.conn_id:
             return cls._of_airflow(arguments.conn_id)
@@ -105,19 +104,19 @@ class Access:
                 # Airflow takes seconds to import; the other ways in do without it.
                 from airflow_provider_azureml_classic.hooks import AzureMLClassicHook
 
-                said = AzureMLClassicHook(conn_id).settings
+                settings = AzureMLClassicHook(conn_id).settings
         except ValueError:
             raise
         except Exception as error:
             # Airflow raises one of several classes here, depending on how its connections are kept.
             raise ValueError(f"Airflow has no usable connection {conn_id!r}: {error}") from None
         return cls(
-            said.management_url,
-            said.workspace_id,
-            said.token,
-            said.storage_connection_string,
-            said.verify,
-            said.timeout,
+            settings.management_url,
+            settings.workspace_id,
+            settings.token,
+            settings.storage_connection_string,
+            settings.verify,
+            settings.timeout,
         )
 
     def client(self) -> Client:
@@ -125,7 +124,7 @@ class Access:
         return Client(self.url, self.workspace_id, self.token, timeout=self.timeout, verify=self.verify)
 
     def place(self, text: str) -> BlobReference:
-        """A place as a user gives it: a URL, or ``container/path`` in the storage account if one is known.
+        """The reference that a user typed: a URL, or ``container/path`` in the storage account if one is known.
 
         :param text: as typed.
         """
@@ -139,23 +138,17 @@ class Access:
 
         :param text: as typed; a URL with a token stays as it is.
         :param permissions: ``r`` to read, ``cw`` to write.
-        :raises ValueError: nothing is known that would allow that.
+        :raises ValueError: nothing allows that.
         """
         reference = BlobReference.parse(text)
-        account = StorageAccount.from_connection_string(self.storage) if self.storage else None
-        home = f"{account.endpoint}/" if account else ""
-        path = reference.location.removeprefix(home)
-        container, _, blob = path.partition("/")
         if reference.sas_token:
             return reference
-        if account is None or "://" in path:
+        if "/" not in reference.relative_location:
+            raise ValueError(f"{text!r} is not container/path.")
+        account = StorageAccount.from_connection_string(self.storage) if self.storage else None
+        opened = account.opened(reference, permissions, _SAS_LIFE, datetime.now(UTC)) if account else None
+        if opened is None:
             raise ValueError(
                 f"Nothing opens {reference.location!r}: give a URL with a SAS token, or set {STORAGE_VARIABLE}."
             )
-        if not container or not blob:
-            raise ValueError(f"{text!r} is not container/path.")
-        now = datetime.now(UTC)
-        token = account.sas_token or sign(
-            account, container, blob, permissions=permissions, start=now - _SAS_BEFORE, expiry=now + _SAS_LIFE
-        )
-        return BlobReference(path, home, token).normalised()
+        return opened

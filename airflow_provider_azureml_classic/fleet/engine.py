@@ -1,9 +1,9 @@
-"""Runs a wave of a fleet: one event loop, one session, a bounded number of jobs and of calls.
+"""Submits and runs a wave of a fleet: one event loop, one session, a bounded number of jobs and of calls.
 
 Rule 1: jobs are submitted and remembered before any of them is started, and starting one twice does nothing. So an
 engine that is killed at any moment can be made anew from what is remembered: it starts what was not started, asks the
 service what has become of the rest, and no job runs twice.
-Rule 2: a failed look says nothing about a job, and a service that does not answer says nothing about an endpoint: both
+Rule 2: a failed poll says nothing about a job, and a service that does not answer says nothing about an endpoint: both
 are tried again until the deadline.
 """
 
@@ -12,20 +12,22 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from airflow_provider_azureml_classic.client.aio import AsyncClient
 from airflow_provider_azureml_classic.client.retries import jittered
-from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, NotFound, RequestRejected
+from airflow_provider_azureml_classic.client.verbs import Verbs
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, NotFound, ServiceUnavailable
 from airflow_provider_azureml_classic.fleet.options import Options
-from airflow_provider_azureml_classic.fleet.progress import Progress
-from airflow_provider_azureml_classic.fleet.rows import BAD, Outcome, Row
+from airflow_provider_azureml_classic.fleet.report import Progress
+from airflow_provider_azureml_classic.fleet.rows import BAD, CHUNK, Item, Outcome, Row
 from airflow_provider_azureml_classic.fleet.update import Updater, ended_badly
-from airflow_provider_azureml_classic.protocol.jobs import Job, JobStatus
+from airflow_provider_azureml_classic.protocol.jobs import Job, JobRequest, JobStatus
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint
 from airflow_provider_azureml_classic.retraining.placing import Placing
+from airflow_provider_azureml_classic.retraining.submitting import JobRunner, JobState
 
 #: Endpoints that are worked on at a time: a few calls in flight keep a server busy, more only wait there.
 CALLS = 8
@@ -35,6 +37,8 @@ _ROUND, _CHECKPOINT = 1.0, 5.0
 _OUTAGE = frozenset({None, 408, 429, 502, 503, 504})
 #: Times that another error that may pass is tried; longest pause while the service is away, in seconds.
 _TRIES, _LONGEST_PAUSE = 3, 60.0
+#: Seconds between the submissions of a job while the service does not answer.
+_SUBMIT_PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,76 @@ class Means:
     say: Callable[[str], None]
 
 
+class Submitter:
+    """Gives each row of a wave a job: that of an earlier attempt if it can still end well, else a new one.
+
+    :param client: open, of the workspace.
+    :param runner: of the endpoint that trains.
+    :param make_request: the job of an item.
+    :param epoch: of this attempt; see :mod:`..memory`.
+    """
+
+    def __init__(
+        self, client: AsyncClient, runner: JobRunner, make_request: Callable[[Item], JobRequest], epoch: int
+    ) -> None:
+        self._client, self._runner, self._make_request, self._epoch = client, runner, make_request, epoch
+        self.submitted = 0
+
+    async def prepare(
+        self, wave: Sequence[Row], items: Mapping[str, Item], save: Callable[[], object], may_fail: int
+    ) -> None:
+        """Submit what is to be submitted, and remember it part by part.
+
+        :param wave: rows to prepare.
+        :param items: by endpoint.
+        :param save: keeps the rows.
+        :param may_fail: how many may be refused before no further one is submitted.
+        :raises ServiceUnavailable: the service does not answer; what was submitted is remembered.
+        """
+        for start in range(0, len(wave), CHUNK):
+            part = wave[start : start + CHUNK]
+            failed = sum(row.outcome in BAD for row in wave)
+            if failed > may_fail:
+                for row in part:
+                    row.end(Outcome.UNTOUCHED, f"Not submitted: {failed} endpoints of its wave had failed.")
+                continue
+            try:
+                await self._part(part, items)
+            finally:
+                save()
+
+    async def _part(self, part: Sequence[Row], items: Mapping[str, Item]) -> None:
+        calls = asyncio.Semaphore(CALLS)
+
+        async def one(row: Row) -> None:
+            async with calls:
+                await self._one(row, items.get(row.endpoint))
+
+        async with asyncio.TaskGroup() as group:
+            for row in part:
+                group.create_task(one(row))
+
+    async def _one(self, row: Row, item: Item | None) -> None:
+        if item is None:
+            row.end(Outcome.UNTOUCHED, "It is no longer among the items.")
+            return
+        try:
+            if row.job_id and await self._take_up(JobState(row.job_id, row.epoch)):
+                return
+            row.job_id, row.started = None, None
+            submit = self._runner.submit(self._make_request(item), _SUBMIT_PAUSES)
+            row.job_id, row.epoch = await self._client.perform(submit), self._epoch
+            self.submitted += 1
+        except ServiceUnavailable:
+            raise
+        except (AzureMLClassicError, ValueError) as error:
+            ended_badly(row, error)
+
+    async def _take_up(self, state: JobState) -> bool:
+        job = await self._client.perform(self._runner.take_up(state, self._epoch, keep_finished=True))
+        return job is not None
+
+
 class Engine:
     """Runs the rows of one wave to their ends.
 
@@ -68,9 +142,10 @@ class Engine:
         self._client = means.client
         self._waiting = deque(row for row in wave if row.job_id and not row.outcome)
         #: Jobs that are started and have not ended, by id, in the order of their start.
-        self.flying: dict[str, Row] = {}
+        self.in_flight: dict[str, Row] = {}
         self._updates: set[asyncio.Task[None]] = set()
-        self._there: set[str] = set()
+        #: Names of the endpoints that exist.
+        self._existing: set[str] = set()
         self._tries: Counter[str] = Counter()
         #: Rounds in a row in which the service was away; and whether it was in this one.
         self._outages, self._away = 0, False
@@ -84,16 +159,17 @@ class Engine:
         :raises AzureMLClassicError: the services themselves cannot be reached.
         """
         client, options = self._client, self._options
-        self._trainer = await client.get_endpoint(options.training_id, options.training_endpoint)
+        trainer = await client.get_endpoint(options.training_id, options.training_endpoint)
+        self._runner = quiet_runner(client, trainer, self._means.say)
         service = await client.get_web_service(options.scoring_id)
-        self._there = {endpoint.name for endpoint in await client.list_endpoints(service.id)}
+        self._existing = {endpoint.name for endpoint in await client.list_endpoints(service.id)}
         proof = (options.proof, options.proof_timeout, options.on_failure)
         self._updater = Updater(Placing(client, self._means.readable, _quiet, *proof), service, options)
         try:
-            while not self._is_interrupted() and (self._waiting or self.flying or self._updates):
+            while not self._is_interrupted() and (self._waiting or self.in_flight or self._updates):
                 await self._round()
             if self._is_interrupted():
-                await self.cancel(self.flying.values())
+                await self.cancel(self.in_flight.values())
         finally:
             for task in self._updates:
                 task.cancel()
@@ -108,19 +184,19 @@ class Engine:
             await self._give_up()
         self._away = False
         await self._launch()
-        await self._look()
+        await self._poll()
         if time.monotonic() >= self._next_save:
             await self._means.save()
             self._next_save = time.monotonic() + _CHECKPOINT
-        self._progress.look(len(self.flying))
+        self._progress.update(len(self.in_flight))
         for task in [task for task in self._updates if task.done()]:
             self._updates.discard(task)
             task.result()
         self._outages = self._outages + 1 if self._away else 0
         pause = min(_LONGEST_PAUSE, _ROUND * 2 ** min(self._outages, 6))
-        if self._updates and not self.flying and not self._waiting:
+        if self._updates and not self.in_flight and not self._waiting:
             await asyncio.wait(self._updates, timeout=pause)
-        elif self._waiting or self.flying:
+        elif self._waiting or self.in_flight:
             await asyncio.sleep(jittered(min(pause, max(_ROUND, self._options.poll_interval))))
 
     # -- starting ------------------------------------------------------------------------------------------------------
@@ -128,34 +204,26 @@ class Engine:
     async def _launch(self) -> None:
         failed = sum(row.outcome in BAD for row in self._wave)
         if failed > self._may_fail:
-            self._leave(f"Not started: {failed} endpoints of its wave had failed, {self._may_fail} may.")
-        room = self._options.max_active_jobs - len(self.flying)
+            self._leave(f"Not started: {failed} endpoints of its wave had failed; {self._may_fail} may fail.")
+        room = self._options.max_active_jobs - len(self.in_flight)
         # While the service is away, one endpoint finds out when it is back.
         room = min(room, 1) if self._outages else room
         await self._together([self._waiting.popleft() for _ in range(min(room, len(self._waiting)))], self._start)
 
     async def _start(self, row: Row) -> None:
         try:
-            if row.endpoint not in self._there:
+            if row.endpoint not in self._existing:
                 await self._client.add_endpoint(self._options.scoring_id, row.endpoint)
-                self._there.add(row.endpoint)
-            await self._start_job(row)
+                self._existing.add(row.endpoint)
+            await self._client.perform(self._runner.start(str(row.job_id)))
         except AzureMLClassicError as error:
-            if self._is_to_try_again(row, error):
+            if self._may_try_again(row, error):
                 self._waiting.appendleft(row)
             return
         row.started = row.started or time.time()
-        self.flying[str(row.job_id)] = row
+        self.in_flight[str(row.job_id)] = row
 
-    async def _start_job(self, row: Row) -> None:
-        try:
-            await self._client.start_job(self._trainer, str(row.job_id))
-        except RequestRejected as error:
-            # It was started before: the answer was lost, or an earlier engine was. How it is, looks tell.
-            if error.detail_code != "CannotStartJob":
-                raise
-
-    def _is_to_try_again(self, row: Row, error: AzureMLClassicError) -> bool:
+    def _may_try_again(self, row: Row, error: AzureMLClassicError) -> bool:
         """Rule 2; an error that may not pass, or does not, ends the row."""
         if error.retryable and error.status in _OUTAGE:
             self._away = True
@@ -167,38 +235,38 @@ class Engine:
         ended_badly(row, error)
         return False
 
-    # -- looking -------------------------------------------------------------------------------------------------------
+    # -- polling -------------------------------------------------------------------------------------------------------
 
-    async def _look(self) -> None:
-        """Look at the jobs in flight, oldest first, until some in a row have not ended: most services run jobs in the
-        order of their start. Every ``poll_interval`` all are looked at.
+    async def _poll(self) -> None:
+        """Poll the jobs in flight, oldest first, until some in a row have not ended: most services run jobs in the
+        order of their start. Every ``poll_interval`` all are polled.
         """
         sweep = time.monotonic() >= self._next_sweep
         if sweep:
             self._next_sweep = time.monotonic() + jittered(self._options.poll_interval)
-        jobs = list(self.flying.values())
+        jobs = list(self.in_flight.values())
         for start in range(0, len(jobs), CALLS):
-            before = len(self.flying)
+            before = len(self.in_flight)
             part = jobs[start : start + CALLS]
-            await self._together(part, self._look_at)
-            if self._away or (len(self.flying) == before and not sweep):
+            await self._together(part, self._poll_job)
+            if self._away or (len(self.in_flight) == before and not sweep):
                 return
 
-    async def _look_at(self, row: Row) -> None:
+    async def _poll_job(self, row: Row) -> None:
         try:
-            job = await self._client.get_job(self._trainer, str(row.job_id))
+            job = await self._client.get_job(self._runner.endpoint, str(row.job_id))
         except AzureMLClassicError as error:
             if error.retryable:
                 self._away = self._away or error.status in _OUTAGE
-                self._means.say(f"Cannot see job {row.job_id} of {row.endpoint!r} just now: {error}")
+                self._means.say(f"The state of job {row.job_id} of {row.endpoint!r} cannot be read just now: {error}")
                 return
-            gone = isinstance(error, NotFound)
-            row.end(Outcome.FAILED, f"Job {row.job_id} is gone: {error}" if gone else str(error))
+            missing = isinstance(error, NotFound)
+            row.end(Outcome.FAILED, f"Job {row.job_id} no longer exists: {error}" if missing else str(error))
         else:
             if not job.status.terminal and not await self._is_too_slow(row, job):
                 return
             self._go_on(row, job)
-        self.flying.pop(str(row.job_id), None)
+        self.in_flight.pop(str(row.job_id), None)
 
     def _go_on(self, row: Row, job: Job) -> None:
         if job.status is JobStatus.FINISHED:
@@ -225,20 +293,20 @@ class Engine:
             try:
                 await self._client.perform(self._updater.update(row, job))
             except AzureMLClassicError as error:
-                if self._is_to_try_again(row, error):
-                    # The next look brings fresh tokens for the job's outputs.
-                    self.flying[job.id] = row
+                if self._may_try_again(row, error):
+                    # The next poll brings fresh tokens for the job's outputs.
+                    self.in_flight[job.id] = row
             except ValueError as error:
                 ended_badly(row, error)
 
     # -- ending --------------------------------------------------------------------------------------------------------
 
     async def _give_up(self) -> None:
-        late = list(self.flying.values())
+        late = list(self.in_flight.values())
         await self.cancel(late)
         for row in late:
             row.end(Outcome.FAILED, f"Job {row.job_id} had not ended by the fleet's deadline; it was cancelled.")
-        self.flying.clear()
+        self.in_flight.clear()
         self._leave("Not started before the fleet's deadline.")
 
     def _leave(self, reason: str) -> None:
@@ -247,11 +315,11 @@ class Engine:
         self._waiting.clear()
 
     async def cancel(self, rows: Iterable[Row]) -> None:
-        """Cancel jobs; one that cannot be is said and left.
+        """Cancel jobs; the log names those that cannot be cancelled.
 
         :param rows: whose jobs.
         """
-        await cancel_jobs(self._client, self._trainer, [str(row.job_id) for row in rows], self._means.say)
+        await cancel_jobs(self._client, self._runner, [str(row.job_id) for row in rows])
 
     async def _together(self, rows: Sequence[Row], work: Callable[[Row], Awaitable[None]]) -> None:
         async def one(row: Row) -> None:
@@ -261,27 +329,31 @@ class Engine:
         await asyncio.gather(*(one(row) for row in rows))
 
 
-async def cancel_jobs(
-    client: AsyncClient, trainer: Endpoint, job_ids: Sequence[str], say: Callable[[str], None]
-) -> None:
-    """Cancel jobs; one that cannot be is said and left.
+async def cancel_jobs(client: AsyncClient, runner: JobRunner, job_ids: Sequence[str]) -> None:
+    """Cancel jobs; the log names those that cannot be cancelled.
 
     :param client: open, of the workspace.
-    :param trainer: the endpoint they were submitted to.
+    :param runner: of the endpoint that they were submitted to.
     :param job_ids: which.
-    :param say: takes lines for the log.
     """
     calls = asyncio.Semaphore(CALLS)
 
     async def one(job_id: str) -> None:
         async with calls:
-            try:
-                await client.cancel_job(trainer, job_id)
-            except AzureMLClassicError as error:
-                say(f"Job {job_id} could not be cancelled: {error}")
+            await client.perform(runner.cancel(job_id))
 
     await asyncio.gather(*(one(job_id) for job_id in job_ids))
 
 
+def quiet_runner(client: Verbs, trainer: Endpoint, warn: Callable[[str], object]) -> JobRunner:
+    """Runs the jobs of a fleet. Of thousands of endpoints only warnings are for the log; the rows say how each ended.
+
+    :param client: of the workspace; blocking or asynchronous.
+    :param trainer: the endpoint that runs the jobs.
+    :param warn: takes lines for the log.
+    """
+    return JobRunner(client, trainer, _quiet, warn)
+
+
 def _quiet(text: str) -> None:
-    """Thousands of endpoints would drown the log; the row says how each ended."""
+    """Nothing."""

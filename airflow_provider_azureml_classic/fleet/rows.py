@@ -1,4 +1,4 @@
-"""What is to be done for each endpoint, and what has become of it so far. Pure: no I/O."""
+"""What is to be done for each endpoint, and how far it is. Pure: no I/O."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ _MEMBERS = frozenset({"endpoint", "inputs", "global_parameters", "window_start",
 
 @dataclass(frozen=True)
 class Item:
-    """One endpoint to retrain, as the user says it.
+    """One endpoint to retrain, as the user describes it.
 
     :param endpoint: name: 1 to 24 lower-case letters and digits.
-    :param inputs: place of the data by input name; may hold secrets, so it never leaves the worker.
+    :param inputs: references to the data by input name; they may hold secrets, so they never leave the worker.
     :param window: of the training data.
     :param global_parameters: web service parameters by name.
     """
@@ -81,16 +81,16 @@ class Row:
 
         :param data: decoded JSON.
         """
-        known = {one.name: data[one.name] for one in fields(cls) if one.name in data}
-        if known.get("outcome"):
-            known["outcome"] = Outcome(known["outcome"])
-        return cls(**known)
+        values = {one.name: data[one.name] for one in fields(cls) if one.name in data}
+        if values.get("outcome"):
+            values["outcome"] = Outcome(values["outcome"])
+        return cls(**values)
 
     def to_json(self) -> dict[str, Any]:
         """For the task state store; members that say nothing are left out."""
         # Not `asdict`, which copies deeply: this is done for every row of a fleet every few seconds.
-        told = {name: value for name, value in vars(self).items() if value not in (None, "", 0, {})}
-        return {**told, "outcome": self.outcome.value} if self.outcome else told
+        values = {name: value for name, value in vars(self).items() if value not in (None, "", 0, {})}
+        return {**values, "outcome": self.outcome.value} if self.outcome else values
 
     def end(self, outcome: Outcome, reason: str) -> None:
         """Say how it ended.
@@ -110,22 +110,22 @@ def parse_items(items: Iterable[Any], default: Window, input_name: str) -> list[
     """The items of a fleet, checked before anything is asked of the service.
 
     :param items: mappings with ``endpoint``, ``inputs`` and, optionally, ``global_parameters``, ``window_start`` and
-        ``window_end``; ``inputs`` is a place, or places by input name.
+        ``window_end``; ``inputs`` is a reference, or references by input name.
     :param default: window of those that name none.
-    :param input_name: input that a single place is for.
+    :param input_name: input that a single reference is for.
     :raises ValueError: naming the item at fault, by position.
     """
-    found: dict[str, Item] = {}
+    by_name: dict[str, Item] = {}
     for number, data in enumerate(items, 1):
         try:
             item = _item(data, default, input_name)
         except (ValueError, AzureMLClassicError) as error:
-            said = error.message if isinstance(error, AzureMLClassicError) else str(error)
-            raise ValueError(f"Item {number} of the fleet: {said}") from None
-        if item.endpoint in found:
+            reason = error.message if isinstance(error, AzureMLClassicError) else str(error)
+            raise ValueError(f"Item {number} of the fleet: {reason}") from None
+        if item.endpoint in by_name:
             raise ValueError(f"Item {number} of the fleet: endpoint {item.endpoint!r} is in the list twice.")
-        found[item.endpoint] = item
-    return list(found.values())
+        by_name[item.endpoint] = item
+    return list(by_name.values())
 
 
 def _item(data: Any, default: Window, input_name: str) -> Item:
@@ -158,12 +158,12 @@ def chunks(rows: Sequence[Row]) -> Iterator[tuple[int, list[Row]]]:
 
 
 def counted(rows: Iterable[Row]) -> dict[str, int]:
-    """How many rows ended how, every outcome named.
+    """The number of rows by outcome, every outcome named.
 
     :param rows: any.
     """
-    found = Counter(row.outcome or Outcome.UNTOUCHED for row in rows)
-    return {outcome.value: found[outcome] for outcome in Outcome}
+    counter = Counter(row.outcome or Outcome.UNTOUCHED for row in rows)
+    return {outcome.value: counter[outcome] for outcome in Outcome}
 
 
 def allowed(threshold: float, total: int) -> int:
@@ -190,21 +190,21 @@ def next_wave(rows: Sequence[Row], sizes: Sequence[int], number: int) -> list[Ro
 
 
 class Ledger:
-    """Tells which parts of a fleet have changed since they were last kept.
+    """Knows which parts of a fleet have changed since they were last kept.
 
     :param rows: all of the fleet.
-    :param kept: whether they are kept as they are now.
+    :param is_kept: whether they are kept as they are now.
     """
 
-    def __init__(self, rows: Sequence[Row], *, kept: bool = False) -> None:
+    def __init__(self, rows: Sequence[Row], *, is_kept: bool = False) -> None:
         self._rows = rows
         self._last: dict[int, list[dict[str, Any]]] = {}
-        if kept:
+        if is_kept:
             self.changed()
 
     def changed(self) -> list[tuple[int, list[dict[str, Any]]]]:
         """Number and content of each part that is to be kept now."""
-        found = [(number, [row.to_json() for row in part]) for number, part in chunks(self._rows)]
-        new = [(number, part) for number, part in found if self._last.get(number) != part]
-        self._last.update(new)
-        return new
+        parts = [(number, [row.to_json() for row in part]) for number, part in chunks(self._rows)]
+        changed = [(number, part) for number, part in parts if self._last.get(number) != part]
+        self._last.update(changed)
+        return changed

@@ -1,4 +1,4 @@
-"""From a finished job to a proved update of one endpoint, as one program for either client."""
+"""From a finished job to the proved update of one endpoint, as one program for either client."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from airflow_provider_azureml_classic.retraining.placing import (
     Placing,
     Target,
     older_than_live,
-    receipt,
+    receipt_of,
 )
 from airflow_provider_azureml_classic.retraining.proof import shows
 from airflow_provider_azureml_classic.retraining.quality import check_limits, finite, outside
@@ -29,7 +29,7 @@ from airflow_provider_azureml_classic.retraining.quality import check_limits, fi
 class Updater:
     """Updates the endpoints of one scoring web service.
 
-    :param placing: how models are put in place.
+    :param placing: how models are put live.
     :param service: the scoring web service.
     :param options: of the fleet.
     """
@@ -43,11 +43,12 @@ class Updater:
         return self.placing.client
 
     def update(self, row: Row, job: Job) -> Program[None]:
-        """Judge, compare windows, PATCH, prove; says in ``row`` how it ended.
+        """Judge, compare windows, PATCH, prove; ``row`` holds the outcome.
 
         :param row: the endpoint.
         :param job: its finished job, as read just now.
-        :raises AzureMLClassicError: the service refused; likewise ``ValueError`` for a metric that is missing.
+        :raises AzureMLClassicError: the service refused.
+        :raises ValueError: a metric that a rule names is missing.
         """
         evaluation = yield from evaluation_of(self._client, job, self.placing.log)
         # The same rule as the gate's: a metric that a rule names and that is missing is an error.
@@ -78,29 +79,29 @@ class Updater:
                 outcome = "Live already, and proved again"
             return reason
 
-        begun = yield from self.placing.place(find, check=check)
-        if isinstance(begun, str):
-            row.end(Outcome.KEPT, begun)
+        update = yield from self.placing.place(find, check=check)
+        if isinstance(update, str):
+            row.end(Outcome.KEPT, update)
             return
-        yield from self.placing.prove(begun)
+        yield from self.placing.prove(update)
         # Without the answers: nothing reads them from a row, and rows are kept within a limit of size.
-        row.receipt = receipt(replace(begun, placed=replace(begun.placed, answers=None)), facts)
-        row.end(Outcome.UPDATED, f"{outcome} by {begun.placed.level.value}.")
+        row.receipt = receipt_of(replace(update, patch=replace(update.patch, answers=None)), facts)
+        row.end(Outcome.UPDATED, f"{outcome} by {update.patch.level.value}.")
 
 
 def sentence(error: Exception) -> str:
-    """An error as a row tells it.
+    """An error as a row's reason.
 
-    :param error: of a call, or of a rule.
+    :param error: from a call, or from a rule.
     """
     return str(error) or type(error).__name__
 
 
 def ended_badly(row: Row, error: Exception) -> None:
-    """Say in ``row`` what went wrong.
+    """End a row that went wrong.
 
     :param row: the endpoint.
-    :param error: what was raised.
+    :param error: the reason.
     """
     put_back = isinstance(error, UpdateNotProved) and error.put_back
     row.end(Outcome.ROLLED_BACK if put_back else Outcome.FAILED, sentence(error))

@@ -1,7 +1,7 @@
-"""What all operators share: the connection.
+"""What all operators share: the connection, the run's training window, and when an attempt ends.
 
-Operators and sensors import what they need to work only when they work: a DAG file is read again and again, mostly by
-processes that run none of its tasks. What stands at the top of these modules is what their declarations need.
+A DAG file is read again and again, mostly by processes that run none of its tasks: what it loads from here loads no
+HTTP library, no data library and nothing of the server.
 """
 
 from __future__ import annotations
@@ -20,8 +20,6 @@ from airflow_provider_azureml_classic.retraining.freshness import Window, is_mom
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_provider_azureml_classic.hooks import AzureMLClassicHook
-    from airflow_provider_azureml_classic.retraining.freshness import Window
 
 #: Defaults of parameters, spelled here as well as where they belong, which is not imported; a test compares.
 DEFAULT_CONNECTION = "azureml_classic_default"
@@ -30,7 +28,6 @@ DEFAULT_ENDPOINT = "default"
 
 def airflow_errors() -> AbstractContextManager[None]:
     """See :func:`airflow_provider_azureml_classic.hooks.airflow_errors`."""
-
     return hooks.airflow_errors()
 
 
@@ -45,7 +42,6 @@ def training_window(context: Context, start: str | None, end: str | None) -> Win
     :param end: ISO 8601.
     :raises ValueError: a moment is not ISO 8601, or the run has no date.
     """
-
     if end:
         return Window(to_utc(end), to_utc(start) if start else None)
     return run_window(context)
@@ -57,13 +53,12 @@ def warn_of_moment(task: BaseOperator, context: Context) -> None:
     :param task: without a window of its own.
     :param context: Airflow's task context.
     """
-
     if is_moment(context):
         task.log.warning(
             "The data interval of this run has no length, it starts and ends at %s: where the training data begin is "
             "not known, and {{ data_interval_start }} is not earlier. For the period before the run use "
-            "CronDataIntervalTimetable as the DAG's schedule, or [scheduler] create_cron_data_intervals. Who means it "
-            "so gives window_end.",
+            "CronDataIntervalTimetable as the DAG's schedule, or [scheduler] create_cron_data_intervals. If that is "
+            "intended, set window_end.",
             context.get("data_interval_end"),
         )
 
@@ -114,5 +109,4 @@ class AzureMLClassicOperator(BaseOperator):
     @cached_property
     def hook(self) -> AzureMLClassicHook:
         """The hook of the connection."""
-
         return AzureMLClassicHook(self.azureml_classic_conn_id)

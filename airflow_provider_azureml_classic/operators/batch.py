@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_azureml_classic.operators.base import training_window, warn_of_moment
 from airflow_provider_azureml_classic.operators.running import JobOperator
-from airflow_provider_azureml_classic.retraining import freshness
+from airflow_provider_azureml_classic.retraining.freshness import MODEL_PATH, Window, model_path
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
-
-    from airflow_provider_azureml_classic.retraining.freshness import Window
 
 
 class BatchExecutionOperator(JobOperator):
@@ -34,14 +32,14 @@ class BatchExecutionOperator(JobOperator):
     :param global_parameters: web service parameters by name. (templated)
     :param model_for: the scoring endpoint that the trained model is for; names the model's path. (templated)
     :param model_output: output that is the trained model.
-    :param model_path: path of the model, if ``model_for`` is given and ``outputs`` does not place it; by default
+    :param model_path: path of the model, if ``model_for`` is set and ``outputs`` does not name one; by default
         ``models/{endpoint}/{window_end}.ilearner``. (templated)
     :param window_start: start of the training data, ISO 8601; by default the DAG run's. (templated)
     :param window_end: end of the training data, ISO 8601; by default the DAG run's: its partition date, else the end
         of its data interval, else when it was due. (templated)
     :param wait_for_completion: ``False`` returns once the job is started.
     :param deferrable: wait in the triggerer; by default Airflow's ``[operators] default_deferrable``.
-    :param poll_interval: seconds between two looks at the job, at most.
+    :param poll_interval: seconds between two polls of the job, at most.
     :param job_timeout: seconds that the job may take in all, counted from its submission; ``None`` for no limit.
         Airflow's ``execution_timeout`` ends one attempt, deferred or not, and cancels the job.
     :param on_timeout: ``cancel`` the job at the time-out, or ``leave`` it.
@@ -67,7 +65,6 @@ class BatchExecutionOperator(JobOperator):
         window_end: str | None = None,
         **kwargs: Any,
     ) -> None:
-
         super().__init__(**kwargs)
         self.model_for = model_for
         self.model_output = model_output
@@ -80,17 +77,16 @@ class BatchExecutionOperator(JobOperator):
         if not self.window_end:
             warn_of_moment(self, context)
 
-    def _written(self, context: Context) -> dict[str, Any]:
-
-        outputs = super()._written(context)
+    def _destinations(self, context: Context) -> dict[str, Any]:
+        outputs = super()._destinations(context)
         if self.model_for and self.model_output not in outputs:
-            path = self.model_path or freshness.MODEL_PATH
-            outputs[self.model_output] = freshness.model_path(path, self.model_for, self._window(context))
+            path = model_path(self.model_path or MODEL_PATH, self.model_for, self._window(context))
+            outputs[self.model_output] = path
         return outputs
 
     def _window(self, context: Context) -> Window:
         return training_window(context, self.window_start, self.window_end)
 
-    def _told(self, context: Context, said: dict[str, Any]) -> dict[str, Any]:
+    def _result(self, context: Context, facts: dict[str, Any]) -> dict[str, Any]:
         window = self._window(context).to_json()
-        return {**said, "model_output": self.model_output, "model_for": self.model_for, "window": window}
+        return {**facts, "model_output": self.model_output, "model_for": self.model_for, "window": window}

@@ -1,4 +1,4 @@
-"""Endpoints: add, delete, refresh, list, regenerate keys."""
+"""Endpoints: add, delete, refresh and list them, and regenerate their keys."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from airflow_provider_azureml_classic.links import EndpointHelpLink, PortalLink,
 from airflow_provider_azureml_classic.operators.base import DEFAULT_ENDPOINT, AzureMLClassicOperator, airflow_errors
 from airflow_provider_azureml_classic.protocol.keys import KeyType
 from airflow_provider_azureml_classic.protocol.references import window_end_of
-from airflow_provider_azureml_classic.protocol.values import EndpointSettings, ThrottleLevel, check_endpoint_name
+from airflow_provider_azureml_classic.protocol.values import (
+    Endpoint,
+    EndpointSettings,
+    ThrottleLevel,
+    WebService,
+    check_endpoint_name,
+)
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
-
-    from airflow_provider_azureml_classic.protocol.keys import KeyType
-    from airflow_provider_azureml_classic.protocol.values import Endpoint, EndpointSettings, WebService
 
 
 class AddEndpointOperator(AzureMLClassicOperator):
@@ -64,25 +67,23 @@ class AddEndpointOperator(AzureMLClassicOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Add the endpoint, or leave it, as ``if_exists`` says."""
-
         with airflow_errors():
             settings, name = self._settings(), check_endpoint_name(self.endpoint)
             service = self.hook.client.find_web_service(self.web_service)
-            found = self._existing(service.id, name)
-            outcome = "added" if found is None else "kept" if self.if_exists == "skip" else "updated"
-            if found is not None and self.if_exists == "fail":
+            endpoint = self._existing(service.id, name)
+            outcome = "added" if endpoint is None else "kept" if self.if_exists == "skip" else "updated"
+            if endpoint is not None and self.if_exists == "fail":
                 raise rejection(
                     "BadArgument",
-                    f"Web service {service.name!r} has an endpoint {name!r} already, and if_exists='fail'.",
+                    f"Web service {service.name!r} already has an endpoint {name!r}, and if_exists='fail'.",
                 )
-            if outcome != "kept":
-                found = self.hook.client.add_endpoint(service.id, name, settings)
-        push_help(context, found)
+            if endpoint is None or outcome != "kept":
+                endpoint = self.hook.client.add_endpoint(service.id, name, settings)
+        push_help(context, endpoint)
         self.log.info("Endpoint %r of %r: %s.", name, service.name, outcome)
-        return {"web_service": service.name, "web_service_id": service.id, "outcome": outcome, **_shown(found)}
+        return {"web_service": service.name, "web_service_id": service.id, "outcome": outcome, **_description(endpoint)}
 
     def _settings(self) -> EndpointSettings:
-
         if self.if_exists not in ("skip", "update", "fail"):
             raise ValueError(f"if_exists is {self.if_exists!r}; it must be 'skip', 'update' or 'fail'.")
         if self.throttle_level not in (None, *(level.value for level in ThrottleLevel)):
@@ -95,7 +96,6 @@ class AddEndpointOperator(AzureMLClassicOperator):
         )
 
     def _existing(self, service_id: str, name: str) -> Endpoint | None:
-
         try:
             return self.hook.client.get_endpoint(service_id, name)
         except NotFound:
@@ -117,25 +117,24 @@ class _EndpointOperator(AzureMLClassicOperator):
         self.web_service = web_service
         self.endpoint = endpoint
 
-    def _service(self, done: str) -> tuple[WebService, str]:
+    def _service(self, action: str) -> tuple[WebService, str]:
         """The web service, and the endpoint's name if it is not the default one.
 
-        :param done: what cannot be done to that, as a past participle.
+        :param action: what cannot be done to that, as a past participle.
         """
-
         service, name = self.hook.client.find_web_service(self.web_service), self.endpoint.strip()
         if name in (DEFAULT_ENDPOINT, service.default_endpoint_name):
             raise rejection(
                 "InvalidOperation",
-                f"{name!r} is the default endpoint of {service.name!r}, which cannot be {done}: all others start from "
-                "it. Name an endpoint that was added.",
+                f"{name!r} is the default endpoint of {service.name!r}, which cannot be {action}: all others are "
+                "made from it. Name an endpoint that was added.",
                 target=name,
             )
         return service, name
 
 
-def _told(service: WebService, name: str, **more: Any) -> dict[str, Any]:
-    return {"web_service": service.name, "web_service_id": service.id, "endpoint": name, **more}
+def _result(service: WebService, name: str, **facts: Any) -> dict[str, Any]:
+    return {"web_service": service.name, "web_service_id": service.id, "endpoint": name, **facts}
 
 
 class DeleteEndpointOperator(_EndpointOperator):
@@ -145,7 +144,7 @@ class DeleteEndpointOperator(_EndpointOperator):
 
     :param web_service: name or id of the web service. (templated)
     :param endpoint: its endpoint, not the default one. (templated)
-    :param missing_ok: an endpoint that is not there is as good as deleted; ``False`` fails the task.
+    :param missing_ok: an endpoint that does not exist counts as deleted; ``False`` fails the task.
     :param azureml_classic_conn_id: connection of type ``azureml_classic``. (templated)
     """
 
@@ -154,15 +153,14 @@ class DeleteEndpointOperator(_EndpointOperator):
         self.missing_ok = missing_ok
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Delete it, if it is there."""
+        """Delete the endpoint, if it exists."""
         with airflow_errors():
             service, name = self._service("deleted")
             outcome = "deleted" if self._delete(service.id, name) else "missing"
         self.log.info("Endpoint %r of %r: %s.", name, service.name, outcome)
-        return _told(service, name, outcome=outcome)
+        return _result(service, name, outcome=outcome)
 
     def _delete(self, service_id: str, name: str) -> bool:
-
         try:
             self.hook.client.get_endpoint(service_id, name)
         except NotFound:
@@ -173,7 +171,7 @@ class DeleteEndpointOperator(_EndpointOperator):
             self.hook.client.delete_endpoint(service_id, name)
         except NotFound:
             self.log.info(
-                "Endpoint %r is gone: the answer to our own call was lost, or somebody else was faster.", name
+                "Endpoint %r no longer exists: the answer to this call was lost, or somebody else deleted it.", name
             )
         return True
 
@@ -181,11 +179,11 @@ class DeleteEndpointOperator(_EndpointOperator):
 class RefreshEndpointOperator(_EndpointOperator):
     """Brings an endpoint to the state of its web service's default endpoint.
 
-    Returns a dict: ``web_service``, ``web_service_id``, ``endpoint``, ``changed`` (whether anything did).
+    Returns a dict: ``web_service``, ``web_service_id``, ``endpoint``, ``changed`` (whether anything changed).
 
     :param web_service: name or id of the scoring web service. (templated)
     :param endpoint: its endpoint, not the default one. (templated)
-    :param overwrite_resources: replace its trained models too, which undoes all updates of them.
+    :param overwrite_resources: replace its trained models too, which undoes all their updates.
     :param azureml_classic_conn_id: connection of type ``azureml_classic``. (templated)
     """
 
@@ -194,20 +192,20 @@ class RefreshEndpointOperator(_EndpointOperator):
         self.overwrite_resources = overwrite_resources
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Refresh it."""
+        """Refresh the endpoint."""
         with airflow_errors():
             service, name = self._service("refreshed")
             changed = self.hook.client.refresh_endpoint(service.id, name, overwrite_resources=self.overwrite_resources)
         self.log.info("Endpoint %r of %r: %s.", name, service.name, "refreshed" if changed else "nothing to refresh")
-        return _told(service, name, changed=changed)
+        return _result(service, name, changed=changed)
 
 
 class RegenerateKeysOperator(_EndpointOperator):
     """Replaces one of an endpoint's two keys; the other one stays valid, so that clients can move over one by one.
 
-    The new key is neither returned nor logged: whoever needs it reads the endpoint with the workspace token. Tasks of
-    this provider do that by themselves. The call is an addition of the self-hosted server; a service that does not
-    offer it fails the task. A retry regenerates the key once more.
+    The new key is neither returned nor logged: whoever needs it reads the endpoint with the workspace token, as tasks
+    of this provider do. The call is an addition of the self-hosted server; with a service that does not offer it the
+    task fails. A retry regenerates the key once more.
 
     Returns a dict: ``web_service``, ``web_service_id``, ``endpoint``, ``regenerated`` (``primary`` or ``secondary``).
 
@@ -224,22 +222,21 @@ class RegenerateKeysOperator(_EndpointOperator):
         self.which = which
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Replace the key, and see that it is another one."""
-
+        """Replace the key, and check that it has changed."""
         with airflow_errors():
             which = KeyType.of(self.which)
             service, before = self.hook.find(self.web_service, self.endpoint)
             after = self.hook.client.regenerate_key(service.id, before.name, which)
             if _key(after, which) == _key(before, which):
                 raise rejection(
-                    "UnknownError", f"The service accepted the call, but endpoint {before.name!r} has its old key."
+                    "UnknownError",
+                    f"The service accepted the call, but endpoint {before.name!r} still has its old key.",
                 )
         self.log.info("Endpoint %r of %r: %s key regenerated.", before.name, service.name, which.value.lower())
-        return _told(service, before.name, regenerated=which.value.lower())
+        return _result(service, before.name, regenerated=which.value.lower())
 
 
 def _key(endpoint: Endpoint, which: KeyType) -> str:
-
     return endpoint.primary_key if which is KeyType.PRIMARY else endpoint.secondary_key
 
 
@@ -280,22 +277,21 @@ class ListEndpointsOperator(AzureMLClassicOperator):
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Read them all with one call."""
         with airflow_errors():
-            wanted = self._pattern()
+            pattern = self._pattern()
             service = self.hook.client.find_web_service(self.web_service)
             hidden = set() if self.include_default else {DEFAULT_ENDPOINT, service.default_endpoint_name}
-            there = [e for e in self.hook.client.list_endpoints(service.id) if e.name not in hidden]
-            listed = [self._shown(e) for e in sorted(there, key=lambda e: e.name) if wanted.fullmatch(e.name)]
-        self.log.info("%d of the %d endpoints of %r are listed.", len(listed), len(there), service.name)
-        return listed
+            endpoints = [e for e in self.hook.client.list_endpoints(service.id) if e.name not in hidden]
+            lines = [self._line(e) for e in sorted(endpoints, key=lambda e: e.name) if pattern.fullmatch(e.name)]
+        self.log.info("%d of the %d endpoints of %r match.", len(lines), len(endpoints), service.name)
+        return lines
 
     def _pattern(self) -> re.Pattern[str]:
         try:
             return re.compile(".*" if self.name_pattern is None else self.name_pattern)
         except re.error as error:
-            raise ValueError(f"name_pattern {self.name_pattern!r} is no regular expression: {error}.") from None
+            raise ValueError(f"name_pattern {self.name_pattern!r} is not a regular expression: {error}.") from None
 
-    def _shown(self, endpoint: Endpoint) -> dict[str, Any]:
-
+    def _line(self, endpoint: Endpoint) -> dict[str, Any]:
         resource = endpoint.resource(self.resource) if endpoint.resources else None
         location = resource.location if resource else None
         end = window_end_of(location)
@@ -307,9 +303,7 @@ class ListEndpointsOperator(AzureMLClassicOperator):
         }
 
 
-def _shown(endpoint: Endpoint | None) -> dict[str, Any]:
-    if endpoint is None:
-        return {}
+def _description(endpoint: Endpoint) -> dict[str, Any]:
     return {
         "endpoint": endpoint.name,
         "api_location": endpoint.api_location,

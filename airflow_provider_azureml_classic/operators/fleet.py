@@ -1,32 +1,64 @@
-"""Retraining many endpoints of a scoring web service in one task."""
+"""Retraining many endpoints of a scoring web service in one task: waves, in the worker or in the triggerer, and what is
+left for the next attempt.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
+from airflow.sdk import AssetAlias, ObjectStoragePath, conf
+from airflow.sdk.exceptions import AirflowException
+
+from airflow_provider_azureml_classic.assets import event_extra, spellings
 from airflow_provider_azureml_classic.exceptions import rejection
-from airflow_provider_azureml_classic.fleet.options import Options
-from airflow_provider_azureml_classic.fleet.rows import parse_items
-from airflow_provider_azureml_classic.fleet.submit import Submitter
-from airflow_provider_azureml_classic.operators.base import DEFAULT_ENDPOINT, training_window, warn_of_moment
-from airflow_provider_azureml_classic.operators.fleet_run import FleetOperator
-from airflow_provider_azureml_classic.retraining.freshness import MODEL_PATH
+from airflow_provider_azureml_classic.fleet import report
+from airflow_provider_azureml_classic.fleet.engine import Engine, Means, Submitter, quiet_runner
+from airflow_provider_azureml_classic.fleet.options import MAX_ACTIVE_JOBS, Options
+from airflow_provider_azureml_classic.fleet.rows import (
+    BAD,
+    Item,
+    Outcome,
+    Row,
+    allowed,
+    chunks,
+    next_wave,
+    parse_items,
+)
+from airflow_provider_azureml_classic.memory import FleetMemory, FleetXComs, part_key
+from airflow_provider_azureml_classic.operators.base import (
+    DEFAULT_ENDPOINT,
+    airflow_errors,
+    attempt_ends,
+    attempt_over,
+    training_window,
+    warn_of_moment,
+)
+from airflow_provider_azureml_classic.operators.placing import UpdatingOperator
+from airflow_provider_azureml_classic.protocol.jobs import JobRequest
+from airflow_provider_azureml_classic.protocol.values import Endpoint, WebService
+from airflow_provider_azureml_classic.retraining.freshness import MODEL_PATH, model_path
+from airflow_provider_azureml_classic.triggers import FleetTrigger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_provider_azureml_classic.fleet.memory import FleetMemory
-    from airflow_provider_azureml_classic.fleet.options import Options
-    from airflow_provider_azureml_classic.fleet.rows import Item, Row
-    from airflow_provider_azureml_classic.protocol.values import Endpoint, WebService
+#: Asset events of one task. Airflow records them in the one call with which a task reports its success: with 1,000 new
+#: assets that call took 10 s, was repeated by the worker after 5, and failed the task (seen on 3.3.2 with SQLite).
+MAX_ASSET_EVENTS = 100
+#: Instead of an endpoint's name: the asset of all endpoints of a web service together.
+ALL_ENDPOINTS = "*"
 
 
-class RetrainFleetOperator(FleetOperator):
+class RetrainFleetOperator(UpdatingOperator):
     """Retrains many endpoints of a scoring web service: add those that are missing, train, update, prove.
 
     One task instead of thousands: it keeps at most ``max_active_jobs`` in flight and updates each endpoint as soon as
-    its model exists. What has become of each endpoint is kept in the task state store, and each job's id before it is
+    its model exists. The state of each endpoint is kept in the task state store, and each job's id before the job is
     started, so that a retry, a restart, or clearing a task that did not succeed goes on with what is left; no job is
     started twice. Killing the task, and its time-outs, cancel the jobs in flight. Clearing a task that has succeeded
     retrains everything.
@@ -42,8 +74,8 @@ class RetrainFleetOperator(FleetOperator):
 
     :param training_service: name or id of the web service that trains. (templated)
     :param scoring_service: name or id of the web service whose endpoints are updated. (templated)
-    :param items: the endpoints: a list, an upstream task's output, or a function that is given the task's context. Each
-        item is a mapping of ``endpoint``, ``inputs`` (a place, or places by input name) and, where wanted,
+    :param items: the endpoints: a list, an upstream task's output, or a function of the task's context. Each item is a
+        mapping of ``endpoint``, ``inputs`` (a reference, or references by input name) and, optionally,
         ``global_parameters``, ``window_start`` and ``window_end``. (templated)
     :param training_endpoint: endpoint of the training service. (templated)
     :param waves: sizes of the first waves: ``[1, 10]`` tries one endpoint, then ten, then all others. A number makes
@@ -52,12 +84,12 @@ class RetrainFleetOperator(FleetOperator):
         wave). A wave with more failures is the last one, and the task fails.
     :param max_active_jobs: jobs in flight at most; the cloud service ran 40 at once for one endpoint.
     :param thresholds: limits by metric of a job's evaluation: ``{"AUC": {"min": 0.9}}``; a model outside them is not
-        put in place. (templated)
+        put live. (templated)
     :param only_if_newer: keep a live model that was trained on newer data.
     :param resource: name of the updatable resource; ``None`` means the only one. (templated)
     :param model_output: the jobs' output that is the trained model.
     :param model_path: path of the models; by default ``models/{endpoint}/{window_end}.ilearner``. (templated)
-    :param input_name: input that a place without a name is for.
+    :param input_name: input that a reference without a name is for.
     :param window_start: start of the training data, ISO 8601; by default the DAG run's. (templated)
     :param window_end: end of the training data, ISO 8601; by default the DAG run's. (templated)
     :param proof: level to reach: ``resource``, ``version``, ``score``, or ``strongest`` that the service offers.
@@ -66,7 +98,7 @@ class RetrainFleetOperator(FleetOperator):
     :param report_path: folder for ``fleet.csv`` and ``fleet.html``: a path or URL of Airflow's object storage.
         (templated)
     :param deferrable: run in the triggerer; by default Airflow's ``[operators] default_deferrable``.
-    :param poll_interval: seconds within which every job in flight is looked at.
+    :param poll_interval: seconds within which every job in flight is polled.
     :param job_timeout: seconds that one job may take from its start; ``None`` for no limit.
     :param fleet_timeout: seconds that the fleet may take, retries included; ``None`` for no limit.
     :param emit_asset: record updates as asset events, through the alias of all endpoints unless ``outlets`` names an
@@ -109,6 +141,15 @@ class RetrainFleetOperator(FleetOperator):
         proof: Literal["strongest", "resource", "version", "score"] = "strongest",
         proof_timeout: float = 120.0,
         on_failure: Literal["keep", "rollback"] = "rollback",
+        waves: Sequence[int] | int = (),
+        failure_threshold: float = 0,
+        max_active_jobs: int = MAX_ACTIVE_JOBS,
+        report_path: str | None = None,
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        poll_interval: float = 10.0,
+        job_timeout: float | None = None,
+        fleet_timeout: float | None = 24 * 3600.0,
+        max_asset_events: int = MAX_ASSET_EVENTS,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -127,15 +168,77 @@ class RetrainFleetOperator(FleetOperator):
         self.proof = proof
         self.proof_timeout = proof_timeout
         self.on_failure = on_failure
-        self._found: tuple[WebService, Endpoint, WebService] | None = None
+        self.waves = waves
+        self.failure_threshold = failure_threshold
+        self.max_active_jobs = max_active_jobs
+        self.report_path = report_path
+        self.deferrable = deferrable
+        self.poll_interval = poll_interval
+        self.job_timeout = job_timeout
+        self.fleet_timeout = fleet_timeout
+        self.max_asset_events = max_asset_events
+        self._engine: Engine | None = None
+        self._resolved: tuple[WebService, Endpoint, WebService] | None = None
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Take up what an earlier attempt left, then run wave after wave."""
+        with airflow_errors():
+            items, memory = self._items(context), FleetMemory(context)
+            self._sizes(len(items))
+            earlier, head = memory.recall()
+            rows = _rows(items, earlier)
+            if earlier:
+                ended = sum(row.outcome is not None for row in rows)
+                self.log.info("An earlier attempt finished %d of %d endpoints; the others follow.", ended, len(rows))
+            deadline = head.get("deadline") if head.get("epoch") == memory.epoch else None
+            if deadline is None and self.fleet_timeout is not None:
+                deadline = time.time() + self.fleet_timeout
+            self._options(deadline)
+            memory.begin(rows, epoch=memory.epoch, deadline=deadline)
+            return self._advance(context, memory, items, rows, 1, deadline)
+
+    def execute_complete(self, context: Context, event: Mapping[str, Any]) -> dict[str, Any]:
+        """Go on after the triggerer has run a wave; what became of it is read here, the event only ends the wait.
+
+        :param context: Airflow's task context.
+        :param event: ``wave``, ``parts`` and ``deadline``.
+        """
+        with airflow_errors():
+            memory = FleetMemory(context)
+            memory.recall()
+            deadline = event.get("deadline")
+            rows = FleetXComs.of(context["ti"]).read(event["parts"])
+            memory.begin(rows, epoch=memory.epoch, deadline=deadline)
+            number = max((row.wave for row in rows), default=0)
+            wave = [row for row in rows if row.wave == number]
+            if left := [row for row in wave if row.job_id and not row.outcome]:
+                if limit := attempt_over(self, context):
+                    raise AirflowException(
+                        f"{len(left)} of the {len(wave)} endpoints of wave {number} had not ended after {limit}; their "
+                        "jobs in flight were cancelled. Another attempt goes on with what is left."
+                    )
+                # Ended by an error that the trigger could not mend: if it lasts, the options cannot be made either.
+                self._defer(context, rows, number, self._options(deadline))
+            if self._is_over(wave):
+                return self._finish(context, memory, rows, number)
+            return self._advance(context, memory, self._items(context), rows, number + 1, deadline)
+
+    def on_kill(self) -> None:
+        """Cancel the jobs in flight: the task was killed, cleared or timed out in the worker."""
+        if self._engine is None:
+            return
+        runner = quiet_runner(self.hook.client, self._services()[1], partial(self.log.warning, "%s"))
+        for job_id in list(self._engine.in_flight):
+            self.hook.client.perform(runner.cancel(job_id))
+
+    # -- what is asked for ---------------------------------------------------------------------------------------------
 
     def _items(self, context: Context) -> list[Item]:
-
         window = training_window(context, self.window_start, self.window_end)
-        given = self.items(context) if callable(self.items) else self.items
-        if isinstance(given, str | Mapping) or not isinstance(given, Iterable):
-            raise ValueError(f"items must be a list of mappings, not {type(given).__name__}.")
-        items = parse_items(given, window, self.input_name)
+        mappings = self.items(context) if callable(self.items) else self.items
+        if isinstance(mappings, str | Mapping) or not isinstance(mappings, Iterable):
+            raise ValueError(f"items must be a list of mappings, not {type(mappings).__name__}.")
+        items = parse_items(mappings, window, self.input_name)
         if not self.window_end and any(item.window is window for item in items):
             warn_of_moment(self, context)
         default = self._services()[2].default_endpoint_name
@@ -148,16 +251,15 @@ class RetrainFleetOperator(FleetOperator):
 
     def _services(self) -> tuple[WebService, Endpoint, WebService]:
         """Training service, its endpoint, scoring service; asked for once."""
-        if self._found is None:
+        if self._resolved is None:
             training, trainer = self.hook.find(self.training_service, self.training_endpoint)
             scoring = self.hook.client.find_web_service(self.scoring_service)
             if scoring.id == training.id:
                 raise ValueError(f"training_service and scoring_service are the same, {scoring.name!r}.")
-            self._found = training, trainer, scoring
-        return self._found
+            self._resolved = training, trainer, scoring
+        return self._resolved
 
     def _options(self, deadline: float | None) -> Options:
-
         training, trainer, scoring = self._services()
         options = Options(
             training_id=training.id,
@@ -178,13 +280,145 @@ class RetrainFleetOperator(FleetOperator):
         options.check()
         return options
 
-    async def _submit(self, wave: Sequence[Row], items: Sequence[Item], memory: FleetMemory) -> None:
+    # -- waves ---------------------------------------------------------------------------------------------------------
 
-        trainer = self._services()[1]
+    def _sizes(self, total: int) -> list[int]:
+        waves = self.waves
+        sizes = [waves] * (-(-total // max(1, waves))) if isinstance(waves, int) else list(waves)
+        if any(isinstance(size, bool) or not isinstance(size, int) or size < 1 for size in sizes):
+            raise ValueError(f"waves is {waves!r}; it must be a number of 1 or more, or a list of such numbers.")
+        if not self.failure_threshold >= 0:
+            raise ValueError(f"failure_threshold is {self.failure_threshold!r}; it must be 0 or more.")
+        return sizes
+
+    def _may_fail(self, rows: Sequence[Row]) -> int:
+        return allowed(self.failure_threshold, len(rows))
+
+    def _is_over(self, rows: Sequence[Row]) -> bool:
+        return sum(row.outcome in BAD for row in rows) > self._may_fail(rows)
+
+    def _advance(
+        self,
+        context: Context,
+        memory: FleetMemory,
+        items: list[Item],
+        rows: list[Row],
+        number: int,
+        deadline: float | None,
+    ) -> dict[str, Any]:
+        """Run wave ``number`` and those after it; deferred, the worker's part of one."""
+        options = self._options(deadline)
+        while wave := next_wave(rows, self._sizes(len(rows)), number):
+            self.log.info("Wave %d: %d of %d endpoints.", number, len(wave), len(rows))
+            asyncio.run(self._submit(wave, items, memory))
+            if any(row.job_id and not row.outcome for row in wave):
+                if self.deferrable:
+                    self._defer(context, rows, number, options)
+                asyncio.run(self._run_here(memory, rows, wave, options))
+            if self._is_over(wave):
+                break
+            number += 1
+        return self._finish(context, memory, rows, number)
+
+    async def _submit(self, wave: Sequence[Row], items: Sequence[Item], memory: FleetMemory) -> None:
+        """Give each row of a wave a job that is remembered and not started."""
         async with self.hook.worker_client() as client:
-            submitter = Submitter(
-                client, trainer, self.hook.reference, self.model_path or MODEL_PATH, self.model_output, memory.epoch
-            )
+            runner = quiet_runner(client, self._services()[1], partial(self.log.warning, "%s"))
+            submitter = Submitter(client, runner, self._request, memory.epoch)
             by_name = {item.endpoint: item for item in items}
             await submitter.prepare(wave, by_name, memory.keep, self._may_fail(wave))
-        self.log.info("Submitted %d jobs; %d are taken up.", submitter.submitted, len(wave) - submitter.submitted)
+        self.log.info("Submitted %d jobs; took up %d.", submitter.submitted, len(wave) - submitter.submitted)
+
+    def _request(self, item: Item) -> JobRequest:
+        path = model_path(self.model_path or MODEL_PATH, item.endpoint, item.window)
+        return JobRequest(
+            {name: self.hook.reference(value) for name, value in item.inputs.items()},
+            {self.model_output: self.hook.reference(path)},
+            dict(item.global_parameters),
+        )
+
+    async def _run_here(self, memory: FleetMemory, rows: list[Row], wave: list[Row], options: Options) -> None:
+        async def save() -> None:
+            memory.keep()
+
+        async with self.hook.worker_client() as client:
+            means = Means(client, self.hook.readable, save, partial(self.log.info, "%s"))
+            self._engine = Engine(means, options, rows, wave, self._may_fail(wave))
+            await self._engine.run()
+
+    def _defer(self, context: Context, rows: list[Row], number: int, options: Options) -> None:
+        ti, parts = context["ti"], list(chunks(rows))
+        for part, content in parts:
+            ti.xcom_push(key=part_key(part), value=[row.to_json() for row in content])
+        self.defer(
+            trigger=FleetTrigger(
+                azureml_classic_conn_id=self.azureml_classic_conn_id,
+                key=dict(FleetXComs.of(ti).key),
+                parts=len(parts),
+                wave=number,
+                may_fail=self._may_fail([row for row in rows if row.wave == number]),
+                options=replace(options, attempt_ends=attempt_ends(self, context)).to_json(),
+            ),
+            method_name="execute_complete",
+        )
+
+    # -- the end -------------------------------------------------------------------------------------------------------
+
+    def _finish(self, context: Context, memory: FleetMemory, rows: list[Row], number: int) -> dict[str, Any]:
+        for row in rows:
+            if row.outcome is None:
+                row.end(Outcome.UNTOUCHED, f"Wave {number} was the last one, because too many of its endpoints failed.")
+        memory.keep()
+        self.log.info("%s\n%s", report.summary(rows), report.as_text(rows))
+        result = {**report.as_xcom(rows), "report": self._report(rows)}
+        wave = [row for row in rows if row.wave == number]
+        for part, where in ((wave, f"wave {number}"), (rows, "the fleet")):
+            if self._is_over(part):
+                # What a failed task returns is lost, so it is pushed before.
+                context["ti"].xcom_push(key="return_value", value=result)
+                raise AirflowException(report.failure(part, self._may_fail(part), where))
+        if self.emit_asset:
+            self._record(context, rows)
+        if self.deferrable:
+            FleetXComs.of(context["ti"]).delete(rows)
+        memory.forget()
+        return result
+
+    def _report(self, rows: Sequence[Row]) -> str | None:
+        if not self.report_path:
+            return None
+        folder = ObjectStoragePath(self.report_path)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "fleet.csv").write_text(report.as_csv(rows), encoding="utf-8")
+        page = folder / "fleet.html"
+        page.write_text(report.as_html(rows, f"{self.dag_id}, {self.task_id}"), encoding="utf-8")
+        return str(page)
+
+    def _record(self, context: Context, rows: Sequence[Row]) -> None:
+        """An event for each endpoint that was updated, or one for all where that would be too many."""
+        events, updated = context.get("outlet_events"), [row for row in rows if row.outcome is Outcome.UPDATED]
+        if events is None or not updated:
+            return
+        extras = {row.endpoint: event_extra(row.receipt) for row in updated if row.receipt}
+        if len(extras) > self.max_asset_events:
+            self.log.info("More than %d endpoints were updated: one asset event stands for all.", self.max_asset_events)
+            extras = {ALL_ENDPOINTS: {"web_service": self._services()[2].name, "updated": len(updated)}}
+        for endpoint, extra in extras.items():
+            service = self._services()[2]
+            assets = spellings(self.hook.settings, service.name, service, Endpoint(endpoint))
+            uris = {asset.uri for asset in assets}
+            for outlet in self.outlets:
+                if isinstance(outlet, AssetAlias):
+                    events[outlet].add(assets[0], extra=extra)
+                elif getattr(outlet, "uri", None) in uris:
+                    events[outlet].extra.update(extra)
+
+
+def _rows(items: Sequence[Item], earlier: Sequence[Row]) -> list[Row]:
+    """The rows in the order of the items; what earlier attempts left unfinished is open again."""
+    before = {row.endpoint: row for row in earlier}
+    rows = [before.get(item.endpoint) or Row(item.endpoint) for item in items]
+    for row, item in zip(rows, items, strict=True):
+        row.window = item.window.to_json()
+        row.open_again()
+    return rows

@@ -19,7 +19,7 @@ from airflow_provider_azureml_classic.operators.base import (
     attempt_over,
 )
 from airflow_provider_azureml_classic.operators.placing import AT_ONCE, defer_to_proof
-from airflow_provider_azureml_classic.protocol.references import DATA_EXTENSIONS, window_end_of
+from airflow_provider_azureml_classic.protocol.references import CSV_EXTENSION, window_end_of
 from airflow_provider_azureml_classic.retraining import comparison
 from airflow_provider_azureml_classic.retraining.evaluation import Evaluation, read_evaluation
 from airflow_provider_azureml_classic.retraining.freshness import Window
@@ -42,9 +42,7 @@ if TYPE_CHECKING:
     from airflow_provider_azureml_classic.protocol.jobs import Job
     from airflow_provider_azureml_classic.protocol.references import BlobReference
     from airflow_provider_azureml_classic.protocol.values import Endpoint
-    from airflow_provider_azureml_classic.retraining import comparison
-    from airflow_provider_azureml_classic.retraining.evaluation import Evaluation
-    from airflow_provider_azureml_classic.retraining.quality import Allowance, Answers, Metric
+    from airflow_provider_azureml_classic.retraining.quality import Answers, Metric
 
 Metrics = dict[str, float | None]
 #: Airflow's task context, and the event of the triggerer that the task goes on with, if any.
@@ -53,14 +51,14 @@ Attempt = tuple["Context", Mapping[str, Any] | None]
 
 @dataclass
 class Report:
-    """What the gate found; becomes the task's XCom.
+    """The gate's findings; becomes the task's XCom.
 
     :param job_id: the job whose model is judged.
     :param evaluation: metrics as the job wrote them.
     :param candidate: metrics of the new model on the rows of the comparison, if there was one.
     :param live: metrics of the live model on the same rows.
-    :param live_model: where the live model is.
-    :param rows: how many rows.
+    :param live_model: location of the live model.
+    :param rows: number of rows.
     :param source: where they come from.
     :param reasons: why the model is not good enough; empty if it is.
     :param notes: what a reader of the metrics should know.
@@ -92,22 +90,22 @@ class Report:
 class ModelQualityGate(AzureMLClassicOperator):
     """Lets an update happen only if the new model is good enough.
 
-    Two kinds of rules, at least one of which must be given. ``thresholds`` hold for the metrics that the training job
-    wrote. ``max_worse`` compares with the live model, which is scored through its endpoint: both models' metrics are
-    computed here, from their answers to the same rows.
+    There are two kinds of rules, at least one of which must be set. ``thresholds`` are limits of the metrics that the
+    training job wrote. ``max_worse`` compares with the live model, which is scored through its endpoint: both models'
+    metrics are computed here, from their answers to the same rows.
 
-    Which rows: those that the training job held out, which come with its evaluation together with the answers of the
+    The rows are those that the training job held out. They come with its evaluation, together with the answers of the
     model that was fitted without them. The live model may have seen such rows in *its* training, if the training
-    windows overlap; that is noted, because it favours the live model. For a comparison on rows that neither has seen
-    give ``check_data`` and ``check_endpoint``: the new model is then put into that endpoint, which serves nobody else,
-    and asked there. This also works with services whose evaluation carries no rows.
+    windows overlap; that is noted, because it favours the live model. For a comparison on rows that neither model has
+    seen, set ``check_data`` and ``check_endpoint``: the new model is then put live on that endpoint, which must serve
+    nobody else, and scored there. This also works with services whose evaluation carries no rows.
 
     A model that is not good enough ends the task *skipped*, and with it the update after it; that is a normal outcome.
     A metric that a rule names and that is missing fails the task.
 
-    Returns a dict, which is in XCom however the task ends: ``decision`` (``pass`` or ``kept``), ``reasons``, ``notes``,
-    ``job_id``, ``live_model``, ``metrics`` (``evaluation``, ``candidate``, ``live``), ``compared_on`` (``rows``,
-    ``source``).
+    Returns a dict, which is in XCom whether the model passes or not: ``decision`` (``pass`` or ``kept``), ``reasons``,
+    ``notes``, ``job_id``, ``live_model``, ``metrics`` (``evaluation``, ``candidate``, ``live``), ``compared_on``
+    (``rows``, ``source``).
 
     :param web_service: name or id of the scoring web service. (templated)
     :param endpoint: the endpoint whose model is live. (templated)
@@ -115,23 +113,24 @@ class ModelQualityGate(AzureMLClassicOperator):
     :param thresholds: limits by metric of the evaluation: ``{"AUC": {"min": 0.9}}``, ``min``, ``max`` or both.
         (templated)
     :param max_worse: by metric, how much worse than the live model the new one may be: a number is in the metric's own
-        unit, a text as ``"2%"`` is relative to the live model's value, 0 means "no worse at all". Errors and losses are
-        better when lower, the others when higher. (templated)
-    :param first_model: what to do where the live model has no training window in its path, as the one that a web
-        service was born with, or where there is no such endpoint yet: ``compare`` (fails without an endpoint),
-        ``pass`` without a comparison, or ``fail``.
+        unit, a text such as ``"2%"`` is relative to the live model's value, 0 means "no worse at all". Errors and
+        losses are better when lower, the others when higher. (templated)
+    :param first_model: what to do if the path of the live model names no training window, as with the model that a web
+        service starts with, or if the endpoint does not exist yet: ``compare`` (fails without an endpoint), ``pass``
+        without a comparison, or ``fail``.
     :param on_worse: ``skip`` or ``fail`` the task.
     :param check_data: instead of the held-out rows, a file with labels (CSV, TSV, ARFF): path, URL with SAS token or
         blob reference. (templated)
-    :param check_endpoint: endpoint of the web service in which the new model is tried on ``check_data``; its model is
+    :param check_endpoint: endpoint of the web service on which the new model is tried with ``check_data``; its model is
         replaced. (templated)
-    :param label_column: column of ``check_data`` that is predicted; by default what the evaluation says.
+    :param label_column: column of ``check_data`` that is predicted; by default the one that the evaluation names.
     :param own_metrics: further metrics for ``max_worse``, by name: how to compute them, and which direction is better.
     :param resource: name of the updatable resource; ``None`` means the only one. (templated)
     :param evaluation_output: the job's output that is the evaluation; by default the only CSV file.
-    :param model_output: the job's output that is the model; by default what the job says, else its only ``.ilearner``.
-    :param check_timeout: seconds allowed until the new model answers in ``check_endpoint``.
-    :param deferrable: wait for that in the triggerer, if it does not come within seconds; by default Airflow's
+    :param model_output: the job's output that is the model; by default the one that ``job`` names, else its only
+        ``.ilearner``.
+    :param check_timeout: seconds allowed until the new model answers on ``check_endpoint``.
+    :param deferrable: wait for that in the triggerer, unless it comes within seconds; by default Airflow's
         ``[operators] default_deferrable``.
     :param azureml_classic_conn_id: connection of type ``azureml_classic``. (templated)
     """
@@ -202,30 +201,31 @@ class ModelQualityGate(AzureMLClassicOperator):
         return self._judge(context, event)
 
     def _judge(self, context: Context, event: Mapping[str, Any] | None = None) -> dict[str, Any]:
-
         with airflow_errors():
             limits, allowances = self._rules()
             job = self.hook.finished_job(self.job)
-            _, place = job.output(self.evaluation_output, extension=DATA_EXTENSIONS[0])
+            _, output = job.output(self.evaluation_output, extension=CSV_EXTENSION)
             client = self.hook.client
-            evaluation = client.perform(read_evaluation(client, self.hook.readable(place)))
+            evaluation = client.perform(read_evaluation(client, self.hook.readable(output)))
             report = Report(job.id, finite(evaluation.metrics))
             report.reasons += outside(report.evaluation, limits)
             if allowances:
                 self._compare(report, job, evaluation, allowances, (context, event))
-        self._tell(report, limits, allowances)
-        found = report.to_json()
+        self._print(report, limits, allowances)
+        result = report.to_json()
         if report.reasons:
-            self._keep(context, found)
-        return found
+            # What a skipped or failed task returns is lost, so it is pushed before.
+            context["ti"].xcom_push(key="return_value", value=result)
+            reason = f"Endpoint {self.endpoint!r} keeps its model: {' '.join(report.reasons)}"
+            raise AirflowSkipException(reason) if self.on_worse == "skip" else AirflowFailException(reason)
+        return result
 
     # -- the rules -----------------------------------------------------------------------------------------------------
 
     def _rules(self) -> tuple[dict[str, dict[str, float]], dict[str, Allowance]]:
-        """Thresholds and allowances, checked before anything is asked."""
-
+        """Thresholds and allowances, checked before the first call."""
         if not self.thresholds and not self.max_worse:
-            raise ValueError("The gate has no rule: give thresholds, max_worse or both.")
+            raise ValueError("The gate has no rule: set thresholds, max_worse or both.")
         for name, value, allowed in (
             ("first_model", self.first_model, ("compare", "pass", "fail")),
             ("on_worse", self.on_worse, ("skip", "fail")),
@@ -233,19 +233,18 @@ class ModelQualityGate(AzureMLClassicOperator):
             if value not in allowed:
                 raise ValueError(f"{name} is {value!r}; it must be one of: {', '.join(allowed)}.")
         if bool(self.check_data) != bool(self.check_endpoint):
-            raise ValueError("check_data needs a check_endpoint to try the new model in, and the other way round.")
+            raise ValueError("check_data and check_endpoint belong together: set both or neither.")
         unknown = [name for name in self.max_worse or {} if name not in self._metrics]
         if unknown:
             raise ValueError(
-                f"max_worse names {unknown[0]!r}, which cannot be computed from answers; those that can: "
-                f"{', '.join(self._metrics)}. Give it in own_metrics, with the direction that is better."
+                f"max_worse names {unknown[0]!r}, which cannot be computed from answers; those that can be: "
+                f"{', '.join(self._metrics)}. Add it to own_metrics, with the direction that is better."
             )
         allowances = {name: Allowance.parse(name, value) for name, value in (self.max_worse or {}).items()}
         return check_limits(self.thresholds or {}), allowances
 
     @property
     def _metrics(self) -> Mapping[str, Metric]:
-
         return {**METRICS, **(self.own_metrics or {})}
 
     # -- the comparison ------------------------------------------------------------------------------------------------
@@ -258,7 +257,6 @@ class ModelQualityGate(AzureMLClassicOperator):
         allowances: Mapping[str, Allowance],
         attempt: Attempt,
     ) -> None:
-
         model = trained_model(job, self.job, self.model_output)
         live = self._live(report, model)
         if live is None:
@@ -272,8 +270,7 @@ class ModelQualityGate(AzureMLClassicOperator):
         report.reasons += worse(report.candidate, report.live, allowances, self._metrics)
 
     def _live(self, report: Report, model: BlobReference) -> Endpoint | None:
-        """The endpoint to compare with; ``None`` if there is nothing to compare."""
-
+        """The endpoint to compare with; ``None`` if there is nothing to compare with."""
         service = self.hook.client.find_web_service(self.web_service)
         try:
             endpoint = self.hook.client.get_endpoint(service.id, self.endpoint)
@@ -283,18 +280,18 @@ class ModelQualityGate(AzureMLClassicOperator):
                 raise ValueError(f"There is no live model to compare with: {error.message} {hint}") from error
             report.notes.append(f"There is no endpoint {self.endpoint!r} yet, so there is no model to compare with.")
             return None
-        place = endpoint.resource(self.resource).location
-        report.live_model = place.location if place else None
-        if place is not None and place.same_place(model):
+        live = endpoint.resource(self.resource).location
+        report.live_model = live.location if live else None
+        if live is not None and live.same_place(model):
             report.notes.append("The new model is live already.")
             return None
-        if window_end_of(place) is not None:
-            self._note_overlap(report, place)
+        if window_end_of(live) is not None:
+            self._note_overlap(report, live)
             return endpoint
         if self.first_model == "fail":
             raise ValueError(
-                f"The live model of endpoint {self.endpoint!r}, {report.live_model or 'whose place is unknown'}, names "
-                "no training window, and first_model='fail'."
+                f"The live model of endpoint {self.endpoint!r}, {report.live_model or 'whose location is unknown'}, "
+                "names no training window, and first_model='fail'."
             )
         if self.first_model == "pass":
             report.notes.append("The live model names no training window, so it was not compared with.")
@@ -302,29 +299,27 @@ class ModelQualityGate(AzureMLClassicOperator):
         return endpoint
 
     def _note_overlap(self, report: Report, live: BlobReference | None) -> None:
-
         window, end = Window.from_json(self.job.get("window")), window_end_of(live)
         if window and window.start and end and window.start < end and not self.check_data:
             report.notes.append(
                 f"The live model was trained on data up to {end:%Y-%m-%d %H:%M} UTC, this one on data from "
-                f"{window.start:%Y-%m-%d %H:%M} UTC on: the live one may know some of the rows, which favours it."
+                f"{window.start:%Y-%m-%d %H:%M} UTC on: the live one may have seen some of the rows, which favours it."
             )
 
     def _candidate(
         self, live: Endpoint, model: BlobReference, evaluation: Evaluation, attempt: Attempt
     ) -> tuple[comparison.Labelled, Answers]:
-        """The rows, and what the new model says to them."""
-
+        """The rows, and the new model's answers to them."""
         if not self.check_data or not self.check_endpoint:
             return comparison.held_out(evaluation)
         label = self.label_column or (evaluation.check.label if evaluation.check else None)
         if label is None:
-            raise ValueError("The evaluation does not say which column of check_data is the label; give label_column.")
-        place = self.hook.readable(self.hook.reference(self.check_data))
-        rows = comparison.read_rows(self.hook.client.fetch_blob(place), label, place.location)
+            raise ValueError("The evaluation does not name the label column of check_data; set label_column.")
+        file = self.hook.readable(self.hook.reference(self.check_data))
+        rows = comparison.read_rows(self.hook.client.fetch_blob(file), label, file.location)
         if self.check_endpoint.strip() == live.name:
-            raise ValueError(f"check_endpoint is {live.name!r}, the endpoint whose model is live; give another one.")
-        ticket = JobTicket.of(self.job, None, None, "")
+            raise ValueError(f"check_endpoint is {live.name!r}, the endpoint whose model is live; set another one.")
+        ticket = JobTicket.from_json(self.job)
         candidate = Candidate(self.hook.readable(model), None, ticket, evaluation.golden)
         return rows, self._answers(self._try(candidate, self.check_endpoint, attempt), rows)
 
@@ -332,36 +327,32 @@ class ModelQualityGate(AzureMLClassicOperator):
         return self.hook.client.perform(comparison.answers_of(self.hook.client, endpoint, rows))
 
     def _try(self, candidate: Candidate, check_endpoint: str, attempt: Attempt) -> Endpoint:
-        """Put the new model into the check endpoint and wait until it answers there, here or in the triggerer."""
+        """Put the new model live on the check endpoint and wait until it answers there, here or in the triggerer."""
         client, (context, event) = self.hook.client, attempt
         placing = Placing(client, self.hook.readable, lambda text: self.log.info("%s", text))
 
         def find() -> Program[tuple[Target, Candidate]]:
             return (yield from find_target(client, self.web_service, check_endpoint, None)), candidate
 
-        begun = client.perform(placing.try_out(find))
+        trial = client.perform(placing.try_out(find))
         wait = Deadline(context)
         deadline = wait.begin(self.check_timeout) if event is None else wait.resume(event)
         here = min(deadline, time.time() + AT_ONCE) if self.deferrable else deadline
-        missing = client.perform(placing.wait(begun, here))
+        missing = client.perform(placing.wait(trial, here))
         if missing is None:
-            return begun.target.endpoint
-        unseen = (
-            f"The model to be compared was put into endpoint {begun.target.endpoint.name!r}, but it was not seen to be "
-            "live there"
-        )
+            return trial.target.endpoint
+        unseen = f"The new model was put on check_endpoint {check_endpoint!r}, but it was not seen to be live there"
         if time.time() >= deadline:
             raise UpdateNotProved(f"{unseen} within {self.check_timeout:g} s: {missing}")
         if limit := attempt_over(self, context):
             raise AirflowException(f"{unseen} within {limit}.")
-        return defer_to_proof(self, context, begun, deadline)
+        return defer_to_proof(self, context, trial, deadline)
 
     # -- the outcome ---------------------------------------------------------------------------------------------------
 
-    def _tell(
+    def _print(
         self, report: Report, limits: Mapping[str, Mapping[str, float]], allowances: Mapping[str, Allowance]
     ) -> None:
-
         columns: dict[str, Metrics] = {"evaluation": report.evaluation}
         if report.live:
             columns |= {"candidate": report.candidate, "live": report.live}
@@ -374,9 +365,3 @@ class ModelQualityGate(AzureMLClassicOperator):
         for note in report.notes:
             self.log.info("%s", note)
         self.log.info("%s", " ".join(report.reasons) or "The new model is good enough.")
-
-    def _keep(self, context: Context, found: dict[str, Any]) -> None:
-        # What a skipped or failed task returns is lost, so it is pushed before.
-        context["ti"].xcom_push(key="return_value", value=found)
-        said = f"Endpoint {self.endpoint!r} keeps its model: {' '.join(found['reasons'])}"
-        raise AirflowSkipException(said) if self.on_worse == "skip" else AirflowFailException(said)

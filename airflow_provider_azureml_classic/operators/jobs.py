@@ -13,21 +13,18 @@ from airflow_provider_azureml_classic.retraining.jobs import JobTicket
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_provider_azureml_classic.protocol.jobs import JobStatus
-    from airflow_provider_azureml_classic.retraining.jobs import JobTicket
-
 
 class CancelJobOperator(AzureMLClassicOperator):
     """Cancels a batch job. One that has ended stays as it is.
 
-    Returns a dict: ``web_service``, ``endpoint``, ``job_id``, ``outcome`` (``cancelled``; ``ended``, which it had done
+    Returns a dict: ``web_service``, ``endpoint``, ``job_id``, ``outcome`` (``cancelled``; ``ended``, if it had done so
     before; or ``missing``) and ``status``, the job's state as it is now.
 
     :param job: what ``BatchExecutionOperator(wait_for_completion=False)`` returned. (templated)
     :param job_id: instead of ``job``, the job's id. (templated)
     :param web_service: name or id of the web service that runs it, with ``job_id``. (templated)
     :param endpoint: the endpoint that it was submitted to, with ``job_id``. (templated)
-    :param missing_ok: a job that is not there is as good as cancelled; ``False`` fails the task.
+    :param missing_ok: a job that does not exist counts as cancelled; ``False`` fails the task.
     :param azureml_classic_conn_id: connection of type ``azureml_classic``. (templated)
     """
 
@@ -53,8 +50,7 @@ class CancelJobOperator(AzureMLClassicOperator):
         self.missing_ok = missing_ok
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Cancel it, if it is under way."""
-
+        """Cancel the job, if it has not ended."""
         with airflow_errors():
             ticket = JobTicket.of(self.job, self.job_id, self.web_service, self.endpoint)
             service = self.hook.client.find_web_service(ticket.web_service)
@@ -65,11 +61,9 @@ class CancelJobOperator(AzureMLClassicOperator):
                     raise
                 outcome, status = "missing", None
         self.log.info("Job %s of %r: %s.", ticket.job_id, service.name, outcome)
-        said = {"web_service": ticket.web_service, "endpoint": ticket.endpoint, "job_id": ticket.job_id}
-        return {**said, "outcome": outcome, "status": status.value if status else None}
+        return {**ticket.to_json(), "outcome": outcome, "status": status.value if status else None}
 
     def _cancel(self, service_id: str, ticket: JobTicket) -> tuple[str, JobStatus]:
-
         client = self.hook.client
         endpoint = client.get_endpoint(service_id, ticket.endpoint)
         status = client.get_job(endpoint, ticket.job_id).status

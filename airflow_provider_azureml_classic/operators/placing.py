@@ -1,8 +1,8 @@
-"""What an update and a rollback share: put a model in place, prove that it is live, and tell about it.
+"""What an update and a rollback share: put a model live, prove that it is live, and report it.
 
-What was there before is kept in the task state store before the PATCH. So a task that is killed, cleared or tried again
-between its PATCH and its proof goes on with the proof: it sends no second PATCH, and its receipt names the right model
-as the one that was replaced.
+The model that was live before is remembered in the task state store before the PATCH. So a task that is killed, cleared
+or retried between its PATCH and its proof goes on with the proof: it sends no second PATCH, and its receipt names the
+right model as the one that was replaced.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from airflow_provider_azureml_classic.operators.base import (
     first_of,
 )
 from airflow_provider_azureml_classic.operators.lineage import lineage
-from airflow_provider_azureml_classic.retraining.placing import Begun, Placing, Target, find_target, receipt
-from airflow_provider_azureml_classic.retraining.proof import Placed
+from airflow_provider_azureml_classic.retraining.placing import Placing, Target, Update, find_target, receipt_of
+from airflow_provider_azureml_classic.retraining.proof import Patch
 from airflow_provider_azureml_classic.triggers import PROOF_INTERVAL, ProofTrigger
 
 if TYPE_CHECKING:
@@ -38,14 +38,12 @@ if TYPE_CHECKING:
     from airflow.sdk.definitions.mappedoperator import OperatorPartial
 
     from airflow_provider_azureml_classic.client.verbs import BlobFacts
-    from airflow_provider_azureml_classic.memory import TaskMemory
     from airflow_provider_azureml_classic.protocol.references import BlobReference
-    from airflow_provider_azureml_classic.retraining.placing import Candidate, Placing, Target
-    from airflow_provider_azureml_classic.retraining.proof import Placed
+    from airflow_provider_azureml_classic.retraining.placing import Candidate
 
 #: Key in Airflow's task state store.
 KEY = "azureml_classic_placing"
-#: Seconds that a proof is waited for in the worker before the task is deferred: a deferral takes longer than that.
+#: Seconds that the worker waits for a proof before the task is deferred: a deferral takes longer than that.
 AT_ONCE = 3.0
 
 
@@ -63,31 +61,31 @@ class UpdatingOperator(AzureMLClassicOperator):
 
     @classmethod
     def partial(cls, **kwargs: Any) -> OperatorPartial:
-        """As Airflow's, with the outlet too. Airflow reads a mapped task's from here. An alias that it has read of no
-        task it makes with the first event; two such events at once, and it fails one of the tasks (code of 3.3.2).
+        """As Airflow's, with the outlet too: Airflow reads a mapped task's outlets from here. An alias that it found at
+        no task it creates with the first event; with two such events at once it fails one of the tasks (code of 3.3.2).
 
         :param kwargs: of the operator, without those that are mapped.
         """
-        made = super().partial(**kwargs)
-        if made.kwargs.get("emit_asset", True):
-            made.kwargs["outlets"] = with_endpoint_outlet(made.kwargs.get("outlets") or [])
-        return made
+        template = super().partial(**kwargs)
+        if template.kwargs.get("emit_asset", True):
+            template.kwargs["outlets"] = with_endpoint_outlet(template.kwargs.get("outlets") or [])
+        return template
 
 
 class ModelPlacingOperator(UpdatingOperator):
-    """Puts a model in place, proves that it is live, and records that as an event of the endpoint's asset.
+    """Puts a model live, proves that it is, and records that as an event of the endpoint's asset.
 
     :param web_service: name or id of the scoring web service.
     :param endpoint: its endpoint, not the default one.
-    :param location: a model that is stored already.
+    :param location: a stored model.
     :param resource: name of the updatable resource; ``None`` means the only one.
     :param proof: level to reach: ``resource``, ``version``, ``score``, or ``strongest`` that the service offers.
     :param proof_timeout: seconds allowed from PATCH to proof.
-    :param deferrable: wait for the proof in the triggerer, if it does not come at once.
+    :param deferrable: wait for the proof in the triggerer, unless it comes at once.
     """
 
     operator_extra_links = (EndpointHelpLink(), UpdateHelpLink(), PortalLink())
-    #: What becomes of a model that could not be proved to be live: ``keep`` or ``rollback``.
+    #: What to do with a model that could not be proved to be live: ``keep`` or ``rollback``.
     on_failure: str = "keep"
 
     def __init__(
@@ -110,23 +108,22 @@ class ModelPlacingOperator(UpdatingOperator):
         self.proof = proof
         self.proof_timeout = proof_timeout
         self.deferrable = deferrable
-        self._done: tuple[BlobReference, Asset] | None = None
+        self._lineage: tuple[BlobReference, Asset] | None = None
 
     @abstractmethod
     def _candidate(self) -> Candidate:
-        """The model to put in place."""
+        """The model to put live."""
 
     @abstractmethod
     def _reason_to_keep(self, target: Target, candidate: Candidate) -> str | None:
         """Why the live model must not be replaced, as a sentence; ``None`` if it may be.
 
-        :param target: what is live.
-        :param candidate: what is to take its place.
+        :param target: with the live model.
+        :param candidate: the model to put live.
         """
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Read what is live, check whether it may be replaced, PATCH, prove; or take up an earlier attempt's proof."""
-
         with airflow_errors():
             memory, placing = TaskMemory(context, KEY), self._placing()
 
@@ -135,17 +132,17 @@ class ModelPlacingOperator(UpdatingOperator):
                 push_help(context, target.endpoint, UpdateHelpLink)
                 return target, self._candidate()
 
-            begun = self.hook.client.perform(
+            update = self.hook.client.perform(
                 placing.place(
                     find,
                     check=self._check,
-                    earlier=_recalled(memory),
-                    remember=lambda placed: memory.keep(placed.to_json()),
+                    earlier=_earlier_patch(memory),
+                    remember=lambda patch: memory.keep(patch.to_json()),
                 )
             )
-            if isinstance(begun, str):
-                raise AirflowSkipException(begun)
-            return self._prove(context, memory, begun)
+            if isinstance(update, str):
+                raise AirflowSkipException(update)
+            return self._prove(context, memory, update)
 
     def _check(self, target: Target, candidate: Candidate) -> Program[str | None]:
         reason = self._reason_to_keep(target, candidate)
@@ -155,63 +152,60 @@ class ModelPlacingOperator(UpdatingOperator):
         return reason
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> dict[str, Any]:
-        """Go on after the triggerer: the proof is made here, the event only ends the wait.
+        """Go on after the triggerer: the worker makes the proof, the event only ends the wait.
 
         :param context: Airflow's task context.
         :param event: ``placed``, for an Airflow without a task state store.
         """
-
         with airflow_errors():
             memory = TaskMemory(context, KEY)
             # The event may be that of a trigger from before a clear, as in BatchExecutionOperator.
-            placed = _recalled(memory) or Placed.from_json(event["placed"])
+            patch = _earlier_patch(memory) or Patch.from_json(event["placed"])
             target = self.hook.client.perform(self._find())
-            return self._prove(context, memory, Begun(target, self._candidate(), placed))
+            return self._prove(context, memory, Update(target, self._candidate(), patch))
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
         """For OpenLineage: the model that was read, and the endpoint that was updated.
 
-        :param task_instance: not needed.
+        :param task_instance: not used.
         """
-
-        model, endpoint = self._done or (None, None)
+        model, endpoint = self._lineage or (None, None)
         return lineage(self.hook.settings, [model], endpoint=endpoint) if model else None
 
-    def _prove(self, context: Context, memory: TaskMemory, begun: Begun) -> dict[str, Any]:
+    def _prove(self, context: Context, memory: TaskMemory, update: Update) -> dict[str, Any]:
         """The receipt, once the model is seen to be live; waits here, or a moment here and then in the triggerer."""
-        perform, placing, placed = self.hook.client.perform, self._placing(), begun.placed
-        until = min(placed.deadline, time.time() + AT_ONCE) if self.deferrable else placed.deadline
-        missing = perform(placing.wait(begun, until))
+        perform, placing, patch = self.hook.client.perform, self._placing(), update.patch
+        until = min(patch.deadline, time.time() + AT_ONCE) if self.deferrable else patch.deadline
+        missing = perform(placing.wait(update, until))
         if missing is None:
-            written = self._receipt(context, begun)
+            receipt = self._receipt(context, update)
             memory.forget()
-            return written
-        if self.deferrable and time.time() < placed.deadline:
-            memory.keep(placed.to_json())
+            return receipt
+        if self.deferrable and time.time() < patch.deadline:
+            memory.keep(patch.to_json())
             if limit := attempt_over(self, context):
                 # As after Airflow's own time-out in the worker, the model stays, and another attempt goes on.
-                raise AirflowException(f"{missing} It was not proved within {limit}; another attempt goes on with it.")
-            self._defer(context, begun)
-        memory.keep(replace(placed, failed=True).to_json())
-        raise perform(placing.failure(begun, missing))
+                raise AirflowException(
+                    f"The update was not proved within {limit}: {missing} The model stays; another attempt goes on "
+                    "with the proof."
+                )
+            self.log.info("The model is not proved to be live yet; waiting in the triggerer.")
+            defer_to_proof(self, context, update, patch.deadline)
+        memory.keep(replace(patch, failed=True).to_json())
+        raise perform(placing.failure(update, missing))
 
-    def _defer(self, context: Context, begun: Begun) -> NoReturn:
-        self.log.info("The model is not proved to be live yet; waiting in the triggerer.")
-        defer_to_proof(self, context, begun, begun.placed.deadline)
-
-    def _receipt(self, context: Context, begun: Begun) -> dict[str, Any]:
-        """The receipt, after it was told to the endpoint's asset and kept for OpenLineage."""
-        target, location = begun.target, begun.candidate.location
-        written = receipt(begun, self.hook.client.perform(self._facts(location)))
+    def _receipt(self, context: Context, update: Update) -> dict[str, Any]:
+        """The receipt; it is also recorded at the endpoint's asset, and remembered for OpenLineage."""
+        target, location = update.target, update.candidate.location
+        receipt = receipt_of(update, self.hook.client.perform(self._facts(location)))
         assets = spellings(self.hook.settings, self.web_service or target.service.name, target.service, target.endpoint)
-        self._done = (location, assets[0])
+        self._lineage = (location, assets[0])
         if self.emit_asset:
-            record_update(context, self.outlets, written, assets)
-        return written
+            record_update(context, self.outlets, receipt, assets)
+        return receipt
 
     def _placing(self) -> Placing:
-        """How the model is put in place."""
-
+        """How the model is put live."""
         return Placing(
             self.hook.client,
             self.hook.readable,
@@ -228,23 +222,23 @@ class ModelPlacingOperator(UpdatingOperator):
         return (yield Verbs.blob_facts.steps(self.hook.client, reference)) if reference.base_location else None
 
 
-def defer_to_proof(task: AzureMLClassicOperator, context: Context, begun: Begun, deadline: float) -> NoReturn:
+def defer_to_proof(task: AzureMLClassicOperator, context: Context, update: Update, deadline: float) -> NoReturn:
     """Wait in the triggerer until a model is seen to be live; the task goes on in ``execute_complete``.
 
-    :param task: of which the attempt's own time-out counts as well.
+    :param task: the time-out of its attempt counts as well.
     :param context: Airflow's task context.
-    :param begun: the update, or the try-out of a gate.
+    :param update: the update, or a gate's trial.
     :param deadline: seconds since 1970.
     """
-    trained_by = begun.candidate.job
+    trained_by = update.candidate.job
     task.defer(
         trigger=ProofTrigger(
             azureml_classic_conn_id=task.azureml_classic_conn_id,
-            web_service_id=begun.target.service.id,
-            endpoint=begun.target.endpoint.name,
+            web_service_id=update.target.service.id,
+            endpoint=update.target.endpoint.name,
             deadline=first_of(deadline, attempt_ends(task, context)),
             poll_interval=PROOF_INTERVAL,
-            placed=begun.placed.to_json(),
+            placed=update.patch.to_json(),
             trained_by=trained_by.to_json() if trained_by else None,
         ),
         method_name="execute_complete",
@@ -252,8 +246,7 @@ def defer_to_proof(task: AzureMLClassicOperator, context: Context, begun: Begun,
     )
 
 
-def _recalled(memory: TaskMemory) -> Placed | None:
-    """What an earlier attempt remembered."""
-
-    kept = memory.recall()
-    return Placed.from_json(kept) if kept is not None else None
+def _earlier_patch(memory: TaskMemory) -> Patch | None:
+    """The PATCH that an earlier attempt remembered."""
+    state = memory.recall()
+    return Patch.from_json(state) if state is not None else None

@@ -14,23 +14,20 @@ from airflow_provider_azureml_classic.operators.placing import ModelPlacingOpera
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.retraining.evaluation import GoldenRows, evaluation_of
-from airflow_provider_azureml_classic.retraining.placing import Candidate, Target, find_target, window_said_by
+from airflow_provider_azureml_classic.retraining.placing import Candidate, Target, find_target, window_in_path
 from airflow_provider_azureml_classic.retraining.proof import shows
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_azureml_classic.client.verbs import BlobFacts
-    from airflow_provider_azureml_classic.protocol.references import BlobReference
-    from airflow_provider_azureml_classic.retraining.evaluation import GoldenRows
-    from airflow_provider_azureml_classic.retraining.placing import Candidate, Target
 
 
 class RollbackModelOperator(ModelPlacingOperator):
     """Puts a previous model back, and proves that it is live, as an update does.
 
-    What is to be undone is said by the receipt of an update. An endpoint that somebody else has updated since is left
-    alone: the task ends *skipped*, with the reason. Doing it twice does no harm.
+    The receipt of an update says what to undo. An endpoint that somebody else has updated since is left alone: the task
+    ends *skipped*, with the reason. Rolling back twice does no harm.
 
     Returns a receipt in the form of :class:`UpdateTrainedModelOperator`'s, so a rollback can be rolled back as well.
 
@@ -40,14 +37,14 @@ class RollbackModelOperator(ModelPlacingOperator):
     :param web_service: name or id of the scoring web service; by default the receipt's. (templated)
     :param endpoint: its endpoint; by default the receipt's. (templated)
     :param resource: name of the updatable resource; by default the receipt's, else the only one. (templated)
-    :param only_if_live: the model that must be live now, by its location; ``True`` means the receipt's model,
-        ``False`` whatever it is. (templated)
+    :param only_if_live: the model that must be live now, by its location; ``True`` means the receipt's model, ``False``
+        any model. (templated)
     :param proof: level to reach: ``resource``, ``version``, ``score``, or ``strongest`` that can be reached. ``score``
         compares with the answers that the receipt holds of the previous model, so it needs a receipt.
     :param proof_timeout: seconds allowed from PATCH to proof.
-    :param deferrable: wait for the proof in the triggerer, if it does not come within seconds; by default Airflow's
+    :param deferrable: wait for the proof in the triggerer, unless it comes within seconds; by default Airflow's
         ``[operators] default_deferrable``.
-    :param emit_asset: record it as an asset event, as an update does.
+    :param emit_asset: record the rollback as an asset event, as an update does.
     :param azureml_classic_conn_id: connection of type ``azureml_classic``. (templated)
     """
 
@@ -93,51 +90,48 @@ class RollbackModelOperator(ModelPlacingOperator):
         self.only_if_live = only_if_live
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Find out what is to be put back, compare with what is live, PATCH, prove."""
+        """Find the model to put back, compare with the live one, PATCH, prove."""
         with airflow_errors():
             self._check_arguments()
         return super().execute(context)
 
     def _check_arguments(self) -> None:
         if (self.receipt is None) == (self.location is None):
-            raise ValueError("Give exactly one of receipt (what UpdateTrainedModelOperator returned) and location.")
+            raise ValueError("Set exactly one of receipt (what UpdateTrainedModelOperator returned) and location.")
         receipt = self.receipt
         if receipt is None:
             if not self.web_service or not self.endpoint:
-                raise ValueError("Give web_service and endpoint along with location.")
+                raise ValueError("Set web_service and endpoint along with location.")
         elif not isinstance(receipt, Mapping) or not {"endpoint", "model", "replaced"} <= set(receipt):
             raise ValueError(f"receipt must be what UpdateTrainedModelOperator returned, not {receipt!r:.60}.")
         elif not receipt["replaced"]["location"]:
-            raise ValueError("The receipt does not say which model was replaced; give its location.")
+            raise ValueError("The receipt does not say which model was replaced; set location to that model's.")
 
-    def _said(self, name: str) -> Any:
-        """A parameter, or what the receipt says in its place."""
+    def _parameter(self, name: str) -> Any:
+        """A parameter, else the receipt's member of that name."""
         return getattr(self, name) or (self.receipt or {}).get(name)
 
     def _find(self) -> Program[Target]:
-        web_service, endpoint = self._said("web_service"), self._said("endpoint")
-        return find_target(self.hook.client, web_service, endpoint, self._said("resource"))
+        web_service, endpoint = self._parameter("web_service"), self._parameter("endpoint")
+        return find_target(self.hook.client, web_service, endpoint, self._parameter("resource"))
 
     def _facts(self, reference: BlobReference) -> Program[BlobFacts | None]:
-
         try:
             return (yield from super()._facts(reference))
         except AccessDenied:
             # A receipt holds no token. The service may read from its own store what we may not.
-            self.log.info("Length and checksum of %s are not known: it cannot be read from here.", reference.location)
+            self.log.info("The length and checksum of %s are unknown: it cannot be read from here.", reference.location)
             return None
 
     def _candidate(self) -> Candidate:
-
         receipt = self.receipt
-        place = self.location if receipt is None else receipt["replaced"]["location"]
-        found = self.hook.readable(self.hook.reference(place or ""))
+        location = self.location if receipt is None else receipt["replaced"]["location"]
+        model = self.hook.readable(self.hook.reference(location or ""))
         golden = self._golden(receipt) if receipt is not None else None
-        return Candidate(found, window_said_by(found), golden=golden)
+        return Candidate(model, window_in_path(model), golden=golden)
 
     def _golden(self, receipt: Mapping[str, Any]) -> GoldenRows | None:
         """The golden rows of the model that is undone, with the answers that the previous one gave to them."""
-
         ticket, answers = receipt.get("trained_by"), receipt["replaced"].get("answers")
         if not ticket or not answers:
             return None
@@ -146,26 +140,25 @@ class RollbackModelOperator(ModelPlacingOperator):
             golden = client.perform(evaluation_of(client, job, self.log.info)).golden
             return GoldenRows(golden.rows, Table.from_wire(answers)) if golden else None
         except AzureMLClassicError as error:
-            # A job may be gone; the model that is to be put back is not the worse for it.
+            # The job may no longer exist; the model to put back is none the worse for it.
             self.log.info("The golden rows cannot be read: %s", error)
         return None
 
     def _reason_to_keep(self, target: Target, candidate: Candidate) -> str | None:
         expected = self._expected()
-        # The model that is to be put back may be live: an earlier attempt did it, and its proof was lost.
+        # The model to put back may be live already: an earlier attempt put it live, and its proof was lost.
         if expected is None or any(
-            shows(target.endpoint, target.resource.name, place) for place in (expected, candidate.location)
+            shows(target.endpoint, target.resource.name, model) for model in (expected, candidate.location)
         ):
             return None
         live = target.resource.location
         return (
-            f"Endpoint {target.endpoint.name!r} keeps its model: {live.location if live else 'one of unknown place'} "
-            f"is live, not {expected.location}, so somebody else has updated it since."
+            f"Endpoint {target.endpoint.name!r} keeps its model: {live.location if live else 'an unknown model'} is "
+            f"live, not {expected.location}, so somebody else has updated it since."
         )
 
     def _expected(self) -> BlobReference | None:
         """The model that must be live now; ``None`` if any may be."""
-
         if isinstance(self.only_if_live, str):
             return BlobReference.parse(self.only_if_live)
         if self.only_if_live and self.receipt is not None:

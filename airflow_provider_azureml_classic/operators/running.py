@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.sdk import conf
 from airflow.sdk.exceptions import AirflowException
 
-from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, NotFound, RequestRejected, WaitTimeout
-from airflow_provider_azureml_classic.hooks import jittered
+from airflow_provider_azureml_classic.exceptions import WaitTimeout
 from airflow_provider_azureml_classic.links import BatchJobLink, EndpointHelpLink, PortalLink, push_help, push_link
-from airflow_provider_azureml_classic.memory import JobMemory, JobState
+from airflow_provider_azureml_classic.memory import JobMemory
 from airflow_provider_azureml_classic.operators.base import (
     DEFAULT_ENDPOINT,
     AzureMLClassicOperator,
@@ -23,21 +22,15 @@ from airflow_provider_azureml_classic.operators.base import (
     first_of,
 )
 from airflow_provider_azureml_classic.operators.lineage import lineage
-from airflow_provider_azureml_classic.protocol.jobs import JobRequest, JobStatus
+from airflow_provider_azureml_classic.protocol.jobs import Job, JobRequest
 from airflow_provider_azureml_classic.protocol.operations import GET_JOB, below_api
 from airflow_provider_azureml_classic.protocol.references import BlobReference
+from airflow_provider_azureml_classic.protocol.values import Endpoint
+from airflow_provider_azureml_classic.retraining.submitting import JobRunner, JobState
 from airflow_provider_azureml_classic.triggers import JobTrigger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
-
-    from airflow_provider_azureml_classic.memory import JobMemory, JobState
-    from airflow_provider_azureml_classic.protocol.jobs import Job, JobRequest
-    from airflow_provider_azureml_classic.protocol.references import BlobReference
-    from airflow_provider_azureml_classic.protocol.values import Endpoint
-
-#: First pause between two looks at a job in worker mode, in seconds; it grows to ``poll_interval``.
-_FIRST_PAUSE = 1.0
 
 
 class JobOperator(AzureMLClassicOperator):
@@ -50,7 +43,7 @@ class JobOperator(AzureMLClassicOperator):
     :param global_parameters: web service parameters by name.
     :param wait_for_completion: ``False`` returns once the job is started.
     :param deferrable: wait in the triggerer.
-    :param poll_interval: seconds between two looks at the job, at most.
+    :param poll_interval: seconds between two polls of the job, at most.
     :param job_timeout: seconds that the job may take in all, counted from its submission; ``None`` for no limit.
     :param on_timeout: ``cancel`` the job at the time-out, or ``leave`` it.
     """
@@ -92,7 +85,7 @@ class JobOperator(AzureMLClassicOperator):
         self.poll_interval = poll_interval
         self.job_timeout = job_timeout
         self.on_timeout = on_timeout
-        self._running: tuple[Endpoint, str] | None = None
+        self._running: tuple[JobRunner, str] | None = None
         self._results: Mapping[str, BlobReference] | None = None
 
     def _check(self, context: Context) -> None:
@@ -101,11 +94,11 @@ class JobOperator(AzureMLClassicOperator):
         :param context: Airflow's task context.
         """
 
-    def _read(self) -> dict[str, Any]:
+    def _sources(self) -> dict[str, Any]:
         """Inputs by name, as a user writes them."""
         return dict(self.inputs or {})
 
-    def _written(self, context: Context) -> dict[str, Any]:
+    def _destinations(self, context: Context) -> dict[str, Any]:
         """Outputs by name, as a user writes them.
 
         :param context: Airflow's task context.
@@ -113,30 +106,32 @@ class JobOperator(AzureMLClassicOperator):
         return dict(self.outputs or {})
 
     @abstractmethod
-    def _told(self, context: Context, said: dict[str, Any]) -> dict[str, Any]:
+    def _result(self, context: Context, facts: dict[str, Any]) -> dict[str, Any]:
         """What the task returns.
 
         :param context: Airflow's task context.
-        :param said: what is told of every job.
+        :param facts: those that every job has.
         """
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Submit or take up the job, and wait for it in the worker or in the triggerer."""
-
         with airflow_errors():
             self._check(context)
-            memory = JobMemory(context)
+            memory, perform = JobMemory(context), self.hook.client.perform
             service, endpoint = self.hook.find(self.web_service, self.endpoint)
-            state, job = self._take_up(memory, endpoint) or self._submit(memory, endpoint, context)
-            self._running = (endpoint, state.job_id)
+            runner = self._runner(endpoint)
+            state = perform(runner.begin(memory, partial(self._request, context), self.job_timeout))
+            self._running = (runner, state.job_id)
             push_help(context, endpoint)
             push_link(context, BatchJobLink, job_address(endpoint, state.job_id))
-            job = job or self.hook.client.get_job(endpoint, state.job_id)
+            job = self.hook.client.get_job(endpoint, state.job_id)
             if self.wait_for_completion and not job.status.terminal:
                 if self.deferrable:
-                    self._check_deadline(endpoint, state, job)
+                    self._check_deadline(runner, state, job)
                     self._defer(context, service.id, state)
-                job = self._wait(endpoint, state)
+                job = perform(runner.wait(state, self.poll_interval))
+                if not job.status.terminal:
+                    self._check_deadline(runner, state, job)
             return self._finish(context, memory, job)
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> dict[str, Any]:
@@ -145,19 +140,18 @@ class JobOperator(AzureMLClassicOperator):
         :param context: Airflow's task context.
         :param event: ``job_id`` and ``deadline``, for an Airflow without a task state store.
         """
-
         with airflow_errors():
             memory = JobMemory(context)
             service, endpoint = self.hook.find(self.web_service, self.endpoint)
+            runner = self._runner(endpoint)
             # The event may be that of a trigger from before a clear: on SQLite the new trigger can get the id of the
             # deleted one, and the triggerer then goes on with what it loaded before (seen on Airflow 3.3.2).
-            kept = memory.recall()
-            state = kept or JobState(event["job_id"], memory.epoch, event.get("deadline"))
-            self._running = (endpoint, state.job_id)
+            state = memory.recall() or JobState(event["job_id"], memory.epoch, event.get("deadline"))
+            self._running = (runner, state.job_id)
             job = self.hook.client.get_job(endpoint, state.job_id)
             if not job.status.terminal:
-                self._check_attempt(context, endpoint, job)
-                self._check_deadline(endpoint, state, job)
+                self._check_attempt(context, runner, job)
+                self._check_deadline(runner, state, job)
                 # The trigger saw what the worker does not: it is not to send the task here again at once.
                 self._defer(context, service.id, state, first_look=self.poll_interval)
             return self._finish(context, memory, job)
@@ -165,96 +159,32 @@ class JobOperator(AzureMLClassicOperator):
     def on_kill(self) -> None:
         """Cancel the job: the task was killed, cleared or timed out in the worker."""
         if self._running is not None:
-            endpoint, job_id = self._running
-            self._cancel(endpoint, job_id)
+            runner, job_id = self._running
+            self._cancel(runner, job_id)
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
         """For OpenLineage: the data that the job read, and what it wrote.
 
         :param task_instance: not needed.
         """
-
         if self._results is None:
             return None
-        read = [BlobReference.parse(value) for value in self._read().values()]
-        return lineage(self.hook.settings, read, self._results.values())
+        sources = [BlobReference.parse(value) for value in self._sources().values()]
+        return lineage(self.hook.settings, sources, self._results.values())
 
-    # -- submit or take up ---------------------------------------------------------------------------------------------
+    # -- parts ---------------------------------------------------------------------------------------------------------
 
-    def _take_up(self, memory: JobMemory, endpoint: Endpoint) -> tuple[JobState, Job | None] | None:
-        """The job of an earlier attempt, if it can still end well; one of before a clear is cancelled."""
-
-        state = memory.recall()
-        if state is None:
-            return None
-        if state.epoch != memory.epoch:
-            self.log.info("The task was cleared: job %s of before is cancelled, a new one is submitted.", state.job_id)
-            self._cancel(endpoint, state.job_id)
-            return None
-        try:
-            job = self.hook.client.get_job(endpoint, state.job_id)
-        except NotFound:
-            self.log.warning("Job %s of an earlier attempt is gone; a new one is submitted.", state.job_id)
-            return None
-        if job.status in (JobStatus.FAILED, JobStatus.CANCELLED):
-            self.log.info("Job %s of an earlier attempt ended %s; a new one is submitted.", job.id, job.status.value)
-            return None
-        self.log.info("Taking up job %s of an earlier attempt, now %s.", job.id, job.status.value)
-        if job.status is JobStatus.NOT_STARTED:
-            self._start(endpoint, state.job_id)
-            return state, None
-        return state, job
-
-    def _submit(self, memory: JobMemory, endpoint: Endpoint, context: Context) -> tuple[JobState, Job | None]:
-        """Submit, remember, start: a job that is not started does nothing, so no crash in between can lose one."""
-
-        job_id = self.hook.client.submit_job(endpoint, self._request(context))
-        deadline = time.time() + self.job_timeout if self.job_timeout is not None else None
-        state = JobState(job_id, memory.epoch, deadline)
-        memory.keep(state)
-        self._start(endpoint, job_id)
-        self.log.info("Started job %s of %r, endpoint %r.", job_id, self.web_service, endpoint.name)
-        return state, None
-
-    def _start(self, endpoint: Endpoint, job_id: str) -> None:
-
-        try:
-            self.hook.client.start_job(endpoint, job_id)
-        except RequestRejected as error:
-            # The answer to an earlier start may have been lost.
-            if error.detail_code != "CannotStartJob":
-                raise
+    def _runner(self, endpoint: Endpoint) -> JobRunner:
+        return JobRunner(self.hook.client, endpoint, partial(self.log.info, "%s"), partial(self.log.warning, "%s"))
 
     def _request(self, context: Context) -> JobRequest:
-
         return JobRequest(
-            {name: self.hook.reference(value) for name, value in self._read().items()},
-            {name: self.hook.reference(value) for name, value in self._written(context).items()},
+            {name: self.hook.reference(value) for name, value in self._sources().items()},
+            {name: self.hook.reference(value) for name, value in self._destinations(context).items()},
             dict(self.global_parameters or {}),
         )
 
-    # -- wait and finish -----------------------------------------------------------------------------------------------
-
-    def _wait(self, endpoint: Endpoint, state: JobState) -> Job:
-
-        pause = min(_FIRST_PAUSE, self.poll_interval)
-        while True:
-            time.sleep(jittered(pause))
-            pause = min(pause * 1.5, self.poll_interval)
-            try:
-                job = self.hook.client.get_job(endpoint, state.job_id)
-            except AzureMLClassicError as error:
-                # A failed look says nothing about the job; only the deadline ends the wait.
-                if not error.retryable or self._is_late(state):
-                    raise
-                self.log.warning("Cannot see job %s just now: %s", state.job_id, error)
-                continue
-            if job.status.terminal:
-                return job
-            self._check_deadline(endpoint, state, job)
-
     def _defer(self, context: Context, service_id: str, state: JobState, first_look: float = 0.0) -> None:
-
         self.defer(
             trigger=JobTrigger(
                 azureml_classic_conn_id=self.azureml_classic_conn_id,
@@ -270,50 +200,40 @@ class JobOperator(AzureMLClassicOperator):
             timeout=None,
         )
 
-    def _check_attempt(self, context: Context, endpoint: Endpoint, job: Job) -> None:
+    def _check_attempt(self, context: Context, runner: JobRunner, job: Job) -> None:
         if limit := attempt_over(self, context):
-            self._cancel(endpoint, job.id)
+            self._cancel(runner, job.id)
             raise AirflowException(
                 f"Job {job.id} of {self.web_service!r} was still {job.status.value} after {limit}; it was cancelled."
             )
 
-    @staticmethod
-    def _is_late(state: JobState) -> bool:
-        return state.deadline is not None and time.time() >= state.deadline
-
-    def _check_deadline(self, endpoint: Endpoint, state: JobState, job: Job) -> None:
-
-        if not self._is_late(state):
+    def _check_deadline(self, runner: JobRunner, state: JobState, job: Job) -> None:
+        if not state.is_late:
             return
         if self.on_timeout == "cancel":
-            self._cancel(endpoint, state.job_id)
-        done = "cancelled" if self.on_timeout == "cancel" else "left alone"
+            self._cancel(runner, state.job_id)
+        outcome = "cancelled" if self.on_timeout == "cancel" else "left alone"
         raise WaitTimeout(
             f"Job {state.job_id} of {self.web_service!r} was still {job.status.value} after job_timeout="
-            f"{self.job_timeout:g} s; it was {done}."
+            f"{self.job_timeout:g} s; it was {outcome}."
         )
 
-    def _cancel(self, endpoint: Endpoint, job_id: str) -> None:
-
-        try:
-            self.hook.client.cancel_job(endpoint, job_id)
-            self.log.info("Cancelled job %s.", job_id)
-        except AzureMLClassicError as error:
-            self.log.warning("Job %s could not be cancelled: %s", job_id, error)
+    def _cancel(self, runner: JobRunner, job_id: str) -> None:
+        self.hook.client.perform(runner.cancel(job_id))
 
     def _finish(self, context: Context, memory: JobMemory, job: Job) -> dict[str, Any]:
         job.raise_unless_finished()
         memory.forget()
         self._results = job.results
         self.log.info("Job %s is %s.", job.id, job.status.value)
-        said = {
+        facts = {
             "web_service": self.web_service,
             "endpoint": self.endpoint,
             "job_id": job.id,
             "status": job.status.value,
             "outputs": {name: reference.location for name, reference in job.results.items()},
         }
-        return self._told(context, said)
+        return self._result(context, facts)
 
 
 def job_address(endpoint: Endpoint, job_id: str) -> str:
@@ -322,5 +242,4 @@ def job_address(endpoint: Endpoint, job_id: str) -> str:
     :param endpoint: that runs it.
     :param job_id: the job.
     """
-
     return below_api(GET_JOB, endpoint.api_location, {"job": job_id}) if endpoint.api_location else ""

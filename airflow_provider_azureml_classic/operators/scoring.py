@@ -18,7 +18,6 @@ from airflow_provider_azureml_classic.retraining.proof import as_expected
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_provider_azureml_classic.protocol.tables import Table
     from airflow_provider_azureml_classic.retraining.proof import Expectation
 
 #: Most rows of one call: the answers go to XCom.
@@ -75,23 +74,22 @@ class BatchScoringOperator(JobOperator):
         self.input_name = input_name
         self.output_name = output_name
 
-    def _read(self) -> dict[str, Any]:
-        return {**super()._read(), self.input_name: self.source}
+    def _sources(self) -> dict[str, Any]:
+        return {**super()._sources(), self.input_name: self.source}
 
-    def _written(self, context: Context) -> dict[str, Any]:
-        outputs = super()._written(context)
+    def _destinations(self, context: Context) -> dict[str, Any]:
+        outputs = super()._destinations(context)
         return outputs if self.destination is None else {**outputs, self.output_name: self.destination}
 
-    def _told(self, context: Context, said: dict[str, Any]) -> dict[str, Any]:
-
-        location = said["outputs"].get(self.output_name)
+    def _result(self, context: Context, facts: dict[str, Any]) -> dict[str, Any]:
+        location = facts["outputs"].get(self.output_name)
         if location and location.endswith(MODEL_EXTENSION):
             raise rejection(
                 "OperationNotSupported",
                 f"{self.web_service!r} has trained a model, {location}, instead of scoring: it is the training web "
                 "service. Give the scoring web service, which is mostly called '... [predictive exp.]'.",
             )
-        return {**said, "location": location}
+        return {**facts, "location": location}
 
 
 class ScoreOperator(AzureMLClassicOperator):
@@ -140,7 +138,6 @@ class ScoreOperator(AzureMLClassicOperator):
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Ask once."""
-
         with airflow_errors():
             table = self._table()
             _, endpoint = self.hook.find(self.web_service, self.endpoint)
@@ -159,7 +156,6 @@ class ScoreOperator(AzureMLClassicOperator):
         return answers
 
     def _table(self) -> Table:
-
         rows = self.rows
         if isinstance(rows, str) or not isinstance(rows, Sequence) or not all(isinstance(r, Mapping) for r in rows):
             raise ValueError(f"rows must be a list of dicts, one a row, not {type(rows).__name__}.")

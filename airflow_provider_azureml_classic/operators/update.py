@@ -1,4 +1,4 @@
-"""Putting a retrained model in place, and proving that it is live."""
+"""Putting a retrained model live, and proving that it is."""
 
 from __future__ import annotations
 
@@ -11,19 +11,18 @@ from airflow_provider_azureml_classic.operators.placing import ModelPlacingOpera
 from airflow_provider_azureml_classic.retraining.evaluation import evaluation_of
 from airflow_provider_azureml_classic.retraining.freshness import Window, to_utc
 from airflow_provider_azureml_classic.retraining.jobs import JobTicket, trained_model
-from airflow_provider_azureml_classic.retraining.placing import Candidate, older_than_live, window_said_by
+from airflow_provider_azureml_classic.retraining.placing import Candidate, older_than_live, window_in_path
 
 if TYPE_CHECKING:
     from airflow_provider_azureml_classic.protocol.references import BlobReference
-    from airflow_provider_azureml_classic.retraining.freshness import Window
-    from airflow_provider_azureml_classic.retraining.placing import Candidate, Target
+    from airflow_provider_azureml_classic.retraining.placing import Target
 
 
 class UpdateTrainedModelOperator(ModelPlacingOperator):
     """Updates an endpoint's trained model with the one that a batch job wrote, and proves that it is live.
 
-    The job is asked again right before the PATCH, because each answer carries a fresh SAS token. A model that was
-    trained on older data than the live one is not put in place: the task ends *skipped*, with the reason, so that a
+    The job is read again right before the PATCH, because each answer carries a fresh SAS token. A model that was
+    trained on older data than the live one is not put live: the task ends *skipped*, with the reason, so that a
     backfill never moves an endpoint backwards.
 
     Returns the receipt, a dict: ``web_service``, ``endpoint``, ``resource``, ``model`` (``location``, ``length``,
@@ -32,26 +31,27 @@ class UpdateTrainedModelOperator(ModelPlacingOperator):
     ``window_end`` of the previous model, and its ``answers`` to the new one's golden rows, with which a rollback proves
     that it is back).
 
-    A task that is killed, cleared or tried again between PATCH and proof leaves the new model in place; its next
-    attempt goes on with the proof.
+    A task that is killed, cleared or retried between PATCH and proof leaves the new model live; its next attempt goes
+    on with the proof.
 
-    An update is an event of the endpoint's asset, with the receipt as its extra; a skipped or failed one is none.
+    An update emits an event of the endpoint's asset, with the receipt as its extra; a skipped or failed one emits
+    none.
 
     :param web_service: name or id of the scoring web service. (templated)
     :param endpoint: its endpoint, not the default one. (templated)
     :param job: what :class:`BatchExecutionOperator` returned. (templated)
-    :param location: instead of ``job``, a model that is stored already: path, URL with SAS token or blob reference.
-        (templated)
-    :param model_output: the job's output that is the model; by default what the job says, else its only ``.ilearner``.
+    :param location: instead of ``job``, a stored model: path, URL with SAS token or blob reference. (templated)
+    :param model_output: the job's output that is the model; by default the one that ``job`` names, else its only
+        ``.ilearner``.
     :param resource: name of the updatable resource; ``None`` means the only one. (templated)
-    :param window_end: end of the model's training data, ISO 8601; by default the job's, else what the model's path
-        says. (templated)
+    :param window_end: end of the model's training data, ISO 8601; by default the job's, else the one in the
+        model's path. (templated)
     :param only_if_newer: skip when the live model was trained on newer data.
     :param proof: level to reach: ``resource``, ``version``, ``score``, or ``strongest`` that the service offers.
     :param proof_timeout: seconds allowed from PATCH to proof; the cloud service needed about 30.
-    :param deferrable: wait for the proof in the triggerer, if it does not come within seconds; by default Airflow's
+    :param deferrable: wait for the proof in the triggerer, unless it comes within seconds; by default Airflow's
         ``[operators] default_deferrable``.
-    :param on_failure: when there is no proof in time, ``rollback`` puts the previous model back, ``keep`` does not;
+    :param on_failure: without proof in time, ``rollback`` puts the previous model back, ``keep`` does not;
         the task fails either way.
     :param emit_asset: record an update as an asset event, through the alias of all endpoints unless ``outlets`` names
         an endpoint's asset or an alias of your own.
@@ -106,26 +106,21 @@ class UpdateTrainedModelOperator(ModelPlacingOperator):
         self.on_failure = on_failure
 
     def _candidate(self) -> Candidate:
-
         if (self.job is None) == (self.location is None):
-            raise ValueError("Give exactly one of job (what BatchExecutionOperator returned) and location.")
+            raise ValueError("Set exactly one of job (what BatchExecutionOperator returned) and location.")
         if self.location is not None:
-            place = self.hook.readable(self.hook.reference(self.location))
-            return Candidate(place, self._window_of(place, None))
-        job, ticket = self.hook.finished_job(self.job), self.job or {}
-        place = trained_model(job, ticket, self.model_output)
-        window = self._window_of(place, Window.from_json(ticket.get("window")))
+            model = self.hook.readable(self.hook.reference(self.location))
+            return Candidate(model, self._window_of(model, None))
+        job, result = self.hook.finished_job(self.job), self.job or {}
+        model = trained_model(job, result, self.model_output)
+        window = self._window_of(model, Window.from_json(result.get("window")))
         evaluation = self.hook.client.perform(evaluation_of(self.hook.client, job, self.log.info))
-        made_by = JobTicket.of(ticket, None, None, "")
-        return Candidate(place, window, made_by, evaluation.golden, evaluation.metrics)
+        trained_by = JobTicket.from_json(result)
+        return Candidate(model, window, trained_by, evaluation.golden, evaluation.metrics)
 
-    def _window_of(self, place: BlobReference, told: Window | None) -> Window | None:
-
-        if self.window_end:
-            return Window(to_utc(self.window_end))
-        if told is not None:
-            return told
-        return window_said_by(place)
+    def _window_of(self, model: BlobReference, window: Window | None) -> Window | None:
+        """The window that the task sets, else that of the job, else that of the model's path."""
+        return Window(to_utc(self.window_end)) if self.window_end else window or window_in_path(model)
 
     def _reason_to_keep(self, target: Target, candidate: Candidate) -> str | None:
         return older_than_live(target, candidate) if self.only_if_newer else None

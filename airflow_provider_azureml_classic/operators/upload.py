@@ -1,4 +1,4 @@
-"""Data in: putting training data where the service reads them."""
+"""Uploading training data to where the service reads them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 from typing import IO, TYPE_CHECKING, Any, Literal, cast
 
+from airflow.sdk import BaseHook, ObjectStoragePath
 from airflow.sdk.exceptions import AirflowException, AirflowSkipException
 
 from airflow_provider_azureml_classic.exceptions import rejection
@@ -18,7 +20,7 @@ from airflow_provider_azureml_classic.protocol.references import (
     DATA_EXTENSIONS,
     BlobReference,
 )
-from airflow_provider_azureml_classic.protocol.sas import StorageAccount, permissions_of, sign
+from airflow_provider_azureml_classic.protocol.sas import StorageAccount, permissions_of
 from airflow_provider_azureml_classic.retraining.data import (
     ArffMeter,
     CsvMeter,
@@ -28,16 +30,11 @@ from airflow_provider_azureml_classic.retraining.data import (
 )
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context, ObjectStoragePath
-
-    from airflow_provider_azureml_classic.protocol.references import BlobReference
-    from airflow_provider_azureml_classic.protocol.sas import StorageAccount
-    from airflow_provider_azureml_classic.retraining.data import ArffMeter, CsvMeter
+    from airflow.sdk import Context
 
 #: Life of the token that an upload is made with; it leaves this process in the upload's own requests only.
 _SAS_LIFE = timedelta(hours=24)
-_SAS_BEFORE = timedelta(minutes=5)
-#: Letters of a token, any one of which lets a blob be written.
+#: Letters of a token, any one of which allows a blob to be written.
 _MAY_WRITE = frozenset("cw")
 
 
@@ -45,8 +42,8 @@ class UploadDataOperator(AzureMLClassicOperator):
     """Puts training data, or rows to score, where the service reads them: as a CSV file with a header row,
     a TSV or an ARFF file.
 
-    The data come from a file or from an SQL query; they are streamed, so their size does not matter. Nothing is seen of
-    the file, nor is an older one replaced, until all of it is there; so a retry does no harm.
+    The data come from a file or from an SQL query; they are streamed, so their size does not matter. The file appears,
+    or replaces an older one, only once all of it has arrived; so a retry does no harm.
 
     Returns a dict: ``location`` (for ``inputs`` of a batch job), ``rows`` below the header row, ``bytes`` and
     ``sha256``. Each is an XCom of its own, too::
@@ -106,17 +103,16 @@ class UploadDataOperator(AzureMLClassicOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Stream from the source to the destination."""
-
         with airflow_errors():
             self._check()
-            wanted = BlobReference.parse(self.destination)
-            place = self._writable(wanted)
-            read_as = ArffMeter if wanted.extension == ARFF_EXTENSION else CsvMeter
-            meter = read_as("The answer to the query" if self.sql else str(self.source))
-            facts = self.hook.client.store_stream(place, self._checked(meter))
+            destination = BlobReference.parse(self.destination)
+            reference = self._writable(destination)
+            meter_class = ArffMeter if destination.extension == ARFF_EXTENSION else CsvMeter
+            meter = meter_class("The answer to the query" if self.sql else str(self.source))
+            facts = self.hook.client.store_stream(reference, self._checked(meter))
         # In the connection's account the path alone is enough, and stays right when the account moves.
-        location = place.location if wanted.base_location else place.relative_location
-        self.log.info("%d rows, %d bytes are at %s.", meter.rows, facts.length, place.location)
+        location = reference.location if destination.base_location else reference.relative_location
+        self.log.info("Uploaded %d rows, %d bytes, to %s.", meter.rows, facts.length, reference.location)
         return {"location": location, "rows": meter.rows, "bytes": facts.length, "sha256": facts.sha256}
 
     def _check(self) -> None:
@@ -127,33 +123,34 @@ class UploadDataOperator(AzureMLClassicOperator):
 
     # -- where to ------------------------------------------------------------------------------------------------------
 
-    def _writable(self, wanted: BlobReference) -> BlobReference:
-        """The destination with a token that lets it be written."""
-
+    def _writable(self, destination: BlobReference) -> BlobReference:
+        """The destination with a token that allows writing it."""
         extensions = self._extensions()
-        if wanted.extension not in extensions:
+        if destination.extension not in extensions:
             raise rejection(
-                "InvalidBlobExtension", f"destination is {wanted.location!r}; it must end in {' or '.join(extensions)}."
+                "InvalidBlobExtension",
+                f"destination is {destination.location!r}; it must end in {' or '.join(extensions)}.",
             )
-        place = self.hook.reference(wanted)  # refuses an expired token
-        if place.sas_token:
-            if not _MAY_WRITE & set(permissions_of(place.sas_token)):
+        reference = self.hook.reference(destination)  # refuses an expired token
+        if reference.sas_token:
+            if not _MAY_WRITE & set(permissions_of(reference.sas_token)):
                 raise ValueError(
-                    f"The SAS token of {place.location} does not allow writing; sign one with sp=cw (create, write)."
+                    f"The SAS token of {reference.location} does not allow writing; "
+                    "sign one with sp=cw (create, write)."
                 )
-            return place
-        text = place.connection_string or self.hook.settings.storage_connection_string
+            return reference
+        if "/" not in reference.relative_location:
+            raise ValueError(f"destination is {reference.location!r}; it must be container/file.csv.")
+        text = reference.connection_string or self.hook.settings.storage_connection_string
         account = StorageAccount.from_connection_string(text) if text else None
-        base = f"{account.endpoint}/" if account else ""
-        path = place.location.removeprefix(base)
-        # What is left of a URL elsewhere is still a URL. An account's name may stand in the host or in the path.
-        if account is None or "://" in path:
+        opened = account.opened(reference, "cw", _SAS_LIFE, datetime.now(UTC)) if account else None
+        if opened is None:
             raise ValueError(
-                f"Nothing allows writing {wanted.location!r}: connection {self.azureml_classic_conn_id!r} has no "
+                f"Nothing allows writing {destination.location!r}: connection {self.azureml_classic_conn_id!r} has no "
                 "storage_connection_string for it. Add that extra, or give destination as a URL with a SAS token that "
                 "allows writing (sp=cw)."
             )
-        return _signed(account, path, base)
+        return opened
 
     # -- where from ----------------------------------------------------------------------------------------------------
 
@@ -162,12 +159,11 @@ class UploadDataOperator(AzureMLClassicOperator):
         yield from meter.watch(self._from_query() if self.sql else self._from_file())
         if meter.rows or self.if_empty == "upload":
             return
-        said = f"{meter.name} has {meter.heading} but no data rows; nothing was uploaded."
-        raise AirflowSkipException(said) if self.if_empty == "skip" else ValueError(said)
+        message = f"{meter.name} has {meter.heading} but no data rows; nothing was uploaded."
+        raise AirflowSkipException(message) if self.if_empty == "skip" else ValueError(message)
 
     def _extensions(self) -> tuple[str, ...]:
         """What the destination may end in: the service reads a blob as its extension says."""
-
         if self.sql or self._is_parquet:
             return (CSV_EXTENSION,)
         source = str(self.source).lower()
@@ -180,11 +176,10 @@ class UploadDataOperator(AzureMLClassicOperator):
         return str(self.source or "").lower().endswith((".parquet", ".pq"))
 
     def _from_file(self) -> Iterator[bytes]:
-
         try:
             file = self._open()
         except FileNotFoundError:
-            # No mistake for sure: it may come later, so the task may be retried.
+            # Not necessarily a mistake: it may arrive later, so the task may be retried.
             raise AirflowException(f"There is no file {self.source}.") from None
         with file:
             yield from parquet_pieces(file, str(self.source)) if self._is_parquet else file_pieces(file)
@@ -192,19 +187,16 @@ class UploadDataOperator(AzureMLClassicOperator):
     def _open(self) -> IO[bytes]:
         if isinstance(self.source, str) and "://" not in self.source:
             return open(self.source, "rb")
-        from airflow.sdk import ObjectStoragePath
-
         path: Any = ObjectStoragePath(cast("str", self.source), conn_id=self.source_conn_id)
         return cast("IO[bytes]", path.open("rb"))
 
     def _from_query(self) -> Iterator[bytes]:
-
         with closing(_connected(str(self.sql_conn_id))) as connection, closing(_streaming(connection)) as cursor:
             cursor.execute(self.sql, *([] if self.sql_parameters is None else [self.sql_parameters]))
             # Some drivers describe the columns only after the first rows were fetched.
             first = cursor.fetchmany(self.fetch_size)
             if not cursor.description:
-                raise ValueError("The query gives no rows at all; it must be a SELECT.")
+                raise ValueError("The query returns no rows at all; it must be a SELECT.")
             yield from row_pieces([column[0] for column in cursor.description], self._batches(cursor, first))
 
     def _batches(self, cursor: Any, rows: Sequence[Sequence[Any]]) -> Iterator[Sequence[Sequence[Any]]]:
@@ -213,21 +205,7 @@ class UploadDataOperator(AzureMLClassicOperator):
             rows = cursor.fetchmany(self.fetch_size)
 
 
-def _signed(account: StorageAccount, path: str, base: str) -> BlobReference:
-
-    container, _, blob = path.partition("/")
-    if not container or not blob:
-        raise ValueError(f"destination is {path!r}; it must be container/file.csv.")
-    now = datetime.now(UTC)
-    token = account.sas_token or sign(
-        account, container, blob, permissions="cw", start=now - _SAS_BEFORE, expiry=now + _SAS_LIFE
-    )
-    return BlobReference(path, base, token).normalised()
-
-
 def _connected(conn_id: str) -> Any:
-    from airflow.sdk import BaseHook
-
     connection: Any = BaseHook.get_connection(conn_id)
     hook = connection.get_hook()
     if not hasattr(hook, "get_records"):
@@ -241,7 +219,5 @@ def _streaming(connection: Any) -> Any:
     if driver in ("psycopg2", "psycopg"):
         return connection.cursor(name=f"azureml_classic_{uuid.uuid4().hex}")
     if driver in ("MySQLdb", "pymysql"):
-        from importlib import import_module
-
         return connection.cursor(import_module(f"{driver}.cursors").SSCursor)
     return connection.cursor()

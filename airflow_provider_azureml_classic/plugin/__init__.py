@@ -1,6 +1,6 @@
 """A page in Airflow's own UI: the endpoints of a connection, how fresh they are, and which run updated each.
 
-Every process of Airflow imports this module, so what the page needs is imported by the first request.
+Every process of Airflow imports this module, so what the page needs, which is heavy, is imported by the first request.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The page: who may see it, what was asked for, HTML."""
+"""The page: who may see it, its query, and its HTML."""
 
 from __future__ import annotations
 
@@ -61,13 +61,13 @@ def show(
     manager = get_auth_manager()
     ids = sorted(manager.filter_authorized_connections(conn_ids=set(connections(session)), user=user))
     chosen = conn_id if conn_id in ids else (ids[0] if ids and not conn_id else "")
-    found, error = Listing((), 0, 0), ""
+    result, error = Listing((), 0, 0), ""
     if conn_id and not chosen:
         error = f"There is no connection {conn_id!r} of type azureml_classic that you may read."
     elif chosen:
         dags = manager.get_authorized_dag_ids(user=user, session=session)
         try:
-            found = listing(
+            result = listing(
                 settings_of(chosen),
                 session,
                 search=search.strip(),
@@ -78,13 +78,14 @@ def show(
             )
         except (AzureMLClassicError, ValueError) as problem:
             error = str(problem)
-    return _html(ids=ids, chosen=chosen, search=search, page=page, max_age=max_age, found=found, error=error)
+    return _html(ids=ids, chosen=chosen, search=search, page=page, max_age=max_age, listing=result, error=error)
 
 
 def _html(**values: Any) -> HTMLResponse:
+    # Heavy, and needed for this page only.
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(loader=FileSystemLoader(_PAGES), autoescape=True, undefined=StrictUndefined)
-    pages = max(1, -(-values["found"].total // PAGE_SIZE))
+    pages = max(1, -(-values["listing"].total // PAGE_SIZE))
     text = environment.get_template("endpoints.html").render(pages=pages, **values)
     return HTMLResponse(text, headers=_HEADERS)

@@ -1,4 +1,4 @@
-"""What the page shows: endpoints as the service describes them, and the runs that Airflow remembers."""
+"""The content of the page: endpoints as the service describes them, and the runs that updated them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,13 @@ import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import sqlalchemy as sa
+from airflow.models.asset import AssetEvent, AssetModel
+from airflow.models.connection import Connection
+from airflow.sdk.exceptions import AirflowNotFoundException
+from sqlalchemy.orm import Session
 
 from airflow_provider_azureml_classic.assets import spellings
 from airflow_provider_azureml_classic.client import Client
@@ -16,13 +22,10 @@ from airflow_provider_azureml_classic.protocol.references import window_end_of
 from airflow_provider_azureml_classic.protocol.values import Endpoint, WebService
 from airflow_provider_azureml_classic.retraining.freshness import age_text
 
-if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
-
 #: Endpoints on one page.
 PAGE_SIZE = 50
-#: Seconds that a person is kept waiting for the service.
-_PATIENCE = 10.0
+#: Seconds that a person waits for the service, at most.
+_TIMEOUT = 10.0
 _FROM_ENVIRONMENT = "AIRFLOW_CONN_"
 
 
@@ -51,7 +54,7 @@ class EndpointLine:
     :param age: how long that is ago, in words; empty if unknown.
     :param state: ``fresh``, ``stale`` or ``unknown``.
     :param update: the run that updated it last, if Airflow knows one that the user may see.
-    :param url: the endpoint in the server's portal, else its help page; empty if the service tells none.
+    :param url: the endpoint in the server's portal, else its help page; empty if the service names none.
     """
 
     service: str
@@ -83,36 +86,30 @@ def connections(session: Session) -> list[str]:
 
     :param session: of Airflow's metadata database.
     """
-    import sqlalchemy as sa
-    from airflow.models.connection import Connection
-
     kind = AzureMLClassicHook.conn_type
-    found = set(session.scalars(sa.select(Connection.conn_id).where(Connection.conn_type == kind)))
+    ids = set(session.scalars(sa.select(Connection.conn_id).where(Connection.conn_type == kind)))
     for name in os.environ:
         if name.startswith(_FROM_ENVIRONMENT):
             conn_id = name.removeprefix(_FROM_ENVIRONMENT).lower()
             try:
                 if Connection.get_connection_from_secrets(conn_id).conn_type == kind:
-                    found.add(conn_id)
+                    ids.add(conn_id)
             except Exception:  # noqa: S112 - somebody else's connection, which may be malformed in any way
                 continue
-    return sorted(found)
+    return sorted(ids)
 
 
 def settings_of(conn_id: str) -> ConnectionSettings:
-    """What a connection says, wherever Airflow keeps it.
+    """The fields of a connection, wherever Airflow keeps it.
 
     :param conn_id: its id.
     :raises ValueError: it is unknown, or lacks something.
     """
-    from airflow.models.connection import Connection
-    from airflow.sdk.exceptions import AirflowNotFoundException
-
     try:
-        found: Any = Connection.get_connection_from_secrets(conn_id)
+        connection: Any = Connection.get_connection_from_secrets(conn_id)
     except AirflowNotFoundException:
         raise ValueError(f"There is no connection {conn_id!r}.") from None
-    return ConnectionSettings.of(found)
+    return ConnectionSettings.of(connection)
 
 
 def listing(
@@ -136,27 +133,22 @@ def listing(
     :param readable_dags: DAGs that the user may see.
     :raises AzureMLClassicError: the service does not answer, or refuses.
     """
-    found = [
+    matches = [
         (service, endpoint)
         for service, endpoint in _endpoints(settings)
         if search.casefold() in f"{service.name} {endpoint.name}".casefold()
     ]
-    found.sort(key=lambda pair: (_window_end(pair[1]) or datetime.max.replace(tzinfo=now.tzinfo), pair[1].name))
-    stale = sum(1 for _, endpoint in found if _state(_window_end(endpoint), max_age, now) == "stale")
-    shown = found[(page - 1) * PAGE_SIZE : page * PAGE_SIZE]
+    matches.sort(key=lambda pair: (_window_end(pair[1]) or datetime.max.replace(tzinfo=now.tzinfo), pair[1].name))
+    stale = sum(1 for _, endpoint in matches if _state(_window_end(endpoint), max_age, now) == "stale")
+    shown = matches[(page - 1) * PAGE_SIZE : page * PAGE_SIZE]
     updates = _updates(session, settings, shown, readable_dags)
     lines = [_line(service, row, updates.get(row.api_location), max_age, now) for service, row in shown]
-    return Listing(lines, len(found), stale)
+    return Listing(lines, len(matches), stale)
 
 
 def _endpoints(settings: ConnectionSettings) -> list[tuple[WebService, Endpoint]]:
-    with Client(
-        settings.management_url,
-        settings.workspace_id,
-        settings.token,
-        timeout=min(settings.timeout, _PATIENCE),
-        verify=settings.verify,
-    ) as client:
+    options = {**settings.client_options, "timeout": min(settings.timeout, _TIMEOUT)}
+    with Client(**options) as client:
         return [
             (service, endpoint)
             for service in client.list_web_services()
@@ -205,9 +197,6 @@ def _updates(
     readable_dags: Collection[str],
 ) -> Mapping[str, Update]:
     """The last update of each endpoint by its address, from the events of its assets."""
-    import sqlalchemy as sa
-    from airflow.models.asset import AssetEvent, AssetModel
-
     owner = {
         asset.uri: endpoint.api_location
         for service, endpoint in shown

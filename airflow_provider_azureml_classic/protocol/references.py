@@ -121,6 +121,20 @@ class BlobReference:
         """The address without its token: safe to log, to store and to compare."""
         return f"{self.base_location}{self.relative_location}"
 
+    def container_and_blob(self) -> tuple[str, str]:
+        """Container, and the blob's name in it.
+
+        :raises RequestRejected: no container, or nothing below it.
+        """
+        container, _, blob = self.relative_location.partition("/")
+        if not container or not blob:
+            raise rejection(
+                "InputBlobRelativeLocationInvalid",
+                f"RelativeLocation {self.relative_location!r} must be container/path.",
+                target=RELATIVE_LOCATION,
+            )
+        return container, blob
+
     @property
     def url(self) -> str:
         """The full address, token included: a secret.

@@ -18,16 +18,19 @@ import hashlib
 import hmac
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from urllib.parse import parse_qsl, quote, urlsplit
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
+from airflow_provider_azureml_classic.protocol.references import BlobReference
 
 #: Version of the tokens that :func:`sign` makes: the newest layout of the signed text.
 SIGNED_VERSION = "2020-12-06"
 DEFAULT_ENDPOINT_SUFFIX = "core.windows.net"
+#: Tokens are valid from so long ago, for clocks that run late; those of the cloud service were (wire document, 4.4).
+BACKDATED = timedelta(minutes=5)
 
 _RESPONSE_HEADERS = ("rscc", "rscd", "rsce", "rscl", "rsct")
 # ``None`` stands for the canonical name of the resource, which is signed but not sent.
@@ -95,6 +98,31 @@ class StorageAccount:
         opened_by = f"AccountKey={self.key}" if self.key else f"SharedAccessSignature={self.sas_token.lstrip('?')}"
         scheme = urlsplit(self.endpoint).scheme
         return f"DefaultEndpointsProtocol={scheme};AccountName={self.name};{opened_by};BlobEndpoint={self.endpoint}"
+
+    def opened(
+        self, reference: BlobReference, permissions: str, life: timedelta, now: datetime
+    ) -> BlobReference | None:
+        """The reference with a SAS token of this account, signed now; ``None`` if the blob is in another account.
+
+        An account without a key gives its own token, whatever that permits.
+
+        :param reference: a path in the account, or a URL that may lie in it; what opens it already is not looked at.
+        :param permissions: letters of ``racwdl``, in this order.
+        :param life: how long the token is good.
+        :param now: the present moment.
+        :raises RequestRejected: ``InputBlobRelativeLocationInvalid``: the path is not a container and a blob.
+        """
+        reference = replace(reference, connection_string="").normalised()
+        home = f"{self.endpoint}/"
+        if reference.base_location and not reference.location.startswith(home):
+            return None
+        # Where an account stands in the path, a URL alone does not tell where its base ends.
+        path = reference.location.removeprefix(home)
+        container, blob = BlobReference(path).container_and_blob()
+        token = self.sas_token
+        if self.key:
+            token = sign(self, container, blob, permissions=permissions, start=now - BACKDATED, expiry=now + life)
+        return BlobReference(path, home, token)
 
 
 #: What ``UseDevelopmentStorage=true`` means: name, key and address of an emulator on the same machine, as published

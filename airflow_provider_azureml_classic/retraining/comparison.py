@@ -1,4 +1,4 @@
-"""Two models' answers to the same rows: where the rows come from, and who is asked."""
+"""Two models' answers to the same rows: where the rows come from, and which endpoint answers them."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _CALL = 500
 class Labelled:
     """Rows whose labels are known.
 
-    :param rows: what to send; without the label.
-    :param labels: what is right.
+    :param rows: the rows to send, without the label.
+    :param labels: the true labels.
     :param source: where they come from, for the log.
     """
 
@@ -36,14 +36,14 @@ class Labelled:
 def held_out(evaluation: Evaluation) -> tuple[Labelled, Answers]:
     """The rows that the training job held out, and the candidate's answers to them.
 
-    :param evaluation: of that job.
+    :param evaluation: that job's.
     :raises ValueError: it carries none.
     """
     check = evaluation.check
     if check is None:
         raise ValueError(
-            "The evaluation holds no rows to compare the live model on: the training data were too few to hold any "
-            "out, or the service writes none. Give check_data and check_endpoint, or leave max_worse out."
+            "The evaluation holds no rows to compare the live model on: there was too little training data to hold any "
+            "out, or the service writes none. Set check_data and check_endpoint, or leave max_worse out."
         )
     labels = list(check.labels)
     return Labelled(check.rows, labels, "held out of the training"), Answers(labels, check.answers)
@@ -54,7 +54,7 @@ def read_rows(content: bytes, label: str, source: str) -> Labelled:
 
     :param content: the file.
     :param label: the column that is predicted.
-    :param source: its name, which says its format, for messages too.
+    :param source: its name; the extension tells the format, and messages show it.
     :raises RequestRejected: it cannot be read, or has no such column or no rows.
     """
     table = parse_table(content, source)
@@ -62,7 +62,7 @@ def read_rows(content: bytes, label: str, source: str) -> Labelled:
     if label not in names or not table.values:
         raise rejection(
             "InputParseError",
-            f"{source}: the {title_of(source)} has no row, or no column {label!r}; "
+            f"{source}: the {title_of(source)} has no rows, or no column {label!r}; "
             f"its columns are: {', '.join(names)}.",
         )
     at = names.index(label)
@@ -71,7 +71,7 @@ def read_rows(content: bytes, label: str, source: str) -> Labelled:
 
 
 def answers_of(client: Verbs, endpoint: Endpoint, rows: Labelled) -> Program[Answers]:
-    """What an endpoint answers to the rows.
+    """An endpoint's answers to the rows.
 
     :param client: of the workspace.
     :param endpoint: the endpoint.

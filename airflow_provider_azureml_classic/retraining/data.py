@@ -1,4 +1,4 @@
-"""Training data on their way to the service: CSV or ARFF in pieces, checked and counted as it passes, never held whole.
+"""Training data for upload: CSV or ARFF in pieces, checked and counted as they pass, never in memory as a whole.
 
 Pure but for :func:`parquet_pieces`: no Airflow, no network.
 """
@@ -25,7 +25,7 @@ _BEFORE_QUOTE = frozenset({b",", b";", b"\t", b"\n", b'"'})
 
 
 class CsvMeter:
-    """Lets CSV pass in pieces; refuses it without a header row, and counts its rows.
+    """Passes CSV on in pieces, counts its rows, and refuses it if it has no header row.
 
     :param name: what the data are, for messages.
     """
@@ -83,7 +83,7 @@ class CsvMeter:
 
 
 class ArffMeter:
-    """Lets ARFF pass in pieces; refuses it without its declarations, and counts its rows: one a line.
+    """Passes ARFF on in pieces, counts its rows, one a line, and refuses it if it has no declarations.
 
     :param name: what the data are, for messages.
     """
@@ -129,22 +129,22 @@ class ArffMeter:
         bare = line.removeprefix(codecs.BOM_UTF8).lstrip()
         if bare and bare[:1] not in b"@%":
             shown = bare[:40].decode(errors="replace")
-            raise ValueError(f"{self.name} is no ARFF: {shown!r} stands before @data.")
+            raise ValueError(f"{self.name} is not ARFF: {shown!r} stands before @data.")
 
     def _check_declarations(self, lines: list[bytes]) -> None:
         try:
             attributes, _ = read_arff(line.decode("utf-8-sig", errors="replace") for line in lines)
         except ArffError as error:
-            raise ValueError(f"{self.name} is no ARFF: {error}") from None
+            raise ValueError(f"{self.name} is not ARFF: {error}") from None
         check_names([attribute.name for attribute in attributes], self.name, numbers=True)
 
 
 def check_header(start: bytes, name: str) -> None:
-    """Return if CSV begins with a row of column names: some text, no number, nothing twice.
+    """Check that CSV begins with a row of column names: some text, no number, nothing twice.
 
     :param start: its first row, and what follows.
     :param name: what the data are, for messages.
-    :raises ValueError: says what stands in the first row instead.
+    :raises ValueError: naming what stands in the first row instead.
     """
     if start.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in start:
         raise ValueError(f"{name} is not text in UTF-8; expected CSV with a header row.")
@@ -161,19 +161,19 @@ def check_header(start: bytes, name: str) -> None:
 
 
 def check_names(names: Sequence[str], name: str, *, numbers: bool = False) -> None:
-    """Return if these can be the names of columns.
+    """Check that these can be the names of columns.
 
     :param names: cells of the first row.
     :param name: what the data are, for messages.
-    :param numbers: a number is a name, too.
+    :param numbers: a number may be a name.
     :raises ValueError: naming the cell at fault.
     """
     number = next((cell for cell in names if _is_number(cell)), None)
     if number is not None and not numbers:
-        raise ValueError(f"{name} has no header row: its first row has the number {number} for a column's name.")
+        raise ValueError(f"{name} has no header row: its first row has the number {number} as the name of a column.")
     twice = next((cell for cell in names if cell and names.count(cell) > 1), None)
     if twice is not None:
-        raise ValueError(f"{name} has no header row of different names: its first row has {twice!r} twice.")
+        raise ValueError(f"{name} has two columns of one name: its header row has {twice!r} twice.")
 
 
 def _is_number(cell: str) -> bool:
@@ -185,7 +185,7 @@ def _is_number(cell: str) -> bool:
 
 
 def file_pieces(file: IO[bytes]) -> Iterator[bytes]:
-    """What an open file holds.
+    """The content of an open file.
 
     :param file: opened for reading bytes.
     """
@@ -221,7 +221,7 @@ def parquet_pieces(file: IO[bytes], name: str) -> Iterator[bytes]:
         arrow, parquet, to_csv = (importlib.import_module(f"pyarrow{part}") for part in ("", ".parquet", ".csv"))
     except ImportError:
         raise ValueError(
-            f"{name} is Parquet; converting it to CSV needs pyarrow, which is not installed: pip install pyarrow"
+            f"{name} is Parquet; converting it to CSV needs pyarrow, which is not installed. Run: pip install pyarrow"
         ) from None
     try:
         opened = parquet.ParquetFile(file)
@@ -229,7 +229,7 @@ def parquet_pieces(file: IO[bytes], name: str) -> Iterator[bytes]:
         raise ValueError(f"{name} cannot be read as Parquet: {error}") from None
     nested = [field.name for field in opened.schema_arrow if arrow.types.is_nested(field.type)]
     if nested:
-        raise ValueError(f"{name}: the column {nested[0]!r} holds lists or structures, which CSV cannot.")
+        raise ValueError(f"{name}: the column {nested[0]!r} holds lists or structures, which CSV cannot hold.")
     yield from row_pieces(opened.schema_arrow.names, ())
     plain = arrow.schema([(f.name, _plain(arrow, f.type)) for f in opened.schema_arrow])
     for batch in opened.iter_batches(_BATCH):

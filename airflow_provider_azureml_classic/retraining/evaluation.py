@@ -1,6 +1,6 @@
-"""What a training job says of its model: metrics, golden rows that prove it, check rows to compare it with.
+"""The evaluation of a trained model: metrics, golden rows that prove it, check rows to compare it with.
 
-It is the job's second output: the names of its columns and one data row. No Airflow, no I/O of its own.
+It is the training job's second output: the names of its columns and one data row. No Airflow, no I/O of its own.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from airflow_provider_azureml_classic.client.verbs import Verbs
 from airflow_provider_azureml_classic.exceptions import ProtocolError
 from airflow_provider_azureml_classic.protocol.arff import ArffError, read_arff
 from airflow_provider_azureml_classic.protocol.jobs import Job
-from airflow_provider_azureml_classic.protocol.references import DATA_EXTENSIONS, BlobReference
+from airflow_provider_azureml_classic.protocol.references import CSV_EXTENSION, BlobReference
 from airflow_provider_azureml_classic.protocol.tables import Table
 
 #: Column of the evaluation output that holds the golden rows.
@@ -39,22 +39,22 @@ class GoldenRows:
     def agrees(self, answer: Table) -> bool:
         """Whether a scoring answer is the new model's.
 
-        :param answer: what the endpoint said to :attr:`rows`.
+        :param answer: the endpoint's, to :attr:`rows`.
         """
         if len(answer.values) != len(self.answers.values):
             return False
         if not set(self.answers.column_names) <= set(answer.column_names):
             return False
         return all(
-            same(expected, got)
+            same(expected, actual)
             for name in self.answers.column_names
-            for expected, got in zip(self.answers.column(name), answer.column(name), strict=True)
+            for expected, actual in zip(self.answers.column(name), answer.column(name), strict=True)
         )
 
     def narrowed(self, answer: Table) -> Table:
         """The columns of an answer that tell models apart: small, and without what was sent.
 
-        :param answer: what an endpoint said to :attr:`rows`.
+        :param answer: an endpoint's, to :attr:`rows`.
         :raises ProtocolError: it lacks one of them.
         """
         columns = [answer.column(name) for name in self.answers.column_names]
@@ -66,9 +66,9 @@ class CheckRows:
     """Rows held out of training, to compare another model with the new one.
 
     :param label: name of the column that is predicted.
-    :param labels: what is right, row by row.
-    :param rows: what to send to an endpoint; without the label.
-    :param answers: of the new model, as it is without having seen these rows.
+    :param labels: the true labels, row by row.
+    :param rows: the rows to send to an endpoint, without the label.
+    :param answers: those of the new model, fitted without these rows.
     """
 
     label: str
@@ -149,16 +149,16 @@ def _number(text: Any) -> float | None:
         return None
 
 
-def same(expected: Any, got: Any, tolerance: float = TOLERANCE) -> bool:
+def same(expected: Any, actual: Any, tolerance: float = TOLERANCE) -> bool:
     """Whether two cells of answers are the same.
 
-    :param expected: a number, or anything that is compared as a text.
-    :param got: likewise.
+    :param expected: a number, or anything that is compared as text.
+    :param actual: likewise.
     :param tolerance: by which numbers may differ, absolutely or relative to the larger one.
     """
-    left, right = _number(expected), _number(got)
+    left, right = _number(expected), _number(actual)
     if left is None or right is None:
-        return str(expected) == str(got)
+        return str(expected) == str(actual)
     return math.isclose(left, right, rel_tol=tolerance, abs_tol=tolerance)
 
 
@@ -167,7 +167,7 @@ def _evaluations(job: Job) -> Iterator[BlobReference]:
 
     :param job: a finished job.
     """
-    return (place for place in job.results.values() if place.extension == DATA_EXTENSIONS[0] and place.base_location)
+    return (output for output in job.results.values() if output.extension == CSV_EXTENSION and output.base_location)
 
 
 def read_evaluation(client: Verbs, output: BlobReference) -> Program[Evaluation]:
@@ -175,13 +175,13 @@ def read_evaluation(client: Verbs, output: BlobReference) -> Program[Evaluation]
 
     :param client: of the workspace.
     :param output: where it is, with a token where one is needed.
-    :raises ProtocolError: it is none.
+    :raises ProtocolError: the output is not an evaluation.
     """
     return Evaluation.read((yield Verbs.fetch_blob.steps(client, output)))
 
 
 def evaluation_of(client: Verbs, job: Job, log: Callable[[str], object]) -> Program[Evaluation]:
-    """The evaluation among a job's outputs; an empty one where another service writes none that can be read.
+    """The evaluation among a job's outputs; an empty one if no output is an evaluation that can be read.
 
     :param client: of the workspace.
     :param job: a finished job, as read just now.

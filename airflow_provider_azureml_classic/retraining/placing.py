@@ -1,8 +1,7 @@
 """Putting a model live and proving it, written once: for the update, the rollback, the fleet, the gate's check
 endpoint, the command line, and the wait in the triggerer. No Airflow, no I/O of its own.
 
-What returns a :data:`Program` is run by either client: ``client.perform(placing.place(...))``, awaited on an
-asynchronous one.
+Either client performs a :data:`Program`: ``client.perform(placing.place(...))``, awaited on an asynchronous one.
 """
 
 from __future__ import annotations
@@ -29,9 +28,9 @@ from airflow_provider_azureml_classic.protocol.values import (
 from airflow_provider_azureml_classic.retraining.evaluation import GoldenRows
 from airflow_provider_azureml_classic.retraining.freshness import Window
 from airflow_provider_azureml_classic.retraining.jobs import JobTicket
-from airflow_provider_azureml_classic.retraining.proof import ROUNDS, Level, Placed, shows
+from airflow_provider_azureml_classic.retraining.proof import ROUNDS, Level, Patch, shows
 
-#: Times that an endpoint may change between a look and the PATCH before the task gives up.
+#: Times that an endpoint may change between the GET and the PATCH before the task gives up.
 RACES = 5
 _PAUSE = 2.0
 T = TypeVar("T")
@@ -43,13 +42,13 @@ class ChangedMeanwhile(Exception):
 
 @dataclass(frozen=True)
 class Candidate:
-    """The model to put in place.
+    """The model to put live.
 
     :param location: with a fresh SAS token where one is needed.
     :param window: its training window, if known.
-    :param job: the job that made it, if any.
+    :param job: the job that trained it, if any.
     :param golden: rows to prove it with, if any.
-    :param metrics: of the job's evaluation, if there is one.
+    :param metrics: from the job's evaluation, if there is one.
     """
 
     location: BlobReference
@@ -64,7 +63,7 @@ class Target:
     """What is updated.
 
     :param service: the scoring web service.
-    :param endpoint: its endpoint, as it was read.
+    :param endpoint: its endpoint, as read just before.
     :param resource: the endpoint's resource, with the model that is replaced.
     """
 
@@ -72,16 +71,16 @@ class Target:
     endpoint: Endpoint
     resource: Resource
 
-    def earlier(self, placed: Placed | None, candidate: Candidate) -> Placed | None:
-        """What an earlier attempt has put in place, if it is this model and the endpoint names it.
+    def earlier(self, patch: Patch | None, candidate: Candidate) -> Patch | None:
+        """The PATCH of an earlier attempt, if it put this model live and the endpoint still names it.
 
-        :param placed: what that attempt remembered.
-        :param candidate: the model to put in place.
+        :param patch: what that attempt remembered.
+        :param candidate: the model to put live.
         """
-        if placed is None or not shows(self.endpoint, placed.resource, candidate.location):
+        if patch is None or not shows(self.endpoint, patch.resource, candidate.location):
             return None
-        same = placed.replaced is not None and placed.replaced.same_place(placed.location)
-        return placed if placed.location.same_place(candidate.location) and not same else None
+        same = patch.replaced is not None and patch.replaced.same_place(patch.location)
+        return patch if patch.location.same_place(candidate.location) and not same else None
 
 
 def find_updatable(client: Verbs, web_service: str, endpoint: str) -> Program[tuple[WebService, Endpoint]]:
@@ -91,7 +90,7 @@ def find_updatable(client: Verbs, web_service: str, endpoint: str) -> Program[tu
     :param web_service: name or id.
     :param endpoint: name.
     :raises RequestRejected: the default endpoint, or one without updatable resources.
-    :raises NotFound: the message lists what is there.
+    :raises NotFound: the message lists those that exist.
     """
     service: WebService = yield Verbs.find_web_service.steps(client, web_service)
     row: Endpoint = yield Verbs.get_endpoint.steps(client, service.id, endpoint)
@@ -109,36 +108,36 @@ def find_updatable(client: Verbs, web_service: str, endpoint: str) -> Program[tu
 
 
 def find_target(client: Verbs, web_service: str, endpoint: str, resource: str | None) -> Program[Target]:
-    """What an update replaces, as it is now.
+    """What an update replaces, as the service describes it now.
 
     :param client: of the workspace.
     :param web_service: name or id.
     :param endpoint: name.
     :param resource: name of the updatable resource; ``None`` means the only one.
-    :raises RequestRejected: see :func:`find_updatable`; likewise for a resource that is not there.
+    :raises RequestRejected: see :func:`find_updatable`; likewise for a resource that does not exist.
     """
     service, row = yield from find_updatable(client, web_service, endpoint)
     return Target(service, row, row.resource(resource))
 
 
-#: Reads what is to be updated, and the model to put live.
+#: Reads the target of an update, and the model to put live.
 Find = Callable[[], Program["tuple[Target, Candidate]"]]
 #: Why the live model has to stay, as a sentence; ``None`` if it may be replaced.
 Check = Callable[[Target, Candidate], Program["str | None"]]
 
 
 @dataclass(frozen=True)
-class Begun:
+class Update:
     """An update whose PATCH was sent, and whose proof is to come.
 
-    :param target: what was updated, as it was read before.
+    :param target: what was updated, as read before the PATCH.
     :param candidate: the model that was put live.
-    :param placed: what has to be seen.
+    :param patch: what has to be seen.
     """
 
     target: Target
     candidate: Candidate
-    placed: Placed
+    patch: Patch
 
 
 @dataclass(frozen=True)
@@ -147,10 +146,10 @@ class Placing:
 
     :param client: of the workspace; blocking or asynchronous.
     :param readable: gives a reference a fresh token where the connection's account holds the blob.
+    :param log: takes lines for the log.
     :param proof: level to reach: ``resource``, ``version``, ``score``, or ``strongest`` that the service offers.
     :param proof_timeout: seconds allowed from PATCH to proof.
-    :param on_failure: when there is no proof in time: ``keep``, or ``rollback`` to the previous model.
-    :param log: takes lines for the log.
+    :param on_failure: without proof in time: ``keep`` the new model, or ``rollback`` to the previous one.
     """
 
     client: Verbs
@@ -165,61 +164,61 @@ class Placing:
         find: Find,
         *,
         check: Check | None = None,
-        earlier: Placed | None = None,
-        remember: Callable[[Placed], object] = lambda _: None,
-    ) -> Program[Begun | str]:
+        earlier: Patch | None = None,
+        remember: Callable[[Patch], object] = lambda _: None,
+    ) -> Program[Update | str]:
         """Read what is live, check whether it may be replaced, PATCH; :meth:`prove` or :meth:`wait` comes next.
 
-        :param find: see :data:`Find`; called again after each race that was lost.
+        :param find: see :data:`Find`; called again whenever somebody else changed the endpoint before the PATCH.
         :param check: see :data:`Check`.
         :param earlier: what an earlier attempt remembered; if its proof may still come, there is no second PATCH.
         :param remember: called before the PATCH.
-        :return: what is to be proved; or the sentence of ``check``, and nothing was changed.
-        :raises UpdateNotProved: the endpoint was changed by somebody else each time; nothing was updated.
+        :return: the update to prove; or the reason that ``check`` gave, and nothing was changed.
+        :raises UpdateNotProved: somebody else changed the endpoint every time; nothing was updated.
         """
 
-        def attempt(target: Target, candidate: Candidate) -> Program[Begun | str]:
+        def attempt(target: Target, candidate: Candidate) -> Program[Update | str]:
             before = target.earlier(earlier, candidate)
             if before is not None and not before.failed:
                 self.log(f"An earlier attempt put {before.location.location} live; its proof goes on.")
-                return Begun(target, candidate, replace(before, deadline=time.time() + self.proof_timeout))
+                return Update(target, candidate, replace(before, deadline=time.time() + self.proof_timeout))
             reason = (yield from check(target, candidate)) if check else None
             if reason is not None:
                 return reason
-            placed = yield from self.begin(target, candidate, before)
-            remember(placed)
-            yield from self.put(target, placed)
-            return Begun(target, candidate, placed)
+            patch = yield from self.begin(target, candidate, before)
+            remember(patch)
+            yield from self.put(target, patch)
+            return Update(target, candidate, patch)
 
         return (yield from _without_races(find, attempt, self.log))
 
-    def try_out(self, find: Find) -> Program[Begun]:
-        """Put a model into an endpoint that exists for trying models out, unless it names it already.
+    def try_out(self, find: Find) -> Program[Update]:
+        """Put a model live on an endpoint that serves for trying models out, unless the endpoint names it already.
 
         :param find: reads that endpoint, and the model to try.
         :raises UpdateNotProved: see :meth:`place`.
         """
 
-        def attempt(target: Target, candidate: Candidate) -> Program[Begun]:
+        def attempt(target: Target, candidate: Candidate) -> Program[Update]:
             level = Level.SCORE if candidate.golden else Level.RESOURCE
-            placed = Placed(target.resource.name, candidate.location, level)
-            if not shows(target.endpoint, placed.resource, placed.location):
-                yield from self.put(target, placed)
-            return Begun(target, candidate, placed)
+            patch = Patch(target.resource.name, candidate.location, level)
+            if not shows(target.endpoint, patch.resource, patch.location):
+                yield from self.put(target, patch)
+            return Update(target, candidate, patch)
 
         return (yield from _without_races(find, attempt, self.log))
 
-    def begin(self, target: Target, candidate: Candidate, earlier: Placed | None = None) -> Program[Placed]:
-        """What there is to remember before the PATCH.
+    def begin(self, target: Target, candidate: Candidate, earlier: Patch | None = None) -> Program[Patch]:
+        """What has to be remembered before the PATCH.
 
         :param target: as read just before.
-        :param candidate: the model that is to be put in place.
-        :param earlier: of an attempt that did so already, without proof: the model before that one is what is replaced.
+        :param candidate: the model to put live.
+        :param earlier: the PATCH of an attempt that was not proved: what that one replaced counts as replaced.
         :raises ValueError: the level of proof cannot be reached.
         """
         level, answers = yield from self._level(target.endpoint, candidate)
         now = time.time()
-        return Placed(
+        return Patch(
             resource=target.resource.name,
             location=candidate.location,
             level=level,
@@ -231,80 +230,80 @@ class Placing:
             deadline=now + self.proof_timeout,
         )
 
-    def put(self, target: Target, placed: Placed) -> Program[None]:
-        """PATCH.
+    def put(self, target: Target, patch: Patch) -> Program[None]:
+        """Send the PATCH.
 
         :param target: as read just before.
-        :param placed: of :meth:`begin`.
+        :param patch: from :meth:`begin`.
         :raises ChangedMeanwhile: the endpoint has changed since it was read, so nothing was put live.
         """
         try:
-            yield self._patch(target, placed.location, if_match=target.endpoint.etag)
+            yield self._patch(target, patch.location, if_match=target.endpoint.etag)
         except AzureMLClassicError as error:
             if not (error.retryable or is_stale(error)):
                 raise
-            # It may have come through, only its answer was lost.
+            # It may have succeeded, with only its answer lost.
             after: Endpoint = yield self._fetch(target.endpoint)
-            if shows(after, placed.resource, placed.location) and placed.has_moved(after):
+            if shows(after, patch.resource, patch.location) and patch.has_moved(after):
                 return
             if is_stale(error):
                 raise ChangedMeanwhile from error
             raise
 
-    def prove(self, begun: Begun) -> Program[None]:
+    def prove(self, update: Update) -> Program[None]:
         """Poll until the model is seen to be live.
 
-        :param begun: of :meth:`place`.
+        :param update: from :meth:`place`.
         :raises UpdateNotProved: not seen in time.
         """
-        missing = yield from self.wait(begun, begun.placed.deadline)
+        missing = yield from self.wait(update, update.patch.deadline)
         if missing is not None:
-            raise (yield from self.failure(begun, missing))
+            raise (yield from self.failure(update, missing))
 
-    def wait(self, begun: Begun, until: float) -> Program[str | None]:
-        """Poll until the model is seen to be live; what proof is still missing at the end, ``None`` if none is.
+    def wait(self, update: Update, until: float) -> Program[str | None]:
+        """Poll until the model is seen to be live; returns the proof that is still missing at the end, if any.
 
-        :param begun: of :meth:`place` or :meth:`try_out`.
+        :param update: from :meth:`place` or :meth:`try_out`.
         :param until: seconds since 1970.
         """
-        pause, endpoint, golden, placed = 0.2, begun.target.endpoint, begun.candidate.golden, begun.placed
-        while (missing := (yield from self.missing(endpoint, golden, placed))) is not None:
+        pause, endpoint, golden, patch = 0.2, update.target.endpoint, update.candidate.golden, update.patch
+        while (missing := (yield from self.missing(endpoint, golden, patch))) is not None:
             left = until - time.time()
             if left <= 0:
                 return missing
             yield Pause(min(jittered(pause), left))
             pause = min(pause * 2, _PAUSE)
-        self.log(f"Proved by {placed.level.value}: {placed.location.location} is live on endpoint {endpoint.name!r}.")
+        self.log(f"Proved by {patch.level.value}: {patch.location.location} is live on endpoint {endpoint.name!r}.")
         return None
 
-    def failure(self, begun: Begun, missing: str) -> Program[UpdateNotProved]:
-        """Put the previous model back, if that is wanted; the error that says what is missing.
+    def failure(self, update: Update, missing: str) -> Program[UpdateNotProved]:
+        """Put the previous model back, if ``on_failure`` says so; returns the error to raise.
 
-        :param begun: of :meth:`place`.
-        :param missing: the end of a sentence.
+        :param update: from :meth:`place`.
+        :param missing: from :meth:`wait`.
         """
         outcome, put_back = "Nothing was put back.", False
         if self.on_failure == "rollback":
-            outcome, put_back = yield from self.roll_back(begun)
+            outcome, put_back = yield from self.roll_back(update)
         return UpdateNotProved(
-            f"The service accepted the update of {begun.placed.resource!r} on endpoint {begun.target.endpoint.name!r}, "
-            f"but after {self.proof_timeout:g} s {missing} {outcome}",
+            f"The service accepted the update of {update.patch.resource!r} on endpoint "
+            f"{update.target.endpoint.name!r}, but after {self.proof_timeout:g} s {missing} {outcome}",
             put_back=put_back,
         )
 
-    def roll_back(self, begun: Begun) -> Program[tuple[str, bool]]:
-        """Put the previous model back; what came of it, as a sentence, and whether it is back.
+    def roll_back(self, update: Update) -> Program[tuple[str, bool]]:
+        """Put the previous model back; returns the outcome as a sentence, and whether it is back.
 
-        :param begun: of :meth:`place`.
+        :param update: from :meth:`place`.
         """
-        target, placed = begun.target, begun.placed
-        previous, name = placed.replaced, placed.resource
+        target, patch = update.target, update.patch
+        previous, name = patch.replaced, patch.resource
         if previous is None:
             return "The previous model's location is unknown, so it could not be put back.", False
         try:
             now: Endpoint = yield self._fetch(target.endpoint)
             live = now.resource(name).location
-            if live and not any(shows(now, name, reference) for reference in (placed.location, previous)):
+            if live and not any(shows(now, name, reference) for reference in (patch.location, previous)):
                 return f"Somebody else has put {live.location} live since; it was left alone.", False
             yield self._patch(target, self.readable(previous), if_match=now.etag)
             if not shows((yield self._fetch(target.endpoint)), name, previous):
@@ -313,24 +312,24 @@ class Placing:
             return f"The previous model could not be put back: {error}", False
         return f"The previous model was put back: {previous.location}; the endpoint names it again.", True
 
-    def missing(self, endpoint: Endpoint, golden: GoldenRows | None, placed: Placed) -> Program[str | None]:
-        """What proof is still missing, as the end of a sentence; ``None`` if none is.
+    def missing(self, endpoint: Endpoint, golden: GoldenRows | None, patch: Patch) -> Program[str | None]:
+        """Which proof is still missing, as the end of a sentence; ``None`` if none is.
 
-        :param endpoint: which was updated.
+        :param endpoint: the endpoint that was updated.
         :param golden: rows to prove it with, if any.
-        :param placed: what has to be seen.
+        :param patch: what has to be seen.
         """
         try:
             after: Endpoint = yield self._fetch(endpoint)
         except AzureMLClassicError as error:
             if not error.retryable:
                 raise
-            return f"it could not be seen: {error}"
-        missing = placed.missing(after)
-        if missing is not None or placed.level is not Level.SCORE:
+            return f"the endpoint could not be read: {error}"
+        missing = patch.missing(after)
+        if missing is not None or patch.level is not Level.SCORE:
             return missing
         if golden is None:
-            return "the golden rows to prove it with are gone."
+            return "the golden rows to prove it with no longer exist."
         for _ in range(ROUNDS):
             answers = yield from self._answers(after, golden)
             if answers is None or not golden.agrees(answers):
@@ -347,8 +346,8 @@ class Placing:
         return Verbs.get_endpoint.steps(self.client, endpoint.web_service_id, endpoint.name)
 
     def _level(self, before: Endpoint, candidate: Candidate) -> Program[tuple[Level, Table | None]]:
-        """The level to reach, and what the live model says to the golden rows; "score" needs a live model that answers
-        them otherwise.
+        """The level to reach, and the live model's answers to the golden rows; ``score`` needs answers that differ from
+        the new model's.
         """
         if self.proof not in ("strongest", *(level.value for level in Level)):
             raise ValueError(f"proof is {self.proof!r}; it must be strongest, resource, version or score.")
@@ -362,11 +361,11 @@ class Placing:
         if self.proof == Level.SCORE.value:
             raise ValueError(f"proof='score' cannot be reached: {why}. Use proof='strongest'.")
         self.log(f"The update of {before.name!r} cannot be proved by scoring: {why}.")
-        # Without an ETag nothing says that the version changes with a model: the cloud service's was of the graph.
+        # Without an ETag a new model need not change the version: the cloud service's was that of the graph.
         return (Level.VERSION if before.etag else Level.RESOURCE), answers
 
     def _answers(self, endpoint: Endpoint, golden: GoldenRows) -> Program[Table | None]:
-        """What the endpoint says to the golden rows; ``None`` if it cannot answer them."""
+        """The endpoint's answers to the golden rows; ``None`` if it cannot answer them."""
         try:
             return golden.narrowed((yield Verbs.score.steps(self.client, endpoint, golden.rows)))
         except AzureMLClassicError as error:
@@ -377,7 +376,7 @@ class Placing:
 def _without_races(
     find: Find, attempt: Callable[[Target, Candidate], Program[T]], log: Callable[[str], object]
 ) -> Program[T]:
-    """Read and attempt until nobody else has changed the endpoint between the two."""
+    """Read and attempt until nobody else changes the endpoint between the two."""
     for _ in range(RACES):
         target, candidate = yield from find()
         try:
@@ -393,7 +392,7 @@ def older_than_live(target: Target, candidate: Candidate) -> str | None:
     """Why the live model must stay, as it was trained on newer data; ``None`` if it need not.
 
     :param target: what is live.
-    :param candidate: what is to take its place.
+    :param candidate: the model to put live.
     :raises ValueError: the candidate's training window is not known.
     """
     live = window_end_of(target.resource.location)
@@ -401,8 +400,8 @@ def older_than_live(target: Target, candidate: Candidate) -> str | None:
         return None
     if candidate.window is None:
         raise ValueError(
-            f"The training window of {candidate.location.location} is unknown, so only_if_newer=True cannot be "
-            "kept. Give window_end, or a model path with its stamp (20260131T000000Z), or only_if_newer=False."
+            f"The training window of {candidate.location.location} is unknown, so only_if_newer=True cannot decide. "
+            "Set window_end, give a model whose path holds its stamp (20260131T000000Z), or set only_if_newer=False."
         )
     if candidate.window.end >= live:
         return None
@@ -412,23 +411,23 @@ def older_than_live(target: Target, candidate: Candidate) -> str | None:
     )
 
 
-def window_said_by(place: BlobReference) -> Window | None:
+def window_in_path(model: BlobReference) -> Window | None:
     """The training window that a model's path names.
 
-    :param place: of the model.
+    :param model: where it is stored.
     """
-    end = window_end_of(place)
+    end = window_end_of(model)
     return Window(end) if end else None
 
 
-def receipt(begun: Begun, facts: BlobFacts | None) -> dict[str, Any]:
+def receipt_of(update: Update, facts: BlobFacts | None) -> dict[str, Any]:
     """What an update returns: plain JSON, and nothing secret.
 
-    :param begun: the update, which was proved.
-    :param facts: of the model's file, if known.
+    :param update: the update, once it is proved.
+    :param facts: about the model's file, if known.
     """
-    target, candidate, placed = begun.target, begun.candidate, begun.placed
-    replaced, replaced_end, job = placed.replaced, window_end_of(placed.replaced), candidate.job
+    target, candidate, patch = update.target, update.candidate, update.patch
+    replaced, replaced_end, job = patch.replaced, window_end_of(patch.replaced), candidate.job
     return {
         "web_service": target.service.name,
         "web_service_id": target.service.id,
@@ -443,11 +442,11 @@ def receipt(begun: Begun, facts: BlobFacts | None) -> dict[str, Any]:
         "job_id": job.job_id if job else None,
         "trained_by": job.to_json() if job else None,
         "metrics": {name: value for name, value in (candidate.metrics or {}).items() if math.isfinite(value)} or None,
-        "proof": {"level": placed.level.value, "seconds": round(max(0.0, time.time() - placed.patched_at), 3)},
+        "proof": {"level": patch.level.value, "seconds": round(max(0.0, time.time() - patch.patched_at), 3)},
         "replaced": {
             "location": replaced.location if replaced else None,
             "window_end": replaced_end.isoformat() if replaced_end else None,
-            "answers": placed.answers.to_wire() if placed.answers else None,
+            "answers": patch.answers.to_wire() if patch.answers else None,
         },
         "updated_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }

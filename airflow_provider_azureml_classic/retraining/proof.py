@@ -21,12 +21,12 @@ from airflow_provider_azureml_classic.retraining.evaluation import same
 ROUNDS = 3
 
 
-#: What a user may expect of answers; see :func:`as_expected`.
+#: The answers that a user expects; see :func:`as_expected`.
 Expectation = Callable[[list[dict[str, Any]]], Any] | Sequence[Mapping[str, Any]]
 
 
 class Level(str, Enum):
-    """How an update was, or is to be, proved."""
+    """How an update is proved."""
 
     RESOURCE = "resource"
     VERSION = "version"
@@ -53,11 +53,11 @@ def as_expected(expect: Expectation | None, answers: Sequence[Mapping[str, Any]]
 
 
 def shows(endpoint: Endpoint, resource: str, location: BlobReference) -> bool:
-    """Whether an endpoint says that its resource is at ``location``.
+    """Whether an endpoint names ``location`` as its resource's model.
 
     :param endpoint: as read after the PATCH.
     :param resource: name of the resource.
-    :param location: what was put in place; a bare path is compared by path.
+    :param location: the model that was put live; a bare path is compared by path.
     """
     live = endpoint.resource(resource).location
     if live is None:
@@ -68,16 +68,16 @@ def shows(endpoint: Endpoint, resource: str, location: BlobReference) -> bool:
 
 
 @dataclass(frozen=True)
-class Placed:
-    """An update between its PATCH and its proof: what has to be seen, and what was there before. It is kept by the task
-    and given to the triggerer as plain JSON, so it holds no token.
+class Patch:
+    """The PATCH of an update, until it is proved: what has to be seen, and what was live before. The task remembers it
+    and hands it to the triggerer as plain JSON, so it holds no token.
 
     :param resource: name of the resource.
-    :param location: the model that was put in place.
+    :param location: the model that was put live.
     :param level: the level of proof to reach.
-    :param replaced: the model that was live before, if the service said it.
-    :param answers: what that one said to the golden rows of the new one, if it was asked.
-    :param version: of the endpoint before the PATCH.
+    :param replaced: the model that was live before, if the service named it.
+    :param answers: that model's answers to the golden rows of the new one, if it was asked.
+    :param version: the endpoint's, before the PATCH.
     :param etag: likewise.
     :param patched_at: seconds since 1970.
     :param deadline: seconds since 1970 until which the proof is waited for.
@@ -100,31 +100,31 @@ class Placed:
         return {
             **{name: getattr(self, name) for name in _PLAIN},
             "level": self.level.value,
-            "location": _place_to_json(self.location),
-            "replaced": _place_to_json(self.replaced) if self.replaced else None,
+            "location": _reference_to_json(self.location),
+            "replaced": _reference_to_json(self.replaced) if self.replaced else None,
             "answers": self.answers.to_wire() if self.answers else None,
         }
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Placed:
-        """What :meth:`to_json` made.
+    def from_json(cls, data: Mapping[str, Any]) -> Patch:
+        """The value that :meth:`to_json` wrote.
 
-        :param data: of the task state store, or of an event.
+        :param data: from the task state store, or from an event.
         :raises ValueError: it is something else.
         """
         try:
             return cls(
                 **{name: data[name] for name in _PLAIN},
                 level=Level(data["level"]),
-                location=_place_from_json(data["location"]),
-                replaced=_place_from_json(data["replaced"]) if data["replaced"] else None,
+                location=_reference_from_json(data["location"]),
+                replaced=_reference_from_json(data["replaced"]) if data["replaced"] else None,
                 answers=Table.from_wire(data["answers"]) if data["answers"] else None,
             )
         except (KeyError, TypeError):
-            raise ValueError(f"What is kept of the update cannot be read: its members are {sorted(data)}.") from None
+            raise ValueError(f"The state of the update cannot be read: its members are {sorted(data)}.") from None
 
     def missing(self, after: Endpoint) -> str | None:
-        """What the endpoint's description does not prove yet, as the end of a sentence; ``None`` if nothing.
+        """What the endpoint's description does not show yet, as the end of a sentence; ``None`` if it shows everything.
 
         :param after: as read after the PATCH.
         """
@@ -145,10 +145,10 @@ class Placed:
 _PLAIN = ("resource", "version", "etag", "patched_at", "deadline", "failed")
 
 
-def _place_to_json(place: BlobReference) -> list[str]:
-    return [place.base_location, place.relative_location]
+def _reference_to_json(reference: BlobReference) -> list[str]:
+    return [reference.base_location, reference.relative_location]
 
 
-def _place_from_json(parts: Sequence[str]) -> BlobReference:
+def _reference_from_json(parts: Sequence[str]) -> BlobReference:
     base, relative = parts
     return BlobReference(relative, base)

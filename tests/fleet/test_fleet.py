@@ -18,11 +18,14 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from airflow_provider_azureml_classic import triggers
 from airflow_provider_azureml_classic.client import AsyncClient, Client
-from airflow_provider_azureml_classic.fleet.engine import CALLS, Engine, Means
+from airflow_provider_azureml_classic.client.retries import Program
+from airflow_provider_azureml_classic.fleet.engine import CALLS, Engine, Means, quiet_runner
 from airflow_provider_azureml_classic.fleet.options import Options
-from airflow_provider_azureml_classic.fleet.rows import Ledger, Outcome, Row
+from airflow_provider_azureml_classic.fleet.rows import Outcome, Row
 from airflow_provider_azureml_classic.hooks import AzureMLClassicHook
+from airflow_provider_azureml_classic.memory import FleetXComs
 from airflow_provider_azureml_classic.operators import BatchExecutionOperator, UpdateTrainedModelOperator
+from airflow_provider_azureml_classic.retraining.submitting import JobRunner
 from airflow_provider_azureml_classic.server.experiments.ilearner import read_ilearner
 from airflow_provider_azureml_classic.triggers import FleetTrigger
 from tests.support import BIKES, BIKES_SCORING, ServerProcess
@@ -124,7 +127,7 @@ def test_a_retry_runs_what_failed_and_nothing_else(server: ServerProcess, store:
     good, items[1]["inputs"] = items[1]["inputs"], "fleets/missing.csv"
     ran = attempt(store)
     with one_sentence(
-        AirflowException, "1 of 4 endpoints of wave 1 failed, 0 may.", "'again1' (failed)", "missing.csv"
+        AirflowException, "1 of 4 endpoints of wave 1 failed; 0 may fail.", "'again1' (failed)", "missing.csv"
     ):
         fleet("again", items).execute(ran)
     assert ran["ti"].pushed["return_value"]["counts"] == {
@@ -204,13 +207,13 @@ def test_ids_are_kept_before_jobs_start(
     server: ServerProcess, store: FileStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When a job is started its id is in the store already, so that no crash can come between."""
-    start, known = Engine._start_job, list[bool]()
+    start, known = JobRunner.start, list[bool]()
 
-    async def noted(self: Engine, row: Row) -> None:
-        known.append(str(row.job_id) in json.dumps(store.kept))
-        await start(self, row)
+    def noted(self: JobRunner, job_id: str) -> Program[None]:
+        known.append(job_id in json.dumps(store.kept))
+        return start(self, job_id)
 
-    monkeypatch.setattr(Engine, "_start_job", noted)
+    monkeypatch.setattr(JobRunner, "start", noted)
     fleet("before", uploaded(server, "before", 2)).execute(attempt(store))
     assert known == [True, True]
 
@@ -239,7 +242,7 @@ def submit(task: Any, rows: list[Row], items: list[dict[str, Any]], ran: dict[st
     """Submit the jobs of rows, and start none."""
     import asyncio
 
-    from airflow_provider_azureml_classic.fleet.memory import FleetMemory
+    from airflow_provider_azureml_classic.memory import FleetMemory
 
     asyncio.run(task._submit(rows, task._items(ran), FleetMemory(ran)))
 
@@ -281,16 +284,16 @@ def kept(monkeypatch: pytest.MonkeyPatch) -> list[Row]:
     """The rows that XComs hold; reading and writing them is Airflow's, and tested in a real one."""
     rows: list[Row] = []
 
-    async def read(key: Any, parts: int) -> list[Row]:
+    def read(self: FleetXComs, parts: int) -> list[Row]:
         return [Row.from_json(row.to_json()) for row in rows]
 
-    async def write(key: Any, ledger: Ledger) -> None:
-        for _, part in ledger.changed():
+    def write(self: FleetXComs, parts: list[tuple[int, list[dict[str, Any]]]]) -> None:
+        for _, part in parts:
             rows[:] = [Row.from_json(json.loads(json.dumps(data))) for data in part]
 
     monkeypatch.setattr(triggers, "FIRST_LOOK", 0.0)
-    monkeypatch.setattr(triggers, "fleet_rows", read)
-    monkeypatch.setattr(triggers, "keep_fleet_rows", write)
+    monkeypatch.setattr(FleetXComs, "read", read)
+    monkeypatch.setattr(FleetXComs, "write", write)
     return rows
 
 
@@ -334,7 +337,7 @@ async def test_killing_the_task_cancels_what_is_in_flight(
     kept[:] = await asyncio.to_thread(submitted, server, "shot", 4, tmp_path)
     trigger = wave_trigger(client, "shot", max_active_jobs=2)
     run = asyncio.create_task(anext(trigger.run()))
-    while not trigger.wanted:
+    while not trigger.can_cancel:
         await asyncio.sleep(0.01)
     run.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -353,9 +356,9 @@ async def test_looks_are_few(server: ServerProcess, client: Client, tmp_path: Pa
     asked: list[str] = []
 
     class Watched(Engine):
-        async def _look_at(self, row: Row) -> None:
+        async def _poll_job(self, row: Row) -> None:
             asked.append(row.endpoint)
-            await super()._look_at(row)
+            await super()._poll_job(row)
 
     async def save() -> None:
         """Nothing to keep."""
@@ -363,10 +366,10 @@ async def test_looks_are_few(server: ServerProcess, client: Client, tmp_path: Pa
     options = Options(**wave_trigger(client, "look", poll_interval=600).options)
     async with await AzureMLClassicHook().async_client() as calls:
         engine = Watched(Means(calls, lambda place: place, save, print), options, rows, rows, 0)
-        engine._trainer = client.get_endpoint(options.training_id, "look")
-        engine.flying = {str(row.job_id): row for row in rows}
+        engine._runner = quiet_runner(calls, client.get_endpoint(options.training_id, "look"), print)
+        engine.in_flight = {str(row.job_id): row for row in rows}
         for _ in range(3):
-            await engine._look()
+            await engine._poll()
     assert len(asked) == 20 + CALLS + CALLS
     assert set(asked[20:]) == {row.endpoint for row in rows[:CALLS]}
 

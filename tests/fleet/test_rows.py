@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 
 from airflow_provider_azureml_classic.fleet import report
-from airflow_provider_azureml_classic.fleet.memory import KEY, FleetMemory
 from airflow_provider_azureml_classic.fleet.options import Options
-from airflow_provider_azureml_classic.fleet.progress import Progress
+from airflow_provider_azureml_classic.fleet.report import Progress
 from airflow_provider_azureml_classic.fleet.rows import (
     CHUNK,
     Ledger,
@@ -22,6 +21,7 @@ from airflow_provider_azureml_classic.fleet.rows import (
     next_wave,
     parse_items,
 )
+from airflow_provider_azureml_classic.memory import FLEET_KEY, FleetMemory
 from airflow_provider_azureml_classic.retraining.freshness import Window
 from tests.support.gates import DAY
 from tests.support.tasks import Store
@@ -154,12 +154,12 @@ def test_progress_tells_rate_and_time_left() -> None:
     for second in range(1, 31):
         now[0] = second
         fleet[second].outcome = Outcome.UPDATED
-        progress.look(40)
+        progress.update(40)
     assert len(said) == 6
     expected = "30 of 100 ended (30 %: 30 updated); 40 jobs in flight; 1.00 a second; about 70 s left."
     assert said[-1] == expected
     now[0] += 12
-    progress.look(40)
+    progress.update(40)
     assert len(said) == 6
 
 
@@ -181,7 +181,7 @@ def test_the_report_is_complete_and_harmless() -> None:
     assert told["rows"][0]["endpoint"] == "e120"
     assert report.as_text(fleet).count("\n") == 100
     said = report.failure(fleet, 0, "the fleet")
-    assert said.startswith("1 of 150 endpoints of the fleet failed, 0 may. 'e120' (failed): =cmd")
+    assert said.startswith("1 of 150 endpoints of the fleet failed; 0 may fail. 'e120' (failed): =cmd")
 
 
 @pytest.mark.parametrize(
@@ -196,4 +196,4 @@ def test_bad_options(option: str, value: Any) -> None:
 
 def test_the_first_key_is_stable() -> None:
     """Another version of the package finds what this one has kept."""
-    assert KEY == "azureml_classic_fleet"
+    assert FLEET_KEY == "azureml_classic_fleet"

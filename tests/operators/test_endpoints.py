@@ -56,7 +56,7 @@ def test_updated(client: Client) -> None:
 def test_fail_if_exists() -> None:
     """If asked, an endpoint that is there fails the task."""
     add("opexists", if_exists="fail").execute(context())
-    with one_line(AirflowFailException, "has an endpoint 'opexists' already", "if_exists='fail'"):
+    with one_line(AirflowFailException, "already has an endpoint 'opexists'", "if_exists='fail'"):
         add("opexists", if_exists="fail").execute(context())
 
 

@@ -25,7 +25,7 @@ from airflow_provider_azureml_classic.operators import (
     RollbackModelOperator,
     UpdateTrainedModelOperator,
 )
-from airflow_provider_azureml_classic.retraining.placing import Begun
+from airflow_provider_azureml_classic.retraining.placing import Update
 from airflow_provider_azureml_classic.sensors import ModelFreshnessSensor
 from tests.support import BIKES, BIKES_SCORING, ServerProcess
 from tests.support.gates import DAY, ERROR, added, context, live, one_sentence, rentals, trained, trainer
@@ -197,10 +197,10 @@ class TestUpdates:
         liar.upload("models/fault/copy.ilearner", content)
         perform, placing = task.hook.client.perform, task._placing()
         target, candidate = perform(task._find()), task._candidate()
-        update_begun = Begun(target, candidate, perform(placing.begin(target, candidate)))
-        perform(placing.put(target, update_begun.placed))
+        unproved = Update(target, candidate, perform(placing.begin(target, candidate)))
+        perform(placing.put(target, unproved.patch))
         other.execute(context())
-        said, put_back = perform(placing.roll_back(update_begun))
+        said, put_back = perform(placing.roll_back(unproved))
         assert not put_back
         assert said.startswith("Somebody else has put ")
         assert live(lied_to, "faster").endswith("/models/fault/copy.ilearner")
@@ -222,6 +222,27 @@ class TestUpdates:
             task_id="gate", web_service=BIKES_SCORING, endpoint="gatecut", job=new, max_worse={ERROR: 0}
         )
         with one_sentence(AirflowException, "score"):
+            task.execute(context())
+
+    def test_gate_does_not_believe_half_an_update(
+        self, liar: ServerProcess, lied_to: Client, plan: Plan, old: Any, new: Any
+    ) -> None:
+        """A check endpoint that still answers every second call with its old model is not measured."""
+        for name in ("gatelive", "gatecheck"):
+            begun(lied_to, name, old)
+        liar.upload("check/half.csv", rentals(300, rows=48))
+        plan("gatecheck", "stale")
+        task = ModelQualityGate(
+            task_id="gate",
+            web_service=BIKES_SCORING,
+            endpoint="gatelive",
+            job=new,
+            max_worse={ERROR: 0},
+            check_data="check/half.csv",
+            check_endpoint="gatecheck",
+            check_timeout=0.5,
+        )
+        with one_sentence(AirflowFailException, "'gatecheck', but it was not seen to be live there", "golden rows."):
             task.execute(context())
 
 
@@ -250,7 +271,8 @@ class TestJobs:
         with one_sentence(AirflowFailException, "still Running after job_timeout=0.5 s; it was cancelled."):
             task.execute(context())
         assert task._running is not None
-        assert lied_to.get_job(*task._running).status.value == "Cancelled"
+        runner, job_id = task._running
+        assert lied_to.get_job(runner.endpoint, job_id).status.value == "Cancelled"
 
     def test_late_answer(self, liar: ServerProcess, lied_to: Client, plan: Plan) -> None:
         """A submission that is answered after the time-out is not sent again: the task fails and may be retried."""

@@ -176,7 +176,7 @@ def test_list_of_a_training_service() -> None:
 
 def test_list_with_a_wrong_pattern() -> None:
     """A pattern that is no regular expression is named."""
-    with pytest.raises(AirflowFailException, match=r"name_pattern '\(' is no regular expression"):
+    with pytest.raises(AirflowFailException, match=r"name_pattern '\(' is not a regular expression"):
         run(ListEndpointsOperator, name_pattern="(")
 
 

@@ -18,7 +18,10 @@ from azure.storage.blob import (
 )
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, RequestRejected
+from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.sas import (
+    BACKDATED,
+    DEVELOPMENT_ACCOUNT,
     StorageAccount,
     expiry_of,
     permissions_of,
@@ -421,3 +424,35 @@ class TestConnectionString:
         assert caught.value.detail_code == "InvalidBlobConnectionString"
         assert KEY not in str(caught.value)
         assert "secret" not in str(caught.value)
+
+
+# -- places of an account ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("base", ["", f"{DEVELOPMENT_ACCOUNT.endpoint}/", "http://127.0.0.1:10000/"])
+def test_a_place_of_the_account_is_opened(base: str) -> None:
+    """A path, and a URL in either spelling of where the account stands, become a URL with a token for that blob."""
+    account = DEVELOPMENT_ACCOUNT
+    path = "devstoreaccount1/c/x y.csv" if base == "http://127.0.0.1:10000/" else "c/x y.csv"
+    opened = account.opened(BlobReference(path, base), "r", timedelta(hours=1), NOW)
+    assert opened is not None
+    assert (opened.base_location, opened.relative_location) == (f"{account.endpoint}/", "c/x y.csv")
+    verify(account, opened.sas_token, "c", "x y.csv", permission="r", now=NOW - BACKDATED)
+    assert expiry_of(opened.sas_token) == NOW + timedelta(hours=1)
+    with pytest.raises(RequestRejected):
+        verify(account, opened.sas_token, "c", "x y.csv", permission="w", now=NOW)
+
+
+def test_a_place_elsewhere_is_not_opened() -> None:
+    """A URL of another account is left to whoever can open it; a path without a container is refused."""
+    account = DEVELOPMENT_ACCOUNT
+    assert account.opened(BlobReference("c/x.csv", "https://other.example/"), "r", timedelta(hours=1), NOW) is None
+    with pytest.raises(RequestRejected, match=r"'x\.csv' must be container/path"):
+        account.opened(BlobReference("x.csv"), "r", timedelta(hours=1), NOW)
+
+
+def test_an_account_without_a_key_gives_its_own_token() -> None:
+    """Where only a token opens the account, that token opens each of its places."""
+    account = StorageAccount.from_connection_string("AccountName=a;SharedAccessSignature=sv=1&sig=x")
+    opened = account.opened(BlobReference("c/x.csv"), "cw", timedelta(hours=1), NOW)
+    assert opened == BlobReference("c/x.csv", "https://a.blob.core.windows.net/", "?sv=1&sig=x")

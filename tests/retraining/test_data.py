@@ -169,7 +169,7 @@ def test_not_parquet() -> None:
 def test_parquet_without_pyarrow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without pyarrow one sentence says what to install."""
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(ValueError, match=r"needs pyarrow, which is not installed: pip install pyarrow"):
+    with pytest.raises(ValueError, match=r"needs pyarrow, which is not installed. Run: pip install pyarrow"):
         list(parquet_pieces(io.BytesIO(), "x.parquet"))
 
 
@@ -189,9 +189,9 @@ def test_rows_of_arff_are_counted(size: int) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"", "data is no ARFF: There is no @data"),
-        (b"a,b\n1,2\n", "data is no ARFF: 'a,b' stands before @data"),
-        (b"x" * 3000, "data is no ARFF: 'xxx"),
+        (b"", "data is not ARFF: There is no @data"),
+        (b"a,b\n1,2\n", "data is not ARFF: 'a,b' stands before @data"),
+        (b"x" * 3000, "data is not ARFF: 'xxx"),
         (b"@relation r\n@data\n1\n", "No @attribute"),
         (b"@attribute a what\n@data\n", "Line 1 declares an attribute as 'a what'"),
         (b"@attribute a real\n@attribute a real\n@data\n", "has 'a' twice"),

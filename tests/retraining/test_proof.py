@@ -14,7 +14,7 @@ from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.protocol.values import Endpoint, Resource
 from airflow_provider_azureml_classic.retraining.evaluation import GOLDEN_ROWS, Evaluation, GoldenRows
-from airflow_provider_azureml_classic.retraining.proof import Level, Placed, shows
+from airflow_provider_azureml_classic.retraining.proof import Level, Patch, shows
 
 ROWS = Table(("x",), [["1"], ["2"]])
 ANSWERS = Table(("label", "score"), [["a", "0.5"], ["b", "0.25"]])
@@ -114,7 +114,7 @@ def test_shows_another_resource() -> None:
 )
 def test_has_moved(after: dict[str, str], moved: bool) -> None:
     """A changed version or ``ETag`` is a move."""
-    assert Placed("m", LIVE, version="1").has_moved(endpoint(LIVE, **after)) is moved
+    assert Patch("m", LIVE, version="1").has_moved(endpoint(LIVE, **after)) is moved
 
 
 def test_levels_are_spelled_as_users_write_them() -> None:

@@ -14,7 +14,7 @@ from tests.standalone.service import Service
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("standalone")]
 
 #: What the log says while the service cannot be seen, in the worker and in the triggerer.
-SAID = {"inworker": "Cannot see job", "deferred": "Cannot see endpoint"}
+SAID = {"inworker": "The state of job", "deferred": "cannot be read just now"}
 
 
 def wait_for_training(service: Service, run: str) -> None:

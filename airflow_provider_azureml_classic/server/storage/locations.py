@@ -34,8 +34,7 @@ from airflow_provider_azureml_classic.server.storage.http import MAX_SECONDS, TI
 
 #: Largest file that is read from elsewhere, in bytes.
 MAX_DOWNLOAD = 1 << 30
-#: The tokens of the cloud service were back-dated 5 minutes and lived 24 hours (wire document, section 4.4).
-SAS_BEFORE = timedelta(minutes=5)
+#: As long as the tokens of the cloud service lived (wire document, section 4.4).
 SAS_LIFE = timedelta(hours=24)
 #: Letters of a SAS token, any one of which allows reading, or writing.
 READ, WRITE = "r", "wc"
@@ -88,7 +87,7 @@ class Locations:
         if reference.base_location:
             place = self._own_place(reference.base_location, reference.relative_location)
         if place is not None and reference.sas_token:
-            container, blob = split(place)
+            container, blob = place.container_and_blob()
             token = reference.sas_token
             sas.verify(self._blobs.account, token, container, blob, permission=permission, now=self._clock())
         return place
@@ -114,12 +113,9 @@ class Locations:
         account = self._accounts.home or self._blobs.account
         if reference.connection_string:
             account = self._accounts.account(reference.connection_string)
-        token = account.sas_token if signed else ""
-        if signed and account.key:
-            now = self._clock()
-            container, blob = split(reference)
-            token = sas.sign(account, container, blob, start=now - SAS_BEFORE, expiry=now + SAS_LIFE)
-        return BlobReference(reference.relative_location, account.endpoint, token).normalised()
+        path = BlobReference(reference.relative_location)
+        opened = account.opened(path, READ, SAS_LIFE, self._clock()) if signed else None
+        return opened or replace(path, base_location=account.endpoint).normalised()
 
     # -- reading and writing ---------------------------------------------------------------------------------------
 
@@ -133,14 +129,14 @@ class Locations:
         """
         own = self.own(reference)
         if own is not None:
-            self._blobs.copy(*split(own), target)
+            self._blobs.copy(*own.container_and_blob(), target)
             return
         reference = self._accounts.resolved(reference)
         self._check_allowed(reference)
         if reference.connection_string:
             account = self._accounts.account(reference.connection_string)
             with session(self._reach, seconds) as direct:
-                azure_storage.download(account, *split(reference), target, MAX_DOWNLOAD, direct)
+                azure_storage.download(account, *reference.container_and_blob(), target, MAX_DOWNLOAD, direct)
             return
         self._download(reference, target, seconds)
 
@@ -153,7 +149,7 @@ class Locations:
         """
         own = self.own(reference, WRITE)
         if own is not None:
-            container, blob = split(own)
+            container, blob = own.container_and_blob()
             self._blobs.commit_file(container, blob, source)
             return
         reference = self._accounts.resolved(reference)
@@ -161,7 +157,7 @@ class Locations:
         if reference.connection_string:
             account = self._accounts.account(reference.connection_string)
             with session(self._reach) as direct:
-                azure_storage.upload(source, account, *split(reference), direct)
+                azure_storage.upload(source, account, *reference.container_and_blob(), direct)
             return
         self._upload(source, reference)
 
@@ -174,7 +170,7 @@ class Locations:
         :param permission: :data:`READ` or :data:`WRITE`.
         :raises RequestRejected: wrong token, wrong key, host not allowed, no container.
         """
-        split(reference)
+        reference.container_and_blob()
         path = self.guarded_path(reference, permission)
         if path is not None:
             raise rejection(
@@ -187,7 +183,7 @@ class Locations:
         if own is None:
             self._check_allowed(self._accounts.resolved(reference))
             return reference
-        container, blob = split(own)
+        container, blob = own.container_and_blob()
         check_container(container)
         check_blob(blob)
         return own
@@ -267,29 +263,13 @@ def naming(what: str) -> Iterator[None]:
         raise rejection(error.detail_code, f"{what}: {error.message}", target=what) from None
 
 
-def split(reference: BlobReference) -> tuple[str, str]:
-    """Container and blob name.
-
-    :param reference: any reference.
-    :raises RequestRejected: no container, or nothing below it.
-    """
-    container, _, blob = reference.relative_location.partition("/")
-    if not container or not blob:
-        raise rejection(
-            "InputBlobRelativeLocationInvalid",
-            f"RelativeLocation {reference.relative_location!r} must be container/path.",
-            target="RelativeLocation",
-        )
-    return container, blob
-
-
 def _address(base: str) -> SplitResult:
     """The parts of a base location, its port included, which is checked only when it is asked for."""
     try:
         parts = urlsplit(base)
         _ = parts.port
     except ValueError as error:
-        message = f"BaseLocation {base!r} is no address: {error}."
+        message = f"BaseLocation {base!r} is not an address: {error}."
         raise rejection("InvalidBlob", message, target=BASE_LOCATION) from None
     return parts
 

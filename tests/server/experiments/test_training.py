@@ -120,8 +120,8 @@ def test_evaluation_has_studios_metrics_and_golden_rows_last(run, tmp_path):
     summary = run(rows_of("two"))
     row = evaluation(tmp_path)
     assert list(row)[:6] == ["Accuracy", "Precision", "Recall", "F-Score", "AUC", "Average Log Loss"]
-    assert list(row)[6:] == ["Rows", "Window Start", "Window End", "Golden Rows", "Check Rows"]
-    assert (row["Rows"], row["Window Start"], row["Window End"]) == ("300", "", "")
+    assert list(row)[6:] == ["Rows Held Out", "Rows", "Window Start", "Window End", "Golden Rows", "Check Rows"]
+    assert (row["Rows Held Out"], row["Rows"], row["Window Start"], row["Window End"]) == ("60.0", "300", "", "")
     assert float(row["AUC"]) == summary.metrics["AUC"]
     golden = json.loads(row["Golden Rows"])
     sent = Table(tuple(golden["Input"]["ColumnNames"]), golden["Input"]["Values"])
@@ -138,6 +138,7 @@ def test_metrics_of_a_regression(run):
         "Relative Absolute Error",
         "Relative Squared Error",
         "Coefficient of Determination",
+        "Rows Held Out",
     ]
     assert metrics["Coefficient of Determination"] == pytest.approx(1 - metrics["Relative Squared Error"])
     assert 0.5 < metrics["Coefficient of Determination"] < 1
