@@ -8,6 +8,7 @@ import pytest
 
 from airflow_provider_azureml_classic.exceptions import RequestRejected
 from airflow_provider_azureml_classic.protocol.references import BlobReference
+from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.protocol.values import Endpoint, Resource
 from airflow_provider_azureml_classic.retraining.proof import Level, Patch, shows
 
@@ -53,3 +54,14 @@ def test_has_moved(after: dict[str, str], moved: bool) -> None:
 def test_levels_are_spelled_as_users_write_them() -> None:
     """The levels are what the operator's parameter takes."""
     assert [level.value for level in Level] == ["resource", "version", "score"]
+
+
+def test_a_patch_survives() -> None:
+    """What is kept before a PATCH is read by the attempt that goes on with the proof."""
+    patch = Patch("m", LIVE, version="1", answers=Table(("a",), [["1"]]))
+    kept = patch.to_json()
+    assert Patch.from_json(kept) == patch
+    del kept["location"]
+    for data in (kept, {**patch.to_json(), "location": 3}):
+        with pytest.raises(ValueError, match=r"The state of the update cannot be read: its members are \['answers'"):
+            Patch.from_json(data)
