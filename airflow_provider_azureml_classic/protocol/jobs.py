@@ -15,6 +15,13 @@ from airflow_provider_azureml_classic.exceptions import JobCancelled, JobFailed,
 from airflow_provider_azureml_classic.protocol.errors import json_object, known_members, reading_answer
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 
+#: What every web service reads.
+INPUT = "input1"
+#: What a training service writes: the trained model and its evaluation (wire document, section 4.2).
+MODEL_OUTPUT, EVALUATION_OUTPUT = "output1", "output2"
+#: What a scoring service writes, and answers to a scoring call.
+SCORED_OUTPUT = "output1"
+
 
 class JobStatus(str, Enum):
     """State of a job; the integer codes of early documents are the positions in this order."""

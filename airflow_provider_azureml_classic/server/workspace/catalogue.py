@@ -12,19 +12,20 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from airflow_provider_azureml_classic.protocol.jobs import INPUT
 from airflow_provider_azureml_classic.protocol.references import MODEL_EXTENSION, BlobReference
 from airflow_provider_azureml_classic.protocol.values import DEFAULT_ENDPOINT
 from airflow_provider_azureml_classic.server.blobs.names import FIRST_MODELS
 from airflow_provider_azureml_classic.server.clock import Clock
-from airflow_provider_azureml_classic.server.experiments.declaration import INPUT, TRAIN, Experiment
+from airflow_provider_azureml_classic.server.experiments.declaration import TRAIN, Experiment
 from airflow_provider_azureml_classic.server.experiments.ilearner import read_ilearner
 from airflow_provider_azureml_classic.server.experiments.parameters import Parameter
 from airflow_provider_azureml_classic.server.experiments.schema import Schema
 from airflow_provider_azureml_classic.server.experiments.training import train
+from airflow_provider_azureml_classic.server.models.facts import model_row
 from airflow_provider_azureml_classic.server.models.pins import Pin, Pins
 from airflow_provider_azureml_classic.server.models.store import ModelStore
 from airflow_provider_azureml_classic.server.state.endpoint_store import Store
-from airflow_provider_azureml_classic.server.state.history import model_row
 from airflow_provider_azureml_classic.server.state.tables import ExperimentRow, ResourceRow, ServiceRow
 from airflow_provider_azureml_classic.server.storage.locations import Locations
 from airflow_provider_azureml_classic.server.workspace.endpoints import new_endpoint

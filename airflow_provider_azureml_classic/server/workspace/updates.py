@@ -13,10 +13,11 @@ from airflow_provider_azureml_classic.protocol.errors import repeated
 from airflow_provider_azureml_classic.protocol.references import MODEL_EXTENSION, BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint, EndpointSettings, Resource
 from airflow_provider_azureml_classic.server.experiments.scorer import Scorer
+from airflow_provider_azureml_classic.server.models.facts import model_row
 from airflow_provider_azureml_classic.server.models.pins import Pin, Pins
 from airflow_provider_azureml_classic.server.models.store import ModelStore
 from airflow_provider_azureml_classic.server.state.endpoint_store import Store
-from airflow_provider_azureml_classic.server.state.history import How, model_row
+from airflow_provider_azureml_classic.server.state.history import How
 from airflow_provider_azureml_classic.server.state.tables import (
     EndpointRow,
     ModelRow,
