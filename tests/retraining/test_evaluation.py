@@ -148,3 +148,9 @@ def test_the_evaluation_among_outputs() -> None:
     ) == Evaluation({"AUC": 0.9})
     assert client.perform(evaluation_of(client, job("m.ilearner", "first.csv"), lines.append)) == Evaluation({})
     assert [line.partition(" is not an evaluation")[0] for line in lines] == ["http://own/c/first.csv"] * 2
+
+
+def test_an_evaluation_in_another_encoding() -> None:
+    """An evaluation that is not UTF-8 is an error that says so, not one of Python."""
+    with pytest.raises(ProtocolError, match="not UTF-8: byte 3 is not"):
+        Evaluation.read("Ma\xdf\n1\n".encode("cp1252"))

@@ -13,12 +13,6 @@ from airflow_provider_azureml_classic.protocol.values import Endpoint, Resource
 from airflow_provider_azureml_classic.retraining.proof import Level, Patch, shows
 
 
-def test_an_evaluation_in_another_encoding() -> None:
-    """An evaluation that is not UTF-8 is an error that says so, not one of Python."""
-    with pytest.raises(ProtocolError, match="not UTF-8: byte 3 is not"):
-        Evaluation.read("Ma\xdf\n1\n".encode("cp1252"))
-
-
 def endpoint(location: BlobReference | None, **members: Any) -> Endpoint:
     """An endpoint with one resource."""
     return Endpoint("e", resources=(Resource("m", location),), **members)
