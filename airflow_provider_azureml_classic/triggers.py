@@ -38,7 +38,7 @@ from airflow_provider_azureml_classic.retraining.evaluation import GoldenRows, e
 from airflow_provider_azureml_classic.retraining.freshness import Goal, to_utc
 from airflow_provider_azureml_classic.retraining.jobs import JobTicket
 from airflow_provider_azureml_classic.retraining.placing import Placing
-from airflow_provider_azureml_classic.retraining.proof import Level
+from airflow_provider_azureml_classic.retraining.proof import Level, Patch
 from airflow_provider_azureml_classic.retraining.submitting import JobRunner
 
 #: Seconds between deferral and first poll.
@@ -396,7 +396,7 @@ class ProofTrigger(EndpointTrigger):
 
     @property
     def payload(self) -> dict[str, Any]:
-        """What the event says."""
+        """The content of the event."""
         return {"placed": self.placed, "deadline": self.deadline}
 
     async def poll(self, client: AsyncClient, endpoint: Endpoint) -> bool:

@@ -117,7 +117,7 @@ async def test_refusals_do_not_show_the_address(webhook: Webhook, status: int, c
     """A webhook that refuses is an error that names the connection, not the address; redirects are not followed."""
     webhook.status = status
     with caplog.at_level(logging.DEBUG):
-        with pytest.raises(AirflowException, match=f"did not take the message: HTTP {status}") as blocking:
+        with pytest.raises(AirflowException, match=f"did not accept the message: HTTP {status}") as blocking:
             ModelUpdatedNotifier()(context())
         with pytest.raises(AirflowException, match=f"HTTP {status}") as awaited:
             await ModelUpdatedNotifier(context=context())
@@ -140,9 +140,9 @@ async def test_no_answer_does_not_show_the_address(monkeypatch: pytest.MonkeyPat
     """A webhook that is not there is an error without the address, which the libraries' own texts have."""
     connection = {"conn_type": "http", "host": "http://127.0.0.1:1", "password": SECRET}
     monkeypatch.setenv("AIRFLOW_CONN_HOOK", json.dumps(connection))
-    with pytest.raises(AirflowException, match="'hook' did not take the message: ConnectionError") as blocking:
+    with pytest.raises(AirflowException, match="'hook' did not accept the message: ConnectionError") as blocking:
         ModelUpdatedNotifier(webhook_conn_id="hook")(context())
-    with pytest.raises(AirflowException, match="'hook' did not take the message: Client") as awaited:
+    with pytest.raises(AirflowException, match="'hook' did not accept the message: Client") as awaited:
         await ModelUpdatedNotifier(webhook_conn_id="hook", context=context())
     assert SECRET not in str(blocking.value) + str(awaited.value)
     assert blocking.value.__suppress_context__

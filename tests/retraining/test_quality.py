@@ -58,6 +58,7 @@ def test_metrics_of_a_regression_are_scikit_learns() -> None:
     assert value("Relative Squared Error", answers) == pytest.approx(1 - sk.r2_score(truth, said))
     spread = sk.mean_absolute_error(truth, [mean] * len(truth))
     assert value("Relative Absolute Error", answers) == pytest.approx(sk.mean_absolute_error(truth, said) / spread)
+    assert answers.said == answers.predictions == [str(number) for number in said]
 
 
 @pytest.mark.parametrize("detailed", [True, False])
