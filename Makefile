@@ -57,12 +57,12 @@ test: $(READY) ## run all tests
 
 .PHONY: standalone
 standalone: $(READY) ## kill the processes of a real Airflow, and backfill on it (5 minutes)
-	@$(PY) -m pytest -n 0 tests/standalone
+	@$(PY) -m pytest -n 0 --timeout 1800 tests/standalone
 
 .PHONY: crash
 crash: $(READY) ## kill the server at 130 random moments under load (15 minutes; CRASH_SEED= repeats the choices)
-	@CRASH_KILLS=100 $(PY) -m pytest -n 0 tests/server/test_crash.py -k sqlite
-	@CRASH_KILLS=30 $(PY) -m pytest -n 0 tests/server/test_crash.py -k postgresql
+	@CRASH_KILLS=100 $(PY) -m pytest -n 0 --timeout 1800 tests/server/test_crash.py -k sqlite
+	@CRASH_KILLS=30 $(PY) -m pytest -n 0 --timeout 1800 tests/server/test_crash.py -k postgresql
 
 .PHONY: celery
 celery: $(READY) ## watch a fleet on two Celery workers, with PostgreSQL and Redis of its own (WAYS=, KILL=1)
@@ -75,6 +75,10 @@ celery: $(READY) ## watch a fleet on two Celery workers, with PostgreSQL and Red
 .PHONY: quick
 quick: $(READY) ## run the quick tests
 	@$(PY) -m pytest -n $(JOBS) --ignore tests/standalone -m "not slow"
+
+.PHONY: coverage
+coverage: $(READY) ## list the lines and branches that no test runs (TESTS= for some of them only)
+	@$(PY) -m pytest -n $(JOBS) --ignore tests/standalone $(TESTS) --cov
 
 .PHONY: format
 format: $(READY) ## format the code
@@ -115,4 +119,4 @@ wheel: $(READY) ## build the distribution files into dist/
 .PHONY: clean
 clean: ## remove what the other targets made
 	rm -rf $(VENV) $(VENV)-celery .programs .bench .demo .demo.lock .serve build dist *.egg-info .mypy_cache \
-		.ruff_cache .pytest_cache .hypothesis
+		.ruff_cache .pytest_cache .hypothesis .coverage*

@@ -12,7 +12,8 @@ from airflow.sdk import BaseHook, BaseNotifier
 from airflow.sdk.exceptions import AirflowException
 from airflow.sdk.log import mask_secret
 
-from airflow_provider_azureml_classic.retraining.freshness import Window, to_utc
+from airflow_provider_azureml_classic.protocol.moments import to_utc
+from airflow_provider_azureml_classic.retraining.freshness import Window
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection, Context

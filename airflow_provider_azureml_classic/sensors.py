@@ -23,9 +23,10 @@ from airflow_provider_azureml_classic.operators.base import (
     attempt_over,
     first_of,
 )
+from airflow_provider_azureml_classic.protocol.moments import to_utc
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.tables import Table
-from airflow_provider_azureml_classic.retraining.freshness import Goal, to_utc
+from airflow_provider_azureml_classic.retraining.freshness import Goal
 from airflow_provider_azureml_classic.retraining.jobs import JobTicket, trained_model
 from airflow_provider_azureml_classic.retraining.proof import as_expected
 from airflow_provider_azureml_classic.triggers import FreshnessTrigger, JobTrigger

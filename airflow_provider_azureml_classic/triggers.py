@@ -32,10 +32,11 @@ from airflow_provider_azureml_classic.fleet.options import Options
 from airflow_provider_azureml_classic.fleet.rows import Ledger
 from airflow_provider_azureml_classic.hooks import AzureMLClassicHook, jittered
 from airflow_provider_azureml_classic.memory import FleetXComs
+from airflow_provider_azureml_classic.protocol.moments import to_utc
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint
 from airflow_provider_azureml_classic.retraining.evaluation import GoldenRows, evaluation_of
-from airflow_provider_azureml_classic.retraining.freshness import Goal, to_utc
+from airflow_provider_azureml_classic.retraining.freshness import Goal
 from airflow_provider_azureml_classic.retraining.jobs import JobTicket
 from airflow_provider_azureml_classic.retraining.placing import Placing
 from airflow_provider_azureml_classic.retraining.proof import Level, Patch

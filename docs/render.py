@@ -20,6 +20,7 @@ import re
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 from airflow_provider_azureml_classic import exceptions
@@ -124,8 +125,16 @@ def codes() -> str:
 
 
 def _listed(table: dict[str, tuple[int, str]], status: int) -> str:
-    found = [name for code, (its, details) in table.items() if its == status for name in (details.split() or [code])]
-    return ", ".join(f"`{name}`" for name in found) or "-"
+    names = [name for code, (its, details) in table.items() if its == status for name in (details.split() or [code])]
+    return ", ".join(f"`{name}`" if name in raised() else f"`{name}` ¹" for name in names) or "-"
+
+
+@cache
+def raised() -> frozenset[str]:
+    """The codes that this package gives: texts of its sources, but for the table of all codes."""
+    trees = [ast.parse(path.read_text()) for path in (ROOT / PACKAGE).rglob("*.py") if path.name != "exceptions.py"]
+    nodes = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant)]
+    return frozenset(node.value for node in nodes if isinstance(node.value, str))
 
 
 def not_offered() -> str:

@@ -22,6 +22,7 @@ from airflow_provider_azureml_classic.assets import (
     with_endpoint_outlet,
 )
 from airflow_provider_azureml_classic.operators import RetrainFleetOperator, UpdateTrainedModelOperator
+from tests.support.tasks import RECEIPT
 
 WORKSPACE = "60251f10f7f147f2904d807636ac3a65"
 BIKES: dict[str, Any] = {
@@ -29,17 +30,6 @@ BIKES: dict[str, Any] = {
     "workspace_id": WORKSPACE,
     "web_service": "Bike Rental [predictive exp.]",
     "endpoint": "bikes",
-}
-RECEIPT: dict[str, Any] = {
-    "web_service": "Bike Rental [predictive exp.]",
-    "endpoint": "bikes",
-    "resource": "Bike Rental [trained model]",
-    "model": {"location": "https://a/models/bikes/20260116T000000Z.ilearner", "length": 3, "sha256": "ab"},
-    "window": {"start": None, "end": "2026-01-16T00:00:00+00:00"},
-    "job_id": "47e3",
-    "metrics": {"Mean Absolute Error": 16.2, "R": float("nan")},
-    "proof": {"level": "score", "seconds": 0.02},
-    "replaced": {"location": "https://a/models/old.ilearner", "window_end": None},
 }
 
 

@@ -273,6 +273,13 @@ def test_readable_leaves_others_alone(airflow_connection: ServerProcess) -> None
     assert hook.readable(opened) is opened
 
 
+def test_readable_with_an_account_without_a_key(server: ServerProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An account that the connection knows by a token only opens its places with that token."""
+    account = "BlobEndpoint=https://a.example;SharedAccessSignature=sv=1&sig=x"
+    hook = connection(monkeypatch, server, extra={"storage_connection_string": account})
+    assert hook.readable(hook.reference("c/x.csv")) == BlobReference("c/x.csv", "https://a.example/", "?sv=1&sig=x")
+
+
 def test_minted_token_opens_the_store(airflow_connection: ServerProcess) -> None:
     """The running server accepts a minted token."""
     airflow_connection.upload("hooks/minted.csv", b"a,b\n")

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,45 +13,17 @@ from airflow.sdk import Connection
 from airflow.sdk.exceptions import AirflowException
 
 from airflow_provider_azureml_classic.notifications import ModelUpdatedNotifier, receipt_text, webhook_address
-from tests.test_assets import RECEIPT
-
-SECRET = "T000/B000/verysecretend"
-
-
-class Webhook:
-    """A server that takes messages."""
-
-    def __init__(self) -> None:
-        self.messages: list[tuple[str, Any]] = []
-        self.status = 200
-        hook = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
-                hook.messages.append((self.path, json.loads(body)))
-                self.send_response(hook.status)
-                self.send_header("content-length", "0")
-                self.send_header("location", "http://127.0.0.1:1/elsewhere")
-                self.end_headers()
-
-            def log_message(self, *_: Any) -> None:
-                """Be silent."""
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
+from tests.support.tasks import RECEIPT
+from tests.support.webhook import SECRET, Webhook
 
 
 @pytest.fixture
 def webhook(monkeypatch: pytest.MonkeyPatch) -> Iterator[Webhook]:
     """A webhook as the connection ``azureml_classic_webhook``, with the secret in its password."""
-    made = Webhook()
-    host = f"http://127.0.0.1:{made.server.server_port}/services"
-    connection = {"conn_type": "http", "host": host, "password": SECRET}
-    monkeypatch.setenv("AIRFLOW_CONN_AZUREML_CLASSIC_WEBHOOK", json.dumps(connection))
-    yield made
-    made.server.shutdown()
-    made.server.server_close()
+    with Webhook().running() as running:
+        connection = {"conn_type": "http", "host": f"{running.url}/services", "password": SECRET}
+        monkeypatch.setenv("AIRFLOW_CONN_AZUREML_CLASSIC_WEBHOOK", json.dumps(connection))
+        yield running
 
 
 def context(result: Any = RECEIPT, *, state: str = "success", **more: Any) -> dict[str, Any]:
@@ -133,7 +103,7 @@ def test_address_and_path_are_masked(webhook: Webhook, monkeypatch: pytest.Monke
     monkeypatch.setattr("airflow.sdk.log.mask_secret", masked.append)
     ModelUpdatedNotifier()(context())
     assert f"/services/{SECRET}" in masked
-    assert f"http://127.0.0.1:{webhook.server.server_port}/services/{SECRET}" in masked
+    assert f"{webhook.url}/services/{SECRET}" in masked
 
 
 async def test_no_answer_does_not_show_the_address(monkeypatch: pytest.MonkeyPatch):
@@ -145,8 +115,8 @@ async def test_no_answer_does_not_show_the_address(monkeypatch: pytest.MonkeyPat
     with pytest.raises(AirflowException, match="'hook' did not accept the message: Client") as awaited:
         await ModelUpdatedNotifier(webhook_conn_id="hook", context=context())
     assert SECRET not in str(blocking.value) + str(awaited.value)
-    assert blocking.value.__suppress_context__
-    assert awaited.value.__suppress_context__
+    for error in (blocking.value, awaited.value):
+        assert (error.__cause__, error.__suppress_context__) == (None, True)
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ from airflow_provider_azureml_classic.protocol.job_history import (
     LogLine,
     read_log,
 )
-from airflow_provider_azureml_classic.protocol.jobs import Job, JobRequest, read_job_id
+from airflow_provider_azureml_classic.protocol.jobs import INPUT, SCORED_OUTPUT, Job, JobRequest, read_job_id
 from airflow_provider_azureml_classic.protocol.keys import KeyType
 from airflow_provider_azureml_classic.protocol.messages import Request, Response
 from airflow_provider_azureml_classic.protocol.references import BlobReference
@@ -282,8 +282,8 @@ class Verbs:
         endpoint: Endpoint,
         rows: Table | Sequence[Mapping[str, Any]],
         *,
-        input_name: str = "input1",
-        output_name: str = "output1",
+        input_name: str = INPUT,
+        output_name: str = SCORED_OUTPUT,
         global_parameters: Mapping[str, Any] | None = None,
     ) -> Steps[Table]:
         """Score rows through the request/response service.

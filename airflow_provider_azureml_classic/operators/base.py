@@ -1,4 +1,8 @@
-"""What all operators share: the connection, the window of a run, and the end of an attempt."""
+"""What all operators share: the connection, the run's training window, and when an attempt ends.
+
+A DAG file is read again and again, mostly by processes that run none of its tasks: what it loads from here loads no
+HTTP library, no data library and nothing of the server.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +14,9 @@ from airflow.sdk import BaseOperator
 
 from airflow_provider_azureml_classic.hooks import AzureMLClassicHook
 from airflow_provider_azureml_classic.hooks import airflow_errors as airflow_errors
+from airflow_provider_azureml_classic.protocol.moments import to_utc
 from airflow_provider_azureml_classic.protocol.values import DEFAULT_ENDPOINT as DEFAULT_ENDPOINT
-from airflow_provider_azureml_classic.retraining.freshness import Window, is_moment, run_window, to_utc
+from airflow_provider_azureml_classic.retraining.freshness import Window, is_moment, run_window
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -47,7 +52,7 @@ def warn_of_moment(task: BaseOperator, context: Context) -> None:
             "The data interval of this run has no length: it starts and ends at %s. So the start of the training data "
             "is unknown, and {{ data_interval_start }} is no earlier than the end. To train on the period before the "
             "run, use CronDataIntervalTimetable as the DAG's schedule, or set [scheduler] create_cron_data_intervals. "
-            "If a run without a period is intended, set window_end.",
+            "If that is intended, set window_end.",
             context.get("data_interval_end"),
         )
 

@@ -11,6 +11,7 @@ from airflow.sdk.exceptions import AirflowException
 from airflow_provider_azureml_classic.exceptions import rejection
 from airflow_provider_azureml_classic.operators.base import AzureMLClassicOperator, airflow_errors
 from airflow_provider_azureml_classic.operators.running import JobOperator
+from airflow_provider_azureml_classic.protocol.jobs import INPUT, SCORED_OUTPUT
 from airflow_provider_azureml_classic.protocol.references import MODEL_EXTENSION
 from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.retraining.proof import as_expected
@@ -64,8 +65,8 @@ class BatchScoringOperator(JobOperator):
         *,
         source: Mapping[str, Any] | str,
         destination: Mapping[str, Any] | str | None = None,
-        input_name: str = "input1",
-        output_name: str = "output1",
+        input_name: str = INPUT,
+        output_name: str = SCORED_OUTPUT,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -121,8 +122,8 @@ class ScoreOperator(AzureMLClassicOperator):
         rows: Sequence[Mapping[str, Any]],
         expect: Expectation | None = None,
         tolerance: float = 1e-4,
-        input_name: str = "input1",
-        output_name: str = "output1",
+        input_name: str = INPUT,
+        output_name: str = SCORED_OUTPUT,
         global_parameters: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:

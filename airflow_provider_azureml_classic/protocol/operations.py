@@ -171,8 +171,6 @@ OPERATIONS: tuple[Operation, ...] = (
     SWAGGER,
 )
 
-BY_NAME = MappingProxyType({operation.name: operation for operation in OPERATIONS})
-
 _SLASHES = re.compile("/{2,}")
 #: Operations by the number of slashes in their path: a request is compared with few of them.
 _BY_DEPTH = MappingProxyType(

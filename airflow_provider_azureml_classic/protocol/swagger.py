@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from airflow_provider_azureml_classic.protocol import operations as ops
-from airflow_provider_azureml_classic.protocol.jobs import JobStatus
+from airflow_provider_azureml_classic.protocol.jobs import INPUT, SCORED_OUTPUT, JobStatus
 from airflow_provider_azureml_classic.protocol.references import (
     BASE_LOCATION,
     CONNECTION_STRING,
@@ -26,9 +26,6 @@ from airflow_provider_azureml_classic.protocol.references import (
     SAS_TOKEN,
 )
 from airflow_provider_azureml_classic.protocol.tables import GLOBAL_PARAMETERS, INPUTS, OUTPUTS, RESULTS, Table
-
-#: The one input of every web service, and the output of its scoring call.
-INPUT, OUTPUT = "input1", "output1"
 
 _JSON = "application/json"
 _JOB = "jobId"
@@ -278,8 +275,8 @@ def _execution_definitions(api: ApiDescription) -> dict[str, Any]:
         ),
         "ExecutionInputs": _object({INPUT: rows(INPUT)}, (INPUT,)),
         "ExecutionResults": _object({RESULTS: _ref("ExecutionOutputs")}),
-        "ExecutionOutputs": _object({OUTPUT: rows(OUTPUT)}),
-        f"{OUTPUT}Item": _object(
+        "ExecutionOutputs": _object({SCORED_OUTPUT: rows(SCORED_OUTPUT)}),
+        f"{SCORED_OUTPUT}Item": _object(
             {name: dict(_TYPES[kind]) for name, kind in api.outputs},
             description="A row of the answer. Cells are sent as text whatever their type, as the cloud service did.",
         ),

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
+from airflow_provider_azureml_classic.protocol.moments import to_utc
 from airflow_provider_azureml_classic.protocol.references import STAMP, BlobReference, window_end_of
 from airflow_provider_azureml_classic.protocol.values import Resource
 
@@ -42,19 +43,6 @@ class Window:
         if not data or not data.get("end"):
             return None
         return cls(to_utc(data["end"]), to_utc(data["start"]) if data.get("start") else None)
-
-
-def to_utc(value: datetime | str) -> datetime:
-    """A moment in UTC; one without a time zone counts as UTC, as Airflow's own do.
-
-    :param value: a datetime, or ISO 8601.
-    :raises ValueError: not ISO 8601; the message shows the value.
-    """
-    try:
-        moment = datetime.fromisoformat(value.strip()) if isinstance(value, str) else value
-    except ValueError:
-        raise ValueError(f"{value!r} is not a time in ISO 8601, such as 2026-01-31T00:00:00+00:00.") from None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def run_window(context: Mapping[str, Any]) -> Window:

@@ -31,12 +31,12 @@ from airflow_provider_azureml_classic.server.state.peers import Peers
 from airflow_provider_azureml_classic.server.storage.accounts import Accounts
 from airflow_provider_azureml_classic.server.storage.allowed_hosts import Reach
 from airflow_provider_azureml_classic.server.storage.locations import MAX_DOWNLOAD, Locations
+from airflow_provider_azureml_classic.server.traffic import Observer
 from airflow_provider_azureml_classic.server.web.app import App
 from airflow_provider_azureml_classic.server.web.asgi import HttpServer, Sites
 from airflow_provider_azureml_classic.server.web.health import Health
 from airflow_provider_azureml_classic.server.web.microbatch import Express
-from airflow_provider_azureml_classic.server.web.threads import Threads
-from airflow_provider_azureml_classic.server.web.traffic import Observer
+from airflow_provider_azureml_classic.server.web.threads import Threads, database_threads
 from airflow_provider_azureml_classic.server.workspace.catalogue import Catalogue, Setup
 from airflow_provider_azureml_classic.server.workspace.diagnostics import Diagnostics
 from airflow_provider_azureml_classic.server.workspace.scoring import Scoring
@@ -90,7 +90,8 @@ def running(
         jobs = Jobs(store, job_store, Arguments(catalogue, locations), locations, runner, clock)
         scoring = Scoring(store, catalogue, models, diagnostics)
         describer = Describer(workspace, store, catalogue, models, settings.public_url)
-        core = Core(settings, workspace, updates, jobs, scoring, describer, locations, models, database, clock)
+        threads = database_threads()
+        core = Core(settings, workspace, updates, jobs, scoring, describer, locations, models, database, clock, threads)
         app = make_app(workspace, updates, jobs, scoring, describer)
         peers.on_change, peers.on_job, peers.on_death = workspace.forget, runner.look, janitor.wake
         runner.look()

@@ -231,7 +231,7 @@ class Peer:
         self._behaviour = behaviour
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
-        self._threads = [threading.Thread(target=self._accept)]
+        self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._threads[0].start()
 
     def _accept(self) -> None:
@@ -244,7 +244,7 @@ class Peer:
                 connection.close()
                 return
             self.connections += 1
-            self._threads.append(threading.Thread(target=self._serve, args=(connection,)))
+            self._threads.append(threading.Thread(target=self._serve, args=(connection,), daemon=True))
             self._threads[-1].start()
 
     def _serve(self, connection: socket.socket) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -33,6 +32,7 @@ from airflow_provider_azureml_classic.protocol.messages import Request, Response
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.protocol.values import Endpoint, EndpointSettings, Resource, ThrottleLevel
+from tests.support.listeners import serving
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 WS, SERVICE, JOB = "1c2d3e4f5a6b47c8d9e0f1a2b3c4d5e6", "9f8e7d6c5b4a49382716f5e4d3c2b1a0", "7b6a5948"
@@ -689,13 +689,8 @@ class Recorder(BaseHTTPRequestHandler):
 @pytest.fixture(scope="module")
 def server() -> Iterator[ThreadingHTTPServer]:
     """A server on a free port that records."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), Recorder) as httpd:
-        httpd.daemon_threads = True
-        thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with serving(Recorder) as httpd:
         yield httpd
-        httpd.shutdown()
-        thread.join()
 
 
 @pytest.mark.parametrize("name", sorted(CALLS))

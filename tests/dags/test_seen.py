@@ -17,7 +17,7 @@ from demo.days import generated
 from tests.support import BIKES_SCORING, ROOT, ServerProcess
 from tests.support.dag_process import DagProcess
 from tests.support.postgres import cluster
-from tests.test_notifications import SECRET, Webhook
+from tests.support.webhook import SECRET, Webhook
 
 pytestmark = pytest.mark.slow
 CURRENT, ARRIVED = generated(2)
@@ -26,10 +26,8 @@ CURRENT, ARRIVED = generated(2)
 @pytest.fixture(scope="module")
 def webhook() -> Iterator[Webhook]:
     """A server that takes messages."""
-    made = Webhook()
-    yield made
-    made.server.shutdown()
-    made.server.server_close()
+    with Webhook().running() as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +85,7 @@ def airflow(
     dags = tmp_path_factory.mktemp("dags")
     for path in [*(ROOT / "dags").glob("*.py"), ROOT / "tests" / "dags" / "dags_seen.py"]:
         shutil.copy(path, dags)
-    hook = {"conn_type": "http", "host": f"http://127.0.0.1:{webhook.server.server_port}", "password": SECRET}
+    hook = {"conn_type": "http", "host": webhook.url, "password": SECRET}
     started = DagProcess(
         tmp_path_factory.mktemp("airflow"),
         dags,

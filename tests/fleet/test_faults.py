@@ -124,7 +124,8 @@ def test_the_service_goes_away_and_comes_back(tmp_path: Path, monkeypatch: pytes
     items = uploaded(first, "away", 6)
     done: list[dict[str, Any]] = []
     task = fleet("away", items)
-    run = threading.Thread(target=lambda: done.append(task.execute(attempt(FileStore(tmp_path / "store.json")))))
+    store = FileStore(tmp_path / "store.json")
+    run = threading.Thread(target=lambda: done.append(task.execute(attempt(store))), daemon=True)
     second = None
     try:
         run.start()

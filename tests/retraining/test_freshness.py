@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_azureml_classic.protocol.moments import to_utc
 from airflow_provider_azureml_classic.protocol.references import BlobReference, window_end_of
 from airflow_provider_azureml_classic.protocol.values import Resource
 from airflow_provider_azureml_classic.retraining.freshness import (
@@ -17,7 +18,6 @@ from airflow_provider_azureml_classic.retraining.freshness import (
     is_moment,
     model_path,
     run_window,
-    to_utc,
 )
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)

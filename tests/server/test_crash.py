@@ -26,12 +26,12 @@ from airflow_provider_azureml_classic.client import Client
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.server.state.engine import DATABASE_VARIABLE
 from airflow_provider_azureml_classic.server.state.history import KEPT_MODELS
-from tests.server.conftest import TRAINING, declaration
-from tests.server.test_server_process import command, group, until
 from tests.support import ServerProcess
 from tests.support.crash_clients import Rounds
 from tests.support.crash_more import BusyClient
 from tests.support.postgres import free_port
+from tests.support.processes import command, group, until
+from tests.support.service import TRAINING, declaration
 
 pytestmark = pytest.mark.slow
 

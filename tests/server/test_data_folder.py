@@ -66,7 +66,7 @@ def test_one_that_shares_waits_for_another_that_tidies(tmp_path: Path, monkeypat
         with in_use(tmp_path, shared=True):
             pass
 
-    first = threading.Thread(target=start_first)
+    first = threading.Thread(target=start_first, daemon=True)
     first.start()
     assert tidying.wait(20)
     threading.Timer(0.2, go_on.set).start()

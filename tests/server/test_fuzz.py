@@ -17,8 +17,8 @@ from airflow_provider_azureml_classic.client import Client
 from airflow_provider_azureml_classic.protocol import operations as ops
 from airflow_provider_azureml_classic.protocol.operations import Credential, Operation
 from airflow_provider_azureml_classic.protocol.values import Endpoint
-from tests.server.conftest import Service
 from tests.support import BIKES, BIKES_SCORING, ServerProcess
+from tests.support.service import Service
 
 #: Operations of the service itself; those of blobs have no path of their own.
 OPERATIONS = [one for one in vars(ops).values() if isinstance(one, Operation) and one.path]

@@ -17,13 +17,11 @@ from airflow_provider_azureml_classic.protocol.jobs import JobRequest, JobStatus
 from airflow_provider_azureml_classic.protocol.values import Endpoint
 from airflow_provider_azureml_classic.server.settings import STORAGE_VARIABLE, VARIABLES
 from airflow_provider_azureml_classic.server.state.engine import DATABASE_VARIABLE
-from tests.server.conftest import SCORING, TRAINING, WORKSPACE, declaration, line
-from tests.server.storage.test_home_storage import upload
-from tests.server.test_server_process import HELD, HELD_ESTIMATOR, default_of, patch, slope, until
-from tests.server.test_two_servers import soon
 from tests.support import BIKES_SCORING, ServerProcess, wait_for_job
 from tests.support.azurite import HOME, HOME_KEY, Azurite, by_name
 from tests.support.postgres import Cluster, free_port
+from tests.support.processes import HELD, HELD_ESTIMATOR, default_of, patch, slope, soon, until
+from tests.support.service import SCORING, TRAINING, WORKSPACE, declaration, line
 
 pytestmark = pytest.mark.slow
 
@@ -105,7 +103,7 @@ def test_two_machines_serve_as_one_and_no_disk_is_needed(machines: Machines) -> 
     """What is done through one is seen on the other; one is killed and the other finishes its job; with both disks
     lost a new machine answers with every endpoint's model.
     """
-    upload(machines.azurite, "data/five.csv", line(5))
+    machines.azurite.put("data/five.csv", line(5), machines.azurite.home)
     with machines.client("a") as a, machines.client("b") as b:
         trainer = default_of(a, TRAINING)
         mine = a.add_endpoint(a.find_web_service(SCORING).id, "mine")
@@ -133,7 +131,9 @@ def test_two_machines_serve_as_one_and_no_disk_is_needed(machines: Machines) -> 
 def trained_through_both(machines: Machines, a: Client, b: Client, trainer: Endpoint) -> object:
     """Submit a job to one, start it through the other: it runs once. Returns its model."""
     there = machines.at("b", trainer)
-    job_id = a.submit_job(trainer, JobRequest({"input1": upload(machines.azurite, "data/five.csv", line(5))}))
+    job_id = a.submit_job(
+        trainer, JobRequest({"input1": machines.azurite.put("data/five.csv", line(5), machines.azurite.home)})
+    )
     b.start_job(there, job_id)
     job = wait_for_job(b, there, job_id)
     assert (job.status, job.details) == (JobStatus.FINISHED, None)
@@ -145,7 +145,7 @@ def trained_through_both(machines: Machines, a: Client, b: Client, trainer: Endp
 def survive(machines: Machines, a: Client, b: Client) -> None:
     """Each machine runs a job when the first one is killed: the second one finishes both."""
     trainer = default_of(a, "Held")
-    data = upload(machines.azurite, "data/five.csv", line(5))
+    data = machines.azurite.put("data/five.csv", line(5), machines.azurite.home)
     (machines.folder / "hold").touch()
     ids = [a.submit_job(trainer, JobRequest({"input1": data})) for _ in "ab"]
     for job_id in ids:

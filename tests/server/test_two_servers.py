@@ -5,13 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 from urllib.request import Request, urlopen
 
 import psycopg
@@ -23,10 +20,10 @@ from airflow_provider_azureml_classic.protocol.keys import KeyType
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint
 from airflow_provider_azureml_classic.server.state.engine import DATABASE_VARIABLE
-from tests.server.conftest import SCORING, TRAINING, declaration, line
-from tests.server.test_server_process import HELD, HELD_ESTIMATOR, default_of, patch, slope, until
 from tests.support import ServerProcess, wait_for_job
 from tests.support.postgres import Cluster, Forwarder, cluster, free_port
+from tests.support.processes import HELD, HELD_ESTIMATOR, default_of, patch, slope, soon, until
+from tests.support.service import SCORING, TRAINING, declaration, line
 
 pytestmark = pytest.mark.slow
 
@@ -99,17 +96,6 @@ def ready(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
         shutil.copytree(trained / "data" / "blobs" / "models", folder / "data" / "blobs" / "models")
         yield pair
         pair.close()
-
-
-@contextmanager
-def soon(what: str) -> Iterator[Callable[[Callable[[], Any]], None]]:
-    """A wait of two seconds at most, from the end of the call that changed something."""
-    begun = time.monotonic()
-
-    def check(true: Callable[[], Any]) -> None:
-        until(what, true, 2 - (time.monotonic() - begun))
-
-    yield check
 
 
 def test_what_one_changes_the_other_serves(ready: Pair) -> None:

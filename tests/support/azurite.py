@@ -56,13 +56,14 @@ class Azurite:
 
         return BlobServiceClient.from_connection_string((account or self.account).connection_string)
 
-    def put(self, path: str, content: str | bytes) -> None:
-        """Write a blob, with its container."""
+    def put(self, path: str, content: str | bytes, account: StorageAccount | None = None) -> BlobReference:
+        """Write a blob, with its container, and name it by its path alone."""
         container, _, blob = path.partition("/")
-        with self.client() as client:
+        with self.client(account) as client:
             if not client.get_container_client(container).exists():
                 client.create_container(container)
             client.get_blob_client(container, blob).upload_blob(content, overwrite=True)
+        return BlobReference(path)
 
     def get(self, path: str, account: StorageAccount | None = None) -> bytes:
         """Content of a blob."""

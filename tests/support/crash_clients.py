@@ -26,7 +26,7 @@ from airflow_provider_azureml_classic.protocol.jobs import Job, JobRequest, JobS
 from airflow_provider_azureml_classic.protocol.keys import KeyType
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint, EndpointSettings, Resource
-from tests.server.conftest import RESOURCE, SCORING, TRAINING, line
+from tests.support.service import RESOURCE, SCORING, TRAINING, line
 
 T = TypeVar("T")
 MODELS = {3.0: BlobReference("models/three.ilearner"), 10.0: BlobReference("models/ten.ilearner")}

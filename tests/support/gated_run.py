@@ -54,7 +54,7 @@ def run(dag: Any, day: datetime, option: str) -> dict[str, Any]:
     :param option: what the person answers, if asked.
     """
     done, read = threading.Event(), {}
-    person = threading.Thread(target=answer, args=(option, done, read))
+    person = threading.Thread(target=answer, args=(option, done, read), daemon=True)
     person.start()
     try:
         ended = dag.test(logical_date=day + timedelta(days=7))

@@ -9,8 +9,8 @@ from airflow_provider_azureml_classic.client import Client
 from airflow_provider_azureml_classic.protocol.jobs import JobRequest
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint
-from tests.server.conftest import line
 from tests.support import ServerProcess
+from tests.support.service import line
 
 #: Web service whose trainings wait for as long as the file ``hold`` lies beside its declaration.
 HELD = "Held"

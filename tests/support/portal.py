@@ -8,7 +8,7 @@ from typing import Any
 
 from starlette.testclient import TestClient
 
-from tests.server.conftest import TOKEN, Service
+from tests.support.service import TOKEN, Service
 
 BASE = "http://service.test:8080"
 

@@ -229,3 +229,16 @@ def update_to(client: Client, name: str, job: dict[str, Any]) -> None:
     endpoint = client.get_endpoint(service.id, name)
     place = client.get_job(trainer(client), job["job_id"]).results["output1"]
     client.patch_endpoint(endpoint, EndpointSettings(resources=(Resource(endpoint.resource().name, place),)))
+
+
+RECEIPT: dict[str, Any] = {
+    "web_service": "Bike Rental [predictive exp.]",
+    "endpoint": "bikes",
+    "resource": "Bike Rental [trained model]",
+    "model": {"location": "https://a/models/bikes/20260116T000000Z.ilearner", "length": 3, "sha256": "ab"},
+    "window": {"start": None, "end": "2026-01-16T00:00:00+00:00"},
+    "job_id": "47e3",
+    "metrics": {"Mean Absolute Error": 16.2, "R": float("nan")},
+    "proof": {"level": "score", "seconds": 0.02},
+    "replaced": {"location": "https://a/models/old.ilearner", "window_end": None},
+}

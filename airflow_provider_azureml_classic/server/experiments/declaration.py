@@ -23,6 +23,7 @@ from types import MappingProxyType
 from typing import Any
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
+from airflow_provider_azureml_classic.protocol.jobs import INPUT
 from airflow_provider_azureml_classic.protocol.references import CSV_EXTENSION, DATA_EXTENSIONS
 from airflow_provider_azureml_classic.server.experiments import imports, parameters
 from airflow_provider_azureml_classic.server.experiments.parameters import Parameter
@@ -43,8 +44,6 @@ PIPELINES: Mapping[str, str] = MappingProxyType(
 
 #: What an input of the training web service is for: rows to train on, or rows for the metrics instead of held-out ones.
 TRAIN, EVALUATE = "train", "evaluate"
-#: The input of a web service that declares none, and of every scoring web service.
-INPUT = "input1"
 
 #: Cells that mean "no value".
 MISSING = ("", "NaN", "?")
@@ -220,7 +219,7 @@ def _unknown(keys: Mapping[str, Any], known: tuple[str, ...]) -> str:
     key = next(key for key in keys if key not in known)
     similar = get_close_matches(key, known, 1)
     hint = f" Did you mean {similar[0]!r}?" if similar else ""
-    return f"{key!r} is no known key.{hint} Known keys: {', '.join(known)}."
+    return f"{key!r} is not a known key.{hint} Known keys: {', '.join(known)}."
 
 
 def _experiment(path: Path, number: int, table: Any) -> Experiment:

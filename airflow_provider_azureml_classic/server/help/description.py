@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from types import MappingProxyType
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
+from airflow_provider_azureml_classic.protocol.jobs import EVALUATION_OUTPUT, MODEL_OUTPUT, SCORED_OUTPUT
 from airflow_provider_azureml_classic.protocol.references import DATA_EXTENSIONS, MODEL_EXTENSION
 from airflow_provider_azureml_classic.protocol.swagger import ApiDescription, ParameterDescription
 from airflow_provider_azureml_classic.protocol.tables import Table
@@ -23,7 +24,6 @@ from airflow_provider_azureml_classic.server.experiments.parameters import DATA,
 from airflow_provider_azureml_classic.server.experiments.schema import NUMBER, Column, Schema
 from airflow_provider_azureml_classic.server.experiments.scorer import Scorer
 from airflow_provider_azureml_classic.server.experiments.tables import Frame, read_table
-from airflow_provider_azureml_classic.server.jobs.arguments import EVALUATION_OUTPUT, MODEL_OUTPUT, SCORED_OUTPUT
 from airflow_provider_azureml_classic.server.models.store import ModelStore
 from airflow_provider_azureml_classic.server.state.endpoint_store import Store
 from airflow_provider_azureml_classic.server.state.tables import EndpointRow, ServiceRow

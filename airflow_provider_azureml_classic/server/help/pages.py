@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from airflow_provider_azureml_classic.protocol import operations as ops
-from airflow_provider_azureml_classic.protocol.jobs import Job, JobRequest, JobStatus
+from airflow_provider_azureml_classic.protocol.jobs import SCORED_OUTPUT, Job, JobRequest, JobStatus
 from airflow_provider_azureml_classic.protocol.messages import Response
 from airflow_provider_azureml_classic.protocol.references import DATA_EXTENSIONS, MODEL_EXTENSION, BlobReference
-from airflow_provider_azureml_classic.protocol.swagger import OUTPUT, example_parameters, execution_body
+from airflow_provider_azureml_classic.protocol.swagger import example_parameters, execution_body
 from airflow_provider_azureml_classic.protocol.tables import Table, write_output, write_results
 from airflow_provider_azureml_classic.protocol.values import EndpointSettings, Resource
 from airflow_provider_azureml_classic.server.help.description import Facts
@@ -119,7 +119,9 @@ def _score(facts: Facts) -> dict[str, Any]:
         request = execution_body(facts.api, swagger=swagger)
         output = write_output(facts.answer, swagger=swagger, details=False)
         url = ops.below_api(ops.SCORE, facts.api.api_location, {}, query)
-        forms.append({"title": title, "url": url, "request": request, "response": write_results({OUTPUT: output})})
+        forms.append(
+            {"title": title, "url": url, "request": request, "response": write_results({SCORED_OUTPUT: output})}
+        )
     return {"forms": forms, "table": forms[0], "details": "=".join(ops.WITH_TYPES)}
 
 

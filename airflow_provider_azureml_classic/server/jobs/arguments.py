@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from airflow_provider_azureml_classic.exceptions import rejection
-from airflow_provider_azureml_classic.protocol.jobs import JobRequest
+from airflow_provider_azureml_classic.protocol.jobs import EVALUATION_OUTPUT, MODEL_OUTPUT, SCORED_OUTPUT, JobRequest
 from airflow_provider_azureml_classic.protocol.references import (
     CSV_EXTENSION,
     DATA_EXTENSIONS,
@@ -19,11 +19,6 @@ from airflow_provider_azureml_classic.server.experiments.declaration import TRAI
 from airflow_provider_azureml_classic.server.state.tables import JobRow, ServiceRow
 from airflow_provider_azureml_classic.server.storage.locations import READ, WRITE, Locations
 from airflow_provider_azureml_classic.server.workspace.catalogue import Catalogue
-
-#: A training service's outputs: the trained model and its evaluation (wire document, section 4.2).
-MODEL_OUTPUT, EVALUATION_OUTPUT = "output1", "output2"
-#: A scoring service's output.
-SCORED_OUTPUT = "output1"
 
 
 class Arguments:

@@ -18,24 +18,25 @@ from typing import Any, TypeVar
 
 from airflow_provider_azureml_classic.exceptions import rejection
 from airflow_provider_azureml_classic.protocol.job_history import LogLine
-from airflow_provider_azureml_classic.protocol.jobs import JobStatus
-from airflow_provider_azureml_classic.protocol.references import MODEL_EXTENSION, BlobReference
-from airflow_provider_azureml_classic.server.experiments.batch import score_file
-from airflow_provider_azureml_classic.server.experiments.declaration import INPUT, TRAIN, Experiment, applied
-from airflow_provider_azureml_classic.server.experiments.parameters import threshold_of
-from airflow_provider_azureml_classic.server.experiments.training import TrainingSummary, train
-from airflow_provider_azureml_classic.server.jobs.arguments import (
+from airflow_provider_azureml_classic.protocol.jobs import (
     EVALUATION_OUTPUT,
+    INPUT,
     MODEL_OUTPUT,
     SCORED_OUTPUT,
-    input_extension,
-    output_place,
+    JobStatus,
 )
+from airflow_provider_azureml_classic.protocol.references import MODEL_EXTENSION, BlobReference
+from airflow_provider_azureml_classic.server.experiments.batch import score_file
+from airflow_provider_azureml_classic.server.experiments.declaration import TRAIN, Experiment, applied
+from airflow_provider_azureml_classic.server.experiments.parameters import threshold_of
+from airflow_provider_azureml_classic.server.experiments.training import TrainingSummary, train
+from airflow_provider_azureml_classic.server.jobs.arguments import input_extension, output_place
+from airflow_provider_azureml_classic.server.models.facts import model_row
 from airflow_provider_azureml_classic.server.models.pins import Pins
 from airflow_provider_azureml_classic.server.models.store import ModelStore
 from airflow_provider_azureml_classic.server.state.database import DatabaseDown
 from airflow_provider_azureml_classic.server.state.endpoint_store import Store
-from airflow_provider_azureml_classic.server.state.history import model_row, trained_row
+from airflow_provider_azureml_classic.server.state.history import trained_row
 from airflow_provider_azureml_classic.server.state.job_store import JobStore
 from airflow_provider_azureml_classic.server.state.peers import Peers
 from airflow_provider_azureml_classic.server.state.tables import EndpointRow, JobRow, ModelRow, ServiceRow, TrainedRow
@@ -155,7 +156,8 @@ class JobWork:
         if experiment is None:
             raise rejection(
                 "OperationNotSupported",
-                f"The experiment {service.experiment!r} is declared no more; start the server with its --experiments.",
+                f"The experiment {service.experiment!r} is no longer declared; start the server with its "
+                "--experiments.",
             )
         (data, *more), held = files_by_role(experiment, inputs)
         to_model, to_evaluation = output_place(job, MODEL_OUTPUT, MODEL_EXTENSION), output_place(job, EVALUATION_OUTPUT)

@@ -11,8 +11,9 @@ from starlette.responses import JSONResponse, Response
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.protocol import operations as ops
+from airflow_provider_azureml_classic.protocol.jobs import MODEL_OUTPUT, SCORED_OUTPUT
 from airflow_provider_azureml_classic.protocol.keys import KeyType
-from airflow_provider_azureml_classic.protocol.swagger import OUTPUT, execution_body
+from airflow_provider_azureml_classic.protocol.swagger import execution_body
 from airflow_provider_azureml_classic.protocol.tables import RESULTS, Table, read_output
 from airflow_provider_azureml_classic.protocol.values import (
     DEFAULT_ENDPOINT,
@@ -21,7 +22,6 @@ from airflow_provider_azureml_classic.protocol.values import (
     Resource,
 )
 from airflow_provider_azureml_classic.server.help.description import Facts
-from airflow_provider_azureml_classic.server.jobs.arguments import MODEL_OUTPUT
 from airflow_provider_azureml_classic.server.portal.chart import chart, metric_names
 from airflow_provider_azureml_classic.server.portal.visit import OWNER, Go, Page, Visit
 from airflow_provider_azureml_classic.server.state.overview import ModelLine
@@ -133,7 +133,7 @@ def score(visit: Visit) -> Page:
     try:
         body = execution_body(replace(facts.api, example=table), swagger=False)
         results = core.scoring.execute(row, lambda: body, uuid.uuid4().hex, swagger=False, details=False)[RESULTS]
-        answered = read_output(OUTPUT, results[OUTPUT])
+        answered = read_output(SCORED_OUTPUT, results[SCORED_OUTPUT])
     except AzureMLClassicError as error:
         return _page(visit, service, row, Answer(error=error.message))
     return _page(visit, service, row, Answer(tuple(zip(answered.column_names, answered.values[0], strict=True))))

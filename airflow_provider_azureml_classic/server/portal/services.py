@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
-from airflow_provider_azureml_classic.protocol.jobs import JobRequest
+from airflow_provider_azureml_classic.protocol.jobs import INPUT, MODEL_OUTPUT, JobRequest
 from airflow_provider_azureml_classic.protocol.references import (
     CSV_EXTENSION,
     DATA_EXTENSIONS,
@@ -27,9 +27,7 @@ from airflow_provider_azureml_classic.protocol.values import (
     TraceLevel,
     check_endpoint_name,
 )
-from airflow_provider_azureml_classic.server.experiments.declaration import INPUT
 from airflow_provider_azureml_classic.server.experiments.window import moment, parse_time
-from airflow_provider_azureml_classic.server.jobs.arguments import MODEL_OUTPUT
 from airflow_provider_azureml_classic.server.portal.visit import OWNER, Go, Page, Visit
 from airflow_provider_azureml_classic.server.state.overview import LINES, SORTS
 from airflow_provider_azureml_classic.server.state.tables import EndpointRow, ServiceRow

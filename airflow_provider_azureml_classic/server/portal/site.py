@@ -97,10 +97,6 @@ class Portal:
         found = self._sessions.opened(request.cookies.get(COOKIE))
         return Guest(*found) if found else Guest(self._sessions.new(), None)
 
-    def is_signed_in(self, request: Request) -> bool:
-        """Whether a request comes from a browser that is signed in."""
-        return self.guest(request).session.signed_in
-
     def _keep(self, response: Response, session: Session, since: int | None) -> None:
         response.set_cookie(
             COOKIE,

@@ -25,20 +25,21 @@ from airflow_provider_azureml_classic.server.state.job_overview import JobQuerie
 from airflow_provider_azureml_classic.server.state.overview import Queries
 from airflow_provider_azureml_classic.server.state.tables import EndpointRow, ServiceRow
 from airflow_provider_azureml_classic.server.storage.locations import Locations
-from airflow_provider_azureml_classic.server.web.threads import database_threads
-from airflow_provider_azureml_classic.server.web.traffic import Traffic
+from airflow_provider_azureml_classic.server.traffic import Traffic
 from airflow_provider_azureml_classic.server.workspace.scoring import Scoring
 from airflow_provider_azureml_classic.server.workspace.updates import Updates
 from airflow_provider_azureml_classic.server.workspace.workspace import Caller, Workspace
 
-#: First segment of every page's path.
 #: Whoever is signed in has presented the workspace token.
 OWNER = Caller()
 
 
 @dataclass(frozen=True)
 class Core:
-    """The service behind the pages: the same parts as behind the API."""
+    """The service behind the pages: the same parts as behind the API.
+
+    :param threads: of those who may wait for the database, shared with the API.
+    """
 
     settings: Settings
     workspace: Workspace
@@ -50,16 +51,12 @@ class Core:
     models: ModelStore
     database: Database
     clock: Clock
+    threads: CapacityLimiter
 
     @cached_property
     def traffic(self) -> Traffic:
         """The calls of the last hour."""
         return Traffic()
-
-    @cached_property
-    def threads(self) -> CapacityLimiter:
-        """Threads of those who may wait for the database."""
-        return database_threads()
 
     @cached_property
     def queries(self) -> Queries:

@@ -1,11 +1,7 @@
-"""Which models an endpoint had: written in the transaction that puts one in place, and read by the portal.
-
-Rule: what a model file says of itself comes from whoever trained it, so only finite numbers and times are kept.
-"""
+"""Which models an endpoint had: written in the transaction that puts one in place, and read by the portal."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from enum import Enum
@@ -15,8 +11,6 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from airflow_provider_azureml_classic.protocol.references import BlobReference, window_end_of
 from airflow_provider_azureml_classic.protocol.values import ENDPOINT_NAME
-from airflow_provider_azureml_classic.server.experiments.ilearner import Manifest
-from airflow_provider_azureml_classic.server.experiments.window import moment, parse_time
 from airflow_provider_azureml_classic.server.state.database import columns
 from airflow_provider_azureml_classic.server.state.tables import (
     ModelRow,
@@ -31,7 +25,6 @@ from airflow_provider_azureml_classic.server.state.tables import (
 KEPT_ROWS = 200
 #: Models of each endpoint whose files are kept, so that they can be put back though their source is gone.
 KEPT_MODELS = 10
-_METRICS = 32
 
 #: By name of the database's kind.
 _ADD_MODEL = {
@@ -61,35 +54,6 @@ class How(str, Enum):
     ROLLED_BACK = "rollback"
     #: Before there was a history; nobody knows when.
     EARLIER = "earlier"
-
-
-def model_row(manifest: Manifest, digest: str, length: int) -> ModelRow:
-    """What a model file says of itself, made safe.
-
-    :param manifest: its manifest.
-    :param digest: SHA-256 of the file.
-    :param length: of the file, in bytes.
-    """
-    start, end = manifest.window or (None, None)
-    numbers = [(str(name)[:64], value) for name, value in dict(manifest.metrics).items()]
-    return ModelRow(
-        digest=digest,
-        length=length,
-        rows=manifest.rows if isinstance(manifest.rows, int) else 0,
-        window_start=_time(start),
-        window_end=_time(end),
-        created_at=_time(manifest.created),
-        metrics={name: float(value) for name, value in numbers[:_METRICS] if value is not None and _is_number(value)},
-    )
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _time(text: object) -> datetime | None:
-    parsed = parse_time(text) if isinstance(text, str) else None
-    return moment(parsed[0]) if parsed else None
 
 
 def trained_row(job_id: str, place: BlobReference, digest: str) -> TrainedRow:

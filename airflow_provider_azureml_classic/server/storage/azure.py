@@ -1,7 +1,7 @@
 """Azure Storage by account key, through its own SDK (extra ``azure``).
 
 Rule 1: what the SDK says goes into no message but for its error code: its text may repeat an address with its token.
-Rule 2: a call ends within about :data:`LONGEST` seconds if nothing answers, and a redirect is not followed.
+Rule 2: a call ends within about 20 seconds if nothing answers, and a redirect is not followed.
 """
 
 from __future__ import annotations
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 #: Seconds to connect, and between two pieces of an answer.
 _CONNECT, _READ = 5, 60
 _RETRIES = 2
-#: Seconds that an address which drops every packet may cost.
-LONGEST = (_RETRIES + 1) * _CONNECT + 5
 #: What the service answers -> our code, and what to do.
 _MEANING = {
     "BlobNotFound": ("BlobNotFound", "There is no such blob."),

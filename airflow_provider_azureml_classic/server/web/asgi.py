@@ -10,13 +10,13 @@ from typing import Any
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.protocol.messages import Response
 from airflow_provider_azureml_classic.protocol.operations import PORTAL
+from airflow_provider_azureml_classic.server.traffic import Observer
 from airflow_provider_azureml_classic.server.web.app import App
 from airflow_provider_azureml_classic.server.web.bodies import Budget, Patience
 from airflow_provider_azureml_classic.server.web.connections import MAX_HEAD, head_too_long
 from airflow_provider_azureml_classic.server.web.health import PATHS
 from airflow_provider_azureml_classic.server.web.microbatch import Express
 from airflow_provider_azureml_classic.server.web.threads import Threads
-from airflow_provider_azureml_classic.server.web.traffic import Observer
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]

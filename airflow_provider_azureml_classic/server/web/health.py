@@ -26,7 +26,7 @@ from airflow_provider_azureml_classic.server.settings import Settings
 from airflow_provider_azureml_classic.server.state.database import Database, DatabaseDown
 from airflow_provider_azureml_classic.server.state.job_overview import JobQueries
 from airflow_provider_azureml_classic.server.state.overview import Queries
-from airflow_provider_azureml_classic.server.web.traffic import BOUNDS, Traffic
+from airflow_provider_azureml_classic.server.traffic import BOUNDS, Traffic
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry, Metric

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
 from airflow_provider_azureml_classic.protocol import operations as ops
+from airflow_provider_azureml_classic.protocol.jobs import INPUT, SCORED_OUTPUT
 from airflow_provider_azureml_classic.protocol.messages import JSON_TYPE
 from airflow_provider_azureml_classic.protocol.tables import (
     Table,
@@ -30,13 +31,12 @@ from airflow_provider_azureml_classic.protocol.tables import (
     write_output,
     write_results,
 )
-from airflow_provider_azureml_classic.server.experiments.declaration import INPUT
 from airflow_provider_azureml_classic.server.experiments.scorer import MANY
 from airflow_provider_azureml_classic.server.state.tables import EndpointRow
+from airflow_provider_azureml_classic.server.traffic import Observer
 from airflow_provider_azureml_classic.server.web import json_body as json_text
 from airflow_provider_azureml_classic.server.web.app import MAX_AT_ONCE, bearer
-from airflow_provider_azureml_classic.server.web.traffic import Observer
-from airflow_provider_azureml_classic.server.workspace.scoring import OUTPUT, Plain, Scoring
+from airflow_provider_azureml_classic.server.workspace.scoring import Plain, Scoring
 from airflow_provider_azureml_classic.server.workspace.workspace import Workspace
 
 Headers = Iterable[tuple[bytes, bytes]]
@@ -267,5 +267,5 @@ _HEAD = "".join(f"{name}: {value}\r\n" for name, value in JSON_TYPE.items()).enc
 def _around(names: tuple[str, ...], types: tuple[str, ...], objects: bool, with_types: bool) -> tuple[bytes, bytes]:
     """What stands before and after the rows of an answer."""
     nothing: Any = write_output(Table(names, [], types), swagger=objects, details=with_types)
-    before, _, after = json_text.write(write_results({OUTPUT: nothing})).rpartition(b"[]")
+    before, _, after = json_text.write(write_results({SCORED_OUTPUT: nothing})).rpartition(b"[]")
     return before, after

@@ -12,19 +12,20 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from airflow_provider_azureml_classic.protocol.jobs import INPUT
 from airflow_provider_azureml_classic.protocol.references import MODEL_EXTENSION, BlobReference
 from airflow_provider_azureml_classic.protocol.values import DEFAULT_ENDPOINT
 from airflow_provider_azureml_classic.server.blobs.names import FIRST_MODELS
 from airflow_provider_azureml_classic.server.clock import Clock
-from airflow_provider_azureml_classic.server.experiments.declaration import INPUT, TRAIN, Experiment
+from airflow_provider_azureml_classic.server.experiments.declaration import TRAIN, Experiment
 from airflow_provider_azureml_classic.server.experiments.ilearner import read_ilearner
 from airflow_provider_azureml_classic.server.experiments.parameters import Parameter
 from airflow_provider_azureml_classic.server.experiments.schema import Schema
 from airflow_provider_azureml_classic.server.experiments.training import train
+from airflow_provider_azureml_classic.server.models.facts import model_row
 from airflow_provider_azureml_classic.server.models.pins import Pin, Pins
 from airflow_provider_azureml_classic.server.models.store import ModelStore
 from airflow_provider_azureml_classic.server.state.endpoint_store import Store
-from airflow_provider_azureml_classic.server.state.history import model_row
 from airflow_provider_azureml_classic.server.state.tables import ExperimentRow, ResourceRow, ServiceRow
 from airflow_provider_azureml_classic.server.storage.locations import Locations
 from airflow_provider_azureml_classic.server.workspace.endpoints import new_endpoint
@@ -72,7 +73,7 @@ class Catalogue:
     def parameters(self, name: str, *, training: bool) -> Mapping[str, Parameter]:
         """What callers of a web service may set.
 
-        :param name: the experiment; one that is declared no more has none.
+        :param name: the experiment; one that is no longer declared has none.
         :param training: of the web service that trains.
         """
         experiment = self.experiments.get(name)
@@ -81,7 +82,7 @@ class Catalogue:
     def passthrough(self, name: str) -> tuple[str, ...]:
         """Input columns that the scoring service of an experiment repeats.
 
-        :param name: the experiment; one that is declared no more repeats nothing.
+        :param name: the experiment; one that is no longer declared repeats nothing.
         """
         experiment = self.experiments.get(name)
         return experiment.passthrough if experiment else ()
@@ -162,7 +163,7 @@ class Setup:
         defaults = [new_endpoint(service.id, DEFAULT_ENDPOINT, now) for service in services]
         first = ResourceRow(defaults[1].id, experiment.resource_name, "", f"{FIRST_MODELS}/{name}", scorer.digest)
         defaults[1] = replace(defaults[1], resources=(first,))
-        row = ExperimentRow(experiment.name, fingerprint(experiment), json.dumps(manifest.schema.to_json()))
+        row = ExperimentRow(experiment.name, fingerprint(experiment), json.dumps(manifest.schema.shifted({}).to_json()))
         self._store.set_up_experiment(row, services, defaults, about)
 
 

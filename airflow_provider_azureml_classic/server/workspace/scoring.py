@@ -10,6 +10,7 @@ from time import perf_counter
 from typing import Any
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
+from airflow_provider_azureml_classic.protocol.jobs import INPUT, SCORED_OUTPUT
 from airflow_provider_azureml_classic.protocol.tables import (
     Table,
     global_parameters,
@@ -19,7 +20,6 @@ from airflow_provider_azureml_classic.protocol.tables import (
     write_output,
     write_results,
 )
-from airflow_provider_azureml_classic.server.experiments.declaration import INPUT
 from airflow_provider_azureml_classic.server.experiments.parameters import checked, threshold_of
 from airflow_provider_azureml_classic.server.experiments.scorer import Scorer
 from airflow_provider_azureml_classic.server.models.store import ModelStore
@@ -27,8 +27,6 @@ from airflow_provider_azureml_classic.server.state.endpoint_store import Store
 from airflow_provider_azureml_classic.server.state.tables import EndpointRow
 from airflow_provider_azureml_classic.server.workspace.catalogue import Catalogue
 from airflow_provider_azureml_classic.server.workspace.diagnostics import Diagnostics, wanted
-
-OUTPUT = "output1"
 
 
 @dataclass(frozen=True)
@@ -146,7 +144,7 @@ class Scoring:
             self._diagnostics.scored(endpoint, request_id, perf_counter() - start, error)
             raise
         self._diagnostics.scored(endpoint, request_id, perf_counter() - start, None)
-        return write_results({OUTPUT: write_output(answer, swagger=swagger, details=details)})
+        return write_results({SCORED_OUTPUT: write_output(answer, swagger=swagger, details=details)})
 
     def _answer(self, endpoint: EndpointRow, body: Any) -> Table:
         if not endpoint.resources:

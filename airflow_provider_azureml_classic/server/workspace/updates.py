@@ -13,10 +13,11 @@ from airflow_provider_azureml_classic.protocol.errors import repeated
 from airflow_provider_azureml_classic.protocol.references import MODEL_EXTENSION, BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint, EndpointSettings, Resource
 from airflow_provider_azureml_classic.server.experiments.scorer import Scorer
+from airflow_provider_azureml_classic.server.models.facts import model_row
 from airflow_provider_azureml_classic.server.models.pins import Pin, Pins
 from airflow_provider_azureml_classic.server.models.store import ModelStore
 from airflow_provider_azureml_classic.server.state.endpoint_store import Store
-from airflow_provider_azureml_classic.server.state.history import How, model_row
+from airflow_provider_azureml_classic.server.state.history import How
 from airflow_provider_azureml_classic.server.state.tables import (
     EndpointRow,
     ModelRow,
@@ -107,7 +108,7 @@ class Updates:
             raise rejection(
                 "ModelInvalid",
                 f"{location.location!r} holds another model now than on {before.placed_at:%Y-%m-%d}, and the file "
-                "of that one is kept no more. Train it again.",
+                "of that one is no longer kept. Train it again.",
                 target=before.resource,
             )
 
@@ -133,7 +134,7 @@ class Updates:
         if location.extension != MODEL_EXTENSION:
             raise rejection(
                 "InvalidBlobExtension",
-                f"{location.relative_location!r} does not end in {MODEL_EXTENSION}, so it is no trained model.",
+                f"{location.relative_location!r} does not end in {MODEL_EXTENSION}, so it is not a trained model.",
                 target=name,
             )
         own = self._locations.own(location)

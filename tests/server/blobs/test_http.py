@@ -88,7 +88,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         store = BlobStore(tmp_path_factory.mktemp("store"), account)
         app = Starlette(routes=[Mount("/mlclassic", app=blob_app(store, now, max_size=MAX_SIZE))])
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
         try:
             yield Served(store, port)

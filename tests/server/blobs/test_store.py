@@ -261,7 +261,7 @@ class TestReadAndWrite:
                 for blob in names(store, "x/"):
                     store.delete("data", blob)
 
-        thread = threading.Thread(target=delete_all)
+        thread = threading.Thread(target=delete_all, daemon=True)
         thread.start()
         try:
             for number in range(100):

@@ -14,7 +14,7 @@ import pytest
 from airflow_provider_azureml_classic.protocol.jobs import JobStatus
 from airflow_provider_azureml_classic.protocol.values import Endpoint
 from airflow_provider_azureml_classic.server.experiments import load_experiments
-from tests.server.conftest import Clock, Service, line
+from tests.support.service import Clock, Service, line
 
 TOML = """\
 [[experiment]]

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_azureml_classic.protocol.jobs import JobRequest
-from tests.server.conftest import TRAINING, declaration, line
 from tests.support import ServerProcess, wait_for_job
+from tests.support.service import TRAINING, declaration, line
 
 #: Each of them silences ONNX Runtime, so none may come from outside.
 SILENCERS = ("ORT_DISABLE_TELEMETRY", "ORT_RUNNING_UNIT_TESTS", "CI")

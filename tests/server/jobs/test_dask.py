@@ -18,9 +18,9 @@ from airflow_provider_azureml_classic.protocol.jobs import JobStatus
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint
 from airflow_provider_azureml_classic.server.jobs import dask as parcels
-from tests.server.test_server_process import patch, slope, until
 from tests.support import ServerProcess, wait_for_job
 from tests.support.held_server import HELD, HeldServer
+from tests.support.processes import patch, slope, until
 
 pytestmark = pytest.mark.slow
 

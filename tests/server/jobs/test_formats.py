@@ -13,7 +13,7 @@ from airflow_provider_azureml_classic.protocol.jobs import JobStatus
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint
 from airflow_provider_azureml_classic.retraining.evaluation import Evaluation
-from tests.server.conftest import Service, line
+from tests.support.service import Service, line
 
 
 def text_of(slope: float, extension: str) -> str:

@@ -14,10 +14,10 @@ import pytest
 
 from airflow_provider_azureml_classic.protocol.jobs import JobRequest, JobStatus
 from airflow_provider_azureml_classic.server.jobs.processes import Workers
-from tests.server.conftest import line
-from tests.server.test_server_process import until
 from tests.support import wait_for_job
 from tests.support.held_server import HeldServer
+from tests.support.processes import until
+from tests.support.service import line
 
 pytestmark = pytest.mark.slow
 

@@ -14,7 +14,7 @@ from airflow_provider_azureml_classic.protocol.jobs import JobRequest, JobStatus
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.sas import expiry_of
 from airflow_provider_azureml_classic.protocol.values import Endpoint
-from tests.server.conftest import Service, line
+from tests.support.service import Service, line
 
 
 @pytest.fixture

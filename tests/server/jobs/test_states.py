@@ -33,7 +33,7 @@ from airflow_provider_azureml_classic.server.storage.allowed_hosts import Reach
 from airflow_provider_azureml_classic.server.storage.locations import Locations
 from airflow_provider_azureml_classic.server.workspace.catalogue import Catalogue
 from airflow_provider_azureml_classic.server.workspace.endpoints import new_endpoint
-from tests.server.conftest import Clock
+from tests.support.service import Clock
 
 #: Jobs of one endpoint that run at a time in this test; few, so that the limit is met.
 MOST = 2

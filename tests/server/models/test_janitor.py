@@ -25,8 +25,8 @@ from airflow_provider_azureml_classic.server.state.database import Database
 from airflow_provider_azureml_classic.server.state.endpoint_store import Store
 from airflow_provider_azureml_classic.server.state.engine import checked_url
 from airflow_provider_azureml_classic.server.state.peers import Peers
-from tests.server.conftest import Clock, Service
 from tests.support.postgres import Cluster
+from tests.support.service import Clock, Service
 
 CIPHER = "Y2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2M="
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.portal import fill
-from tests.server.conftest import Clock, Service
 from tests.support.portal import Visitor, text_of
+from tests.support.service import Clock, Service
 
 MANY = 10_000
 LARGEST = 200_000

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -14,8 +15,8 @@ from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint, EndpointSettings
 from airflow_provider_azureml_classic.server.portal.sessions import COOKIE, Brake, Sessions
 from airflow_provider_azureml_classic.server.portal.site import ROUTES
-from tests.server.conftest import TOKEN, Clock, Service, line
 from tests.support.portal import Visitor, text_of
+from tests.support.service import TOKEN, Clock, Service, line
 
 CSV = {"data": ("january.csv", line(5), "text/csv")}
 
@@ -542,10 +543,39 @@ def test_an_upload_that_cannot_be(visitor: Visitor, fields: dict[str, str], file
     assert "No job yet" in visitor.page("/portal/jobs")
 
 
-def test_too_large_a_form(visitor: Visitor, mine: str) -> None:
-    """A form over the limit is refused before it is read."""
-    answer = visitor.http.post(f"{mine}/score", data={"csrf": visitor.csrf, "x": "y" * (1 << 20)})
-    assert answer.status_code == 413
+@pytest.mark.parametrize(
+    ("declared", "chunks"), [(True, 0), (False, 17)], ids=["refused by its declared length", "refused as it comes"]
+)
+async def test_too_large_a_form(visitor: Visitor, mine: str, declared: bool, chunks: int) -> None:
+    """A form over the limit of 1 MiB is refused before it is read, or before more than the limit is."""
+    cookie = visitor.http.cookies[COOKIE]
+    asked, statuses = [], []
+    headers = {"content-type": "application/x-www-form-urlencoded", "cookie": f"{COOKIE}={cookie}"}
+    headers |= {"content-length": str(1 << 40)} if declared else {"transfer-encoding": "chunked"}
+
+    async def receive() -> dict[str, Any]:
+        asked.append(1)
+        assert len(asked) < 100, "the body has no end, and is read on and on"
+        return {"type": "http.request", "body": b"x=" + b"y" * ((1 << 16) - 2), "more_body": True}
+
+    async def send(message: dict[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            statuses.append(message["status"])
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": f"{mine}/score",
+        "raw_path": f"{mine}/score".encode(),
+        "root_path": "",
+        "query_string": b"",
+        "scheme": "http",
+        "server": ("service.test", 8080),
+        "client": ("127.0.0.1", 1),
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+    }
+    await visitor.service.http(scope, receive, send)
+    assert (statuses, len(asked)) == ([413], chunks)
 
 
 def test_a_running_job_can_be_cancelled(visitor: Visitor) -> None:

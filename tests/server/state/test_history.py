@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from airflow_provider_azureml_classic.exceptions import NotFound, RequestRejected
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint
+from airflow_provider_azureml_classic.server.models.facts import model_row
 from airflow_provider_azureml_classic.server.models.store import ModelStore
 from airflow_provider_azureml_classic.server.state import history
 from airflow_provider_azureml_classic.server.state.database import Database
@@ -18,7 +19,7 @@ from airflow_provider_azureml_classic.server.state.endpoint_store import Store
 from airflow_provider_azureml_classic.server.state.overview import ModelLine, Queries
 from airflow_provider_azureml_classic.server.state.tables import placements
 from airflow_provider_azureml_classic.server.workspace.workspace import Caller
-from tests.server.conftest import Clock, Service, line
+from tests.support.service import Clock, Service, line
 
 
 @pytest.fixture
@@ -176,7 +177,7 @@ def test_numbers_from_a_file_are_made_safe(service: Service) -> None:
         "created": "never",
         "rows": "many",
     }
-    row = history.model_row(type(manifest).from_json(json.loads(json.dumps(data))), "d", 1)
+    row = model_row(type(manifest).from_json(json.loads(json.dumps(data))), "d", 1)
     assert row.metrics == {"good": 1.0, "l" * 64: 2.5}
     assert (f"{row.window_start:%F}", row.window_end, row.created_at, row.rows) == ("2016-01-01", None, None, 0)
 

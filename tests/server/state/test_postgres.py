@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,10 +12,10 @@ from airflow_provider_azureml_classic.client.retries import NO_RETRIES
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, RequestRejected, ServiceUnavailable
 from airflow_provider_azureml_classic.protocol.values import Endpoint, EndpointSettings
 from airflow_provider_azureml_classic.server.state.engine import DATABASE_VARIABLE
-from tests.server.conftest import SCORING, TRAINING, declaration, line
-from tests.server.test_server_process import command, default_of, patch, slope, trained, until
 from tests.support import ServerProcess
 from tests.support.postgres import PASSWORD, Cluster, cluster, free_port
+from tests.support.processes import default_of, patch, refused, slope, trained, until
+from tests.support.service import SCORING, TRAINING, declaration, line
 
 pytestmark = pytest.mark.slow
 
@@ -39,22 +37,6 @@ def start(tmp_path: Path) -> Iterator[Start]:
     yield begin
     for server in started:
         server.stop()
-
-
-def refused(data_dir: Path, url: str, environment: dict[str, str] | None = None) -> str:
-    """Standard error of a server that must not start on a database: exit status 2, a sentence, no secret."""
-    done = subprocess.run(
-        command(data_dir, "--port", "0"),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-        env={**os.environ, DATABASE_VARIABLE: url, **(environment or {})},
-    )
-    assert done.returncode == 2, done.stderr
-    assert "Traceback" not in done.stderr
-    assert PASSWORD not in done.stderr
-    return done.stderr
 
 
 def test_the_state_is_in_postgresql(postgres: Cluster, start: Start, tmp_path: Path) -> None:

@@ -20,8 +20,8 @@ from alembic.script import ScriptDirectory
 from airflow_provider_azureml_classic.server.state import schema
 from airflow_provider_azureml_classic.server.state.engine import checked_url, make_engine, where
 from airflow_provider_azureml_classic.server.state.tables import metadata, placements
-from tests.server.conftest import Clock, Service
 from tests.support.postgres import Cluster
+from tests.support.service import Clock, Service
 
 #: A revision that SQLite can only do by copying a table that others refer to.
 NEXT = """

@@ -13,8 +13,8 @@ from cryptography.fernet import Fernet
 from airflow_provider_azureml_classic.client import Client
 from airflow_provider_azureml_classic.protocol.keys import KeyType
 from airflow_provider_azureml_classic.server.state.cipher import Cipher, WrongKey
-from tests.server.conftest import TOKEN, Service
 from tests.support import BIKES_SCORING, ROOT, ServerProcess
+from tests.support.service import TOKEN, Service
 
 PACKAGE = ROOT / "airflow_provider_azureml_classic"
 #: Modules that run what they read.

@@ -25,11 +25,10 @@ from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint, EndpointSettings
 from airflow_provider_azureml_classic.server.state.engine import DATABASE_VARIABLE
 from airflow_provider_azureml_classic.server.web.threads import DATABASE_THREADS
-from tests.server.conftest import SCORING, TRAINING, declaration, line
-from tests.server.state.test_postgres import refused
-from tests.server.test_server_process import HELD, HELD_ESTIMATOR, default_of, slope, until
 from tests.support import ServerProcess, wait_for_job
 from tests.support.postgres import Cluster, Forwarder
+from tests.support.processes import HELD, HELD_ESTIMATOR, default_of, refused, slope, until
+from tests.support.service import SCORING, TRAINING, declaration, line
 
 pytestmark = pytest.mark.slow
 

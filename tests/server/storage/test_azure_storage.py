@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +19,11 @@ from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.sas import StorageAccount
 from airflow_provider_azureml_classic.protocol.values import Endpoint
 from airflow_provider_azureml_classic.server.storage import azure as azure_storage
-from tests.server.conftest import RESOURCE, SCORING, TRAINING, declaration, line
-from tests.server.test_server_process import default_of, patch, slope
 from tests.support import ServerProcess, wait_for_job
 from tests.support.azurite import ACCOUNT, KEY, Azurite, by_name
+from tests.support.listeners import serving
+from tests.support.processes import default_of, patch, slope
+from tests.support.service import RESOURCE, SCORING, TRAINING, declaration, line
 
 pytestmark = pytest.mark.slow
 
@@ -229,14 +229,10 @@ class Redirecting(BaseHTTPRequestHandler):
 
 def test_the_sdk_follows_no_redirect(tmp_path: Path) -> None:
     """It would ask a host that is not allowed, with the account's signature."""
-    with HTTPServer(("127.0.0.1", 0), Redirecting) as other:
-        thread = threading.Thread(target=other.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with serving(Redirecting) as other:
         account = StorageAccount("evil", KEY, f"http://127.0.0.1:{other.server_port}/evil")
         with pytest.raises(RequestRejected, match="HTTP 302"):
             azure_storage.download(account, "data", "x.csv", tmp_path / "got", 100)
-        other.shutdown()
-        thread.join()
     assert Redirecting.asked == ["/evil/data/x.csv"]
 
 

@@ -18,10 +18,10 @@ from airflow_provider_azureml_classic.server.models.remote import GRACE, Vault, 
 from airflow_provider_azureml_classic.server.models.store import ModelStore
 from airflow_provider_azureml_classic.server.settings import STORAGE_VARIABLE
 from airflow_provider_azureml_classic.server.storage.accounts import MODELS_CONTAINER
-from tests.server.conftest import SCORING, TRAINING, declaration, line
-from tests.server.test_server_process import default_of, patch, slope
 from tests.support import ServerProcess, wait_for_job
 from tests.support.azurite import HOME, HOME_KEY, Azurite, by_name
+from tests.support.processes import default_of, patch, slope
+from tests.support.service import SCORING, TRAINING, declaration, line
 
 pytestmark = pytest.mark.slow
 
@@ -81,7 +81,7 @@ def test_models_outlive_the_servers_disk(site: Site) -> None:
     server = site.start()
     with server.client() as client:
         assert server.account == site.azurite.home
-        data = upload(site.azurite, "data/five.csv", line(5))
+        data = site.azurite.put("data/five.csv", line(5), site.azurite.home)
         trainer = default_of(client, TRAINING)
         job_id = client.submit_job(trainer, JobRequest({"input1": data}))
         client.start_job(trainer, job_id)
@@ -106,21 +106,11 @@ def test_models_outlive_the_servers_disk(site: Site) -> None:
         assert slope(client, mine) == 2
         patch(client, mine, BlobReference(model.relative_location))
         assert slope(client, mine) == 5
-        rows = upload(site.azurite, "data/rows.csv", "x\n1\n")
+        rows = site.azurite.put("data/rows.csv", "x\n1\n", site.azurite.home)
         scoring = client.submit_job(mine, JobRequest({"input1": rows}))
         client.start_job(mine, scoring)
         assert wait_for_job(client, mine, scoring).status is JobStatus.FINISHED
     assert (site.folder / "data" / "models" / blob_name(digest)).exists()
-
-
-def upload(azurite: Azurite, path: str, content: str) -> BlobReference:
-    """Put a file into the service's account as a client would, and name it by its path alone."""
-    container, _, blob = path.partition("/")
-    with azurite.client(azurite.home) as client:
-        if not client.get_container_client(container).exists():
-            client.create_container(container)
-        client.get_blob_client(container, blob).upload_blob(content, overwrite=True)
-    return BlobReference(path)
 
 
 @pytest.mark.parametrize("place", ["http://127.0.0.1:1/servicehome", "wrong key"])

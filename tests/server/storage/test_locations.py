@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -22,7 +21,8 @@ from airflow_provider_azureml_classic.server.storage import locations as module
 from airflow_provider_azureml_classic.server.storage.accounts import Accounts
 from airflow_provider_azureml_classic.server.storage.allowed_hosts import Reach
 from airflow_provider_azureml_classic.server.storage.locations import Locations
-from tests.server.conftest import Clock
+from tests.support.listeners import serving
+from tests.support.service import Clock
 
 TOKEN = "?sv=2020-12-06&sig=secretsignature"
 
@@ -93,13 +93,8 @@ class Other:
 def other() -> Iterator[Other]:
     """Another host."""
     handler = type("Handler", (Elsewhere,), {"asked": [], "hosts": [], "written": {}})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield Other(server.server_port, handler)
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(handler) as server:
+        yield Other(server.server_port, handler)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from airflow_provider_azureml_classic.protocol.messages import Response
 from airflow_provider_azureml_classic.protocol.operations import Credential, Operation
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint
-from tests.server.conftest import RESOURCE, WORKSPACE, Service
+from tests.support.service import RESOURCE, WORKSPACE, Service
 
 #: Operations that answer in the protocol's shape; help pages and documents are open to everybody.
 GUARDED = tuple(operation for operation in ops.OPERATIONS if operation.credential is not Credential.NONE)

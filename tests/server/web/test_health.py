@@ -11,10 +11,10 @@ import pytest
 from starlette.testclient import TestClient
 
 from airflow_provider_azureml_classic.protocol.values import Endpoint
-from airflow_provider_azureml_classic.server.web.traffic import BOUNDS, Hour, Observer, Traffic, access_logger
-from tests.server.conftest import TOKEN, Service
+from airflow_provider_azureml_classic.server.traffic import BOUNDS, Hour, Observer, Traffic, access_logger
 from tests.support import ServerProcess
 from tests.support.portal import BASE
+from tests.support.service import TOKEN, Service
 
 
 @pytest.fixture

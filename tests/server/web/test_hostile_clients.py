@@ -18,8 +18,8 @@ import pytest
 
 from airflow_provider_azureml_classic.client import Client
 from airflow_provider_azureml_classic.protocol.values import Endpoint
-from tests.server.web.test_http import BODY, ROW, answer, assert_error, head
 from tests.support import BIKES_SCORING, ServerProcess
+from tests.support.sockets import BODY, ROW, answer, assert_error, head
 
 pytestmark = pytest.mark.slow
 

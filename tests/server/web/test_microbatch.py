@@ -21,8 +21,8 @@ from airflow_provider_azureml_classic.client import Client
 from airflow_provider_azureml_classic.protocol.keys import KeyType
 from airflow_provider_azureml_classic.protocol.values import Endpoint, EndpointSettings, Resource, TraceLevel
 from airflow_provider_azureml_classic.server.web.connections import Connection
-from tests.server.conftest import RESOURCE, SCORING, Service, declaration
 from tests.support import ServerProcess
+from tests.support.service import RESOURCE, SCORING, Service, declaration
 
 
 class Line:

@@ -25,7 +25,7 @@ from airflow_provider_azureml_classic.server.blobs.names import DIAGNOSTICS_CONT
 from airflow_provider_azureml_classic.server.experiments.scorer import Scorer
 from airflow_provider_azureml_classic.server.web.threads import Threads, database_threads
 from airflow_provider_azureml_classic.server.workspace.diagnostics import Diagnostics
-from tests.server.conftest import WORKSPACE, Service, line
+from tests.support.service import WORKSPACE, Service, line
 
 ROW = {"Inputs": {"input1": [{"x": 1.0}]}}
 

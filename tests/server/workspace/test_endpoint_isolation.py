@@ -6,7 +6,7 @@ import pytest
 
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint
-from tests.server.conftest import Service, line
+from tests.support.service import Service, line
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from airflow_provider_azureml_classic.server.state.database import Database
 from airflow_provider_azureml_classic.server.state.endpoint_store import Store
 from airflow_provider_azureml_classic.server.state.tables import EndpointRow
 from airflow_provider_azureml_classic.server.workspace.endpoints import with_new_key
-from tests.server.conftest import Clock, Service
+from tests.support.service import Clock, Service
 
 
 def test_many_at_once_lose_no_key(service: Service) -> None:

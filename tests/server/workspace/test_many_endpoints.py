@@ -30,7 +30,7 @@ from airflow_provider_azureml_classic.server.state.tables import (
 )
 from airflow_provider_azureml_classic.server.workspace import workspace as workspace_module
 from airflow_provider_azureml_classic.server.workspace.endpoints import new_endpoint, with_new_key
-from tests.server.conftest import RESOURCE, SCORING, Service
+from tests.support.service import RESOURCE, SCORING, Service
 
 COUNT = 500
 

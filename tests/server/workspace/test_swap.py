@@ -15,8 +15,8 @@ import pytest
 from airflow_provider_azureml_classic.client import Client
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint, EndpointSettings, Resource
-from tests.server.conftest import RESOURCE, SCORING, declaration
 from tests.support import ServerProcess
+from tests.support.service import RESOURCE, SCORING, declaration
 
 pytestmark = pytest.mark.slow
 
@@ -46,7 +46,7 @@ class Load:
         self._stop = threading.Event()
         self.calls: list[list[Call]] = [[] for _ in range(THREADS)]
         self.errors: list[BaseException] = []
-        self._threads = [threading.Thread(target=self._run, args=(calls,)) for calls in self.calls]
+        self._threads = [threading.Thread(target=self._run, args=(calls,), daemon=True) for calls in self.calls]
 
     def __enter__(self) -> Load:
         for thread in self._threads:

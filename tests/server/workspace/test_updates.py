@@ -9,7 +9,7 @@ import pytest
 
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint
-from tests.server.conftest import RESOURCE, Service
+from tests.support.service import RESOURCE, Service
 
 
 def detail(response) -> str:

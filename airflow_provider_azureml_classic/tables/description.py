@@ -1,0 +1,180 @@
+"""What a person should see of each column before a model is trained: its kind, its range, and what is odd about it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import astuple, dataclass, fields
+from typing import TYPE_CHECKING
+
+from airflow_provider_azureml_classic.tables import dates
+from airflow_provider_azureml_classic.tables.kinds import (
+    BOOLEAN,
+    DATE,
+    MISSING,
+    NUMBER,
+    UNDECIDED,
+    Decision,
+    Kind,
+    read_categories,
+    read_numbers,
+)
+from airflow_provider_azureml_classic.tables.spelling import NO_VALUE, SHOWN
+from airflow_provider_azureml_classic.tables.table import Encoded, Table
+
+if TYPE_CHECKING:
+    from numpy import float64
+    from numpy.typing import NDArray
+
+#: Fewer rows than this do not tell an identifier.
+_TELLING = 20
+#: Share of rows with a cell of their own from which on a column looks like an identifier.
+_UNIQUE = 0.95
+#: Widest cell of a printed table.
+_WIDEST = 24
+_DATE = re.compile(r"\d{4}-\d{1,2}-\d{1,2}([ T].*)?|\d{1,2}([/.-])\d{1,2}\2(\d{4}|\d{2})([ T].*)?", re.DOTALL)
+_SAMPLE = 200
+#: Moments as whole seconds since 1970, from 2001 to 2033.
+_SECONDS = (1e9, 2e9)
+_DATES = (19_000_101, 21_001_231)
+
+
+@dataclass(frozen=True)
+class Description:
+    """One column of a table, for people.
+
+    :param column: its name.
+    :param kind: see :mod:`~.tables.kinds`.
+    :param missing: rows without a value.
+    :param distinct: different values.
+    :param smallest: of numbers and dates; the first of texts.
+    :param largest: of numbers and dates; the last of texts.
+    :param example: the first value.
+    :param note: what should be looked at; a problem, if there is one.
+    """
+
+    column: str
+    kind: str
+    missing: int = 0
+    distinct: int = 0
+    smallest: str = ""
+    largest: str = ""
+    example: str = ""
+    note: str = ""
+
+
+def describe(table: Table, decision: Decision, missing: Collection[str] = MISSING) -> list[Description]:
+    """What there is to be seen of each column that was decided.
+
+    :param table: all rows.
+    :param decision: of its columns.
+    :param missing: texts that mean "no value" in all columns.
+    """
+    return [_describe(table, name, kind, decision, missing) for name, kind in decision.kinds.items()]
+
+
+def _describe(table: Table, name: str, kind: Kind, decision: Decision, missing: Collection[str]) -> Description:
+    if name not in table.columns:
+        return Description(name, str(kind.kind), note="the data has no such column")
+    if name in decision.problems:
+        return Description(name, str(kind.kind), example=_example(table, name), note=decision.problems[name].message)
+    if kind.kind in (NUMBER, DATE):
+        return _of_numbers(table, name, kind, decision, missing)
+    if kind.kind == UNDECIDED:
+        note = "has no value; its kind is decided when the first ones come. Declare kind, or ignore it"
+        return Description(name, UNDECIDED, table.rows, note=note)
+    return _of_texts(table, name, kind, decision, missing)
+
+
+def _of_numbers(table: Table, name: str, kind: Kind, decision: Decision, missing: Collection[str]) -> Description:
+    import numpy as np
+
+    values = read_numbers(table, name, kind, decision.decimal, missing)
+    there = values[~np.isnan(values)]
+    distinct = np.unique(there)
+    ends = [_spelled(value, kind) for value in (distinct[[0, -1]] if len(distinct) else ())]
+    smallest, largest = ends or ("", "")
+    note = decision.notes.get(name, "") or (_number_note(there, distinct) if kind.kind == NUMBER else "")
+    absent = len(values) - len(there)
+    return Description(
+        name, str(kind.kind), absent, len(distinct), smallest, largest, _example(table, name, kind, missing), note
+    )
+
+
+def _spelled(value: float, kind: Kind) -> str:
+    if kind.kind == DATE:
+        return dates.spelled(float(value))
+    return str(int(value)) if float(value).is_integer() and abs(value) < 1e16 else repr(float(value))
+
+
+def _number_note(values: NDArray[float64], distinct: NDArray[float64]) -> str:
+    import numpy as np
+
+    if len(values) < _TELLING or not (np.floor(distinct) == distinct).all():
+        return ""
+    low, high = distinct[0], distinct[-1]
+    if _DATES[0] <= low and high <= _DATES[1] and all(map(_is_date, distinct[:_SAMPLE].tolist())):
+        return 'looks like dates (yyyymmdd): declare kind = "date" with date_format = "%Y%m%d", or ignore it'
+    if _SECONDS[0] <= low and high <= _SECONDS[1] and len(distinct) > _TELLING:
+        return "looks like moments in seconds since 1970"
+    if len(distinct) == len(values) and high - low + 1 == len(values):
+        return "looks like a row number: ignore it unless it tells something"
+    if len(distinct) >= _UNIQUE * len(values) and high >= 1e5 and low >= 0:
+        return "looks like an identifier: ignore it unless it tells something"
+    return ""
+
+
+def _is_date(number: float) -> bool:
+    text = str(int(number))
+    return dates.parse_time(text, "%Y%m%d") is not None
+
+
+def _of_texts(table: Table, name: str, kind: Kind, decision: Decision, missing: Collection[str]) -> Description:
+    import numpy as np
+
+    column = read_categories(table, name, kind, usual=missing)
+    absent = int(np.count_nonzero(column.codes < 0))
+    ends = (min(column.cells), max(column.cells)) if column.cells else ("", "")
+    note = decision.notes.get(name, "") or ("" if kind.kind == BOOLEAN else _text_note(column, table.rows - absent))
+    example = _example(table, name, kind, missing)
+    return Description(name, str(kind.kind), absent, len(column.cells), _cut(ends[0]), _cut(ends[1]), example, note)
+
+
+def _text_note(column: Encoded, rows: int) -> str:
+    cells = column.cells
+    if cells and all(_DATE.fullmatch(cell) for cell in cells[:_SAMPLE]):
+        return 'looks like dates: declare kind = "date", or ignore it'
+    if rows >= _TELLING and len(cells) >= _UNIQUE * rows:
+        return "looks like an identifier, or text of its own in each row: ignore it unless it tells something"
+    signs = sorted(NO_VALUE.intersection(cells))
+    return f"{signs[0]} is a text here; if it means no value, declare missing" if signs else ""
+
+
+def _example(table: Table, name: str, kind: Kind | None = None, missing: Collection[str] = MISSING) -> str:
+    absent = (kind or Kind()).missing_texts(missing)
+    cells = (table.cell(name, row) for row in range(min(table.rows, 1000)))
+    return _cut(next((cell for cell in cells if cell not in absent), ""))
+
+
+def _cut(cell: str) -> str:
+    return cell if len(cell) <= SHOWN else f"{cell[: SHOWN - 3]}..."
+
+
+def lines(descriptions: Iterable[Description]) -> list[str]:
+    """The table as lines of text, with a heading.
+
+    :param descriptions: of the columns.
+    """
+    heading = [field.name for field in fields(Description)]
+    rows = [heading, *([str(cell) for cell in astuple(description)] for description in descriptions)]
+    return [line.rstrip() for line in map("  ".join, _padded([[*map(_short, row[:-1]), row[-1]] for row in rows]))]
+
+
+def _short(cell: str) -> str:
+    cell = " ".join(cell.split())
+    return cell if len(cell) <= _WIDEST else f"{cell[: _WIDEST - 3]}..."
+
+
+def _padded(rows: Sequence[Sequence[str]]) -> list[list[str]]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in rows]

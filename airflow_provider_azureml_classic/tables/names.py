@@ -1,0 +1,44 @@
+"""Names of columns, as a file gives them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from airflow_provider_azureml_classic.exceptions import rejection
+from airflow_provider_azureml_classic.protocol.errors import repeated
+from airflow_provider_azureml_classic.tables.spelling import listed, parse_number
+
+#: Most columns of a file.
+MAX_COLUMNS = 100_000
+
+
+def check_names(names: Sequence[str], title: str, expected: Collection[str] = (), *, declared: bool = False) -> None:
+    """Return if these can be the names of the columns of a file.
+
+    :param names: cells of the header row, without blanks around them.
+    :param title: the format, for messages.
+    :param expected: columns of which at least one must be there.
+    :param declared: whether the file declares them, so that a number is a name, too.
+    :raises RequestRejected: naming the cell at fault.
+    """
+    needs = f"The {title} needs {heading(title)}"
+    first = "what it declares" if declared else "its first row"
+    wish = f"; expected the columns {listed(expected)}" if expected else ""
+    number = next((name for name in names if name not in expected and parse_number(name) is not None), None)
+    if number is not None and not declared:
+        raise rejection("InputParseError", f"{needs}: {first} has the number {listed([number])} for a name{wish}.")
+    twice = repeated(list(filter(None, names)))
+    if twice is not None:
+        raise rejection("InputParseError", f"{needs} of different names: {first} has {twice!r} twice{wish}.")
+    if expected and not set(expected) & set(names):
+        raise rejection("InputParseError", f"{needs}{wish}. {first.capitalize()} is: {listed(names)}.")
+    if len(names) > MAX_COLUMNS:
+        raise rejection("InputParseError", f"The {title} has {len(names)} columns; at most {MAX_COLUMNS} are read.")
+
+
+def heading(title: str) -> str:
+    """Where the names of the columns stand, for messages.
+
+    :param title: ``CSV``, ``TSV``, ``ARFF`` or ``Parquet``.
+    """
+    return {"ARFF": "@attribute lines", "Parquet": "columns"}.get(title, "a header row")

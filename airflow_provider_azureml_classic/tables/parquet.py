@@ -1,0 +1,123 @@
+"""Parquet as tables: texts stay texts, numbers stay numbers, and everything else is spelled."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from typing import IO, TYPE_CHECKING, Any
+
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
+from airflow_provider_azureml_classic.tables.delimited import Keep
+from airflow_provider_azureml_classic.tables.names import check_names
+from airflow_provider_azureml_classic.tables.table import Origin, Table
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+_TITLE = "Parquet"
+_ROWS, _CELLS = 50_000, 2_000_000
+#: Most cells of a file, and most bytes that one byte of it may become: few bytes can stand for very many equal rows.
+MAX_CELLS = 1 << 30
+MAX_RATIO, _ALWAYS = 200, 64 << 20
+
+
+def parquet_names(file: IO[bytes]) -> tuple[str, ...]:
+    """The columns of a Parquet file.
+
+    :param file: opened for reading bytes; it must be seekable.
+    :raises RequestRejected: it cannot be read.
+    """
+    return tuple(_opened(file).schema_arrow.names)
+
+
+def parquet_tables(file: IO[bytes], *, expected: Collection[str] = (), keep: Keep = bool) -> Iterator[Table]:
+    """The rows of a Parquet file.
+
+    :param file: opened for reading bytes; it must be seekable.
+    :param expected: columns of which at least one must be there.
+    :param keep: tells for a column whether its cells are wanted.
+    :raises RequestRejected: it cannot be read, a wanted column holds what no table of texts can, or the file stands
+        for too much.
+    """
+    import pyarrow as pa
+
+    size = file.seek(0, 2)
+    opened = _opened(file)
+    names = [name.strip() for name in opened.schema_arrow.names]
+    check_names(names, _TITLE, expected, declared=True)
+    kept = [i for i, name in enumerate(names) if name and keep(name)]
+    if opened.metadata.num_rows * max(1, len(kept)) > MAX_CELLS:
+        raise _too_much(f"{opened.metadata.num_rows:,} rows of {len(kept)} columns, more than {MAX_CELLS:,} cells")
+    left = _ALWAYS + MAX_RATIO * size
+    before = 0
+    try:
+        for batch in opened.iter_batches(
+            max(1, min(_ROWS, _CELLS // max(1, len(names)))),
+            columns=[opened.schema_arrow.names[i] for i in kept],
+            use_threads=False,
+        ):
+            left -= batch.nbytes
+            if left < 0:
+                raise _too_much(f"more than {MAX_RATIO} times the size of the file")
+            columns = {
+                names[i]: pa.chunked_array([_plain(names[i], c)]) for i, c in zip(kept, batch.columns, strict=True)
+            }
+            yield Table(Origin(_TITLE), columns, batch.num_rows, before)
+            before += batch.num_rows
+    except (pa.ArrowException, OSError) as error:
+        raise _unreadable(error) from None
+
+
+def _opened(file: IO[bytes]) -> Any:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        opened = parquet.ParquetFile(file, pre_buffer=False)
+        # Texts that repeat stay one text and a number a row, whatever they would fill.
+        texts = [field.name for field in opened.schema_arrow if pa.types.is_string(field.type)]
+        return parquet.ParquetFile(file, read_dictionary=texts, pre_buffer=False)
+    except (pa.ArrowException, OSError) as error:
+        raise _unreadable(error) from None
+
+
+def _unreadable(error: Exception) -> AzureMLClassicError:
+    return rejection("InputParseError", f"The Parquet file cannot be read: {str(error)[:200]}")
+
+
+def _too_much(what: str) -> AzureMLClassicError:
+    return rejection("InputParseError", f"The Parquet file stands for {what}. Write it as several files.")
+
+
+def _plain(name: str, column: pa.Array) -> pa.Array:
+    """A column as texts or as numbers; null where it has no value."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        if not pa.types.is_string(kind.value_type) and not pa.types.is_large_string(kind.value_type):
+            return _plain(name, column.dictionary_decode())
+        return column.cast(pa.dictionary(pa.int32(), pa.string()))
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        return column
+    if pa.types.is_decimal(kind):
+        return column.cast(pa.float64())
+    if pa.types.is_null(kind) or pa.types.is_boolean(kind) or pa.types.is_large_string(kind) or _is_view(kind):
+        return column.cast(pa.string())
+    if pa.types.is_string(kind):
+        return column
+    if pa.types.is_date(kind):
+        return pc.strftime(column.cast(pa.date32()).cast(pa.timestamp("s")), "%Y-%m-%d")
+    if pa.types.is_timestamp(kind):
+        return pc.strftime(column, "%Y-%m-%dT%H:%M:%S" + ("%z" if kind.tz else ""))
+    raise rejection(
+        "InputParseError",
+        f"Column {name!r} of the Parquet file holds {kind}; expected numbers, texts, truth values, dates or times.",
+        target=name,
+    )
+
+
+def _is_view(kind: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_string_view(kind))

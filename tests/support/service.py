@@ -1,0 +1,219 @@
+"""A whole service in this process, and the small experiment that it has."""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_azureml_classic.client import Client
+from airflow_provider_azureml_classic.client.retries import NO_RETRIES
+from airflow_provider_azureml_classic.protocol.jobs import Job, JobRequest
+from airflow_provider_azureml_classic.protocol.messages import Response
+from airflow_provider_azureml_classic.protocol.references import BlobReference
+from airflow_provider_azureml_classic.protocol.sas import sign
+from airflow_provider_azureml_classic.protocol.values import Endpoint
+from airflow_provider_azureml_classic.server import service as service_module
+from airflow_provider_azureml_classic.server.blobs.store import BlobStore
+from airflow_provider_azureml_classic.server.experiments import load_experiments
+from airflow_provider_azureml_classic.server.settings import Settings
+
+TOKEN = "workspace-token-of-the-tests"
+
+
+WORKSPACE = "1c2d3e4f5a6b47c8d9e0f1a2b3c4d5e6"
+
+
+TRAINING, SCORING = "Line", "Line [predictive exp.]"
+
+
+OTHER_SCORING = "Other Line [predictive exp.]"
+
+
+RESOURCE = "Line [trained model]"
+
+
+FIVE_LINES = """\
+[[experiment]]
+name = "{name}"
+estimator = "linear-regressor"
+label = "y"
+first_data = "line.csv"
+"""
+
+
+def line(slope: float, rows: int = 21) -> str:
+    """CSV of ``y = slope * x`` around ``x = 1``, where a model of it answers ``slope`` however it is regularized."""
+    return "x,y\n" + "".join(f"{x / 10},{slope * x / 10}\n" for x in range(rows))
+
+
+def declaration(folder: Path, *names: str) -> Path:
+    """A TOML file that declares experiments on the line of slope 2."""
+    (folder / "line.csv").write_text(line(2))
+    path = folder / "experiments.toml"
+    path.write_text("\n".join(FIVE_LINES.format(name=name) for name in names))
+    return path
+
+
+class Clock:
+    """A clock that stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = datetime(2016, 3, 1, 12, tzinfo=UTC)
+
+    def __call__(self) -> datetime:
+        """The time."""
+        return self.now
+
+    def advance(self, **units: float) -> None:
+        """Move it forward."""
+        self.now += timedelta(**units)
+
+
+class Held(Executor):
+    """An executor that begins nothing while its gate is closed."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.gate.set()
+        self._ended = False
+        self.reached = threading.Event()
+        self._threads = ThreadPoolExecutor(1)
+
+    def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Run it once the gate is open."""
+        return self._threads.submit(self._run, function, *args, **kwargs)
+
+    def _run(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        self.reached.set()
+        assert self.gate.wait(60)
+        if self._ended:
+            raise BrokenExecutor("the worker process was terminated")
+        return function(*args, **kwargs)
+
+    def close(self) -> None:
+        """End what is held, as worker processes are ended."""
+        self._ended = not self.gate.is_set()
+        self.gate.set()
+        self._threads.shutdown()
+
+
+class Service:
+    """A running service and everything needed to ask it.
+
+    :param data_dir: its data directory.
+    :param clock: its clock.
+    :param monkeypatch: puts the executor in place of the worker processes.
+    """
+
+    def __init__(self, data_dir: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.clock = clock
+        data_dir.mkdir(exist_ok=True)
+        self.pool = Held()
+        monkeypatch.setattr(service_module, "Workers", lambda size: self.pool)
+        self.settings = Settings(
+            data_dir=data_dir,
+            public_url="http://service.test:8080",
+            workspace_id=WORKSPACE,
+            token=TOKEN,
+            account_key=base64.b64encode(b"k" * 64).decode(),
+            cipher_key=base64.urlsafe_b64encode(b"c" * 32).decode(),
+            allowed_hosts=frozenset({"allowed.test"}),
+            workers=1,
+        )
+        self._stack = ExitStack()
+        experiments = load_experiments(data_dir.parent / "experiments.toml")
+        running = service_module.running(self.settings, experiments, clock=clock)
+        self.app, self.http = self._stack.enter_context(running)
+        self.blobs = BlobStore(data_dir / "blobs", self.settings.account)
+        self.client = Client(self.settings.public_url, WORKSPACE, TOKEN, transport=self.app, retries=NO_RETRIES)
+        services = {service.name: service.id for service in self.client.list_web_services()}
+        self.training, self.scoring = services[TRAINING], services[SCORING]
+        self.other_scoring = services[OTHER_SCORING]
+
+    def close(self) -> None:
+        """Stop it."""
+        self._stack.close()
+
+    # -- asking ------------------------------------------------------------------------------------------------------
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: Any = b"",
+        *,
+        key: str | None = TOKEN,
+        headers: Mapping[str, str] | None = None,
+    ) -> Response:
+        """Send one request; ``path`` may have a query, and a ``body`` that is not bytes is sent as JSON."""
+        path, _, query = path.partition("?")
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        sent = {**({} if key is None else {"authorization": f"Bearer {key}"}), **(headers or {})}
+        return self.app.answer(method, path, query, sent, content)
+
+    def endpoint_path(self, name: str, service: str | None = None) -> str:
+        """Path of an endpoint of the scoring service, or of another one."""
+        return f"/workspaces/{WORKSPACE}/webservices/{service or self.scoring}/endpoints/{name}"
+
+    def api_path(self, endpoint: Endpoint, tail: str) -> str:
+        """Path and query of a job or scoring call."""
+        return f"/workspaces/{WORKSPACE}/services/{endpoint.api_location.rpartition('/')[2]}{tail}?api-version=2.0"
+
+    def patch(self, name: str, location: Any, *, resource: str = RESOURCE, **more: Any) -> Response:
+        """PATCH one resource of an endpoint."""
+        wire = location.to_wire() if isinstance(location, BlobReference) else location
+        body = {"Resources": [{"Name": resource, "Location": wire}]}
+        return self.ask("PATCH", self.endpoint_path(name), body, **more)
+
+    def slope(self, endpoint: Endpoint) -> float:
+        """What the endpoint's model answers where ``x`` is 1."""
+        (answer,) = self.client.score(endpoint, [{"x": 1.0}]).column("Scored Labels")
+        return round(float(answer), 2)
+
+    # -- blobs and jobs ----------------------------------------------------------------------------------------------
+
+    def put_blob(self, path: str, content: bytes | str) -> BlobReference:
+        """Write a blob of the own store; returns its bare path."""
+        container, _, blob = path.partition("/")
+        source = self.settings.data_dir / "upload.tmp"
+        source.write_bytes(content if isinstance(content, bytes) else content.encode())
+        self.blobs.commit_file(container, blob, source)
+        return BlobReference(path)
+
+    def read_blob(self, path: str) -> bytes:
+        """Content of a blob of the own store."""
+        file, _ = self.blobs.open_read(*path.split("/", 1))
+        with file:
+            return file.read()
+
+    def signed(self, path: str, permissions: str = "r", *, hours: float = 1) -> BlobReference:
+        """A reference with a token; a negative life gives an expired one."""
+        account = self.settings.account
+        start, expiry = self.clock.now - timedelta(days=1), self.clock.now + timedelta(hours=hours)
+        token = sign(account, *path.split("/", 1), permissions=permissions, start=start, expiry=expiry)
+        return BlobReference(path, account.endpoint, token).normalised()
+
+    def submit(self, endpoint: Endpoint, source: BlobReference, **outputs: BlobReference) -> str:
+        """Register and start a job."""
+        job_id = self.client.submit_job(endpoint, JobRequest({"input1": source}, outputs))
+        self.client.start_job(endpoint, job_id)
+        return job_id
+
+    def ended(self, endpoint: Endpoint, job_id: str) -> Job:
+        """The job once it has ended."""
+        poll = threading.Event()
+        for _ in range(3000):
+            job = self.client.get_job(endpoint, job_id)
+            if job.status.terminal:
+                return job
+            poll.wait(0.02)
+        raise AssertionError(f"job {job_id} is still {job.status.value}")

@@ -1,0 +1,83 @@
+"""What a person sees of each column, and what is noted."""
+
+from __future__ import annotations
+
+import pytest
+
+from airflow_provider_azureml_classic.tables import kinds
+from airflow_provider_azureml_classic.tables.description import Description, describe, lines
+from airflow_provider_azureml_classic.tables.kinds import BOOLEAN, DATE, NUMBER, TEXT, UNDECIDED, Kind
+from airflow_provider_azureml_classic.tables.table import Table
+from tests.tables.support import case, column, decided, read
+
+
+def described(table: Table, **declared: Kind) -> dict[str, Description]:
+    """The descriptions of all columns by name."""
+    return {one.column: one for one in describe(table, decided(table, **declared))}
+
+
+def note(cells: list[str], **declared: Kind) -> str:
+    """What is noted of a column."""
+    return described(column(cells), **declared)["x"].note
+
+
+def test_all_kinds() -> None:
+    """Kind, missing, distinct, smallest, largest and example of each kind of column."""
+    table = read(
+        "n,t,b,d,e\n2.50,b,TRUE,2026-03-05,\nNA,a,FALSE,NA,\n-1,NA,TRUE,2026-03-04T12:00:00,\n1e3,,true,2026-03-05,\n"
+    )
+    found = described(table, d=Kind(DATE))
+    assert found["n"] == Description("n", NUMBER, 1, 3, "-1", "1000", "2.50")
+    assert found["t"] == Description(
+        "t", TEXT, 1, 3, "NA", "b", "b", "NA is a text here; if it means no value, declare missing"
+    )
+    assert found["b"] == Description("b", BOOLEAN, 0, 2, "false", "true", "TRUE")
+    assert found["d"] == Description("d", DATE, 1, 2, "2026-03-04T12:00:00", "2026-03-05", "2026-03-05")
+    assert (found["e"].kind, found["e"].missing) == (UNDECIDED, 4)
+    assert "has no value" in found["e"].note
+
+
+@pytest.mark.parametrize(
+    ("cells", "said"),
+    [
+        ([f"C-{i:05}" for i in range(40)], "looks like an identifier"),
+        ([str(i) for i in range(1, 41)], "looks like a row number"),
+        ([str(100_003 + 7919 * i) for i in range(40)], "looks like an identifier"),
+        ([f"202601{i % 28 + 1:02}" for i in range(40)], "looks like dates (yyyymmdd)"),
+        ([str(1_767_225_600 + 86_400 * i) for i in range(40)], "looks like moments in seconds since 1970"),
+        ([f"2026-01-{i % 28 + 1:02}" for i in range(40)], "looks like dates"),
+        ([f"01/{i % 28 + 1:02}/2026 10:00" for i in range(40)], "looks like dates"),
+        (["a", "b"] * 20, ""),
+        ([f"{i}.25" for i in range(40)], ""),
+        ([str(i % 30) for i in range(40)], ""),
+        (["x", "y", "z"], ""),
+    ],
+)
+def test_notes(cells: list[str], said: str) -> None:
+    """Identifiers and dates are noted; ordinary columns are not."""
+    assert note(cells).startswith(said)
+    assert bool(note(cells)) == bool(said)
+
+
+def test_problems_are_shown() -> None:
+    """A column that is refused stands in the table with its problem, beside the others."""
+    found = described(case("01/dash.csv"))
+    assert found["x"].note.startswith("Column 'x', row 4: '-' is not a number")
+    assert found["z"].kind == NUMBER
+
+
+def test_printed() -> None:
+    """Columns stand below one another; long cells and line ends do not break that."""
+    printed = lines(describe(case("21/multiline_ok.csv"), decided(case("21/multiline_ok.csv"))))
+    assert printed[0].split() == ["column", "kind", "missing", "distinct", "smallest", "largest", "example", "note"]
+    assert len(printed) == 4
+    assert {line.index(word) for line, word in zip(printed, ("kind", "number", "text", "text"), strict=True)} == {8}
+    wide = column(["x" * 500, "y"])
+    assert max(map(len, lines(describe(wide, decided(wide))))) < 200
+
+
+def test_absent() -> None:
+    """A declared column that the data lack is shown as such."""
+    table = column(["1"])
+    found = describe(table, kinds.decide(table, ["x", "gone"]))
+    assert found[1] == Description("gone", UNDECIDED, note="the data has no such column")
