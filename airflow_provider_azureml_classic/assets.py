@@ -1,8 +1,8 @@
 """Endpoints as Airflow assets: ``azureml-classic://{management host}/{workspace id}/{web service}/{endpoint}``.
 
-An event of such an asset means: a model was put in place and proved. ``UpdateTrainedModelOperator`` emits it through
-the alias :data:`ENDPOINTS`, so that no DAG has to know its host or workspace; the asset itself comes into being with
-the first event. A DAG that names the asset as its schedule, or the alias, runs after each update.
+An event of such an asset means that a model was put live and proved. ``UpdateTrainedModelOperator`` emits it through
+the alias :data:`ENDPOINTS`, so that no DAG has to know its host or workspace; the asset itself is created with the
+first event. A DAG with the asset or the alias as its schedule runs after each update.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SCHEME = "azureml-classic"
-#: Every endpoint that a task updates is an asset of this alias, unless the task says otherwise by its own outlets.
+#: Every endpoint that a task updates is an asset of this alias, unless the task has such outlets of its own.
 ENDPOINTS = AssetAlias("azureml_classic_endpoints")
 _FORM = f"{SCHEME}://{{management host}}/{{workspace id}}/{{web service}}/{{endpoint}}"
 
@@ -37,14 +37,14 @@ def endpoint_asset(
     endpoint: str,
     extra: dict[str, JsonValue] | None = None,
 ) -> Asset:
-    """The asset that an endpoint of a scoring web service is.
+    """The asset of an endpoint of a scoring web service.
 
     :param management_url: as in the connection's host.
     :param workspace_id: as in the connection's login.
-    :param web_service: name or id, as the updating task has it: the two give different assets.
+    :param web_service: name or id, as the updating task names it: the two make different assets.
     :param endpoint: name of the endpoint.
-    :param extra: of the asset, not of its events.
-    :raises ValueError: one of them is missing or cannot be one.
+    :param extra: the asset's own, not that of its events.
+    :raises ValueError: one of them is missing or invalid.
     """
     parts = (workspace_id, web_service, endpoint)
     path = "/".join(quote(part.strip(), safe="") for part in parts)
@@ -57,7 +57,7 @@ create_asset = endpoint_asset
 
 
 def host_of(management_url: str) -> str:
-    """Host and port of a management URL; a port that goes without saying is left out.
+    """Host and port of a management URL; the default port is left out.
 
     :param management_url: with or without scheme.
     :raises ValueError: it names no host.
@@ -65,35 +65,35 @@ def host_of(management_url: str) -> str:
     parts = urlsplit(management_url.strip() if "://" in management_url else f"https://{management_url.strip()}")
     if not parts.hostname:
         raise ValueError(f"The management URL {management_url!r} names no host.")
-    usual = {"http": 80, "https": 443}.get(parts.scheme)
+    default = {"http": 80, "https": 443}.get(parts.scheme)
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    return f"{host}:{parts.port}" if parts.port not in (None, usual) else host
+    return f"{host}:{parts.port}" if parts.port not in (None, default) else host
 
 
 def sanitize_uri(uri: SplitResult) -> SplitResult:
-    """The one spelling of an endpoint's URI; Airflow calls it for each URI of the scheme.
+    """The one spelling of an endpoint's URI; Airflow calls this for each URI of the scheme.
 
     :param uri: with any encoding of its parts, and any case of its host.
-    :raises ValueError: it has not the three parts after the host, or something besides.
+    :raises ValueError: it does not have exactly three parts after the host, or it has something besides.
     """
-    shown = f"{uri.scheme}://{uri.netloc.rpartition('@')[2]}{uri.path}"
+    text = f"{uri.scheme}://{uri.netloc.rpartition('@')[2]}{uri.path}"
     parts = [unquote(part).strip() for part in uri.path.removeprefix("/").split("/")]
     if not uri.hostname:
-        raise ValueError(f"{shown!r} names no management host; an endpoint's URI is {_FORM}.")
+        raise ValueError(f"{text!r} names no management host; an endpoint's URI is {_FORM}.")
     if len(parts) != 3 or not all(parts):
-        found = len([part for part in parts if part])
-        raise ValueError(f"{shown!r} has {found} of the 3 parts after the host; an endpoint's URI is {_FORM}.")
+        count = len([part for part in parts if part])
+        raise ValueError(f"{text!r} has {count} of the 3 parts after the host; an endpoint's URI is {_FORM}.")
     if "@" in uri.netloc or uri.query or uri.fragment:
-        raise ValueError(f"{shown!r} must have no user, query or fragment; an endpoint's URI is {_FORM}.")
+        raise ValueError(f"{text!r} must have no user, query or fragment; an endpoint's URI is {_FORM}.")
     path = "/".join(quote(part, safe="") for part in parts)
     return uri._replace(scheme=SCHEME, netloc=uri.netloc.lower(), path=f"/{path}")
 
 
 def convert_asset_to_openlineage(asset: Asset, lineage_context: Any) -> Any:
-    """The OpenLineage dataset that an endpoint is.
+    """The OpenLineage dataset of an endpoint.
 
-    :param asset: an endpoint's.
-    :param lineage_context: who asks; not needed.
+    :param asset: the endpoint's.
+    :param lineage_context: not used.
     """
     from airflow.providers.common.compat.openlineage.facet import Dataset
 
@@ -107,22 +107,22 @@ def convert_asset_to_openlineage(asset: Asset, lineage_context: Any) -> Any:
 def with_endpoint_outlet(outlets: Iterable[Any]) -> list[Any]:
     """A task's outlets, with the alias of all endpoints unless the user named an endpoint or an alias.
 
-    :param outlets: as the user gave them.
+    :param outlets: those that the user set.
     """
-    given = list(outlets)
-    named = any(isinstance(outlet, AssetAlias) or _is_endpoint(outlet) for outlet in given)
-    return given if named else [*given, ENDPOINTS]
+    own = list(outlets)
+    has_endpoint = any(isinstance(outlet, AssetAlias) or _is_endpoint(outlet) for outlet in own)
+    return own if has_endpoint else [*own, ENDPOINTS]
 
 
-def spellings(settings: ConnectionSettings, written: str, service: WebService, endpoint: Endpoint) -> list[Asset]:
+def spellings(settings: ConnectionSettings, name_or_id: str, service: WebService, endpoint: Endpoint) -> list[Asset]:
     """The assets that an endpoint may be declared as; the first has the web service as the task names it.
 
     :param settings: of the task's connection.
-    :param written: the web service as the task names it.
+    :param name_or_id: the web service as the task names it.
     :param service: the same, as the service describes it.
     :param endpoint: its endpoint.
     """
-    names = dict.fromkeys(filter(None, (written.strip(), service.name.strip(), service.id)))
+    names = dict.fromkeys(filter(None, (name_or_id.strip(), service.name.strip(), service.id)))
     url, workspace = settings.management_url, settings.workspace_id
     return [
         endpoint_asset(management_url=url, workspace_id=workspace, web_service=name, endpoint=endpoint.name)
@@ -133,7 +133,7 @@ def spellings(settings: ConnectionSettings, written: str, service: WebService, e
 def record_update(
     context: Mapping[str, Any], outlets: Iterable[Any], receipt: Mapping[str, Any], assets: Sequence[Asset]
 ) -> None:
-    """Give the receipt to the events that Airflow records if the task ends well; one that is skipped has none.
+    """Add the receipt to the events that Airflow records if the task succeeds; a skipped one records none.
 
     :param context: Airflow's task context.
     :param outlets: of the task.
@@ -151,15 +151,15 @@ def record_update(
             events[outlet].extra.update(event_extra(receipt))
         elif _is_endpoint(outlet):
             log.warning(
-                "The task's outlet %s is not the endpoint that was updated, %s; Airflow records an event for it all "
-                "the same.",
+                "The task's outlet %s is not the endpoint that was updated, %s; Airflow records an event for it "
+                "nevertheless.",
                 outlet.uri,
                 assets[0].uri,
             )
 
 
 def event_extra(receipt: Mapping[str, Any]) -> dict[str, JsonValue]:
-    """What an event says: plain JSON, and nothing secret.
+    """The extra of an event: plain JSON, and nothing secret.
 
     :param receipt: what ``UpdateTrainedModelOperator`` returns.
     """

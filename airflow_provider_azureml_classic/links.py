@@ -1,7 +1,7 @@
-"""Links from a task to what it works on, live as soon as the task knows them.
+"""Links from a task to what it works on; each works as soon as the task knows its address.
 
-An operator pushes the address to XCom under the link's ``xcom_key`` when it has found its endpoint, so the button works
-while the task waits, deferred or not. No link looks up a connection, and no address holds a key or a token.
+An operator pushes the address to XCom under the link's ``xcom_key`` once it has read its endpoint, so the button works
+while the task waits, deferred or not. No link reads a connection, and no address holds a key or a token.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class PushedLink(BaseOperatorLink):
     page = ""
 
     def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
-        """The address; empty if the task ended before it knew.
+        """The address; empty if the task ended before it knew the address.
 
         :param operator: the task.
         :param ti_key: the task instance.
@@ -77,11 +77,11 @@ class BatchJobLink(PushedLink):
 
 
 def push_link(context: Mapping[str, Any], link: type[PushedLink], address: str) -> None:
-    """Make a link live.
+    """Push the address of a link.
 
     :param context: Airflow's task context.
     :param link: which one.
-    :param address: where it leads; an empty one is left out, as a service may not tell its help page.
+    :param address: where it leads; an empty one is left out, as a service need not name its help page.
     """
     push = getattr(context.get("ti"), "xcom_push", None)
     if push is not None and address:
@@ -89,7 +89,7 @@ def push_link(context: Mapping[str, Any], link: type[PushedLink], address: str) 
 
 
 def push_help(context: Mapping[str, Any], endpoint: Endpoint | None, *further: type[PushedLink]) -> None:
-    """Make the links to an endpoint's pages live.
+    """Push the addresses of an endpoint's pages.
 
     :param context: Airflow's task context.
     :param endpoint: as the service describes it.

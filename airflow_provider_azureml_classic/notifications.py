@@ -1,4 +1,4 @@
-"""Telling people what is live: a message to a webhook, as ``on_success_callback`` or ``on_failure_callback``."""
+"""Messages about what is live, to a webhook, as ``on_success_callback`` or ``on_failure_callback``."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from airflow.sdk import BaseNotifier
+from airflow.providers.common.compat.connection import get_async_connection
+from airflow.sdk import BaseHook, BaseNotifier
 from airflow.sdk.exceptions import AirflowException
+from airflow.sdk.log import mask_secret
 
-from airflow_provider_azureml_classic.retraining.freshness import Window, to_utc
+from airflow_provider_azureml_classic.protocol.moments import to_utc
+from airflow_provider_azureml_classic.retraining.freshness import Window
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection, Context
@@ -19,16 +22,16 @@ log = logging.getLogger(__name__)
 
 
 class ModelUpdatedNotifier(BaseNotifier):
-    """Posts ``{"text": ...}`` to a webhook: the form that Slack, Mattermost, Rocket.Chat and Teams take.
+    """Posts ``{"text": ...}`` to a webhook: the form that Slack, Mattermost, Rocket.Chat and Teams accept.
 
-    As a callback of ``UpdateTrainedModelOperator`` the text is the receipt: what is live now, up to when it was
-    trained, what it replaced, how that was proved. As ``on_failure_callback`` it is the error, as
+    As a callback of ``UpdateTrainedModelOperator`` the text is the receipt: which model is live now, the end of its
+    training data, which model it replaced, and how that was proved. As ``on_failure_callback`` it is the error, as
     ``on_skipped_callback`` that the endpoint keeps its model. ``async_notify`` serves deadline alerts.
 
     :param webhook_conn_id: connection of any type, for example ``http``. Its host is the address; its password, if
         there is one, is the secret end of it: host ``https://hooks.example.com/services``, password ``T0/B0/x``.
         Neither is ever logged. (templated)
-    :param note: put before the text, for example whom to tell. (templated)
+    :param note: put before the text, for example whom to mention. (templated)
     :param timeout: seconds allowed for the post.
     """
 
@@ -55,9 +58,7 @@ class ModelUpdatedNotifier(BaseNotifier):
         :param context: Airflow's context of the callback.
         :raises AirflowException: it was not accepted; the text does not show the address.
         """
-        import requests
-        from airflow.sdk import BaseHook
-        from airflow.sdk.log import mask_secret
+        import requests  # heavy: a DAG file that only names the notifier must not load it
 
         address = webhook_address(BaseHook.get_connection(self.webhook_conn_id))
         mask_secret(address)
@@ -73,11 +74,10 @@ class ModelUpdatedNotifier(BaseNotifier):
     async def async_notify(self, context: Context) -> None:
         """Post the message from the triggerer.
 
-        :param context: Airflow's context of the callback, which holds less there.
+        :param context: Airflow's context of the callback, which holds less in the triggerer.
         :raises AirflowException: it was not accepted; the text does not show the address.
         """
-        import aiohttp
-        from airflow.providers.common.compat.connection import get_async_connection
+        import aiohttp  # heavy, as above
 
         address = webhook_address(await get_async_connection(self.webhook_conn_id))
         limit = aiohttp.ClientTimeout(total=self.timeout)
@@ -96,11 +96,13 @@ class ModelUpdatedNotifier(BaseNotifier):
             raise self._failure(f"HTTP {status}")
 
     def _failure(self, why: str) -> AirflowException:
-        return AirflowException(f"The webhook of connection {self.webhook_conn_id!r} did not take the message: {why}.")
+        return AirflowException(
+            f"The webhook of connection {self.webhook_conn_id!r} did not accept the message: {why}."
+        )
 
 
 def webhook_address(connection: Connection) -> str:
-    """The address that a connection is: a secret.
+    """The address that a connection holds: a secret.
 
     :param connection: host, and optionally schema, port and password.
     :raises ValueError: it has no host.
@@ -150,16 +152,16 @@ def _what(context: Mapping[str, Any]) -> str:
 
 
 def _receipt(ti: Any) -> Mapping[str, Any] | None:
-    """What the callback's task returned, if that is a receipt."""
+    """The result of the callback's task, if it is a receipt."""
     if ti is None:
         return None
     try:
-        said = ti.xcom_pull(task_ids=ti.task_id, map_indexes=ti.map_index)
+        result = ti.xcom_pull(task_ids=ti.task_id, map_indexes=ti.map_index)
     except Exception as error:  # a DAG's own callback runs where there may be no XCom
         log.info("The task's result cannot be read: %s", type(error).__name__)
         return None
-    wanted = {"endpoint", "web_service", "model", "window", "replaced", "proof"}
-    return said if isinstance(said, Mapping) and wanted <= set(said) else None
+    members = {"endpoint", "web_service", "model", "window", "replaced", "proof"}
+    return result if isinstance(result, Mapping) and members <= set(result) else None
 
 
 def _where(context: Mapping[str, Any]) -> str:

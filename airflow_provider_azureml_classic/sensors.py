@@ -23,9 +23,10 @@ from airflow_provider_azureml_classic.operators.base import (
     attempt_over,
     first_of,
 )
+from airflow_provider_azureml_classic.protocol.moments import to_utc
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.tables import Table
-from airflow_provider_azureml_classic.retraining.freshness import Goal, to_utc
+from airflow_provider_azureml_classic.retraining.freshness import Goal
 from airflow_provider_azureml_classic.retraining.jobs import JobTicket, trained_model
 from airflow_provider_azureml_classic.retraining.proof import as_expected
 from airflow_provider_azureml_classic.triggers import FreshnessTrigger, JobTrigger
@@ -57,7 +58,7 @@ class WaitingSensor(BaseSensorOperator):
         super().__init__(**kwargs)
         self.deferrable = deferrable
         self.azureml_classic_conn_id = azureml_classic_conn_id
-        self._found: dict[str, Any] = {}
+        self._result: dict[str, Any] = {}
 
     @cached_property
     def hook(self) -> AzureMLClassicHook:
@@ -67,83 +68,83 @@ class WaitingSensor(BaseSensorOperator):
     @property
     @abstractmethod
     def _subject(self) -> str:
-        """What is looked at, for the log."""
+        """What is polled, for the log."""
 
     @abstractmethod
-    def _look(self) -> bool:
-        """Look once.
+    def _poll(self) -> bool:
+        """Whether the wait is over.
 
         :raises AzureMLClassicError: one that may pass says nothing yet.
         """
 
     @abstractmethod
     def _awaited(self, limit: str) -> str:
-        """At a time-out: what was waited for in vain, and how things stand. It asks nothing of the service.
+        """The message of a time-out: what was awaited in vain, and the last known state. It calls no service.
 
         :param limit: the time that is over.
         """
 
     @abstractmethod
     def _trigger(self, deadline: float, first_look: float) -> EndpointTrigger:
-        """What waits in the triggerer.
+        """The trigger that waits.
 
         :param deadline: seconds since 1970.
-        :param first_look: seconds before its first look, at least.
+        :param first_look: seconds before its first poll, at least.
         """
 
     def poke(self, context: Context) -> bool:
-        """Look once. As in the triggerer, a look that failed says nothing; the time-out ends the wait."""
+        """Poll once. As in the triggerer, a failed poll says nothing; the time-out ends the wait."""
         try:
             with airflow_errors():
-                return self._seen(self._look) or False
+                return self._tolerant(self._poll) or False
         except AirflowFailException as error:
             if self.soft_fail or self.never_fail:
                 raise AirflowSkipException(f"{'soft_fail' if self.soft_fail else 'never_fail'}: {error}") from error
             raise
 
-    def _seen(self, ask: Callable[[], T]) -> T | None:
-        """What the service says; ``None``, and a line in the log, if it cannot be seen just now."""
+    def _tolerant(self, call: Callable[[], T]) -> T | None:
+        """The result of a call; ``None``, and a line in the log, if the service cannot answer just now."""
         try:
-            return ask()
+            return call()
         except AzureMLClassicError as error:
             if not error.retryable:
                 raise
-            self.log.warning("Cannot see %s just now: %s", self._subject, error)
+            self.log.warning("Cannot read %s just now: %s", self._subject, error)
             return None
 
     def execute(self, context: Context) -> dict[str, Any]:
-        """Wait in the worker, or look once and wait in the triggerer."""
+        """Wait in the worker, or poll once and wait in the triggerer."""
         if self.deferrable:
             if not self.poke(context):
                 self._defer(context, Deadline(context).begin(float(self.timeout)))
-            return self._found
+            return self._result
         try:
             super().execute(context)
         except AirflowSensorTimeout:
             raise AirflowSensorTimeout(self._too_late()) from None
         except AirflowSkipException as error:
-            # Airflow's own text at a time-out with soft_fail names no more than the time.
+            # Airflow's own message of a time-out with soft_fail tells only the time.
             late = str(error).startswith("Sensor has timed out")
             raise (AirflowSkipException(self._too_late()) if late else error) from None
-        return self._found
+        return self._result
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> dict[str, Any]:
-        """Go on after the triggerer: look again, because the event holds no verdict.
+        """Go on after the triggerer: poll again, because the event holds no verdict.
 
         :param context: Airflow's task context.
         :param event: the ``deadline``, for an Airflow without a task state store.
         """
-        kept = Deadline(context)
+        wait = Deadline(context)
         if not self.poke(context):
-            deadline, limit = kept.resume(event), attempt_over(self, context)
+            deadline, limit = wait.resume(event), attempt_over(self, context)
             if time.time() < deadline and not limit:
-                # The trigger saw what the worker does not: it is not to send the worker here again at once.
+                # The trigger saw what the worker does not see: it must not send the worker here again at once.
                 self._defer(context, deadline, first_look=float(self.poke_interval))
-            said = self._awaited(limit) if limit else self._too_late()
-            self.log.info("%s", said)  # with soft_fail Airflow only says that it is set
-            raise AirflowException(said) if limit else AirflowSensorTimeout(said)
-        kept.forget()
-        return self._found
+            message = self._awaited(limit) if limit else self._too_late()
+            self.log.info("%s", message)  # with soft_fail Airflow logs only that it is set
+            raise AirflowException(message) if limit else AirflowSensorTimeout(message)
+        wait.forget()
+        return self._result
 
     def _too_late(self) -> str:
         return self._awaited(f"{self.timeout:g} s")
@@ -152,11 +153,11 @@ class WaitingSensor(BaseSensorOperator):
         ends = first_of(deadline, attempt_ends(self, context)) or deadline
         while True:
             with airflow_errors():
-                trigger = self._seen(lambda: self._trigger(ends, first_look))
+                trigger = self._tolerant(lambda: self._trigger(ends, first_look))
             if trigger is not None:
                 # The deadline is the trigger's own, so that both modes end with the same words.
                 self.defer(trigger=trigger, method_name="execute_complete", timeout=None)
-            # A trigger needs ids that a service which is away has not told: those are waited for here.
+            # A trigger needs ids, which a service that is away cannot tell: those are waited for here.
             left = deadline - time.time()
             if left <= 0:
                 raise (AirflowSkipException if self.soft_fail else AirflowSensorTimeout)(self._too_late())
@@ -166,20 +167,20 @@ class WaitingSensor(BaseSensorOperator):
 class ModelFreshnessSensor(WaitingSensor):
     """Waits until an endpoint's live model is fresh, and optionally until it answers.
 
-    Say what fresh means by exactly one of ``job``, ``trained_to`` and ``max_age``. The live model is read from the
-    endpoint's ``Resources[].Location``; one whose age cannot be told is not fresh.
+    Exactly one of ``job``, ``trained_to`` and ``max_age`` defines what is fresh. The live model is read from the
+    endpoint's ``Resources[].Location``; one of unknown age is not fresh.
 
-    Returns a dict: ``endpoint``, ``location`` of the live model and, if ``score_with`` is given, the ``answers``.
+    Returns a dict: ``endpoint``, ``location`` of the live model and, if ``score_with`` is set, the ``answers``.
 
     :param web_service: name or id of the scoring web service. (templated)
     :param endpoint: its endpoint. (templated)
-    :param job: fresh is the model that this job wrote: what ``BatchExecutionOperator`` returned. (templated)
-    :param trained_to: fresh is a model trained on data up to this moment or later, ISO 8601. (templated)
-    :param max_age: fresh is a model whose training data end at most this long ago.
+    :param job: the model that this job wrote is fresh: what ``BatchExecutionOperator`` returned. (templated)
+    :param trained_to: a model trained on data up to this moment or later is fresh; ISO 8601. (templated)
+    :param max_age: a model whose training data end at most this long ago is fresh.
     :param resource: name of the updatable resource; ``None`` means the only one. (templated)
     :param score_with: rows, one mapping each, that the endpoint must answer too. (templated)
-    :param expect: called with the answers, one mapping each; a false result is not fresh yet. Or the answers
-        themselves, one mapping each, with the columns that count.
+    :param expect: called with the answers, one mapping each; after a false result the wait goes on. Or the expected
+        answers themselves, one mapping each, with the columns to compare.
     :param tolerance: by which numbers may differ from ``expect``, absolutely or relatively.
     :param deferrable: wait in the triggerer; by default Airflow's ``[operators] default_deferrable``.
     :param azureml_classic_conn_id: connection of type ``azureml_classic``. (templated)
@@ -221,7 +222,7 @@ class ModelFreshnessSensor(WaitingSensor):
         self.score_with = score_with
         self.expect = expect
         self.tolerance = tolerance
-        self._found = {"endpoint": endpoint, "location": None}
+        self._result = {"endpoint": endpoint, "location": None}
 
     @cached_property
     def goal(self) -> Goal:
@@ -230,46 +231,46 @@ class ModelFreshnessSensor(WaitingSensor):
         return Goal(location, to_utc(self.trained_to) if self.trained_to else None, self.max_age)
 
     def _location_of_job(self) -> BlobReference:
-        place = trained_model(self.hook.finished_job(self.job), self.job or {})
-        return BlobReference(place.relative_location, place.base_location)
+        model = trained_model(self.hook.finished_job(self.job), self.job or {})
+        return BlobReference(model.relative_location, model.base_location)
 
     @property
     def _subject(self) -> str:
         return f"endpoint {self.endpoint!r}"
 
-    def _look(self) -> bool:
-        """Look once; the log tells what is live and what is awaited."""
+    def _poll(self) -> bool:
+        """Poll once; the log tells what is live and what is awaited."""
         _, endpoint = self.hook.find(self.web_service, self.endpoint)
         resource = endpoint.resource(self.resource)
-        fresh, said = self.goal.check(resource, datetime.now(UTC))
-        self.log.info("%s Awaited: %s. %s", said, self.goal, "Fresh." if fresh else "Not fresh yet.")
-        place = resource.location
-        self._found = {"endpoint": endpoint.name, "location": place.location if place else None}
+        fresh, state = self.goal.check(resource, datetime.now(UTC))
+        self.log.info("%s Awaited: %s. %s", state, self.goal, "Fresh." if fresh else "Not fresh yet.")
+        live = resource.location
+        self._result = {"endpoint": endpoint.name, "location": live.location if live else None}
         return fresh and self._answers(endpoint)
 
     def _answers(self, endpoint: Endpoint) -> bool:
         if not self.score_with:
             return True
         scored = self.hook.client.score(endpoint, Table.of(self.score_with))
-        self._found["answers"] = scored.rows
+        self._result["answers"] = scored.rows
         if not as_expected(self.expect, scored.rows, self.tolerance):
-            self.log.info("The endpoint answers, but not what is expected: %s", scored.rows[:3])
+            self.log.info("The endpoint answers, but not as expected: %s", scored.rows[:3])
             return False
         self.log.info("The endpoint answers: %s", scored.rows[:3])
         return True
 
     def _awaited(self, limit: str) -> str:
-        # Which model a job wrote only the service knows, and it may have been away all the time.
+        # Only the service knows which model a job wrote, and it may have been away all the time.
         unknown = self.job is not None and "goal" not in vars(self)
         awaited = f"the model of job {self.job['job_id']}" if self.job and unknown else self.goal
-        live = self._found["location"] or "not seen"
+        live = self._result["location"] or "not seen"
         return (
             f"Endpoint {self.endpoint!r} of {self.web_service!r} was not fresh within {limit}. "
             f"Awaited: {awaited}. Live: {live}."
         )
 
     def _trigger(self, deadline: float, first_look: float) -> EndpointTrigger:
-        place, trained_to, max_age = self.goal.location, self.goal.trained_to, self.goal.max_age
+        model, trained_to, max_age = self.goal.location, self.goal.trained_to, self.goal.max_age
         return FreshnessTrigger(
             azureml_classic_conn_id=self.azureml_classic_conn_id,
             web_service_id=self.hook.client.find_web_service(self.web_service).id,
@@ -278,15 +279,15 @@ class ModelFreshnessSensor(WaitingSensor):
             poll_interval=float(self.poke_interval),
             first_look=first_look,
             resource=self.resource,
-            location=(place.base_location, place.relative_location) if place else None,
+            location=(model.base_location, model.relative_location) if model else None,
             trained_to=trained_to.isoformat() if trained_to else None,
             max_age=max_age.total_seconds() if max_age is not None else None,
         )
 
 
 class JobSensor(WaitingSensor):
-    """Waits until a batch job that somebody else submitted has finished. The job is left alone whatever becomes of the
-    task; a job that fails or is cancelled fails the task at once, with the service's details.
+    """Waits until a batch job that somebody else submitted has finished. The job goes on whatever becomes of the task;
+    one that fails or is cancelled fails the task at once, with the service's details.
 
     Returns what ``BatchExecutionOperator`` does, so that ``UpdateTrainedModelOperator`` takes it as its ``job``.
 
@@ -327,7 +328,7 @@ class JobSensor(WaitingSensor):
     def _subject(self) -> str:
         return f"job {self.ticket.job_id}"
 
-    def _look(self) -> bool:
+    def _poll(self) -> bool:
         ticket = self.ticket
         _, endpoint = self.hook.find(ticket.web_service, ticket.endpoint)
         job = self.hook.client.get_job(endpoint, ticket.job_id)
@@ -336,11 +337,16 @@ class JobSensor(WaitingSensor):
         try:
             job.raise_unless_finished()
         except (JobFailed, JobCancelled) as error:
-            # The same job never ends otherwise, so a retry is of no use; the hints are for those who submit.
+            # The same job never ends otherwise, so a retry is useless; the hints are for those who submit.
             raise AirflowFailException(error.message) from error
-        named = {"web_service": ticket.web_service, "endpoint": ticket.endpoint, "job_id": job.id}
-        outputs = {name: place.location for name, place in job.results.items()}
-        self._found = {**ticket.result, **named, "status": self._status, "outputs": outputs}
+        outputs = {name: output.location for name, output in job.results.items()}
+        self._result = {
+            **ticket.result,
+            **ticket.to_json(),
+            "job_id": job.id,
+            "status": self._status,
+            "outputs": outputs,
+        }
         return job.status.terminal
 
     def _awaited(self, limit: str) -> str:

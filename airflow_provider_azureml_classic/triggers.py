@@ -32,10 +32,11 @@ from airflow_provider_azureml_classic.fleet.options import Options
 from airflow_provider_azureml_classic.fleet.rows import Ledger
 from airflow_provider_azureml_classic.hooks import AzureMLClassicHook, jittered
 from airflow_provider_azureml_classic.memory import FleetXComs
+from airflow_provider_azureml_classic.protocol.moments import to_utc
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint
 from airflow_provider_azureml_classic.retraining.evaluation import GoldenRows, evaluation_of
-from airflow_provider_azureml_classic.retraining.freshness import Goal, to_utc
+from airflow_provider_azureml_classic.retraining.freshness import Goal
 from airflow_provider_azureml_classic.retraining.jobs import JobTicket
 from airflow_provider_azureml_classic.retraining.placing import Placing
 from airflow_provider_azureml_classic.retraining.proof import Level, Patch
@@ -396,7 +397,7 @@ class ProofTrigger(EndpointTrigger):
 
     @property
     def payload(self) -> dict[str, Any]:
-        """What the event says."""
+        """The content of the event."""
         return {"placed": self.placed, "deadline": self.deadline}
 
     async def poll(self, client: AsyncClient, endpoint: Endpoint) -> bool:

@@ -1,8 +1,9 @@
 """Watches for ``AssetWatcher``: a DAG runs when an endpoint's model has become stale, or was changed.
 
-Rule 1: what was last seen is kept in the asset state store before the event is sent, so a restart of the triggerer
-repeats no event. Before Airflow 3.3 there is no store: there a restart may repeat one.
-Rule 2: a watch never ends. Airflow would start one that failed again at once, so what cannot be seen now is waited out.
+Rule 1: the last state is kept in the asset state store before the event is sent, so a restart of the triggerer repeats
+no event. Before Airflow 3.3 there is no such store: there a restart may repeat one.
+Rule 2: a watch never ends. Airflow would restart one that failed at once, so an endpoint that cannot be read is polled
+again later.
 Rule 3: watches of one endpoint share one poll; neither their arguments nor their events hold a secret.
 """
 
@@ -30,16 +31,16 @@ from airflow_provider_azureml_classic.retraining.freshness import Goal
 log = logging.getLogger(__name__)
 
 State = Mapping[str, Any]
-#: What the store of a watch that belongs to several assets raises: such a watch remembers until the next restart.
+#: Raised by the store of a watch that belongs to several assets: such a watch remembers until the next restart.
 _Unaddressable = ValueError
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one look says.
+    """The outcome of one poll.
 
-    :param state: to be kept, if it is not what is kept already.
-    :param event: to be sent, if anything.
+    :param state: to remember, if it is not remembered already.
+    :param event: to send, if any.
     """
 
     state: State
@@ -47,12 +48,12 @@ class Verdict:
 
 
 class EndpointWatch(BaseEventTrigger):
-    """Looks at an endpoint for ever.
+    """Polls an endpoint for ever.
 
     :param web_service: name or id of the scoring web service.
-    :param endpoint: its endpoint; one that is not there yet is waited for.
+    :param endpoint: its endpoint; it need not exist yet.
     :param resource: name of the updatable resource; ``None`` means the only one.
-    :param poll_interval: seconds between two looks.
+    :param poll_interval: seconds between two polls.
     :param azureml_classic_conn_id: connection of type ``azureml_classic``.
     """
 
@@ -86,17 +87,17 @@ class EndpointWatch(BaseEventTrigger):
 
     @abstractmethod
     def judge(self, endpoint: Endpoint, seen: State | None, now: datetime) -> Verdict:
-        """What to remember, and what to tell.
+        """The state to remember, and the event to send.
 
         :param endpoint: as it is now.
-        :param seen: what was remembered; ``None`` at the very first look.
+        :param seen: the state that was remembered; ``None`` at the very first poll.
         :param now: the present moment.
         """
 
     # -- one poll for all watches of an endpoint (Airflow 3.3) -----------------------------------------------------
 
     def shared_stream_key(self) -> Hashable | None:
-        """What watches must have in common to share one poll."""
+        """Watches with the same key share one poll."""
         return (self.azureml_classic_conn_id, self.web_service, self.endpoint, self.poll_interval)
 
     @classmethod
@@ -105,23 +106,23 @@ class EndpointWatch(BaseEventTrigger):
 
         :param kwargs: arguments of one of the watches.
         """
-        hook, told = AzureMLClassicHook(kwargs["azureml_classic_conn_id"]), ""
+        hook, last_problem = AzureMLClassicHook(kwargs["azureml_classic_conn_id"]), ""
         while True:
             try:
-                async with aclosing(_looks(hook, kwargs)) as looks:
-                    async for endpoint in looks:
-                        told = ""
+                async with aclosing(_polls(hook, kwargs)) as polls:
+                    async for endpoint in polls:
+                        last_problem = ""
                         yield endpoint
             # A missing connection and a failing secrets backend raise whatever they like (rule 2).
             except Exception as error:
-                said = _said(error)
-                if said != told:
-                    log.warning("Cannot see endpoint %r of %r: %s", kwargs["endpoint"], kwargs["web_service"], said)
-                told = said
+                problem = _safe_text(error)
+                if problem != last_problem:
+                    log.warning("Cannot read endpoint %r of %r: %s", kwargs["endpoint"], kwargs["web_service"], problem)
+                last_problem = problem
             await asyncio.sleep(jittered(kwargs["poll_interval"]))
 
     async def filter_shared_stream(self, shared_stream: AsyncIterator[Any]) -> AsyncIterator[TriggerEvent]:
-        """The looks that are news.
+        """The polls that bring news.
 
         :param shared_stream: of :meth:`open_shared_stream`.
         """
@@ -131,8 +132,8 @@ class EndpointWatch(BaseEventTrigger):
                 verdict = self.judge(endpoint, seen, datetime.now(UTC))
                 if verdict.state != (seen or {}):
                     await self._remember(verdict.state)
-            except Exception as error:  # rule 2: what is not remembered is not told, so the next look tells it
-                log.warning("Endpoint %r cannot be watched: %s", self.endpoint, _said(error))
+            except Exception as error:  # rule 2: what is not remembered is not sent, so the next poll sends it
+                log.warning("Endpoint %r cannot be watched: %s", self.endpoint, _safe_text(error))
                 continue
             if verdict.event is not None:
                 yield TriggerEvent({"web_service": self.web_service, "endpoint": self.endpoint, **verdict.event})
@@ -143,7 +144,7 @@ class EndpointWatch(BaseEventTrigger):
             async for event in self.filter_shared_stream(stream):
                 yield event
 
-    # -- what was last seen ----------------------------------------------------------------------------------------
+    # -- the last state --------------------------------------------------------------------------------------------
 
     @property
     def state_key(self) -> str:
@@ -167,12 +168,12 @@ class EndpointWatch(BaseEventTrigger):
         self._seen = state
 
 
-def _said(error: Exception) -> str:
-    """An error's text, where it is ours; others may quote an address with its query."""
+def _safe_text(error: Exception) -> str:
+    """An error's text, if the error is ours; others may quote an address with its query."""
     return str(error) if isinstance(error, AzureMLClassicError | ValueError) else type(error).__name__
 
 
-async def _looks(hook: AzureMLClassicHook, kwargs: Mapping[str, Any]) -> AsyncGenerator[Endpoint, None]:
+async def _polls(hook: AzureMLClassicHook, kwargs: Mapping[str, Any]) -> AsyncGenerator[Endpoint, None]:
     async with await hook.async_client() as client:
         service = await client.find_web_service(kwargs["web_service"])
         while True:
@@ -181,13 +182,13 @@ async def _looks(hook: AzureMLClassicHook, kwargs: Mapping[str, Any]) -> AsyncGe
 
 
 class StaleModelTrigger(EndpointWatch):
-    """Tells when an endpoint's model has become too old, once for each model.
+    """Sends an event when an endpoint's model has become too old, once for each model.
 
-    A model whose age cannot be told is stale. The event says ``location``, ``trained_to``, ``max_age`` in seconds and,
-    in a sentence, the ``reason``.
+    A model of unknown age is stale. The event holds ``location``, ``trained_to``, ``max_age`` in seconds and, as a
+    sentence, the ``reason``.
 
-    :param max_age: stale is a model whose training data end longer ago than this; a timedelta, or seconds.
-    :param repeat_every: tell again after this time if the same model is still live; ``None`` for never.
+    :param max_age: a model whose training data end longer ago than this is stale; a timedelta, or seconds.
+    :param repeat_every: send it again after this time if the same model is still live; ``None`` for never.
     :param options: see :class:`EndpointWatch`.
     """
 
@@ -204,30 +205,30 @@ class StaleModelTrigger(EndpointWatch):
         return path, {**arguments, "max_age": self.max_age, "repeat_every": self.repeat_every}
 
     def judge(self, endpoint: Endpoint, seen: State | None, now: datetime) -> Verdict:
-        """Stale, and not told yet or long ago."""
+        """Stale, and no event sent yet, or long ago."""
         resource = endpoint.resource(self.resource)
         fresh, reason = Goal(max_age=timedelta(seconds=self.max_age)).check(resource, now)
         if fresh:
             return Verdict(seen or {})
-        place, end = resource.location, window_end_of(resource.location)
-        location = place.location if place else None
-        told = (seen or {}).get("told_at")
-        if told is not None and (seen or {}).get("told") == location and not self._is_due(told, now):
+        live, end = resource.location, window_end_of(resource.location)
+        location = live.location if live else None
+        sent_at = (seen or {}).get("told_at")
+        if sent_at is not None and (seen or {}).get("told") == location and not self._is_due(sent_at, now):
             return Verdict(seen or {})
-        said = {"location": location, "trained_to": end.isoformat() if end else None, "max_age": self.max_age}
-        return Verdict({"told": location, "told_at": now.timestamp()}, {**said, "reason": reason})
+        facts = {"location": location, "trained_to": end.isoformat() if end else None, "max_age": self.max_age}
+        return Verdict({"told": location, "told_at": now.timestamp()}, {**facts, "reason": reason})
 
-    def _is_due(self, told_at: float, now: datetime) -> bool:
-        return self.repeat_every is not None and now.timestamp() - told_at >= self.repeat_every
+    def _is_due(self, sent_at: float, now: datetime) -> bool:
+        return self.repeat_every is not None and now.timestamp() - sent_at >= self.repeat_every
 
 
 class ModelChangeTrigger(EndpointWatch):
-    """Tells when an endpoint got another model, or its version changed.
+    """Sends an event when an endpoint got another model, or its version changed.
 
-    The event says ``now`` and ``before``, each with ``location`` and ``version``. The very first look only remembers.
+    The event holds ``now`` and ``before``, each with ``location`` and ``version``. The very first poll only remembers.
 
     :param ours: beginning of the paths of models that your own DAGs write, for example ``models/bikes/``: a change to
-        one of these is not told.
+        one of these sends no event.
     :param options: see :class:`EndpointWatch`.
     """
 
@@ -241,10 +242,10 @@ class ModelChangeTrigger(EndpointWatch):
         return path, {**arguments, "ours": self.ours}
 
     def judge(self, endpoint: Endpoint, seen: State | None, now: datetime) -> Verdict:
-        """Another location or version than the remembered ones."""
-        place = endpoint.resource(self.resource).location
-        state = {"location": place.location if place else None, "version": endpoint.version}
-        own = bool(self.ours and place and place.relative_location.startswith(self.ours.lstrip("/")))
+        """Another location or version than those remembered."""
+        live = endpoint.resource(self.resource).location
+        state = {"location": live.location if live else None, "version": endpoint.version}
+        own = bool(self.ours and live and live.relative_location.startswith(self.ours.lstrip("/")))
         if seen is None or own or dict(seen) == state:
             return Verdict(state)
         return Verdict(state, {"now": state, "before": dict(seen)})

@@ -247,7 +247,7 @@ def test_golden_rows_that_are_gone_prove_nothing(client: Client, old: Any, new: 
     event = event_of(deferred(task, store))
     again = update("proofgone", new, proof_timeout=0.3)
     wired(again).bends["fetch_blob"] = lambda *_: Response(200, {}, b"other\nfile\n")
-    with one_line(AirflowFailException, "the golden rows to prove it with are gone."):
+    with one_line(AirflowFailException, "the golden rows to prove it with no longer exist."):
         for _ in range(50):
             try:
                 again.execute_complete(context(store), event)

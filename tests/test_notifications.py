@@ -87,7 +87,7 @@ async def test_refusals_do_not_show_the_address(webhook: Webhook, status: int, c
     """A webhook that refuses is an error that names the connection, not the address; redirects are not followed."""
     webhook.status = status
     with caplog.at_level(logging.DEBUG):
-        with pytest.raises(AirflowException, match=f"did not take the message: HTTP {status}") as blocking:
+        with pytest.raises(AirflowException, match=f"did not accept the message: HTTP {status}") as blocking:
             ModelUpdatedNotifier()(context())
         with pytest.raises(AirflowException, match=f"HTTP {status}") as awaited:
             await ModelUpdatedNotifier(context=context())
@@ -100,7 +100,7 @@ async def test_refusals_do_not_show_the_address(webhook: Webhook, status: int, c
 def test_address_and_path_are_masked(webhook: Webhook, monkeypatch: pytest.MonkeyPatch):
     """Both are given to Airflow's masker: at debug level the HTTP library logs the path by itself."""
     masked: list[str] = []
-    monkeypatch.setattr("airflow.sdk.log.mask_secret", masked.append)
+    monkeypatch.setattr("airflow_provider_azureml_classic.notifications.mask_secret", masked.append)
     ModelUpdatedNotifier()(context())
     assert f"/services/{SECRET}" in masked
     assert f"{webhook.url}/services/{SECRET}" in masked
@@ -110,9 +110,9 @@ async def test_no_answer_does_not_show_the_address(monkeypatch: pytest.MonkeyPat
     """A webhook that is not there is an error without the address, which the libraries' own texts have."""
     connection = {"conn_type": "http", "host": "http://127.0.0.1:1", "password": SECRET}
     monkeypatch.setenv("AIRFLOW_CONN_HOOK", json.dumps(connection))
-    with pytest.raises(AirflowException, match="'hook' did not take the message: ConnectionError") as blocking:
+    with pytest.raises(AirflowException, match="'hook' did not accept the message: ConnectionError") as blocking:
         ModelUpdatedNotifier(webhook_conn_id="hook")(context())
-    with pytest.raises(AirflowException, match="'hook' did not take the message: Client") as awaited:
+    with pytest.raises(AirflowException, match="'hook' did not accept the message: Client") as awaited:
         await ModelUpdatedNotifier(webhook_conn_id="hook", context=context())
     assert SECRET not in str(blocking.value) + str(awaited.value)
     for error in (blocking.value, awaited.value):

@@ -101,7 +101,7 @@ class TestMeanings:
     @pytest.mark.parametrize("goal", [{}, {"max_age": timedelta(1), "trained_to": DAY.isoformat()}])
     def test_exactly_one(self, fresh: str, goal: dict[str, Any]) -> None:
         """None or several meanings are refused."""
-        with one_line(AirflowFailException, "exactly one of: job, trained_to, max_age"):
+        with one_line(AirflowFailException, "exactly one of job, trained_to and max_age"):
             wait(fresh, **goal).execute(context())
 
     @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ class TestLog:
             send(request), Resources=[{"Name": "m", "Location": None}]
         )
         assert not task.poke(context())
-        assert "The service does not say which model is live" in capsys.readouterr().out
+        assert "The service does not name the live model" in capsys.readouterr().out
 
 
 class TestScoring:
@@ -165,7 +165,7 @@ class TestScoring:
         goal = {"trained_to": YESTERDAY, "score_with": [NOON]}
         assert wait(fresh, **goal, expect=lambda rows: float(rows[0]["Scored Labels"]) > 0).poke(context())
         assert not wait(fresh, **goal, expect=lambda rows: False).poke(context())
-        assert "The endpoint answers, but not what is expected" in capsys.readouterr().out
+        assert "The endpoint answers, but not as expected" in capsys.readouterr().out
 
     def test_expected_rows(self, fresh: str) -> None:
         """The answers themselves can be expected, within a tolerance."""
@@ -229,7 +229,7 @@ class TestWorkerMode:
         wired(task).bends["list_web_services"] = lambda *_: refused(503, "NoMoreResources", "Busy.")
         with pytest.raises(AirflowSensorTimeout):
             task.execute(context())
-        assert "Cannot see endpoint" in capsys.readouterr().out
+        assert "Cannot read endpoint" in capsys.readouterr().out
 
 
 class TestDeferrable:
@@ -317,7 +317,7 @@ class TestDeferrable:
         )
         with pytest.raises(TaskDeferred):
             task.execute(context())
-        assert "Cannot see endpoint" in capsys.readouterr().out
+        assert "Cannot read endpoint" in capsys.readouterr().out
 
     @pytest.mark.parametrize(("soft_fail", "kind"), [(False, AirflowSensorTimeout), (True, AirflowSkipException)])
     @pytest.mark.parametrize("deferrable", [False, True])

@@ -109,7 +109,7 @@ def stale(**options: Any) -> StaleModelTrigger:
     [
         ("models/bikes/20260129T000000Z.ilearner", "trained on data up to 2026-01-29 00:00 UTC (3 d 0 h ago)"),
         ("firstmodels/x.ilearner", "names no training window"),
-        (None, "does not say which model is live"),
+        (None, "does not name the live model"),
     ],
 )
 def test_stale_is_told_with_the_reason(path: str | None, reason: str):
@@ -288,7 +288,7 @@ async def test_missing_connection_is_waited_out(caplog: pytest.LogCaptureFixture
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.5), aclosing(watch.run()) as events:
             await anext(events)
-    assert caplog.text.count("Cannot see endpoint 'bikes'") == 1
+    assert caplog.text.count("Cannot read endpoint 'bikes'") == 1
 
 
 async def test_siblings_share_one_poll(looking: Callable[..., Looks]):

@@ -88,7 +88,7 @@ def _endpoints(groups: Any) -> None:
     one.add_argument("--if-exists", choices=["fail", "keep"], default="fail", help="(default: fail)")
     _settings(one)
     _settings(_of_endpoint(groups, "set", endpoints.set_endpoint, "change settings of an endpoint"))
-    _update(_of_endpoint(groups, "update", endpoints.update_endpoint, "put a trained model in place"))
+    _update(_of_endpoint(groups, "update", endpoints.update_endpoint, "put a trained model live"))
     one = _of_endpoint(groups, "refresh", endpoints.refresh_endpoint, "bring an endpoint to the default one's state")
     one.add_argument("--overwrite-models", action="store_true", help="its models too, which undoes updates")
     _yes(one)

@@ -40,14 +40,14 @@ def show_endpoint(session: Session) -> int:
 
 
 def _settings(session: Session) -> EndpointSettings:
-    said = session.arguments
+    arguments = session.arguments
     return EndpointSettings(
-        description=said.description,
-        throttle_level=ThrottleLevel(said.throttle_level) if said.throttle_level else None,
-        max_concurrent_calls=said.max_concurrent_calls,
-        prevent_update=said.prevent_update,
-        sample_data_enabled=said.sample_data,
-        diagnostics_trace_level=TraceLevel(said.trace_level) if said.trace_level else None,
+        description=arguments.description,
+        throttle_level=ThrottleLevel(arguments.throttle_level) if arguments.throttle_level else None,
+        max_concurrent_calls=arguments.max_concurrent_calls,
+        prevent_update=arguments.prevent_update,
+        sample_data_enabled=arguments.sample_data,
+        diagnostics_trace_level=TraceLevel(arguments.trace_level) if arguments.trace_level else None,
     )
 
 
@@ -78,27 +78,27 @@ def set_endpoint(session: Session) -> int:
 
 def update_endpoint(session: Session) -> int:
     """Put a trained model live, and prove it as far as the endpoint's description shows it."""
-    said, client = session.arguments, session.client
+    arguments, client = session.arguments, session.client
     candidate = Candidate(_model(session), None)
     placing = Placing(client, lambda reference: reference, session.out.say, proof="resource")
 
     def find() -> Program[tuple[Target, Candidate]]:
-        return (yield from find_target(client, said.service, said.endpoint, said.resource)), candidate
+        return (yield from find_target(client, arguments.service, arguments.endpoint, arguments.resource)), candidate
 
-    begun = client.perform(placing.place(find))
-    if not isinstance(begun, str):
-        client.perform(placing.prove(begun))
+    update = client.perform(placing.place(find))
+    if not isinstance(update, str):
+        client.perform(placing.prove(update))
     session.out.record(endpoint_view(found(session)))
     return DONE
 
 
 def _model(session: Session) -> BlobReference:
-    """The model that the arguments name: a place, or the output of a finished job."""
-    said = session.arguments
-    if said.model:
-        return session.access.signed(said.model, "r") if session.access.storage else BlobReference.parse(said.model)
-    trainer = session.client.find_web_service(said.trainer)
-    job = session.client.get_job(session.client.get_endpoint(trainer.id, said.trainer_endpoint), said.job)
+    """The model that the arguments name: a reference, or the output of a finished job."""
+    arguments, access = session.arguments, session.access
+    if arguments.model:
+        return access.signed(arguments.model, "r") if access.storage else BlobReference.parse(arguments.model)
+    trainer = session.client.find_web_service(arguments.trainer)
+    job = session.client.get_job(session.client.get_endpoint(trainer.id, arguments.trainer_endpoint), arguments.job)
     job.raise_unless_finished()
     return job.output(extension=MODEL_EXTENSION)[1]
 

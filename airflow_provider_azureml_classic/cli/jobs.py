@@ -12,7 +12,7 @@ from airflow_provider_azureml_classic.cli.session import DONE, JOB_ENDED_BADLY, 
 from airflow_provider_azureml_classic.cli.views import JOB_COLUMNS, job_view
 from airflow_provider_azureml_classic.exceptions import WaitTimeout
 from airflow_provider_azureml_classic.protocol.job_history import MAX_PAGE
-from airflow_provider_azureml_classic.protocol.jobs import Job, JobRequest, JobStatus
+from airflow_provider_azureml_classic.protocol.jobs import INPUT, Job, JobRequest, JobStatus
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint
 
@@ -48,7 +48,7 @@ def submit(session: Session) -> int:
     """Submit and start a job; with ``--wait``, stay until it has ended."""
     said, endpoint = session.arguments, found(session)
     request = JobRequest(
-        inputs={name: session.access.place(text) for name, text in pairs(said.input, "--input", "input1")},
+        inputs={name: session.access.place(text) for name, text in pairs(said.input, "--input", INPUT)},
         outputs={name: session.access.place(text) for name, text in pairs(said.out, "--out", None)},
         global_parameters=dict(pairs(said.parameter, "--parameter", None)),
     )

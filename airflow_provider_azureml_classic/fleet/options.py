@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from airflow_provider_azureml_classic.protocol.jobs import MODEL_OUTPUT
 from airflow_provider_azureml_classic.retraining.proof import Level
 from airflow_provider_azureml_classic.retraining.quality import check_limits
 
@@ -39,7 +40,7 @@ class Options:
     training_endpoint: str
     scoring_id: str
     resource: str | None = None
-    model_output: str = "output1"
+    model_output: str = MODEL_OUTPUT
     max_active_jobs: int = MAX_ACTIVE_JOBS
     poll_interval: float = 10.0
     job_timeout: float | None = None

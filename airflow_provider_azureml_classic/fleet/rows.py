@@ -10,8 +10,9 @@ from enum import Enum
 from typing import Any
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
+from airflow_provider_azureml_classic.protocol.moments import to_utc
 from airflow_provider_azureml_classic.protocol.values import check_endpoint_name
-from airflow_provider_azureml_classic.retraining.freshness import Window, to_utc
+from airflow_provider_azureml_classic.retraining.freshness import Window
 
 #: Rows that are kept under one key: 40 KB at most once all have ended, below the 64 KB at which Airflow warns.
 CHUNK = 25

@@ -7,35 +7,29 @@ HTTP library, no data library and nothing of the server.
 from __future__ import annotations
 
 import time
-from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
-from airflow_provider_azureml_classic import hooks
 from airflow_provider_azureml_classic.hooks import AzureMLClassicHook
-from airflow_provider_azureml_classic.retraining.freshness import Window, is_moment, run_window, to_utc
+from airflow_provider_azureml_classic.hooks import airflow_errors as airflow_errors
+from airflow_provider_azureml_classic.protocol.moments import to_utc
+from airflow_provider_azureml_classic.protocol.values import DEFAULT_ENDPOINT as DEFAULT_ENDPOINT
+from airflow_provider_azureml_classic.retraining.freshness import Window, is_moment, run_window
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
 
-#: Defaults of parameters, spelled here as well as where they belong, which is not imported; a test compares.
-DEFAULT_CONNECTION = "azureml_classic_default"
-DEFAULT_ENDPOINT = "default"
-
-
-def airflow_errors() -> AbstractContextManager[None]:
-    """See :func:`airflow_provider_azureml_classic.hooks.airflow_errors`."""
-    return hooks.airflow_errors()
+DEFAULT_CONNECTION = AzureMLClassicHook.default_conn_name
 
 
 # -- the window of the training data -----------------------------------------------------------------------------------
 
 
 def training_window(context: Context, start: str | None, end: str | None) -> Window:
-    """The window that a task was given, else its DAG run's.
+    """The window that a task sets, else its DAG run's.
 
     :param context: Airflow's task context.
     :param start: ISO 8601; counts with ``end`` only.
@@ -48,17 +42,17 @@ def training_window(context: Context, start: str | None, end: str | None) -> Win
 
 
 def warn_of_moment(task: BaseOperator, context: Context) -> None:
-    """Say in the log what a data interval of no length means; once for each attempt.
+    """Log what a data interval of no length means; once for each attempt.
 
     :param task: without a window of its own.
     :param context: Airflow's task context.
     """
     if is_moment(context):
         task.log.warning(
-            "The data interval of this run has no length, it starts and ends at %s: where the training data begin is "
-            "not known, and {{ data_interval_start }} is not earlier. For the period before the run use "
-            "CronDataIntervalTimetable as the DAG's schedule, or [scheduler] create_cron_data_intervals. If that is "
-            "intended, set window_end.",
+            "The data interval of this run has no length: it starts and ends at %s. So the start of the training data "
+            "is unknown, and {{ data_interval_start }} is no earlier than the end. To train on the period before the "
+            "run, use CronDataIntervalTimetable as the DAG's schedule, or set [scheduler] create_cron_data_intervals. "
+            "If that is intended, set window_end.",
             context.get("data_interval_end"),
         )
 
@@ -86,8 +80,8 @@ def first_of(*moments: float | None) -> float | None:
 
 
 def attempt_over(task: BaseOperator, context: Context) -> str | None:
-    """What to say when ``execution_timeout`` is over, ``None`` before: to be asked before a task is deferred again. It
-    then raises an ``AirflowException``, so that it may be tried again, as after Airflow's own time-out in the worker.
+    """The attempt's time limit if it is over, as text for a message; ``None`` before. To be called before a task is
+    deferred again: it then raises an ``AirflowException``, so that it may be retried, as after Airflow's own time-out.
 
     :param task: an operator or a sensor.
     :param context: Airflow's task context.

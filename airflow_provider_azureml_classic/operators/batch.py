@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_azureml_classic.operators.base import training_window, warn_of_moment
 from airflow_provider_azureml_classic.operators.running import JobOperator
+from airflow_provider_azureml_classic.protocol.jobs import MODEL_OUTPUT
 from airflow_provider_azureml_classic.retraining.freshness import MODEL_PATH, Window, model_path
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class BatchExecutionOperator(JobOperator):
         self,
         *,
         model_for: str | None = None,
-        model_output: str = "output1",
+        model_output: str = MODEL_OUTPUT,
         model_path: str | None = None,
         window_start: str | None = None,
         window_end: str | None = None,

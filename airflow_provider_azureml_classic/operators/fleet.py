@@ -40,7 +40,7 @@ from airflow_provider_azureml_classic.operators.base import (
     warn_of_moment,
 )
 from airflow_provider_azureml_classic.operators.placing import UpdatingOperator
-from airflow_provider_azureml_classic.protocol.jobs import JobRequest
+from airflow_provider_azureml_classic.protocol.jobs import INPUT, MODEL_OUTPUT, JobRequest
 from airflow_provider_azureml_classic.protocol.values import Endpoint, WebService
 from airflow_provider_azureml_classic.retraining.freshness import MODEL_PATH, model_path
 from airflow_provider_azureml_classic.triggers import FleetTrigger
@@ -134,9 +134,9 @@ class RetrainFleetOperator(UpdatingOperator):
         thresholds: Mapping[str, Mapping[str, float]] | None = None,
         only_if_newer: bool = True,
         resource: str | None = None,
-        model_output: str = "output1",
+        model_output: str = MODEL_OUTPUT,
         model_path: str | None = None,
-        input_name: str = "input1",
+        input_name: str = INPUT,
         window_start: str | None = None,
         window_end: str | None = None,
         proof: Literal["strongest", "resource", "version", "score"] = "strongest",

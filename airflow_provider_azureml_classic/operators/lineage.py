@@ -1,6 +1,6 @@
-"""What OpenLineage is told: which data made which model, and which model an endpoint serves.
+"""Lineage for OpenLineage: which data trained which model, and which model an endpoint serves.
 
-Nothing of OpenLineage is imported before Airflow's OpenLineage provider asks.
+Nothing of OpenLineage is imported before Airflow's OpenLineage provider, which may not be installed, asks.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def dataset_of(blob: BlobReference, settings: ConnectionSettings) -> tuple[str, 
     """Namespace and name of a blob, by OpenLineage's naming rules; no token.
 
     :param blob: where it is.
-    :param settings: tells where a bare path is: in the connection's account, else in the service's own store.
+    :param settings: of the connection; a bare path is in its account, else in the service's own store.
     """
     base, account = blob.base_location, blob.connection_string or settings.storage_connection_string
     if not base and account:

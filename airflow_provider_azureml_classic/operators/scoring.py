@@ -11,6 +11,7 @@ from airflow.sdk.exceptions import AirflowException
 from airflow_provider_azureml_classic.exceptions import rejection
 from airflow_provider_azureml_classic.operators.base import AzureMLClassicOperator, airflow_errors
 from airflow_provider_azureml_classic.operators.running import JobOperator
+from airflow_provider_azureml_classic.protocol.jobs import INPUT, SCORED_OUTPUT
 from airflow_provider_azureml_classic.protocol.references import MODEL_EXTENSION
 from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.retraining.proof import as_expected
@@ -22,27 +23,27 @@ if TYPE_CHECKING:
 
 #: Most rows of one call: the answers go to XCom.
 MAX_ROWS = 1_000
-#: Largest body of a scoring call, in bytes (azure-docs ``stream-analytics-scale-with-machine-learning-functions``);
-#: some of it is left for what surrounds the rows.
+#: Largest body of a scoring call, in bytes (azure-docs ``stream-analytics-scale-with-machine-learning-functions``),
+#: less some room for what surrounds the rows.
 MAX_BYTES = (4 << 20) - 4_096
 
 
 class BatchScoringOperator(JobOperator):
     """Scores a CSV, TSV or ARFF file as a batch job of a scoring web service; the extension says which.
 
-    As with :class:`~airflow_provider_azureml_classic.operators.batch.BatchExecutionOperator` its job is kept, taken up
-    after a crash and cancelled with the task.
+    As with :class:`~airflow_provider_azureml_classic.operators.batch.BatchExecutionOperator`, its job is remembered,
+    taken up after a crash and cancelled with the task.
 
     Returns a dict: ``web_service``, ``endpoint``, ``job_id``, ``status``, ``outputs``, and ``location`` of the scored
-    file, without its SAS token: whoever reads it asks the job for a fresh one.
+    file, without its SAS token: to read the file, fetch the job again for a fresh one.
 
     :param web_service: name or id of the scoring web service. (templated)
     :param endpoint: its endpoint, whose model scores; by default the default one, whose model is never updated.
         (templated)
     :param source: where the rows are: a path ``container/file.csv`` in the connection's storage account or in the
         service's own store, a URL with its SAS token, or a blob reference. (templated)
-    :param destination: where the scored rows go, in the same forms; by default a path of the service's choice, another
-        one for each job. (templated)
+    :param destination: where the scored rows go, in the same forms; by default a path that the service chooses, a
+        new one for each job. (templated)
     :param input_name: the web service's input that ``source`` is.
     :param output_name: the web service's output that ``destination`` is.
     :param inputs: further inputs by name, where the web service has several. (templated)
@@ -50,7 +51,7 @@ class BatchScoringOperator(JobOperator):
     :param global_parameters: web service parameters by name. (templated)
     :param wait_for_completion: ``False`` returns once the job is started; ``location`` is ``None`` then.
     :param deferrable: wait in the triggerer; by default Airflow's ``[operators] default_deferrable``.
-    :param poll_interval: seconds between two looks at the job, at most.
+    :param poll_interval: seconds between two polls of the job, at most.
     :param job_timeout: seconds that the job may take in all, counted from its submission; ``None`` for no limit.
     :param on_timeout: ``cancel`` the job at the time-out, or ``leave`` it.
     :param azureml_classic_conn_id: connection of type ``azureml_classic``. (templated)
@@ -64,8 +65,8 @@ class BatchScoringOperator(JobOperator):
         *,
         source: Mapping[str, Any] | str,
         destination: Mapping[str, Any] | str | None = None,
-        input_name: str = "input1",
-        output_name: str = "output1",
+        input_name: str = INPUT,
+        output_name: str = SCORED_OUTPUT,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -87,21 +88,21 @@ class BatchScoringOperator(JobOperator):
             raise rejection(
                 "OperationNotSupported",
                 f"{self.web_service!r} has trained a model, {location}, instead of scoring: it is the training web "
-                "service. Give the scoring web service, which is mostly called '... [predictive exp.]'.",
+                "service. Give the scoring web service, which is usually called '... [predictive exp.]'.",
             )
         return {**facts, "location": location}
 
 
 class ScoreOperator(AzureMLClassicOperator):
-    """Scores a few rows, for instance to see after an update that an endpoint gives sensible answers.
+    """Scores a few rows, for instance to check after an update that an endpoint gives sensible answers.
 
-    Returns the answers: a list of dicts, one a row; cells are strings, as the service sends them.
+    Returns the answers: a list of dicts, one for each row; cells are strings, as the service sends them.
 
     :param web_service: name or id of the scoring web service. (templated)
     :param endpoint: its endpoint. (templated)
     :param rows: at most 1,000 rows, one mapping each. (templated)
-    :param expect: called with the answers; a false result fails the task, which may then be retried. Or the answers
-        themselves, one mapping each, with the columns that count.
+    :param expect: called with the answers; a false result fails the task, which may then be retried. Or the expected
+        answers themselves, one mapping each, with the columns to compare.
     :param tolerance: by which numbers may differ from ``expect``, absolutely or relatively.
     :param input_name: the web service's input.
     :param output_name: the web service's output.
@@ -121,8 +122,8 @@ class ScoreOperator(AzureMLClassicOperator):
         rows: Sequence[Mapping[str, Any]],
         expect: Expectation | None = None,
         tolerance: float = 1e-4,
-        input_name: str = "input1",
-        output_name: str = "output1",
+        input_name: str = INPUT,
+        output_name: str = SCORED_OUTPUT,
         global_parameters: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -137,7 +138,7 @@ class ScoreOperator(AzureMLClassicOperator):
         self.global_parameters = global_parameters
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
-        """Ask once."""
+        """Score once."""
         with airflow_errors():
             table = self._table()
             _, endpoint = self.hook.find(self.web_service, self.endpoint)
@@ -158,14 +159,14 @@ class ScoreOperator(AzureMLClassicOperator):
     def _table(self) -> Table:
         rows = self.rows
         if isinstance(rows, str) or not isinstance(rows, Sequence) or not all(isinstance(r, Mapping) for r in rows):
-            raise ValueError(f"rows must be a list of dicts, one a row, not {type(rows).__name__}.")
+            raise ValueError(f"rows must be a list of dicts, one for each row, not {type(rows).__name__}.")
         if not rows:
-            raise ValueError("rows is empty; give at least one row to score.")
+            raise ValueError("rows is empty; it must hold at least one row.")
         table = Table.of(rows)
         size = len(json.dumps(table.to_wire()))
         if len(rows) > MAX_ROWS or size > MAX_BYTES:
             raise ValueError(
-                f"rows are {len(rows)} rows of {size} bytes in all, which is too much for one call: at most {MAX_ROWS} "
-                f"rows and {MAX_BYTES} bytes. Put them into a CSV file and use BatchScoringOperator."
+                f"rows holds {len(rows)} rows of {size} bytes in all, which is too much for one call: at most "
+                f"{MAX_ROWS} rows and {MAX_BYTES} bytes. Put them into a CSV file and use BatchScoringOperator."
             )
         return table

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow.sdk import conf
 
 from airflow_provider_azureml_classic.operators.placing import ModelPlacingOperator
+from airflow_provider_azureml_classic.protocol.moments import to_utc
 from airflow_provider_azureml_classic.retraining.evaluation import evaluation_of
-from airflow_provider_azureml_classic.retraining.freshness import Window, to_utc
+from airflow_provider_azureml_classic.retraining.freshness import Window
 from airflow_provider_azureml_classic.retraining.jobs import JobTicket, trained_model
 from airflow_provider_azureml_classic.retraining.placing import Candidate, older_than_live, window_in_path
 

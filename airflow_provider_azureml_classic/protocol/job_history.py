@@ -11,7 +11,8 @@ from datetime import datetime
 from typing import Any
 
 from airflow_provider_azureml_classic.exceptions import ProtocolError, rejection
-from airflow_provider_azureml_classic.protocol.jobs import Job, read_time, stamp
+from airflow_provider_azureml_classic.protocol.jobs import Job
+from airflow_provider_azureml_classic.protocol.moments import read_time, stamp
 
 #: Query parameters of the listing: the most jobs that are wanted, and the job after which an earlier page ended.
 LIMIT_PARAMETER, BEFORE_PARAMETER = "limit", "before"

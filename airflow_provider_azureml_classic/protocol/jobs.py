@@ -13,6 +13,7 @@ from typing import Any
 
 from airflow_provider_azureml_classic.exceptions import JobCancelled, JobFailed, ProtocolError, rejection
 from airflow_provider_azureml_classic.protocol.errors import json_object, known_members, reading_answer
+from airflow_provider_azureml_classic.protocol.moments import read_time, stamp
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 
 #: What every web service reads.
@@ -233,25 +234,6 @@ class Job:
                 "InvalidOutputOverrideName", f"Job {self.id} has no single output {wanted}; it has: {there}."
             )
         return next(iter(fitting.items()))
-
-
-def read_time(value: Any) -> datetime | None:
-    """A time as the service writes it; ``None`` where it wrote none.
-
-    :param value: decoded JSON.
-    """
-    try:
-        return datetime.fromisoformat(value) if isinstance(value, str) else None
-    except ValueError:
-        return None
-
-
-def stamp(value: datetime | None) -> str | None:
-    """A time as jobs show it, ISO 8601 in UTC.
-
-    :param value: a time, if there is one.
-    """
-    return value.isoformat().replace("+00:00", "Z") if value else None
 
 
 def read_job_id(body: bytes) -> str:

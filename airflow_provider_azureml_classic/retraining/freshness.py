@@ -1,20 +1,21 @@
 """What "fresh" means: a model is as new as the data it was trained on.
 
-The end of the training window stands in the model's own path, and an endpoint's ``Resources[].Location`` says which
-model is live, so everyone can read freshness from the service itself. Pure: no I/O, no Airflow.
+The model's own path holds the end of its training window, and an endpoint's ``Resources[].Location`` names the live
+model, so everyone can read freshness from the service itself. Pure: no I/O, no Airflow.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
+from airflow_provider_azureml_classic.protocol.moments import to_utc
 from airflow_provider_azureml_classic.protocol.references import STAMP, BlobReference, window_end_of
 from airflow_provider_azureml_classic.protocol.values import Resource
 
-#: Where a trained model is written, unless an operator is told otherwise.
+#: Where a trained model is written, unless an operator sets another path.
 MODEL_PATH = "models/{endpoint}/{window_end}.ilearner"
 
 
@@ -29,13 +30,18 @@ class Window:
     end: datetime
     start: datetime | None = None
 
+    def __post_init__(self) -> None:
+        # To the second, as the stamp in a model's path: a finer moment, as of a run by hand, is never reached.
+        object.__setattr__(self, "end", self.end.replace(microsecond=0))
+        object.__setattr__(self, "start", self.start.replace(microsecond=0) if self.start else None)
+
     def to_json(self) -> dict[str, str | None]:
         """For XCom: ISO 8601."""
         return {"start": self.start.isoformat() if self.start else None, "end": self.end.isoformat()}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any] | None) -> Window | None:
-        """What :meth:`to_json` made; ``None`` where nothing is known.
+        """The window that :meth:`to_json` wrote; ``None`` if it is unknown.
 
         :param data: from XCom.
         """
@@ -44,26 +50,11 @@ class Window:
         return cls(to_utc(data["end"]), to_utc(data["start"]) if data.get("start") else None)
 
 
-def to_utc(value: datetime | str) -> datetime:
-    """A moment in UTC; one without a time zone is taken as UTC, as Airflow's own are.
-
-    :param value: a datetime, or ISO 8601.
-    :raises ValueError: not ISO 8601; the message shows the value.
-    """
-    try:
-        moment = datetime.fromisoformat(value.strip()) if isinstance(value, str) else value
-    except ValueError:
-        raise ValueError(f"{value!r} is not a time in ISO 8601, such as 2026-01-31T00:00:00+00:00.") from None
-    # To the second, as the stamp in a model's path: a finer moment, such as that of a run by hand, is never reached.
-    moment = moment.replace(microsecond=0)
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-
-
 def run_window(context: Mapping[str, Any]) -> Window:
     """The training window of a DAG run: the one place that decides it.
 
-    Its end is the partition date, else the end of the data interval, else when the run was due: runs that an asset
-    triggers have no logical date. Its start is unknown where the interval has no length, see :func:`is_moment`.
+    Its end is the partition date, else the end of the data interval, else the time at which the run was due: runs that
+    an asset triggers have no logical date. Its start is unknown if the interval has no length, see :func:`is_moment`.
 
     :param context: Airflow's task context.
     :raises ValueError: the run has none of these.
@@ -78,7 +69,7 @@ def run_window(context: Mapping[str, Any]) -> Window:
         return Window(to_utc(end), to_utc(start) if start is not None and start != end else None)
     due = getattr(run, "run_after", None)
     if due is None:
-        raise ValueError("The DAG run has no partition date, no data interval and no run-after; give window_end.")
+        raise ValueError("The DAG run has no partition date, no data interval and no run-after; set window_end.")
     return Window(to_utc(due))
 
 
@@ -87,8 +78,8 @@ def _interval_start(context: Mapping[str, Any]) -> datetime | None:
 
 
 def is_moment(context: Mapping[str, Any]) -> bool:
-    """Whether a run that a schedule or a backfill made has a data interval of no length: Airflow 3's timetable for a
-    cron expression or a ``timedelta`` gives such. Manual runs are left out: theirs is of no length in any DAG without a
+    """Whether a run of a schedule or a backfill has a data interval of no length: Airflow 3's timetable for a cron
+    expression or a ``timedelta`` makes such. Manual runs are left out: theirs has no length in any DAG without a
     schedule.
 
     :param context: Airflow's task context.
@@ -113,11 +104,11 @@ def model_path(template: str, endpoint: str, window: Window) -> str:
 
 @dataclass(frozen=True)
 class Goal:
-    """What a live model has to be; exactly one member is given.
+    """The live model to wait for; exactly one member is set.
 
-    :param location: the model at this place, without its SAS token.
-    :param trained_to: trained on data up to at least this moment.
-    :param max_age: its training window ended at most this long ago.
+    :param location: the model at this location, without its SAS token.
+    :param trained_to: a model trained on data up to at least this moment.
+    :param max_age: a model whose training window ended at most this long ago.
     """
 
     location: BlobReference | None = None
@@ -125,9 +116,8 @@ class Goal:
     max_age: timedelta | None = None
 
     def __post_init__(self) -> None:
-        given = [self.location, self.trained_to, self.max_age]
-        if sum(value is not None for value in given) != 1:
-            raise ValueError("Say what fresh means by exactly one of: job, trained_to, max_age.")
+        if [self.location, self.trained_to, self.max_age].count(None) != 2:
+            raise ValueError("Set exactly one of job, trained_to and max_age: it defines what is fresh.")
 
     def __str__(self) -> str:
         if self.location is not None:
@@ -137,27 +127,27 @@ class Goal:
         return f"a model trained on data up to at most {self.max_age} ago"
 
     def check(self, resource: Resource, now: datetime) -> tuple[bool, str]:
-        """Whether the live model is fresh, and a sentence about what is live.
+        """Whether the live model is fresh, and a sentence that describes it.
 
         :param resource: the endpoint's resource as it is now.
         :param now: the present moment.
         """
         live = resource.location
         if live is None:
-            return False, "The service does not say which model is live, so its age is unknown."
+            return False, "The service does not name the live model, so its age is unknown."
         end = window_end_of(live)
         if self.location is not None:
             return live.same_place(self.location), f"Live is {live.location}."
         if end is None:
             return False, f"Live is {live.location}: its path names no training window, so its age is unknown."
-        said = f"Live is {live.location}, trained on data up to {end:%Y-%m-%d %H:%M} UTC ({age_text(now - end)} ago)."
+        state = f"Live is {live.location}, trained on data up to {end:%Y-%m-%d %H:%M} UTC ({age_text(now - end)} ago)."
         if self.trained_to is not None:
-            return end >= self.trained_to, said
-        return now - end <= (self.max_age or timedelta()), said
+            return end >= self.trained_to.replace(microsecond=0), state
+        return now - end <= (self.max_age or timedelta()), state
 
 
 def age_text(age: timedelta) -> str:
-    """An age as people say it: the largest two units.
+    """An age in its two largest units.
 
     :param age: a duration; a negative one reads as zero.
     """

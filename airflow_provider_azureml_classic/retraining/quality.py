@@ -26,8 +26,8 @@ _SMALLEST = 1e-15
 class Answers:
     """A model's answers to rows whose labels are known.
 
-    :param labels: what is right.
-    :param scored: what the model says, one row each: the columns of a scoring service's answer.
+    :param labels: the true labels.
+    :param scored: the model's answers, one row each: the columns of a scoring service's answer.
     """
 
     labels: Sequence[Any]
@@ -40,16 +40,19 @@ class Answers:
             )
 
     @property
-    def said(self) -> list[Any]:
+    def predictions(self) -> list[Any]:
         """The predicted labels."""
         return self.scored.column(LABELS)
+
+    #: Its name in earlier versions, which a user's own metric may read.
+    said = predictions
 
     def numbers(self) -> list[tuple[float, float]]:
         """Label and answer of each row.
 
         :raises ProtocolError: one of them is no number.
         """
-        return [(_number(right), _number(said)) for right, said in zip(self.labels, self.said, strict=True)]
+        return [(_number(label), _number(answer)) for label, answer in zip(self.labels, self.predictions, strict=True)]
 
     def probabilities(self) -> dict[str, list[float]]:
         """Probability of each class in each row; empty for a model that gives none."""
@@ -62,14 +65,13 @@ class Answers:
         return self._two_classes([_number(cell) for cell in self.scored.column(PROBABILITIES)])
 
     def _two_classes(self, positive: list[float]) -> dict[str, list[float]]:
-        """Classic's own form: one column, of the class that is not named; it is the one said where that is likely."""
-        said = [_text(cell) for cell in self.said]
-        votes = Counter(label if p > 0.5 else f"not {label}" for label, p in zip(said, positive, strict=True))
-        there = sorted({*said, *map(_text, self.labels)})
-        if len(there) > 2:
+        """Classic's own form: one column, of a class that is not named: the one predicted where that is likely."""
+        predictions = [_text(cell) for cell in self.predictions]
+        votes = Counter(label if p > 0.5 else f"not {label}" for label, p in zip(predictions, positive, strict=True))
+        classes = sorted({*predictions, *map(_text, self.labels)})
+        if len(classes) > 2:
             return {}
-        there = there if len(there) == 2 else [*there, f"not {there[0]}"]
-        first, second = there
+        first, second = classes if len(classes) == 2 else (classes[0], f"not {classes[0]}")
         chosen = first if votes[first] + votes[f"not {second}"] > votes[second] + votes[f"not {first}"] else second
         other = second if chosen == first else first
         return {chosen: positive, other: [1 - p for p in positive]}
@@ -91,7 +93,7 @@ def _number(cell: Any) -> float:
     try:
         return float(cell)
     except (TypeError, ValueError):
-        raise ProtocolError(f"{cell!r} is not a number, where a number was to be measured.") from None
+        raise ProtocolError(f"{cell!r} is not a number, so it cannot be measured.") from None
 
 
 def _text(cell: Any) -> str:
@@ -108,14 +110,14 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 def _errors(answers: Answers, power: int) -> list[float]:
-    return [abs(right - said) ** power for right, said in answers.numbers()]
+    return [abs(label - answer) ** power for label, answer in answers.numbers()]
 
 
 def _relative(answers: Answers, power: int) -> float | None:
     """Error as a share of what always answering the mean would give."""
-    labels = [right for right, _ in answers.numbers()]
+    labels = [label for label, _ in answers.numbers()]
     mean = _mean(labels)
-    whole = math.fsum(abs(right - mean) ** power for right in labels) if mean is not None else 0.0
+    whole = math.fsum(abs(label - mean) ** power for label in labels) if mean is not None else 0.0
     return math.fsum(_errors(answers, power)) / whole if whole else None
 
 
@@ -130,7 +132,7 @@ def _determination(answers: Answers) -> float | None:
 
 
 def _accuracy(answers: Answers) -> float | None:
-    return _mean([float(_text(a) == _text(b)) for a, b in zip(answers.labels, answers.said, strict=True)])
+    return _mean([float(_text(a) == _text(b)) for a, b in zip(answers.labels, answers.predictions, strict=True)])
 
 
 def _average_accuracy(answers: Answers) -> float | None:
@@ -143,8 +145,8 @@ def _log_loss(answers: Answers) -> float | None:
     if not chances:
         return None
     # A class that the model does not know has no chance.
-    right = [chances[_text(label)][row] if _text(label) in chances else 0.0 for row, label in enumerate(answers.labels)]
-    return _mean([-math.log(min(max(p, _SMALLEST), 1 - _SMALLEST)) for p in right])
+    hits = [chances[_text(label)][row] if _text(label) in chances else 0.0 for row, label in enumerate(answers.labels)]
+    return _mean([-math.log(min(max(p, _SMALLEST), 1 - _SMALLEST)) for p in hits])
 
 
 def _auc(answers: Answers) -> float | None:
@@ -199,7 +201,7 @@ class Allowance:
 
     @classmethod
     def parse(cls, name: str, value: float | str) -> Allowance:
-        """What a user writes: a number is in the metric's own unit, ``"2%"`` is relative to the live model's value.
+        """The allowance that a user wrote: a number in the metric's own unit, or ``"2%"`` of the live model's value.
 
         :param name: the metric, for the message.
         :param value: a number of 0 or more, or a text of one with a percent sign.
@@ -213,7 +215,7 @@ class Allowance:
             amount = -1.0
         if isinstance(value, bool) or not 0 <= amount < math.inf:
             raise ValueError(
-                f"max_worse of {name!r} is {value!r}; it must be a number of 0 or more, or a text as '2%'."
+                f"max_worse of {name!r} is {value!r}; it must be a number of 0 or more, or a text such as '2%'."
             )
         return cls(amount, relative)
 
@@ -260,32 +262,32 @@ def check_limits(thresholds: Mapping[str, Any]) -> dict[str, dict[str, float]]:
         except (TypeError, ValueError):
             good = False
         if not good:
-            raise ValueError(f"thresholds[{name!r}] is {limits!r}; it must be such as {{'min': 0.9}} or {{'max': 30}}.")
+            raise ValueError(f"thresholds[{name!r}] is {limits!r}; it must be like {{'min': 0.9}} or {{'max': 30}}.")
     return checked
 
 
 def outside(metrics: Mapping[str, float | None], limits: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """What is outside its limits, one sentence each.
+    """The metrics outside their limits, one sentence each.
 
     :param metrics: of the candidate.
     :param limits: see :func:`check_limits`.
-    :raises ValueError: a metric is missing; the message lists what is there.
+    :raises ValueError: a metric is missing; the message lists those that exist.
     """
-    said = []
+    reasons = []
     for name, bounds in limits.items():
         value = _known(name, metrics)
         if value < bounds.get("min", -math.inf):
-            said.append(f"{name} is {value:.6g}, below the minimum of {bounds['min']:g}.")
+            reasons.append(f"{name} is {value:.6g}, below the minimum of {bounds['min']:g}.")
         if value > bounds.get("max", math.inf):
-            said.append(f"{name} is {value:.6g}, above the maximum of {bounds['max']:g}.")
-    return said
+            reasons.append(f"{name} is {value:.6g}, above the maximum of {bounds['max']:g}.")
+    return reasons
 
 
 def _known(name: str, metrics: Mapping[str, float | None]) -> float:
     value = metrics.get(name)
     if value is None or not math.isfinite(value):
-        there = ", ".join(name for name, value in metrics.items() if value is not None) or "none"
-        raise ValueError(f"The metric {name!r} is missing or not defined; there are: {there}.")
+        defined = ", ".join(name for name, value in metrics.items() if value is not None) or "none"
+        raise ValueError(f"The metric {name!r} is missing or not defined; those that are: {defined}.")
     return value
 
 
@@ -295,7 +297,7 @@ def worse(
     allowances: Mapping[str, Allowance],
     metrics: Mapping[str, Metric],
 ) -> list[str]:
-    """In what the candidate is worse than the live model by more than is allowed, one sentence each.
+    """Where the candidate is worse than the live model by more than is allowed, one sentence each.
 
     :param candidate: its metrics.
     :param live: those of the live model, on the same rows.
@@ -303,7 +305,7 @@ def worse(
     :param metrics: directions.
     :raises ValueError: a metric of the candidate is missing.
     """
-    said = []
+    reasons = []
     for name, allowance in allowances.items():
         new, old = _known(name, candidate), live.get(name)
         if old is None:
@@ -311,10 +313,10 @@ def worse(
         gap = new - old if metrics[name].lower_is_better else old - new
         # A rounding error is no difference.
         if gap > allowance.of(old) + 1e-9 * max(abs(new), abs(old)):
-            said.append(
-                f"{name} is {new:.6g}, the live model's {old:.6g}: worse by {gap:.6g}, allowed is {allowance} at most."
+            reasons.append(
+                f"{name} is {new:.6g}, the live model's {old:.6g}: worse by {gap:.6g}, of which {allowance} is allowed."
             )
-    return said
+    return reasons
 
 
 def table_text(columns: Mapping[str, Mapping[str, float | None]], marks: Mapping[str, str]) -> str:

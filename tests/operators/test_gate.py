@@ -91,7 +91,7 @@ class TestThresholds:
 
     def test_a_missing_metric_fails(self, good: Any) -> None:
         """A metric that the job did not write is an error even where a worse model is only skipped."""
-        with one_sentence(AirflowFailException, "'AUC' is missing or not defined; there are: Mean Absolute Error"):
+        with one_sentence(AirflowFailException, "'AUC' is missing or not defined; those that are: Mean Absolute Error"):
             gate("x", good, thresholds={"AUC": {"min": 0.5}}).execute(context())
 
 
@@ -114,12 +114,12 @@ class TestComparison:
         put(client, "gateworse", good)
         given = context()
         with one_sentence(
-            AirflowSkipException, "'gateworse' keeps its model", "the live model's ", "allowed is 10% at"
+            AirflowSkipException, "'gateworse' keeps its model", "the live model's ", "of which 10% is allowed"
         ):
             gate("gateworse", poor, max_worse={ERROR: "10%"}).execute(given)
         pushed = given["ti"].pushed["return_value"]
         assert pushed["metrics"]["live"][ERROR] < pushed["metrics"]["candidate"][ERROR]
-        assert "may know some of the rows" in pushed["notes"][0]
+        assert "may have seen some of the rows" in pushed["notes"][0]
 
     def test_a_worse_model_within_the_allowance_passes(self, client: Client, good: Any, poor: Any) -> None:
         """The same comparison passes where so much is allowed."""
@@ -297,7 +297,7 @@ class TestCheckData:
     @pytest.mark.parametrize(
         ("content", "words"),
         [
-            ("a,b\n1,2\n", "the CSV has no row, or no column 'cnt'; its columns are: a, b."),
+            ("a,b\n1,2\n", "the CSV has no rows, or no column 'cnt'; its columns are: a, b."),
             ("hr,cnt\n", "has no row"),
             ("hr,cnt\n1,2\n3\n", "Data row 2 of the CSV has 1 cells; expected 2, one for each column."),
         ],
@@ -319,14 +319,20 @@ class TestRules:
     @pytest.mark.parametrize(
         ("options", "words"),
         [
-            ({}, "The gate has no rule: give thresholds, max_worse or both."),
+            ({}, "The gate has no rule: set thresholds, max_worse or both."),
             ({"max_worse": {"Profit": 1}}, "max_worse names 'Profit', which cannot be computed"),
             ({"max_worse": {"AUC": "much"}}, "max_worse of 'AUC' is 'much'"),
             ({"thresholds": {"AUC": {"least": 1}}}, "thresholds['AUC'] is"),
             ({"max_worse": {"AUC": 0}, "first_model": "maybe"}, "first_model is 'maybe'; it must be one of"),
             ({"max_worse": {"AUC": 0}, "on_worse": "warn"}, "on_worse is 'warn'"),
-            ({"max_worse": {"AUC": 0}, "check_data": "a/b.csv"}, "check_data needs a check_endpoint"),
-            ({"max_worse": {"AUC": 0}, "check_endpoint": "b"}, "check_data needs a check_endpoint"),
+            (
+                {"max_worse": {"AUC": 0}, "check_data": "a/b.csv"},
+                "check_data and check_endpoint belong together",
+            ),
+            (
+                {"max_worse": {"AUC": 0}, "check_endpoint": "b"},
+                "check_data and check_endpoint belong together",
+            ),
         ],
     )
     def test_rules_that_make_no_sense(self, options: Any, words: str) -> None:

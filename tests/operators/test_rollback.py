@@ -110,10 +110,10 @@ def test_a_location(client: Client, old: Any, new: Any) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({}, "Give exactly one of receipt"),
-        ({"receipt": {}, "location": "a/b.ilearner"}, "Give exactly one of receipt"),
+        ({}, "Set exactly one of receipt"),
+        ({"receipt": {}, "location": "a/b.ilearner"}, "Set exactly one of receipt"),
         ({"receipt": "12ab"}, "receipt must be what UpdateTrainedModelOperator returned, not '12ab'."),
-        ({"location": "a/b.ilearner"}, "Give web_service and endpoint along with location."),
+        ({"location": "a/b.ilearner"}, "Set web_service and endpoint along with location."),
         (
             {"receipt": {"endpoint": "x", "model": {}, "replaced": {"location": None}}},
             "The receipt does not say which model was replaced",

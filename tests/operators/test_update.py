@@ -158,7 +158,7 @@ class TestOnlyIfNewer:
         server.upload("models/nameless.ilearner", client.fetch_blob(server.sas(path_of(NEW))))
         update("upunknown", location="models/nameless.ilearner").execute(context())
         update("upunknown", new).execute(context())
-        with one_line(AirflowFailException, "nameless.ilearner is unknown", "Give window_end", "only_if_newer=False"):
+        with one_line(AirflowFailException, "nameless.ilearner is unknown", "Set window_end", "only_if_newer=False"):
             update("upunknown", location="models/nameless.ilearner").execute(context())
         given = update("upunknown", location="models/nameless.ilearner", window_end=NEXT.isoformat())
         assert given.execute(context())["window"]["end"] == NEXT.isoformat()
@@ -362,7 +362,7 @@ class TestProof:
             return refused(503, "NoMoreResources", "Busy.") if patched else send(request)
 
         wire.bends["get_endpoint"] = unseen
-        with one_line(AirflowFailException, "it could not be seen: get_endpoint", "Busy."):
+        with one_line(AirflowFailException, "the endpoint could not be read: get_endpoint", "Busy."):
             task.execute(context())
 
     def test_not_scoring(self, client: Client, old: Any, new: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime, timezone
+from datetime import UTC, datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -240,14 +240,20 @@ def test_broken_job(data: Any) -> None:
     [
         ("2016-01-29T13:27:14.153Z", datetime(2016, 1, 29, 13, 27, 14, 153000, timezone.utc)),  # noqa: UP017
         ("2016-01-29T13:27:14.1531234Z", datetime(2016, 1, 29, 13, 27, 14, 153123, timezone.utc)),  # noqa: UP017
+        ("2016-01-29T13:27:14+02:00", datetime(2016, 1, 29, 11, 27, 14, tzinfo=timezone.utc)),  # noqa: UP017
+        ("2016-01-29T13:27:14", datetime(2016, 1, 29, 13, 27, 14, tzinfo=timezone.utc)),  # noqa: UP017
         ("yesterday", None),
         (5, None),
         (None, None),
     ],
 )
 def test_times(text: Any, moment: datetime | None) -> None:
-    """Times are read with .NET's seven digits; what is no time is none, because no source names these members."""
-    assert Job.from_wire(ID, {"StatusCode": 1, "StartTime": text}).start_time == moment
+    """Times are read with .NET's seven digits, and are UTC afterwards; what is no time is none, because no source names
+    these members.
+    """
+    time = Job.from_wire(ID, {"StatusCode": 1, "StartTime": text}).start_time
+    assert time == moment
+    assert time is None or time.tzinfo is UTC
 
 
 def test_secrets_of_a_job() -> None:

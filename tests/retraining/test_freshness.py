@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_azureml_classic.protocol.moments import to_utc
 from airflow_provider_azureml_classic.protocol.references import BlobReference, window_end_of
 from airflow_provider_azureml_classic.protocol.values import Resource
 from airflow_provider_azureml_classic.retraining.freshness import (
@@ -18,7 +19,6 @@ from airflow_provider_azureml_classic.retraining.freshness import (
     is_moment,
     model_path,
     run_window,
-    to_utc,
 )
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -75,7 +75,7 @@ def test_window_from_the_context_itself() -> None:
 @pytest.mark.parametrize("context", [{}, {"dag_run": None}, {"dag_run": SimpleNamespace()}])
 def test_window_of_nothing(context: dict[str, Any]) -> None:
     """A run without any date is told what to give."""
-    with pytest.raises(ValueError, match="give window_end"):
+    with pytest.raises(ValueError, match="set window_end"):
         run_window(context)
 
 
@@ -187,7 +187,7 @@ def test_age_is_said() -> None:
 @pytest.mark.parametrize("goal", [Goal(trained_to=NOON), Goal(max_age=timedelta(days=9999))])
 def test_unknown_age_is_not_fresh(goal: Goal) -> None:
     """What cannot be told is not fresh, and is said."""
-    assert check(goal, None) == (False, "The service does not say which model is live, so its age is unknown.")
+    assert check(goal, None) == (False, "The service does not name the live model, so its age is unknown.")
     fresh, said = check(goal, BlobReference("c/first.ilearner"))
     assert not fresh
     assert "its path names no training window, so its age is unknown" in said
@@ -196,7 +196,7 @@ def test_unknown_age_is_not_fresh(goal: Goal) -> None:
 @pytest.mark.parametrize("given", [{}, {"trained_to": NOON, "max_age": timedelta(1)}])
 def test_exactly_one_meaning(given: dict[str, Any]) -> None:
     """None or several meanings are refused."""
-    with pytest.raises(ValueError, match="exactly one of: job, trained_to, max_age"):
+    with pytest.raises(ValueError, match="exactly one of job, trained_to and max_age"):
         Goal(**given)
 
 

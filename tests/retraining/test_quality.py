@@ -58,6 +58,7 @@ def test_metrics_of_a_regression_are_scikit_learns() -> None:
     assert value("Relative Squared Error", answers) == pytest.approx(1 - sk.r2_score(truth, said))
     spread = sk.mean_absolute_error(truth, [mean] * len(truth))
     assert value("Relative Absolute Error", answers) == pytest.approx(sk.mean_absolute_error(truth, said) / spread)
+    assert answers.said == answers.predictions == [str(number) for number in said]
 
 
 @pytest.mark.parametrize("detailed", [True, False])
@@ -140,7 +141,7 @@ def test_thresholds() -> None:
         "AUC is 0.89, below the minimum of 0.9.",
         "Mean Absolute Error is 31, above the maximum of 30.",
     ]
-    with pytest.raises(ValueError, match="'AUC' is missing or not defined; there are: Rows"):
+    with pytest.raises(ValueError, match="'AUC' is missing or not defined; those that are: Rows"):
         outside({"AUC": None, "Rows": 3.0}, limits)
     with pytest.raises(ValueError, match="missing"):
         outside({"AUC": math.nan}, limits)
@@ -149,7 +150,7 @@ def test_thresholds() -> None:
 @pytest.mark.parametrize("limits", [{}, {"minimum": 1}, {"min": "much"}, 0.9, {"min": None}])
 def test_thresholds_of_another_form(limits: Any) -> None:
     """A threshold that is mistyped is refused, never silently ignored."""
-    with pytest.raises(ValueError, match=r"thresholds\['AUC'\] is .* it must be such as"):
+    with pytest.raises(ValueError, match=r"thresholds\['AUC'\] is .* it must be like"):
         check_limits({"AUC": limits})
 
 

@@ -38,7 +38,7 @@ from airflow_provider_azureml_classic.server.experiments.schema import (
 from airflow_provider_azureml_classic.server.experiments.scorer import Scorer
 from airflow_provider_azureml_classic.server.experiments.selection import chosen, joined
 from airflow_provider_azureml_classic.server.experiments.tables import Frame, read_table
-from airflow_provider_azureml_classic.server.experiments.window import Window, window_of
+from airflow_provider_azureml_classic.server.experiments.window import Span, window_of
 
 if TYPE_CHECKING:
     from numpy import int64
@@ -84,7 +84,7 @@ class TrainingSummary:
         return self.manifest.metrics
 
     @property
-    def window(self) -> Window | None:
+    def window(self) -> Span | None:
         """First and last time of the training data, if it is dated."""
         return self.manifest.window
 

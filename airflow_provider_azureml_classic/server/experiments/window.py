@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 
 from airflow_provider_azureml_classic.exceptions import rejection
+from airflow_provider_azureml_classic.protocol.moments import to_utc
 from airflow_provider_azureml_classic.server.experiments.schema import Schema
 from airflow_provider_azureml_classic.server.experiments.tables import Frame, first_row
 
-Window = tuple[str, str]
+#: First and last time of a column, as ISO texts.
+Span = tuple[str, str]
 
 _FORMATS = ("", "%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%d/%m/%Y %H:%M", "%m/%d/%Y %H:%M", "%d/%m/%Y %H:%M:%S")
 
 
-def window_of(schema: Schema, frame: Frame, column: str | None) -> Window | None:
+def window_of(schema: Schema, frame: Frame, column: str | None) -> Span | None:
     """First and last time of a column, as ISO texts: dates where the column holds dates only.
 
     :param schema: tells which cells are missing.
@@ -56,12 +58,11 @@ def parse_time(text: str, form: str = "") -> tuple[datetime, str] | None:
 
 
 def moment(time: datetime | date) -> datetime:
-    """``time`` with a zone, so that it can be compared; UTC where it has none.
+    """``time`` in UTC, so that it can be compared and stamped; without a zone it counts as UTC.
 
     :param time: a time of the training data.
     """
-    full = time if isinstance(time, datetime) else datetime(time.year, time.month, time.day)
-    return full.replace(tzinfo=UTC) if full.tzinfo is None else full
+    return to_utc(time if isinstance(time, datetime) else datetime(time.year, time.month, time.day))
 
 
 def _no_time(frame: Frame, column: str, schema: Schema) -> Exception:

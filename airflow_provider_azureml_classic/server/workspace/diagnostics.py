@@ -20,7 +20,8 @@ from typing import Any
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, without_secrets
 from airflow_provider_azureml_classic.protocol.job_history import LogLine, write_log
-from airflow_provider_azureml_classic.protocol.jobs import JobStatus, stamp
+from airflow_provider_azureml_classic.protocol.jobs import JobStatus
+from airflow_provider_azureml_classic.protocol.moments import stamp
 from airflow_provider_azureml_classic.protocol.values import TraceLevel
 from airflow_provider_azureml_classic.server.blobs.names import DIAGNOSTICS_CONTAINER
 from airflow_provider_azureml_classic.server.blobs.store import BlobStore

@@ -1,0 +1,38 @@
+"""Moments as texts. They are read here for client and server alike: one without a time zone is UTC."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+
+def to_utc(value: datetime | str) -> datetime:
+    """A moment in UTC; one without a time zone counts as UTC, as Airflow's own do.
+
+    :param value: a datetime, or ISO 8601.
+    :raises ValueError: not ISO 8601; the message shows the value.
+    """
+    try:
+        moment = datetime.fromisoformat(value.strip()) if isinstance(value, str) else value
+    except ValueError:
+        raise ValueError(f"{value!r} is not a time in ISO 8601, such as 2026-01-31T00:00:00+00:00.") from None
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def read_time(value: Any) -> datetime | None:
+    """A moment as the service writes it; ``None`` where it wrote none.
+
+    :param value: decoded JSON.
+    """
+    try:
+        return to_utc(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
+
+
+def stamp(value: datetime | None) -> str | None:
+    """A moment as jobs show it, ISO 8601 in UTC.
+
+    :param value: a moment in UTC, if there is one.
+    """
+    return value.isoformat().replace("+00:00", "Z") if value else None
