@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from decimal import Decimal
 from enum import Enum
 from typing import Any
 
@@ -172,7 +173,8 @@ def allowed(threshold: float, total: int) -> int:
     :param threshold: a share below 1, or a number of endpoints.
     :param total: of the fleet, or of a wave.
     """
-    return int(threshold * total) if isinstance(threshold, float) and threshold < 1 else int(threshold)
+    # By the digits that were written: in binary, 0.29 of 100 is a little less than 29.
+    return int(Decimal(str(threshold)) * (total if isinstance(threshold, float) and threshold < 1 else 1))
 
 
 def next_wave(rows: Sequence[Row], sizes: Sequence[int], number: int) -> list[Row]:

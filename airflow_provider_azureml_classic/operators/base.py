@@ -1,7 +1,7 @@
-"""What all operators share: the connection.
+"""What all operators share: the connection, the run's training window, and when an attempt ends.
 
-Operators and sensors import what they need to work only when they work: a DAG file is read again and again, mostly by
-processes that run none of its tasks. What stands at the top of these modules is what their declarations need.
+A DAG file is read again and again, mostly by processes that run none of its tasks: what it loads from here loads no
+HTTP library, no data library and nothing of the server.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ def warn_of_moment(task: BaseOperator, context: Context) -> None:
         task.log.warning(
             "The data interval of this run has no length, it starts and ends at %s: where the training data begin is "
             "not known, and {{ data_interval_start }} is not earlier. For the period before the run use "
-            "CronDataIntervalTimetable as the DAG's schedule, or [scheduler] create_cron_data_intervals. Who means it "
-            "so gives window_end.",
+            "CronDataIntervalTimetable as the DAG's schedule, or [scheduler] create_cron_data_intervals. If that is "
+            "intended, set window_end.",
             context.get("data_interval_end"),
         )
 

@@ -5,6 +5,7 @@ left for the next attempt.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -287,8 +288,8 @@ class RetrainFleetOperator(UpdatingOperator):
         sizes = [waves] * (-(-total // max(1, waves))) if isinstance(waves, int) else list(waves)
         if any(isinstance(size, bool) or not isinstance(size, int) or size < 1 for size in sizes):
             raise ValueError(f"waves is {waves!r}; it must be a number of 1 or more, or a list of such numbers.")
-        if not self.failure_threshold >= 0:
-            raise ValueError(f"failure_threshold is {self.failure_threshold!r}; it must be 0 or more.")
+        if not 0 <= self.failure_threshold < math.inf:
+            raise ValueError(f"failure_threshold is {self.failure_threshold!r}; it must be a number of 0 or more.")
         return sizes
 
     def _may_fail(self, rows: Sequence[Row]) -> int:

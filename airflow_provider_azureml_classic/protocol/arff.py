@@ -36,7 +36,7 @@ _SHOWN = 60
 
 
 class ArffError(ValueError):
-    """The text is no ARFF; the message names the line."""
+    """The text is not ARFF; the message names the line."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def read_arff(lines: Iterable[str]) -> tuple[tuple[Attribute, ...], Iterator[lis
     Rows are as long as they are written: whether that is right is for the caller to see.
 
     :param lines: the text; read as far as ``@data`` here, and further as rows are asked for.
-    :raises ArffError: it is no ARFF; also from the rows.
+    :raises ArffError: it is not ARFF; also from the rows.
     """
     numbered = enumerate(lines, 1)
     attributes = tuple(_declared(numbered))

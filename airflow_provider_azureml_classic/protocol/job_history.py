@@ -107,7 +107,7 @@ def read_limit(text: str | None) -> int:
     """
     if text is None:
         return PAGE
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= MAX_PAGE:
+    if not text.isascii() or not text.isdigit() or len(text) > 9 or not 1 <= int(text) <= MAX_PAGE:
         raise rejection(
             "InvalidQueryParameter",
             f"{LIMIT_PARAMETER} is {text[:40]!r}; it must be a number from 1 to {MAX_PAGE}.",

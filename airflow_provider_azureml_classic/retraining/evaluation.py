@@ -97,7 +97,10 @@ class Evaluation:
         :param content: the blob.
         :raises ProtocolError: no data row, or no table at all.
         """
-        row = _first_row(content.decode("utf-8-sig"))
+        try:
+            row = _first_row(content.decode("utf-8-sig"))
+        except UnicodeDecodeError as error:
+            raise ProtocolError(f"The evaluation output is not UTF-8: byte {error.start + 1} is not.") from None
         if row is None:
             raise ProtocolError("The evaluation output has no data row.")
         metrics = {name: number for name, text in row.items() if (number := _number(text)) is not None}

@@ -54,6 +54,8 @@ def to_utc(value: datetime | str) -> datetime:
         moment = datetime.fromisoformat(value.strip()) if isinstance(value, str) else value
     except ValueError:
         raise ValueError(f"{value!r} is not a time in ISO 8601, such as 2026-01-31T00:00:00+00:00.") from None
+    # To the second, as the stamp in a model's path: a finer moment, such as that of a run by hand, is never reached.
+    moment = moment.replace(microsecond=0)
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 

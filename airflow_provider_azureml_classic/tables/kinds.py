@@ -122,7 +122,7 @@ def declared_kind(name: str, table: Any) -> Kind:
         raise ValueError(f"column {name!r}: {shown(table)} is not a table. Expected keys: {', '.join(expected)}.")
     for key, value in table.items():
         if key not in expected:
-            raise ValueError(f"column {name!r}: {key!r} is no known key. Known keys: {', '.join(expected)}.")
+            raise ValueError(f"column {name!r}: {key!r} is not a known key. Known keys: {', '.join(expected)}.")
         words, accepts = expected[key]
         if not accepts(value):
             raise ValueError(f"column {name!r}: {key} = {shown(value)} is wrong. It must be {words}.")

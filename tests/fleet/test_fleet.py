@@ -188,6 +188,8 @@ def test_refused_items_do_not_stop_the_task_at_once(server: ServerProcess, store
     [
         ({"waves": [0]}, "waves is [0]"),
         ({"failure_threshold": -1}, "failure_threshold is -1"),
+        ({"failure_threshold": float("nan")}, "failure_threshold is nan"),
+        ({"failure_threshold": float("inf")}, "failure_threshold is inf"),
         ({"proof": "hope"}, "proof is 'hope'"),
         ({"items": "a"}, "items must be a list of mappings, not str."),
         ({"items": [{"endpoint": "default", "inputs": "a/b.csv"}]}, "The default endpoint of"),

@@ -65,6 +65,8 @@ def test_bad_items(item: Any, said: str) -> None:
 def test_thresholds() -> None:
     """A number counts endpoints, a share below 1 is of the fleet or wave."""
     assert [allowed(0, 1000), allowed(3, 1000), allowed(0.05, 1000), allowed(0.05, 10)] == [0, 3, 50, 0]
+    # In binary each of these shares is a little less than what is written.
+    assert [allowed(share / 100, 100) for share in range(100)] == list(range(100))
 
 
 def test_waves() -> None:

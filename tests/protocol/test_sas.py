@@ -328,6 +328,11 @@ class TestAccountToken:
             theirs = of_account("r", ResourceTypes(object=True), start=None)
             assert parse_qs(theirs)["sig"] == parse_qs(by_hand)["sig"]
 
+    def test_a_version_without_such_tokens(self) -> None:
+        """Azure knew tokens of a whole account from 2015-04-05 on; an older version says so, whatever its signature."""
+        text = "sv=2015-02-21&ss=b&srt=o&sp=r&se=2016-03-02T09%3A55%3A00Z&sig=x"
+        assert "2015-04-05" in refusal(text).message
+
     def test_a_token_of_the_old_sdk(self) -> None:
         """Made by azure-storage-blob 2.1.0 on Python 3.7, for this account."""
         verify(ACCOUNT, OF_THE_OLD_SDK, "data", BLOB, permission="r", now=NOW)
@@ -387,6 +392,11 @@ class TestConnectionString:
     def test_read(self, text: str, endpoint: str) -> None:
         """Cases, blanks, a trailing semicolon and both ways to name the endpoint are understood."""
         assert StorageAccount.from_connection_string(text) == StorageAccount("acct", KEY, endpoint)
+
+    def test_the_emulator(self) -> None:
+        """The name of Azure's emulator means its well-known account, whatever else is said."""
+        account = StorageAccount.from_connection_string("UseDevelopmentStorage=True;AccountName=acct")
+        assert (account.name, account.endpoint) == ("devstoreaccount1", "http://127.0.0.1:10000/devstoreaccount1")
 
     def test_round_trip(self) -> None:
         """What is written is read back, with a key and with a token."""

@@ -11,7 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_azureml_classic.exceptions import ProtocolError, RequestRejected
-from airflow_provider_azureml_classic.protocol.tables import Table, read_input, read_output, write_output
+from airflow_provider_azureml_classic.protocol.tables import (
+    Table,
+    read_call,
+    read_input,
+    read_output,
+    the_input,
+    write_output,
+)
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 TABLE = Table(("x", "y"), [["1", "a"], ["2", None]], ("Int64", "String"))
@@ -143,3 +150,28 @@ def test_empty_output() -> None:
     """A table without rows is a table."""
     assert read_output("o", []) == Table((), [])
     assert read_output("o", {"value": {"ColumnNames": ["x"], "Values": []}}) == Table(("x",), [])
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ([], "RequestBodyInvalid"),
+        ("Inputs", "RequestBodyInvalid"),
+        ({"Input": {}}, "UnexpectedParameter"),
+        ({}, "MissingRequestInput"),
+        ({"Inputs": {}}, "MissingRequestInput"),
+        ({"Inputs": {"input1": [], "input2": []}}, "InvalidInputNames"),
+        ({"Inputs": {"input2": []}}, "InvalidInputNames"),
+    ],
+)
+def test_calls_without_the_one_input(body: Any, code: str) -> None:
+    """A call names exactly the input that the web service has."""
+    with pytest.raises(RequestRejected) as error:
+        the_input(read_call(body), "input1")
+    assert error.value.detail_code == code
+
+
+def test_a_row_that_is_no_list() -> None:
+    """It is refused by its number."""
+    with pytest.raises(RequestRejected, match="Row 2 of input 'i' is not a list of values"):
+        read_input("i", {"ColumnNames": ["x"], "Values": [["1"], "2"]})

@@ -11,6 +11,7 @@ import pytest
 from airflow_provider_azureml_classic.protocol.references import BlobReference, window_end_of
 from airflow_provider_azureml_classic.protocol.values import Resource
 from airflow_provider_azureml_classic.retraining.freshness import (
+    MODEL_PATH,
     Goal,
     Window,
     age_text,
@@ -93,6 +94,16 @@ def test_to_utc(given: Any, moment: datetime) -> None:
     """Moments in any spelling are in UTC; one without a time zone is UTC already."""
     assert to_utc(given) == moment
     assert to_utc(given).tzinfo is UTC
+
+
+def test_moments_are_compared_to_the_second() -> None:
+    """The end of a run by hand has microseconds, the stamp in the path of its model has none: it is fresh."""
+    end = datetime(2026, 3, 1, 12, 0, 7, 654321, UTC)
+    window = run_window({"data_interval_start": end, "data_interval_end": end})
+    live = Resource("m", BlobReference(model_path(MODEL_PATH, "bikes", window), "https://acct.example/"))
+    goal = Goal(trained_to=to_utc("2026-03-01T12:00:07.654321+00:00"))
+    assert goal.check(live, end)[0]
+    assert not Goal(trained_to=to_utc("2026-03-01T12:00:08+00:00")).check(live, end)[0]
 
 
 def test_to_utc_wrong() -> None:

@@ -116,6 +116,12 @@ def test_a_label_that_the_model_does_not_know_costs_much_but_not_infinitely() ->
     assert 30 < loss < 40
 
 
+def test_one_probability_of_three_classes_is_of_none() -> None:
+    """Of more than two classes nobody can say to which the one column belongs."""
+    answers = two_classes(["yes", "no", "perhaps"], [0.9, 0.1, 0.5], detailed=False)
+    assert answers.probabilities() == {}
+
+
 def test_answers_that_cannot_be_measured() -> None:
     """Too few answers, and a text where a number is measured, are said."""
     with pytest.raises(ProtocolError, match="2 rows were scored, but 1 answers"):

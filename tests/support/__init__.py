@@ -21,9 +21,10 @@ from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.sas import StorageAccount, sign
 
 ROOT = Path(__file__).resolve().parents[2]
-#: Real data sets, kept beside the repository; not part of it.
-DATA = ROOT.parent / "shared" / "data"
-needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"needs the data sets in {DATA}")
+#: Samples of real data sets, and the whole of them where they lie beside the repository.
+DATA_SETS = {"sample": ROOT / "tests" / "data"}
+if (_WHOLE := ROOT.parent / "shared" / "data").is_dir():
+    DATA_SETS["whole"] = _WHOLE
 
 CENSUS, CENSUS_SCORING = "Census Model", "Census Model [predictive exp.]"
 BIKES, BIKES_SCORING = "Bike Rental", "Bike Rental [predictive exp.]"

@@ -75,7 +75,7 @@ class BusyClient(CrashClient):
         browser = self._browser = self._browser or self.ask(lambda: Browser(*self.address))
         path = f"/services/{self.scoring}/endpoints/{known.name}"
         html = self.ask(lambda: browser.page(path))
-        # Of older ones the files may be kept no more.
+        # Of older ones the files may be no longer kept.
         rows = [row for row in _ROW.findall(html) if _NUMBER.search(row)][:3]
         if not rows:
             return

@@ -289,7 +289,7 @@ def test_month_or_day() -> None:
         ({"decimal": ";"}, "decimal = ';' is wrong"),
         ({"date_format": "%H:%M"}, "'%H:%M' does not give a day"),
         ({"date_format": "%Q"}, "'%Q' is no format of dates"),
-        ({"format": "x"}, "'format' is no known key. Known keys: kind, missing, decimal, date_format"),
+        ({"format": "x"}, "'format' is not a known key. Known keys: kind, missing, decimal, date_format"),
         ({"kind": "text", "decimal": ","}, 'decimal needs kind = "number"'),
         ({"kind": "number", "date_format": "%Y-%m-%d"}, 'date_format needs kind = "date"'),
         ("number", "is not a table"),

@@ -118,7 +118,7 @@ class BlobStore:
             make_folder(folder)
 
     def clean(self, living: Callable[[], Collection[str]]) -> None:
-        """Remove what servers have left half written that live no more.
+        """Remove what servers that are gone have left half written.
 
         :param living: gives the ids of those that live.
         """

@@ -219,7 +219,7 @@ def _unknown(keys: Mapping[str, Any], known: tuple[str, ...]) -> str:
     key = next(key for key in keys if key not in known)
     similar = get_close_matches(key, known, 1)
     hint = f" Did you mean {similar[0]!r}?" if similar else ""
-    return f"{key!r} is no known key.{hint} Known keys: {', '.join(known)}."
+    return f"{key!r} is not a known key.{hint} Known keys: {', '.join(known)}."
 
 
 def _experiment(path: Path, number: int, table: Any) -> Experiment:

@@ -19,6 +19,9 @@ from airflow_provider_azureml_classic.server.experiments.declaration import (
 )
 from airflow_provider_azureml_classic.server.experiments.schema import NUMBER, Schema
 
+#: Where trees, and what is made of several estimators, come from.
+_ENSEMBLES = ("sklearn.ensemble.", "sklearn.tree.")
+
 
 def task_of(experiment: Experiment) -> str:
     """``classification`` or ``regression``: as declared, else as the estimator says.
@@ -49,16 +52,68 @@ def make(experiment: Experiment, schema: Schema) -> Any:
     :param experiment: the declaration.
     :param schema: a learnt schema.
     """
-    parameters = experiment.estimator_parameters
-    if ":" in experiment.estimator:
-        return imports.load(experiment.estimator, experiment.directory)(schema, **parameters)
+    if _is_function(experiment):
+        made = imports.load(experiment.estimator, experiment.directory)
+        return made(schema, **experiment.estimator_parameters)
     estimator = _bare(experiment)
-    module = type(estimator).__module__
     if type(estimator).__name__.startswith("HistGradientBoosting"):
         return estimator
-    if module.startswith(("sklearn.ensemble.", "sklearn.tree.")):
-        return _imputed(estimator)
-    return _one_hot(schema, estimator)
+    return _imputed(estimator) if _is_ensemble(estimator) else _one_hot(schema, estimator)
+
+
+def compares(experiment: Experiment, schema: Schema) -> bool:
+    """Whether the estimator only compares numbers with one another, as trees do: it is then fitted on the 32 bits in
+    which it will be asked. Others calculate, and are fitted on 64.
+
+    :param experiment: the declaration.
+    :param schema: a learnt schema.
+    """
+    return _has_trees(last_step(guarded(experiment, lambda: make(experiment, schema))))
+
+
+def alternative(experiment: Experiment, task: str) -> str:
+    """An estimator that may do where this one does not: another family, that of this package's own pipelines.
+
+    :param experiment: whose estimator does not do.
+    :param task: ``classification`` or ``regression``.
+    """
+    family = "linear" if "boost" in experiment.estimator.lower() else "boosting"
+    return f"{family}-{'classifier' if task == CLASSIFICATION else 'regressor'}"
+
+
+def last_step(model: Any) -> Any:
+    """The estimator at the end of a pipeline, or what is no pipeline.
+
+    :param model: fitted or not.
+    """
+    return model.steps[-1][1] if hasattr(model, "steps") else model
+
+
+def is_scaled(experiment: Experiment) -> bool:
+    """Whether it is known that a shift of a column changes no answer: it is compared, or centred first.
+
+    :param experiment: the declaration.
+    """
+    if _is_function(experiment):
+        return False
+    estimator = _bare(experiment)
+    return _has_trees(estimator) or not _is_ensemble(estimator)
+
+
+def _is_function(experiment: Experiment) -> bool:
+    return ":" in experiment.estimator
+
+
+def _is_ensemble(estimator: Any) -> bool:
+    return type(estimator).__module__.startswith(_ENSEMBLES)
+
+
+def _has_trees(estimator: Any) -> bool:
+    """Whether it is made of trees only: what votes, is stacked, bagged or boosted may also be something else."""
+    if not _is_ensemble(estimator):
+        return False
+    parts = estimator.get_params(deep=False)
+    return "estimators" not in parts and (parts.get("estimator") is None or _has_trees(parts["estimator"]))
 
 
 def guarded(experiment: Experiment, work: Callable[[], Any]) -> Any:
@@ -123,9 +178,18 @@ def _one_hot(schema: Schema, estimator: Any) -> Any:
     texts = [i for i, column in enumerate(schema.features) if column.categories]
     scaled = Pipeline([("impute", SimpleImputer()), ("scale", StandardScaler())])
     codes = [list(range(len(schema.features[i].categories))) for i in texts]
-    encoded = OneHotEncoder(categories=codes, handle_unknown="ignore")
-    parts = [("numbers", scaled, numbers), ("texts", encoded, texts)]
-    return Pipeline([("columns", ColumnTransformer([part for part in parts if part[2]])), ("estimator", estimator)])
+    dense = _needs_dense_rows(estimator)
+    encoded = OneHotEncoder(categories=codes, handle_unknown="ignore", sparse_output=not dense)
+    parts = [part for part in (("numbers", scaled, numbers), ("texts", encoded, texts)) if part[2]]
+    columns = ColumnTransformer(parts, **({"sparse_threshold": 0} if dense else {}))
+    return Pipeline([("columns", columns), ("estimator", estimator)])
+
+
+def _needs_dense_rows(estimator: Any) -> bool:
+    """Whether it refuses sparse rows, or keeps them, which skl2onnx cannot write (neighbours)."""
+    from sklearn.utils import get_tags
+
+    return hasattr(estimator, "kneighbors") or not get_tags(estimator).input_tags.sparse
 
 
 def with_positive(experiment: Experiment, schema: Schema) -> tuple[Schema, str | None]:

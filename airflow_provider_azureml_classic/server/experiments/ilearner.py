@@ -2,6 +2,11 @@
 
 Anybody who may update an endpoint chooses the file, so nothing in it is executed or unpickled, and reading stops at
 fixed sizes whatever the file claims.
+
+Two formats. What a reader must know to use the model is in the manifest: where that is more than readers of format 1
+know (an offset, another kind of column), the format is 2, and from 2 on readers pass over members that they do not
+know, of the manifest and of the zip. Anything else is written as format 1, so that earlier servers read it. What a
+reader may know (what the training data looked like) is in the comment of the zip, which all of them pass over.
 """
 
 from __future__ import annotations
@@ -14,14 +19,17 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.server.experiments.schema import Schema
 
-FORMAT = 1
+#: What the training data looked like, as a JSON object; see :func:`~.profile.profile_of`.
+Profile = dict[str, Any]
+
+FORMATS = (1, 2)
 MODEL = "model.onnx"
 MANIFEST = "manifest.json"
 
@@ -48,7 +56,7 @@ class Manifest:
     :param sha256: of the ONNX graph.
     :param positive: class that *Scored Probabilities* is about, for two classes.
     :param probabilities: whether the model gives probabilities.
-    :param format: version of this layout.
+    :param profile: what the training data looked like, see :func:`~.profile.profile_of`; ``None``: not known.
     """
 
     experiment: str
@@ -62,22 +70,30 @@ class Manifest:
     sha256: str
     positive: str | None = None
     probabilities: bool = False
-    format: int = FORMAT
+    profile: Profile | None = None
+
+    @property
+    def format(self) -> int:
+        """Version of the layout: the first that says all that a reader must know."""
+        return 1 if self.schema.is_of_first_version else 2
 
     def to_json(self) -> dict[str, Any]:
-        """The manifest as a JSON object."""
-        return asdict(self)
+        """The manifest as a JSON object, without the profile."""
+        value = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "profile"}
+        return {**value, "schema": self.schema.to_json(), "format": self.format}
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Manifest:
-        """The manifest that :meth:`to_json` wrote.
+    def from_json(cls, value: Mapping[str, Any], profile: Profile | None = None) -> Manifest:
+        """The manifest that :meth:`to_json` wrote, also that of a later version: unknown members are passed over.
 
         :param value: a JSON object.
+        :param profile: of the training data.
         :raises (KeyError, TypeError): it is none.
         """
         window = value["window"]
         changed = {"schema": Schema.from_json(value["schema"]), "window": (window[0], window[1]) if window else None}
-        return cls(**{**value, **changed})
+        known = {one.name: value[one.name] for one in fields(cls) if one.name in value}
+        return cls(**{**known, **changed, "profile": profile})
 
 
 def write_ilearner(path: Path, onnx: bytes, manifest: Manifest) -> tuple[str, int]:
@@ -91,11 +107,26 @@ def write_ilearner(path: Path, onnx: bytes, manifest: Manifest) -> tuple[str, in
     buffer = io.BytesIO()
     members = {MANIFEST: json.dumps(manifest.to_json(), sort_keys=True, indent=1).encode(), MODEL: onnx}
     with zipfile.ZipFile(buffer, "w") as archive:
+        if manifest.profile is not None:
+            archive.comment = json.dumps({"profile": manifest.profile}, separators=(",", ":")).encode()
         for name, content in members.items():
             archive.writestr(zipfile.ZipInfo(name, _EPOCH), content, zipfile.ZIP_DEFLATED, 6)
     content = buffer.getvalue()
     write_atomically(path, content)
     return hashlib.sha256(content).hexdigest(), len(content)
+
+
+def content_digest(manifest: Manifest, onnx: bytes) -> str:
+    """SHA-256 of what a model answers with: its graph and its schema. The same rows trained twice have the same one,
+    while that of the file also tells when and with which versions it was made.
+
+    :param manifest: of the model.
+    :param onnx: its graph.
+    """
+    names = ("task", "positive", "probabilities")
+    about = {"schema": manifest.schema.to_json(), **{name: getattr(manifest, name) for name in names}}
+    head = json.dumps(about, sort_keys=True, separators=(",", ":")).encode()
+    return hashlib.sha256(hashlib.sha256(head).digest() + hashlib.sha256(onnx).digest()).hexdigest()
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -127,10 +158,10 @@ def read_ilearner(source: Path | bytes) -> tuple[Manifest, bytes]:
         raise _invalid(f"it is {_recognized(content)}")
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            members = _members(archive)
+            members, profile, more = _members(archive), _profile(archive.comment), len(archive.namelist()) - 2
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
         raise _invalid(f"the zip is damaged or cut short ({error})") from None
-    manifest = _manifest(members[MANIFEST])
+    manifest = _manifest(members[MANIFEST], profile, more)
     found = hashlib.sha256(members[MODEL]).hexdigest()
     if found != manifest.sha256:
         raise _invalid(f"{MODEL} has SHA-256 {found}, the manifest says {manifest.sha256}")
@@ -144,11 +175,11 @@ def _limited(path: Path) -> bytes:
 
 def _members(archive: zipfile.ZipFile) -> dict[str, bytes]:
     names = sorted(archive.namelist())
-    if names != sorted((MANIFEST, MODEL)):
+    if names.count(MANIFEST) != 1 or names.count(MODEL) != 1:
         raise _invalid(f"it is a zip with {len(names)} members ({', '.join(names[:5]) or 'none'})")
     left = EXPANDED_LIMIT
     members = {}
-    for name in names:
+    for name in (MANIFEST, MODEL):
         members[name] = _expanded(archive, name, left)
         left -= len(members[name])
     return members
@@ -165,13 +196,24 @@ def _expanded(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
     return bytes(content)
 
 
-def _manifest(content: bytes) -> Manifest:
+def _profile(comment: bytes) -> Profile | None:
+    """The profile in the comment of a zip; a tool may have written anything else there."""
+    try:
+        profile = json.loads(comment)["profile"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return profile if isinstance(profile, dict) else None
+
+
+def _manifest(content: bytes, profile: Profile | None, more: int) -> Manifest:
     try:
         value = json.loads(content)
         version = value["format"]
-        if version != FORMAT:
-            raise _invalid(f"its format is {version!r}; this server reads {FORMAT}")
-        return Manifest.from_json(value)
+        if version not in FORMATS:
+            raise _invalid(f"its format is {version!r}; this server reads {' and '.join(map(str, FORMATS))}")
+        if version == 1 and more:
+            raise _invalid(f"it is a zip with {more + 2} members, where its format has 2")
+        return Manifest.from_json(value, profile)
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
         raise _invalid(f"{MANIFEST} is not a manifest ({type(error).__name__}: {error})") from None
 

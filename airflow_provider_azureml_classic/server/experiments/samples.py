@@ -7,6 +7,7 @@ with their labels and the answers of the model that was fitted without them: the
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_azureml_classic.protocol.tables import Table
@@ -16,15 +17,20 @@ from airflow_provider_azureml_classic.server.experiments.scorer import Scorer, a
 from airflow_provider_azureml_classic.server.experiments.tables import Frame
 
 if TYPE_CHECKING:
-    from numpy import float32, int64
+    from numpy import int64
     from numpy.typing import NDArray
 
     from airflow_provider_azureml_classic.server.experiments.ilearner import Manifest
 
+#: Names of the two in an evaluation and in a file of samples.
+GOLDEN_ROWS, CHECK_ROWS = "Golden Rows", "Check Rows"
+
 _GOLDEN = 5
 _CHECK = 500
 #: Characters in one cell of a CSV that readers take as they come: Python's refuses 131,072.
-_CELL = 100_000
+CELL = 100_000
+#: Characters of check rows in a file of their own: 500 rows of 3,000 numbers.
+FILE = 64 << 20
 
 
 def spread(rows: int, count: int) -> NDArray[int64]:
@@ -48,35 +54,32 @@ def golden_rows(scorer: Scorer, frame: Frame) -> str:
     return json.dumps({"Input": table.to_wire(), "Output": scorer.score(table).to_wire()})
 
 
-def check_rows(manifest: Manifest, frame: Frame, held: NDArray[int64], model: Any, matrix: NDArray[float32]) -> str:
-    """Held-out rows with their labels and the answers of the model that did not see them, as JSON.
+def check_rows(
+    manifest: Manifest, frame: Frame, held: NDArray[int64], answers: Sequence[NDArray[Any]], limit: int = CELL
+) -> str:
+    """Held-out rows with their labels and the answers of the model that did not see them, as JSON: 500 of them, or all
+    that there are, or as many as the limit lets through.
 
     :param manifest: of the model that is written; its answers have the same columns.
     :param frame: the training data.
     :param held: positions of the held-out rows; none where there were too few to hold any out.
-    :param model: fitted without them.
-    :param matrix: all rows, encoded.
+    :param answers: what a model fitted without them answers, served; see :func:`~.conversion.as_served`.
+    :param limit: characters of the JSON.
     """
-    chosen = held[spread(len(held), _CHECK)] if len(held) else held
+    import numpy as np
+
+    chosen = spread(len(held), _CHECK) if len(held) else np.arange(0)
     while len(chosen):
-        text = json.dumps(_checked(manifest, frame, chosen, model, matrix), separators=(",", ":"))
-        if len(text) <= _CELL:
+        checked = _checked(manifest, frame, held[chosen], [part[chosen] for part in answers])
+        text = json.dumps(checked, separators=(",", ":"))
+        if len(text) <= limit:
             return text
-        chosen = chosen[spread(len(chosen), len(chosen) * _CELL // len(text))]
+        chosen = chosen[spread(len(chosen), len(chosen) * limit // len(text))]
     return ""
 
 
-def _checked(
-    manifest: Manifest, frame: Frame, rows: NDArray[int64], model: Any, matrix: NDArray[float32]
-) -> dict[str, Any]:
-    import numpy as np
-
+def _checked(manifest: Manifest, frame: Frame, rows: NDArray[int64], answers: Sequence[NDArray[Any]]) -> dict[str, Any]:
     schema = manifest.schema
-    answers = [np.asarray(model.predict(matrix[rows]))]
-    if schema.task != CLASSIFICATION:
-        answers[0] = answers[0].astype(np.float32)
-    if manifest.probabilities:
-        answers.append(np.asarray(model.predict_proba(matrix[rows]), np.float32))
     names = tuple(name for name, _ in output_columns(manifest))
     labels = [_cell(schema, frame, schema.label, row, schema.task != CLASSIFICATION) for row in rows.tolist()]
     return {

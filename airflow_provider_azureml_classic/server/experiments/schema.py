@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from airflow_provider_azureml_classic.server.experiments.declaration import CLAS
 from airflow_provider_azureml_classic.server.experiments.tables import Cells, Frame, first_row
 
 if TYPE_CHECKING:
-    from numpy import float32, float64, int64
+    from numpy import float64, int64
     from numpy.typing import NDArray
 
 NUMBER = "number"
@@ -39,6 +39,7 @@ class Column:
     :param categories: the texts of a ``string`` column, sorted; a text is encoded as its position.
     :param minimum: smallest number of the training data.
     :param maximum: largest number of the training data.
+    :param offset: what is subtracted from a number, in 64 bits, before it is encoded in 32; see :mod:`~.precision`.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Column:
     categories: tuple[str, ...] = ()
     minimum: float | None = None
     maximum: float | None = None
+    offset: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ class Schema:
     :param classes: labels of a classification, sorted; empty until :meth:`learnt`.
     :param optional: names of features that may be absent.
     :param missing: cells that mean "no value".
+    :param offset: what is subtracted from the numbers of the label before a model is fitted, and added to its answers.
     """
 
     features: tuple[Column, ...]
@@ -66,6 +69,7 @@ class Schema:
     classes: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
+    offset: float = 0.0
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -77,20 +81,46 @@ class Schema:
         """Names of the features that may not be absent."""
         return tuple(name for name in self.names if name not in self.optional)
 
+    @property
+    def offsets(self) -> tuple[float, ...]:
+        """What is subtracted from the columns of the encoded matrix; empty where all are zero."""
+        offsets = tuple(column.offset for column in self.features)
+        return offsets if any(offsets) else ()
+
+    def shifted(self, offsets: Mapping[str, float], label: float = 0.0) -> Schema:
+        """This schema with these offsets, and no others.
+
+        :param offsets: by column; columns that are not named have none.
+        :param label: of the label.
+        """
+        features = tuple(replace(column, offset=offsets.get(column.name, 0.0)) for column in self.features)
+        return replace(self, features=features, offset=label)
+
     def to_json(self) -> dict[str, Any]:
-        """The schema as a JSON object."""
-        return asdict(self)
+        """The schema as a JSON object, without members that say nothing and that the first version did not have."""
+        features = [_without_defaults(column, _FIRST_OF_COLUMN) for column in self.features]
+        return {**_without_defaults(replace(self, features=()), _FIRST_OF_SCHEMA), "features": features}
+
+    @property
+    def is_of_first_version(self) -> bool:
+        """Whether the first version of this package can read, and use, what :meth:`to_json` says."""
+        value = self.to_json()
+        return (
+            set(value) <= _FIRST_OF_SCHEMA
+            and all(set(item) <= _FIRST_OF_COLUMN for item in value["features"])
+            and all(column.kind in (NUMBER, STRING) for column in self.features)
+        )
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Schema:
-        """The schema that :meth:`to_json` wrote.
+        """The schema that :meth:`to_json` wrote, also that of a later version: unknown members are passed over.
 
         :param value: a JSON object.
         :raises (KeyError, TypeError): it is none.
         """
-        features = tuple(Column(**{**item, "categories": tuple(item["categories"])}) for item in value["features"])
+        features = tuple(_column(item) for item in value["features"])
         lists = {key: tuple(value[key]) for key in ("classes", "optional", "missing")}
-        return cls(features=features, label=value["label"], task=value["task"], **lists)
+        return cls(features, value["label"], value["task"], **lists, offset=float(value.get("offset", 0.0)))
 
     def learnt(self, frame: Frame) -> Schema:
         """This schema with the categories, ranges and classes of ``frame``.
@@ -205,6 +235,21 @@ class Schema:
         return values
 
 
+#: Members that the first version wrote and requires; it refuses all others.
+_FIRST_OF_COLUMN = frozenset({"name", "kind", "categories", "minimum", "maximum"})
+_FIRST_OF_SCHEMA = frozenset({"features", "label", "task", "classes", "optional", "missing"})
+
+
+def _without_defaults(part: Column | Schema, always: frozenset[str]) -> dict[str, Any]:
+    defaults = {one.name: one.default for one in fields(part) if one.name not in always}
+    return {name: value for name, value in asdict(part).items() if name in always or value != defaults[name]}
+
+
+def _column(item: Mapping[str, Any]) -> Column:
+    known = {one.name: item[one.name] for one in fields(Column) if one.name in item}
+    return Column(**{**known, "categories": tuple(item["categories"])})
+
+
 #: Largest number of the encoded matrix (32-bit floating point).
 _LARGEST = 3.4e38
 
@@ -263,20 +308,21 @@ def infer(experiment: Experiment, frame: Frame, task: str) -> Schema:
     return Schema(features, experiment.label, task, (), experiment.optional, experiment.missing)
 
 
-def encode(schema: Schema, frame: Frame) -> NDArray[float32]:
-    """One column for each feature: numbers as they are (NaN: missing), texts as the position of their category
-    (:data:`UNKNOWN`: missing or unknown).
+def encode(schema: Schema, frame: Frame, *, wide: bool = False) -> NDArray[Any]:
+    """One column for each feature: numbers less the column's offset (NaN: missing), texts as the position of their
+    category (:data:`UNKNOWN`: missing or unknown).
 
     :param schema: a learnt schema.
     :param frame: training data that was checked by :meth:`Schema.learnt`.
+    :param wide: in 64 bits; else in the 32 bits in which a trained model is asked.
     """
     import numpy as np
 
-    matrix = np.full((frame.rows, len(schema.features)), np.nan, np.float32)
+    matrix = np.full((frame.rows, len(schema.features)), np.nan, np.float64 if wide else np.float32)
     for position, column in enumerate(schema.features):
         codes = {category: float(code) for code, category in enumerate(column.categories)}
         if column.kind == NUMBER and column.name in frame.columns:
-            matrix[:, position] = schema.numbers(frame, column.name)
+            matrix[:, position] = schema.numbers(frame, column.name) - column.offset
         elif column.kind == STRING and column.name in frame.columns:
             matrix[:, position] = frame.columns[column.name].each(partial(_code, codes))
         elif column.kind == STRING:
@@ -289,13 +335,13 @@ def _code(codes: dict[str, float], cell: str) -> float:
 
 
 def encode_label(schema: Schema, frame: Frame) -> NDArray[float64] | NDArray[int64]:
-    """What is to be predicted: numbers, or positions in ``schema.classes``.
+    """What is to be predicted: numbers less the label's offset, or positions in ``schema.classes``.
 
     :param schema: a learnt schema.
     :param frame: training data that was checked by :meth:`Schema.learnt`.
     """
     if schema.task != CLASSIFICATION:
-        return schema.numbers(frame, schema.label)
+        return schema.numbers(frame, schema.label) - schema.offset
     import numpy as np
 
     return frame.columns[schema.label].each(schema.classes.index).astype(np.int64)

@@ -23,7 +23,7 @@ from airflow_provider_azureml_classic.server.experiments.number_text import text
 from airflow_provider_azureml_classic.server.experiments.schema import NUMBER, STRING, UNKNOWN, Column, not_a_number
 
 if TYPE_CHECKING:
-    from numpy import float32
+    from numpy import float32, float64
     from numpy.typing import NDArray
 
 LABELS = "Scored Labels"
@@ -74,6 +74,7 @@ class Scorer:
         schema = manifest.schema
         self._missing = frozenset(schema.missing)
         self._codes = [_codes(column, self._missing) for column in schema.features]
+        self._offsets = _array(schema.offsets) if schema.offsets else None
         self._outputs = output_columns(manifest)
         self.names, self.types = (tuple(part) for part in zip(*self._outputs, strict=True))
         self._plans: dict[tuple[str, ...], _Plan] = {}
@@ -107,7 +108,7 @@ class Scorer:
             ``BadParameterValue``: a threshold for a model that gives no probabilities of two classes.
         """
         values = table.values
-        answers = self.answers(self._encode(self._plan(table.column_names), values), threshold) if values else []
+        answers = self._answers(self._encode(self._plan(table.column_names), values), threshold) if values else []
         names, types = self.names, self.types
         if not passthrough:
             return Table(names, answers, types)
@@ -119,23 +120,31 @@ class Scorer:
         return Table(columns + names, rows, tuple(self._type(name) for name in columns) + types)
 
     def encoded(self, table: Table) -> list[list[float]]:
-        """The rows of a small table as the model takes them.
+        """The rows of a small table as :meth:`answers` takes them.
 
         :param table: see :meth:`score`, which raises the same.
         """
         plan = self._plan(table.column_names)
         return [self._encode_row(plan, row, number) for number, row in enumerate(table.values, 1)]
 
-    def answers(self, rows: Any, threshold: float | None = None) -> list[tuple[str, ...]]:
+    def answers(self, rows: list[list[float]], threshold: float | None = None) -> list[tuple[str, ...]]:
         """The answers to encoded rows, in the columns of :attr:`names`; every cell is a string.
 
-        :param rows: at least one, of one table or of several.
+        :param rows: at least one, of one table or of several; see :meth:`encoded`.
         :param threshold: see :meth:`score`, which raises the same.
         """
+        return self._answers(self._matrix(rows), threshold)
+
+    def _answers(self, matrix: NDArray[float32], threshold: float | None) -> list[tuple[str, ...]]:
+        answers = answer_rows(self.manifest, self._run(matrix))
+        return answers if threshold is None else self._relabel(answers, threshold)
+
+    def _matrix(self, rows: list[list[float]]) -> NDArray[float32]:
         import numpy as np
 
-        found = answer_rows(self.manifest, self._run(np.asarray(rows, np.float32)))
-        return found if threshold is None else self._relabel(found, threshold)
+        # In 64 bits first: 32 would merge the numbers that the offsets are there to keep apart.
+        shifted = rows if self._offsets is None else np.array(rows, np.float64) - self._offsets
+        return np.asarray(shifted, np.float32)
 
     def _relabel(self, answers: list[tuple[str, ...]], threshold: float) -> list[tuple[str, ...]]:
         labels = self.manifest.schema.classes
@@ -171,7 +180,7 @@ class Scorer:
         import numpy as np
 
         if len(values) < MANY:
-            return np.array([self._encode_row(plan, row, number) for number, row in enumerate(values, 1)], np.float32)
+            return self._matrix([self._encode_row(plan, row, number) for number, row in enumerate(values, 1)])
         matrix = np.empty((len(values), len(plan)), np.float32, order="F")
         columns = list(zip(*values, strict=True))
         for index, (position, codes) in enumerate(plan):
@@ -202,6 +211,10 @@ class Scorer:
         return encoded
 
     def _numbers(self, index: int, cells: Sequence[Any]) -> Any:
+        column = self._column(index, cells)
+        return column if self._offsets is None else column - self._offsets[index]
+
+    def _column(self, index: int, cells: Sequence[Any]) -> NDArray[float64]:
         import numpy as np
 
         kinds = set(map(type, cells))
@@ -214,7 +227,7 @@ class Scorer:
             if (abs(column) < _LARGEST).all():
                 return column
         # One of them is unusual; the slow way finds it.
-        return [self._number(index, cell, number) for number, cell in enumerate(cells, 1)]
+        return np.array([self._number(index, cell, number) for number, cell in enumerate(cells, 1)])
 
     def _texts(self, index: int, cells: Sequence[Any], codes: dict[str | None, float]) -> Any:
         import numpy as np
@@ -257,6 +270,12 @@ class Scorer:
         return next((codes[text] for text in spellings if text in codes), UNKNOWN)
 
 
+def _array(numbers: Sequence[float]) -> NDArray[float64]:
+    import numpy as np
+
+    return np.array(numbers, np.float64)
+
+
 def answer_rows(manifest: Manifest, answers: Sequence[NDArray[Any]]) -> list[tuple[str, ...]]:
     """The rows of an answer, in the columns of :func:`output_columns`.
 
@@ -264,7 +283,7 @@ def answer_rows(manifest: Manifest, answers: Sequence[NDArray[Any]]) -> list[tup
     :param answers: numbers, or positions of classes and, if the model gives them, their probabilities.
     """
     if manifest.task != CLASSIFICATION:
-        return list(zip(texts_of(answers[0].ravel()), strict=True))
+        return list(zip(texts_of(answers[0].ravel(), manifest.schema.offset), strict=True))
     classes = manifest.schema.classes
     columns = [[classes[code] for code in answers[0].ravel().tolist()]]
     if manifest.probabilities:

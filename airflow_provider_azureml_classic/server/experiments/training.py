@@ -8,18 +8,28 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_azureml_classic.protocol.arff import NUMERIC, STRING, Attribute
-from airflow_provider_azureml_classic.server.experiments import conversion, estimators
+from airflow_provider_azureml_classic.server.experiments import conversion, estimators, precision
 from airflow_provider_azureml_classic.server.experiments.declaration import Experiment
 from airflow_provider_azureml_classic.server.experiments.formats import writer
 from airflow_provider_azureml_classic.server.experiments.ilearner import Manifest, write_atomically, write_ilearner
 from airflow_provider_azureml_classic.server.experiments.metrics import Metrics, evaluate
-from airflow_provider_azureml_classic.server.experiments.samples import check_rows, golden_rows, spread
+from airflow_provider_azureml_classic.server.experiments.profile import profile_of
+from airflow_provider_azureml_classic.server.experiments.samples import (
+    CHECK_ROWS,
+    FILE,
+    GOLDEN_ROWS,
+    check_rows,
+    golden_rows,
+    spread,
+)
 from airflow_provider_azureml_classic.server.experiments.schema import (
+    UNKNOWN,
     Schema,
     encode,
     encode_label,
@@ -31,10 +41,14 @@ from airflow_provider_azureml_classic.server.experiments.tables import Frame, re
 from airflow_provider_azureml_classic.server.experiments.window import Window, window_of
 
 if TYPE_CHECKING:
-    from numpy import float32, int64
+    from numpy import int64
     from numpy.typing import NDArray
 
 _COMPARED = 1000
+
+#: Name of the number of rows that the metrics are about, among these: the model that is written was fitted on all rows,
+#: they are those of a model fitted without so many. None: they are about the training rows themselves.
+HELD_OUT = "Rows Held Out"
 
 
 @dataclass(frozen=True)
@@ -88,6 +102,7 @@ def train(
     evaluation: Path,
     held: Path | None = None,
     *more: Path,
+    samples: Path | None = None,
 ) -> TrainingSummary:
     """Train a model and write it and its evaluation.
 
@@ -101,6 +116,8 @@ def train(
     :param evaluation: where to write the evaluation, one row in the format of its extension.
     :param held: a file of rows for the metrics.
     :param more: further files to train on, with the same columns.
+    :param samples: where to write golden and check rows as a JSON object, by the names of their columns in the
+        evaluation: of a wide table an evaluation's cell holds fewer check rows.
     :raises RequestRejected: the data does not fit the schema, or the estimator failed; the message says why.
     """
     import sklearn.ensemble  # noqa: F401 - its OpenMP library must be loaded before it can be limited
@@ -109,7 +126,7 @@ def train(
     # One thread a training: there is a worker process for each core, and OpenMP threads that wait for a core spin
     # (measured: 94 s instead of 7 s for two processes on two cores).
     with threadpool_limits(limits=1):
-        return _train(experiment, schema, (data, *more), held, model, evaluation)
+        return _train(experiment, schema, (data, *more), held, model, evaluation, samples)
 
 
 def _train(
@@ -119,36 +136,37 @@ def _train(
     held: Path | None,
     model: Path,
     metrics_to: Path,
+    samples_to: Path | None,
 ) -> TrainingSummary:
     start = time.perf_counter()
     frame, schema = _read(experiment, schema, data)
-    window = window_of(schema, frame, experiment.time_column)
     schema, positive = estimators.with_positive(experiment, schema)
-    matrix, truth = encode(schema, frame), encode_label(schema, frame)
+    schema, shifts = precision.shifted(experiment, schema, frame)
+    matrix = encode(schema, frame, wide=not estimators.compares(experiment, schema))
+    truth = encode_label(schema, frame)
     test = _evaluated(experiment, schema, frame, matrix, truth) if held is None else None
     fitted, troubles = _fitted(experiment, schema, matrix, truth)
-    test = test or _evaluated_on(experiment, schema, held or data[0], fitted)
-    graph = conversion.to_onnx(experiment, fitted, matrix[spread(len(matrix), _COMPARED)], schema.task)
+    test = test or _evaluated_on(experiment, schema, held or data[0], fitted, matrix.dtype.itemsize > 4)
+    compared = spread(len(matrix), _COMPARED)
+    graph, doubts = conversion.to_onnx(experiment, schema, fitted, matrix[compared], truth[compared], compared)
     manifest = Manifest(
         experiment=experiment.name,
         task=schema.task,
         schema=schema,
-        metrics=test.metrics,
+        metrics=test.metrics | {HELD_OUT: float(len(test.rows))},
         rows=frame.rows,
-        window=window,
+        window=window_of(schema, frame, experiment.time_column),
         created=datetime.now(UTC).isoformat(timespec="milliseconds"),
         versions=conversion.versions(),
         sha256=sha256(graph).hexdigest(),
         positive=positive,
         probabilities=hasattr(fitted, "predict_proba"),
+        profile=profile_of(schema, matrix, truth),
     )
-    samples = {
-        "Golden Rows": golden_rows(Scorer(manifest, graph, ""), frame),
-        "Check Rows": check_rows(manifest, test.frame, test.rows, test.model, test.matrix),
-    }
+    golden = golden_rows(Scorer(manifest, graph, ""), frame)
     digest, length = write_ilearner(model, graph, manifest)
-    write_atomically(metrics_to, _evaluation(metrics_to, test.metrics, frame.rows, window, samples))
-    notes = tuple(filter(None, (test.note, *troubles)))
+    _write_evaluation(metrics_to, samples_to, manifest, golden, test)
+    notes = tuple(filter(None, (test.note, *shifts, *troubles, *doubts)))
     return TrainingSummary(manifest, digest, length, time.perf_counter() - start, notes)
 
 
@@ -169,68 +187,92 @@ class _Test:
     """Metrics, and the rows that they are about.
 
     :param metrics: by name.
-    :param model: the one that was measured.
-    :param frame: holds the rows; ``matrix`` has them encoded.
+    :param frame: holds the rows.
     :param rows: their positions; none if they were trained on.
+    :param answers: to each of them, as a model that did not see them would give when served.
     :param note: what a reader should know.
     """
 
     metrics: Metrics
-    model: Any
     frame: Frame
-    matrix: NDArray[float32]
     rows: NDArray[int64]
+    answers: Sequence[NDArray[Any]]
     note: str = ""
 
 
 def _evaluated(
-    experiment: Experiment, schema: Schema, frame: Frame, matrix: NDArray[float32], truth: NDArray[Any]
+    experiment: Experiment, schema: Schema, frame: Frame, matrix: NDArray[Any], truth: NDArray[Any]
 ) -> _Test:
     """A model fitted without some rows, measured on these."""
-    fitting, held = _split(truth, experiment.test_fraction, len(schema.classes))
+    fitting, held = split(truth, experiment.test_fraction, len(schema.classes))
     model, _ = _fitted(experiment, schema, matrix[fitting], truth[fitting])
-    metrics = evaluate(model, matrix[held], truth[held], schema.task, len(schema.classes))
-    if fitting is held:
-        note = "Too few rows to hold any out: the metrics are those on the training rows."
-        return _Test(metrics, model, frame, matrix, held[:0], note)
-    return _Test(metrics, model, frame, matrix, held)
+    asked = held if len(held) else fitting
+    rows = _without_unseen(schema, matrix[asked], matrix[fitting])
+    answers = estimators.guarded(experiment, lambda: conversion.as_served(model, rows))
+    metrics = evaluate(answers, truth[asked], schema.task, len(schema.classes))
+    note = "" if len(held) else "Too few rows to hold any out: the metrics are those on the training rows."
+    return _Test(metrics, frame, held, answers, note)
 
 
-def _evaluated_on(experiment: Experiment, schema: Schema, data: Path, model: Any) -> _Test:
+def _without_unseen(schema: Schema, rows: NDArray[Any], fitting: NDArray[Any]) -> NDArray[Any]:
+    """The rows with categories that a model did not see encoded as unknown, as they would be if it were served."""
+    import numpy as np
+
+    for position, column in enumerate(schema.features):
+        if column.categories:
+            unseen = ~np.isin(rows[:, position], np.unique(fitting[:, position]))
+            rows[unseen, position] = UNKNOWN
+    return rows
+
+
+def _evaluated_on(experiment: Experiment, schema: Schema, data: Path, model: Any, wide: bool) -> _Test:
     """The model measured on rows of another file."""
     import numpy as np
 
     wanted = {experiment.label, *schema.names, *experiment.rows}
     frame = chosen(read_table(data, expected=(*schema.required, experiment.label), wanted=wanted), experiment.rows)
     schema.check_evaluation(frame)
-    matrix, truth = encode(schema, frame), encode_label(schema, frame)
-    metrics = evaluate(model, matrix, truth, schema.task, len(schema.classes))
-    return _Test(metrics, model, frame, matrix, np.arange(frame.rows))
+    matrix, truth = encode(schema, frame, wide=wide), encode_label(schema, frame)
+    answers = estimators.guarded(experiment, lambda: conversion.as_served(model, matrix))
+    metrics = evaluate(answers, truth, schema.task, len(schema.classes))
+    return _Test(metrics, frame, np.arange(frame.rows), answers)
 
 
-def _split(truth: NDArray[Any], fraction: float, classes: int) -> tuple[NDArray[int64], NDArray[int64]]:
-    """Rows to fit on and rows to hold out; twice the same (all) where there are too few."""
+def split(truth: NDArray[Any], fraction: float, classes: int) -> tuple[NDArray[int64], NDArray[int64]]:
+    """Rows to fit on and rows to hold out; none of the latter where there are too few.
+
+    :param truth: the encoded labels.
+    :param fraction: to hold out.
+    :param classes: number of classes, 0 for numbers.
+    """
     import numpy as np
     from sklearn.model_selection import train_test_split
 
     rows = np.arange(len(truth))
     counts = np.bincount(truth) if classes else np.array([len(truth)])
+    # A model must know each class: the only row of one is always fitted on.
+    single = counts[truth] < 2 if classes else np.zeros(len(truth), bool)
+    free = rows[~single]
     held = int(np.ceil(fraction * len(truth)))
-    # Each class needs a row on both sides; a metric of fewer than two held-out rows means nothing.
-    if held < max(2, classes) or len(truth) - held < max(2, classes) or counts.min() < 2:
-        return rows, rows
-    fitting, test = train_test_split(rows, test_size=held, random_state=0, stratify=truth if classes else None)
-    return np.sort(fitting), np.sort(test)
+    several = int((counts > 1).sum())
+    by_class = classes > 0 and min(held, len(free) - held) >= several
+    if classes and not by_class:
+        free = np.setdiff1d(free, np.unique(truth, return_index=True)[1])
+    # A metric of fewer than two held-out rows means nothing.
+    if held < 2 or len(free) - held < (several if by_class else 0 if classes else 2):
+        return rows, rows[:0]
+    test = train_test_split(free, test_size=held, random_state=0, stratify=truth[free] if by_class else None)[1]
+    return np.setdiff1d(rows, test), np.sort(test)
 
 
-def _fitted(
-    experiment: Experiment, schema: Schema, matrix: NDArray[float32], truth: NDArray[Any]
-) -> tuple[Any, list[str]]:
+def _fitted(experiment: Experiment, schema: Schema, matrix: NDArray[Any], truth: NDArray[Any]) -> tuple[Any, list[str]]:
     """The estimator fitted on these rows, and what it warned about."""
     import numpy as np
 
-    # Boosting cannot bin a column without any value; a constant one tells it as little.
-    matrix = np.where(np.isnan(matrix).all(axis=0), np.float32(0), matrix)
+    empty = np.isnan(matrix).all(axis=0)
+    if empty.any():
+        # Boosting cannot bin a column without any value; a constant one tells it as little.
+        matrix = np.where(empty, matrix.dtype.type(0), matrix)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         model = estimators.guarded(experiment, lambda: estimators.make(experiment, schema).fit(matrix, truth))
@@ -238,11 +280,16 @@ def _fitted(
     return model, list(dict.fromkeys(" ".join(str(warning.message).split())[:200] for warning in troubles))
 
 
-def _evaluation(path: Path, metrics: Metrics, rows: int, window: Window | None, samples: dict[str, str]) -> bytes:
-    start, end = window or ("", "")
-    numbers = {name: "" if value is None else repr(value) for name, value in metrics.items()} | {"Rows": str(rows)}
-    texts = {"Window Start": start, "Window End": end, **samples}
+def _write_evaluation(to: Path, samples_to: Path | None, manifest: Manifest, golden: str, test: _Test) -> None:
+    check = partial(check_rows, manifest, test.frame, test.rows, test.answers)
+    start, end = manifest.window or ("", "")
+    numbers = {name: "" if value is None else repr(value) for name, value in manifest.metrics.items()}
+    numbers |= {"Rows": str(manifest.rows)}
+    texts = {"Window Start": start, "Window End": end, GOLDEN_ROWS: golden, CHECK_ROWS: check()}
     columns = [Attribute(name, NUMERIC) for name in numbers] + [Attribute(name, STRING) for name in texts]
     stream = io.StringIO(newline="")
-    writer(stream, path, columns, "evaluation").writerows([[*numbers.values(), *texts.values()]])
-    return stream.getvalue().encode()
+    writer(stream, to, columns, "evaluation").writerows([[*numbers.values(), *texts.values()]])
+    write_atomically(to, stream.getvalue().encode())
+    if samples_to is not None:
+        text = f'{{"{GOLDEN_ROWS}": {golden}, "{CHECK_ROWS}": {check(FILE) or "null"}}}'
+        write_atomically(samples_to, text.encode())

@@ -156,7 +156,8 @@ class JobWork:
         if experiment is None:
             raise rejection(
                 "OperationNotSupported",
-                f"The experiment {service.experiment!r} is declared no more; start the server with its --experiments.",
+                f"The experiment {service.experiment!r} is no longer declared; start the server with its "
+                "--experiments.",
             )
         (data, *more), held = files_by_role(experiment, inputs)
         to_model, to_evaluation = output_place(job, MODEL_OUTPUT, MODEL_EXTENSION), output_place(job, EVALUATION_OUTPUT)

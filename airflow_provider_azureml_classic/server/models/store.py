@@ -124,7 +124,7 @@ class ModelStore:
         self.path(digest).unlink(missing_ok=True)
 
     def clean(self, living: Callable[[], Collection[str]]) -> None:
-        """Remove what servers have left half written that live no more.
+        """Remove what servers that are gone have left half written.
 
         :param living: gives the ids of those that live.
         """

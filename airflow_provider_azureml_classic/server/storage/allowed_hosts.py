@@ -55,7 +55,7 @@ class Reach:
             parts = urlsplit(url)
             port = parts.port
         except ValueError as error:
-            raise _no_address(url, f"is no address: {error}") from None
+            raise _no_address(url, f"is not an address: {error}") from None
         if parts.scheme not in _PORTS or not parts.hostname:
             raise _no_address(url, "is not an http(s) address")
         self._check(parts.hostname, port or _PORTS[parts.scheme])
@@ -144,7 +144,7 @@ def _entry(text: str) -> tuple[str, int | None]:
     except ValueError:
         host, port = None, None
     if not host or parts.netloc != text or _AMBIGUOUS.search(text):
-        raise ValueError(f"{text!r} is no host. Write HOST, HOST:PORT or [IPv6]:PORT, without http:// and path.")
+        raise ValueError(f"{text!r} is not a host. Write HOST, HOST:PORT or [IPv6]:PORT, without http:// and path.")
     return _plain(host), port
 
 

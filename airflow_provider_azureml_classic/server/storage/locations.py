@@ -269,7 +269,7 @@ def _address(base: str) -> SplitResult:
         parts = urlsplit(base)
         _ = parts.port
     except ValueError as error:
-        message = f"BaseLocation {base!r} is no address: {error}."
+        message = f"BaseLocation {base!r} is not an address: {error}."
         raise rejection("InvalidBlob", message, target=BASE_LOCATION) from None
     return parts
 

@@ -79,7 +79,7 @@ class Call:
         except UnicodeEncodeError:
             raise rejection(
                 "RequestBodyInvalid",
-                "The body has half of a surrogate pair (\\ud800 to \\udfff), which is no character.",
+                "The body has half of a surrogate pair (\\ud800 to \\udfff), which is not a character.",
             ) from None
         except UnicodeError:
             raise rejection(

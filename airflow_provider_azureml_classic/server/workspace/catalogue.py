@@ -73,7 +73,7 @@ class Catalogue:
     def parameters(self, name: str, *, training: bool) -> Mapping[str, Parameter]:
         """What callers of a web service may set.
 
-        :param name: the experiment; one that is declared no more has none.
+        :param name: the experiment; one that is no longer declared has none.
         :param training: of the web service that trains.
         """
         experiment = self.experiments.get(name)
@@ -82,7 +82,7 @@ class Catalogue:
     def passthrough(self, name: str) -> tuple[str, ...]:
         """Input columns that the scoring service of an experiment repeats.
 
-        :param name: the experiment; one that is declared no more repeats nothing.
+        :param name: the experiment; one that is no longer declared repeats nothing.
         """
         experiment = self.experiments.get(name)
         return experiment.passthrough if experiment else ()
@@ -163,7 +163,7 @@ class Setup:
         defaults = [new_endpoint(service.id, DEFAULT_ENDPOINT, now) for service in services]
         first = ResourceRow(defaults[1].id, experiment.resource_name, "", f"{FIRST_MODELS}/{name}", scorer.digest)
         defaults[1] = replace(defaults[1], resources=(first,))
-        row = ExperimentRow(experiment.name, fingerprint(experiment), json.dumps(manifest.schema.to_json()))
+        row = ExperimentRow(experiment.name, fingerprint(experiment), json.dumps(manifest.schema.shifted({}).to_json()))
         self._store.set_up_experiment(row, services, defaults, about)
 
 

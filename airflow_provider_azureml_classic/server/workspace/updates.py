@@ -108,7 +108,7 @@ class Updates:
             raise rejection(
                 "ModelInvalid",
                 f"{location.location!r} holds another model now than on {before.placed_at:%Y-%m-%d}, and the file "
-                "of that one is kept no more. Train it again.",
+                "of that one is no longer kept. Train it again.",
                 target=before.resource,
             )
 
@@ -134,7 +134,7 @@ class Updates:
         if location.extension != MODEL_EXTENSION:
             raise rejection(
                 "InvalidBlobExtension",
-                f"{location.relative_location!r} does not end in {MODEL_EXTENSION}, so it is no trained model.",
+                f"{location.relative_location!r} does not end in {MODEL_EXTENSION}, so it is not a trained model.",
                 target=name,
             )
         own = self._locations.own(location)

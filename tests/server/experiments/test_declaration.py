@@ -96,7 +96,7 @@ def test_an_experiment_can_be_sent_to_a_worker_process(declared):
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ('label = "churned"', 'labell = "churned"', ["'labell' is no known key", "Did you mean 'label'?"]),
+        ('label = "churned"', 'labell = "churned"', ["'labell' is not a known key", "Did you mean 'label'?"]),
         ('label = "churned"\n', "", ["'label' is missing", "a text"]),
         ('label = "churned"', "label = 3", ["label = 3 is wrong", "a text"]),
         ('label = "churned"', 'label = "gone"', ["no column 'gone'", "age, plan, churned"]),

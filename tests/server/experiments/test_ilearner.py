@@ -7,6 +7,7 @@ import io
 import json
 import pickle
 import zipfile
+from dataclasses import replace
 
 import pytest
 
@@ -14,6 +15,7 @@ from airflow_provider_azureml_classic.exceptions import RequestRejected
 from airflow_provider_azureml_classic.server.experiments import Column, Manifest, Schema, ilearner
 from airflow_provider_azureml_classic.server.experiments import read_ilearner as read
 from airflow_provider_azureml_classic.server.experiments import write_ilearner as write
+from airflow_provider_azureml_classic.server.experiments.ilearner import content_digest
 
 GRAPH = b"\x08\x08 an onnx graph"
 
@@ -105,8 +107,7 @@ class Explodes:
         (zipped(model_onnx=GRAPH, manifest_json=b"[]"), "manifest.json is not a manifest"),
         (zipped(model_onnx=GRAPH, manifest_json=b"{}"), "manifest.json is not a manifest"),
         (zipped(model_onnx=GRAPH, manifest_json=b"\xff"), "manifest.json is not a manifest"),
-        (zipped(model_onnx=GRAPH, manifest_json=manifest_json(format=2)), "its format is 2; this server reads 1"),
-        (zipped(model_onnx=GRAPH, manifest_json=manifest_json(surprise=1)), "manifest.json is not a manifest"),
+        (zipped(model_onnx=GRAPH, manifest_json=manifest_json(format=3)), "its format is 3; this server reads 1 and 2"),
         (zipped(model_onnx=b"another", manifest_json=manifest_json()), "the manifest says"),
     ],
 )
@@ -116,6 +117,74 @@ def test_what_is_no_model_is_named(content, said):
         read(content)
     assert caught.value.detail_code == "ModelInvalid"
     assert said in caught.value.message
+
+
+def shifted() -> Manifest:
+    """A manifest with more than readers of format 1 know."""
+    return replace(manifest(), schema=manifest().schema.shifted({"age": 40.0}, 1.7e9))
+
+
+def test_format_1_is_written_where_nothing_needs_more(model):
+    """Its members are those of the first version, which refuses any other: in the manifest, the schema, a column."""
+    with zipfile.ZipFile(model) as archive:
+        assert sorted(archive.namelist()) == ["manifest.json", "model.onnx"]
+        value = json.loads(archive.read("manifest.json"))
+    assert value["format"] == 1
+    assert sorted(value) == [
+        *("created", "experiment", "format", "metrics", "positive", "probabilities", "rows", "schema", "sha256"),
+        *("task", "versions", "window"),
+    ]
+    assert sorted(value["schema"]) == ["classes", "features", "label", "missing", "optional", "task"]
+    assert sorted(value["schema"]["features"][0]) == ["categories", "kind", "maximum", "minimum", "name"]
+
+
+def test_what_a_reader_must_know_makes_it_format_2(tmp_path):
+    """Offsets, or a kind of column that the first version does not know: it refuses the file by its format."""
+    write(tmp_path / "m.ilearner", GRAPH, shifted())
+    read_back, _ = read(tmp_path / "m.ilearner")
+    assert (read_back, read_back.format) == (shifted(), 2)
+    assert read_back.schema.offsets == (40.0, 0.0)
+    date = replace(manifest().schema, features=(Column("day", "date"),))
+    assert replace(manifest(), schema=date).format == 2
+
+
+def test_later_versions_may_add_members():
+    """Members that are not known are passed over: of the manifest, the schema, a column, and the zip."""
+    value = shifted().to_json()
+    value["schema"]["features"][0]["unit"] = "years"
+    value["schema"]["origin"] = {"a": [1]}
+    content = zipped(
+        model_onnx=GRAPH, manifest_json=json.dumps({**value, "surprise": 1}).encode(), licence_txt=bytes(9 << 20)
+    )
+    assert read(content) == (shifted(), GRAPH)
+
+
+def test_a_profile_is_kept_beside_the_manifest(tmp_path):
+    """In the comment of the zip, which readers of the first version pass over."""
+    profiled = replace(manifest(), profile={"rows": 10, "columns": {"é": {"missing": 0.5}}})
+    write(tmp_path / "m.ilearner", GRAPH, profiled)
+    assert read(tmp_path / "m.ilearner") == (profiled, GRAPH)
+    assert "profile" not in profiled.to_json()
+
+
+@pytest.mark.parametrize("comment", [b"", b"made by somebody", b"[]", b'{"profile": 1}', b"\xff", b"[" * 60_000])
+def test_a_comment_that_is_no_profile_is_none(model, comment):
+    """Any tool may have written it."""
+    with zipfile.ZipFile(model, "a") as archive:
+        archive.comment = comment
+    assert read(model)[0].profile is None
+
+
+def test_the_digest_of_the_content_is_that_of_graph_and_schema():
+    """When and with what a model was made does not matter, what it answers does."""
+    digest = content_digest(manifest(), GRAPH)
+    assert content_digest(replace(manifest(), created="later", versions={}, metrics={}, rows=11), GRAPH) == digest
+    others = [
+        content_digest(manifest(), GRAPH + b"!"),
+        content_digest(shifted(), GRAPH),
+        content_digest(replace(manifest(), positive="no"), GRAPH),
+    ]
+    assert len({digest, *others}) == 4
 
 
 @pytest.mark.parametrize("share", [0.3, 0.7, 0.99])

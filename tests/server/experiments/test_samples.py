@@ -120,3 +120,18 @@ def test_check_rows_of_different_lengths() -> None:
     cell = json.dumps({"Label": "y", "Labels": [1, 2], "Input": table, "Output": table}).replace('"', '""')
     with pytest.raises(ProtocolError, match="different lengths"):
         Evaluation.read(f'Check Rows\n"{cell}"\n'.encode())
+
+
+def test_a_file_of_samples_has_500_check_rows_however_wide_the_table(tmp_path: Path) -> None:
+    """While the evaluation's cell keeps to its limit."""
+    (tmp_path / "d.csv").write_text(csv_of("number", 3000, wide=300))
+    experiment = Experiment("T", "linear-regressor", "y", "d.csv", tmp_path)
+    samples = tmp_path / "s.json"
+    train(experiment, None, tmp_path / "d.csv", tmp_path / "m.ilearner", tmp_path / "e.csv", samples=samples)
+    written = json.loads(samples.read_text())
+    assert {len(written["Check Rows"][part]["Values"]) for part in ("Input", "Output")} == {500}
+    evaluation = Evaluation.read((tmp_path / "e.csv").read_bytes())
+    assert evaluation.check is not None
+    assert len(evaluation.check.labels) < 400
+    assert evaluation.golden is not None
+    assert written["Golden Rows"]["Output"] == evaluation.golden.answers.to_wire()

@@ -28,9 +28,10 @@ from airflow_provider_azureml_classic.server.experiments import (
     train,
 )
 from airflow_provider_azureml_classic.server.experiments.schema import encode, encode_label
+from tests.support import DATA_SETS
 
-DATA = Path(__file__).parents[3].parent / "shared" / "data"
-needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"needs the data sets in {DATA}")
+#: Rows of hour.csv, and how much of their variance a model explains.
+BIKES = [("sample", 600, 0.6), ("whole", 17_379, 0.9)]
 
 
 def rows_of(kind: str, count: int = 300) -> str:
@@ -119,8 +120,8 @@ def test_evaluation_has_studios_metrics_and_golden_rows_last(run, tmp_path):
     summary = run(rows_of("two"))
     row = evaluation(tmp_path)
     assert list(row)[:6] == ["Accuracy", "Precision", "Recall", "F-Score", "AUC", "Average Log Loss"]
-    assert list(row)[6:] == ["Rows", "Window Start", "Window End", "Golden Rows", "Check Rows"]
-    assert (row["Rows"], row["Window Start"], row["Window End"]) == ("300", "", "")
+    assert list(row)[6:] == ["Rows Held Out", "Rows", "Window Start", "Window End", "Golden Rows", "Check Rows"]
+    assert (row["Rows Held Out"], row["Rows"], row["Window Start"], row["Window End"]) == ("60.0", "300", "", "")
     assert float(row["AUC"]) == summary.metrics["AUC"]
     golden = json.loads(row["Golden Rows"])
     sent = Table(tuple(golden["Input"]["ColumnNames"]), golden["Input"]["Values"])
@@ -137,6 +138,7 @@ def test_metrics_of_a_regression(run):
         "Relative Absolute Error",
         "Relative Squared Error",
         "Coefficient of Determination",
+        "Rows Held Out",
     ]
     assert metrics["Coefficient of Determination"] == pytest.approx(1 - metrics["Relative Squared Error"])
     assert 0.5 < metrics["Coefficient of Determination"] < 1
@@ -406,12 +408,12 @@ def test_summary_and_manifest_agree(run, tmp_path):
     assert pickle.loads(pickle.dumps(summary)) == summary  # noqa: S301 - our own bytes
 
 
-@needs_data
-def test_census_model_on_the_real_data(tmp_path):
-    """Trained on adult.data, the model ranks the people of adult.test with an AUC of at least 0.90."""
+@pytest.mark.parametrize("size", DATA_SETS)
+def test_census_model_on_the_real_data(size, tmp_path):
+    """Trained on adult.data, the model ranks the people of adult.test with an AUC of at least 0.90; 0.85 if on 652."""
     census, _ = shipped_experiments()
-    summary = train(census, None, DATA / "census/adult.data", tmp_path / "m.ilearner", tmp_path / "e.csv")
-    frame = tables.read_table(DATA / "census/adult.test")
+    summary = train(census, None, DATA_SETS[size] / "census/adult.data", tmp_path / "m.ilearner", tmp_path / "e.csv")
+    frame = tables.read_table(DATA_SETS[size] / "census/adult.test")
     cells = [[column.distinct[code] for code in column.codes] for column in frame.columns.values()]
     people = Table(tuple(frame.columns), list(zip(*cells, strict=True)))
     answer = Scorer.load(tmp_path / "m.ilearner").score(people)
@@ -419,18 +421,18 @@ def test_census_model_on_the_real_data(tmp_path):
     score = np.array([float(x) for x in answer.column("Scored Probabilities")])
     order = score.argsort().argsort() + 1
     area = (order[rich].sum() - rich.sum() * (rich.sum() + 1) / 2) / (rich.sum() * (~rich).sum())
-    assert area >= 0.90
+    assert area >= {"sample": 0.85, "whole": 0.90}[size]
     assert summary.metrics["AUC"] == pytest.approx(area, abs=0.02)
 
 
-@needs_data
-def test_bike_rental_on_the_real_data(tmp_path):
+@pytest.mark.parametrize(("size", "rows", "explained"), [bikes for bikes in BIKES if bikes[0] in DATA_SETS])
+def test_bike_rental_on_the_real_data(size, rows, explained, tmp_path):
     """hour.csv trains as it is: semicolons, decimal commas, day/month/year, no location."""
     _, bikes = shipped_experiments()
-    summary = train(bikes, None, DATA / "bikes/hour.csv", tmp_path / "m.ilearner", tmp_path / "e.csv")
-    assert summary.rows == 17_379
+    summary = train(bikes, None, DATA_SETS[size] / "bikes/hour.csv", tmp_path / "m.ilearner", tmp_path / "e.csv")
+    assert summary.rows == rows
     assert summary.window == ("2011-01-01", "2012-12-31")
-    assert summary.metrics["Coefficient of Determination"] > 0.9
+    assert summary.metrics["Coefficient of Determination"] > explained
     kinds = {column.name: column.kind for column in summary.schema.features}
     assert kinds.pop("location") == "string"
     assert set(kinds.values()) == {"number"}

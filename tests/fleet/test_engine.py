@@ -1,0 +1,243 @@
+"""The engine of a fleet on a service of canned answers: what is tried again, what ends an endpoint or a job."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from airflow_provider_azureml_classic.client.aio import AsyncClient
+from airflow_provider_azureml_classic.client.retries import NO_RETRIES, persevere
+from airflow_provider_azureml_classic.exceptions import ServiceUnavailable
+from airflow_provider_azureml_classic.fleet import engine as fleet_engine
+from airflow_provider_azureml_classic.fleet.engine import Engine, Means, Submitter, quiet_runner
+from airflow_provider_azureml_classic.fleet.options import Options
+from airflow_provider_azureml_classic.fleet.rows import Item, Outcome, Row
+from airflow_provider_azureml_classic.protocol.jobs import JobRequest
+from airflow_provider_azureml_classic.protocol.messages import Request, Response
+from airflow_provider_azureml_classic.protocol.values import Endpoint, WebService
+from airflow_provider_azureml_classic.retraining.freshness import Window
+from tests.support.tasks import DAY, refused
+
+JOB, WINDOW = "1" * 32, Window(DAY)
+TRAINER = Endpoint("default", "t", "w", api_location="https://ml.example/api", primary_key="k")
+FAILED = Response.of_json({"StatusCode": "Failed", "Details": "The data is bad."})
+RUNNING = Response.of_json({"StatusCode": "Running"})
+BUSY, BROKEN = refused(503, "NoMoreResources", "Busy."), refused(500, "InternalError", "Broken.")
+DONE = Response(204, {}, b"")
+
+
+class Service(AsyncClient):
+    """A client whose service has one endpoint ``e``, with canned answers.
+
+    :param answers: by name of the operation, one for each call, the last one again and again.
+    """
+
+    def __init__(self, **answers: list[Response | Exception]) -> None:
+        super().__init__("https://ml.example", "w", "t")
+        self.calls: Counter[str] = Counter()
+        self.lines: list[str] = []
+        self.answers: dict[str, list[Response | Exception]] = {
+            "get_endpoint": [Response.of_json(TRAINER.to_wire())],
+            "get_web_service": [Response.of_json(WebService("s", "S").to_wire())],
+            "list_endpoints": [Response.of_json([Endpoint("e", "s", "w").to_wire()])],
+            "submit_job": [Response.of_json(JOB)],
+            "start_job": [DONE],
+            "get_job": [FAILED],
+            "cancel_job": [DONE],
+            **answers,
+        }
+
+    def answer(self, request: Request) -> Response | ServiceUnavailable:
+        """The next answer."""
+        name = request.operation.name
+        self.calls[name] += 1
+        assert self.calls[name] < 50, f"{name} is called again and again"
+        answers = self.answers[name]
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        if isinstance(answer, Exception) and not isinstance(answer, ServiceUnavailable):
+            raise answer
+        return answer  # type: ignore[return-value]
+
+    async def drive(self, steps: Any) -> Any:
+        """Answer a verb."""
+        commands, outcome = persevere(steps, NO_RETRIES), None
+        try:
+            while True:
+                outcome = self.answer(commands.send(outcome))  # type: ignore[arg-type]
+        except StopIteration as stop:
+            return stop.value
+
+    async def run(self, jobs: int = 1, **options: Any) -> Row:
+        """Run a fleet of the one endpoint, whose jobs are submitted."""
+
+        async def save() -> None:
+            self.lines.append("saved")
+
+        rows = [Row("e", job_id=JOB[n:] + "2" * n) for n in range(jobs)]
+        means = Means(self, lambda reference: reference, save, self.lines.append)
+        options = {"poll_interval": 0.0, **options}
+        await Engine(means, Options("t", "default", "s", **options), rows, rows, jobs).run()
+        return rows[0]
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rounds follow each other at once."""
+    monkeypatch.setattr(fleet_engine, "_ROUND", 0.0)
+
+
+async def test_a_job_that_failed_ends_its_endpoint() -> None:
+    """With the service's own words, and what has become of it is saved."""
+    service = Service(get_job=[RUNNING, RUNNING, FAILED])
+    row = await service.run()
+    assert (row.outcome, row.reason.count("The data is bad.")) == (Outcome.FAILED, 1)
+    assert service.calls["start_job"] == 1
+    assert service.lines[-1] == "saved"
+
+
+async def test_a_job_that_was_started_before_is_polled() -> None:
+    """The answer to an earlier start may have been lost: a start that is refused for that is none."""
+    row = await Service(start_job=[refused(400, "CannotStartJob", "It runs.")]).run()
+    assert "The data is bad." in row.reason
+
+
+async def test_an_outage_is_waited_out() -> None:
+    """A service that is away says nothing about an endpoint, however often: it is tried again, and the log tells."""
+    busy: list[Response | Exception] = [BUSY, ServiceUnavailable("No answer (ReadTimeout)"), BUSY, BUSY]
+    service = Service(start_job=[*busy, DONE], get_job=[*busy, FAILED])
+    row = await service.run()
+    assert "The data is bad." in row.reason
+    assert (service.calls["start_job"], service.calls["get_job"]) == (5, 5)
+    assert sum("'e' is tried again later" in line for line in service.lines) == 4
+    assert sum(f"The state of job {JOB} of 'e' cannot be read just now" in line for line in service.lines) == 4
+
+
+async def test_one_call_finds_out_when_the_service_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it is away, a round makes one call instead of three, and the rounds are further and further apart."""
+    service = Service(start_job=[BUSY, BUSY, BUSY, BUSY, BUSY, DONE])
+    rounds: list[tuple[float, int]] = []
+
+    def jittered(seconds: float) -> float:
+        rounds.append((seconds, service.calls["start_job"]))
+        return 0.0
+
+    monkeypatch.setattr(fleet_engine, "jittered", jittered)
+    monkeypatch.setattr(fleet_engine, "_ROUND", 1.0)
+    await service.run(3, poll_interval=100.0)
+    pauses = [(seconds, calls) for seconds, calls in rounds if seconds < 100]
+    assert pauses[:3] == [(2.0, 3), (4.0, 4), (8.0, 5)]
+    assert service.calls["start_job"] == 8
+
+
+async def test_an_error_that_stays_ends_the_endpoint() -> None:
+    """One that may pass is tried three times in all."""
+    service = Service(start_job=[BROKEN])
+    row = await service.run()
+    assert (row.outcome, service.calls["start_job"]) == (Outcome.FAILED, 3)
+    assert "Broken." in row.reason
+    service = Service(start_job=[BROKEN, BROKEN, DONE])
+    assert "The data is bad." in (await service.run()).reason
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (refused(404, "JobNotFound", "Not here."), f"Job {JOB} no longer exists: "),
+        (refused(400, "BadParameterValue", "No job id."), "No job id."),
+    ],
+)
+async def test_a_poll_that_is_refused(answer: Response, reason: str) -> None:
+    """A job that is gone, or whose state the service refuses to tell, has failed; it is not polled again."""
+    service = Service(get_job=[answer])
+    row = await service.run()
+    assert row.outcome is Outcome.FAILED
+    assert reason in row.reason
+    assert service.calls["get_job"] == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"job_timeout": 0.0}, "was still Running after job_timeout=0 s; it was cancelled."),
+        ({"deadline": 0.0}, "Not started before the fleet's deadline."),
+    ],
+)
+async def test_a_job_that_is_too_slow(options: dict[str, Any], reason: str) -> None:
+    """A job over its time is cancelled; over the fleet's, none is started."""
+    service = Service(get_job=[RUNNING])
+    row = await service.run(**options)
+    assert row.reason.endswith(reason)
+    assert service.calls["cancel_job"] == service.calls["start_job"] == ("job_timeout" in options)
+
+
+async def test_a_job_that_cannot_be_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fleet's deadline ends the endpoint all the same, and the log names the job."""
+    deadline = time.time() + 60
+    service = Service(get_job=[RUNNING], cancel_job=[BROKEN])
+    counted = service.answer
+
+    def late(request: Request) -> Any:
+        if service.calls["get_job"] == 3:
+            monkeypatch.setattr(time, "time", lambda: deadline)
+        return counted(request)
+
+    monkeypatch.setattr(service, "answer", late)
+    row = await service.run(deadline=deadline)
+    assert row.reason == f"Job {JOB} had not ended by the fleet's deadline; it was cancelled."
+    assert any(JOB in line and "Broken." in line for line in service.lines)
+
+
+async def submitted(service: Service, rows: list[Row], make: Callable[[Item], JobRequest], may_fail: int = 0) -> int:
+    """Submit the jobs of a wave; how many times the rows were saved."""
+    saved: list[int] = []
+    runner = quiet_runner(service, TRAINER, service.lines.append)
+    items = {row.endpoint: Item(row.endpoint, {}, WINDOW) for row in rows if row.endpoint != "gone"}
+    await Submitter(service, runner, make, 7).prepare(rows, items, lambda: saved.append(1), may_fail)
+    return len(saved)
+
+
+async def test_a_wave_is_submitted() -> None:
+    """Each row has a job of this epoch; one whose item is no longer there, or cannot be read, has none and says so."""
+
+    def make(item: Item) -> JobRequest:
+        if item.endpoint == "odd":
+            raise ValueError("There is no such input.")
+        return JobRequest({})
+
+    good, gone, odd = rows = [Row("good"), Row("gone"), Row("odd")]
+    assert await submitted(Service(), rows, make) == 1
+    assert (good.job_id, good.epoch, good.outcome) == (JOB, 7, None)
+    assert (gone.job_id, gone.outcome, gone.reason) == (None, Outcome.UNTOUCHED, "It is no longer among the items.")
+    assert (odd.job_id, odd.outcome, odd.reason) == (None, Outcome.FAILED, "There is no such input.")
+
+
+async def test_no_further_job_once_too_many_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Endpoints whose jobs the service refuses count as failed; the rest of the wave is left alone."""
+    monkeypatch.setattr(fleet_engine, "CHUNK", 1)
+    service = Service(submit_job=[refused(400, "BadParameterValue", "No.")])
+    rows = [Row("a"), Row("b"), Row("c")]
+    await submitted(service, rows, lambda _: JobRequest({}), may_fail=1)
+    assert [row.outcome for row in rows] == [Outcome.FAILED, Outcome.FAILED, Outcome.UNTOUCHED]
+    assert rows[2].reason == "Not submitted: 2 endpoints of its wave had failed."
+    assert service.calls["submit_job"] == 2
+
+
+async def test_what_was_submitted_is_saved_when_the_service_goes_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then the wave ends with the error, which another attempt takes up."""
+    monkeypatch.setattr(fleet_engine, "CHUNK", 1)
+    monkeypatch.setattr(fleet_engine, "_SUBMIT_PAUSES", (0.0, 0.0))
+    gone = ServiceUnavailable("No answer (ReadTimeout)")
+    service = Service(submit_job=[gone, Response.of_json(JOB), gone])
+    rows, saved = [Row("a"), Row("b")], list[str | None]()
+    runner = quiet_runner(service, TRAINER, service.lines.append)
+    items = {row.endpoint: Item(row.endpoint, {}, WINDOW) for row in rows}
+    submitter = Submitter(service, runner, lambda _: JobRequest({}), 1)
+    with pytest.RaisesGroup(ServiceUnavailable):
+        await submitter.prepare(rows, items, lambda: saved.append(rows[0].job_id), 0)
+    assert saved == [JOB, JOB]
+    assert rows[1].outcome is None
+    assert service.calls["submit_job"] == 5

@@ -1,0 +1,56 @@
+"""Pipelines of scikit-learn's estimators: whatever they ask of their rows, later data trains them again."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn.compose import make_column_transformer
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.naive_bayes import GaussianNB
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+from airflow_provider_azureml_classic.protocol.tables import Table
+from airflow_provider_azureml_classic.server.experiments import Experiment, Scorer, train
+
+CASES = Path(__file__).with_name("cases")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("sklearn.naive_bayes.GaussianNB", GaussianNB),
+        ("sklearn.neighbors.KNeighborsClassifier", KNeighborsClassifier),
+        ("sklearn.discriminant_analysis.LinearDiscriminantAnalysis", LinearDiscriminantAnalysis),
+        ("sklearn.linear_model.LogisticRegression", None),
+    ],
+)
+def test_categories_may_grow(tmp_path: Path, name: str, kind: type | None) -> None:
+    """Four categories a column first, eight later: one-hot rows are dense for whoever needs that."""
+    for case in ("four", "eight"):
+        shutil.copy(CASES / f"{case}.csv", tmp_path)
+    experiment = Experiment("T", name, "y", "four.csv", tmp_path)
+    files = tmp_path / "m.ilearner", tmp_path / "e.csv"
+    schema = train(experiment, None, tmp_path / "four.csv", *files).schema
+    train(experiment, schema, tmp_path / "eight.csv", *files)
+    if kind is None:
+        return
+    with (tmp_path / "eight.csv").open(newline="") as stream:
+        names, *rows = csv.reader(stream)
+    label = names.index("y")
+    features = np.array([[*row[:2], float(row[2])] for row in rows], object)
+    truth = np.array([row[label] for row in rows])
+    by_column = make_column_transformer(
+        (StandardScaler(), [2]), (OneHotEncoder(sparse_output=False), [0, 1]), sparse_threshold=0
+    )
+    model = make_pipeline(by_column, kind()).fit(features, truth)
+    expected: NDArray[np.float64] = model.predict_proba(features)
+    answer = Scorer.load(files[0]).score(Table(tuple(names), rows))
+    got = [float(cell) for cell in answer.column(f'Scored Probabilities for Class "{model.classes_[0]}"')]
+    assert np.mean(abs(np.array(got) - expected[:, 0]) < 5e-6 * expected.std()) > 0.98
