@@ -40,7 +40,7 @@ from airflow_provider_azureml_classic.server.state.history import trained_row
 from airflow_provider_azureml_classic.server.state.job_store import JobStore
 from airflow_provider_azureml_classic.server.state.peers import Peers
 from airflow_provider_azureml_classic.server.state.tables import EndpointRow, JobRow, ModelRow, ServiceRow, TrainedRow
-from airflow_provider_azureml_classic.server.storage.locations import Locations, naming
+from airflow_provider_azureml_classic.server.storage.locations import WRITE, Locations, naming
 from airflow_provider_azureml_classic.server.workspace.catalogue import Catalogue
 
 T = TypeVar("T")
@@ -144,7 +144,7 @@ class JobWork:
         for number, (name, reference) in enumerate(job.request.inputs.items(), 1):
             inputs[name] = folder / f"input{number}{input_extension(reference)}"
             with naming(name):
-                self._locations.fetch(reference, inputs[name])
+                self._locations.resolve(reference).fetch(inputs[name])
             size = inputs[name].stat().st_size
             notes.note(f"Fetched {name} from {reference.location}: {size:,} bytes.")
         return inputs
@@ -214,7 +214,7 @@ class JobWork:
             raise rejection("RequestCanceled", "The job was cancelled.")
         for name, (path, place) in outputs.items():
             with naming(name):
-                self._locations.deliver(path, place)
+                self._locations.resolve(place, WRITE).deliver(path)
             notes.note(f"Wrote {place.location}.")
         return {name: place.to_wire() for name, (_, place) in outputs.items()}
 

@@ -104,7 +104,7 @@ def output(visit: Visit) -> Response:
     with tempfile.NamedTemporaryFile(delete=False) as file:
         path = Path(file.name)
     try:
-        visit.core.locations.fetch(place, path)
+        visit.core.locations.resolve(place).fetch(path)
     except BaseException:
         path.unlink(missing_ok=True)
         raise

@@ -31,6 +31,7 @@ from airflow_provider_azureml_classic.server.experiments.window import moment, p
 from airflow_provider_azureml_classic.server.portal.visit import OWNER, Go, Page, Visit
 from airflow_provider_azureml_classic.server.state.overview import LINES, SORTS
 from airflow_provider_azureml_classic.server.state.tables import EndpointRow, ServiceRow
+from airflow_provider_azureml_classic.server.storage.locations import WRITE
 
 #: Container of the files that were uploaded in the portal.
 UPLOADS = "uploads"
@@ -182,7 +183,7 @@ def _submitted(visit: Visit, endpoint: EndpointRow) -> str:
                 file.write(chunk)
         if not path.stat().st_size:
             raise rejection("BatchJobInputsNotSpecified", "The file is empty.", target=INPUT)
-        visit.core.locations.deliver(path, place)
+        visit.core.locations.resolve(place, WRITE).deliver(path)
     job_id = visit.core.jobs.submit(endpoint, JobRequest({INPUT: place}, outputs))
     visit.core.jobs.start(endpoint, job_id)
     return job_id

@@ -1,5 +1,7 @@
 """Where inputs come from and outputs go: the own store, an Azure Storage account, or a SAS URL.
 
+A reference is resolved once, into a :class:`Location`, which is asked for everything else.
+
 Rule: only hosts that the configuration allows are ever asked, redirects are not followed, and a size limit holds;
 a location comes from a client, so it may name anything.
 """
@@ -8,10 +10,11 @@ from __future__ import annotations
 
 import hmac
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
-from datetime import datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -19,6 +22,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.protocol import sas
 from airflow_provider_azureml_classic.protocol.references import BASE_LOCATION, BlobReference
+from airflow_provider_azureml_classic.protocol.sas import StorageAccount
 from airflow_provider_azureml_classic.server.blobs.names import (
     OF_ONE_ENDPOINT,
     OF_THE_SERVICE,
@@ -44,8 +48,197 @@ ERROR_CODE_HEADER = "x-ms-error-code"
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
+@dataclass(frozen=True)
+class Location(ABC):
+    """Where a reference leads; a token or key of it that is the own store's was verified.
+
+    :param reference: container and path, with the address that they have here; in the own store without one.
+    :param sent: the reference as a client sent it.
+    :param guarded: the service wrote the blob for somebody, and the reference brings nothing that opens it.
+    """
+
+    reference: BlobReference
+    sent: BlobReference
+    guarded: bool
+
+    @abstractmethod
+    def check(self) -> None:
+        """Refuse now what could not be read or written later.
+
+        :raises RequestRejected: its host is not allowed, its token has expired, or a name is none.
+        """
+
+    @abstractmethod
+    def fetch(self, target: Path, seconds: float = MAX_SECONDS) -> None:
+        """Copy the blob to a local file.
+
+        :param target: the file to write.
+        :param seconds: how long another host may take in all.
+        :raises AzureMLClassicError: it cannot be read; the message names the location without its token.
+        """
+
+    @abstractmethod
+    def deliver(self, source: Path) -> None:
+        """Move a finished file to the blob.
+
+        :param source: the file; gone afterwards if it went to the own store.
+        :raises AzureMLClassicError: it cannot be written.
+        """
+
+    @property
+    def lasting(self) -> BlobReference:
+        """The reference to keep for later, with what opens it."""
+        return self.sent
+
+    @property
+    @abstractmethod
+    def origin(self) -> BlobReference:
+        """The blob without what opens it, as the history of an endpoint keeps it."""
+
+
+@dataclass(frozen=True)
+class OwnLocation(Location):
+    """A blob of the own store.
+
+    :param blobs: the store.
+    """
+
+    blobs: BlobStore
+
+    def check(self) -> None:
+        """See :class:`Location`."""
+        container, blob = self.reference.container_and_blob()
+        check_container(container)
+        check_blob(blob)
+
+    def fetch(self, target: Path, seconds: float = MAX_SECONDS) -> None:
+        """See :class:`Location`."""
+        self.blobs.copy(*self.reference.container_and_blob(), target)
+
+    def deliver(self, source: Path) -> None:
+        """See :class:`Location`."""
+        container, blob = self.reference.container_and_blob()
+        self.blobs.commit_file(container, blob, source)
+
+    @property
+    def lasting(self) -> BlobReference:
+        """Without address and token: both may have changed by then."""
+        return self.reference
+
+    @property
+    def origin(self) -> BlobReference:
+        """The path alone."""
+        return self.reference
+
+
+@dataclass(frozen=True)
+class _Elsewhere(Location):
+    """A blob of another host, which is asked if the configuration allows it.
+
+    :param reach: which hosts may be asked.
+    :param clock: gives the present time.
+    """
+
+    reach: Reach
+    clock: Clock
+
+    @property
+    @abstractmethod
+    def address(self) -> str:
+        """Address of the host."""
+
+    def check(self) -> None:
+        """See :class:`Location`."""
+        self.reach.check_url(self.address)
+        expiry = sas.expiry_of(self.reference.sas_token)
+        if expiry is not None and expiry <= self.clock():
+            raise rejection(
+                "ExpiryTimeInThePast",
+                f"The SAS token of {self.reference.location!r} expired at {expiry:%Y-%m-%d %H:%M:%S} UTC.",
+            )
+
+    @property
+    def origin(self) -> BlobReference:
+        """See :class:`Location`; with the address that a connection string stands for."""
+        path, base = self.sent.relative_location, self.sent.base_location
+        if self.sent.connection_string:
+            base = BlobReference(path, self.address).normalised().base_location
+        return BlobReference(path, base)
+
+
+@dataclass(frozen=True)
+class AccountLocation(_Elsewhere):
+    """A blob of a storage account, which its key opens.
+
+    :param account: with the key.
+    """
+
+    account: StorageAccount
+
+    @property
+    def address(self) -> str:
+        """The account's."""
+        return self.account.endpoint
+
+    def fetch(self, target: Path, seconds: float = MAX_SECONDS) -> None:
+        """See :class:`Location`."""
+        self.check()
+        with session(self.reach, seconds) as direct:
+            azure_storage.download(self.account, *self.reference.container_and_blob(), target, MAX_DOWNLOAD, direct)
+
+    def deliver(self, source: Path) -> None:
+        """See :class:`Location`."""
+        self.check()
+        with session(self.reach) as direct:
+            azure_storage.upload(source, self.account, *self.reference.container_and_blob(), direct)
+
+
+class UrlLocation(_Elsewhere):
+    """A blob that its URL opens."""
+
+    @property
+    def address(self) -> str:
+        """The base location."""
+        return self.reference.base_location
+
+    def fetch(self, target: Path, seconds: float = MAX_SECONDS) -> None:
+        """See :class:`Location`."""
+        import requests  # loaded at the first file from elsewhere: the server must start in under a second
+
+        self.check()
+        reference = self.reference
+        try:
+            with (
+                session(self.reach, seconds) as direct,
+                direct.get(reference.url, stream=True, timeout=TIMEOUT, allow_redirects=False) as answer,
+                target.open("wb") as out,
+            ):
+                if answer.status_code != 200:
+                    _refused("read", reference, answer)
+                for chunk in answer.iter_content(_CHUNK):
+                    out.write(chunk)
+                    if out.tell() > MAX_DOWNLOAD:
+                        raise rejection("OutOfMemoryLimit", f"{reference.location!r} is over {MAX_DOWNLOAD} bytes.")
+        except requests.RequestException as error:
+            _unreachable("read", reference, error)
+
+    def deliver(self, source: Path) -> None:
+        """See :class:`Location`."""
+        import requests  # as above
+
+        self.check()
+        headers = {"x-ms-blob-type": "BlockBlob"}
+        try:
+            with session(self.reach) as direct, source.open("rb") as body:
+                answer = direct.put(self.reference.url, body, headers=headers, timeout=TIMEOUT, allow_redirects=False)
+        except requests.RequestException as error:
+            _unreachable("written", self.reference, error)
+        if answer.status_code >= 300:
+            _refused("written", self.reference, answer)
+
+
 class Locations:
-    """Reads and writes blob references.
+    """Resolves references, each once.
 
     :param blobs: the own store.
     :param reach: which other hosts may be asked.
@@ -59,48 +252,88 @@ class Locations:
         self._accounts = accounts or Accounts(blobs.account)
         self._clock = clock
 
-    # -- the own store ---------------------------------------------------------------------------------------------
+    def resolve(self, reference: BlobReference, permission: str = READ) -> Location:
+        """Where a reference leads.
 
-    def own(self, reference: BlobReference, permission: str = READ) -> BlobReference | None:
-        """The reference relative to the own store, if it points there.
-
-        A reference without base location and connection string does, unless the service's outputs have an account
-        elsewhere. One with a SAS token must have a good one.
+        One without base location and connection string leads to the own store, unless the service's outputs have an
+        account elsewhere.
 
         :param reference: as a client sent it.
-        :param permission: what its token must allow: :data:`READ` or :data:`WRITE`.
-        :raises RequestRejected: it points there, with an expired or wrong token or account key.
+        :param permission: what a token of the own store must allow: :data:`READ` or :data:`WRITE`.
+        :raises RequestRejected: it leads to the own store, with an expired or wrong token or account key.
         """
-        reference = self._accounts.resolved(reference)
-        if reference.connection_string:
-            account = self._accounts.account(reference.connection_string)
-            ours = self._blobs.account
-            has_key = hmac.compare_digest(account.key, ours.key)
-            if has_key and account.name == ours.name:
-                # Old clients write connection strings of name and key only, which leaves the address to Azure.
-                return BlobReference(reference.relative_location)
-            by_key = self._own_place(account.endpoint, reference.relative_location)
-            if by_key is not None and not has_key:
-                raise rejection("InvalidBlob", "The AccountKey of the connection string is not this store's.")
-            return by_key
-        place: BlobReference | None = BlobReference(reference.relative_location)
-        if reference.base_location:
-            place = self._own_place(reference.base_location, reference.relative_location)
-        if place is not None and reference.sas_token:
-            container, blob = place.container_and_blob()
-            token = reference.sas_token
-            sas.verify(self._blobs.account, token, container, blob, permission=permission, now=self._clock())
-        return place
+        resolved = self._accounts.resolved(reference)
+        if resolved.connection_string:
+            return self._of_account(resolved, reference, permission)
+        path: str | None = resolved.relative_location
+        if resolved.base_location:
+            path = self._own_path(resolved.base_location, resolved.relative_location)
+        if path is None:
+            return UrlLocation(resolved, reference, False, self._reach, self._clock)
+        if resolved.sas_token:
+            container, blob = BlobReference(path).container_and_blob()
+            sas.verify(
+                self._blobs.account, resolved.sas_token, container, blob, permission=permission, now=self._clock()
+            )
+        return self._own(path, reference, permission)
 
-    def _own_place(self, base: str, relative: str) -> BlobReference | None:
-        """The place relative to the own store, whether the account's name stands in the base or in the path."""
+    def _of_account(self, resolved: BlobReference, sent: BlobReference, permission: str) -> Location:
+        account, ours = self._accounts.account(resolved.connection_string), self._blobs.account
+        has_key = hmac.compare_digest(account.key, ours.key)
+        if has_key and account.name == ours.name:
+            # Old clients write connection strings of name and key only, which leaves the address to Azure.
+            return self._own(resolved.relative_location, sent, permission)
+        path = self._own_path(account.endpoint, resolved.relative_location)
+        if path is None:
+            guarded = self._is_guarded(resolved.relative_location, sent, permission)
+            return AccountLocation(resolved, sent, guarded, self._reach, self._clock, account)
+        if not has_key:
+            raise rejection("InvalidBlob", "The AccountKey of the connection string is not this store's.")
+        return self._own(path, sent, permission)
+
+    def _own(self, path: str, sent: BlobReference, permission: str) -> Location:
+        return OwnLocation(BlobReference(path), sent, self._is_guarded(path, sent, permission), self._blobs)
+
+    def _own_path(self, base: str, relative: str) -> str | None:
+        """The path in the own store, whether the account's name stands in the base or in the path."""
         ours, theirs = urlsplit(self._blobs.account.endpoint), _address(base)
         same_host = theirs.hostname == ours.hostname or {theirs.hostname, ours.hostname} <= _LOOPBACK
         path = unquote("/".join(filter(None, (theirs.path.strip("/"), relative))))
         prefix = f"{ours.path.strip('/')}/"
         if not same_host or theirs.port != ours.port or not path.startswith(prefix):
             return None
-        return BlobReference(path.removeprefix(prefix))
+        return path.removeprefix(prefix)
+
+    def _is_guarded(self, path: str, sent: BlobReference, permission: str) -> bool:
+        """Whether nothing opens what the service wrote for somebody.
+
+        Containers that clients name belong to the whole workspace; those of the service hold what is one endpoint's.
+        """
+        # Without an address a token is one of the own store, which is looked at where the outputs are there as well.
+        token_counts = sent.base_location or not self._accounts.home
+        if sent.connection_string or (sent.sas_token and token_counts):
+            return False
+        return path.partition("/")[0] in (OF_ONE_ENDPOINT if permission == READ else OF_THE_SERVICE)
+
+    def checked(self, reference: BlobReference, permission: str) -> BlobReference:
+        """The reference to keep for later; what could not be read or written then is refused now.
+
+        :param reference: as a client sent it.
+        :param permission: :data:`READ` or :data:`WRITE`.
+        :raises RequestRejected: wrong token, wrong key, host not allowed, no container.
+        """
+        reference.container_and_blob()
+        location = self.resolve(reference, permission)
+        if location.guarded:
+            path = location.reference.relative_location
+            raise rejection(
+                "InvalidBlob",
+                f"{path!r} is in a container of the service: a path alone does not open it. Give the SAS token with "
+                "which the answer to GET job names it, or a connection string.",
+                target=path,
+            )
+        location.check()
+        return location.lasting
 
     def published(self, reference: BlobReference, *, signed: bool) -> BlobReference:
         """The reference as clients see it: with the own store's present address and a fresh token for reading.
@@ -116,137 +349,6 @@ class Locations:
         path = BlobReference(reference.relative_location)
         opened = account.opened(path, READ, SAS_LIFE, self._clock()) if signed else None
         return opened or replace(path, base_location=account.endpoint).normalised()
-
-    # -- reading and writing ---------------------------------------------------------------------------------------
-
-    def fetch(self, reference: BlobReference, target: Path, seconds: float = MAX_SECONDS) -> None:
-        """Copy the blob to a local file.
-
-        :param reference: as a client sent it.
-        :param target: the file to write.
-        :param seconds: how long another host may take in all.
-        :raises AzureMLClassicError: it cannot be read; the message names the location without its token.
-        """
-        own = self.own(reference)
-        if own is not None:
-            self._blobs.copy(*own.container_and_blob(), target)
-            return
-        reference = self._accounts.resolved(reference)
-        self._check_allowed(reference)
-        if reference.connection_string:
-            account = self._accounts.account(reference.connection_string)
-            with session(self._reach, seconds) as direct:
-                azure_storage.download(account, *reference.container_and_blob(), target, MAX_DOWNLOAD, direct)
-            return
-        self._download(reference, target, seconds)
-
-    def deliver(self, source: Path, reference: BlobReference) -> None:
-        """Move a finished file to where a client wants it.
-
-        :param source: the file; gone afterwards if it went to the own store.
-        :param reference: where to.
-        :raises AzureMLClassicError: it cannot be written.
-        """
-        own = self.own(reference, WRITE)
-        if own is not None:
-            container, blob = own.container_and_blob()
-            self._blobs.commit_file(container, blob, source)
-            return
-        reference = self._accounts.resolved(reference)
-        self._check_allowed(reference)
-        if reference.connection_string:
-            account = self._accounts.account(reference.connection_string)
-            with session(self._reach) as direct:
-                azure_storage.upload(source, account, *reference.container_and_blob(), direct)
-            return
-        self._upload(source, reference)
-
-    def checked(self, reference: BlobReference, permission: str) -> BlobReference:
-        """The reference to keep for later; what could not be read or written then is refused now.
-
-        A place in the own store is kept without address and token: both may have changed by then.
-
-        :param reference: as a client sent it.
-        :param permission: :data:`READ` or :data:`WRITE`.
-        :raises RequestRejected: wrong token, wrong key, host not allowed, no container.
-        """
-        reference.container_and_blob()
-        path = self.guarded_path(reference, permission)
-        if path is not None:
-            raise rejection(
-                "InvalidBlob",
-                f"{path!r} is in a container of the service: a path alone does not open it. Give the SAS token with "
-                "which the answer to GET job names it, or a connection string.",
-                target=path,
-            )
-        own = self.own(reference, permission)
-        if own is None:
-            self._check_allowed(self._accounts.resolved(reference))
-            return reference
-        container, blob = own.container_and_blob()
-        check_container(container)
-        check_blob(blob)
-        return own
-
-    def guarded_path(self, reference: BlobReference, permission: str) -> str | None:
-        """The path of what the service wrote for somebody, if the reference brings nothing that opens it.
-
-        Containers that clients name belong to the whole workspace; those of the service hold what is one endpoint's.
-
-        :param reference: as a client sent it.
-        :param permission: :data:`READ` or :data:`WRITE`.
-        """
-        # Without an address a token is one of the own store, which is looked at where the outputs are there as well.
-        token_counts = reference.base_location or not self._accounts.home
-        if reference.connection_string or (reference.sas_token and token_counts):
-            return None
-        place = self.own(reference, permission)
-        if place is None:
-            # In the account of the service's outputs, which is opened with its key.
-            place = self._accounts.resolved(reference)
-            if not place.connection_string:
-                return None
-        guarded = OF_ONE_ENDPOINT if permission == READ else OF_THE_SERVICE
-        return place.relative_location if place.relative_location.partition("/")[0] in guarded else None
-
-    def _check_allowed(self, reference: BlobReference) -> None:
-        base = reference.base_location
-        if reference.connection_string:
-            base = self._accounts.account(reference.connection_string).endpoint
-        self._reach.check_url(base)
-        expiry = sas.expiry_of(reference.sas_token)
-        if expiry is not None and expiry <= self._clock():
-            raise _expired(reference, expiry)
-
-    def _download(self, reference: BlobReference, target: Path, seconds: float) -> None:
-        import requests
-
-        try:
-            with (
-                session(self._reach, seconds) as direct,
-                direct.get(reference.url, stream=True, timeout=TIMEOUT, allow_redirects=False) as answer,
-                target.open("wb") as out,
-            ):
-                if answer.status_code != 200:
-                    _refused("read", reference, answer)
-                for chunk in answer.iter_content(_CHUNK):
-                    out.write(chunk)
-                    if out.tell() > MAX_DOWNLOAD:
-                        raise rejection("OutOfMemoryLimit", f"{reference.location!r} is over {MAX_DOWNLOAD} bytes.")
-        except requests.RequestException as error:
-            _unreachable("read", reference, error)
-
-    def _upload(self, source: Path, reference: BlobReference) -> None:
-        import requests
-
-        headers = {"x-ms-blob-type": "BlockBlob"}
-        try:
-            with session(self._reach) as direct, source.open("rb") as body:
-                answer = direct.put(reference.url, body, headers=headers, timeout=TIMEOUT, allow_redirects=False)
-        except requests.RequestException as error:
-            _unreachable("written", reference, error)
-        if answer.status_code >= 300:
-            _refused("written", reference, answer)
 
 
 @contextmanager
@@ -272,21 +374,6 @@ def _address(base: str) -> SplitResult:
         message = f"BaseLocation {base!r} is not an address: {error}."
         raise rejection("InvalidBlob", message, target=BASE_LOCATION) from None
     return parts
-
-
-def kept(reference: BlobReference, own: BlobReference | None) -> BlobReference:
-    """What is remembered of a place: no token, and no address where it is the own store.
-
-    :param reference: as a client sent it.
-    :param own: answer of :meth:`Locations.own`.
-    """
-    return own or replace(reference, sas_token="", connection_string="")
-
-
-def _expired(reference: BlobReference, expiry: datetime) -> AzureMLClassicError:
-    return rejection(
-        "ExpiryTimeInThePast", f"The SAS token of {reference.location!r} expired at {expiry:%Y-%m-%d %H:%M:%S} UTC."
-    )
 
 
 def _refused(verb: str, reference: BlobReference, answer: Any) -> NoReturn:

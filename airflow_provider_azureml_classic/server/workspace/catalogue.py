@@ -27,7 +27,7 @@ from airflow_provider_azureml_classic.server.models.pins import Pin, Pins
 from airflow_provider_azureml_classic.server.models.store import ModelStore
 from airflow_provider_azureml_classic.server.state.endpoint_store import Store
 from airflow_provider_azureml_classic.server.state.tables import ExperimentRow, ResourceRow, ServiceRow
-from airflow_provider_azureml_classic.server.storage.locations import Locations
+from airflow_provider_azureml_classic.server.storage.locations import WRITE, Locations
 from airflow_provider_azureml_classic.server.workspace.endpoints import new_endpoint
 
 log = logging.getLogger(__name__)
@@ -154,7 +154,7 @@ class Setup:
         scorer = self._models.put(model, pin)
         about = model_row(manifest, scorer.digest, model.stat().st_size)
         name = f"{uuid.uuid5(uuid.NAMESPACE_URL, experiment.name).hex}.ilearner"
-        self._locations.deliver(model, BlobReference(f"{FIRST_MODELS}/{name}"))
+        self._locations.resolve(BlobReference(f"{FIRST_MODELS}/{name}"), WRITE).deliver(model)
         now = self._clock()
         services = [
             ServiceRow(uuid.uuid4().hex, experiment.training_service, experiment.name, True, now),

@@ -26,7 +26,7 @@ from airflow_provider_azureml_classic.server.state.tables import (
     ServiceRow,
 )
 from airflow_provider_azureml_classic.server.storage.http import PATCH_SECONDS
-from airflow_provider_azureml_classic.server.storage.locations import READ, Locations, kept
+from airflow_provider_azureml_classic.server.storage.locations import Location, Locations
 from airflow_provider_azureml_classic.server.workspace.endpoints import check_updatable, etag
 from airflow_provider_azureml_classic.server.workspace.workspace import Caller, Workspace
 
@@ -70,10 +70,8 @@ class Updates:
         # A patch that lifts PreventUpdate may carry the update itself.
         if settings.resources and settings.prevent_update is not False:
             check_updatable(row, "updated")
-        for wanted in settings.resources or ():
-            self._check_opened(caller, row, wanted.location)
         with self._pinned() as pin:
-            models = [self._model(service, row, wanted, pin) for wanted in settings.resources or ()]
+            models = [self._model(caller, service, row, wanted, pin) for wanted in settings.resources or ()]
             _check_different([model.name for model, _ in models])
             placed, files = tuple(model for model, _ in models), tuple(file for _, file in models)
             return self._workspace.view(self._workspace.change(row, settings, placed, if_match, files=files))
@@ -103,65 +101,67 @@ class Updates:
             return self._workspace.view(changed)
 
     def _fetch_again(self, before: PlacementRow, pin: Pin) -> None:
-        location = BlobReference(before.relative_location, before.base_location)
-        if self._fetch(location, pin)[0].digest != before.digest:
+        reference = BlobReference(before.relative_location, before.base_location)
+        if self._fetch(self._locations.resolve(reference), pin)[0].digest != before.digest:
             raise rejection(
                 "ModelInvalid",
-                f"{location.location!r} holds another model now than on {before.placed_at:%Y-%m-%d}, and the file "
+                f"{reference.location!r} holds another model now than on {before.placed_at:%Y-%m-%d}, and the file "
                 "of that one is no longer kept. Train it again.",
                 target=before.resource,
             )
 
-    def _check_opened(self, caller: Caller, row: EndpointRow, location: BlobReference | None) -> None:
-        path = self._locations.guarded_path(location, READ) if location else None
-        if caller.endpoint is None or path is None:
-            return
-        if path not in {model.relative_location for model in row.resources}:
-            # 401, so that clients who have the workspace token as well come again with it.
-            raise rejection(
-                "ManagementRequestUnauthorized",
-                f"{path!r} was written by a job: an endpoint key alone does not open it. Give the SAS token with which "
-                "the answer to GET job names it, or use the workspace token.",
-                target=path,
-            )
-
-    def _model(self, service: ServiceRow, row: EndpointRow, wanted: Resource, pin: Pin) -> tuple[ResourceRow, ModelRow]:
+    def _model(
+        self, caller: Caller, service: ServiceRow, row: EndpointRow, wanted: Resource, pin: Pin
+    ) -> tuple[ResourceRow, ModelRow]:
         # Raises with the list of resources where the name is wrong, or the service is a training service.
         name = self._workspace.view(row).resource(wanted.name).name
-        location = wanted.location
-        if location is None:
+        reference = wanted.location
+        if reference is None:
             raise rejection("MissingInputBlobInformation", f"The resource {name!r} has no Location.", target=name)
-        if location.extension != MODEL_EXTENSION:
+        if reference.extension != MODEL_EXTENSION:
             raise rejection(
                 "InvalidBlobExtension",
-                f"{location.relative_location!r} does not end in {MODEL_EXTENSION}, so it is not a trained model.",
+                f"{reference.relative_location!r} does not end in {MODEL_EXTENSION}, so it is not a trained model.",
                 target=name,
             )
-        own = self._locations.own(location)
+        location = self._locations.resolve(reference)
+        if caller.endpoint is not None and location.guarded:
+            _check_own_model(row, location)
         scorer, length = self._fetch(location, pin)
         if scorer.manifest.experiment != service.experiment:
             raise rejection(
                 "ModelInvalid",
-                f"{location.location!r} was trained by the experiment {scorer.manifest.experiment!r}; this endpoint "
+                f"{reference.location!r} was trained by the experiment {scorer.manifest.experiment!r}; this endpoint "
                 f"serves {service.experiment!r}.",
                 target=name,
             )
-        place = kept(location, own)
-        elsewhere = not own and (location.base_location or location.connection_string)
-        base = self._locations.published(location, signed=False).base_location if elsewhere else ""
-        model = ResourceRow(row.id, name, base, place.relative_location, scorer.digest)
+        origin = location.origin
+        model = ResourceRow(row.id, name, origin.base_location, origin.relative_location, scorer.digest)
         return model, model_row(scorer.manifest, scorer.digest, length)
 
-    def _fetch(self, location: BlobReference, pin: Pin) -> tuple[Scorer, int]:
+    def _fetch(self, location: Location, pin: Pin) -> tuple[Scorer, int]:
         with TemporaryDirectory() as folder:
             path = Path(folder) / f"model{MODEL_EXTENSION}"
-            self._locations.fetch(location, path, PATCH_SECONDS)
+            location.fetch(path, PATCH_SECONDS)
             try:
                 return self._models.put(path, pin), path.stat().st_size
             except AzureMLClassicError as error:
                 if error.detail_code != "ModelInvalid":
                     raise
-                raise rejection("ModelInvalid", f"{location.location!r}: {error.message}") from None
+                raise rejection("ModelInvalid", f"{location.sent.location!r}: {error.message}") from None
+
+
+def _check_own_model(row: EndpointRow, location: Location) -> None:
+    """Refuse the model of somebody else's job: an endpoint key opens its own endpoint's models only."""
+    path = location.reference.relative_location
+    if path not in {model.relative_location for model in row.resources}:
+        # 401, so that clients who have the workspace token as well come again with it.
+        raise rejection(
+            "ManagementRequestUnauthorized",
+            f"{path!r} was written by a job: an endpoint key alone does not open it. Give the SAS token with which "
+            "the answer to GET job names it, or use the workspace token.",
+            target=path,
+        )
 
 
 def _check_different(names: list[str]) -> None:

@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import socket
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
+from airflow_provider_azureml_classic.protocol import sas
+from airflow_provider_azureml_classic.protocol.jobs import JobStatus
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.sas import StorageAccount
+from airflow_provider_azureml_classic.protocol.values import Endpoint
 from airflow_provider_azureml_classic.server.blobs.store import BlobStore
 from airflow_provider_azureml_classic.server.storage import allowed_hosts as reach_module
 from airflow_provider_azureml_classic.server.storage import http as fetching_module
 from airflow_provider_azureml_classic.server.storage import locations as module
 from airflow_provider_azureml_classic.server.storage.accounts import Accounts
 from airflow_provider_azureml_classic.server.storage.allowed_hosts import Reach
-from airflow_provider_azureml_classic.server.storage.locations import Locations
+from airflow_provider_azureml_classic.server.storage.locations import WRITE, Locations
 from tests.support.listeners import serving
-from tests.support.service import Clock
+from tests.support.service import Clock, Service
 
 TOKEN = "?sv=2020-12-06&sig=secretsignature"
 
@@ -116,7 +121,7 @@ def fails(act) -> AzureMLClassicError:
 def test_an_allowed_host_is_read(make, other: Other, tmp_path: Path) -> None:
     """By host and port, or by host alone; the token goes with the request."""
     for allowed in (other.host, "127.0.0.1", f" {other.host.upper()} "):
-        make(allowed).fetch(other.place("200.csv"), tmp_path / "got")
+        make(allowed).resolve(other.place("200.csv")).fetch(tmp_path / "got")
         assert (tmp_path / "got").read_bytes() == b"x,y\n"
     assert other.asked == [("GET", f"/data/200.csv{TOKEN}")] * 3
 
@@ -126,8 +131,8 @@ def test_a_host_that_is_not_allowed_is_not_asked(make, other: Other, tmp_path: P
     """Neither for reading nor for writing; another port of an allowed host is another host."""
     (tmp_path / "file").write_bytes(b"x")
     locations = make(*allowed)
-    reading = fails(lambda: locations.fetch(other.place("200.csv"), tmp_path / "got"))
-    writing = fails(lambda: locations.deliver(tmp_path / "file", other.place("201.csv")))
+    reading = fails(lambda: locations.resolve(other.place("200.csv")).fetch(tmp_path / "got"))
+    writing = fails(lambda: locations.resolve(other.place("201.csv"), WRITE).deliver(tmp_path / "file"))
     assert {reading.detail_code, writing.detail_code} == {"LocationNotAllowed"}
     assert other.asked == []
 
@@ -135,7 +140,7 @@ def test_a_host_that_is_not_allowed_is_not_asked(make, other: Other, tmp_path: P
 def test_a_name_before_the_host_does_not_deceive(make, other: Other, tmp_path: Path) -> None:
     """``http://allowed@evil`` is on the host ``evil``."""
     place = BlobReference("data/200.csv", f"http://allowed.test@{other.host}/", TOKEN)
-    error = fails(lambda: make("allowed.test").fetch(place, tmp_path / "got"))
+    error = fails(lambda: make("allowed.test").resolve(place).fetch(tmp_path / "got"))
     assert (error.detail_code, other.asked) == ("LocationNotAllowed", [])
 
 
@@ -151,7 +156,7 @@ def test_a_name_before_the_host_does_not_deceive(make, other: Other, tmp_path: P
 )
 def test_what_the_host_answers_is_told(make, other: Other, tmp_path: Path, name: str, code: str) -> None:
     """Its status and the location without its token; a redirect is not followed."""
-    error = fails(lambda: make(other.host).fetch(other.place(name), tmp_path / "got"))
+    error = fails(lambda: make(other.host).resolve(other.place(name)).fetch(tmp_path / "got"))
     assert error.detail_code == code
     assert f"HTTP {name[:3]}" in error.message
     assert f"{other.base}/data/{name}" in error.message
@@ -161,21 +166,21 @@ def test_what_the_host_answers_is_told(make, other: Other, tmp_path: Path, name:
 def test_a_host_that_does_not_answer_is_told(make, tmp_path: Path) -> None:
     """Nobody listens there."""
     place = BlobReference("data/x.csv", "http://127.0.0.1:1/", TOKEN)
-    error = fails(lambda: make("127.0.0.1:1").fetch(place, tmp_path / "got"))
+    error = fails(lambda: make("127.0.0.1:1").resolve(place).fetch(tmp_path / "got"))
     assert (error.detail_code, "ConnectionError" in error.message) == ("BlobNotFound", True)
 
 
 def test_a_download_ends_at_the_limit(make, other: Other, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever length the host declares."""
     monkeypatch.setattr(module, "MAX_DOWNLOAD", 3)
-    error = fails(lambda: make(other.host).fetch(other.place("200.csv"), tmp_path / "got"))
+    error = fails(lambda: make(other.host).resolve(other.place("200.csv")).fetch(tmp_path / "got"))
     assert (error.status, error.detail_code) == (413, "OutOfMemoryLimit")
 
 
 def test_an_expired_token_is_not_sent(make, other: Other, tmp_path: Path) -> None:
     """Its expiry is in the token itself."""
     place = BlobReference("data/200.csv", other.base, "?se=2016-03-01T11%3A59%3A59Z&sig=secretsignature").normalised()
-    error = fails(lambda: make(other.host).fetch(place, tmp_path / "got"))
+    error = fails(lambda: make(other.host).resolve(place).fetch(tmp_path / "got"))
     assert (error.detail_code, "2016-03-01 11:59:59" in error.message) == ("ExpiryTimeInThePast", True)
     assert other.asked == []
 
@@ -184,9 +189,9 @@ def test_an_output_is_written_to_an_allowed_host(make, other: Other, tmp_path: P
     """As a block blob, with the token; a refusal is told."""
     source = tmp_path / "file"
     source.write_bytes(b"model")
-    make(other.host).deliver(source, other.place("201.ilearner"))
+    make(other.host).resolve(other.place("201.ilearner"), WRITE).deliver(source)
     assert other.written == {f"/data/201.ilearner{TOKEN}": b"model"}
-    error = fails(lambda: make(other.host).deliver(source, other.place("403.ilearner")))
+    error = fails(lambda: make(other.host).resolve(other.place("403.ilearner"), WRITE).deliver(source))
     assert "cannot be written" in error.message
     assert error.detail_code == "InvalidBlob"
 
@@ -221,7 +226,7 @@ def test_a_listed_name_must_not_lead_inside(make, monkeypatch, tmp_path: Path, a
     """
     resolving(monkeypatch, address)
     place = BlobReference("data/200.csv", "http://allowed.test/").normalised()
-    error = fails(lambda: make("allowed.test").fetch(place, tmp_path / "out"))
+    error = fails(lambda: make("allowed.test").resolve(place).fetch(tmp_path / "out"))
     assert error.detail_code == "LocationNotAllowed"
     assert "--allow-private-host allowed.test" in error.message
 
@@ -231,7 +236,7 @@ def test_a_listed_private_name_is_read(make, other: Other, monkeypatch, tmp_path
     resolving(monkeypatch, "127.0.0.1")
     port = other.host.rpartition(":")[2]
     place = BlobReference("data/200.csv", f"http://inside.test:{port}/").normalised()
-    make(private=[f"inside.test:{port}"]).fetch(place, tmp_path / "out")
+    make(private=[f"inside.test:{port}"]).resolve(place).fetch(tmp_path / "out")
     assert (tmp_path / "out").read_text() == "x,y\n"
     assert other.hosts == [f"inside.test:{port}"]
 
@@ -244,7 +249,7 @@ def test_a_name_that_changes_its_address_gains_nothing(make, other: Other, monke
     monkeypatch.setattr(module, "TIMEOUT", (0.05, 1))
     port = other.host.rpartition(":")[2]
     place = BlobReference("data/200.csv", f"http://rebound.test:{port}/").normalised()
-    error = fails(lambda: make("rebound.test").fetch(place, tmp_path / "out"))
+    error = fails(lambda: make("rebound.test").resolve(place).fetch(tmp_path / "out"))
     assert error.detail_code == "BlobNotFound"
     assert (asked, other.asked) == (["rebound.test"], [])
 
@@ -275,14 +280,14 @@ def test_a_name_that_changes_its_address_gains_nothing(make, other: Other, monke
 def test_another_spelling_of_a_listed_host_is_not_asked(make, other: Other, tmp_path: Path, base: str) -> None:
     """A host is asked under the name that the list has, by http or https, and under no other spelling."""
     place = BlobReference("data/200.csv", base.format(port=other.host.rpartition(":")[2]))
-    error = fails(lambda: make(other.host).fetch(place, tmp_path / "out"))
+    error = fails(lambda: make(other.host).resolve(place).fetch(tmp_path / "out"))
     assert error.detail_code in ("LocationNotAllowed", "InvalidBlob")
     assert other.asked == []
 
 
 def test_a_source_that_never_ends_is_left(make, other: Other, tmp_path: Path) -> None:
     """Time for one transfer is limited, also for a host that sends a byte now and then."""
-    error = fails(lambda: make(other.host).fetch(other.place("drip.csv"), tmp_path / "out", 0.5))
+    error = fails(lambda: make(other.host).resolve(other.place("drip.csv")).fetch(tmp_path / "out", 0.5))
     assert "not done after" in error.message
 
 
@@ -290,7 +295,7 @@ def test_the_environments_proxy_is_not_used(make, other: Other, monkeypatch, tmp
     """A proxy resolves names itself, where nothing is checked."""
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9/")
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9/")
-    make(other.host).fetch(other.place("200.csv"), tmp_path / "out")
+    make(other.host).resolve(other.place("200.csv")).fetch(tmp_path / "out")
     assert (tmp_path / "out").read_text() == "x,y\n"
 
 
@@ -303,8 +308,8 @@ def test_azure_storage_is_asked_over_the_same_connections(make, monkeypatch, tmp
     (tmp_path / "file").write_text("x")
     locations = make("a.blob.test")
     calls = {
-        "fetch": lambda: locations.fetch(place, tmp_path / "out"),
-        "deliver": lambda: locations.deliver(tmp_path / "file", place),
+        "fetch": lambda: locations.resolve(place).fetch(tmp_path / "out"),
+        "deliver": lambda: locations.resolve(place, WRITE).deliver(tmp_path / "file"),
     }
     assert fails(calls[act]).detail_code == "LocationNotAllowed"
     assert asked == ["a.blob.test"]
@@ -313,7 +318,7 @@ def test_azure_storage_is_asked_over_the_same_connections(make, monkeypatch, tmp
 @pytest.mark.parametrize("entry", ["http://host", "host/path", "user@host", "host:port", "", "a b"])
 def test_an_entry_that_is_no_host_is_told(make, entry: str) -> None:
     """A wrong entry would silently allow nothing."""
-    with pytest.raises(ValueError, match="is no host"):
+    with pytest.raises(ValueError, match="is not a host"):
         Reach([entry])
 
 
@@ -334,11 +339,42 @@ def test_outputs_in_a_storage_account_are_guarded_too(tmp_path, base, path, perm
     home = StorageAccount("home", "a" * 86 + "==", "https://home.blob.core.windows.net")
     accounts = Accounts(own, home=home)
     locations = Locations(BlobStore(tmp_path / "blobs", own), Reach(accounts.hosts), Clock(), accounts)
+
+    def guarded_path(reference: BlobReference) -> str | None:
+        location = locations.resolve(reference, permission)
+        return location.reference.relative_location if location.guarded else None
+
     place = BlobReference(path, base)
-    assert (locations.guarded_path(place, permission) == path) is guarded
+    assert guarded_path(place) == (path if guarded else None)
     if guarded:
         assert fails(lambda: locations.checked(place, permission)).detail_code == "InvalidBlob"
     signed = BlobReference(path, base or "https://home.blob.core.windows.net/", "?sig=secretsignature")
-    assert locations.guarded_path(signed, permission) is None
+    assert guarded_path(signed) is None
     beside_a_path = BlobReference(path, "", "?sig=anything")  # opened with the key, so the token proves nothing
-    assert (locations.guarded_path(beside_a_path, permission) == path) is guarded
+    assert guarded_path(beside_a_path) == (path if guarded else None)
+
+
+def test_a_reference_is_resolved_once(service: Service, scorer: Endpoint, trainer: Endpoint, monkeypatch) -> None:
+    """An update and a submission look once at each address, and verify each SAS token once; the job verifies none."""
+    counts: Counter[str] = Counter()
+
+    def counted(owner: object, name: str) -> None:
+        real = getattr(owner, name)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            counts[name] += 1
+            return real(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, call)
+
+    model, data = service.signed("models/three.ilearner"), service.signed("data/line.csv")
+    service.put_blob("data/line.csv", "x,y\n0,0\n1,2\n2,4\n3,6\n4,8\n5,10\n")
+    counted(sas, "verify")
+    counted(Accounts, "resolved")
+    assert service.patch("mine", model).status == 200
+    assert counts == {"resolved": 1, "verify": 1}
+    job_id = service.submit(trainer, data)
+    assert counts == {"resolved": 2, "verify": 2}
+    assert service.ended(trainer, job_id).status is JobStatus.FINISHED
+    # The input and two outputs.
+    assert counts == {"resolved": 5, "verify": 2}
