@@ -150,7 +150,7 @@ def test_score_expects(client: Client) -> None:
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        ("{{ rows }}", "rows must be a list of dicts, one a row, not str"),
+        ("{{ rows }}", "rows must be a list of dicts, one for each row, not str"),
         ([1], "rows must be a list of dicts"),
         ([], "rows is empty"),
         ([NOON] * 1001, r"1001 rows of \d+ bytes.*use BatchScoringOperator"),
