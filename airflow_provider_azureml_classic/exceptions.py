@@ -299,7 +299,17 @@ def rejection(detail: str, message: str, *, target: str | None = None) -> AzureM
     :raises KeyError: the code is in neither table (a mistake of the caller's author).
     """
     code, status = CODES[detail]
+    message, target = _cut(message), target and _cut(target)
     return error_class(status)(message, code=code, details=(Detail(detail, message, target),), status=status)
+
+
+def _cut(text: str) -> str:
+    """What is repeated of a request is not as long as the request may be: it goes into logs and answers."""
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
+
+
+#: Letters of a message.
+_LONGEST = 4096
 
 
 def without_query(url: str) -> str:

@@ -12,12 +12,12 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TextIO
 
+from airflow_provider_azureml_classic.protocol.limits import FREE_SPARSE_CELLS, SPARSE_CELLS_A_LETTER
+
 #: Kinds of attributes. ``real`` and ``integer`` are numeric, too.
 NUMERIC, NOMINAL, STRING, DATE = "numeric", "nominal", "string", "date"
 #: How a cell without a value is written; it is read as an empty cell.
 MISSING = "?"
-#: Most cells that sparse rows may stand for, absent ones included: as many as a dense file of half a GiB could have.
-MAX_SPARSE_CELLS = 1 << 28
 
 _DECLARATION = re.compile(r"@([a-z]+)(?:\s+(.*))?", re.IGNORECASE | re.DOTALL)
 _QUOTED = r"""'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)\""""
@@ -112,7 +112,8 @@ def _attribute(text: str, number: int) -> Attribute:
 
 def _rows(numbered: Iterator[tuple[int, str]], attributes: Sequence[Attribute]) -> Iterator[list[str]]:
     absent = [attribute.absent for attribute in attributes]
-    left = MAX_SPARSE_CELLS
+    # Cells that sparse rows stand for, absent ones included.
+    left = FREE_SPARSE_CELLS
     for number, line in numbered:
         text = line.strip()
         if not text or text[0] == "%":
@@ -120,9 +121,12 @@ def _rows(numbered: Iterator[tuple[int, str]], attributes: Sequence[Attribute]) 
         if text[0] != "{":
             yield _cells(text, number)
             continue
-        left -= len(absent)
+        left += len(line) * SPARSE_CELLS_A_LETTER - len(absent)
         if left < 0:
-            raise ArffError(f"The sparse rows up to line {number} stand for more than {MAX_SPARSE_CELLS:,} cells.")
+            raise ArffError(
+                f"The sparse rows up to line {number} stand for more than {SPARSE_CELLS_A_LETTER} times as many cells "
+                "as they have letters. Leave out columns that are nearly always absent."
+            )
         yield _sparse(text, absent, number)
 
 

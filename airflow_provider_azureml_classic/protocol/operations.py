@@ -205,16 +205,23 @@ def is_score(path: str) -> bool:
     return path.endswith(_SCORE_END)
 
 
-@lru_cache(maxsize=64)
 def query_values(query: str) -> Mapping[str, str]:
     """First value of each parameter, by its name in lower case; remembered, as nearly all calls have the same query.
 
     :param query: raw query.
     """
+    return _remembered_values(query) if len(query) <= _LONGEST_REMEMBERED else _values(query)
+
+
+def _values(query: str) -> Mapping[str, str]:
     found: dict[str, str] = {}
     for name, value in parse_qsl(query, keep_blank_values=True):
         found.setdefault(name.lower(), value)
     return MappingProxyType(found)
+
+
+_LONGEST_REMEMBERED = 256
+_remembered_values = lru_cache(maxsize=64)(_values)
 
 
 def wants_objects(query: Mapping[str, str]) -> bool:
@@ -266,7 +273,6 @@ def _match(method: str, path: str) -> Match:
     return None, MappingProxyType({}), frozenset(allowed)
 
 
-_LONGEST_REMEMBERED = 256
 _remembered = lru_cache(maxsize=4096)(_match)
 
 

@@ -17,6 +17,7 @@ from urllib.parse import quote, urlsplit
 
 from airflow_provider_azureml_classic.exceptions import ProtocolError, rejection
 from airflow_provider_azureml_classic.protocol.errors import known_members
+from airflow_provider_azureml_classic.protocol.limits import MAX_ADDRESS
 
 CONNECTION_STRING = "ConnectionString"
 RELATIVE_LOCATION = "RelativeLocation"
@@ -62,6 +63,9 @@ class BlobReference:
         wrong = [name for name, value in texts.items() if not isinstance(value, str)]
         if wrong:
             raise rejection("InvalidBlob", f"{what}: {wrong[0]} must be a string.", target=wrong[0])
+        long = [name for name, value in texts.items() if len(value) > MAX_ADDRESS]
+        if long:
+            raise rejection("InvalidBlob", f"{what}: {long[0]} has over {MAX_ADDRESS} letters.", target=long[0])
         reference = cls(
             texts[RELATIVE_LOCATION], texts[BASE_LOCATION], texts[SAS_TOKEN], texts[CONNECTION_STRING]
         ).normalised()

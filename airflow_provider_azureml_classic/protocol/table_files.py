@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TextIO
@@ -17,6 +17,7 @@ from typing import TextIO
 from airflow_provider_azureml_classic.exceptions import RequestRejected, rejection
 from airflow_provider_azureml_classic.protocol.arff import ArffError, Attribute, read_arff
 from airflow_provider_azureml_classic.protocol.errors import repeated
+from airflow_provider_azureml_classic.protocol.limits import MAX_COLUMNS, MAX_RECORD
 from airflow_provider_azureml_classic.protocol.references import ARFF_EXTENSION, TSV_EXTENSION
 from airflow_provider_azureml_classic.protocol.tables import Table
 
@@ -91,14 +92,50 @@ def rows_of(stream: TextIO, title: str) -> Rows:
         return _arff(stream)
     delimiter = _delimiter(stream, "\t" if title == "TSV" else None)
     csv.field_size_limit(_FIELD_LIMIT)
-    rows = _guarded(csv.reader(stream, delimiter=delimiter, skipinitialspace=True), title)
+    lines = _Lines(stream, title)
+    rows = _guarded(csv.reader(lines, delimiter=delimiter, skipinitialspace=True), title, lines)
     header = next((row for row in rows if any(map(str.strip, row))), [])
-    return Rows(title, tuple(cell.strip() for cell in header), rows, decimal_comma=delimiter == ";")
+    return Rows(title, _names(header, title), rows, decimal_comma=delimiter == ";")
+
+
+class _Lines:
+    """The lines of a file, which ``csv`` asks for as a row needs them: a row without end is not read to its end.
+
+    :param stream: the open file.
+    :param title: what it is, for the message.
+    """
+
+    def __init__(self, stream: TextIO, title: str) -> None:
+        self._readline = stream.readline
+        self._title = title
+        self.left = MAX_RECORD
+
+    def __iter__(self) -> _Lines:
+        return self
+
+    def __next__(self) -> str:
+        line = self._readline(self.left)
+        if not line:
+            raise StopIteration
+        self.left -= len(line)
+        if not self.left:
+            raise rejection(
+                "InputParseError",
+                f"A row of the {self._title} has more than {MAX_RECORD:,} letters; expected rows that end with a line "
+                "break, and quotes that are closed.",
+            )
+        return line
+
+
+def _names(cells: Sequence[str], title: str) -> tuple[str, ...]:
+    if len(cells) > MAX_COLUMNS:
+        raise rejection("InputParseError", f"The {title} has {len(cells)} columns; at most {MAX_COLUMNS:,} are read.")
+    return tuple(cell.strip() for cell in cells)
 
 
 def _delimiter(stream: TextIO, usual: str | None) -> str:
     """The delimiter of the header row; the stream is left at its start."""
-    line = next((line for line in stream if line.strip()), "")
+    line = next((line for line in iter(lambda: stream.readline(MAX_RECORD), "") if line.strip()), "")
     stream.seek(0)
     bare = "".join(line.split('"')[::2])
     return usual if usual and usual in bare else max(",;\t", key=bare.count)
@@ -106,16 +143,26 @@ def _delimiter(stream: TextIO, usual: str | None) -> str:
 
 def _arff(stream: TextIO) -> Rows:
     try:
-        attributes, rows = read_arff(stream)
+        lines = _Lines(stream, "ARFF")
+        attributes, rows = read_arff(_each(lines))
     except ArffError as error:
         raise _unreadable(error) from None
-    names = tuple(attribute.name.strip() for attribute in attributes)
-    return Rows("ARFF", names, _guarded(rows, "ARFF"), declared=dict(zip(names, attributes, strict=True)))
+    names = _names([attribute.name for attribute in attributes], "ARFF")
+    return Rows("ARFF", names, _guarded(rows, "ARFF", lines), declared=dict(zip(names, attributes, strict=True)))
 
 
-def _guarded(rows: Iterator[list[str]], title: str) -> Iterator[list[str]]:
+def _each(lines: _Lines) -> Iterator[str]:
+    """Lines of which each is a row."""
+    for line in lines:
+        lines.left = MAX_RECORD
+        yield line
+
+
+def _guarded(rows: Iterator[list[str]], title: str, lines: _Lines) -> Iterator[list[str]]:
     try:
-        yield from rows
+        for row in rows:
+            lines.left = MAX_RECORD
+            yield row
     except ArffError as error:
         raise _unreadable(error) from None
     except csv.Error as error:

@@ -14,6 +14,7 @@ from typing import Any
 
 from airflow_provider_azureml_classic.exceptions import ProtocolError, rejection
 from airflow_provider_azureml_classic.protocol.errors import json_object, known_members, repeated
+from airflow_provider_azureml_classic.protocol.limits import CELLS_A_CELL, FREE_CELLS, MAX_CELLS, MAX_REPEATED_NAMES
 
 #: Members of a scoring call and of its answer; a job's body has the first three.
 INPUTS = "Inputs"
@@ -40,6 +41,8 @@ class Table:
         """A table of ``rows``; columns in the order of their first appearance, absent cells ``None``.
 
         :param rows: a table (returned as it is) or one mapping a row.
+        :raises RequestRejected: ``InputParseError``: the rows have so many different names that the table would be
+            far larger than what is written.
         """
         if isinstance(rows, Table):
             return rows
@@ -49,6 +52,14 @@ class Table:
             with suppress(KeyError):
                 return cls(names, [list(row) for row in map(itemgetter(*names), rows)])
         names = tuple(dict.fromkeys(name for row in rows for name in row))
+        most = min(MAX_CELLS, FREE_CELLS + CELLS_A_CELL * sum(map(len, rows)))
+        if len(names) * len(rows) > most:
+            raise rejection(
+                "InputParseError",
+                f"{len(rows)} rows with {len(names)} different column names make a table of "
+                f"{len(names) * len(rows):,} cells; at most {most:,} are made of what was sent. Send fewer rows a "
+                "call, each with the names that the others have.",
+            )
         return cls(names, [[row.get(name) for name in names] for row in rows])
 
     @property
@@ -188,8 +199,16 @@ def write_output(table: Table, *, swagger: bool, details: bool) -> Any:
     :param table: cells already in their wire form (strings or ``None``).
     :param swagger: the list-of-objects form; it wins over ``details``, as clients that send both read objects.
     :param details: add ``ColumnTypes``.
+    :raises RequestRejected: ``InputParseError``: the names, repeated in each row, would be far longer than what was
+        sent.
     """
     if swagger:
+        if len(table.values) * sum(map(len, table.column_names)) > MAX_REPEATED_NAMES:
+            raise rejection(
+                "InputParseError",
+                f"{len(table.values)} rows of objects with these column names make too long an answer. Send fewer "
+                "rows a call, or ask for the table form.",
+            )
         return table.rows
     types = {"ColumnTypes": table.column_types} if details and table.column_types is not None else {}
     return {"type": "table", "value": {"ColumnNames": table.column_names, **types, "Values": table.values}}

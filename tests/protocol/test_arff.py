@@ -112,10 +112,15 @@ def test_what_is_no_arff(text: str, said: str) -> None:
 
 def test_sparse_rows_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     """A few bytes a row cannot stand for any number of cells."""
-    monkeypatch.setattr(arff, "MAX_SPARSE_CELLS", 9)
-    assert len(read(f"{HEADER}{{}}\n{{}}\n{{}}\n")[1]) == 3
-    with pytest.raises(ArffError, match="more than 9 cells"):
-        read(f"{HEADER}{{}}\n{{}}\n{{}}\n{{}}\n")
+    monkeypatch.setattr(arff, "FREE_SPARSE_CELLS", 6)
+    monkeypatch.setattr(arff, "SPARSE_CELLS_A_LETTER", 0)
+    columns = len(read(f"{HEADER}{{}}\n")[0])
+    rows = 6 // columns
+    assert len(read(HEADER + "{}\n" * rows)[1]) == rows
+    with pytest.raises(ArffError, match="stand for more than"):
+        read(HEADER + "{}\n" * (rows + 1))
+    monkeypatch.setattr(arff, "SPARSE_CELLS_A_LETTER", columns)
+    assert len(read(HEADER + "{}\n" * 100)[1]) == 100
 
 
 def test_rows_are_read_one_at_a_time() -> None:

@@ -27,10 +27,10 @@ from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
 from airflow_provider_azureml_classic.protocol.operations import BLOB_SHA256, REQUEST_ID
 from airflow_provider_azureml_classic.protocol.sas import SIGNED_VERSION
 from airflow_provider_azureml_classic.server.blobs.auth import SignedRequest, authorize
-from airflow_provider_azureml_classic.server.blobs.blocks import MAX_BLOCKS, BlockStage
+from airflow_provider_azureml_classic.server.blobs.blocks import BlockStage
 from airflow_provider_azureml_classic.server.blobs.listing import containers_page, list_page
 from airflow_provider_azureml_classic.server.blobs.names import check_container
-from airflow_provider_azureml_classic.server.blobs.store import BlobProperties, BlobStore
+from airflow_provider_azureml_classic.server.blobs.store import MAX_BLOCKS, BlobProperties, BlobStore
 from airflow_provider_azureml_classic.server.blobs.streams import (
     BlobResponse,
     asked_range,

@@ -17,7 +17,6 @@ from pathlib import Path
 from airflow_provider_azureml_classic.server.blobs.files import publish
 from airflow_provider_azureml_classic.server.blobs.store import BLOCKS_FOLDER, BlobProperties, BlobStore, BlobWriter
 
-MAX_BLOCKS = 50_000
 _MAX_BLOCK_ID_BYTES = 64
 _CHUNK = 1024 * 1024
 

@@ -33,6 +33,8 @@ from airflow_provider_azureml_classic.server.blobs.names import check_blob, chec
 
 TEMPORARY_FOLDER = ".tmp"
 BLOCKS_FOLDER = ".blocks"
+#: Blocks of one blob.
+MAX_BLOCKS = 50_000
 #: Blocks that nobody committed are dropped after this time, as Azure does.
 BLOCK_LIFETIME_SECONDS = 7 * 24 * 3600
 _CHUNK = 1024 * 1024

@@ -13,7 +13,7 @@ from xml.parsers import expat
 from xml.sax.saxutils import escape, quoteattr
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
-from airflow_provider_azureml_classic.server.blobs.store import BlobProperties
+from airflow_provider_azureml_classic.server.blobs.store import MAX_BLOCKS, BlobProperties
 
 DECLARATION = '<?xml version="1.0" encoding="utf-8"?>'
 
@@ -72,6 +72,8 @@ class _BlockListReader:
             raise StorageError(400, "InvalidBlockList", "Blocks of a committed blob are not kept: use Latest.")
         if self._path and name not in ("Latest", "Uncommitted"):
             refuse_block_list()
+        if len(self.ids) > MAX_BLOCKS:
+            raise StorageError(400, "BlockListTooLong", f"The list has more than {MAX_BLOCKS} blocks.")
         self._path.append(name)
         self._text.clear()
 
@@ -99,6 +101,7 @@ def read_block_list(body: bytes) -> list[str]:
     :raises StorageError: not a block list, or it holds a document type (and so might define entities).
     """
     reader, parser = _BlockListReader(), expat.ParserCreate()
+    parser.buffer_text = True
     parser.StartElementHandler = reader.start
     parser.EndElementHandler = reader.end
     parser.CharacterDataHandler = reader.data

@@ -41,7 +41,7 @@ def score_file(
     texts = _texts(frame, schema)
     with target.open("w", newline="", encoding="utf-8") as file:
         out = None
-        for chunk in _chunks(frame, texts):
+        for chunk in _chunks(frame, texts, min(_CHUNK, scorer.most_rows)):
             scored = scorer.score(chunk, passthrough, threshold)
             if out is None:
                 columns = _columns(scorer.manifest, texts, scored.column_names)
@@ -58,10 +58,10 @@ def _texts(frame: Frame, schema: Schema) -> dict[str, list[str]]:
     }
 
 
-def _chunks(frame: Frame, texts: _Texts) -> Iterator[Table]:
-    for start in range(0, frame.rows, _CHUNK):
+def _chunks(frame: Frame, texts: _Texts, size: int) -> Iterator[Table]:
+    for start in range(0, frame.rows, size):
         columns = [
-            [texts[name][code] for code in cells.codes[start : start + _CHUNK].tolist()]
+            [texts[name][code] for code in cells.codes[start : start + size].tolist()]
             for name, cells in frame.columns.items()
         ]
         yield Table(tuple(frame.columns), [list(row) for row in zip(*columns, strict=True)])

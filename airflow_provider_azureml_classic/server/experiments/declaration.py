@@ -24,6 +24,7 @@ from typing import Any
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
 from airflow_provider_azureml_classic.protocol.jobs import INPUT
+from airflow_provider_azureml_classic.protocol.limits import MAX_DECLARATION
 from airflow_provider_azureml_classic.protocol.references import CSV_EXTENSION, DATA_EXTENSIONS
 from airflow_provider_azureml_classic.server.experiments import imports, parameters
 from airflow_provider_azureml_classic.server.experiments.parameters import Parameter
@@ -146,12 +147,16 @@ def load_experiments(path: str | Path) -> tuple[Experiment, ...]:
     """
     path = Path(path)
     try:
+        if path.stat().st_size > MAX_DECLARATION:
+            raise ValueError(f"{path} has over {MAX_DECLARATION} bytes. Expected a TOML file of declarations.")
         document = tomllib.loads(path.read_text("utf-8-sig"))
     except OSError as error:
         raise ValueError(
             f"The declarations {path} cannot be read: {error.strerror}. Expected a TOML file that the user whom the "
             "server runs as may read, or MODULE:NAME."
         ) from None
+    except RecursionError:
+        raise ValueError(f"{path} is nested too deeply. Write one [[experiment]] table for each experiment.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not TOML: {error}. Write one [[experiment]] table for each experiment.") from None
     tables = document.pop("experiment", None)

@@ -33,11 +33,13 @@ FORMATS = (1, 2)
 MODEL = "model.onnx"
 MANIFEST = "manifest.json"
 
-#: Limits in bytes: the file, and its members together once expanded.
+#: Limit in bytes of a file.
 FILE_LIMIT = 256 << 20
-EXPANDED_LIMIT = 1 << 30
+#: Bytes that a member expands to: so many in any case, so many more for each that it has in the file (there may be many
+#: zeros in a table of neighbours), and at most so many. Zip allows a thousand for each.
+EXPANDED = {MANIFEST: (256 << 10, 64, 32 << 20), MODEL: (64 << 20, 64, 1 << 30)}
 
-_CHUNK = 1 << 20
+_FEW = 16
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -156,9 +158,13 @@ def read_ilearner(source: Path | bytes) -> tuple[Manifest, bytes]:
         raise _invalid(f"it has {len(content)} bytes; at most {FILE_LIMIT} are read")
     if not content.startswith(b"PK\x03\x04"):
         raise _invalid(f"it is {_recognized(content)}")
+    # Two are right; by chance there are some more in compressed bytes.
+    if content.count(b"PK\x01\x02") > _FEW:
+        raise _invalid("it is a zip with many members")
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            members, profile, more = _members(archive), _profile(archive.comment), len(archive.namelist()) - 2
+            members = _members(archive, len(content))
+            profile, more = _profile(archive.comment), len(archive.namelist()) - 2
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
         raise _invalid(f"the zip is damaged or cut short ({error})") from None
     manifest = _manifest(members[MANIFEST], profile, more)
@@ -173,27 +179,21 @@ def _limited(path: Path) -> bytes:
         return stream.read(FILE_LIMIT + 1)
 
 
-def _members(archive: zipfile.ZipFile) -> dict[str, bytes]:
+def _members(archive: zipfile.ZipFile, length: int) -> dict[str, bytes]:
     names = sorted(archive.namelist())
     if names.count(MANIFEST) != 1 or names.count(MODEL) != 1:
         raise _invalid(f"it is a zip with {len(names)} members ({', '.join(names[:5]) or 'none'})")
-    left = EXPANDED_LIMIT
-    members = {}
-    for name in (MANIFEST, MODEL):
-        members[name] = _expanded(archive, name, left)
-        left -= len(members[name])
-    return members
+    return {name: _expanded(archive, name, length) for name in (MANIFEST, MODEL)}
 
 
-def _expanded(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
-    # The header's size is the file's own claim; only what comes out counts.
-    content = bytearray()
-    with archive.open(name) as stream:
-        while chunk := stream.read(_CHUNK):
-            content += chunk
-            if len(content) > limit:
-                raise _invalid(f"it expands to more than {EXPANDED_LIMIT} bytes")
-    return bytes(content)
+def _expanded(archive: zipfile.ZipFile, name: str, length: int) -> bytes:
+    free, a_byte, most = EXPANDED[name]
+    member = archive.getinfo(name)
+    # Both sizes are the file's own claims: a large one is believed, and no more than a small one is read.
+    limit = min(most, free + a_byte * min(member.compress_size, length))
+    if member.file_size > limit:
+        raise _invalid(f"{name} expands to more than {limit} bytes")
+    return archive.read(member)
 
 
 def _profile(comment: bytes) -> Profile | None:

@@ -21,6 +21,7 @@ from types import MappingProxyType
 from typing import Any
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
+from airflow_provider_azureml_classic.protocol.limits import MAX_PARAMETER
 
 #: What a parameter can set besides ``estimator.KEYWORD`` and ``rows.COLUMN``.
 DATA, TEST_FRACTION, THRESHOLD = "data", "test_fraction", "threshold"
@@ -90,6 +91,10 @@ class Parameter:
         :param given: decoded JSON.
         :raises RequestRejected: ``BadParameterValue``, naming the parameter and what is allowed.
         """
+        if isinstance(given, str) and len(given) > MAX_PARAMETER:
+            raise rejection(
+                "BadParameterValue", f"The parameter {self.name!r} has over {MAX_PARAMETER} letters.", target=self.name
+            )
         found = _converted(self.kind, given)
         if found is None or (self.choices and found not in self.choices) or not self._within(found):
             shown = "what was sent" if self.sets == DATA else repr(given)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_azureml_classic.exceptions import rejection
+from airflow_provider_azureml_classic.protocol.limits import MAX_CELLS
 from airflow_provider_azureml_classic.protocol.table_files import parse_number
 from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.server.experiments.declaration import CLASSIFICATION
@@ -79,6 +80,10 @@ class Scorer:
         self.names, self.types = (tuple(part) for part in zip(*self._outputs, strict=True))
         self._plans: dict[tuple[str, ...], _Plan] = {}
         self._run = Graph(manifest, graph, reread)
+        #: Rows of one call: neither what the model takes nor what it answers is a larger table.
+        self.most_rows = max(1, MAX_CELLS // max(len(schema.features), len(self._outputs)))
+        #: Letters of names that are remembered with their plan: as many as a client sends that knows the columns.
+        self._longest_names = 4 * sum(map(len, schema.names)) + 1024
 
     @classmethod
     def load(cls, source: Path | bytes) -> Scorer:
@@ -171,9 +176,10 @@ class Scorer:
                     target=name,
                 )
         plan: _Plan = [(positions.get(name), codes) for name, codes in zip(schema.names, self._codes, strict=True)]
-        if len(self._plans) >= _PLANS:
-            self._plans.clear()
-        self._plans[names] = plan
+        if len(names) <= 2 * len(plan) + 16 and sum(map(len, names)) <= self._longest_names:
+            if len(self._plans) >= _PLANS:
+                self._plans.clear()
+            self._plans[names] = plan
         return plan
 
     def _encode(self, plan: _Plan, values: Sequence[Sequence[Any]]) -> NDArray[float32]:

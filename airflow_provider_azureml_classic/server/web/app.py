@@ -39,8 +39,8 @@ from airflow_provider_azureml_classic.server.workspace.workspace import Workspac
 
 log = logging.getLogger(__name__)
 
-#: Largest body, in bytes, of a call that is answered without a thread of its own.
-MAX_AT_ONCE = 16_384
+#: Largest body, in bytes, of a call that is answered without a thread of its own, and most rows in it, about.
+MAX_AT_ONCE, MAX_ROWS_AT_ONCE = 16_384, 100
 
 
 @dataclass(frozen=True)
@@ -194,14 +194,17 @@ class App:
         log.info("%s %s %s %s %s", headers[ops.REQUEST_ID], method, path, error.status, error.detail_code)
         return to_response(error, headers)
 
-    def can_answer_at_once(self, method: str, path: str, size: int) -> bool:
+    def can_answer_at_once(self, method: str, path: str, body: bytes) -> bool:
         """Whether a request is a small scoring call of a loaded model, which needs no thread of its own.
 
         :param method: HTTP method.
         :param path: raw path.
-        :param size: length of the body.
+        :param body: the whole body.
         """
-        if not self.answers_at_once or method != "POST" or not ops.is_score(path) or size > MAX_AT_ONCE:
+        if not self.answers_at_once or method != "POST" or not ops.is_score(path) or len(body) > MAX_AT_ONCE:
+            return False
+        # A row is a list or an object; of many rows, whatever their names, a few bytes may make much work.
+        if body.count(b"{") + body.count(b"[") > MAX_ROWS_AT_ONCE:
             return False
         endpoint = self._workspace.cached(path.rsplit("/", 2)[1])
         return endpoint is not None and self._scoring.is_ready(endpoint)

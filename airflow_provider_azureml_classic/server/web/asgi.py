@@ -135,7 +135,7 @@ class HttpServer:
 
     async def _response(self, scope: Scope, method: str, path: str, headers: dict[str, str], body: bytes) -> Response:
         arguments = (method, path, scope["query_string"].decode("latin-1"), headers, body)
-        if self._app.can_answer_at_once(method, path, len(body)):
+        if self._app.can_answer_at_once(method, path, body):
             return self._app.answer(*arguments)
         return await self._threads.answer(*arguments)
 

@@ -212,7 +212,11 @@ class Express:
                 ways[endpoint_id] = self._scoring.plain(row)
             way = ways[endpoint_id]
             members = read_call(json_text.read(one.body))
-            table = read_input(INPUT, the_input(members, INPUT))
+            data = the_input(members, INPUT)
+            # Before the table is made, which of many objects may be much larger than they are.
+            if data.__class__ is list and len(data) >= MANY:
+                return None
+            table = read_input(INPUT, data)
             if way is None or global_parameters(members) or not 0 < len(table.values) < MANY:
                 return None
             one.rows = way.scorer.encoded(table)

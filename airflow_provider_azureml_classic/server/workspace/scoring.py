@@ -11,6 +11,7 @@ from typing import Any
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.protocol.jobs import INPUT, SCORED_OUTPUT
+from airflow_provider_azureml_classic.protocol.limits import MAX_CELLS
 from airflow_provider_azureml_classic.protocol.tables import (
     Table,
     global_parameters,
@@ -160,6 +161,13 @@ class Scoring:
             self._diagnostics.loaded(endpoint, digest)
         experiment = self._experiment(endpoint)
         threshold = self._threshold(experiment, global_parameters(members))
+        if len(table.values) > scorer.most_rows:
+            raise rejection(
+                "InputParseError",
+                f"{len(table.values)} rows are too many for one call of this model: at most {scorer.most_rows} make "
+                f"a table of {MAX_CELLS:,} cells. Send fewer rows a call, or score them as a batch job.",
+                target=INPUT,
+            )
         return scorer.score(table, self._catalogue.passthrough(experiment), threshold)
 
     def _threshold(self, experiment: str, given: Mapping[str, Any]) -> float | None:

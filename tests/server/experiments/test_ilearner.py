@@ -204,16 +204,32 @@ def test_a_flipped_bit_is_refused(model):
 
 
 def test_a_zip_bomb_is_not_expanded(monkeypatch):
-    """Expansion stops at the limit, whatever sizes the headers claim."""
-    monkeypatch.setattr(ilearner, "EXPANDED_LIMIT", 1 << 21)
-    content = bytearray(zipped(manifest_json=manifest_json(), model_onnx=bytes(8 << 20)))
-    with pytest.raises(RequestRejected, match="expands to more than 2097152 bytes"):
-        read(bytes(content))
+    """Expansion stops at so many bytes for each that a member has in the file, and a larger claim is believed."""
+    monkeypatch.setitem(ilearner.EXPANDED, ilearner.MODEL, (1 << 20, 64, 1 << 30))
+    for member, content in (("model.onnx", bytes(8 << 20)), ("manifest.json", b" " * (8 << 20))):
+        members = {"manifest.json": manifest_json(), "model.onnx": b"", member: content}
+        with pytest.raises(RequestRejected, match=f"{member} expands to more than"):
+            read(zipped(**members))
+
+
+def test_zeros_are_expanded_as_far_as_models_have_them(monkeypatch):
+    """A table of neighbours has many: what expands to some dozen times its size is read."""
+    monkeypatch.setitem(ilearner.EXPANDED, ilearner.MODEL, (0, 64, 1 << 30))
+    noise = b"".join(hashlib.sha512(bytes([number])).digest() for number in range(32))
+    graph = noise + bytes(40 * len(noise))
+    content = zipped(manifest_json=json.dumps(manifest(graph).to_json()).encode(), model_onnx=graph)
+    assert read(content)[1] == graph
+
+
+def test_a_zip_of_many_members_is_not_listed():
+    """Each would be an object."""
+    with pytest.raises(RequestRejected, match="many members"):
+        read(zipped(**{f"member{number}": b"" for number in range(100)}))
 
 
 def test_a_bomb_that_lies_about_its_size_is_refused(monkeypatch):
     """A header that claims a small size does not get a large member through."""
-    monkeypatch.setattr(ilearner, "EXPANDED_LIMIT", 1 << 21)
+    monkeypatch.setitem(ilearner.EXPANDED, ilearner.MODEL, (0, 0, 1 << 21))
     honest = (8 << 20).to_bytes(4, "little")
     content = zipped(manifest_json=manifest_json(), model_onnx=bytes(8 << 20)).replace(honest, b"\x10\0\0\0")
     with pytest.raises(RequestRejected) as caught:

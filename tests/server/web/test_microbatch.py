@@ -19,6 +19,7 @@ from uvicorn.server import ServerState
 
 from airflow_provider_azureml_classic.client import Client
 from airflow_provider_azureml_classic.protocol.keys import KeyType
+from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.protocol.values import Endpoint, EndpointSettings, Resource, TraceLevel
 from airflow_provider_azureml_classic.server.web.connections import Connection
 from tests.support import ServerProcess
@@ -376,6 +377,41 @@ async def test_what_waits_is_answered_before_the_server_stops_and_before_what_co
     connection.shutdown()
     assert len(wire.written) == answered + 2
     assert wire.closed
+
+
+async def test_no_table_is_made_of_many_objects_on_the_event_loop(
+    way: Callable[..., Any], scorer: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Few bytes may stand for a large table: it is made in a thread, where it counts as a call at work, on each of as
+    many connections as somebody opens.
+    """
+    gate, on_loop = threading.Event(), []
+    table_of = Table.of
+
+    def slow(rows: Any) -> Table:
+        on_loop.append(asyncio._get_running_loop() is not None)
+        assert gate.wait(30)
+        return table_of(rows)
+
+    connections = [way() for _ in range(8)]
+    for connection, wire, _, request in connections:
+        for number in (1, 2):
+            connection.data_received(request(table(1)))
+            await settle(wire, number)
+    monkeypatch.setattr(Table, "of", slow)
+    hostile = {"Inputs": {"input1": [{f"x{number}": 1} for number in range(700)]}}
+    for connection, _, _, request in connections:
+        connection.data_received(request(hostile))
+    full = len(connections) - scorer.max_concurrent_calls
+    while sum(len(wire.written) > 4 and b" 503 " in b"".join(wire.written) for _, wire, _, _ in connections) < full:
+        await asyncio.sleep(0.005)
+    gate.set()
+    for _, wire, _, _ in connections:
+        await settle(wire, 3)
+    assert on_loop == [False] * scorer.max_concurrent_calls
+    answers = [b"".join(wire.written) for _, wire, _, _ in connections]
+    assert sum(b"RequestThrottled" in answer for answer in answers) == full
+    assert sum(b"different column names" in answer for answer in answers) == scorer.max_concurrent_calls
 
 
 async def test_an_idle_connection_is_closed_some_seconds_after_its_last_call(way: Callable[..., Any]) -> None:
