@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
 from airflow_provider_azureml_classic.server.blobs.app import blob_app
@@ -21,6 +22,7 @@ from airflow_provider_azureml_classic.server.models.janitor import Janitor
 from airflow_provider_azureml_classic.server.models.pins import Pins
 from airflow_provider_azureml_classic.server.models.remote import Vault
 from airflow_provider_azureml_classic.server.models.store import ModelStore
+from airflow_provider_azureml_classic.server.models.trials import Trials
 from airflow_provider_azureml_classic.server.portal.site import Portal
 from airflow_provider_azureml_classic.server.portal.visit import Core
 from airflow_provider_azureml_classic.server.settings import Settings
@@ -67,7 +69,7 @@ def running(
         database, peers = _state(stack, settings)
         store, job_store, pins = Store(database), JobStore(database, clock), Pins(database, peers)
         blobs = BlobStore(settings.data_dir / "blobs", settings.account, lambda: peers.id)
-        models = model_store(settings, store, peers)
+        models = model_store(settings, store, peers, stack.enter_context(closing(Trials())))
         janitor = Janitor(store, models, blobs, pins, peers)
         janitor.start()
         stack.callback(janitor.close)
@@ -117,19 +119,20 @@ def http_server(app: App, core: Core, blobs: BlobStore) -> HttpServer:
     return HttpServer(app, sites, observer, threads, express)
 
 
-def model_store(settings: Settings, store: Store, peers: Peers) -> ModelStore:
+def model_store(settings: Settings, store: Store, peers: Peers, trial: Callable[[Path], object]) -> ModelStore:
     """The model files: in the data directory, and in the storage account if there is one.
 
     :param settings: what the process is told.
     :param store: knows the models in place.
     :param peers: the servers that share them.
+    :param trial: tries a model before it is put in place.
     :raises ValueError: the storage account cannot be used; the message says why.
     """
     folder = settings.data_dir / "models"
     if settings.storage is None:
-        return ModelStore(folder, lambda: peers.id)
+        return ModelStore(folder, lambda: peers.id, trial=trial)
     vault = Vault(settings.storage, MAX_DOWNLOAD)
-    models = ModelStore(folder, lambda: peers.id, vault=vault)
+    models = ModelStore(folder, lambda: peers.id, vault=vault, trial=trial)
     try:
         vault.prepare()
         in_use = store.digests()

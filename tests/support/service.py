@@ -24,6 +24,8 @@ from airflow_provider_azureml_classic.protocol.values import Endpoint
 from airflow_provider_azureml_classic.server import service as service_module
 from airflow_provider_azureml_classic.server.blobs.store import BlobStore
 from airflow_provider_azureml_classic.server.experiments import load_experiments
+from airflow_provider_azureml_classic.server.experiments.trial import tried
+from airflow_provider_azureml_classic.server.models.trials import Trials
 from airflow_provider_azureml_classic.server.settings import Settings
 
 TOKEN = "workspace-token-of-the-tests"
@@ -106,6 +108,14 @@ class Held(Executor):
         self._threads.shutdown()
 
 
+class Tried(Trials):
+    """Tries models in this process."""
+
+    def __call__(self, path: Path) -> None:
+        """Try one."""
+        tried(path)
+
+
 class Service:
     """A running service and everything needed to ask it.
 
@@ -119,6 +129,7 @@ class Service:
         data_dir.mkdir(exist_ok=True)
         self.pool = Held()
         monkeypatch.setattr(service_module, "Workers", lambda size: self.pool)
+        monkeypatch.setattr(service_module, "Trials", Tried)
         self.settings = Settings(
             data_dir=data_dir,
             public_url="http://service.test:8080",

@@ -72,7 +72,7 @@ class _BlockListReader:
             raise StorageError(400, "InvalidBlockList", "Blocks of a committed blob are not kept: use Latest.")
         if self._path and name not in ("Latest", "Uncommitted"):
             refuse_block_list()
-        if len(self.ids) > MAX_BLOCKS:
+        if len(self.ids) >= MAX_BLOCKS and self._path:
             raise StorageError(400, "BlockListTooLong", f"The list has more than {MAX_BLOCKS} blocks.")
         self._path.append(name)
         self._text.clear()

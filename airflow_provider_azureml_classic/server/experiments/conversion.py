@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
+from contextlib import suppress
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
-from airflow_provider_azureml_classic.server.experiments import estimators
+from airflow_provider_azureml_classic.server.experiments import estimators, graph_rules
 from airflow_provider_azureml_classic.server.experiments.declaration import CLASSIFICATION, Experiment
 from airflow_provider_azureml_classic.server.experiments.schema import Schema
 
@@ -19,6 +22,8 @@ OPSET = 18
 
 #: Name of the graph's only input.
 INPUT = "X"
+_SCAN = ("", "Scan")
+_NO_OPTIONS: Mapping[Any, dict[str, Any]] = MappingProxyType({})
 
 #: Share of rows on which ONNX may give another answer than scikit-learn (one row in any case, from a few rows on), and
 #: how far the others may differ: numbers as a share of their standard deviation, probabilities as they are.
@@ -50,27 +55,49 @@ def to_onnx(
         with warnings.catch_warnings():
             # The three libraries deprecate pieces of each other; nothing that a user could change.
             warnings.simplefilter("ignore")
-            graph = _converted(model, matrix.shape[1], schema.task)
+            content: bytes = _converted(model, matrix.shape[1], schema.task).SerializeToString()
+            at_once = _at_once(model, matrix.shape[1], schema.task) if _SCAN in graph_rules.operators(content) else None
     except Exception as error:
         raise _unfaithful(
             experiment, f"{type(error).__name__}: {' '.join(str(error).split())[:300]}", schema
         ) from error
-    content: bytes = graph.SerializeToString()
-    return content, _compare(experiment, schema, content, model, matrix, truth, rows)
+    if at_once:
+        # Where ONNX Runtime has not this distance, or it is not exact enough, the distances are made row by row.
+        with suppress(AzureMLClassicError):
+            return at_once, _checked(experiment, schema, at_once, model, matrix, truth, rows)
+    return content, _checked(experiment, schema, content, model, matrix, truth, rows)
 
 
-def _converted(model: Any, features: int, task: str) -> Any:
+def _checked(experiment: Experiment, schema: Schema, content: bytes, model: Any, *data: NDArray[Any]) -> list[str]:
+    problem = graph_rules.problem(content)
+    if problem:
+        raise _unfaithful(experiment, f"this server does not run its graph: {problem}", schema)
+    return _compare(experiment, schema, content, model, *data)
+
+
+def _converted(model: Any, features: int, task: str, options: Mapping[Any, dict[str, Any]] = _NO_OPTIONS) -> Any:
     import skl2onnx
     from skl2onnx.common.data_types import FloatTensorType
 
     _round_thresholds(estimators.last_step(model))
     types = [(INPUT, FloatTensorType([None, features]))]
-    options = {id(model): _classifier_option(model)} if task == CLASSIFICATION else None
-    graph = skl2onnx.to_onnx(model, initial_types=types, options=options, target_opset=OPSET)
+    own = {id(model): _classifier_option(model)} if task == CLASSIFICATION else {}
+    graph = skl2onnx.to_onnx(model, initial_types=types, options={**own, **options} or None, target_opset=OPSET)
     _centre_leaves(graph)
     if type(estimators.last_step(model)).__name__ == "LinearDiscriminantAnalysis" and len(model.classes_) == 2:
         _halve_scores(graph)
     return graph
+
+
+def _at_once(model: Any, features: int, task: str) -> bytes:
+    """The graph that makes the distances of all rows at once, and not in a loop over them."""
+    from sklearn.gaussian_process import GaussianProcessRegressor
+    from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
+
+    kinds = (GaussianProcessRegressor, KNeighborsClassifier, KNeighborsRegressor)
+    graph = _converted(model, features, task, {kind: {"optim": "cdist"} for kind in kinds})
+    content: bytes = graph.SerializeToString()
+    return content
 
 
 def _classifier_option(model: Any) -> dict[str, bool]:
@@ -131,16 +158,26 @@ def _halve_scores(graph: Any) -> None:
                 parts[name].floats[:] = [number / 2 for number in parts[name].floats]
 
 
-def session(content: bytes) -> Any:
+def run_options() -> Any:
+    """What a call of a session is told besides; a call ends when ``terminate`` is set."""
+    import onnxruntime
+
+    return onnxruntime.RunOptions()
+
+
+def session(content: bytes, *, as_written: bool = False) -> Any:
     """A session of onnxruntime for one row at a time: one thread, no waiting, CPU.
 
     :param content: the graph.
+    :param as_written: calculate nothing before the first call.
     """
     import onnxruntime
 
     onnxruntime.set_default_logger_severity(3)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
+    if as_written:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 

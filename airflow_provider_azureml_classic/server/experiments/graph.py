@@ -1,16 +1,24 @@
-"""The ONNX graph of a model file that answers: by a session of ONNX Runtime, and for many rows by its trees' bits."""
+"""The ONNX graph of a model file that answers: by a session of ONNX Runtime, and for many rows by its trees' bits.
+
+A graph that breaks :mod:`.graph_rules` is put in place no more. One that was put in place before is run for some
+seconds at most, and never where it would hold up others.
+"""
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
-from airflow_provider_azureml_classic.server.experiments import bit_trees, conversion
+from airflow_provider_azureml_classic.server.experiments import bit_trees, conversion, graph_rules
 from airflow_provider_azureml_classic.server.experiments.declaration import CLASSIFICATION
 from airflow_provider_azureml_classic.server.experiments.ilearner import Manifest
+
+Run = Callable[["NDArray[float32]"], list["NDArray[Any]"]]
 
 if TYPE_CHECKING:
     from numpy import float32
@@ -20,6 +28,14 @@ if TYPE_CHECKING:
 MANY = 200
 #: Rows in such calls after which they have paid for making the tables.
 ENOUGH = 10_000
+#: Rows that a session is given at a time: at a model's trial, too, so that no call takes more memory than that.
+STEP = 512
+#: Bytes of distances between such rows and the largest constant of a graph.
+_DISTANCES = 1 << 26
+#: Seconds of a processor that a few rows may take where nobody else is served meanwhile.
+AT_ONCE_SECONDS, _FEW = 0.005, 16
+#: Seconds for a graph that breaks the rules.
+LIMIT_SECONDS = 10.0
 
 
 class Graph:
@@ -29,11 +45,20 @@ class Graph:
     :param content: the graph.
     :param reread: gives ``content`` again; without it, no tables are made.
     :raises RequestRejected: ``ModelInvalid``: manifest and graph do not fit each other.
+    :ivar problem: the rule that the graph breaks.
+    :ivar at_once: it answers a few rows so soon that others may wait meanwhile.
     """
 
     def __init__(self, manifest: Manifest, content: bytes, reread: Callable[[], bytes] | None = None) -> None:
-        self._run = _runner(manifest, content)
+        self.problem = graph_rules.problem(content)
+        self._run = _runner(manifest, content, limited=self.problem is not None)
         self._features = len(manifest.schema.features)
+        self._step = step_of(content)
+        if self._step < MANY:
+            self._run = partial(_in_steps, self._run, step=self._step)
+        self.at_once = (
+            self.problem is None and self._step == STEP and _seconds(self._run, self._features) < AT_ONCE_SECONDS
+        )
         self._rows = 0
         self._trees: bit_trees.BitTrees | None = None
         self._reread = reread
@@ -50,7 +75,7 @@ class Graph:
         if self._rows >= ENOUGH and self._reread is not None:
             self._begin()
         trees = self._trees
-        return trees(matrix) if trees else self._run(matrix)
+        return trees(matrix) if trees else _in_steps(self._run, matrix, self._step)
 
     def _begin(self) -> None:
         """Make the tables in a thread: whoever calls may be the event loop, which nothing may hold up."""
@@ -67,32 +92,100 @@ class Graph:
             self._trees = trees if trees.agrees(self._features) else None
 
 
-def _runner(manifest: Manifest, graph: bytes) -> Callable[[NDArray[float32]], list[NDArray[Any]]]:
-    """The session's call, after one row of nothing has shown that graph and manifest fit."""
+def step_of(graph: bytes) -> int:
+    """Rows that a graph is given at a time.
+
+    :param graph: an ONNX model.
+    """
+    try:
+        # Neighbours keep their training rows, and make a distance to each for each row.
+        rows = graph_rules.largest_constant(graph) // 4
+    except graph_rules.Malformed:
+        return STEP
+    return max(_FEW, min(STEP, _DISTANCES // max(1, 4 * rows)))
+
+
+def _in_steps(run: Run, matrix: NDArray[float32], step: int) -> list[NDArray[Any]]:
     import numpy as np
 
+    if len(matrix) <= step:
+        return run(matrix)
+    parts = [run(matrix[start : start + step]) for start in range(0, len(matrix), step)]
+    return [np.concatenate(answers) for answers in zip(*parts, strict=True)]
+
+
+def _seconds(run: Run, features: int) -> float:
+    """Seconds of this processor for a few rows; what else the machine does meanwhile does not count."""
+    import numpy as np
+
+    rows = np.zeros((_FEW, features), np.float32)
+    start = time.thread_time()
+    run(rows)
+    return time.thread_time() - start
+
+
+def _runner(manifest: Manifest, graph: bytes, *, limited: bool) -> Run:
+    """The session's call, after one row of nothing has shown that graph and manifest fit."""
     _check_self_contained(graph)
     try:
-        session = conversion.session(graph)
+        session = conversion.session(graph, as_written=limited)
         outputs = [output.name for output in session.get_outputs()][: 2 if manifest.probabilities else 1]
-        answers = session.run(outputs, {conversion.INPUT: np.zeros((1, len(manifest.schema.features)), np.float32)})
-        fits = _fits(manifest, answers)
+        run = _limited(session.run, outputs) if limited else _plain(session.run, outputs)
+        fits = fits_rows(manifest, run, 1)
     except Exception as error:  # onnxruntime's errors have no common base
         raise _invalid(" ".join(str(error).split())[:300]) from None
     if not fits:
         raise _invalid("the graph's outputs are not those that the manifest describes")
-    run = session.run
+    return run
+
+
+def _plain(run: Callable[..., list[NDArray[Any]]], outputs: list[str]) -> Run:
     return lambda matrix: run(outputs, {conversion.INPUT: matrix})
 
 
-def _fits(manifest: Manifest, answers: list[NDArray[Any]]) -> bool:
-    classes = manifest.schema.classes
-    if manifest.task != CLASSIFICATION:
-        return answers[0].size == 1 and answers[0].dtype.kind == "f"
-    if answers[0].size != 1 or answers[0].dtype.kind not in "iu":
+def _limited(run: Callable[..., list[NDArray[Any]]], outputs: list[str]) -> Run:
+    """A call that ends after some seconds; ONNX Runtime looks whether it shall between two operators."""
+
+    def call(matrix: NDArray[float32]) -> list[NDArray[Any]]:
+        options = conversion.run_options()
+        timer = threading.Timer(LIMIT_SECONDS, setattr, (options, "terminate", True))
+        timer.daemon = True
+        timer.start()
+        try:
+            return run(outputs, {conversion.INPUT: matrix}, options)
+        except Exception:
+            if not options.terminate:
+                raise
+            raise rejection(
+                "ScoreRequestTimeout",
+                f"This model was ended after {LIMIT_SECONDS:g} s: its graph is none that would be put in place today. "
+                "Train it again.",
+            ) from None
+        finally:
+            timer.cancel()
+
+    return call
+
+
+def fits_rows(manifest: Manifest, run: Run, rows: int) -> bool:
+    """Whether a graph gives what its manifest describes, one answer for each row.
+
+    :param manifest: of the model.
+    :param run: gives the answers.
+    :param rows: number of rows to try.
+    """
+    import numpy as np
+
+    # Not all alike, so that classes differ.
+    matrix = (np.arange(rows * len(manifest.schema.features)) % 7).reshape(rows, -1).astype(np.float32)
+    answers, classes = run(matrix), manifest.schema.classes
+    if answers[0].size != rows or len(answers[0]) != rows:
         return False
+    if manifest.task != CLASSIFICATION:
+        return answers[0].dtype.kind == "f"
+    labels = answers[0].dtype.kind in "iu" and (not rows or 0 <= answers[0].min() <= answers[0].max() < len(classes))
     known = len(classes) != 2 or manifest.positive in classes
-    return known and (not manifest.probabilities or answers[1].shape == (1, len(classes)))
+    return bool(labels and known and (not manifest.probabilities or answers[1].shape == (rows, len(classes))))
 
 
 def _check_self_contained(graph: bytes) -> None:

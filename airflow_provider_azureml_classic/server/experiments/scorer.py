@@ -33,6 +33,7 @@ PROBABILITIES = "Scored Probabilities"
 #: From this many rows on it pays to encode column by column.
 MANY = 16
 _PLANS = 64
+_WIDEST_AT_ONCE = 5_000
 #: Bytes of a model file that are kept to make tables of its trees; larger ones have too many.
 _KEPT = 1 << 18
 _LARGEST = 3.4e38
@@ -81,7 +82,10 @@ class Scorer:
         self._plans: dict[tuple[str, ...], _Plan] = {}
         self._run = Graph(manifest, graph, reread)
         #: Rows of one call: neither what the model takes nor what it answers is a larger table.
-        self.most_rows = max(1, MAX_CELLS // max(len(schema.features), len(self._outputs)))
+        widest = max(len(schema.features), len(self._outputs))
+        self.most_rows = max(1, MAX_CELLS // widest)
+        #: A few rows are answered so soon that others may wait meanwhile.
+        self.at_once = self._run.at_once and widest <= _WIDEST_AT_ONCE
         #: Letters of names that are remembered with their plan: as many as a client sends that knows the columns.
         self._longest_names = 4 * sum(map(len, schema.names)) + 1024
 
@@ -96,6 +100,11 @@ class Scorer:
         manifest, graph = read_ilearner(content)
         reread = (lambda: read_ilearner(content)[1]) if len(content) <= _KEPT else None
         return cls(manifest, graph, hashlib.sha256(content).hexdigest(), reread)
+
+    @property
+    def problem(self) -> str | None:
+        """The rule that the graph of a model breaks which is in place from before there was one."""
+        return self._run.problem
 
     def columns(self) -> Columns:
         """The columns to send and the columns of the answer."""

@@ -7,6 +7,7 @@ Where there is a vault, the folder is a cache of it.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import shutil
 import threading
@@ -16,8 +17,11 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from airflow_provider_azureml_classic.exceptions import rejection
+from airflow_provider_azureml_classic.server.experiments.graph import LIMIT_SECONDS
 from airflow_provider_azureml_classic.server.experiments.scorer import Scorer
 from airflow_provider_azureml_classic.server.models.remote import Vault
+
+log = logging.getLogger(__name__)
 
 #: Loaded models kept at a time; a small one takes well under a megabyte.
 MAX_LOADED = 512
@@ -30,6 +34,7 @@ class ModelStore:
     :param owner: gives the id of this server, with which the names of half-written files begin.
     :param max_loaded: loaded models kept at a time.
     :param vault: keeps every model as well, so that they outlive the folder.
+    :param trial: tries a model file before it is loaded, where nothing else is at stake; raises what :meth:`put` does.
     """
 
     def __init__(
@@ -39,7 +44,9 @@ class ModelStore:
         *,
         max_loaded: int = MAX_LOADED,
         vault: Vault | None = None,
+        trial: Callable[[Path], object] = lambda path: None,
     ) -> None:
+        self._trial = trial
         self._root = root
         self._vault = vault
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -55,6 +62,7 @@ class ModelStore:
         :param pin: called with its digest before its file is looked for, so that nobody removes it.
         :raises RequestRejected: ``ModelInvalid``, saying what was found.
         """
+        self._trial(source)
         scorer = Scorer.load(source)
         pin(scorer.digest)
         if not self.path(scorer.digest).exists():
@@ -75,8 +83,22 @@ class ModelStore:
                 self._loaded.move_to_end(digest)
                 return found
         scorer = Scorer.load(self.file(digest))
+        if scorer.problem:
+            log.warning(
+                "the model %s of %r would not be put in place today: %s. It goes on answering, slower and for at most "
+                "%g s a call; train it again.",
+                *(digest, scorer.manifest.experiment, scorer.problem, LIMIT_SECONDS),
+            )
         self._keep(scorer)
         return scorer
+
+    def check(self, digest: str) -> None:
+        """Try a model that is here, before it is put in place again.
+
+        :param digest: SHA-256 of the model file.
+        :raises RequestRejected: ``ModelInvalid``.
+        """
+        self._trial(self.file(digest))
 
     def _place(self, digest: str, write: Callable[[Path], object]) -> None:
         """Put a file in place, if it is what it should be."""
@@ -111,6 +133,14 @@ class ModelStore:
         :param digest: SHA-256 of the model file.
         """
         return digest in self._loaded
+
+    def answers_at_once(self, digest: str) -> bool:
+        """Whether a model is loaded, and so fast that others may wait for a few rows.
+
+        :param digest: SHA-256 of the model file.
+        """
+        scorer = self._loaded.get(digest)
+        return scorer is not None and scorer.at_once
 
     def digests(self) -> set[str]:
         """Digests of the model files that are there."""

@@ -101,12 +101,13 @@ class Scoring:
         self._experiments: dict[str, str] = {}
 
     def is_ready(self, endpoint: EndpointRow) -> bool:
-        """Whether :meth:`execute` answers without reading a file or the database.
+        """Whether :meth:`execute` answers soon: without reading a file or the database, and by a model that is fast.
 
         :param endpoint: the endpoint called.
         """
         models = endpoint.resources
-        return endpoint.service_id in self._experiments and bool(models) and self._models.is_loaded(models[0].digest)
+        ready = endpoint.service_id in self._experiments and bool(models)
+        return ready and self._models.answers_at_once(models[0].digest)
 
     def plain(self, endpoint: EndpointRow) -> Plain | None:
         """How an endpoint answers now, if its answer is nothing but its model's; otherwise ask :meth:`execute`.

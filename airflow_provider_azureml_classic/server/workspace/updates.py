@@ -96,6 +96,7 @@ class Updates:
             pin(before.digest)
             if not self._models.path(before.digest).exists():
                 self._fetch_again(before, pin)
+            self._models.check(before.digest)
             self._models.scorer(before.digest)
             changed = self._workspace.change(row, EndpointSettings(), (model,), etag(row), how=How.ROLLED_BACK)
             return self._workspace.view(changed)
