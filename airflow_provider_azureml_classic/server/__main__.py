@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import uvicorn
 
@@ -97,6 +97,11 @@ def _add_places(made: argparse.ArgumentParser) -> None:
         help="PostgreSQL, postgresql://USER:PASSWORD@HOST:PORT/DATABASE (default: SQLite in DIR)",
     )
     made.add_argument(
+        "--adopt",
+        action="store_true",
+        help="data directory, database and storage account belong together from now on, whatever they were used with",
+    )
+    made.add_argument(
         "--scheduler", metavar="tcp://HOST:8786", help="Dask scheduler that trainings are sent to (extra 'dask')"
     )
     made.add_argument(
@@ -152,9 +157,9 @@ def main(argv: Sequence[str] | None = None, make_app: Callable[..., App] | None 
         with listener:
             database = database_of(arguments)
             data_dir: Path = arguments.data_dir.resolve()
-            with in_use(data_dir, shared=bool(database)), scratch_folder():
+            with in_use(data_dir, shared=bool(database)) as lock, scratch_folder():
                 settings = settings_from(arguments, data_dir, database, listener.getsockname()[1])
-                return serve(settings, experiments, listener, make_app)
+                return serve(settings, experiments, listener, make_app, lock)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except (ValueError, OSError, ServiceUnavailable) as error:
@@ -250,6 +255,7 @@ def settings_from(arguments: argparse.Namespace, data_dir: Path, database: str, 
         open_metrics=arguments.open_metrics,
         access_log=arguments.access_log,
         score_timeout=arguments.score_timeout,
+        adopt=arguments.adopt,
     )
 
 
@@ -258,6 +264,7 @@ def serve(
     experiments: Sequence[Experiment],
     listener: socket.socket,
     make_app: Callable[..., App] | None = None,
+    lock: TextIO | None = None,
 ) -> int:
     """Serve until SIGINT or SIGTERM.
 
@@ -265,9 +272,10 @@ def serve(
     :param experiments: what is declared.
     :param listener: the listening socket.
     :param make_app: see :func:`main`.
+    :param lock: the open file with which this process holds the data directory.
     """
 
-    with running(settings, experiments, make_app=make_app or App) as (_, application):
+    with running(settings, experiments, make_app=make_app or App, lock=lock) as (_, application):
         # What is loaded by now stays: the collector would go through it again and again while requests wait.
         gc.freeze()
         gc.set_threshold(*_COLLECTIONS)

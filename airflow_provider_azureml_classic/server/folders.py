@@ -14,6 +14,8 @@ from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import TextIO
 
+#: File of a data directory that the server holds which uses it.
+LOCK = "lock"
 #: Seconds in which a server that starts beside others looks for files of killed ones: another that starts meanwhile
 #: waits so long.
 _SWEEP_SECONDS = 5.0
@@ -36,18 +38,19 @@ def usable(data_dir: Path) -> Iterator[None]:
 
 
 @contextmanager
-def in_use(data_dir: Path, *, shared: bool) -> Iterator[None]:
+def in_use(data_dir: Path, *, shared: bool) -> Iterator[TextIO]:
     """Keep a second server out of a data directory, unless both keep their state in a database for several.
 
     The directory is made if need be.
 
     :param data_dir: the data directory.
     :param shared: whether the state is in such a database.
+    :return: the open file that is the lock.
     :raises OSError: another server uses it, or it cannot be used; the message says so.
     """
     with usable(data_dir):
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = (data_dir / "lock").open("a")
+        lock = (data_dir / LOCK).open("a")
     with lock:
         # Alone in any case, the files of servers that were killed are removed: nobody else writes any.
         alone = _locked(lock, fcntl.LOCK_EX)
@@ -58,7 +61,7 @@ def in_use(data_dir: Path, *, shared: bool) -> Iterator[None]:
                 f"another server uses {data_dir}. Stop it, or choose another --data-dir; servers that share one "
                 "share a --database too."
             )
-        yield
+        yield lock
 
 
 def _shared(lock: TextIO) -> bool:

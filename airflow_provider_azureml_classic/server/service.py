@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
 from airflow_provider_azureml_classic.server.blobs.app import blob_app
@@ -19,6 +20,7 @@ from airflow_provider_azureml_classic.server.jobs.processes import Workers
 from airflow_provider_azureml_classic.server.jobs.runner import Runner
 from airflow_provider_azureml_classic.server.jobs.work import JobWork
 from airflow_provider_azureml_classic.server.models.janitor import Janitor
+from airflow_provider_azureml_classic.server.models.pair import MODELS_FOLDER, Pair, check_database_file
 from airflow_provider_azureml_classic.server.models.pins import Pins
 from airflow_provider_azureml_classic.server.models.remote import Vault
 from airflow_provider_azureml_classic.server.models.store import ModelStore
@@ -26,7 +28,7 @@ from airflow_provider_azureml_classic.server.models.trials import Trials
 from airflow_provider_azureml_classic.server.portal.site import Portal
 from airflow_provider_azureml_classic.server.portal.visit import Core
 from airflow_provider_azureml_classic.server.settings import Settings
-from airflow_provider_azureml_classic.server.state.database import Database
+from airflow_provider_azureml_classic.server.state.database import Database, DatabaseDown
 from airflow_provider_azureml_classic.server.state.endpoint_store import Store
 from airflow_provider_azureml_classic.server.state.job_store import JobStore
 from airflow_provider_azureml_classic.server.state.peers import Peers
@@ -56,6 +58,7 @@ def running(
     *,
     clock: Clock = system_clock,
     make_app: Callable[..., App] = App,
+    lock: TextIO | None = None,
 ) -> Iterator[tuple[App, HttpServer]]:
     """A server with its worker processes: the service as a function, and as an ASGI application.
 
@@ -63,16 +66,17 @@ def running(
     :param experiments: what is declared.
     :param clock: gives the present time.
     :param make_app: makes the service of its parts.
-    :raises ValueError: an experiment cannot be set up; the message says which and why.
+    :param lock: see :class:`.models.pair.Pair`.
+    :raises ValueError: the message says which experiment cannot be set up, or what does not belong together.
     """
     with ExitStack() as stack:
-        database, peers = _state(stack, settings)
-        store, job_store, pins = Store(database), JobStore(database, clock), Pins(database, peers)
+        database, store, pair = _state(stack, settings, lock)
+        models = model_store(settings, store, pair, lambda: peers.id, stack.enter_context(closing(Trials())))
+        peers = _peers(stack, database)
+        job_store, pins = JobStore(database, clock), Pins(database, peers)
         blobs = BlobStore(settings.data_dir / "blobs", settings.account, lambda: peers.id)
-        models = model_store(settings, store, peers, stack.enter_context(closing(Trials())))
-        janitor = Janitor(store, models, blobs, pins, peers)
+        janitor = stack.enter_context(closing(Janitor(store, models, blobs, pins, peers, pair.is_whole)))
         janitor.start()
-        stack.callback(janitor.close)
         workers = Cluster(settings.scheduler, settings.workers) if settings.scheduler else Workers(settings.workers)
         stack.callback(workers.close)
         accounts = Accounts(settings.account, settings.storage_accounts, settings.storage)
@@ -119,37 +123,46 @@ def http_server(app: App, core: Core, blobs: BlobStore) -> HttpServer:
     return HttpServer(app, sites, observer, threads, express)
 
 
-def model_store(settings: Settings, store: Store, peers: Peers, trial: Callable[[Path], object]) -> ModelStore:
-    """The model files: in the data directory, and in the storage account if there is one.
+def model_store(
+    settings: Settings, store: Store, pair: Pair, owner: Callable[[], str], trial: Callable[[Path], object]
+) -> ModelStore:
+    """The model files of a database: in the data directory, and in the storage account if there is one.
 
     :param settings: what the process is told.
     :param store: knows the models in place.
-    :param peers: the servers that share them.
+    :param pair: the database and the data directory.
+    :param owner: gives the id of this server.
     :param trial: tries a model before it is put in place.
-    :raises ValueError: the storage account cannot be used; the message says why.
+    :raises ValueError: the storage account cannot be used, or it or the data directory belongs to another database; the
+        message says why.
     """
-    folder = settings.data_dir / "models"
-    if settings.storage is None:
-        return ModelStore(folder, lambda: peers.id, trial=trial)
-    vault = Vault(settings.storage, MAX_DOWNLOAD)
-    models = ModelStore(folder, lambda: peers.id, vault=vault, trial=trial)
+    vault = Vault(settings.storage, MAX_DOWNLOAD) if settings.storage else None
+    folder = settings.data_dir / MODELS_FOLDER
+    models = ModelStore(folder, owner, vault=vault, trial=trial, whole=pair.is_whole)
     try:
-        vault.prepare()
-        in_use = store.digests()
-        models.fill_vault(in_use)
-        # Ages of blobs are by the account's clock, whatever clock the service is given.
-        vault.clean(in_use, system_clock())
+        if vault:
+            vault.prepare()
+        pair.settle(models, adopt=settings.adopt)
+        models.fill_vault(store.digests())
+    except DatabaseDown:
+        raise
     except AzureMLClassicError as error:
         raise ValueError(f"The storage account of --storage cannot be used: {error.message}") from None
     return models
 
 
-def _state(stack: ExitStack, settings: Settings) -> tuple[Database, Peers]:
-    """The database, and the servers that share it, this one among them."""
+def _peers(stack: ExitStack, database: Database) -> Peers:
+    """The servers that share the database, this one among them; it enters when all belongs together."""
+    peers = stack.enter_context(closing(Peers(database)))
+    peers.start()
+    return peers
+
+
+def _state(stack: ExitStack, settings: Settings, lock: TextIO | None) -> tuple[Database, Store, Pair]:
+    if not settings.adopt:
+        check_database_file(settings.data_dir, settings.database_url)
     database = Database(settings.database_url, settings.cipher_key)
     stack.callback(database.close)
-    Store(database).check_cipher()
-    peers = Peers(database)
-    stack.callback(peers.close)
-    peers.start()
-    return database, peers
+    store = Store(database)
+    store.check_cipher()
+    return database, store, Pair(database, settings.data_dir, lock)

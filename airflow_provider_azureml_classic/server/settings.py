@@ -57,6 +57,7 @@ class Settings:
     :param open_metrics: ``/metrics`` needs no token.
     :param access_log: each answered request is logged.
     :param score_timeout: seconds that a scoring call may take.
+    :param adopt: data directory and database belong together, whatever they remember.
     """
 
     data_dir: Path
@@ -75,6 +76,7 @@ class Settings:
     open_metrics: bool = False
     access_log: bool = False
     score_timeout: float = SCORE_TIMEOUT
+    adopt: bool = False
 
     @property
     def account(self) -> StorageAccount:

@@ -122,9 +122,10 @@ class Service:
     :param data_dir: its data directory.
     :param clock: its clock.
     :param monkeypatch: puts the executor in place of the worker processes.
+    :param more: for the server.
     """
 
-    def __init__(self, data_dir: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, data_dir: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, **more: Any) -> None:
         self.clock = clock
         data_dir.mkdir(exist_ok=True)
         self.pool = Held()
@@ -139,10 +140,11 @@ class Service:
             cipher_key=base64.urlsafe_b64encode(b"c" * 32).decode(),
             allowed_hosts=frozenset({"allowed.test"}),
             workers=1,
+            adopt=more.pop("adopt", False),
         )
         self._stack = ExitStack()
         experiments = load_experiments(data_dir.parent / "experiments.toml")
-        running = service_module.running(self.settings, experiments, clock=clock)
+        running = service_module.running(self.settings, experiments, clock=clock, **more)
         self.app, self.http = self._stack.enter_context(running)
         self.blobs = BlobStore(data_dir / "blobs", self.settings.account)
         self.client = Client(self.settings.public_url, WORKSPACE, TOKEN, transport=self.app, retries=NO_RETRIES)

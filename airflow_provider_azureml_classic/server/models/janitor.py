@@ -1,7 +1,8 @@
 """Removes files that nobody needs any more: half-written ones of servers that died, models of no endpoint.
 
 A model is removed when two looks, a minute apart, found it in no endpoint: who read an endpoint before its model was
-replaced has loaded it by then.
+replaced has loaded it by then. It waits in a trash for a day. Nothing is removed at a start, nor while it is not
+certain that data directory and database are those that the server began with.
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
 from airflow_provider_azureml_classic.server.blobs.store import BlobStore
+from airflow_provider_azureml_classic.server.clock import system_clock
 from airflow_provider_azureml_classic.server.models.pins import Pins
 from airflow_provider_azureml_classic.server.models.store import ModelStore
 from airflow_provider_azureml_classic.server.state.endpoint_store import Store
@@ -19,20 +22,30 @@ from airflow_provider_azureml_classic.server.state.peers import Peers
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 60.0
+LOOK_SECONDS, VAULT_SECONDS = 60.0, 3600.0
 
 
 class Janitor:
-    """Cleans at the start, once a minute, and when a server has died.
+    """Cleans once a minute, and when a server has died.
 
     :param store: which models are in place.
     :param models: the model files.
     :param blobs: the own store.
     :param pins: what must not be removed.
     :param peers: who lives.
+    :param whole: see :meth:`.pair.Pair.is_whole`.
     """
 
-    def __init__(self, store: Store, models: ModelStore, blobs: BlobStore, pins: Pins, peers: Peers) -> None:
+    def __init__(
+        self,
+        store: Store,
+        models: ModelStore,
+        blobs: BlobStore,
+        pins: Pins,
+        peers: Peers,
+        whole: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._whole = whole
         self._store = store
         self._models = models
         self._blobs = blobs
@@ -40,16 +53,13 @@ class Janitor:
         self._peers = peers
         self._unused: set[str] = set()
         self._looked = -LOOK_SECONDS
+        self._looked_at_vault = time.monotonic()
         self._closing = False
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._run, name="janitor", daemon=True)
 
     def start(self) -> None:
-        """Clean now, then go on in the background; call it before anything is served."""
-        if self._peers.living() == {self._peers.id}:
-            # Nobody can be reading what is in no endpoint.
-            self._unused = self._models.digests()
-        self.clean()
+        """Clean in the background from now on."""
         self._thread.start()
 
     def close(self) -> None:
@@ -64,11 +74,18 @@ class Janitor:
 
     def clean(self) -> None:
         """Remove what may be removed now."""
+        if not self._whole():
+            return
         self._blobs.clean(self._peers.living)
         self._models.clean(self._peers.living)
         if time.monotonic() - self._looked >= LOOK_SECONDS:
             self._looked = time.monotonic()
             self._remove_models()
+            self._models.empty_trash(time.time())
+        if self._models.vault and time.monotonic() - self._looked_at_vault >= VAULT_SECONDS:
+            self._looked_at_vault = time.monotonic()
+            # Ages of blobs are by the account's clock, whatever clock the service is given.
+            self._models.vault.clean(self._store.digests(), system_clock())
 
     def _remove_models(self) -> None:
         # In this order: a model that is put in place in between is in no list.

@@ -7,8 +7,10 @@ moment later, so a model that nobody names is removed only when it has been left
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.protocol.references import MODEL_EXTENSION
@@ -16,8 +18,10 @@ from airflow_provider_azureml_classic.protocol.sas import StorageAccount
 from airflow_provider_azureml_classic.server.storage.accounts import MODELS_CONTAINER
 from airflow_provider_azureml_classic.server.storage.azure import download, explained, make_container, service_client
 
-#: How long a model that no endpoint names is kept.
+#: How long a model that no endpoint names is kept, from when that was first seen.
 GRACE = timedelta(days=1)
+#: Metadata of such a model; blob that says which database all of them are of.
+_UNUSED, _REMEMBERED = {"unused": "yes"}, "database.json"
 
 
 class Vault:
@@ -64,15 +68,37 @@ class Vault:
                 with source.open("rb") as body:
                     blob.upload_blob(body, overwrite=True)
 
-    def lacking(self, digests: set[str]) -> set[str]:
-        """Those of some models that are not here.
+    def digests(self) -> set[str]:
+        """SHA-256 of each model that is here.
 
-        :param digests: SHA-256 of each.
         :raises AzureMLClassicError: the account cannot be read.
         """
         with service_client(self._account) as client, explained(self._account, MODELS_CONTAINER):
             names = client.get_container_client(MODELS_CONTAINER).list_blob_names()
-            return digests - {name.removesuffix(MODEL_EXTENSION) for name in names}
+            return {name.removesuffix(MODEL_EXTENSION) for name in names if name.endswith(MODEL_EXTENSION)}
+
+    def remembered(self) -> str | None:
+        """What was remembered with :meth:`remember`.
+
+        :raises AzureMLClassicError: the account cannot be read.
+        """
+        from azure.core.exceptions import ResourceNotFoundError
+
+        with service_client(self._account) as client, explained(self._account, MODELS_CONTAINER):
+            try:
+                content: bytes = client.get_blob_client(MODELS_CONTAINER, _REMEMBERED).download_blob().readall()
+            except ResourceNotFoundError:
+                return None
+            return content.decode(errors="replace")
+
+    def remember(self, text: str) -> None:
+        """Keep which database these models are of.
+
+        :param text: what to keep.
+        :raises AzureMLClassicError: the account cannot be written.
+        """
+        with service_client(self._account) as client, explained(self._account, MODELS_CONTAINER):
+            client.get_blob_client(MODELS_CONTAINER, _REMEMBERED).upload_blob(text.encode(), overwrite=True)
 
     def fetch(self, digest: str, target: Path) -> None:
         """Copy a model to a local file; the caller compares its digest.
@@ -87,7 +113,7 @@ class Vault:
             raise rejection("ResourceDownload", f"The endpoint's model cannot be read: {error.message}") from None
 
     def clean(self, in_use: set[str], now: datetime) -> None:
-        """Remove models that no endpoint names.
+        """Mark models that no endpoint names, and remove those that were marked :data:`GRACE` ago.
 
         :param in_use: digests to keep.
         :param now: the present time.
@@ -97,13 +123,18 @@ class Vault:
 
         with service_client(self._account) as client, explained(self._account, MODELS_CONTAINER):
             container = client.get_container_client(MODELS_CONTAINER)
-            for blob in container.list_blobs():
-                if blob.name.removesuffix(MODEL_EXTENSION) in in_use or blob.last_modified > now - GRACE:
-                    continue
-                try:
-                    container.delete_blob(blob.name, etag=blob.etag, match_condition=MatchConditions.IfNotModified)
-                except (ResourceModifiedError, ResourceNotFoundError):
-                    continue
+            for blob in container.list_blobs(include=["metadata"]):
+                unused, marked = blob.name.removesuffix(MODEL_EXTENSION) not in in_use, bool(blob.metadata)
+                unchanged: dict[str, Any] = {"etag": blob.etag, "match_condition": MatchConditions.IfNotModified}
+                with suppress(ResourceModifiedError, ResourceNotFoundError):
+                    if not blob.name.endswith(MODEL_EXTENSION):
+                        continue
+                    if unused != marked:
+                        # Its time is that of the mark from now on.
+                        mark = _UNUSED if unused else {}
+                        container.get_blob_client(blob.name).set_blob_metadata(mark, **unchanged)
+                    elif unused and blob.last_modified <= now - GRACE:
+                        container.delete_blob(blob.name, **unchanged)
 
 
 def blob_name(digest: str) -> str:

@@ -14,6 +14,7 @@ import threading
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from pathlib import Path
 
 from airflow_provider_azureml_classic.exceptions import rejection
@@ -23,6 +24,8 @@ from airflow_provider_azureml_classic.server.models.remote import Vault
 
 log = logging.getLogger(__name__)
 
+#: Where removed models wait, and how long.
+TRASH, TRASH_SECONDS = ".trash", 24 * 3600
 #: Loaded models kept at a time; a small one takes well under a megabyte.
 MAX_LOADED = 512
 
@@ -34,6 +37,7 @@ class ModelStore:
     :param owner: gives the id of this server, with which the names of half-written files begin.
     :param max_loaded: loaded models kept at a time.
     :param vault: keeps every model as well, so that they outlive the folder.
+    :param whole: whether this is still the folder of its database.
     :param trial: tries a model file before it is loaded, where nothing else is at stake; raises what :meth:`put` does.
     """
 
@@ -45,10 +49,13 @@ class ModelStore:
         max_loaded: int = MAX_LOADED,
         vault: Vault | None = None,
         trial: Callable[[Path], object] = lambda path: None,
+        whole: Callable[[], bool] = lambda: True,
     ) -> None:
+        self._whole = whole
+        self._trash = root / TRASH
         self._trial = trial
         self._root = root
-        self._vault = vault
+        self.vault = vault
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._owner = owner
         self._max_loaded = max_loaded
@@ -62,13 +69,15 @@ class ModelStore:
         :param pin: called with its digest before its file is looked for, so that nobody removes it.
         :raises RequestRejected: ``ModelInvalid``, saying what was found.
         """
+        if not self._whole():
+            raise rejection("NoMoreResources", "The server's data directory was replaced. Try again after its restart.")
         self._trial(source)
         scorer = Scorer.load(source)
         pin(scorer.digest)
-        if not self.path(scorer.digest).exists():
+        if not self._is_here(scorer.digest):
             self._place(scorer.digest, lambda temporary: shutil.copyfile(source, temporary))
-        if self._vault:
-            self._vault.put(scorer.digest, self.path(scorer.digest))
+        if self.vault:
+            self.vault.put(scorer.digest, self.path(scorer.digest))
         self._keep(scorer)
         return scorer
 
@@ -121,8 +130,10 @@ class ModelStore:
     def check_writable(self) -> None:
         """Write and remove a file.
 
-        :raises OSError: that cannot be done.
+        :raises OSError: that cannot be done, or the folder is another one now.
         """
+        if not self._whole():
+            raise OSError("the data directory or its database was replaced")
         probe = self._root / f".{uuid.uuid4().hex}"
         probe.write_bytes(b"?")
         probe.unlink()
@@ -146,12 +157,39 @@ class ModelStore:
         """Digests of the model files that are there."""
         return {path.stem for path in self._root.iterdir() if not path.name.startswith(".")}
 
+    def everywhere(self) -> set[str]:
+        """Digests of the model files that are there, in the trash or in the vault."""
+        thrown = {path.stem for path in self._trash.iterdir()} if self._trash.exists() else set()
+        return self.digests() | thrown | (self.vault.digests() if self.vault else set())
+
     def remove(self, digest: str) -> None:
-        """Remove a model file, if it is there; who has loaded it can go on with it.
+        """Put a model file into the trash, if it is there; who has loaded it can go on with it.
 
         :param digest: SHA-256 of the model file.
         """
-        self.path(digest).unlink(missing_ok=True)
+        self._trash.mkdir(mode=0o700, exist_ok=True)
+        with suppress(FileNotFoundError):
+            # It waits from now on, however old it is.
+            os.utime(self.path(digest))
+            os.replace(self.path(digest), self._trash / self.path(digest).name)
+
+    def _is_here(self, digest: str) -> bool:
+        """Whether a model file is there; from the trash it is taken back."""
+        path = self.path(digest)
+        with suppress(FileNotFoundError):
+            if not path.exists():
+                os.replace(self._trash / path.name, path)
+        return path.exists()
+
+    def empty_trash(self, now: float) -> None:
+        """Remove what has been in the trash for :data:`TRASH_SECONDS`.
+
+        :param now: the present time, in seconds since the epoch.
+        """
+        for path in self._trash.iterdir() if self._trash.exists() else ():
+            with suppress(FileNotFoundError):
+                if path.stat().st_mtime < now - TRASH_SECONDS:
+                    path.unlink()
 
     def clean(self, living: Callable[[], Collection[str]]) -> None:
         """Remove what servers that are gone have left half written.
@@ -159,7 +197,7 @@ class ModelStore:
         :param living: gives the ids of those that live.
         """
         # In this order: who writes a file was there before it.
-        found = [path for path in self._root.iterdir() if path.name.startswith(".")]
+        found = [path for path in self._root.iterdir() if path.name.startswith(".") and path.name != TRASH]
         keep = tuple(f".{owner}-" for owner in living())
         for path in found:
             if not path.name.startswith(keep):
@@ -170,9 +208,9 @@ class ModelStore:
 
         :param in_use: digests of the models in place.
         """
-        if self._vault:
-            for digest in self._vault.lacking(self.digests() & in_use):
-                self._vault.put(digest, self.path(digest))
+        if self.vault:
+            for digest in self.digests() & in_use - self.vault.digests():
+                self.vault.put(digest, self.path(digest))
 
     def _keep(self, scorer: Scorer) -> None:
         with self._lock:
@@ -188,8 +226,8 @@ class ModelStore:
         :raises ServiceUnavailable: ``ResourceDownload``, ``ResourceLoadFailed``: the vault cannot be read, or has
             another file in its place.
         """
-        vault = self._vault
-        if vault and not self.path(digest).exists():
+        vault = self.vault
+        if not self._is_here(digest) and vault:
             self._place(digest, lambda temporary: vault.fetch(digest, temporary))
         return self.path(digest)
 

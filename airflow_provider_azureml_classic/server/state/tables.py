@@ -112,6 +112,15 @@ servers = sa.Table(
     # Changes as long as the server lives.
     sa.Column("beat", sa.Integer, nullable=False),
 )
+#: One row: what tells this database from all others, wherever it is.
+identity = sa.Table("identity", metadata, sa.Column("id", sa.String(32), primary_key=True))
+#: Sessions of browsers that were signed out before they would have expired.
+ended_sessions = sa.Table(
+    "ended_sessions",
+    metadata,
+    sa.Column("digest", sa.String(64), primary_key=True),
+    sa.Column("until", UtcTime, nullable=False),
+)
 #: Model files that are being put in place, or read, and that may be in no endpoint.
 pins = sa.Table(
     "pins",

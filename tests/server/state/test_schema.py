@@ -73,8 +73,8 @@ def rows(engine: sa.Engine) -> dict[str, list[sa.RowMapping]]:
     with engine.connect() as connection:
         for name in sa.inspect(connection).get_table_names():
             if name != "alembic_version":
-                read = connection.exec_driver_sql(f"SELECT * FROM {name} ORDER BY 1, 2")  # noqa: S608
-                found[name] = list(read.mappings())
+                read = connection.exec_driver_sql(f"SELECT * FROM {name}")  # noqa: S608
+                found[name] = sorted(read.mappings(), key=str)
     return found
 
 

@@ -207,3 +207,30 @@ def test_models_from_before_the_account_are_taken_into_it(vault: Vault, azurite:
     ModelStore(tmp_path / "models", vault=vault).fill_vault({digest})
     assert blob_name(digest) in model_blobs(azurite)
     assert blob_name("unused") not in model_blobs(azurite)
+
+
+def test_an_account_remembers_its_database(vault: Vault, azurite: Azurite) -> None:
+    """A server with another one does not take the models of all endpoints for models of none."""
+    before = vault.remembered()
+    vault.remember('{"id": "a", "database": "b"}')
+    assert vault.remembered() == '{"id": "a", "database": "b"}'
+    assert "database.json" not in vault.digests()
+    with azurite.client(azurite.home) as client:
+        client.get_blob_client(MODELS_CONTAINER, "database.json").delete_blob()
+    assert vault.remembered() is None
+    if before is not None:
+        vault.remember(before)
+
+
+def test_a_model_waits_from_when_it_is_unused(vault: Vault, azurite: Azurite, tmp_path: Path) -> None:
+    """However long it was in use: it is marked first, removed a day later, and spared if it is used again."""
+    digest = kept(vault, tmp_path, b"long in use")
+    later = datetime.now(UTC) + 3 * GRACE
+    others = vault.digests() - {digest}
+    vault.clean(others, later)
+    assert blob_name(digest) in model_blobs(azurite)
+    vault.clean({*others, digest}, later)
+    vault.clean(others, later)
+    assert blob_name(digest) in model_blobs(azurite)
+    vault.clean(others, later)
+    assert blob_name(digest) not in model_blobs(azurite)
