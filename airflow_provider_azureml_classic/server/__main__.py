@@ -39,6 +39,7 @@ from airflow_provider_azureml_classic.server.settings import (
     TOKEN_VARIABLE,
     WORKSPACE_VARIABLE,
     Settings,
+    checked_proxy,
     checked_public_url,
     connection_document,
     load_secrets,
@@ -63,6 +64,7 @@ _REPEATABLE = (
     ("--experiments", "FILE.toml|MODULE:NAME", "declarations, in TOML or in Python"),
     ("--allow-host", "HOST[:PORT]", "another host that locations of data and models may name"),
     ("--allow-private-host", "HOST[:PORT]", "the same for a name that resolves to a private address"),
+    ("--trusted-proxy", "ADDRESS[/BITS]", "proxy, or network of proxies alone, whose X-Forwarded-For is believed"),
 )
 
 
@@ -256,6 +258,7 @@ def settings_from(arguments: argparse.Namespace, data_dir: Path, database: str, 
         access_log=arguments.access_log,
         score_timeout=arguments.score_timeout,
         adopt=arguments.adopt,
+        trusted_proxies=tuple(map(checked_proxy, arguments.trusted_proxy)),
     )
 
 
@@ -288,6 +291,9 @@ def serve(
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=5,
+            # Without a word the web server would believe everybody on this machine.
+            proxy_headers=bool(settings.trusted_proxies),
+            forwarded_allow_ips=list(settings.trusted_proxies),
         )
         AnnouncingServer(config, settings).run(sockets=[listener])
     return 0

@@ -9,6 +9,7 @@ import secrets
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from ipaddress import ip_network
 from pathlib import Path
 
 from cryptography.fernet import Fernet
@@ -57,6 +58,7 @@ class Settings:
     :param open_metrics: ``/metrics`` needs no token.
     :param access_log: each answered request is logged.
     :param score_timeout: seconds that a scoring call may take.
+    :param trusted_proxies: addresses and networks of proxies that are believed who their client is.
     :param adopt: data directory and database belong together, whatever they remember.
     """
 
@@ -77,6 +79,7 @@ class Settings:
     access_log: bool = False
     score_timeout: float = SCORE_TIMEOUT
     adopt: bool = False
+    trusted_proxies: tuple[str, ...] = ()
 
     @property
     def account(self) -> StorageAccount:
@@ -101,6 +104,24 @@ def checked_public_url(text: str) -> str:
             "https://ml.example.com, and nothing behind it."
         )
     return text.rstrip("/")
+
+
+def checked_proxy(text: str) -> str:
+    """Address or network of a proxy.
+
+    :param text: as it was given.
+    :raises ValueError: it is none; the message says what one looks like.
+    """
+    try:
+        network = ip_network(text.strip())
+    except ValueError:
+        raise ValueError(
+            f"--trusted-proxy is {text!r}; it must be the address that the proxy calls from, as in 127.0.0.1, or a "
+            "network in which there are proxies alone, as in 10.0.5.0/28."
+        ) from None
+    if network.prefixlen == 0:
+        raise ValueError(f"--trusted-proxy is {text!r}: that is everybody. Give the address of the proxy.")
+    return str(network.network_address) if network.num_addresses == 1 else str(network)
 
 
 def storage_from(
