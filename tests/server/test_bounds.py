@@ -29,6 +29,7 @@ from airflow_provider_azureml_classic.server.blobs.xml import StorageError, read
 from airflow_provider_azureml_classic.server.experiments import Scorer, ilearner, load_experiments
 from airflow_provider_azureml_classic.server.experiments.parameters import Parameter, checked
 from airflow_provider_azureml_classic.server.experiments.tables import read_table
+from airflow_provider_azureml_classic.server.portal.site import fields_of
 from airflow_provider_azureml_classic.server.web import json_body
 from tests.support.service import Service
 
@@ -148,6 +149,7 @@ CASES: dict[str, tuple[Callable[[], bytes], Callable[[bytes, Path], Any], int]] 
     "block list of blanks": (lambda: b"<BlockList>%s</BlockList>" % (b"\n" * MIB), read_blocks, 8),
     "SAS token": (lambda: b"a=&" * 100_000, signed, 4),
     "connection string": (lambda: numbered(b"%d=;", 100_000), connected, 4),
+    "form": (lambda: b"&a=" * 100_000, lambda c, _: fields_of(c), 4),
     "query": (lambda: numbered(b"%d=&", 8_000), lambda c, _: query_values(c.decode()), 64),
     "declaration of tables": (lambda: numbered(b"[a.%d]\n", 30_000), declare, 128),
     "declaration of depth": (lambda: b"a=" + b"[" * 100_000, declare, 8),

@@ -6,16 +6,19 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from anyio import to_thread
 from starlette.datastructures import FormData
+from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route, Router
 from starlette.types import Message, Receive, Scope, Send
 
 from airflow_provider_azureml_classic.exceptions import AccessDenied, AzureMLClassicError, rejection
+from airflow_provider_azureml_classic.protocol.limits import MAX_FIELDS
 from airflow_provider_azureml_classic.protocol.operations import PORTAL
 from airflow_provider_azureml_classic.server.portal import endpoint, entrance, jobs, services
 from airflow_provider_azureml_classic.server.portal.rendering import STATIC, render, static, static_url
@@ -24,8 +27,8 @@ from airflow_provider_azureml_classic.server.portal.visit import Core, Go, Page,
 
 log = logging.getLogger(__name__)
 
-#: Largest form, and largest form with a file, in bytes.
-MAX_FORM, MAX_UPLOAD = 1 << 20, 1 << 30
+#: Largest form of somebody who is not signed in, largest form, and largest form with a file, in bytes.
+MAX_GUEST, MAX_FORM, MAX_UPLOAD = 8 << 10, 1 << 20, 1 << 30
 #: The pages have one script, one style sheet and one picture, all their own.
 SECURITY = {
     "content-security-policy": (
@@ -141,14 +144,16 @@ class Portal:
     async def _form(self, request: Request, session: Session) -> FormData:
         """What was sent, from one of our own pages and within the limits.
 
-        :raises RequestRejected: 403, or 413 before more than the limit is read.
+        :raises RequestRejected: 403, 400, or 413 before more than the limit is read: of those who are not signed in,
+            some KB.
         """
         with_file = request.headers.get("content-type", "").startswith("multipart/")
-        limit = MAX_UPLOAD if with_file else MAX_FORM
+        limit = MAX_GUEST if not session.signed_in else MAX_UPLOAD if with_file else MAX_FORM
         declared = request.headers.get("content-length", "")
         if declared.isdigit() and int(declared) > limit:
             raise _too_large(limit)
-        form = await Request(request.scope, _limited(request.receive, limit)).form(max_files=1, max_fields=200)
+        limited = Request(request.scope, _limited(request.receive, limit))
+        form = await _with_file(limited) if with_file else fields_of(await limited.body())
         if not self._sessions.is_ours(session, form.get("csrf")):
             await form.close()
             raise _foreign()
@@ -254,6 +259,31 @@ class Portal:
         return self._failed(request, self.guest(request), error)
 
 
+async def _with_file(request: Request) -> FormData:
+    try:
+        return await request.form(max_files=1, max_fields=MAX_FIELDS)
+    except (MultiPartException, HTTPException, ValueError, LookupError) as error:
+        raise _unreadable(getattr(error, "message", "")) from None
+
+
+def fields_of(body: bytes) -> FormData:
+    """The fields of a form without a file.
+
+    :param body: as browsers write it.
+    :raises RequestRejected: it is no form, or has too many fields.
+    """
+    try:
+        fields = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=MAX_FIELDS)
+    except ValueError:
+        raise _unreadable("") from None
+    return FormData(dict(fields))
+
+
+def _unreadable(reason: str) -> AzureMLClassicError:
+    said = f": {reason.rstrip('.')}" if reason else ""
+    return rejection("RequestBodyInvalid", f"The form cannot be read{said}. Open its page again and repeat it.")
+
+
 def _limited(receive: Receive, limit: int) -> Receive:
     size = 0
 
@@ -269,6 +299,8 @@ def _limited(receive: Receive, limit: int) -> Receive:
 
 
 def _too_large(limit: int) -> AzureMLClassicError:
+    if limit == MAX_GUEST:
+        return rejection("RequestBodyTooLarge", f"That is over {limit >> 10} KB. Sign in first.")
     return rejection(
         "RequestBodyTooLarge", f"That is over {limit >> 20} MB; put large data into a blob and use the API."
     )

@@ -20,7 +20,7 @@ from airflow_provider_azureml_classic.server.folders import in_use
 from airflow_provider_azureml_classic.server.models import janitor as janitor_module
 from airflow_provider_azureml_classic.server.models import store as store_module
 from airflow_provider_azureml_classic.server.models.janitor import Janitor
-from airflow_provider_azureml_classic.server.models.pair import REMEMBERED, Pair
+from airflow_provider_azureml_classic.server.models.pair import REMEMBERED, Pair, check_database_file
 from airflow_provider_azureml_classic.server.models.store import ModelStore
 from tests.support.service import Clock, Service, declaration
 
@@ -115,6 +115,18 @@ def test_a_missing_or_empty_database_is_refused(start: Start, service_dir: Path,
     assert not (service_dir / "state.db").exists() or empty
     start(service_dir, adopt=True)
     assert models_in(service_dir)
+
+
+def test_a_missing_database_of_models_elsewhere_is_refused(service_dir: Path) -> None:
+    """The models may be in a storage account: the directory remembers all the same."""
+    shutil.rmtree(service_dir / "models")
+    url = f"sqlite:///{service_dir / 'state.db'}"
+    check_database_file(service_dir, url)
+    (service_dir / "state.db").unlink()
+    with pytest.raises(ValueError, match="Restore the database"):
+        check_database_file(service_dir, url)
+    forget(service_dir)
+    check_database_file(service_dir, url)
 
 
 def test_a_new_database_beside_models_is_refused(start: Start, service_dir: Path, tmp_path: Path) -> None:
