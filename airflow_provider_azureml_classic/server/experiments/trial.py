@@ -13,9 +13,12 @@ import sys
 from pathlib import Path
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
+from airflow_provider_azureml_classic.server.experiments import graph_rules
 from airflow_provider_azureml_classic.server.experiments.graph import Graph, fits_rows, step_of
 from airflow_provider_azureml_classic.server.experiments.ilearner import read_ilearner
 
+#: Bytes of a model file for which a trial may take a second more.
+BYTES_A_SECOND = 16 << 20
 #: Bytes that it may take: so many, and so many more for each of the model file.
 FREE_MEMORY, MEMORY_A_BYTE = 1 << 30, 16
 
@@ -28,9 +31,10 @@ def tried(path: Path) -> None:
         it is given rows.
     """
     manifest, content = read_ilearner(path)
+    problem = graph_rules.problem(content)
+    if problem:
+        raise _invalid(f"{problem}. A model holds only what this server's own trainings write")
     graph = Graph(manifest, content)
-    if graph.problem:
-        raise _invalid(f"{graph.problem}. A model holds only what this server's own trainings write")
     # As many as a call is ever given at a time: whatever the rows are, no call takes more than this one.
     for rows in (2, 7, step_of(content)):
         try:
@@ -48,7 +52,7 @@ def _invalid(reason: str) -> AzureMLClassicError:
 def _limit(size: int, seconds: int) -> None:
     """Let this process have as much as a trial may have, besides what it has."""
     used = resource.getrusage(resource.RUSAGE_SELF)
-    _lower(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime) + seconds)
+    _lower(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime) + seconds + size // BYTES_A_SECOND)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     _lower(resource.RLIMIT_AS, pages * resource.getpagesize() + FREE_MEMORY + MEMORY_A_BYTE * size)
 

@@ -17,9 +17,9 @@ from airflow_provider_azureml_classic.server.experiments import trial
 log = logging.getLogger(__name__)
 
 #: Seconds for a trial in all, on a machine that is busy: the processor's time is limited by the process itself.
-TRIAL_SECONDS = 120.0
-#: Seconds of a processor for a trial.
-CPU_SECONDS = 20
+TRIAL_SECONDS = 60.0
+#: Seconds of a processor for a trial; of a large model some more.
+CPU_SECONDS = 10
 #: Trials at a time.
 PROCESSES = 2
 
