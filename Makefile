@@ -44,7 +44,7 @@ demo: $(READY) ## watch a DAG retrain a model for five days (DATA=file.csv for y
 
 .PHONY: serve
 serve: $(READY) ## run the server on port 8080 (PORT=, DATA_DIR=)
-	@echo "The connection for your Airflow will be in $(or $(DATA_DIR),.serve)/connection.json"
+	@echo "The connection for your Airflow will be in $(or $(DATA_DIR),.serve)/airflow_connections.json"
 	@$(VENV)/bin/azureml-classic-server --data-dir $(or $(DATA_DIR),.serve) --port $(or $(PORT),8080)
 
 .PHONY: programs

@@ -39,6 +39,7 @@ from airflow_provider_azureml_classic.server.settings import (
     TOKEN_VARIABLE,
     WORKSPACE_VARIABLE,
     Settings,
+    airflow_connections,
     checked_proxy,
     checked_public_url,
     connection_document,
@@ -336,12 +337,13 @@ class AnnouncingServer(uvicorn.Server):
 
 
 def announce(settings: Settings) -> None:
-    """Write ``connection.json``, then say that the server is ready.
+    """Write ``connection.json`` and ``airflow_connections.json``, then say that the server is ready.
 
     :param settings: of this process.
     """
-    document = connection_document(settings)
-    write_private(settings.data_dir / "connection.json", json.dumps(document, indent=2))
+    documents = {"connection": connection_document(settings), "airflow_connections": airflow_connections(settings)}
+    for name, document in documents.items():
+        write_private(settings.data_dir / f"{name}.json", json.dumps(document, indent=2))
     print(f"azureml-classic-server is ready at {settings.public_url}", flush=True)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from ipaddress import ip_network
 from pathlib import Path
+from typing import Any
 
 from cryptography.fernet import Fernet
 
@@ -224,16 +225,30 @@ def connection_document(settings: Settings) -> dict[str, str]:
 
     :param settings: the running server's.
     """
-    airflow = {
+    return {
+        "management_url": settings.public_url,
+        "workspace_id": settings.workspace_id,
+        "token": settings.token,
+        "airflow_conn": json.dumps(_airflow_connection(settings)),
+    }
+
+
+def airflow_connections(settings: Settings) -> dict[str, dict[str, Any]]:
+    """What ``airflow connections import`` reads: content of ``airflow_connections.json``.
+
+    A connection on Airflow's command line would stand in its audit log, with all secrets; the name of a file may.
+
+    :param settings: the running server's.
+    """
+    connection = _airflow_connection(settings)
+    return {"azureml_classic_default": {**connection, "extra": json.dumps(connection["extra"])}}
+
+
+def _airflow_connection(settings: Settings) -> dict[str, Any]:
+    return {
         "conn_type": "azureml_classic",
         "host": settings.public_url,
         "login": settings.workspace_id,
         "password": settings.token,
         "extra": {"storage_connection_string": (settings.storage or settings.account).connection_string},
-    }
-    return {
-        "management_url": settings.public_url,
-        "workspace_id": settings.workspace_id,
-        "token": settings.token,
-        "airflow_conn": json.dumps(airflow),
     }
