@@ -87,8 +87,7 @@ def running(
         with database.exclusive(_SETUP_LOCK):
             Setup(store, models, locations, workers, clock, pins).run(catalogue.experiments.values())
         workspace = Workspace(settings, store, locations, clock, lambda: peers.fresh)
-        diagnostics = Diagnostics(blobs, settings.workspace_id, clock)
-        stack.callback(diagnostics.close)
+        diagnostics = stack.enter_context(closing(Diagnostics(blobs, settings.workspace_id, clock)))
         work = JobWork(store, job_store, catalogue, models, locations, workers, peers, pins)
         runner = Runner(work, store, job_store, settings.workers, clock, peers, diagnostics)
         stack.callback(runner.close)

@@ -1,7 +1,7 @@
 """Who is signed in: an encrypted, signed and expiring cookie, and a brake on guessing.
 
-A session is bound to the workspace token: a new token ends them all. What was signed out is remembered by this process
-until it would have expired anyhow.
+A session is bound to the workspace token: a new token ends them all. What was signed out is remembered in the database
+until it would have expired anyhow, and in this process, which need not ask for what it knows.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from datetime import datetime, timedelta
 from threading import Lock
 
 from cryptography.fernet import Fernet, InvalidToken
+
+from airflow_provider_azureml_classic.server.state.ended_sessions import EndedSessions
 
 #: How long a session lasts, whatever is done in it.
 LIFE = timedelta(hours=12)
@@ -48,9 +50,13 @@ class Sessions:
     :param cipher_key: of ``secrets.json``.
     :param token: the workspace token.
     :param clock: gives the present time.
+    :param ended: those that were signed out, of all servers.
     """
 
-    def __init__(self, cipher_key: str, token: str, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, cipher_key: str, token: str, clock: Callable[[], datetime], ended: EndedSessions | None = None
+    ) -> None:
+        self._stored = ended
         digest = hmac.digest(cipher_key.encode(), b"portal session " + token.encode(), hashlib.sha256)
         self._fernet = Fernet(base64.urlsafe_b64encode(digest))
         self._secret = digest
@@ -115,7 +121,24 @@ class Sessions:
         """Sign a session out for good.
 
         :param session: the one.
+        :raises DatabaseDown: it is signed out here, but nowhere else.
         """
+        self._forget(session)
+        if self._stored:
+            self._stored.add(session.id, self._clock() + LIFE, self._clock())
+
+    def has_ended(self, session: Session) -> bool:
+        """Whether a session was signed out, here or on another server, or before a restart.
+
+        :param session: the one.
+        :raises DatabaseDown: that cannot be told now.
+        """
+        if self._stored and self._stored.has(session.id):
+            self._forget(session)
+            return True
+        return session.id in self._ended
+
+    def _forget(self, session: Session) -> None:
         now = self._clock().timestamp()
         with self._lock:
             self._ended[session.id] = now + LIFE.total_seconds()

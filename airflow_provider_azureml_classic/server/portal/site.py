@@ -24,6 +24,7 @@ from airflow_provider_azureml_classic.server.portal import endpoint, entrance, j
 from airflow_provider_azureml_classic.server.portal.rendering import STATIC, render, static, static_url
 from airflow_provider_azureml_classic.server.portal.sessions import COOKIE, LIFE, Brake, Session, Sessions
 from airflow_provider_azureml_classic.server.portal.visit import Core, Go, Page, Visit
+from airflow_provider_azureml_classic.server.state.ended_sessions import EndedSessions
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ class Portal:
         self._core = core
         self._prefix = urlsplit(settings.public_url).path
         self._secure = settings.public_url.startswith("https:")
-        self._sessions = Sessions(settings.cipher_key, settings.token, core.clock)
+        self._sessions = Sessions(settings.cipher_key, settings.token, core.clock, EndedSessions(core.database))
         self._brake = Brake(core.clock)
         routes = [
             Route(f"{PORTAL}{path}", self._handler(view, method), methods=[method]) for path, method, view in ROUTES
@@ -116,13 +117,20 @@ class Portal:
     def _handler(self, view: View, method: str) -> Callable[[Request], Awaitable[Response]]:
         async def handle(request: Request) -> Response:
             guest = self.guest(request)
-            if not guest.session.signed_in:
+            try:
+                signed_in = guest.session.signed_in and not await self._has_ended(guest.session)
+            except AzureMLClassicError as error:
+                return self._failed(request, guest, error)
+            if not signed_in:
                 wanted = request.url.path + (f"?{request.url.query}" if request.url.query else "")
                 visit = self._visit(request, guest, FormData())
                 return RedirectResponse(visit.path("sign-in", next=wanted if method == "GET" else ""), 303)
             return await self._answer(request, guest, view, method)
 
         return handle
+
+    async def _has_ended(self, session: Session) -> bool:
+        return await to_thread.run_sync(self._sessions.has_ended, session, limiter=self._core.threads)
 
     async def _answer(self, request: Request, guest: Guest, view: View, method: str) -> Response:
         form = FormData()
@@ -236,9 +244,9 @@ class Portal:
         guest = self.guest(request)
         try:
             visit = self._visit(request, guest, await self._form(request, guest.session))
+            await to_thread.run_sync(self._sessions.end, guest.session, limiter=self._core.threads)
         except AzureMLClassicError as error:
             return self._failed(request, guest, error)
-        self._sessions.end(guest.session)
         response = RedirectResponse(visit.path("sign-in"), 303)
         response.delete_cookie(COOKIE, path=f"{self._prefix}{PORTAL}")
         return response

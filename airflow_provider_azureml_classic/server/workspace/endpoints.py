@@ -9,6 +9,7 @@ from typing import Any
 
 from airflow_provider_azureml_classic.exceptions import rejection
 from airflow_provider_azureml_classic.protocol.keys import KeyType
+from airflow_provider_azureml_classic.protocol.limits import MAX_DESCRIPTION
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import (
     DEFAULT_ENDPOINT,
@@ -74,8 +75,14 @@ def settings_values(row: EndpointRow, settings: EndpointSettings) -> dict[str, A
 
     :param row: the endpoint as it is.
     :param settings: what is wanted.
-    :raises RequestRejected: a concurrency that ``High`` does not have.
+    :raises RequestRejected: a concurrency that ``High`` does not have, or too long a description.
     """
+    if len(settings.description or "") > MAX_DESCRIPTION:
+        raise rejection(
+            "BadParameterValue",
+            f"The description has {len(settings.description or '')} letters; at most {MAX_DESCRIPTION} are kept.",
+            target="Description",
+        )
     level = settings.throttle_level.value if settings.throttle_level else row.throttle_level
     wanted = settings.max_concurrent_calls
     if level == ThrottleLevel.LOW.value:

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_azureml_classic.server.portal.sessions import COOKIE, LIFE, Sessions
 from airflow_provider_azureml_classic.server.portal.site import MAX_FORM, MAX_GUEST, MAX_UPLOAD
+from airflow_provider_azureml_classic.server.state.ended_sessions import EndedSessions
 from tests.support.portal import Visitor, text_of
 from tests.support.service import Service
 
@@ -119,3 +121,16 @@ def test_what_browsers_send_is_read(visitor: Visitor) -> None:
     answer = visitor.post("/portal/sign-in", token=" wrong €+%&= ", next="")
     assert answer.status_code == 401
     assert visitor.sign_in(f" {visitor.service.settings.token} ").status_code == 303
+
+
+async def test_of_who_has_signed_out_elsewhere_nothing_is_read(service: Service, visitor: Visitor) -> None:
+    """A cookie that was signed out on another server is that of a guest."""
+    visitor.sign_in()
+    cookie = visitor.http.cookies[COOKIE]
+    opened = Sessions(service.settings.cipher_key, service.settings.token, service.clock).opened(cookie)
+    assert opened is not None
+    now = service.clock()
+    EndedSessions(service.app._workspace._store._db).add(opened[0].id, now + LIFE, now)
+    path = f"/portal/services/{service.scoring}/endpoints"
+    status, read = await read_of(service, path, MULTIPART, f"{COOKIE}={cookie}")
+    assert (status, read) == (303, 0)

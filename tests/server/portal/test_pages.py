@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -117,6 +120,33 @@ def test_signed_out_is_signed_out(visitor: Visitor) -> None:
     cookie = {"cookie": f"{COOKIE}={visitor.http.cookies[COOKIE]}"}
     assert visitor.post("/portal/sign-out").headers["location"] == "/portal/sign-in"
     assert visitor.http.get("/portal/services", headers=cookie).status_code == 303
+
+
+def test_signed_out_is_signed_out_after_a_restart(
+    visitor: Visitor, service_dir: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And on every other server of the database. What is kept of it opens nothing, and is not kept for ever."""
+    cookie = visitor.http.cookies[COOKIE]
+    visitor.post("/portal/sign-out")
+    visitor.service.close()
+    again = Service(service_dir, clock, monkeypatch)
+    other = Visitor(again)
+    headers = {"cookie": f"{COOKIE}={cookie}"}
+    assert other.http.get("/portal/services", headers=headers).headers["location"].startswith("/portal/sign-in")
+    assert other.http.get("/portal/sign-in", headers=headers).status_code == 200
+    assert other.sign_in().status_code == 303
+    assert other.get("/portal/services").status_code == 200
+    with closing(sqlite3.connect(service_dir / "state.db")) as database:
+        (kept,) = database.execute("SELECT digest FROM ended_sessions").fetchone()
+    assert kept not in cookie
+    clock.advance(hours=13)
+    assert other.sign_in().status_code == 303
+    other.get("/portal/services")
+    other.post("/portal/sign-out")
+    with closing(sqlite3.connect(service_dir / "state.db")) as database:
+        assert database.execute("SELECT count(*) FROM ended_sessions WHERE digest = ?", [kept]).fetchone() == (0,)
+        assert database.execute("SELECT count(*) FROM ended_sessions").fetchone() == (1,)
+    again.close()
 
 
 def test_a_new_token_ends_all_sessions(service: Service, clock: Clock) -> None:
