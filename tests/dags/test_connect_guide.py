@@ -17,8 +17,8 @@ from cryptography.fernet import Fernet
 from airflow_provider_azureml_classic.protocol.sas import StorageAccount
 from airflow_provider_azureml_classic.server.__main__ import announce
 from airflow_provider_azureml_classic.server.settings import Settings
-from tests.dags.test_secrets import leaks
 from tests.support import ROOT
+from tests.support.leaks import leaks
 
 GUIDES = ("connect.md", "first-retrain.md")
 COMMAND = re.compile(r"^\$ (airflow connections (?:add|import)(?:.*\\\n)*.*)$", re.MULTILINE)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -12,11 +10,9 @@ from urllib.parse import quote
 import pytest
 
 from tests.support.dag_runner import flown
+from tests.support.leaks import leaks
 
 pytestmark = pytest.mark.slow
-
-#: A signature that is not blotted out, in clear or percent-encoded.
-SIGNATURE = re.compile(rb"(?<![a-z])sig(=|%3D)(?!\*\*\*)[^&\s\"']", re.IGNORECASE)
 
 
 @pytest.fixture(scope="module")
@@ -24,17 +20,6 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What all runs left."""
     base = tmp_path_factory.getbasetemp()
     return flown((base.parent if base.name.startswith("popen-") else base) / "airflow-runs")
-
-
-def spellings(secret: str) -> set[bytes]:
-    """A secret as it may stand in a file: in clear, percent-encoded, in JSON."""
-    return {text.encode() for text in (secret, quote(secret, safe=""), quote(secret), json.dumps(secret)[1:-1])}
-
-
-def leaks(content: bytes, secrets: Iterable[str]) -> list[str]:
-    """What is found: the beginnings of secrets, and ``sig=``."""
-    found = [secret[:6] for secret in secrets if any(spelling in content for spelling in spellings(secret))]
-    return found + (["sig="] if SIGNATURE.search(content) else [])
 
 
 def places(report: dict[str, Any]) -> dict[str, bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import sqlalchemy as sa
 from airflow_provider_azureml_classic.exceptions import NotFound, RequestRejected
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint
+from airflow_provider_azureml_classic.server.models import janitor
 from airflow_provider_azureml_classic.server.models.facts import model_row
 from airflow_provider_azureml_classic.server.models.store import ModelStore
 from airflow_provider_azureml_classic.server.state import history
@@ -128,8 +130,9 @@ def test_roll_back_to_what_there_is_not(service: Service, scorer: Endpoint) -> N
 def test_kept_files_survive_a_restart(
     service: Service, service_dir: Path, scorer: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At start the last models of each endpoint are kept, older ones are removed: here, of three the last two."""
+    """After it the last models of each endpoint are kept, older ones are removed: here, of three the last two."""
     monkeypatch.setattr(history, "KEPT_MODELS", 2)
+    monkeypatch.setattr(janitor, "LOOK_SECONDS", 3600.0)
     digests = []
     for name in ("three", "ten", "twenty"):
         service.patch("mine", BlobReference(f"models/{name}.ilearner"))
@@ -138,7 +141,12 @@ def test_kept_files_survive_a_restart(
     folder = service_dir / "models"
     assert {f"{digest}.ilearner" for digest in digests} < {path.name for path in folder.iterdir()}
     service.close()
+    monkeypatch.setattr(janitor, "LOOK_SECONDS", 0.05)
     again = Service(service_dir, Clock(), monkeypatch)
+    for _ in range(200):
+        if not (folder / f"{digests[0]}.ilearner").exists():
+            break
+        threading.Event().wait(0.05)
     names = {path.stem for path in folder.iterdir()}
     again.close()
     assert [digest in names for digest in digests] == [False, True, True]
