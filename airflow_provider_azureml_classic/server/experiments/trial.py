@@ -8,6 +8,7 @@ A graph from elsewhere may take any time and memory, or the process with it: so 
 from __future__ import annotations
 
 import json
+import os
 import resource
 import sys
 from pathlib import Path
@@ -75,7 +76,11 @@ def main() -> None:
             said = error.message if not error.details else error.details[0].message
         except MemoryError:
             said = "The trained model cannot be used: it takes too much memory. Train it again."
-        print(json.dumps(said), flush=True)
+        try:
+            print(json.dumps(said), flush=True)
+        except BrokenPipeError:
+            # The server was killed; at its end Python would try to write once more.
+            os._exit(0)
 
 
 if __name__ == "__main__":

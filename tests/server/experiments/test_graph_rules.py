@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +23,7 @@ from airflow_provider_azureml_classic.server.experiments import (
     conversion,
     graph,
     graph_rules,
+    trial,
 )
 from airflow_provider_azureml_classic.server.experiments.trial import tried
 from airflow_provider_azureml_classic.server.models.trials import Trials
@@ -203,6 +206,26 @@ def test_a_trial_ends_with_the_server(file_of: Callable[[bytes], Path]) -> None:
     assert errors
     with pytest.raises(AzureMLClassicError, match="stopping"):
         trials(file_of(graphs.fine()))
+
+
+def test_a_trial_ends_silently_if_its_server_was_killed(file_of: Callable[[bytes], Path]) -> None:
+    """What it says is for nobody, and no error in a log."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", trial.__name__, "10"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdout.close()
+    process.stdin.write(json.dumps(str(file_of(graphs.fine()))) + "\n")
+    process.stdin.close()
+    assert process.wait(60) == 0
+    assert process.stderr is not None
+    with process.stderr as errors:
+        assert errors.read() == ""
 
 
 # -- what is in place already ------------------------------------------------------------------------------------------
