@@ -263,7 +263,7 @@ def test_no_secret_is_kept(server: ServerProcess, client: Client, store: FileSto
     seen += [json.dumps(result), str(wave_trigger(client, "secret").serialize())]
     assert len(seen) > 3
     trainer = client.get_endpoint(client.find_web_service(BIKES).id, "secret")
-    secrets = ["sig=", trainer.primary_key, client._token]
+    secrets = ["sig=", trainer.primary_key, server.connection["token"]]
     assert [secret for secret in secrets for text in seen if secret in text] == []
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from airflow_provider_azureml_classic.client import Client
+from airflow_provider_azureml_classic.client.blocking import RequestsTransport
 from airflow_provider_azureml_classic.client.retries import NO_RETRIES
 from airflow_provider_azureml_classic.exceptions import AccessDenied, NotFound, RequestRejected
 from airflow_provider_azureml_classic.operators import (
@@ -23,6 +25,7 @@ from airflow_provider_azureml_classic.protocol.messages import Request, Response
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint, EndpointSettings, Resource
 from tests.support import BIKES, BIKES_SCORING, ServerProcess
+from tests.support.tasks import wired
 from tests.support.verbs import NOON, context, own_endpoint, own_name, scoring
 
 pytestmark = pytest.mark.usefixtures("airflow_connection")
@@ -84,17 +87,16 @@ def test_delete_survives_a_lost_answer(client: Client) -> None:
     """A deletion whose answer is lost is sent again and finds nothing: the endpoint counts as deleted all the same."""
     endpoint = own_endpoint(client)
     task = DeleteEndpointOperator(task_id="t", web_service=BIKES_SCORING, endpoint=endpoint.name, missing_ok=False)
-    real, lost = task.hook.client._transport, []
+    lost: list[Response] = []
 
-    def transport(request: Request) -> Response:
-        response = real(request)
-        if request.operation is ops.DELETE_ENDPOINT and not lost:
+    def lose(request: Request, send: Callable[[Request], Response]) -> Response:
+        response = send(request)
+        if not lost:
             lost.append(response)
             return Response(503)
         return response
 
-    task.hook.client._transport = transport
-    task.hook.client._sleep = lambda seconds: None
+    wired(task).bends["delete_endpoint"] = lose
     assert task.execute(context())["outcome"] == "deleted"
     assert [response.status for response in lost] == [204]
 
@@ -259,9 +261,7 @@ def test_regenerate_wrong_key(which: str, client: Client) -> None:
 def test_regenerate_on_another_service(answer: Response, client: Client) -> None:
     """A service that does not know the call: one sentence says so, and what to do."""
     task = RegenerateKeysOperator(task_id="t", web_service=BIKES_SCORING, endpoint="default")
-    real = task.hook.client._transport
-    task.hook.client._transport = lambda request: answer if request.operation is ops.REGENERATE_KEYS else real(request)
-    task.hook.client._sleep = lambda seconds: None
+    wired(task).bends["regenerate_keys"] = lambda *_: answer
     with pytest.raises(AirflowFailException, match=r"offers no call that regenerates keys.*Regenerate the key where"):
         task.execute(context())
 
@@ -276,19 +276,19 @@ def test_regenerate_believes_no_one(client: Client) -> None:
     """A service that answers as if it had regenerated, but shows the old key, fails the task."""
     task = RegenerateKeysOperator(task_id="t", web_service=BIKES_SCORING, endpoint="default")
     kept = Response.of_json(client.get_endpoint(scoring(client).id, "default").to_wire())
-    real = task.hook.client._transport
-    task.hook.client._transport = lambda request: kept if request.operation is ops.REGENERATE_KEYS else real(request)
+    wired(task).bends["regenerate_keys"] = lambda *_: kept
     with pytest.raises(AirflowException, match="has its old key"):
         task.execute(context())
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"KeyType": "Both"}', b'{"KeyType": "Primary", "More": 1}'])
-def test_server_refuses_odd_bodies(body: bytes, client: Client) -> None:
+def test_server_refuses_odd_bodies(body: bytes, server: ServerProcess, client: Client) -> None:
     """The server names what is wrong with a body, and changes no key."""
     endpoint = own_endpoint(client)
     segments = {"workspace": client.workspace_id, "service": endpoint.web_service_id, "endpoint": endpoint.name}
     url = ops.REGENERATE_KEYS.url(client.management_url, segments)
-    response = client._transport(Request(ops.REGENERATE_KEYS, url, {"authorization": f"Bearer {client._token}"}, body))
+    headers = {"authorization": f"Bearer {server.connection['token']}"}
+    response = RequestsTransport()(Request(ops.REGENERATE_KEYS, url, headers, body))
     assert response.status == 400
     after = client.get_endpoint(endpoint.web_service_id, endpoint.name)
     assert (after.primary_key, after.secondary_key) == (endpoint.primary_key, endpoint.secondary_key)

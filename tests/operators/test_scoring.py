@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -26,11 +26,11 @@ from airflow_provider_azureml_classic.operators import (
     RegenerateKeysOperator,
     ScoreOperator,
 )
-from airflow_provider_azureml_classic.protocol import operations as ops
 from airflow_provider_azureml_classic.protocol.messages import Request, Response
 from airflow_provider_azureml_classic.sensors import JobSensor
 from airflow_provider_azureml_classic.triggers import JobTrigger
 from tests.support import BIKES, BIKES_SCORING, ServerProcess, wait_for_job
+from tests.support.tasks import wired
 from tests.support.verbs import NOON, Store, context, own_endpoint, own_name, scoring_csv, submitted, training_csv
 
 pytestmark = pytest.mark.usefixtures("airflow_connection")
@@ -65,16 +65,12 @@ def test_batch_scoring_is_submitted_once(server: ServerProcess, client: Client) 
     """A second attempt takes up the job of the first one, which died while it waited."""
     store = Store()
     task = batch(server, client)
-    sent: list[str] = []
-    real = task.hook.client._transport
+    wire = wired(task)
 
-    def transport(request: Request) -> Response:
-        sent.append(request.operation.name)
-        if request.operation is ops.START_JOB:
-            raise KeyboardInterrupt
-        return real(request)
+    def killed(request: Request, send: Callable[[Request], Response]) -> Response:
+        raise KeyboardInterrupt
 
-    task.hook.client._transport = transport
+    wire.bends["start_job"] = killed
     with pytest.raises(KeyboardInterrupt):
         task.execute(context(store))
     again = BatchScoringOperator(
@@ -82,7 +78,7 @@ def test_batch_scoring_is_submitted_once(server: ServerProcess, client: Client) 
     )
     job_id = store["azureml_classic_job"]["job_id"]
     told = again.execute(context(store))
-    assert (told["job_id"], sent.count("submit_job")) == (job_id, 1)
+    assert (told["job_id"], wire.journal.count("submit_job")) == (job_id, 1)
     assert told["location"].endswith(".csv")
     assert store == {}
 
@@ -90,15 +86,11 @@ def test_batch_scoring_is_submitted_once(server: ServerProcess, client: Client) 
 def test_batch_scoring_deferred(server: ServerProcess, client: Client) -> None:
     """Deferred, the task waits with the job's trigger, and tells the same afterwards."""
     task = batch(server, client, deferrable=True)
-    real = task.hook.client._transport
-
-    def running(request: Request) -> Response:
-        return Response.of_json({"StatusCode": "Running"}) if request.operation is ops.GET_JOB else real(request)
-
-    task.hook.client._transport = running
+    wire = wired(task)
+    wire.bends["get_job"] = lambda *_: Response.of_json({"StatusCode": "Running"})
     with pytest.raises(TaskDeferred) as deferred:
         task.execute(context())
-    task.hook.client._transport = real
+    wire.bends.clear()
     trigger = deferred.value.trigger
     assert isinstance(trigger, JobTrigger)
     assert trigger.cancel_on_kill
@@ -283,9 +275,8 @@ def test_job_sensor_bears_an_outage(server: ServerProcess, client: Client) -> No
     trainer, job_id = submitted(server, client)
     client.cancel_job(trainer, job_id)
     task = sensor(job_id)
-    task.hook.client._sleep = lambda seconds: None
-    real, away = task.hook.client._transport, [Response(503)] * 6
-    task.hook.client._transport = lambda request: away.pop() if away else real(request)
+    away = [Response(503)] * 4
+    wired(task).bends["get_job"] = lambda request, send: away.pop() if away else send(request)
     with pytest.raises(AirflowFailException, match="was cancelled"):
         task.execute(context())
     assert away == []

@@ -155,7 +155,7 @@ class Killed:
             client.join(30)
         for client in self.clients:
             going = [job for job in client.jobs.values() if job.started == {True}]
-            until("all jobs have ended", lambda c=client, g=going: all(c._see(job).status.terminal for job in g), 120)
+            until("all jobs have ended", lambda c=client, g=going: all(c.see(job).status.terminal for job in g), 120)
             client.check()
         # What was replaced or deleted is removed when a server has lived for a minute, and never at a start.
         self.server.stop()

@@ -31,14 +31,14 @@ class Curl:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
 
     def __call__(self, method: str, url: str, key: str, *more: str, body: Any = None) -> str:
         """Body of the answer; any status of 400 or more fails."""
         command = ["curl", "--silent", "--show-error", "--fail-with-body", "--max-time", "60", "--request", method]
         command += ["--header", f"Authorization: Bearer {key}", *more]
         if body is not None:
-            file = self._folder / "body.json"
+            file = self.folder / "body.json"
             file.write_text(json.dumps(body))
             command += ["--header", "Content-Type: application/json", "--data-binary", f"@{file}"]
         done = subprocess.run([*command, url], capture_output=True, text=True, check=False)
@@ -74,7 +74,7 @@ def test_a_model_is_retrained_with_curl(curl: Curl, server: ServerProcess) -> No
     assert scored(curl("POST", execute, added["PrimaryKey"], body=rows)) < 700
 
     upload = server.sas("curl/hours.csv", "cw").url
-    hours = curl._folder / "hours.csv"
+    hours = curl.folder / "hours.csv"
     hours.write_text(HOURS)
     curl("PUT", upload, "", "--header", "x-ms-blob-type: BlockBlob", "--data-binary", f"@{hours}")
 
@@ -99,8 +99,8 @@ def test_a_model_is_retrained_with_curl(curl: Curl, server: ServerProcess) -> No
 
     location = state["Results"]["output1"]
     address = location["BaseLocation"] + location["RelativeLocation"] + location["SasBlobToken"]
-    curl("GET", address, "", "--output", str(curl._folder / "model"))
-    assert (curl._folder / "model").read_bytes().startswith(b"PK")
+    curl("GET", address, "", "--output", str(curl.folder / "model"))
+    assert (curl.folder / "model").read_bytes().startswith(b"PK")
     curl("PATCH", endpoint_url, added["PrimaryKey"], body={"Resources": [{"Name": RESOURCE, "Location": location}]})
     assert scored(curl("POST", execute, added["SecondaryKey"], body=rows)) == pytest.approx(777, abs=1)
     curl("DELETE", f"{jobs}/{job_id}?api-version=2.0", key)

@@ -262,7 +262,7 @@ class CrashClient(threading.Thread):
 
     def _train(self) -> None:
         if sum(job.end is None for job in self.jobs.values()) > 4:
-            self._see(self._random.choice([job for job in self.jobs.values() if job.end is None]))
+            self.see(self._random.choice([job for job in self.jobs.values() if job.end is None]))
             return
         self._serial += 1
         slope = float(self._number * 1000 + self._serial % 900 + 20)
@@ -283,7 +283,7 @@ class CrashClient(threading.Thread):
         job = self._random.choice(going)
         self.ask(lambda: self.client.cancel_job(self.trainer, job.id), lambda: job.cancelled.add(True))
         job.cancelled = {True}
-        self._see(job)
+        self.see(job)
 
     def _score(self) -> None:
         known = self._some()
@@ -302,7 +302,7 @@ class CrashClient(threading.Thread):
             assert now in may, f"{path} has {len(now or b'')} bytes; it may have {[len(one or b'') for one in may]}"
             self._blobs[path] = {now}
         for job in self.jobs.values():
-            self._see(job)
+            self.see(job)
 
     def _fetch(self, reference: BlobReference) -> bytes | None:
         try:
@@ -363,7 +363,8 @@ class CrashClient(threading.Thread):
         named |= {f"models/{job.id}.ilearner": job.slope for job in self.jobs.values()}
         return next((slope for path, slope in named.items() if path in text), 2.0)
 
-    def _see(self, job: KnownJob) -> Job:
+    def see(self, job: KnownJob) -> Job:
+        """A job as the service describes it now; one that has ended is as it was."""
         now = self.ask(lambda: self.client.get_job(self.trainer, job.id))
         assert job.end in (None, now.status), f"job {job.id} was {job.end}, and is {now.status}"
         assert False in job.cancelled or now.status.terminal, f"job {job.id} was cancelled, and is {now.status}"

@@ -25,8 +25,13 @@ from airflow_provider_azureml_classic.server import service as service_module
 from airflow_provider_azureml_classic.server.blobs.store import BlobStore
 from airflow_provider_azureml_classic.server.experiments import load_experiments
 from airflow_provider_azureml_classic.server.experiments.trial import tried
+from airflow_provider_azureml_classic.server.models.store import ModelStore
 from airflow_provider_azureml_classic.server.models.trials import Trials
 from airflow_provider_azureml_classic.server.settings import Settings
+from airflow_provider_azureml_classic.server.state.database import Database
+from airflow_provider_azureml_classic.server.state.endpoint_store import Store
+from airflow_provider_azureml_classic.server.workspace.updates import Updates
+from airflow_provider_azureml_classic.server.workspace.workspace import Workspace
 
 TOKEN = "workspace-token-of-the-tests"
 
@@ -155,6 +160,33 @@ class Service:
     def close(self) -> None:
         """Stop it."""
         self._stack.close()
+
+    # -- what stands behind the API, for tests that look at it from there ---------------------------------------------
+
+    @property
+    def workspace(self) -> Workspace:
+        """Web services and endpoints."""
+        return self.app._workspace
+
+    @property
+    def updates(self) -> Updates:
+        """What puts models live."""
+        return self.app._updates
+
+    @property
+    def models(self) -> ModelStore:
+        """The stored models."""
+        return self.updates._models
+
+    @property
+    def store(self) -> Store:
+        """The stored endpoints."""
+        return self.workspace._store
+
+    @property
+    def database(self) -> Database:
+        """Where they are."""
+        return self.store._db
 
     # -- asking ------------------------------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ LARGEST = 200_000
 def test_ten_thousand_endpoints(service_dir: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every page of the list is under 200 KB, in any order, and search finds one in all of them."""
     service = Service(service_dir, clock, monkeypatch)
-    fill(service.app._workspace._store._db, service.scoring, MANY, clock())
+    fill(service.database, service.scoring, MANY, clock())
     visitor = Visitor(service)
     visitor.sign_in()
     root = f"/portal/services/{service.scoring}"

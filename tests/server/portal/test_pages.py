@@ -315,7 +315,7 @@ def test_whatever_comes_back_is_text(visitor: Visitor, mine: str) -> None:
 
 def test_metrics_of_a_model_from_elsewhere_are_text(visitor: Visitor, mine: str) -> None:
     """Names of metrics come out of the model's file, which whoever patches chooses."""
-    database = visitor.service.app._workspace._store._db
+    database = visitor.service.database
     with database.write() as connection:
         connection.execute(sa.text("UPDATE model_files SET metrics = :m"), {"m": '{"<script>x": 1, "b\\"><i>": 2}'})
     html = visitor.page(mine)

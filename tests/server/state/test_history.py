@@ -27,7 +27,7 @@ from tests.support.service import Clock, Service, line
 @pytest.fixture
 def database(service: Service) -> Database:
     """The service's own."""
-    database: Database = service.app._workspace._store._db
+    database: Database = service.database
     return database
 
 
@@ -52,7 +52,7 @@ def test_every_change_is_written(service: Service, queries: Queries, scorer: End
     service.patch("mine", BlobReference("models/ten.ilearner"))
     service.ask("POST", f"{service.endpoint_path('mine')}/refresh", {"OverwriteResources": True})
     ten = queries.history(guid(scorer))[1]
-    service.app._updates.roll_back(Caller(), service.scoring, "mine", ten.number)
+    service.updates.roll_back(Caller(), service.scoring, "mine", ten.number)
     found = queries.history(guid(scorer))
     first = found[-1].relative_location.partition("/")[2].removesuffix(".ilearner")
     expected = [("ten", "rollback", True), (first, "refresh", False), ("ten", "patch", False), (first, "added", False)]
@@ -96,7 +96,7 @@ def test_roll_back_without_the_source(service: Service, queries: Queries, scorer
         service.patch("mine", BlobReference(f"models/{name}.ilearner"))
     service.blobs.delete("models", "ten.ilearner")
     number = queries.history(guid(scorer))[1].number
-    service.app._updates.roll_back(Caller(), service.scoring, "mine", number)
+    service.updates.roll_back(Caller(), service.scoring, "mine", number)
     assert service.slope(scorer) == 10
     live = service.client.get_endpoint(service.scoring, "mine").resources[0].location
     assert live.relative_location == "models/ten.ilearner"
@@ -107,24 +107,24 @@ def test_roll_back_to_a_file_that_is_not_kept(service: Service, queries: Queries
     for name in ("ten", "twenty"):
         service.patch("mine", BlobReference(f"models/{name}.ilearner"))
     ten = queries.history(guid(scorer))[1]
-    models: ModelStore = service.app._updates._models
+    models: ModelStore = service.models
     models.path(ten.digest).unlink()
-    service.app._updates.roll_back(Caller(), service.scoring, "mine", ten.number)
+    service.updates.roll_back(Caller(), service.scoring, "mine", ten.number)
     assert service.slope(scorer) == 10
     service.patch("mine", BlobReference("models/three.ilearner"))
     models.path(ten.digest).unlink()
     service.put_blob("models/ten.ilearner", service.read_blob("models/twenty.ilearner"))
     with pytest.raises(RequestRejected, match="holds another model now"):
-        service.app._updates.roll_back(Caller(), service.scoring, "mine", ten.number)
+        service.updates.roll_back(Caller(), service.scoring, "mine", ten.number)
     assert service.slope(scorer) == 3
 
 
 def test_roll_back_to_what_there_is_not(service: Service, scorer: Endpoint) -> None:
     """A number that is not in the endpoint's own history is refused, as is the default endpoint."""
     with pytest.raises((NotFound, RequestRejected), match="no model number 999"):
-        service.app._updates.roll_back(Caller(), service.scoring, "mine", 999)
+        service.updates.roll_back(Caller(), service.scoring, "mine", 999)
     with pytest.raises(RequestRejected, match="default endpoint"):
-        service.app._updates.roll_back(Caller(), service.scoring, "default", 1)
+        service.updates.roll_back(Caller(), service.scoring, "default", 1)
 
 
 def test_kept_files_survive_a_restart(
@@ -136,7 +136,7 @@ def test_kept_files_survive_a_restart(
     digests = []
     for name in ("three", "ten", "twenty"):
         service.patch("mine", BlobReference(f"models/{name}.ilearner"))
-        (resource,) = service.app._workspace._store.endpoint(guid(scorer)).resources
+        (resource,) = service.store.endpoint(guid(scorer)).resources
         digests.append(resource.digest)
     folder = service_dir / "models"
     assert {f"{digest}.ilearner" for digest in digests} < {path.name for path in folder.iterdir()}
@@ -204,7 +204,7 @@ def test_the_folder_of_a_path_names_an_endpoint() -> None:
 
 def test_store_reads_only_its_own(service: Service, scorer: Endpoint, queries: Queries) -> None:
     """An entry is found with its own endpoint only."""
-    store: Store = service.app._workspace._store
+    store: Store = service.store
     number = queries.history(guid(scorer))[0].number
     assert store.placement(guid(scorer), number) is not None
     assert store.placement("0" * 32, number) is None

@@ -260,7 +260,7 @@ def test_a_fault_of_the_server_is_an_error_in_the_same_shape(
     def broken() -> list[Any]:
         raise RuntimeError("secret path")
 
-    monkeypatch.setattr(service.app._workspace, "services", broken)
+    monkeypatch.setattr(service.workspace, "services", broken)
     response = service.ask("GET", f"/workspaces/{WORKSPACE}/webservices")
     assert "secret path" not in assert_error_shape(response, 500, "UnknownError")
     assert response.headers["x-ms-request-id"] in caplog.text

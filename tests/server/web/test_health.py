@@ -40,13 +40,13 @@ def test_alive_and_ready(http: TestClient) -> None:
 
 def test_not_ready(http: TestClient, service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each part that fails is named, without the reason, which is in the log; the server is alive all the same."""
-    models = service.app._updates._models
+    models = service.models
 
     def fails() -> None:
         raise OSError("/secret/place is full")
 
     monkeypatch.setattr(models, "check_writable", fails)
-    monkeypatch.setattr(service.app._workspace._store._db, "read", fails)
+    monkeypatch.setattr(service.database, "read", fails)
     answer = http.get("/readyz")
     assert answer.status_code == 503
     assert answer.json() == {"status": "not ready", "database": "failed", "models": "failed"}

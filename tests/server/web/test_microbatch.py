@@ -35,7 +35,7 @@ class Line:
 
     def __init__(self, endpoint: Endpoint, query: str = "api-version=2.0") -> None:
         parts = urlsplit(endpoint.api_location)
-        self._endpoint, self._target = endpoint, f"{parts.path}/execute?{query}"
+        self.endpoint, self._target = endpoint, f"{parts.path}/execute?{query}"
         self.socket = socket.create_connection((parts.hostname or "", parts.port or 0), timeout=30)
         self._file = self.socket.makefile("rb")
 
@@ -44,7 +44,7 @@ class Line:
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         size = len(content) if length is None else length
         head = [f"POST {self._target} HTTP/1.1", "Host: x", f"Content-Length: {size}", *lines]
-        head.append(f"Authorization: Bearer {key or self._endpoint.primary_key}")
+        head.append(f"Authorization: Bearer {key or self.endpoint.primary_key}")
         return "\r\n".join([*head, "", ""]).encode() + content
 
     def answer(self) -> tuple[int, dict[str, str], Any]:
@@ -138,7 +138,7 @@ def test_the_answer_is_the_same_whichever_way_it_came(warm: Callable[..., Line],
     bodies = [table(0.25, 1, "1.5"), {**table(3), "GlobalParameters": {}}, {"Inputs": {"input1": [{"x": 7}, {"x": 8}]}}]
     line = warm(query)
     for body in bodies:
-        alone = Line(line._endpoint, query)
+        alone = Line(line.endpoint, query)
         first, second = alone.ask(body), line.ask(body)
         alone.close()
         assert second[0] == 200
@@ -164,7 +164,7 @@ def test_calls_of_many_connections_at_once_get_their_own_answers(
             line.socket.sendall(line.request(table(*numbers)))
             wanted.append((line, numbers, slope))
         for line, numbers, slope in wanted:
-            one_by_one = Line(line._endpoint)
+            one_by_one = Line(line.endpoint)
             assert cells(line.answer()) == cells(one_by_one.ask(table(*numbers))), slope
             one_by_one.close()
 

@@ -181,7 +181,7 @@ def test_loading_a_model_is_logged(service: Service, scorer: Endpoint) -> None:
 
 def test_logs_that_come_too_fast_are_dropped_and_counted(service: Service, scorer: Endpoint, caplog: Any) -> None:
     """Scoring never waits for a disk: with no room at all every call is answered at once."""
-    row = replace(service.app._workspace.cached(scorer.api_location[-32:]) or _row(service, scorer), trace_level="All")
+    row = replace(service.workspace.cached(scorer.api_location[-32:]) or _row(service, scorer), trace_level="All")
     diagnostics = Diagnostics(service.blobs, WORKSPACE, service.clock, waiting=1)
     diagnostics._start = lambda: None  # type: ignore[method-assign]
     for number in range(5):
@@ -192,7 +192,7 @@ def test_logs_that_come_too_fast_are_dropped_and_counted(service: Service, score
 
 def _row(service: Service, endpoint: Endpoint) -> Any:
     score(service, endpoint)
-    return service.app._workspace.cached(endpoint.api_location[-32:])
+    return service.workspace.cached(endpoint.api_location[-32:])
 
 
 # -- what is not offered ---------------------------------------------------------------------------------------------

@@ -333,17 +333,17 @@ def test_the_blob_may_be_gone_after_the_update(service: Service, scorer: Endpoin
 
 def test_a_read_that_an_update_overtakes_is_not_kept(service: Service, scorer: Endpoint, monkeypatch) -> None:
     """Scoring that read the endpoint just before a PATCH must not bring the old model back for later calls."""
-    workspace = service.app._workspace
+    workspace = service.workspace
     guid = scorer.api_location.rpartition("/")[2]
     workspace.forget(guid)
-    read = workspace._store.endpoint
+    read = service.store.endpoint
 
     def overtaken(endpoint_id: str):
         row = read(endpoint_id)
-        monkeypatch.setattr(workspace._store, "endpoint", read)
+        monkeypatch.setattr(service.store, "endpoint", read)
         assert service.patch("mine", spelled(service, "path")).status == 200
         return row
 
-    monkeypatch.setattr(workspace._store, "endpoint", overtaken)
+    monkeypatch.setattr(service.store, "endpoint", overtaken)
     assert service.slope(scorer) == 2
     assert service.slope(scorer) == 10
