@@ -74,7 +74,7 @@ celery: $(READY) ## watch a fleet on two Celery workers, with PostgreSQL and Red
 
 .PHONY: quick
 quick: $(READY) ## run the quick tests
-	@$(PY) -m pytest -n $(JOBS) --ignore tests/standalone -m "not slow"
+	@$(PY) -m pytest -n 2 --ignore tests/standalone -m "not slow"
 
 .PHONY: coverage
 coverage: $(READY) ## list the lines and branches that no test runs (TESTS= for some of them only)

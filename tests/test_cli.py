@@ -20,6 +20,8 @@ from airflow_provider_azureml_classic.cli.output import Output
 from tests.support import BIKES, BIKES_SCORING, CENSUS_SCORING, ServerProcess
 from tests.support.verbs import NOON, scoring_csv, training_csv
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = [sys.executable, "-m", "airflow_provider_azureml_classic.cli"]
 
 

@@ -188,6 +188,7 @@ class TestFleet:
 
         return asyncio.run(fired())
 
+    @pytest.mark.slow
     def test_what_is_left_is_for_the_next_attempt(
         self, server: ServerProcess, kept: list[Row], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -238,6 +239,7 @@ class TestFleet:
         assert [row.outcome for row in kept] == [None, None]
         assert started(server, "timedlate") == []
 
+    @pytest.mark.slow
     def test_without_a_limit(self, server: ServerProcess, kept: list[Row], tmp_path: Path) -> None:
         """Without ``execution_timeout`` nothing ends the wave early."""
         items, store = uploaded(server, "timedfree", 1), FileStore(tmp_path / "store.json")

@@ -319,6 +319,7 @@ class TestDeferrable:
             task.execute(context())
         assert "Cannot read endpoint" in capsys.readouterr().out
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(("soft_fail", "kind"), [(False, AirflowSensorTimeout), (True, AirflowSkipException)])
     @pytest.mark.parametrize("deferrable", [False, True])
     def test_service_stays_away(

@@ -346,6 +346,7 @@ class TestKill:
             killing.cancel()
         await asyncio.gather(killing, return_exceptions=True)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("state", ["failed", "success", None])
     @pytest.mark.parametrize("cancels", [0, 3])
     async def test_cancels(

@@ -116,6 +116,7 @@ def test_chunks_are_the_fleet() -> None:
         assert task.partial_kwargs["deferrable"] is defers
 
 
+@pytest.mark.slow
 def test_killed_worker_leaves_nothing(tmp_path: Path) -> None:
     """A worker is killed with its children, those in process groups of their own included."""
     code = (

@@ -49,6 +49,7 @@ def rollback(**options: Any) -> RollbackModelOperator:
     return RollbackModelOperator(task_id="rollback", proof_timeout=5, **options)
 
 
+@pytest.mark.slow
 def test_the_receipt_is_enough(client: Client, old: Any, new: Any) -> None:
     """The model that an update replaced is live again, which is proved; the new receipt undoes it once more."""
     first, second = updated(client, "backreceipt", old, new)
@@ -89,6 +90,7 @@ def test_whatever_is_live(client: Client, old: Any, new: Any) -> None:
     assert live(client, "backany") == born
 
 
+@pytest.mark.slow
 def test_twice(client: Client, old: Any, new: Any) -> None:
     """A second attempt, after one whose end was lost, succeeds as well."""
     first, second = updated(client, "backtwice", old, new)
@@ -126,6 +128,7 @@ def test_what_cannot_be_understood(options: Any, words: str) -> None:
         rollback(**options).execute(context())
 
 
+@pytest.mark.slow
 def test_a_connection_without_a_storage_account(
     server: ServerProcess, client: Client, old: Any, new: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

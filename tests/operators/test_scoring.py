@@ -83,6 +83,7 @@ def test_batch_scoring_is_submitted_once(server: ServerProcess, client: Client) 
     assert store == {}
 
 
+@pytest.mark.slow
 def test_batch_scoring_deferred(server: ServerProcess, client: Client) -> None:
     """Deferred, the task waits with the job's trigger, and tells the same afterwards."""
     task = batch(server, client, deferrable=True)
@@ -101,7 +102,9 @@ def test_batch_scoring_deferred(server: ServerProcess, client: Client) -> None:
 
 def test_batch_scoring_not_awaited(server: ServerProcess, client: Client) -> None:
     """Without waiting the location is not known yet."""
-    assert batch(server, client, wait_for_completion=False).execute(context())["location"] is None
+    task = batch(server, client, wait_for_completion=False)
+    wired(task).bends["get_job"] = lambda *_: Response.of_json({"StatusCode": "Running"})
+    assert task.execute(context())["location"] is None
 
 
 @pytest.mark.slow

@@ -98,6 +98,7 @@ class TestPutInPlace:
         assert "sig=" not in json.dumps(found)
         assert wire.journal.index("get_job") < wire.journal.index("patch_endpoint")
 
+    @pytest.mark.slow
     def test_location(self, client: Client, server: ServerProcess, new: Any) -> None:
         """A stored model can be given as a path or with its token; the path says its window."""
         added(client, "uplocation")
@@ -127,6 +128,7 @@ class TestPutInPlace:
 class TestOnlyIfNewer:
     """A backfill never moves an endpoint backwards."""
 
+    @pytest.mark.slow
     def test_older_is_skipped(self, client: Client, old: Any, new: Any) -> None:
         """An older model is not put in place; the reason names both windows."""
         added(client, "upolder")
@@ -139,6 +141,7 @@ class TestOnlyIfNewer:
         assert "patch_endpoint" not in wire.journal
         assert live(client, "upolder") == path_of(NEW)
 
+    @pytest.mark.slow
     def test_older_on_demand(self, client: Client, old: Any, new: Any) -> None:
         """If asked, an older model is put in place."""
         added(client, "updemand")
@@ -477,6 +480,7 @@ class TestRaces:
             task.execute(context())
         assert wire.journal.count("patch_endpoint") == 5
 
+    @pytest.mark.slow
     def test_lost_answer(self, client: Client, old: Any, new: Any) -> None:
         """A PATCH that came through, though its answer was lost, is proved as any other; nothing is sent twice."""
         added(client, "uplost")

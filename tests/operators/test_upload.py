@@ -84,6 +84,7 @@ def test_local_file(server: ServerProcess, client: Client, path: str, file: Path
     assert content(server, client, path) == "a\n1\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("as_text", [True, False])
 def test_object_storage(server: ServerProcess, client: Client, path: str, file: Path, as_text: bool) -> None:
     """Any URL that ObjectStoragePath reads is a source, as text or as such a path."""

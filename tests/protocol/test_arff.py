@@ -123,6 +123,7 @@ def test_sparse_rows_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(read(HEADER + "{}\n" * 100)[1]) == 100
 
 
+@pytest.mark.slow
 def test_rows_are_read_one_at_a_time() -> None:
     """However many rows there are, those that were read are not held."""
 
@@ -157,6 +158,7 @@ def tables(draw: st.DrawFn) -> tuple[list[Attribute], list[list[str]]]:
     return attributes, draw(st.lists(st.tuples(*cells).map(list), max_size=5))
 
 
+@pytest.mark.slow
 @settings(database=None, deadline=None, max_examples=300)
 @given(tables())
 def test_what_is_written_is_read(table: tuple[list[Attribute], list[list[str]]]) -> None:

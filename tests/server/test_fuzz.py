@@ -133,6 +133,7 @@ queries = st.sampled_from(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.name)
 def test_no_request_is_a_fault(operation: Operation, service: Service, scorer: Endpoint, trainer: Endpoint) -> None:
     """Any body, query and path segment at every operation, with good credentials."""

@@ -114,6 +114,7 @@ UNSUITABLE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SUITABLE)
 def test_answers_are_those_of_the_session(name: str) -> None:
     """Labels, probabilities and numbers of 20,000 rows, with and without missing values: the same bits."""
@@ -128,6 +129,7 @@ def test_answers_are_those_of_the_session(name: str) -> None:
             assert np.array_equal(mine, theirs)
 
 
+@pytest.mark.slow
 def test_parts_and_single_rows_are_answered_alike() -> None:
     """How many rows come at once changes nothing."""
     content = graph_of(SUITABLE["classes, missing values"][0], missing=0.2)
@@ -138,6 +140,7 @@ def test_parts_and_single_rows_are_answered_alike() -> None:
         assert np.array_equal(trees(matrix[:count])[1], run(matrix[:count])[1])
 
 
+@pytest.mark.slow
 def test_infinite_and_huge_numbers_are_beyond_every_threshold() -> None:
     """A split between missing values and all others has an infinite threshold."""
     content = graph_of(SUITABLE["number, missing values"][0], missing=0.2)
@@ -200,6 +203,7 @@ def test_nodes_with_two_parents_are_not_walked_for_ever() -> None:
         BitTrees(content, lambda _: [])
 
 
+@pytest.mark.slow
 def test_tables_beyond_the_limit_are_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory of a model is bounded."""
     content = graph_of(SUITABLE["classes"][0])
@@ -208,6 +212,7 @@ def test_tables_beyond_the_limit_are_not_made(monkeypatch: pytest.MonkeyPatch) -
         BitTrees(content, runner(content))
 
 
+@pytest.mark.slow
 def test_tables_are_made_once_they_have_paid() -> None:
     """Models that are asked for few rows never read their graph again; others once, whoever asks."""
     content = graph_of(SUITABLE["classes"][0])
@@ -232,6 +237,7 @@ def test_tables_are_made_once_they_have_paid() -> None:
     assert graph._trees is not None
 
 
+@pytest.mark.slow
 def test_nobody_waits_for_tables() -> None:
     """The call that has them made is answered by the session meanwhile: it may come from the event loop."""
     content = graph_of(SUITABLE["number"][0])
@@ -254,6 +260,7 @@ def test_nobody_waits_for_tables() -> None:
     assert graph._trees is not None
 
 
+@pytest.mark.slow
 def test_tables_that_answer_otherwise_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """Another release of ONNX Runtime may add in another order; then the session answers, as before."""
     content = graph_of(SUITABLE["number"][0])

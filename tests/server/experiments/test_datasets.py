@@ -80,6 +80,7 @@ def test_rentals_grow():
     assert later > 1.3 * earlier
 
 
+@pytest.mark.slow
 def test_an_old_model_is_worse_on_a_new_day(trained):
     """Drift: trained up to the half of a day, a model knows the other half better than one of weeks ago."""
     _, bikes = shipped_experiments()
@@ -96,6 +97,7 @@ def test_an_old_model_is_worse_on_a_new_day(trained):
     assert errors["new"] < 0.8 * errors["old"]
 
 
+@pytest.mark.slow
 def test_census_has_the_columns_of_the_real_file(trained):
     """Generated people train the shipped Census Model to a believable quality."""
     census, _ = shipped_experiments()

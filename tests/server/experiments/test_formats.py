@@ -216,6 +216,7 @@ def test_what_is_wrong_with_arff_is_told(tmp_path: Path, text: str, said: str) -
     assert caught.value.detail_code == "InputParseError"
 
 
+@pytest.mark.slow
 def test_memory_of_reading_does_not_depend_on_the_format(tmp_path: Path) -> None:
     """Of ARFF no more is held than of CSV: the different cells, and a number for each."""
     rows = [[str(number % 97), ("red", "green")[number % 2], str(number % 13)] for number in range(120_000)]

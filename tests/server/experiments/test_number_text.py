@@ -14,6 +14,7 @@ from airflow_provider_azureml_classic.server.experiments.number_text import text
 usual = st.floats(2**-13, 2**19, width=32) | st.floats(-(2**19), -(2**-13), width=32)
 
 
+@pytest.mark.slow
 @given(st.lists(usual, min_size=40, max_size=200))
 def test_many_usual_numbers_are_written_as_numpy_writes_them(numbers: list[float]) -> None:
     """Tried together or one by one, the shortest text is the same, and reads as the number."""

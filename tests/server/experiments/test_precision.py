@@ -35,6 +35,8 @@ from airflow_provider_azureml_classic.server.experiments import (
 )
 from airflow_provider_azureml_classic.server.experiments.batch import score_file
 
+pytestmark = pytest.mark.slow
+
 Numbers = NDArray[np.float64]
 ROWS = 400
 

@@ -75,6 +75,7 @@ def evaluation(folder: Path) -> dict[str, str]:
     return row
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("estimator", "kind"),
     [
@@ -173,6 +174,7 @@ def test_what_the_estimator_warns_about_is_a_note(run):
     assert any("converge" in note for note in notes)
 
 
+@pytest.mark.slow
 def test_training_runs_in_a_worker_process(tmp_path):
     """Arguments, summary and error all cross the border of a process."""
     (tmp_path / "d.csv").write_text(rows_of("two", 60))
@@ -416,6 +418,7 @@ def test_summary_and_manifest_agree(run, tmp_path):
     assert pickle.loads(pickle.dumps(summary)) == summary  # noqa: S301 - our own bytes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", DATA_SETS)
 def test_census_model_on_the_real_data(size, tmp_path):
     """Trained on adult.data, the model ranks the people of adult.test with an AUC of at least 0.90; 0.85 if on 652."""
@@ -433,6 +436,7 @@ def test_census_model_on_the_real_data(size, tmp_path):
     assert summary.metrics["AUC"] == pytest.approx(area, abs=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "rows", "explained"), [bikes for bikes in BIKES if bikes[0] in DATA_SETS])
 def test_bike_rental_on_the_real_data(size, rows, explained, tmp_path):
     """hour.csv trains as it is: semicolons, decimal commas, day/month/year, no location."""

@@ -111,6 +111,7 @@ def test_the_sample_scores(client: Client, tmp_path: Path, language: str) -> Non
     assert score in printed
 
 
+@pytest.mark.slow
 @every_language
 def test_the_samples_train_and_update(server: ServerProcess, client: Client, tmp_path: Path, language: str) -> None:
     """The sample of the jobs page trains on the named file, that of the update page puts this model in place."""

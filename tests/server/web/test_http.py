@@ -196,6 +196,7 @@ def test_a_client_that_sends_all_before_it_reads_sees_the_refusal(endpoint: Endp
     assert json.load(refused)["error"]["details"][0]["code"] == "RequestBodyTooLarge"
 
 
+@pytest.mark.slow
 def test_a_client_that_asks_first_sends_nothing_to_a_refusal(endpoint: Endpoint, line_to: socket.socket) -> None:
     """``Expect: 100-continue`` with too long a body: the answer is whole, and nothing comes after it but the end."""
     line_to.sendall(head(endpoint, "Expect: 100-continue", f"Content-Length: {LIMIT + 1}"))

@@ -416,6 +416,7 @@ async def test_no_table_is_made_of_many_objects_on_the_event_loop(
     assert sum(b"different column names" in answer for answer in answers) == scorer.max_concurrent_calls
 
 
+@pytest.mark.slow
 async def test_an_idle_connection_is_closed_some_seconds_after_its_last_call(way: Callable[..., Any]) -> None:
     """A call that was answered together with others counts as activity; without any, the connection is closed."""
     connection, wire, _, request = way()
