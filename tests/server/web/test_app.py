@@ -9,91 +9,18 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_azureml_classic.exceptions import CODES
 from airflow_provider_azureml_classic.protocol import operations as ops
 from airflow_provider_azureml_classic.protocol.messages import Response
 from airflow_provider_azureml_classic.protocol.operations import Credential, Operation
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint
+from tests.support.calls import GUARDED, assert_error_shape, by_name, least_body, path_of, refusal
 from tests.support.service import RESOURCE, WORKSPACE, Service
 
-#: Operations that answer in the protocol's shape; help pages and documents are open to everybody.
-GUARDED = tuple(operation for operation in ops.OPERATIONS if operation.credential is not Credential.NONE)
 MANAGEMENT = tuple(operation for operation in GUARDED if operation.credential is not Credential.ENDPOINT)
-BODIES = (
-    ops.ADD_ENDPOINT,
-    ops.PATCH_ENDPOINT,
-    ops.REFRESH_ENDPOINT,
-    ops.REGENERATE_KEYS,
-    ops.SUBMIT_JOB,
-    ops.SCORE,
-)
-by_name = pytest.mark.parametrize("operation", GUARDED, ids=lambda operation: operation.name)
-
-
-def assert_error_shape(response: Response, status: int, detail: str | None = None) -> str:
-    """Check an error as every operation must answer it; returns its message.
-
-    Nested, at least one detail, codes and status of the published table, a request id.
-    """
-    assert response.status == status, response.body
-    body = json.loads(response.body)
-    assert list(body) == ["error"]
-    error = body["error"]
-    assert list(error) == ["code", "message", "details"]
-    first = error["details"][0]
-    assert set(first) - {"target"} == {"code", "message"}
-    assert CODES[first["code"]] == (error["code"], status)
-    assert all(isinstance(text, str) and text for text in (error["code"], error["message"], first["message"]))
-    assert re.fullmatch(r"[0-9a-f]{32}", response.headers["x-ms-request-id"])
-    assert response.headers["content-type"].startswith("application/json")
-    if detail is not None:
-        assert first["code"] == detail, error["message"]
-    return str(error["message"])
-
-
-def path_of(operation: Operation, service: Service, scorer: Endpoint, /, **changed: str) -> str:
-    """Path and query of an operation on the endpoint ``mine``; segments can be changed."""
-    segments = {
-        "workspace": WORKSPACE,
-        "service": service.scoring,
-        "endpoint": "mine",
-        "endpoint_id": scorer.api_location.rpartition("/")[2],
-        "job": "0" * 32,
-        **changed,
-    }
-    return operation.url("", segments)
-
-
-def least_body(operation: Operation) -> dict[str, str]:
-    """The smallest body that is read."""
-    return {"KeyType": "Primary"} if operation is ops.REGENERATE_KEYS else {}
-
-
-def refusal(operation: Operation) -> str:
-    """Code of a call whose key is refused."""
-    return (
-        "ScoreRequestUnauthorized" if operation.credential is Credential.ENDPOINT else "ManagementRequestUnauthorized"
-    )
 
 
 # -- errors ----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "authorization",
-    [None, "", "Bearer", "Bearer ", "Bearer wrong", "Basic wrong", "Bearer \xe9\xff", "Bearer " + "x" * 5000],
-    ids=["absent", "empty", "scheme", "blank", "wrong", "basic", "latin", "long"],
-)
-@by_name
-def test_a_call_without_a_good_key_is_refused(
-    service: Service, scorer: Endpoint, operation: Operation, authorization: str | None
-) -> None:
-    """401 before anything else is looked at, whatever is in the header."""
-    headers = {} if authorization is None else {"authorization": authorization}
-    path = path_of(operation, service, scorer)
-    response = service.ask(operation.method, path, b"{not json", key=None, headers=headers)
-    assert_error_shape(response, 401, refusal(operation))
 
 
 @by_name
@@ -121,122 +48,6 @@ def test_the_workspace_token_opens_management_only(service: Service, scorer: End
         assert_error_shape(response, 401, "ScoreRequestUnauthorized")
     else:
         assert response.status != 401
-
-
-@by_name
-def test_an_unknown_id_is_told(service: Service, scorer: Endpoint, operation: Operation) -> None:
-    """404 with the name of what is not there; an unknown endpoint of a scoring call is 401, so that none is probed."""
-    for segment in ("workspace", "service", "endpoint", "endpoint_id", "job"):
-        if f"{{{segment}}}" not in operation.path or (operation, segment) == (ops.ADD_ENDPOINT, "endpoint"):
-            continue
-        path = path_of(operation, service, scorer, **{segment: "f" * 24})
-        scoring_call = operation.credential is Credential.ENDPOINT
-        key = scorer.primary_key if scoring_call else service.settings.token
-        response = service.ask(operation.method, path, least_body(operation), key=key)
-        if scoring_call and segment in ("workspace", "endpoint_id"):
-            assert_error_shape(response, 401, "ScoreRequestUnauthorized")
-            continue
-        codes = {"workspace": "WorkspaceNotFound", "service": "WebServiceNotFound", "endpoint": "EndpointNotFound"}
-        if segment == "job" or segment in codes:
-            message = assert_error_shape(response, 404, codes.get(segment, "JobNotFound"))
-            assert "f" * 24 in message
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"{",
-        b"\xff\xfe",
-        b"[1]",
-        b'"text"',
-        b"7",
-        b"null",
-        b"[" * 100_000,
-        b'{"a":' * 100_000,
-        b'{"Description": ' + b"[" * 300 + b"]" * 300 + b"}",
-        b'{"MaxConcurrentCalls": ' + b"9" * 5000 + b"}",
-        b"--",
-        b"NaN",
-        b'{"Inputs": NaN, "Resources": Infinity, "OverwriteResources": 1}',
-        b'{"Inputs": {"input1": "\\ud800"}, "Resources": "\\ud800", "OverwriteResources": "\\ud800"}',
-    ],
-    ids=[
-        "cut",
-        "not utf-8",
-        "array",
-        "string",
-        "number",
-        "null",
-        "deep array",
-        "deep object",
-        "nested",
-        "long number",
-        "dashes",
-        "nan",
-        "odd numbers",
-        "surrogate",
-    ],
-)
-@pytest.mark.parametrize("operation", BODIES, ids=lambda operation: operation.name)
-def test_a_bad_body_is_told(service: Service, scorer: Endpoint, operation: Operation, body: bytes) -> None:
-    """400, never 500, however the body is broken; null stands for no body where none is needed."""
-    key = scorer.primary_key
-    if (operation, body) == (ops.REFRESH_ENDPOINT, b"null"):
-        return
-    response = service.ask(operation.method, path_of(operation, service, scorer), body, key=key)
-    assert_error_shape(response, 400)
-
-
-@pytest.mark.parametrize("operation", [ops.PATCH_ENDPOINT, ops.SUBMIT_JOB, ops.SCORE], ids=lambda o: o.name)
-@pytest.mark.parametrize("body", [b"", b"  \r\n", b"\xef\xbb\xbf"])
-def test_a_call_that_needs_a_body_says_so(
-    service: Service, scorer: Endpoint, operation: Operation, body: bytes
-) -> None:
-    """Nothing, blanks or a byte order mark alone are no JSON."""
-    path = path_of(operation, service, scorer)
-    response = service.ask(operation.method, path, body, key=scorer.primary_key)
-    assert_error_shape(response, 400, "RequestBodyInvalid")
-
-
-@pytest.mark.parametrize(
-    "operation", [operation for operation in GUARDED if operation.versioned], ids=lambda operation: operation.name
-)
-@pytest.mark.parametrize("query", ["", "?api-version=1.0", "?api-version=", "?api-version=2.0.0", "?version=2.0"])
-def test_another_version_is_refused(service: Service, scorer: Endpoint, operation: Operation, query: str) -> None:
-    """Jobs and scoring are version 2.0."""
-    path = path_of(operation, service, scorer).partition("?")[0] + query
-    response = service.ask(operation.method, path, {}, key=scorer.primary_key)
-    message = assert_error_shape(response, 400, "BadVersionCall")
-    assert "api-version=2.0" in message
-
-
-@by_name
-def test_a_wrong_method_lists_the_right_ones(service: Service, scorer: Endpoint, operation: Operation) -> None:
-    """405, with what is possible in the message."""
-    for method in ("TRACE", "OPTIONS", "post"):
-        response = service.ask(method, path_of(operation, service, scorer), key=scorer.primary_key)
-        assert operation.method in assert_error_shape(response, 405, "MethodNotAllowed")
-
-
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/",
-        "/nothing",
-        "/workspaces//webservices",
-        "/workspaces/{ws}/webservices/{service}/endpoints/mine/refresh/now",
-        "/workspaces/{ws}/webservices%2F{service}",
-        "/workspaces/{ws}/webservices\n",
-        "/%00",
-        "/%ff%fe",
-        "*",
-        "",
-    ],
-)
-def test_an_unknown_path_is_told(service: Service, path: str) -> None:
-    """404 in the protocol's shape; an encoded slash is none, and an empty segment is no id."""
-    response = service.ask("GET", path.format(ws=WORKSPACE, service=service.scoring))
-    assert_error_shape(response, 404, "PageNotFound")
 
 
 @pytest.mark.parametrize("name", ["a%2Fb", "..%2F..", "%00", "%ff", "%C3%A4", "a%20b", "mine%0a", "%EF%BC%91"])
