@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import starmap
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -30,6 +31,16 @@ _STEP = 256
 _PROBES = 512
 #: Share of the last bit by which the exponential function of a C library may miss.
 _DOUBT = 0.005
+
+
+#: Comparisons, each as "at most": whether what passes and what fails change places, and whether the threshold is the
+#: next lower number. scikit-learn and LightGBM write the first, XGBoost "below", CatBoost "above".
+_MODES = {
+    b"BRANCH_LEQ": (False, False),
+    b"BRANCH_LT": (False, True),
+    b"BRANCH_GT": (True, False),
+    b"BRANCH_GTE": (True, True),
+}
 
 
 class Unsuitable(Exception):
@@ -203,10 +214,24 @@ def _ensemble(graph: bytes) -> dict[str, Any]:
         raise Unsuitable("more than one output")
     if classifies and len(found["classlabels_int64s"]) != 2:
         raise Unsuitable("not two classes")
-    if not set(found["nodes_modes"]) <= {b"BRANCH_LEQ", b"LEAF"}:
+    if not set(found["nodes_modes"]) <= {*_MODES, b"LEAF"}:
         raise Unsuitable("other comparisons")
     names = {f"{kind}_{name}": f"leaf_{name}" for name in ("treeids", "nodeids", "weights")}
     return {names.get(name, name): value for name, value in found.items()}
+
+
+def _as_at_most(
+    mode: bytes, feature: int, threshold: float, passed: int, failed: int, missing: int
+) -> tuple[bytes, int, float, int, int, bool]:
+    """A node as one that passes what is at most its threshold."""
+    import numpy as np
+
+    swapped, below = _MODES.get(mode, (False, False))
+    if below:
+        threshold = float(np.nextafter(np.float32(threshold), np.float32(-np.inf)))
+    if swapped:
+        passed, failed = failed, passed
+    return mode, feature, threshold, passed, failed, bool(missing) != swapped
 
 
 def _read(attributes: Mapping[str, Any]) -> tuple[list[_Split], list[list[float]]]:
@@ -221,7 +246,7 @@ def _read(attributes: Mapping[str, Any]) -> tuple[list[_Split], list[list[float]
         attributes.get("nodes_missing_value_tracks_true") or [0] * len(keys),
         strict=True,
     )
-    nodes = dict(zip(keys, rows, strict=True))
+    nodes = dict(zip(keys, starmap(_as_at_most, rows), strict=True))
     ends = zip(attributes["leaf_treeids"], attributes["leaf_nodeids"], strict=True)
     weights = dict(zip(ends, attributes["leaf_weights"], strict=True))
     splits: list[_Split] = []
@@ -238,7 +263,7 @@ def _read(attributes: Mapping[str, Any]) -> tuple[list[_Split], list[list[float]
         walk(tree, passed, found)
         bits = (1 << len(found)) - (1 << first)
         walk(tree, failed, found)
-        splits.append(_Split(feature, threshold, len(leaves), bits, bool(missing)))
+        splits.append(_Split(feature, threshold, len(leaves), bits, missing))
 
     # The first node of a tree is its root, and trees are added in this order.
     roots = dict(reversed(keys))

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
-from airflow_provider_azureml_classic.server.experiments import estimators, graph_rules
+from airflow_provider_azureml_classic.server.experiments import boosting, estimators, graph_rules
 from airflow_provider_azureml_classic.server.experiments.declaration import CLASSIFICATION, Experiment
 from airflow_provider_azureml_classic.server.experiments.schema import Schema
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: Version of the ONNX operator set that models are written in.
 OPSET = 18
+#: The same with that of trees, of which other converters than skl2onnx's own would take the newest.
+_OPSETS = {"": OPSET, "ai.onnx.ml": 3}
 
 #: Name of the graph's only input.
 INPUT = "X"
@@ -79,10 +81,11 @@ def _converted(model: Any, features: int, task: str, options: Mapping[Any, dict[
     import skl2onnx
     from skl2onnx.common.data_types import FloatTensorType
 
+    boosting.register()
     _round_thresholds(estimators.last_step(model))
     types = [(INPUT, FloatTensorType([None, features]))]
     own = {id(model): _classifier_option(model)} if task == CLASSIFICATION else {}
-    graph = skl2onnx.to_onnx(model, initial_types=types, options={**own, **options} or None, target_opset=OPSET)
+    graph = skl2onnx.to_onnx(model, initial_types=types, options={**own, **options} or None, target_opset=_OPSETS)
     _centre_leaves(graph)
     if type(estimators.last_step(model)).__name__ == "LinearDiscriminantAnalysis" and len(model.classes_) == 2:
         _halve_scores(graph)
@@ -182,7 +185,7 @@ def session(content: bytes, *, as_written: bool = False) -> Any:
 
 
 def versions() -> dict[str, str]:
-    """Versions of the libraries that make a model."""
+    """Versions of the libraries that make a model; see :func:`.boosting.version` for one more."""
     import onnx
     import skl2onnx
     import sklearn

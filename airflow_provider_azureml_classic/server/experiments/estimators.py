@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
-from airflow_provider_azureml_classic.server.experiments import imports
+from airflow_provider_azureml_classic.server.experiments import boosting, imports
 from airflow_provider_azureml_classic.server.experiments.declaration import (
     CLASSIFICATION,
     PIPELINES,
@@ -54,9 +54,9 @@ def make(experiment: Experiment, schema: Schema) -> Any:
     """
     if _is_function(experiment):
         made = imports.load(experiment.estimator, experiment.directory)
-        return made(schema, **experiment.estimator_parameters)
-    estimator = _bare(experiment)
-    if type(estimator).__name__.startswith("HistGradientBoosting"):
+        return boosting.hold(made(schema, **experiment.estimator_parameters))
+    estimator = boosting.hold(_bare(experiment))
+    if _takes_missing(estimator):
         return estimator
     return _imputed(estimator) if _is_ensemble(estimator) else _one_hot(schema, estimator)
 
@@ -77,7 +77,8 @@ def alternative(experiment: Experiment, task: str) -> str:
     :param experiment: whose estimator does not do.
     :param task: ``classification`` or ``regression``.
     """
-    family = "linear" if "boost" in experiment.estimator.lower() else "boosting"
+    own = experiment.estimator.startswith("boosting-") or "HistGradientBoosting" in experiment.estimator
+    family = "linear" if own else "boosting"
     return f"{family}-{'classifier' if task == CLASSIFICATION else 'regressor'}"
 
 
@@ -104,6 +105,11 @@ def _is_function(experiment: Experiment) -> bool:
     return ":" in experiment.estimator
 
 
+def _takes_missing(estimator: Any) -> bool:
+    """Whether it knows what to do with missing numbers, and finds its way among the codes of categories."""
+    return boosting.is_boosted(estimator) or type(estimator).__name__.startswith("HistGradientBoosting")
+
+
 def _is_ensemble(estimator: Any) -> bool:
     return type(estimator).__module__.startswith(_ENSEMBLES)
 
@@ -111,7 +117,7 @@ def _is_ensemble(estimator: Any) -> bool:
 def _has_trees(estimator: Any) -> bool:
     """Whether it is made of trees only: what votes, is stacked, bagged or boosted may also be something else."""
     if not _is_ensemble(estimator):
-        return False
+        return boosting.is_boosted(estimator)
     parts = estimator.get_params(deep=False)
     return "estimators" not in parts and (parts.get("estimator") is None or _has_trees(parts["estimator"]))
 

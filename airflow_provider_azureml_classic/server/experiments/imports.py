@@ -14,6 +14,8 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
+from airflow_provider_azureml_classic.server.experiments import boosting
+
 _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*|[A-Za-z_]\w*(\.[A-Za-z_]\w*)+")
 _WORD = re.compile(r"[A-Za-z_]\w*")
 
@@ -45,7 +47,8 @@ def problem(dotted: str, directory: Path) -> str | None:
     try:
         words = _words(module, directory)
     except ModuleNotFoundError as error:
-        return f"there is no module {error.name!r}; install it, or put it beside the declaration"
+        extra = f" (the extra '{boosting.EXTRA}' has it)" if error.name in boosting.LIBRARIES else ""
+        return f"there is no module {error.name!r}; install it{extra}, or put it beside the declaration"
     if name in words:
         return None
     try:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_azureml_classic.protocol.arff import NUMERIC, STRING, Attribute
-from airflow_provider_azureml_classic.server.experiments import conversion, estimators, precision
+from airflow_provider_azureml_classic.server.experiments import boosting, conversion, estimators, precision
 from airflow_provider_azureml_classic.server.experiments.declaration import Experiment
 from airflow_provider_azureml_classic.server.experiments.formats import writer
 from airflow_provider_azureml_classic.server.experiments.ilearner import Manifest, write_atomically, write_ilearner
@@ -157,7 +157,7 @@ def _train(
         rows=frame.rows,
         window=window_of(schema, frame, experiment.time_column),
         created=datetime.now(UTC).isoformat(timespec="milliseconds"),
-        versions=conversion.versions(),
+        versions=conversion.versions() | boosting.version(fitted),
         sha256=sha256(graph).hexdigest(),
         positive=positive,
         probabilities=hasattr(fitted, "predict_proba"),

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from catboost import CatBoostClassifier, CatBoostRegressor
+from lightgbm import LGBMClassifier, LGBMRegressor
 from sklearn import (
     calibration,
     decomposition,
@@ -27,8 +29,9 @@ from sklearn import (
 from sklearn.discriminant_analysis import QuadraticDiscriminantAnalysis
 from sklearn.gaussian_process import kernels
 from sklearn.pipeline import Pipeline
+from xgboost import XGBClassifier, XGBRegressor
 
-from airflow_provider_azureml_classic.server.experiments import Column, Schema
+from airflow_provider_azureml_classic.server.experiments import Column, Schema, boosting
 
 COLUMNS = tuple(Column(name, "number") for name in "pqrs")
 LOGISTIC = linear_model.LogisticRegression()
@@ -67,6 +70,9 @@ CLASSIFIERS: dict[str, Any] = {
     "calibrated": calibration.CalibratedClassifierCV(svm.LinearSVC()),
     "one against the rest": multiclass.OneVsRestClassifier(LOGISTIC),
     "one against one": multiclass.OneVsOneClassifier(LOGISTIC),
+    "LightGBM": LGBMClassifier(n_estimators=3),
+    "XGBoost": XGBClassifier(n_estimators=3),
+    "CatBoost": CatBoostClassifier(n_estimators=3),
 }
 
 REGRESSORS: dict[str, Any] = {
@@ -86,6 +92,9 @@ REGRESSORS: dict[str, Any] = {
     "neighbours": neighbors.KNeighborsRegressor(),
     "neighbours, Manhattan": neighbors.KNeighborsRegressor(metric="manhattan"),
     "network": neural_network.MLPRegressor(hidden_layer_sizes=(5,), max_iter=20),
+    "LightGBM, Poisson": LGBMRegressor(n_estimators=3, objective="poisson"),
+    "XGBoost, Poisson": XGBRegressor(n_estimators=3, objective="count:poisson"),
+    "CatBoost": CatBoostRegressor(n_estimators=3),
     "Gaussian": gaussian_process.GaussianProcessRegressor(kernels.RBF() + kernels.WhiteKernel()),
     "Gaussian, Matern": gaussian_process.GaussianProcessRegressor(kernels.Matern(nu=1.5) + kernels.WhiteKernel()),
     "Gaussian, quadratic": gaussian_process.GaussianProcessRegressor(
@@ -136,4 +145,4 @@ def models() -> Iterator[tuple[str, Schema, Any, Any, Any]]:
 def _fitted(matrix: Any, truth: Any, estimator: Any) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return Pipeline([("impute", impute.SimpleImputer()), ("model", estimator)]).fit(matrix, truth)
+        return boosting.hold(Pipeline([("impute", impute.SimpleImputer()), ("model", estimator)])).fit(matrix, truth)
