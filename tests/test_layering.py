@@ -85,6 +85,8 @@ WIRE_NAMES = frozenset(
     }
 )
 # fmt: on
+#: Parts of paths of the service, which stand in templates and so in pieces of texts.
+WIRE_PATHS = ("/workspaces", "/webservices", "/apihelp", "/execute", "/regeneratekeys", "/apidocument")
 MAX_FILE = 600
 MAX_FUNCTION = 40
 #: Nine of ten functions are no longer than this.
@@ -273,6 +275,20 @@ def test_wire_names_are_spelled_in_protocol(path: Path) -> None:
     names = WIRE_NAMES | {name.title() for name in WIRE_NAMES if "-" in name}
     spelled = [(text, line) for text, line in literals(parse(path)) if text in names]
     assert spelled == [], f"{name_of(path)}: move these to protocol"
+
+
+@every_file
+def test_wire_paths_are_spelled_in_protocol(path: Path) -> None:
+    """Nor is a path of the service put together anywhere else; documentation may name it."""
+    tree = parse(path)
+    documentation = {node.value for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    spelled = [
+        (node.value, node.lineno)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in documentation
+        if any(part in node.value for part in WIRE_PATHS)
+    ]
+    assert area(path) == "protocol" or spelled == [], f"{name_of(path)}: build these with protocol.operations"
 
 
 def test_wire_names_are_those_of_protocol() -> None:

@@ -10,6 +10,7 @@ from airflow_provider_azureml_classic.client.retries import Steps
 from airflow_provider_azureml_classic.exceptions import rejection, without_query
 from airflow_provider_azureml_classic.protocol.errors import from_response, has_error
 from airflow_provider_azureml_classic.protocol.messages import Request, Response
+from airflow_provider_azureml_classic.protocol.operations import WORKSPACES
 
 
 def clean_url(url: str) -> str:
@@ -25,12 +26,12 @@ def clean_url(url: str) -> str:
             "BadParameterValue",
             f"The management URL {cleaned!r} must start with http:// or https://, as in https://management.azureml.net.",
         )
-    base, found, _ = cleaned.partition("/workspaces/")
+    base, found, _ = cleaned.partition(WORKSPACES)
     if found:
         raise rejection(
             "BadParameterValue",
             f"{without_query(cleaned)!r} is the URL of a web service or of one of its endpoints, such as the "
-            f"request/response or batch URL of its help page; the management URL ends before /workspaces/: {base!r} "
+            f"request/response or batch URL of its help page; the management URL ends before {WORKSPACES}: {base!r} "
             "(on the cloud service, https://management.azureml.net).",
         )
     return cleaned

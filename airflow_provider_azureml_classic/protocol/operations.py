@@ -89,7 +89,9 @@ class Operation:
         return re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", self.path) + r"/?", re.IGNORECASE)
 
 
-_WS = "/workspaces/{workspace}"
+#: Where the management URL ends and the path of everything in a workspace begins.
+WORKSPACES = "/workspaces/"
+_WS = WORKSPACES + "{workspace}"
 _SERVICE = _WS + "/webservices/{service}"
 _ENDPOINT = _SERVICE + "/endpoints/{endpoint}"
 #: Path of an endpoint's request/response and batch calls below the services host: the end of ``ApiLocation``.
@@ -179,6 +181,16 @@ _BY_DEPTH = MappingProxyType(
         for depth in {operation.path.count("/") for operation in OPERATIONS}
     }
 )
+
+
+def api_location(base: str, workspace: str, endpoint_id: str) -> str:
+    """``ApiLocation`` of an endpoint of our server.
+
+    :param base: public address of the server.
+    :param workspace: id of the workspace.
+    :param endpoint_id: GUID of the endpoint.
+    """
+    return base + API_PATH.format(workspace=workspace, endpoint_id=endpoint_id)
 
 
 def below_api(

@@ -10,6 +10,7 @@ from typing import Any
 from airflow_provider_azureml_classic.exceptions import rejection
 from airflow_provider_azureml_classic.protocol.keys import KeyType
 from airflow_provider_azureml_classic.protocol.limits import MAX_DESCRIPTION
+from airflow_provider_azureml_classic.protocol.operations import HELP_INDEX, api_location
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import (
     DEFAULT_ENDPOINT,
@@ -180,14 +181,15 @@ class Views:
         :param row: the endpoint.
         """
         base, workspace = self._settings.public_url, self._settings.workspace_id
+        names = {"workspace": workspace, "service": row.service_id, "endpoint_id": row.id}
         return Endpoint(
             name=row.name,
             web_service_id=row.service_id,
             workspace_id=workspace,
             description=row.description,
             creation_time=stamp(row.created_at),
-            help_location=f"{base}/apihelp/workspaces/{workspace}/webservices/{row.service_id}/endpoints/{row.id}",
-            api_location=f"{base}/workspaces/{workspace}/services/{row.id}",
+            help_location=HELP_INDEX.url(base, names),
+            api_location=api_location(base, workspace, row.id),
             primary_key=row.primary_key,
             secondary_key=row.secondary_key,
             version=stamp(row.changed_at),
