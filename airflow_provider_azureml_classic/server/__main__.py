@@ -286,7 +286,7 @@ def serve(
         raise_file_limit()
         config = uvicorn.Config(
             application,
-            http=partial(Connection, express=application.express),  # type: ignore[arg-type]  # called like a class
+            http=partial(Connection, batcher=application.batcher),  # type: ignore[arg-type]  # called like a class
             ws="none",
             log_config=None,
             access_log=False,

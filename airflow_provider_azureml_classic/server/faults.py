@@ -63,7 +63,7 @@ class FaultyApp(App):
     """
 
     #: A delay must not hold up everybody else.
-    answers_at_once = False
+    waits = True
 
     def __init__(self, *parts: Any, plan: Path) -> None:
         super().__init__(*parts)

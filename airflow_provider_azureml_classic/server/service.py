@@ -39,7 +39,7 @@ from airflow_provider_azureml_classic.server.traffic import Observer
 from airflow_provider_azureml_classic.server.web.app import App
 from airflow_provider_azureml_classic.server.web.asgi import HttpServer, Sites
 from airflow_provider_azureml_classic.server.web.health import Health
-from airflow_provider_azureml_classic.server.web.microbatch import Express
+from airflow_provider_azureml_classic.server.web.microbatch import MicroBatcher
 from airflow_provider_azureml_classic.server.web.threads import Threads, database_threads
 from airflow_provider_azureml_classic.server.workspace.catalogue import Catalogue, Setup
 from airflow_provider_azureml_classic.server.workspace.diagnostics import Diagnostics
@@ -117,9 +117,9 @@ def http_server(app: App, core: Core, blobs: BlobStore) -> HttpServer:
         health=Health(core.settings, core.database, core.models, core.traffic, core.queries, core.job_queries),
     )
     observer = Observer(core.traffic, log=core.settings.access_log)
-    express = Express(core.workspace, core.scoring, observer) if app.answers_at_once else None
+    batcher = MicroBatcher(core.workspace, core.scoring, observer) if not app.waits else None
     threads = Threads(app, core.settings.score_timeout, core.threads)
-    return HttpServer(app, sites, observer, threads, express)
+    return HttpServer(app, sites, observer, threads, batcher)
 
 
 def model_store(

@@ -33,14 +33,12 @@ from airflow_provider_azureml_classic.server.help.description import Describer, 
 from airflow_provider_azureml_classic.server.jobs.jobs import Jobs
 from airflow_provider_azureml_classic.server.state.tables import EndpointRow
 from airflow_provider_azureml_classic.server.web import json_body as json_text
+from airflow_provider_azureml_classic.server.web.lanes import Lane, lane
 from airflow_provider_azureml_classic.server.workspace.scoring import Scoring
 from airflow_provider_azureml_classic.server.workspace.updates import Updates
 from airflow_provider_azureml_classic.server.workspace.workspace import Workspace
 
 log = logging.getLogger(__name__)
-
-#: Largest body, in bytes, of a call that is answered without a thread of its own, and most rows in it, about.
-MAX_AT_ONCE, MAX_ROWS_AT_ONCE = 16_384, 100
 
 
 @dataclass(frozen=True)
@@ -112,10 +110,10 @@ class App:
     :param jobs: batch jobs.
     :param scoring: the request/response service.
     :param describer: says what everybody may know of an endpoint.
-    :cvar answers_at_once: small scoring calls may be answered on the event loop.
+    :cvar waits: it may wait before it answers, so that all calls need threads.
     """
 
-    answers_at_once = True
+    waits = False
 
     def __init__(
         self, workspace: Workspace, updates: Updates, jobs: Jobs, scoring: Scoring, describer: Describer
@@ -194,27 +192,15 @@ class App:
         log.info("%s %s %s %s %s", headers[ops.REQUEST_ID], method, path, error.status, error.detail_code)
         return to_response(error, headers)
 
-    def can_answer_at_once(self, method: str, path: str, body: bytes) -> bool:
-        """Whether a request is a small scoring call of a loaded model, which needs no thread of its own.
+    def lane(self, method: str, path: str, body: bytes) -> Lane:
+        """Where a request is answered.
 
         :param method: HTTP method.
         :param path: raw path.
         :param body: the whole body.
         """
-        if not self.answers_at_once or method != "POST" or not ops.is_score(path) or len(body) > MAX_AT_ONCE:
-            return False
-        # A row is a list or an object; of many rows, whatever their names, a few bytes may make much work.
-        if body.count(b"{") + body.count(b"[") > MAX_ROWS_AT_ONCE:
-            return False
-        endpoint = self._workspace.cached(path.rsplit("/", 2)[1])
-        return endpoint is not None and self._scoring.is_ready(endpoint)
-
-    def knows(self, path: str) -> bool:
-        """Whether a scoring call needs no database.
-
-        :param path: raw path.
-        """
-        return self._workspace.cached(path.rsplit("/", 2)[1]) is not None
+        found = lane(method, path, body, self._workspace, self._scoring)
+        return Lane.THREAD if self.waits and found is Lane.LOOP else found
 
     def _matched(
         self, request_id: str, method: str, path: str, query: str, headers: Mapping[str, str], body: bytes

@@ -1,4 +1,4 @@
-"""HTTP in and out: the only module that knows ASGI. Small scoring calls are answered on the event loop itself."""
+"""HTTP in and out: the only module that knows ASGI. Where a call is answered: :mod:`.lanes`."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from airflow_provider_azureml_classic.protocol.messages import Response
 from airflow_provider_azureml_classic.protocol.operations import PORTAL
 from airflow_provider_azureml_classic.server.traffic import Observer
 from airflow_provider_azureml_classic.server.web.app import App
-from airflow_provider_azureml_classic.server.web.bodies import Budget, Patience
+from airflow_provider_azureml_classic.server.web.bodies import BodyReader, Budget
 from airflow_provider_azureml_classic.server.web.connections import MAX_HEAD, head_too_long
 from airflow_provider_azureml_classic.server.web.health import PATHS
-from airflow_provider_azureml_classic.server.web.microbatch import Express
+from airflow_provider_azureml_classic.server.web.lanes import Lane
+from airflow_provider_azureml_classic.server.web.microbatch import MicroBatcher
 from airflow_provider_azureml_classic.server.web.threads import Threads
 
 Scope = MutableMapping[str, Any]
@@ -63,15 +64,15 @@ class HttpServer:
     :param app: the service.
     :param sites: what answers besides it.
     :param observer: sees every answered request.
-    :param threads: run what is not answered at once.
-    :param express: answers small scoring calls before they come here; the web server's connections ask it.
+    :param threads: run what is not answered on the event loop.
+    :param batcher: answers small scoring calls before they come here; the web server's connections ask it.
     """
 
     def __init__(
-        self, app: App, sites: Sites, observer: Observer, threads: Threads, express: Express | None = None
+        self, app: App, sites: Sites, observer: Observer, threads: Threads, batcher: MicroBatcher | None = None
     ) -> None:
         self._app = app
-        self.express = express
+        self.batcher = batcher
         self._threads = threads
         self._sites = sites.by_segment()
         self._observer = observer
@@ -86,13 +87,13 @@ class HttpServer:
                 response = self._closing(scope["method"], scope["raw_path"].decode("latin-1"), head_too_long())
                 await _send(send, response)
                 return
-            patient = Patience(receive)
+            body_reader = BodyReader(receive)
             first, slash, _ = scope["path"][1:].partition("/")
             found = self._sites.get(first + slash)
             if found is None:
-                await self._serve(scope, patient, send)
+                await self._serve(scope, body_reader, send)
             else:
-                await self._visit(*found, scope, patient, send)
+                await self._visit(*found, scope, body_reader, send)
 
     async def _visit(self, name: str, site: AsgiApp, scope: Scope, receive: Receive, send: Send) -> None:
         start, status = perf_counter(), 0
@@ -111,7 +112,7 @@ class HttpServer:
         finally:
             self._observer.visited(name, scope["method"], scope["path"], status, perf_counter() - start)
 
-    async def _serve(self, scope: Scope, receive: Patience, send: Send) -> None:
+    async def _serve(self, scope: Scope, receive: BodyReader, send: Send) -> None:
         start = perf_counter()
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         method, path = scope["method"], scope["raw_path"].decode("latin-1")
@@ -135,9 +136,10 @@ class HttpServer:
 
     async def _response(self, scope: Scope, method: str, path: str, headers: dict[str, str], body: bytes) -> Response:
         arguments = (method, path, scope["query_string"].decode("latin-1"), headers, body)
-        if self._app.can_answer_at_once(method, path, body):
+        lane = self._app.lane(method, path, body)
+        if lane is Lane.LOOP:
             return self._app.answer(*arguments)
-        return await self._threads.answer(*arguments)
+        return await self._threads.answer(lane, *arguments)
 
 
 def head_size(scope: Scope) -> int:

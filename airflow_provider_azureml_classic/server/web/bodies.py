@@ -23,8 +23,8 @@ SMALL_BODY = 64 << 10
 MAX_HELD = 256 << 20
 
 
-class Patience:
-    """Reads a request's messages, and waits for its client no longer than is fair.
+class BodyReader:
+    """Reads the messages of a request's body, and waits for its client no longer than is fair.
 
     :param receive: of the request.
     """

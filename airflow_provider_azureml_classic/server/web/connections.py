@@ -1,8 +1,8 @@
 """Connections that are slow, endless or too many: what the web server leaves open, closed.
 
 uvicorn limits neither how long a client may take over the head of its request, nor how long that head may be, nor how
-long a client may leave its answer unread. The time of a body is limited in :mod:`~.patience`, where it can be answered.
-Small scoring calls that look like the one before them are answered by :mod:`~.express`.
+long a client may leave its answer unread. The time of a body is limited in :mod:`~.bodies`, where it can be answered.
+Small scoring calls that look like the one before them are answered by :mod:`~.microbatch`.
 
 Rule: a limit counts the time in which this server waits for the client, never the time the client waits for us.
 """
@@ -20,7 +20,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.protocol.errors import to_response
-from airflow_provider_azureml_classic.server.web.microbatch import Asked, Express, Known, known
+from airflow_provider_azureml_classic.server.web.microbatch import Head, MicroBatcher, Pending, head_of
 
 #: Seconds from the connection, or from the last answer, to the end of a request's head.
 HEAD_SECONDS = 20.0
@@ -46,7 +46,7 @@ _PHRASES |= {503: "Service Unavailable"}
 class Connection(HttpToolsProtocol):
     """One connection, with limits.
 
-    :param express: answers small scoring calls; ``None``: they go the way of all others.
+    :param batcher: answers small scoring calls; ``None``: they are read as all others.
     :param options: see :class:`HttpToolsProtocol`.
     """
 
@@ -56,15 +56,15 @@ class Connection(HttpToolsProtocol):
     _in_body = False
     _unread: tuple[int, float] = (0, 0.0)
     #: Head of the last small scoring call.
-    _known: Known | None = None
+    _known_head: Head | None = None
     #: What the parser has read of a request, if it came in one piece and nothing is unusual about the connection.
     _parsed: tuple[bytes, bytes, list[tuple[bytes, bytes]]] | None = None
-    #: A call waits for its answer in ``express``.
-    _waits = False
+    #: A call waits for its answer in the batcher.
+    _is_pending = False
 
-    def __init__(self, *, express: Express | None = None, **options: Any) -> None:
+    def __init__(self, *, batcher: MicroBatcher | None = None, **options: Any) -> None:
         super().__init__(**options)
-        self._express = express
+        self._batcher = batcher
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection, or turn it away."""
@@ -77,13 +77,13 @@ class Connection(HttpToolsProtocol):
         """Read on, unless the head has become too long."""
         if self.transport.is_closing():
             return
-        if self._waits and self._express:
-            self._express.flush(self.loop)  # its answer goes before that to anything that comes now
-        if self._known and self._express and self._is_idle():
-            body = self._known.body_in(data)
+        if self._is_pending and self._batcher:
+            self._batcher.flush(self.loop)  # its answer goes before that to anything that comes now
+        if self._known_head and self._batcher and self._is_idle():
+            body = self._known_head.body_in(data)
             if body is not None:
-                self._waits = True
-                self._express.take(Asked(self, data, self._known, body), self.loop)
+                self._is_pending = True
+                self._batcher.add(Pending(self, data, self._known_head, body), self.loop)
                 return
         self.read(data)
 
@@ -97,7 +97,7 @@ class Connection(HttpToolsProtocol):
 
         :param data: what has come.
         """
-        self._waits, self._parsed = False, None
+        self._is_pending, self._parsed = False, None
         if self.transport.is_closing():
             return
         begins = not self._head_bytes and not self._in_body
@@ -105,17 +105,17 @@ class Connection(HttpToolsProtocol):
             self._head_bytes += len(data)
         super().data_received(data if self._in_body else without_upgrade(data))
         if begins and self._parsed and not self._in_body:
-            self._known = known(data, *self._parsed)
+            self._known_head = head_of(data, *self._parsed)
         if not self._in_body and self._head_bytes > MAX_HEAD:
             self.turn_away(head_too_long())
 
     def answer(self, content: bytes, now: float) -> None:
-        """Send an answer of ``express``.
+        """Send an answer of the batcher.
 
         :param content: headers and body.
         :param now: the loop's time.
         """
-        self._waits = False
+        self._is_pending = False
         if not self.transport.is_closing():
             common = b"".join([b"%b: %b\r\n" % line for line in self.server_state.default_headers])
             self.transport.write(b"HTTP/1.1 200 OK\r\n%b%b" % (common, content))
@@ -123,7 +123,7 @@ class Connection(HttpToolsProtocol):
         self.awaited_since = now
 
     def timeout_keep_alive_handler(self) -> None:
-        """Close the connection if there was nothing to do for a while; ``express`` does not set the timer anew."""
+        """Close the connection if there was nothing to do for a while; the batcher does not set the timer anew."""
         left = self.timeout_keep_alive - (self.loop.time() - self.awaited_since) if self.awaited_since else 0.0
         if left > _TIMERS_MAY_BE_EARLY:
             self.timeout_keep_alive_task = self.loop.call_later(left, self.timeout_keep_alive_handler)
@@ -132,14 +132,14 @@ class Connection(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         """Answer what waits, then as the web server does."""
-        if self._waits and self._express:
-            self._express.flush(self.loop)
+        if self._is_pending and self._batcher:
+            self._batcher.flush(self.loop)
         super().shutdown()
 
     def on_headers_complete(self) -> None:
         """The head is there."""
         self.awaited_since, self._head_bytes, self._in_body = None, 0, True
-        if self._express and self.parser.should_keep_alive() and self.parser.get_http_version() == "1.1":
+        if self._batcher and self.parser.should_keep_alive() and self.parser.get_http_version() == "1.1":
             self._parsed = self.parser.get_method(), self.url, self.headers
         super().on_headers_complete()
         # What follows a chunked body (trailers) nobody reads, and it has no limit.

@@ -1,9 +1,10 @@
-"""Small scoring calls, answered together: no task, no message of ASGI, no thread, one run of the model for many.
+"""Micro-batching: small scoring calls are answered together, with no task, no message of ASGI and no thread, by one run
+of the model for many.
 
 A bare ASGI application costs more than such a call does. So a connection that has sent one asks here first: calls
 that arrive in the same turn of the event loop are scored together. Nothing waits for others to arrive.
 
-Rule: only what is right is answered here. Anything unusual goes the way of all other requests, which says what it is.
+Rule: only what is right is answered here. Anything unusual is read again as any other request, whose answer says why.
 """
 
 from __future__ import annotations
@@ -35,8 +36,9 @@ from airflow_provider_azureml_classic.server.experiments.scorer import MANY
 from airflow_provider_azureml_classic.server.state.tables import EndpointRow
 from airflow_provider_azureml_classic.server.traffic import Observer
 from airflow_provider_azureml_classic.server.web import json_body as json_text
-from airflow_provider_azureml_classic.server.web.app import MAX_AT_ONCE, bearer
-from airflow_provider_azureml_classic.server.workspace.scoring import Plain, Scoring
+from airflow_provider_azureml_classic.server.web.app import bearer
+from airflow_provider_azureml_classic.server.web.lanes import MAX_AT_ONCE
+from airflow_provider_azureml_classic.server.workspace.scoring import Predictor, Scoring
 from airflow_provider_azureml_classic.server.workspace.workspace import Workspace
 
 Headers = Iterable[tuple[bytes, bytes]]
@@ -51,7 +53,7 @@ _UNUSUAL = frozenset({b"expect", b"transfer-encoding", b"upgrade"})
 _MOST_ROWS = 512
 
 
-class Caller(Protocol):
+class Answerable(Protocol):
     """A connection, as far as it matters here."""
 
     def answer(self, content: bytes, now: float) -> None:
@@ -69,8 +71,8 @@ class Caller(Protocol):
 
 
 @dataclass
-class Known:
-    """Head of a scoring call that the web server has read. What follows in the same words need not be read again.
+class Head:
+    """Head of a scoring call that the web server has read. A head of the same bytes need not be read again.
 
     :param before: its bytes up to the length of the body.
     :param after: its bytes from there on.
@@ -106,8 +108,8 @@ class Known:
         return body if len(body) == int(length) and len(body) <= MAX_AT_ONCE else None
 
 
-def known(data: bytes, method: bytes, url: bytes, headers: Headers) -> Known | None:
-    """What is to be remembered of a request, if it was a small scoring call and nothing in it is unusual.
+def head_of(data: bytes, method: bytes, url: bytes, headers: Headers) -> Head | None:
+    """The head of a request, if it was a small scoring call and nothing in it is unusual.
 
     :param data: what was read from the client: this request and perhaps more.
     :param method: HTTP method.
@@ -116,46 +118,46 @@ def known(data: bytes, method: bytes, url: bytes, headers: Headers) -> Known | N
     """
     path, _, query = url.decode("latin-1").partition("?")
     operation, segments, _ = ops.match(method.decode("latin-1"), path)
-    given = dict(headers)
+    by_name = dict(headers)
     values = ops.query_values(query)
     if operation is not ops.SCORE or values.get(ops.VERSION_PARAMETER) != ops.API_VERSION:
         return None
     head, end, body = data.partition(_END_OF_HEAD)
     head += end
     length = _LENGTH.search(head)
-    one = length is not None and int(length[1]) == len(body) and given.get(b"content-length") == length[1]
-    if length is None or not one or not _UNUSUAL.isdisjoint(given):
+    whole = length is not None and int(length[1]) == len(body) and by_name.get(b"content-length") == length[1]
+    if length is None or not whole or not _UNUSUAL.isdisjoint(by_name):
         return None
-    return Known(
+    return Head(
         before=head[: length.start(1)],
         after=head[length.end(1) :],
         path=path,
         segments=(segments["workspace"], segments["endpoint_id"]),
         objects=ops.wants_objects(values),
         types=ops.wants_types(values),
-        key=bearer(given.get(b"authorization", b"").decode("latin-1")),
+        key=bearer(by_name.get(b"authorization", b"").decode("latin-1")),
     )
 
 
 @dataclass
-class Asked:
+class Pending:
     """A call that waits for the end of the loop's turn.
 
-    :param caller: who asked.
+    :param connection: where it came from.
     :param data: the request as it came.
-    :param known: what its head says.
+    :param head: its head.
     :param body: its body.
     :param rows: its rows as the model takes them.
     """
 
-    caller: Caller
+    connection: Answerable
     data: bytes
-    known: Known
+    head: Head
     body: bytes
     rows: list[list[float]] = field(default_factory=list)
 
 
-class Express:
+class MicroBatcher:
     """Answers small scoring calls.
 
     :param workspace: knows endpoints and keys.
@@ -167,17 +169,17 @@ class Express:
         self._workspace = workspace
         self._scoring = scoring
         self._observer = observer
-        self._asked: list[Asked] = []
+        self._pending: list[Pending] = []
         self._ids = (f"{secrets.token_hex(12)}{number:08x}" for number in count())
 
-    def take(self, asked: Asked, loop: asyncio.AbstractEventLoop) -> None:
+    def add(self, call: Pending, loop: asyncio.AbstractEventLoop) -> None:
         """Answer a call soon: when everything that has arrived by now was read.
 
-        :param asked: the call.
+        :param call: the call.
         :param loop: the running event loop.
         """
-        self._asked.append(asked)
-        if len(self._asked) == 1:
+        self._pending.append(call)
+        if len(self._pending) == 1:
             loop.call_soon(self.flush, loop)
 
     def flush(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -186,80 +188,83 @@ class Express:
         :param loop: the running event loop.
         """
         start = perf_counter()
-        asked, self._asked = self._asked, []
-        ways: dict[str, Plain | None] = {}
-        groups: dict[tuple[int, float | None], tuple[Plain, list[Asked]]] = {}
-        for one in asked:
-            way = self._way(one, ways)
-            if way is None:
-                one.caller.read(one.data)
+        pending, self._pending = self._pending, []
+        predictors: dict[str, Predictor | None] = {}
+        groups: dict[tuple[int, float | None], tuple[Predictor, list[Pending]]] = {}
+        for call in pending:
+            predictor = self._read(call, predictors)
+            if predictor is None:
+                call.connection.read(call.data)
             else:
-                groups.setdefault((id(way.scorer), way.threshold), (way, []))[1].append(one)
-        for way, group in groups.values():
-            for part in _parts(group):
-                self._score(way, part, loop, start)
+                key = (id(predictor.scorer), predictor.threshold)
+                groups.setdefault(key, (predictor, []))[1].append(call)
+        for predictor, group in groups.values():
+            for batch in _batches(group):
+                self._score(predictor, batch, loop, start)
 
-    def _way(self, one: Asked, ways: dict[str, Plain | None]) -> Plain | None:
-        """Read a call; ``None`` if there is anything unusual about it."""
-        workspace_id, endpoint_id = one.known.segments
+    def _read(self, call: Pending, predictors: dict[str, Predictor | None]) -> Predictor | None:
+        """Read the rows of a call; ``None`` if there is anything unusual about it."""
+        workspace_id, endpoint_id = call.head.segments
         try:
             row = self._workspace.cached(endpoint_id)
             if row is None:
                 return None
-            if one.known.opened is not row:
-                one.known.opened = self._workspace.endpoint_for_call(workspace_id, endpoint_id, one.known.key)
-            if endpoint_id not in ways:
-                ways[endpoint_id] = self._scoring.plain(row)
-            way = ways[endpoint_id]
-            members = read_call(json_text.read(one.body))
+            if call.head.opened is not row:
+                call.head.opened = self._workspace.endpoint_for_call(workspace_id, endpoint_id, call.head.key)
+            if endpoint_id not in predictors:
+                predictors[endpoint_id] = self._scoring.predictor(row)
+            predictor = predictors[endpoint_id]
+            members = read_call(json_text.read(call.body))
             data = the_input(members, INPUT)
             # Before the table is made, which of many objects may be much larger than they are.
             if data.__class__ is list and len(data) >= MANY:
                 return None
             table = read_input(INPUT, data)
-            if way is None or global_parameters(members) or not 0 < len(table.values) < MANY:
+            if predictor is None or global_parameters(members) or not 0 < len(table.values) < MANY:
                 return None
-            one.rows = way.scorer.encoded(table)
+            call.rows = predictor.scorer.encoded(table)
         except (AzureMLClassicError, ValueError, RecursionError):
             return None
-        return way
+        return predictor
 
-    def _score(self, way: Plain, group: Sequence[Asked], loop: asyncio.AbstractEventLoop, start: float) -> None:
+    def _score(
+        self, predictor: Predictor, batch: Sequence[Pending], loop: asyncio.AbstractEventLoop, start: float
+    ) -> None:
         try:
-            answers = way.scorer.answers([row for one in group for row in one.rows], way.threshold)
-        except Exception:  # whatever it is, it is said where each call is answered by itself
-            for one in group:
-                one.caller.read(one.data)
+            answers = predictor.scorer.answers([row for call in batch for row in call.rows], predictor.threshold)
+        except Exception:  # whatever it is, the error of each call says it where the call is answered by itself
+            for call in batch:
+                call.connection.read(call.data)
             return
         ids: dict[tuple[str, str], list[str]] = {}
         first, now = 0, loop.time()
-        for one in group:
-            rows = answers[first : first + len(one.rows)]
-            first += len(one.rows)
+        for call in batch:
+            rows = answers[first : first + len(call.rows)]
+            first += len(call.rows)
             request_id = next(self._ids)
-            one.caller.answer(_answer(way, one.known, rows, request_id), now)
-            ids.setdefault((one.known.path, one.known.segments[1]), []).append(request_id)
+            call.connection.answer(_answer(predictor, call.head, rows, request_id), now)
+            ids.setdefault((call.head.path, call.head.segments[1]), []).append(request_id)
         for (path, endpoint_id), request_ids in ids.items():
             self._observer.scored(path, endpoint_id, request_ids, perf_counter() - start)
 
 
-def _parts(group: list[Asked]) -> Iterable[list[Asked]]:
-    part: list[Asked] = []
+def _batches(group: list[Pending]) -> Iterable[list[Pending]]:
+    batch: list[Pending] = []
     rows = 0
-    for one in group:
-        if part and rows + len(one.rows) > _MOST_ROWS:
-            yield part
-            part, rows = [], 0
-        part.append(one)
-        rows += len(one.rows)
-    yield part
+    for call in group:
+        if batch and rows + len(call.rows) > _MOST_ROWS:
+            yield batch
+            batch, rows = [], 0
+        batch.append(call)
+        rows += len(call.rows)
+    yield batch
 
 
-def _answer(way: Plain, asked: Known, rows: Sequence[tuple[str, ...]], request_id: str) -> bytes:
+def _answer(predictor: Predictor, head: Head, rows: Sequence[tuple[str, ...]], request_id: str) -> bytes:
     """Everything behind the status line and the headers that all answers have."""
-    names = way.scorer.names
-    before, after = _around(names, way.scorer.types, asked.objects, asked.types)
-    written = json_text.write([dict(zip(names, row, strict=True)) for row in rows] if asked.objects else rows)
+    names = predictor.scorer.names
+    before, after = _around(names, predictor.scorer.types, head.objects, head.types)
+    written = json_text.write([dict(zip(names, row, strict=True)) for row in rows] if head.objects else rows)
     body = b"%b%b%b" % (before, written, after)
     return b"%b%b\r\ncontent-length: %d\r\n\r\n%b" % (_HEAD, request_id.encode(), len(body), body)
 

@@ -10,8 +10,8 @@ from anyio import CapacityLimiter, to_thread
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.protocol.messages import Response
-from airflow_provider_azureml_classic.protocol.operations import is_score
 from airflow_provider_azureml_classic.protocol.values import MAX_CONCURRENCY
+from airflow_provider_azureml_classic.server.web.lanes import Lane
 
 #: Calls and pages that are at work at a time, besides scoring calls that need no database.
 DATABASE_THREADS = 40
@@ -19,9 +19,6 @@ DATABASE_THREADS = 40
 
 class Answerer(Protocol):
     """The service, as far as it matters here."""
-
-    def knows(self, path: str) -> bool:
-        """Whether a scoring call of this path needs no database."""
 
     def answer(self, method: str, path: str, query: str, headers: Mapping[str, str], body: bytes) -> Response:
         """Answer a request."""
@@ -53,15 +50,20 @@ class Threads:
         self._most = most
         self._running: set[asyncio.Task[Response]] = set()
 
-    async def answer(self, method: str, path: str, query: str, headers: Mapping[str, str], body: bytes) -> Response:
-        """Answer a request; see :meth:`~.app.App.answer`."""
+    async def answer(
+        self, lane: Lane, method: str, path: str, query: str, headers: Mapping[str, str], body: bytes
+    ) -> Response:
+        """Answer a request; see :meth:`~.app.App.answer`.
+
+        :param lane: of the request.
+        """
         arguments = (method, path, query, headers, body)
-        if not is_score(path):
+        if lane is Lane.OTHER:
             return await to_thread.run_sync(self._app.answer, *arguments, limiter=self._limiter)
         if len(self._running) >= self._most:
             message = f"This server has {self._most} scoring calls at work. Try again."
             return self._app.refuse(method, path, rejection("TooManyConcurrentRequests", message))
-        limiter = None if self._app.knows(path) else self._limiter
+        limiter = None if lane is Lane.THREAD else self._limiter
         call = asyncio.ensure_future(to_thread.run_sync(self._app.answer, *arguments, limiter=limiter))
         self._running.add(call)
         call.add_done_callback(self._running.discard)

@@ -31,8 +31,8 @@ from airflow_provider_azureml_classic.server.workspace.diagnostics import Diagno
 
 
 @dataclass(frozen=True)
-class Plain:
-    """How an endpoint answers a call that sets nothing.
+class Predictor:
+    """What answers an endpoint's calls that set no parameter.
 
     :param scorer: its model.
     :param threshold: see :meth:`~.experiments.scorer.Scorer.score`.
@@ -109,8 +109,8 @@ class Scoring:
         ready = endpoint.service_id in self._experiments and bool(models)
         return ready and self._models.answers_at_once(models[0].digest)
 
-    def plain(self, endpoint: EndpointRow) -> Plain | None:
-        """How an endpoint answers now, if its answer is nothing but its model's; otherwise ask :meth:`execute`.
+    def predictor(self, endpoint: EndpointRow) -> Predictor | None:
+        """What answers an endpoint's calls now, if that is nothing but its model; otherwise ask :meth:`execute`.
 
         :param endpoint: the endpoint called.
         :raises RequestRejected: a call has to set a parameter.
@@ -120,7 +120,7 @@ class Scoring:
         experiment = self._experiment(endpoint)
         if self._catalogue.passthrough(experiment):
             return None
-        return Plain(self._models.scorer(endpoint.resources[0].digest), self._threshold(experiment, {}))
+        return Predictor(self._models.scorer(endpoint.resources[0].digest), self._threshold(experiment, {}))
 
     def execute(
         self, endpoint: EndpointRow, read: Callable[[], Any], request_id: str, *, swagger: bool, details: bool

@@ -28,6 +28,7 @@ from airflow_provider_azureml_classic.server.experiments import (
 from airflow_provider_azureml_classic.server.experiments.trial import tried
 from airflow_provider_azureml_classic.server.models.trials import Trials
 from airflow_provider_azureml_classic.server.state.overview import Queries
+from airflow_provider_azureml_classic.server.web.lanes import Lane
 from airflow_provider_azureml_classic.server.workspace.workspace import Caller
 from tests.server.experiments import zoo
 from tests.support import graphs
@@ -259,8 +260,8 @@ def test_a_model_from_before_the_rules_goes_on_answering(
         assert ask(old, scorer, 3).status == 200
     assert "would not be put in place today: it has the operator 'Loop'" in caplog.text
     assert "'Line'" in caplog.text
-    assert not old.app.can_answer_at_once("POST", path, b"{}")
-    assert old.app._scoring.plain(old.app._workspace.cached(path.rsplit("/", 2)[1])) is None
+    assert old.app.lane("POST", path, b"{}") is Lane.THREAD
+    assert old.app._scoring.predictor(old.app._workspace.cached(path.rsplit("/", 2)[1])) is None
 
 
 def test_a_model_from_before_the_rules_is_ended(
@@ -280,7 +281,7 @@ def test_a_usual_model_is_answered_at_once(service: Service, scorer: Endpoint) -
     """Nothing of this is felt by others."""
     path = service.api_path(scorer, "/execute").partition("?")[0]
     assert ask(service, scorer, 1).status == 200
-    assert service.app.can_answer_at_once("POST", path, b"{}")
+    assert service.app.lane("POST", path, b"{}") is Lane.LOOP
 
 
 def test_a_slow_model_is_answered_in_a_thread(
@@ -290,7 +291,7 @@ def test_a_slow_model_is_answered_in_a_thread(
     monkeypatch.setattr(graph, "_seconds", lambda run, features: 1.0)
     path = service.api_path(scorer, "/execute").partition("?")[0]
     assert ask(service, scorer, 1).status == 200
-    assert not service.app.can_answer_at_once("POST", path, b"{}")
+    assert service.app.lane("POST", path, b"{}") is Lane.THREAD
 
 
 # -- so many rows at a time --------------------------------------------------------------------------------------------

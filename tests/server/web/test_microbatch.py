@@ -320,7 +320,7 @@ def way(service: Service, scorer: Endpoint) -> Callable[..., Any]:
 
         config = uvicorn.Config(
             application,
-            http=partial(Connection, express=service.http.express),  # type: ignore[arg-type]
+            http=partial(Connection, batcher=service.http.batcher),  # type: ignore[arg-type]
             ws="none",
             log_config=None,
         )

@@ -23,6 +23,7 @@ from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint
 from airflow_provider_azureml_classic.server.blobs.names import DIAGNOSTICS_CONTAINER
 from airflow_provider_azureml_classic.server.experiments.scorer import Scorer
+from airflow_provider_azureml_classic.server.web.lanes import Lane
 from airflow_provider_azureml_classic.server.web.threads import Threads, database_threads
 from airflow_provider_azureml_classic.server.workspace.diagnostics import Diagnostics
 from tests.support.service import WORKSPACE, Service, line
@@ -97,14 +98,14 @@ async def test_calls_of_all_endpoints_together_are_bounded(service: Service, sco
     threads = Threads(service.app, 60, database_threads(), most=1)
     path, _, query = service.api_path(scorer, "/execute").partition("?")
     headers, body = {"authorization": f"Bearer {scorer.primary_key}"}, json.dumps(ROW).encode()
-    first = asyncio.ensure_future(threads.answer("POST", path, query, headers, body))
+    first = asyncio.ensure_future(threads.answer(Lane.THREAD, "POST", path, query, headers, body))
     assert await asyncio.to_thread(slow.arrived.acquire, timeout=60)
-    beyond = await threads.answer("POST", path, query, headers, body)
+    beyond = await threads.answer(Lane.THREAD, "POST", path, query, headers, body)
     assert (beyond.status, detail(beyond)) == (503, "TooManyConcurrentRequests")
-    assert (await threads.answer("GET", "/static/help.css", "", {}, b"")).status == 200
+    assert (await threads.answer(Lane.OTHER, "GET", "/static/help.css", "", {}, b"")).status == 200
     slow.go.set()
     assert (await first).status == 200
-    assert (await threads.answer("POST", path, query, headers, body)).status == 200
+    assert (await threads.answer(Lane.THREAD, "POST", path, query, headers, body)).status == 200
 
 
 async def test_a_call_that_takes_too_long_is_answered(service: Service, scorer: Endpoint, slow: Slow) -> None:
@@ -112,10 +113,10 @@ async def test_a_call_that_takes_too_long_is_answered(service: Service, scorer: 
     threads = Threads(service.app, 0.01, database_threads(), most=1)
     path, _, query = service.api_path(scorer, "/execute").partition("?")
     headers, body = {"authorization": f"Bearer {scorer.primary_key}"}, json.dumps(ROW).encode()
-    late = await threads.answer("POST", path, query, headers, body)
+    late = await threads.answer(Lane.THREAD, "POST", path, query, headers, body)
     assert (late.status, detail(late)) == (408, "ScoreRequestTimeout")
     assert re.fullmatch("[0-9a-f]{32}", late.headers["x-ms-request-id"])
-    assert detail(await threads.answer("POST", path, query, headers, body)) == "TooManyConcurrentRequests"
+    assert detail(await threads.answer(Lane.THREAD, "POST", path, query, headers, body)) == "TooManyConcurrentRequests"
 
 
 # -- diagnostics -----------------------------------------------------------------------------------------------------
