@@ -6,13 +6,15 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from airflow_provider_azureml_classic.protocol.arff import NOMINAL, NUMERIC, STRING, Attribute
-from airflow_provider_azureml_classic.protocol.table_files import parse_number
 from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.server.experiments.formats import writer
+from airflow_provider_azureml_classic.server.experiments.frame import read_table
 from airflow_provider_azureml_classic.server.experiments.ilearner import Manifest
 from airflow_provider_azureml_classic.server.experiments.schema import NUMBER, Schema
 from airflow_provider_azureml_classic.server.experiments.scorer import LABELS, Scorer, output_columns
-from airflow_provider_azureml_classic.server.experiments.tables import Frame, read_table
+from airflow_provider_azureml_classic.tables.kinds import Kind, file_decimal
+from airflow_provider_azureml_classic.tables.spelling import parse_number
+from airflow_provider_azureml_classic.tables.table import Encoded
 
 _CHUNK = 10_000
 #: More different texts than this are no categories.
@@ -37,34 +39,38 @@ def score_file(
     """
     scorer = Scorer.load(model)
     schema = scorer.manifest.schema
-    frame = read_table(data)
-    texts = _texts(frame, schema)
+    table = read_table(data)
+    decimal = file_decimal(table, schema.decided, schema.missing)
+    cells = {name: table.encoded(name) for name in table.names}
+    texts = {name: _texts(schema.kind_of(name), decimal, cells[name], schema) for name in cells}
     with target.open("w", newline="", encoding="utf-8") as file:
         out = None
-        for chunk in _chunks(frame, texts, min(_CHUNK, scorer.most_rows)):
+        for chunk in _chunks(cells, texts, table.rows, min(_CHUNK, scorer.most_rows)):
             scored = scorer.score(chunk, passthrough, threshold)
             if out is None:
                 columns = _columns(scorer.manifest, texts, scored.column_names)
                 out = writer(file, target, columns, "scored", schema.missing)
             out.writerows(scored.values)
-    return frame.rows
+    return table.rows
 
 
-def _texts(frame: Frame, schema: Schema) -> dict[str, list[str]]:
-    numbers = {column.name for column in schema.features if column.kind == NUMBER} if frame.decimal_comma else set()
-    return {
-        name: [cell.replace(",", ".") for cell in cells.distinct] if name in numbers else list(cells.distinct)
-        for name, cells in frame.columns.items()
-    }
+def _texts(kind: Kind, decimal: str, column: Encoded, schema: Schema) -> list[str]:
+    """Different cells, and at last what stands for none; numbers have a decimal point."""
+    sign = kind.decimal or decimal
+    if kind.kind != NUMBER or (sign == "." and not kind.dressed):
+        return [*column.cells, ""]
+    rule = kind.rule(decimal, schema.missing)
+    numbers = [(cell, rule.number(cell)) for cell in column.cells]
+    return [*(cell if value is None or value != value else repr(value) for cell, value in numbers), ""]
 
 
-def _chunks(frame: Frame, texts: _Texts, size: int) -> Iterator[Table]:
-    for start in range(0, frame.rows, size):
-        columns = [
-            [texts[name][code] for code in cells.codes[start : start + size].tolist()]
-            for name, cells in frame.columns.items()
+def _chunks(columns: Mapping[str, Encoded], texts: _Texts, rows: int, size: int) -> Iterator[Table]:
+    for start in range(0, rows, size):
+        parts = [
+            [texts[name][code] for code in column.codes[start : start + size].tolist()]
+            for name, column in columns.items()
         ]
-        yield Table(tuple(frame.columns), [list(row) for row in zip(*columns, strict=True)])
+        yield Table(tuple(columns), [list(row) for row in zip(*parts, strict=True)])
 
 
 def _columns(manifest: Manifest, texts: _Texts, names: Sequence[str]) -> list[Attribute]:

@@ -28,7 +28,8 @@ from airflow_provider_azureml_classic.protocol.limits import MAX_DECLARATION
 from airflow_provider_azureml_classic.protocol.references import CSV_EXTENSION, DATA_EXTENSIONS
 from airflow_provider_azureml_classic.server.experiments import imports, parameters
 from airflow_provider_azureml_classic.server.experiments.parameters import Parameter
-from airflow_provider_azureml_classic.server.experiments.tables import read_header
+from airflow_provider_azureml_classic.tables import encodings, reading
+from airflow_provider_azureml_classic.tables.kinds import MISSING, Kind, declared_kind
 
 CLASSIFICATION = "classification"
 REGRESSION = "regression"
@@ -45,9 +46,6 @@ PIPELINES: Mapping[str, str] = MappingProxyType(
 
 #: What an input of the training web service is for: rows to train on, or rows for the metrics instead of held-out ones.
 TRAIN, EVALUATE = "train", "evaluate"
-
-#: Cells that mean "no value".
-MISSING = ("", "NaN", "?")
 
 
 @dataclass(frozen=True)
@@ -76,6 +74,8 @@ class Experiment:
         below one another.
     :param parameters: what callers may set, by name.
     :param rows: column and cell that a row must have to be used; nothing: all rows. Set by parameters only.
+    :param columns: what is known of columns, by name; see :func:`~.tables.kinds.declared_kind`.
+    :param encoding: of text files; ``None``: it is recognized.
     """
 
     name: str
@@ -96,6 +96,8 @@ class Experiment:
     inputs: dict[str, str] = field(default_factory=lambda: {INPUT: TRAIN})
     parameters: dict[str, Parameter] = field(default_factory=dict)
     rows: dict[str, str] = field(default_factory=dict)
+    columns: dict[str, Kind] = field(default_factory=dict)
+    encoding: str | None = None
 
     def parameters_of(self, *, training: bool) -> dict[str, Parameter]:
         """The parameters of one of the two web services.
@@ -214,6 +216,8 @@ KEYS: Mapping[str, tuple[str, Callable[[Any], bool]]] = MappingProxyType(
             lambda value: isinstance(value, dict) and all(value) and {TRAIN} <= {*value.values()} <= {TRAIN, EVALUATE},
         ),
         "parameters": ("a table of tables", lambda value: isinstance(value, dict)),
+        "columns": ("a table of tables", lambda value: isinstance(value, dict)),
+        "encoding": _TEXT,
     }
 )
 
@@ -257,6 +261,12 @@ def from_table(where: str, directory: Path, table: Mapping[str, Any]) -> Experim
     if said:
         raise ValueError(f"{where}: {said}")
     values["parameters"] = {key: parameters.read(key, entry) for key, entry in values.get("parameters", {}).items()}
+    try:
+        values["columns"] = {name: declared_kind(name, said) for name, said in values.get("columns", {}).items()}
+        if "encoding" in values:
+            values["encoding"] = encodings.check_encoding(values["encoding"])
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
     experiment = _with_defaults(Experiment(directory=directory, **values))
     for said in (_estimator_problem(experiment), _column_problem(experiment), _data_problem(experiment)):
         if said:
@@ -319,7 +329,7 @@ def _header_problem(experiment: Experiment, path: Path) -> str | None:
 
     needed = {experiment.label, *(experiment.features or ()), experiment.time_column} - {None, *experiment.optional}
     try:
-        columns = read_header(path)
+        columns = reading.read_names(path, reading.title_of(path.name), encoding=experiment.encoding)
     except AzureMLClassicError as error:
         return f"first_data = {experiment.first_data!r}: {error.message}"
     absent = sorted(str(name) for name in needed - set(columns))

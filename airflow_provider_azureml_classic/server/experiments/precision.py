@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_azureml_classic.exceptions import rejection
 from airflow_provider_azureml_classic.server.experiments import estimators
 from airflow_provider_azureml_classic.server.experiments.declaration import CLASSIFICATION, Experiment
+from airflow_provider_azureml_classic.server.experiments.frame import Frame
 from airflow_provider_azureml_classic.server.experiments.samples import spread
 from airflow_provider_azureml_classic.server.experiments.schema import NUMBER, Schema, encode, encode_label
-from airflow_provider_azureml_classic.server.experiments.tables import Frame
 
 if TYPE_CHECKING:
     from numpy import float64, int64

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.server.experiments.declaration import CLASSIFICATION
+from airflow_provider_azureml_classic.server.experiments.frame import Frame
 from airflow_provider_azureml_classic.server.experiments.schema import NUMBER, Schema
 from airflow_provider_azureml_classic.server.experiments.scorer import Scorer, answer_rows, output_columns
-from airflow_provider_azureml_classic.server.experiments.tables import Frame
 
 if TYPE_CHECKING:
     from numpy import int64
@@ -81,7 +81,10 @@ def check_rows(
 def _checked(manifest: Manifest, frame: Frame, rows: NDArray[int64], answers: Sequence[NDArray[Any]]) -> dict[str, Any]:
     schema = manifest.schema
     names = tuple(name for name, _ in output_columns(manifest))
-    labels = [_cell(schema, frame, schema.label, row, schema.task != CLASSIFICATION) for row in rows.tolist()]
+    labels = [cell_of(schema, frame, schema.label, row) for row in rows.tolist()]
+    if schema.task == CLASSIFICATION:
+        spelled = {schema.key(schema.label, label): label for label in schema.classes}
+        labels = [spelled[schema.key(schema.label, label)] for label in labels]
     return {
         "Label": schema.label,
         "Labels": labels,
@@ -91,17 +94,22 @@ def _checked(manifest: Manifest, frame: Frame, rows: NDArray[int64], answers: Se
 
 
 def _table(schema: Schema, frame: Frame, rows: list[int]) -> Table:
-    there = [column for column in schema.features if column.name in frame.columns]
-    values = [[_cell(schema, frame, c.name, row, c.kind == NUMBER) for c in there] for row in rows]
-    return Table(tuple(column.name for column in there), values)
+    there = [column.name for column in schema.features if column.name in frame.columns]
+    return Table(tuple(there), [[cell_of(schema, frame, name, row) for name in there] for row in rows])
 
 
-def _cell(schema: Schema, frame: Frame, name: str, row: int, number: bool) -> str | float | None:
-    cells = frame.columns[name]
-    cell = cells.distinct[int(cells.codes[row])]
-    if schema.is_missing(cell):
+def cell_of(schema: Schema, frame: Frame, name: str, row: int) -> str | float | None:
+    """One cell as a call sends it.
+
+    :param schema: tells how it is read.
+    :param frame: the data.
+    :param name: of the column.
+    :param row: its position.
+    """
+    cell, kind = frame.table.cell(name, row), schema.kind_of(name)
+    if cell in kind.missing_texts(schema.missing):
         return None
-    if not number:
+    if kind.kind != NUMBER:
         return cell
-    value = frame.number(cell)
+    value = kind.rule(frame.decimal, schema.missing).number(cell)
     return int(value) if value is not None and value.is_integer() else value

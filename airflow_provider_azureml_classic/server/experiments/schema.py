@@ -6,16 +6,28 @@ enforced from then on. Categories, ranges and classes are learnt anew at each tr
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
-from functools import partial
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
-from airflow_provider_azureml_classic.protocol.table_files import parse_number
 from airflow_provider_azureml_classic.server.experiments.declaration import CLASSIFICATION, Experiment
-from airflow_provider_azureml_classic.server.experiments.tables import Cells, Frame, first_row
+from airflow_provider_azureml_classic.server.experiments.frame import Frame
+from airflow_provider_azureml_classic.tables.kinds import (
+    BOOLEAN,
+    DATE,
+    IGNORE,
+    TEXT,
+    UNDECIDED,
+    Decision,
+    Kind,
+    decide,
+    read_categories,
+    read_numbers,
+)
+from airflow_provider_azureml_classic.tables.spelling import category_key, parse_number, shown, truth_key
+from airflow_provider_azureml_classic.tables.table import Encoded, Table
+from airflow_provider_azureml_classic.tables.values import recoded
 
 if TYPE_CHECKING:
     from numpy import float64, int64
@@ -61,6 +73,8 @@ class Schema:
     :param optional: names of features that may be absent.
     :param missing: cells that mean "no value".
     :param offset: what is subtracted from the numbers of the label before a model is fitted, and added to its answers.
+    :param kinds: of columns that are read in another way than any number or text, by name; also of the label, and of
+        the column of the time.
     """
 
     features: tuple[Column, ...]
@@ -70,6 +84,7 @@ class Schema:
     optional: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     offset: float = 0.0
+    kinds: Mapping[str, Kind] = field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -87,6 +102,31 @@ class Schema:
         offsets = tuple(column.offset for column in self.features)
         return offsets if any(offsets) else ()
 
+    def kind_of(self, name: str) -> Kind:
+        """How the cells of a column are read.
+
+        :param name: of a feature, the label or another column of the data.
+        """
+        if name in self.kinds:
+            return self.kinds[name]
+        if name == self.label:
+            return Kind(TEXT if self.task == CLASSIFICATION else NUMBER)
+        return _IMPLIED.get(next((c.kind for c in self.features if c.name == name), ""), Kind())
+
+    @property
+    def decided(self) -> dict[str, Kind]:
+        """The kinds that later data must keep to. A text column without any text had no value so far."""
+        known = [column.name for column in self.features if column.kind == NUMBER or column.categories]
+        return {name: self.kind_of(name) for name in (*known, self.label)} | dict(self.kinds)
+
+    def key(self, name: str, cell: object) -> str:
+        """What cells of a column that are one category have in common.
+
+        :param name: of the column.
+        :param cell: of a file or a call.
+        """
+        return truth_key(cell) if self.kind_of(name).kind == BOOLEAN else category_key(cell)
+
     def shifted(self, offsets: Mapping[str, float], label: float = 0.0) -> Schema:
         """This schema with these offsets, and no others.
 
@@ -99,7 +139,9 @@ class Schema:
     def to_json(self) -> dict[str, Any]:
         """The schema as a JSON object, without members that say nothing and that the first version did not have."""
         features = [_without_defaults(column, _FIRST_OF_COLUMN) for column in self.features]
-        return {**_without_defaults(replace(self, features=()), _FIRST_OF_SCHEMA), "features": features}
+        kinds = {"kinds": {name: kind.to_json() for name, kind in self.kinds.items()}} if self.kinds else {}
+        bare = replace(self, features=(), kinds={})
+        return {**_without_defaults(bare, _FIRST_OF_SCHEMA), "features": features, **kinds}
 
     @property
     def is_of_first_version(self) -> bool:
@@ -120,7 +162,9 @@ class Schema:
         """
         features = tuple(_column(item) for item in value["features"])
         lists = {key: tuple(value[key]) for key in ("classes", "optional", "missing")}
-        return cls(features, value["label"], value["task"], **lists, offset=float(value.get("offset", 0.0)))
+        kinds = {name: Kind.from_json(item) for name, item in value.get("kinds", {}).items()}
+        offset = float(value.get("offset", 0.0))
+        return cls(features, value["label"], value["task"], **lists, offset=offset, kinds=kinds)
 
     def learnt(self, frame: Frame) -> Schema:
         """This schema with the categories, ranges and classes of ``frame``.
@@ -129,12 +173,12 @@ class Schema:
         :raises RequestRejected: a column is absent, a number column holds a text, a label is missing, or there is
             only one class.
         """
-        self._check_columns(frame)
+        self.check_columns(frame.table)
         features = tuple(self._learn(column, frame) for column in self.features)
-        labels = self._label_cells(frame)
+        self._check_labels(frame)
         if self.task != CLASSIFICATION:
             return replace(self, features=features)
-        classes = _sorted_labels(set(labels.distinct) - set(self.missing))
+        classes = _sorted_labels(set(self.texts(frame, self.label, self.classes).cells))
         if len(classes) == 1:
             raise rejection(
                 "InputMismatchError",
@@ -150,9 +194,10 @@ class Schema:
         :param frame: rows with their labels.
         :raises RequestRejected: a column is absent, or a label is missing or was not among the training data.
         """
-        self._check_columns(frame)
-        labels = self._label_cells(frame)
-        unknown = [label for label in labels.distinct if self.classes and label not in self.classes]
+        self.check_columns(frame.table)
+        self._check_labels(frame)
+        labels = self.texts(frame, self.label, self.classes).cells if self.classes else ()
+        unknown = [label for label in labels if label not in self.classes]
         if unknown:
             raise rejection(
                 "InputMismatchError",
@@ -161,7 +206,12 @@ class Schema:
                 target=self.label,
             )
 
-    def _check_columns(self, frame: Frame) -> None:
+    def check_columns(self, frame: Table) -> None:
+        """Refuse data in which a column is absent.
+
+        :param frame: the data.
+        :raises RequestRejected: naming the column.
+        """
         there = ", ".join(frame.columns)
         if self.label not in frame.columns:
             raise rejection(
@@ -186,7 +236,7 @@ class Schema:
             values = self.numbers(frame, column.name)
             known = values[~np.isnan(values)]
             return replace(column, minimum=float(known.min()), maximum=float(known.max())) if len(known) else column
-        categories = sorted(set(frame.columns[column.name].distinct) - set(self.missing))
+        categories = sorted(set(self.texts(frame, column.name, column.categories).cells))
         if len(categories) > _CATEGORY_LIMIT:
             raise rejection(
                 "InputMismatchError",
@@ -196,44 +246,46 @@ class Schema:
             )
         return replace(column, categories=tuple(categories))
 
-    def _label_cells(self, frame: Frame) -> Cells:
-        cells = frame.columns[self.label]
-        absent = cells.where(self.is_missing)
+    def _check_labels(self, frame: Frame) -> None:
+        import numpy as np
+
+        if self.task == CLASSIFICATION:
+            absent = self.texts(frame, self.label).codes < 0
+        else:
+            absent = np.isnan(self.numbers(frame, self.label))
         if absent.any():
             raise rejection(
                 "InputParseError",
                 f"The label {self.label!r} is missing in {int(absent.sum())} of {frame.rows} rows, "
-                f"first in data row {first_row(absent)}.",
+                f"first in data row {int(absent.argmax()) + 1}.",
                 target=self.label,
             )
-        return cells
 
-    def is_missing(self, cell: str) -> bool:
-        """Whether ``cell`` means "no value".
+    def texts(self, frame: Frame, name: str, known: tuple[str, ...] = ()) -> Encoded:
+        """The categories of one column, and the code of each row's.
 
-        :param cell: one cell, without blanks around it.
+        :param frame: training data.
+        :param name: the column.
+        :param known: categories in whose spelling they stay.
         """
-        return cell in self.missing
+        return read_categories(frame.table, name, self.kind_of(name), known, self.missing)
 
     def numbers(self, frame: Frame, name: str) -> NDArray[float64]:
-        """The numbers of one column; missing ones are NaN.
+        """The numbers of one column, days since 1970 for dates; missing ones are NaN.
 
         :param frame: training data.
         :param name: the column.
         :raises RequestRejected: a cell is no number; the message names column, row and cell.
         """
-        cells = frame.columns[name]
-
-        def value(cell: str) -> float:
-            return math.nan if cell in self.missing else _or_infinity(frame.number(cell))
-
-        values = cells.each(value)
+        values = read_numbers(frame.table, name, self.kind_of(name), frame.decimal, self.missing)
         wrong = abs(values) > _LARGEST
         if wrong.any():
-            row = first_row(wrong)
-            raise not_a_number(name, row, cells.distinct[cells.codes[row - 1]])
+            row = int(wrong.argmax())
+            raise not_a_number(name, row + 1, frame.table.cell(name, row))
         return values
 
+
+_IMPLIED = {NUMBER: Kind(NUMBER), STRING: Kind(TEXT)}
 
 #: Members that the first version wrote and requires; it refuses all others.
 _FIRST_OF_COLUMN = frozenset({"name", "kind", "categories", "minimum", "maximum"})
@@ -254,10 +306,6 @@ def _column(item: Mapping[str, Any]) -> Column:
 _LARGEST = 3.4e38
 
 
-def _or_infinity(value: float | None) -> float:
-    return math.inf if value is None else value
-
-
 def not_a_number(name: str, row: int, cell: object) -> AzureMLClassicError:
     """The error for a cell of a number column that is no number.
 
@@ -265,10 +313,8 @@ def not_a_number(name: str, row: int, cell: object) -> AzureMLClassicError:
     :param row: the row, counted from 1.
     :param cell: what was found.
     """
-    shown = repr(cell)
-    shown = shown if len(shown) <= 60 else f"{shown[:57]}..."
     return rejection(
-        "InputParseError", f"Column {name!r}, row {row}: {shown} is not a number (or too large).", target=name
+        "InputParseError", f"Column {name!r}, row {row}: {shown(cell)} is not a number (or too large).", target=name
     )
 
 
@@ -285,27 +331,60 @@ def columns_of(experiment: Experiment, there: tuple[str, ...]) -> tuple[str, ...
     :param experiment: the declaration.
     :param there: the columns of the first training data.
     """
-    aside = {experiment.label, experiment.time_column, *experiment.ignore}
+    ignored = (name for name, kind in experiment.columns.items() if kind.kind == IGNORE)
+    aside = {experiment.label, experiment.time_column, *experiment.ignore, *ignored}
     declared = experiment.features or tuple(name for name in there if name not in aside)
     return tuple(dict.fromkeys((*declared, *experiment.optional)))
 
 
-def infer(experiment: Experiment, frame: Frame, task: str) -> Schema:
-    """The schema that the first training data implies: a column without any text holds numbers.
+def decided(experiment: Experiment, table: Table, task: str, earlier: Schema | None) -> tuple[Schema, Decision]:
+    """The schema whose columns have the kinds that a table implies; what was decided earlier stays.
 
     :param experiment: the declaration.
-    :param frame: the first training data.
+    :param table: training data.
     :param task: ``classification`` or ``regression``.
+    :param earlier: of the first training; ``None``: this is the first data.
+    :raises RequestRejected: there is no feature.
     """
-
-    def kind(name: str) -> str:
-        cells = set(frame.columns[name].distinct if name in frame.columns else ()) - set(experiment.missing)
-        return NUMBER if cells and all(frame.number(cell) is not None for cell in cells) else STRING
-
-    features = tuple(Column(name, kind(name)) for name in columns_of(experiment, tuple(frame.columns)))
-    if not features:
+    names = earlier.names if earlier else columns_of(experiment, table.names)
+    if not names:
         raise rejection("InputMismatchError", f"The training data has no column but the label {experiment.label!r}.")
-    return Schema(features, experiment.label, task, (), experiment.optional, experiment.missing)
+    schema = earlier or Schema((), experiment.label, task, (), experiment.optional, experiment.missing)
+    declared = dict(experiment.columns)
+    declared[schema.label] = _fixed(declared, schema.label, schema.kind_of(schema.label).kind)
+    every = [*names, schema.label]
+    if experiment.time_column is not None:
+        every.append(experiment.time_column)
+        declared[experiment.time_column] = _fixed(declared, experiment.time_column, DATE)
+    decision = decide(
+        table,
+        dict.fromkeys(every),
+        declared=declared,
+        earlier=earlier.decided if earlier else None,
+        missing=schema.missing,
+    )
+    old = {column.name: column for column in schema.features}
+    features = tuple(_column_of(old.get(name), name, decision.kinds[name]) for name in names)
+    bare = replace(schema, features=features, kinds={})
+    kinds = {name: kind for name, kind in decision.kinds.items() if not _is_implied(kind, bare.kind_of(name))}
+    return replace(bare, kinds=kinds), decision
+
+
+def _fixed(declared: Mapping[str, Kind], name: str, kind: str | None) -> Kind:
+    """What is declared of a column whose kind its use decides, unless the declaration does."""
+    said = declared.get(name, Kind())
+    return said if said.kind is not None else replace(said, kind=kind)
+
+
+def _is_implied(kind: Kind, implied: Kind) -> bool:
+    """Whether a schema need not say a kind: what its features have anyway, and ISO 8601 in the column of the time."""
+    iso = kind in (Kind(DATE), Kind(DATE, date_format=""))
+    return kind in (implied, Kind(UNDECIDED)) or (implied.kind is None and iso)
+
+
+def _column_of(old: Column | None, name: str, kind: Kind) -> Column:
+    stored = NUMBER if kind.kind in (NUMBER, DATE) else STRING
+    return old if old is not None and old.kind == stored else Column(name, stored)
 
 
 def encode(schema: Schema, frame: Frame, *, wide: bool = False) -> NDArray[Any]:
@@ -320,18 +399,18 @@ def encode(schema: Schema, frame: Frame, *, wide: bool = False) -> NDArray[Any]:
 
     matrix = np.full((frame.rows, len(schema.features)), np.nan, np.float64 if wide else np.float32)
     for position, column in enumerate(schema.features):
-        codes = {category: float(code) for code, category in enumerate(column.categories)}
         if column.kind == NUMBER and column.name in frame.columns:
             matrix[:, position] = schema.numbers(frame, column.name) - column.offset
         elif column.kind == STRING and column.name in frame.columns:
-            matrix[:, position] = frame.columns[column.name].each(partial(_code, codes))
+            matrix[:, position] = _codes(schema.texts(frame, column.name, column.categories), column.categories)
         elif column.kind == STRING:
             matrix[:, position] = UNKNOWN
     return matrix
 
 
-def _code(codes: dict[str, float], cell: str) -> float:
-    return codes.get(cell, UNKNOWN)
+def _codes(column: Encoded, categories: tuple[str, ...]) -> Any:
+    codes = {category: float(code) for code, category in enumerate(categories)}
+    return recoded(column, lambda cell: codes.get(cell, UNKNOWN))
 
 
 def encode_label(schema: Schema, frame: Frame) -> NDArray[float64] | NDArray[int64]:
@@ -344,4 +423,5 @@ def encode_label(schema: Schema, frame: Frame) -> NDArray[float64] | NDArray[int
         return schema.numbers(frame, schema.label) - schema.offset
     import numpy as np
 
-    return frame.columns[schema.label].each(schema.classes.index).astype(np.int64)
+    codes: NDArray[int64] = _codes(schema.texts(frame, schema.label, schema.classes), schema.classes).astype(np.int64)
+    return codes

@@ -9,19 +9,21 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_azureml_classic.exceptions import rejection
 from airflow_provider_azureml_classic.protocol.limits import MAX_CELLS
-from airflow_provider_azureml_classic.protocol.table_files import parse_number
 from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.server.experiments.declaration import CLASSIFICATION
 from airflow_provider_azureml_classic.server.experiments.graph import Graph
 from airflow_provider_azureml_classic.server.experiments.ilearner import Manifest, read_ilearner
 from airflow_provider_azureml_classic.server.experiments.number_text import texts_of
-from airflow_provider_azureml_classic.server.experiments.schema import NUMBER, STRING, UNKNOWN, Column, not_a_number
+from airflow_provider_azureml_classic.server.experiments.schema import NUMBER, UNKNOWN, Column, not_a_number
+from airflow_provider_azureml_classic.tables import dates
+from airflow_provider_azureml_classic.tables.kinds import DATE, Kind
+from airflow_provider_azureml_classic.tables.spelling import shown
 
 if TYPE_CHECKING:
     from numpy import float32, float64
@@ -74,8 +76,11 @@ class Scorer:
         self.manifest = manifest
         self.digest = digest
         schema = manifest.schema
-        self._missing = frozenset(schema.missing)
-        self._codes = [_codes(column, self._missing) for column in schema.features]
+        self._kinds = [schema.kind_of(column.name) for column in schema.features]
+        # Whatever the files had, a call has a point before its decimals.
+        self._rules = [replace(kind, decimal=None).rule(".", schema.missing) for kind in self._kinds]
+        self._codes = [_codes(c, k, schema.missing) for c, k in zip(schema.features, self._kinds, strict=True)]
+        self._keys: dict[int, dict[str, float]] = {}
         self._offsets = _array(schema.offsets) if schema.offsets else None
         self._outputs = output_columns(manifest)
         self.names, self.types = (tuple(part) for part in zip(*self._outputs, strict=True))
@@ -108,8 +113,9 @@ class Scorer:
 
     def columns(self) -> Columns:
         """The columns to send and the columns of the answer."""
-        types = {NUMBER: "Double", STRING: "String"}
-        features = tuple((column.name, types[column.kind]) for column in self.manifest.schema.features)
+        names = self.manifest.schema.names
+        types = ("Double" if kind.kind == NUMBER else "String" for kind in self._kinds)
+        features = tuple(zip(names, types, strict=True))
         return Columns(features, self._outputs)
 
     def score(self, table: Table, passthrough: Sequence[str] = (), threshold: float | None = None) -> Table:
@@ -200,17 +206,18 @@ class Scorer:
         columns = list(zip(*values, strict=True))
         for index, (position, codes) in enumerate(plan):
             if position is None:
-                matrix[:, index] = _NAN if codes is None else UNKNOWN
+                matrix[:, index] = self._absent(index)
                 continue
             cells = columns[position]
-            matrix[:, index] = self._numbers(index, cells) if codes is None else self._texts(index, cells, codes)
+            column = self._column(index, cells) if codes is None else self._texts(index, cells, codes)
+            matrix[:, index] = column if self._offsets is None else column - self._offsets[index]
         return np.ascontiguousarray(matrix)
 
     def _encode_row(self, plan: _Plan, row: Sequence[Any], number: int) -> list[float]:
         encoded = []
         for index, (position, codes) in enumerate(plan):
             if position is None:
-                encoded.append(_NAN if codes is None else UNKNOWN)
+                encoded.append(self._absent(index))
                 continue
             cell = row[position]
             if codes is None:
@@ -225,16 +232,15 @@ class Scorer:
                 encoded.append(self._code(index, cell, number))
         return encoded
 
-    def _numbers(self, index: int, cells: Sequence[Any]) -> Any:
-        column = self._column(index, cells)
-        return column if self._offsets is None else column - self._offsets[index]
+    def _absent(self, index: int) -> float:
+        return _NAN if self.manifest.schema.features[index].kind == NUMBER else UNKNOWN
 
     def _column(self, index: int, cells: Sequence[Any]) -> NDArray[float64]:
         import numpy as np
 
         kinds = set(map(type, cells))
         numbers: Iterable[Any] | None = cells if kinds <= _NUMBERS else None
-        if kinds == _STRINGS and "_" not in "".join(cells):
+        if kinds == _STRINGS and "_" not in "".join(cells) and not self._rules[index].numbers_missing:
             # Clients of typed languages send numbers as texts.
             numbers = map(float, cells)
         with suppress(ValueError, OverflowError):
@@ -250,39 +256,47 @@ class Scorer:
         try:
             return np.fromiter(map(codes.__getitem__, cells), np.float32, len(cells))
         except (KeyError, TypeError):  # a cell that no text of the training equals, or that is a list or an object
-            return [
-                codes[cell] if cell.__class__ is str and cell in codes else self._code(index, cell, number)
-                for number, cell in enumerate(cells, 1)
-            ]
+            return _array(
+                [
+                    codes[cell] if cell.__class__ is str and cell in codes else self._code(index, cell, number)
+                    for number, cell in enumerate(cells, 1)
+                ]
+            )
 
     def _number(self, index: int, cell: Any, row: int) -> float:
         """The slow way: a number, a truth value, a text that writes a number, or nothing."""
-        if cell is None:
-            return _NAN
-        if isinstance(cell, str):
-            text = cell.strip()
-            value = _NAN if text in self._missing else parse_number(text)
-        else:
-            value = _finite(cell)
+        value = self._rules[index].number(cell)
         if value is None or abs(value) >= _LARGEST:
             raise not_a_number(self.manifest.schema.features[index].name, row, cell)
         return value
 
     def _code(self, index: int, cell: Any, row: int) -> float:
-        """The slow way: blanks around a text, a number or a truth value where a text was trained, or nothing."""
-        codes = self._codes[index] or {}
+        """The slow way: another spelling of a text, a number or a truth value where a text was trained, or nothing."""
         if cell is None:
-            return UNKNOWN
+            return self._absent(index)
         if not isinstance(cell, (str, int, float)):
             name = self.manifest.schema.features[index].name
             message = f"Column {name!r}, row {row}: {type(cell).__name__} where a text or a number is expected."
             raise rejection("InputParseError", message, target=name)
-        spellings = [str(cell).strip()]
-        if isinstance(cell, bool):
-            spellings += [spellings[0].lower(), str(int(cell))]
-        elif isinstance(cell, float) and cell.is_integer():
-            spellings.append(str(int(cell)))
-        return next((codes[text] for text in spellings if text in codes), UNKNOWN)
+        if self._kinds[index].kind == DATE:
+            return self._day(index, str(cell).strip(), row)
+        column = self.manifest.schema.features[index]
+        key = self.manifest.schema.key
+        if index not in self._keys:
+            self._keys[index] = {key(column.name, text): float(code) for code, text in enumerate(column.categories)}
+        code = self._keys[index].get(key(column.name, cell.strip() if isinstance(cell, str) else cell))
+        if code is None and isinstance(cell, bool):
+            code = self._keys[index].get(str(int(cell)))
+        return UNKNOWN if code is None else code
+
+    def _day(self, index: int, cell: str, row: int) -> float:
+        form = self._kinds[index].date_format or ""
+        day = _NAN if cell in self._rules[index].missing else dates.days(cell, form)
+        if day is None:
+            name = self.manifest.schema.features[index].name
+            message = f"Column {name!r}, row {row}: {shown(cell)} is not a date in the form {form or 'YYYY-MM-DD'}."
+            raise rejection("InputParseError", message, target=name)
+        return day
 
 
 def _array(numbers: Sequence[float]) -> NDArray[float64]:
@@ -310,20 +324,15 @@ def answer_rows(manifest: Manifest, answers: Sequence[NDArray[Any]]) -> list[tup
     return list(zip(*columns, strict=True))
 
 
-def _finite(cell: object) -> float | None:
-    if not isinstance(cell, (int, float)):
-        return None
-    return float(cell) if abs(cell) < _LARGEST or cell != cell else None
-
-
 def _text(cell: Any) -> str | None:
     return cell if cell is None or isinstance(cell, str) else str(cell)
 
 
-def _codes(column: Column, missing: frozenset[str]) -> dict[str | None, float] | None:
+def _codes(column: Column, kind: Kind, usual: Sequence[str]) -> dict[str | None, float] | None:
     if column.kind == NUMBER:
-        return None
-    codes: dict[str | None, float] = dict.fromkeys(missing, UNKNOWN)
+        # A date is a number that is never read at once.
+        return {} if kind.kind == DATE else None
+    codes: dict[str | None, float] = dict.fromkeys(kind.missing_texts(usual), UNKNOWN)
     return codes | {text: float(code) for code, text in enumerate(column.categories)}
 
 

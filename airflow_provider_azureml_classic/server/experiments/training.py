@@ -17,6 +17,7 @@ from airflow_provider_azureml_classic.protocol.arff import NUMERIC, STRING, Attr
 from airflow_provider_azureml_classic.server.experiments import boosting, conversion, estimators, precision
 from airflow_provider_azureml_classic.server.experiments.declaration import Experiment
 from airflow_provider_azureml_classic.server.experiments.formats import writer
+from airflow_provider_azureml_classic.server.experiments.frame import Frame, chosen, joined, read_table
 from airflow_provider_azureml_classic.server.experiments.ilearner import Manifest, write_atomically, write_ilearner
 from airflow_provider_azureml_classic.server.experiments.metrics import Metrics, evaluate
 from airflow_provider_azureml_classic.server.experiments.profile import profile_of
@@ -31,14 +32,15 @@ from airflow_provider_azureml_classic.server.experiments.samples import (
 from airflow_provider_azureml_classic.server.experiments.schema import (
     UNKNOWN,
     Schema,
+    decided,
     encode,
     encode_label,
-    infer,
 )
 from airflow_provider_azureml_classic.server.experiments.scorer import Scorer
-from airflow_provider_azureml_classic.server.experiments.selection import chosen, joined
-from airflow_provider_azureml_classic.server.experiments.tables import Frame, read_table
 from airflow_provider_azureml_classic.server.experiments.window import Span, window_of
+from airflow_provider_azureml_classic.tables.description import describe
+from airflow_provider_azureml_classic.tables.kinds import Decision, file_decimal
+from airflow_provider_azureml_classic.tables.table import Table
 
 if TYPE_CHECKING:
     from numpy import int64
@@ -60,6 +62,7 @@ class TrainingSummary:
     :param length: of the model file, in bytes.
     :param seconds: how long it took.
     :param notes: what a reader of the metrics should know.
+    :param read: rows of the training data; those are used that a parameter of the call did not leave out.
     """
 
     manifest: Manifest
@@ -67,6 +70,7 @@ class TrainingSummary:
     length: int
     seconds: float
     notes: tuple[str, ...]
+    read: int = 0
 
     @property
     def rows(self) -> int:
@@ -139,7 +143,7 @@ def _train(
     samples_to: Path | None,
 ) -> TrainingSummary:
     start = time.perf_counter()
-    frame, schema = _read(experiment, schema, data)
+    frame, schema, seen, read = _read(experiment, schema, data)
     schema, positive = estimators.with_positive(experiment, schema)
     schema, shifts = precision.shifted(experiment, schema, frame)
     matrix = encode(schema, frame, wide=not estimators.compares(experiment, schema))
@@ -166,20 +170,31 @@ def _train(
     golden = golden_rows(Scorer(manifest, graph, ""), frame)
     digest, length = write_ilearner(model, graph, manifest)
     _write_evaluation(metrics_to, samples_to, manifest, golden, test)
-    notes = tuple(filter(None, (test.note, *shifts, *troubles, *doubts)))
-    return TrainingSummary(manifest, digest, length, time.perf_counter() - start, notes)
+    notes = tuple(filter(None, (test.note, *seen, *shifts, *troubles, *doubts)))
+    return TrainingSummary(manifest, digest, length, time.perf_counter() - start, notes, read)
 
 
-def _read(experiment: Experiment, schema: Schema | None, data: Sequence[Path]) -> tuple[Frame, Schema]:
+def _read(experiment: Experiment, schema: Schema | None, data: Sequence[Path]) -> tuple[Frame, Schema, list[str], int]:
     declared = {experiment.label, experiment.time_column, *(experiment.features or ()), *experiment.optional}
     names = schema.required if schema else experiment.features or ()
     # Where the features are "all columns", the first data decides which there are.
     known = {*declared, *(schema.names if schema else ())} if schema or experiment.features else None
     wanted = known and {*known, *experiment.rows}
-    frames = [read_table(path, expected=(*names, experiment.label), wanted=wanted) for path in data]
-    frame = chosen(joined(frames, (*experiment.optional, experiment.time_column or "")), experiment.rows)
-    schema = schema or infer(experiment, frame, estimators.task_of(experiment))
-    return frame, schema.learnt(frame)
+    expected = (*names, experiment.label)
+    tables = [read_table(path, expected=expected, wanted=wanted, encoding=experiment.encoding) for path in data]
+    every = joined(tables, (*experiment.optional, experiment.time_column or ""), experiment.missing)
+    table = chosen(every, experiment.rows)
+    later, decision = decided(experiment, table, estimators.task_of(experiment), schema)
+    later.check_columns(table)
+    decision.check()
+    notes = [] if schema else _notes(table, decision, experiment.missing)
+    frame = Frame(table, decision.decimal)
+    return frame, later.learnt(frame), notes, every.rows
+
+
+def _notes(table: Table, decision: Decision, missing: Sequence[str]) -> list[str]:
+    """What a person should look at in the first data."""
+    return [f"Column {one.column!r}: {one.note}." for one in describe(table, decision, missing) if one.note]
 
 
 @dataclass(frozen=True)
@@ -230,7 +245,10 @@ def _evaluated_on(experiment: Experiment, schema: Schema, data: Path, model: Any
     import numpy as np
 
     wanted = {experiment.label, *schema.names, *experiment.rows}
-    frame = chosen(read_table(data, expected=(*schema.required, experiment.label), wanted=wanted), experiment.rows)
+    expected = (*schema.required, experiment.label)
+    table = read_table(data, expected=expected, wanted=wanted, encoding=experiment.encoding)
+    table = chosen(table, experiment.rows)
+    frame = Frame(table, file_decimal(table, schema.decided, schema.missing))
     schema.check_evaluation(frame)
     matrix, truth = encode(schema, frame, wide=wide), encode_label(schema, frame)
     answers = estimators.guarded(experiment, lambda: conversion.as_served(model, matrix))

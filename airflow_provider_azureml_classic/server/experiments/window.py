@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime
-
 from airflow_provider_azureml_classic.exceptions import rejection
-from airflow_provider_azureml_classic.protocol.moments import to_utc
+from airflow_provider_azureml_classic.server.experiments.frame import Frame
 from airflow_provider_azureml_classic.server.experiments.schema import Schema
-from airflow_provider_azureml_classic.server.experiments.tables import Frame, first_row
+from airflow_provider_azureml_classic.tables.dates import parse_time, with_zone
+from airflow_provider_azureml_classic.tables.kinds import DATE, Kind, read_numbers
 
 #: First and last time of a column, as ISO texts.
 Span = tuple[str, str]
-
-_FORMATS = ("", "%d/%m/%Y", "%m/%d/%Y", "%d.%m.%Y", "%d/%m/%Y %H:%M", "%m/%d/%Y %H:%M", "%d/%m/%Y %H:%M:%S")
 
 
 def window_of(schema: Schema, frame: Frame, column: str | None) -> Span | None:
@@ -32,46 +29,11 @@ def window_of(schema: Schema, frame: Frame, column: str | None) -> Span | None:
             f"The training data has no column {column!r}, the time column; its columns are: {there}.",
             target=column,
         )
-    cells = [cell for cell in frame.columns[column].distinct if not schema.is_missing(cell)]
-    for form in _FORMATS:
-        times = [parse_time(cell, form) for cell in cells]
-        known = [(moment(time), text) for time, text in filter(None, times)]
-        if known and len(known) == len(cells):
-            return min(known)[1], max(known)[1]
-    if not cells:
-        return None
-    raise _no_time(frame, column, schema)
-
-
-def parse_time(text: str, form: str = "") -> tuple[datetime, str] | None:
-    """A time and its ISO text, ``None`` if ``text`` has another form.
-
-    :param text: one cell.
-    :param form: a ``strptime`` format; empty: ISO 8601.
-    """
-    try:
-        time = datetime.strptime(text, form) if form else datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    plain = "H" not in form if form else ":" not in text and "T" not in text
-    return time, time.date().isoformat() if plain else time.isoformat()
-
-
-def moment(time: datetime | date) -> datetime:
-    """``time`` in UTC, so that it can be compared and stamped; without a zone it counts as UTC.
-
-    :param time: a time of the training data.
-    """
-    return to_utc(time if isinstance(time, datetime) else datetime(time.year, time.month, time.day))
-
-
-def _no_time(frame: Frame, column: str, schema: Schema) -> Exception:
-    cells = frame.columns[column]
-    wrong = cells.where(lambda cell: not schema.is_missing(cell) and parse_time(cell) is None)
-    row = first_row(wrong)
-    return rejection(
-        "InputParseError",
-        f"Column {column!r}, row {row}: {cells.distinct[cells.codes[row - 1]]!r} is not a time. Expected one form in "
-        "all rows: ISO 8601 (2016-03-01T08:00:00), or day/month/year.",
-        target=column,
-    )
+    form = schema.kind_of(column).date_format or ""
+    absent = Kind(DATE).missing_texts(schema.missing)
+    cells = [cell for cell in frame.table.encoded(column).cells if cell not in absent]
+    times = [(with_zone(found[0]), found[1]) for cell in cells if (found := parse_time(cell, form))]
+    if len(times) < len(cells):
+        # The error that a column of dates gives anywhere names row, cell and form.
+        read_numbers(frame.table, column, Kind(DATE, date_format=form), usual=schema.missing)
+    return (min(times)[1], max(times)[1]) if times else None

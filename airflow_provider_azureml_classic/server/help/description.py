@@ -20,15 +20,17 @@ from airflow_provider_azureml_classic.protocol.swagger import ApiDescription, Pa
 from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.protocol.values import DEFAULT_ENDPOINT
 from airflow_provider_azureml_classic.server.experiments.declaration import CLASSIFICATION, EVALUATE, TRAIN, Experiment
+from airflow_provider_azureml_classic.server.experiments.frame import Frame, read_table
 from airflow_provider_azureml_classic.server.experiments.parameters import DATA, Parameter
+from airflow_provider_azureml_classic.server.experiments.samples import cell_of
 from airflow_provider_azureml_classic.server.experiments.schema import NUMBER, Column, Schema
 from airflow_provider_azureml_classic.server.experiments.scorer import Scorer
-from airflow_provider_azureml_classic.server.experiments.tables import Frame, read_table
 from airflow_provider_azureml_classic.server.models.store import ModelStore
 from airflow_provider_azureml_classic.server.state.endpoint_store import Store
 from airflow_provider_azureml_classic.server.state.tables import EndpointRow, ServiceRow
 from airflow_provider_azureml_classic.server.workspace.catalogue import Catalogue
 from airflow_provider_azureml_classic.server.workspace.workspace import Workspace
+from airflow_provider_azureml_classic.tables.kinds import file_decimal
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +44,7 @@ SCORING_OUTPUTS: Mapping[str, str] = MappingProxyType({SCORED_OUTPUT: f"the scor
 SAMPLE_ROWS = 2
 
 _INPUT_ROLES = {TRAIN: "rows to train on", EVALUATE: "rows for the metrics"}
+
 _TYPES = {True: "Double", False: "String"}
 
 
@@ -205,7 +208,7 @@ def _label_type(schema: Schema) -> str:
 
 
 def _feature_columns(schema: Schema) -> tuple[tuple[str, str], ...]:
-    return tuple((column.name, _TYPES[column.kind == NUMBER]) for column in schema.features)
+    return tuple((name, _TYPES[schema.kind_of(name).kind == NUMBER]) for name in schema.names)
 
 
 def _labelled(schema: Schema, rows: Table) -> Table:
@@ -238,16 +241,8 @@ def _first_rows(experiment: Experiment, schema: Schema) -> Table:
     with TemporaryDirectory() as folder:
         path = Path(folder) / f"first{experiment.first_extension}"
         path.write_bytes(experiment.first_rows())
-        frame = read_table(path, wanted=set(schema.names))
-    columns = [column for column in schema.features if column.name in frame.columns]
-    rows = [[_cell(frame, column, row) for column in columns] for row in range(min(SAMPLE_ROWS, frame.rows))]
-    return Table(tuple(column.name for column in columns), rows)
-
-
-def _cell(frame: Frame, column: Column, row: int) -> float | str | None:
-    cells = frame.columns[column.name]
-    text: str = cells.distinct[cells.codes[row]]
-    if column.kind != NUMBER:
-        return text
-    number = frame.number(text)
-    return int(number) if number is not None and number.is_integer() else number
+        table = read_table(path, wanted=set(schema.names), encoding=experiment.encoding)
+    frame = Frame(table, file_decimal(table, schema.decided, schema.missing))
+    names = [name for name in schema.names if name in frame.columns]
+    rows = [[cell_of(schema, frame, name, row) for name in names] for row in range(min(SAMPLE_ROWS, frame.rows))]
+    return Table(tuple(names), rows)

@@ -29,7 +29,7 @@ from airflow_provider_azureml_classic.protocol.references import MODEL_EXTENSION
 from airflow_provider_azureml_classic.server.experiments.batch import score_file
 from airflow_provider_azureml_classic.server.experiments.declaration import TRAIN, Experiment, applied
 from airflow_provider_azureml_classic.server.experiments.parameters import threshold_of
-from airflow_provider_azureml_classic.server.experiments.training import TrainingSummary, train
+from airflow_provider_azureml_classic.server.experiments.training import HELD_OUT, TrainingSummary, train
 from airflow_provider_azureml_classic.server.jobs.arguments import input_extension, output_place
 from airflow_provider_azureml_classic.server.models.facts import model_row
 from airflow_provider_azureml_classic.server.models.pins import Pins
@@ -235,6 +235,8 @@ def told(summary: TrainingSummary) -> Iterator[str]:
     :param summary: what it did.
     """
     window = f", from {summary.window[0]} to {summary.window[1]}" if summary.window else ""
+    held = summary.metrics.get(HELD_OUT)
+    yield f"Read {summary.read:,} rows, used {summary.rows:,}, held out {int(held or 0):,} for the metrics."
     yield f"Trained on {summary.rows:,} rows with {summary.columns} features{window}, in {summary.seconds:.1f} s."
     known = [f"{name} {value:.6g}" for name, value in summary.metrics.items() if value is not None]
     yield f"Metrics: {', '.join(known) or 'none'}."

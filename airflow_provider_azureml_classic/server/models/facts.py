@@ -9,8 +9,8 @@ import math
 from datetime import datetime
 
 from airflow_provider_azureml_classic.server.experiments.ilearner import Manifest
-from airflow_provider_azureml_classic.server.experiments.window import moment, parse_time
 from airflow_provider_azureml_classic.server.state.tables import ModelRow
+from airflow_provider_azureml_classic.tables.dates import parse_time
 
 #: Metrics kept of a model.
 _METRICS = 32
@@ -42,4 +42,4 @@ def _is_number(value: object) -> bool:
 
 def _time(text: object) -> datetime | None:
     parsed = parse_time(text) if isinstance(text, str) else None
-    return moment(parsed[0]) if parsed else None
+    return to_utc(parsed[0]) if parsed else None

@@ -27,11 +27,11 @@ from airflow_provider_azureml_classic.protocol.values import (
     TraceLevel,
     check_endpoint_name,
 )
-from airflow_provider_azureml_classic.server.experiments.window import moment, parse_time
 from airflow_provider_azureml_classic.server.portal.visit import OWNER, Go, Page, Visit
 from airflow_provider_azureml_classic.server.state.overview import LINES, SORTS
 from airflow_provider_azureml_classic.server.state.tables import EndpointRow, ServiceRow
 from airflow_provider_azureml_classic.server.storage.locations import WRITE
+from airflow_provider_azureml_classic.tables.dates import parse_time
 
 #: Container of the files that were uploaded in the portal.
 UPLOADS = "uploads"
@@ -197,7 +197,7 @@ def _outputs(visit: Visit) -> dict[str, BlobReference]:
     parsed = parse_time(until) if until else None
     if until and parsed is None:
         raise rejection("BadParameterValue", f"{until!r} is not a date, such as 2026-01-31.", target="until")
-    stamp = f"{moment(parsed[0]):{STAMP}}" if parsed else f"portal-{uuid.uuid4().hex[:12]}"
+    stamp = f"{to_utc(parsed[0]):{STAMP}}" if parsed else f"portal-{uuid.uuid4().hex[:12]}"
     return {MODEL_OUTPUT: BlobReference(f"models/{check_endpoint_name(name)}/{stamp}{MODEL_EXTENSION}")}
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from airflow_provider_azureml_classic.server.experiments.tables import read_header, read_table
 from scipy.io import arff as scipy_arff
 
 from airflow_provider_azureml_classic.exceptions import RequestRejected
@@ -19,7 +20,6 @@ from airflow_provider_azureml_classic.server.experiments.batch import score_file
 from airflow_provider_azureml_classic.server.experiments.datasets import census
 from airflow_provider_azureml_classic.server.experiments.declaration import shipped_experiments
 from airflow_provider_azureml_classic.server.experiments.ilearner import read_ilearner
-from airflow_provider_azureml_classic.server.experiments.tables import read_header, read_table
 
 EXTENSIONS = ("csv", "tsv", "arff")
 Rows = Sequence[Sequence[str]]

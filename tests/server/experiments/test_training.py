@@ -17,6 +17,7 @@ import pytest
 from airflow_provider_azureml_classic.exceptions import RequestRejected
 from airflow_provider_azureml_classic.protocol.references import STAMP
 from airflow_provider_azureml_classic.protocol.tables import Table
+from airflow_provider_azureml_classic.protocol.moments import to_utc
 from airflow_provider_azureml_classic.server.experiments import (
     Experiment,
     Schema,
@@ -29,7 +30,7 @@ from airflow_provider_azureml_classic.server.experiments import (
     train,
 )
 from airflow_provider_azureml_classic.server.experiments.schema import encode, encode_label
-from airflow_provider_azureml_classic.server.experiments.window import moment, parse_time
+from airflow_provider_azureml_classic.tables.dates import parse_time
 from tests.support import DATA_SETS
 
 #: Rows of hour.csv, and how much of their variance a model explains.
@@ -335,7 +336,7 @@ def test_the_window_is_read_from_the_time_column(run, tmp_path, days, window):
 def test_a_time_with_an_offset_is_stamped_in_utc():
     """A model's path says UTC, whatever offset the time was written with."""
     time, _ = parse_time("2016-01-01T00:30:00+02:00")
-    assert f"{moment(time):{STAMP}}" == "20151231T223000Z"
+    assert f"{to_utc(time):{STAMP}}" == "20151231T223000Z"
 
 
 def test_a_wrong_time_is_named(run):

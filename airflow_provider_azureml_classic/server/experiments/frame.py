@@ -1,0 +1,155 @@
+"""The rows of a training run: files read, put below one another, and only the rows that are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_azureml_classic.exceptions import rejection
+from airflow_provider_azureml_classic.tables import reading
+from airflow_provider_azureml_classic.tables.kinds import MISSING, Kind, file_decimal
+from airflow_provider_azureml_classic.tables.spelling import listed, parse_number
+from airflow_provider_azureml_classic.tables.table import Table, as_texts, encoded
+from airflow_provider_azureml_classic.tables.values import recoded
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Rows, and what is decided for all of them.
+
+    :param table: the rows.
+    :param decimal: the sign before the decimals.
+    """
+
+    table: Table
+    decimal: str = "."
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """Cells by name, in the order of the file."""
+        return self.table.columns
+
+    @property
+    def rows(self) -> int:
+        """How many there are."""
+        return self.table.rows
+
+
+def read_table(
+    path: Path,
+    *,
+    expected: Collection[str] = (),
+    wanted: Collection[str | None] | None = None,
+    encoding: str | None = None,
+) -> Table:
+    """The rows of a file, in the format that its extension names; see :func:`~.tables.reading.read`.
+
+    :param path: the file.
+    :param expected: columns without which a first row is not taken for a header row.
+    :param wanted: columns to keep; ``None``: all.
+    :param encoding: of a text file; by default it is recognized.
+    :raises RequestRejected: it cannot be read; the message names the row.
+    """
+    return reading.read(path, reading.title_of(path.name), expected=expected, wanted=wanted, encoding=encoding)
+
+
+def joined(tables: Sequence[Table], optional: Collection[str], missing: Collection[str] = MISSING) -> Table:
+    """The rows of all tables, in order, with the columns of the first one.
+
+    :param tables: at least one.
+    :param optional: columns that a later table may lack; their cells are then missing.
+    :param missing: texts that mean "no value".
+    :raises RequestRejected: a later table lacks another column.
+    """
+    first, *others = tables
+    if not others:
+        return first
+    for number, table in enumerate(others, 2):
+        absent = next((name for name in first.columns if name not in table.columns and name not in optional), None)
+        if absent is not None:
+            raise rejection(
+                "InputMismatchError",
+                f"Table {number} has no column {absent!r}, which the first one has; "
+                f"its columns are: {listed(table.columns)}.",
+                target=absent,
+            )
+    commas = [file_decimal(table, dict.fromkeys(table.columns, Kind()), missing) == "," for table in tables]
+    # What is written with a comma in one file may be written with a point in another.
+    mixed = [comma and not all(commas) for comma in commas]
+    columns = {}
+    for name in first.columns:
+        columns[name] = _below([_cells(table, name, comma) for table, comma in zip(tables, mixed, strict=True)])
+    return Table(first.origin, columns, sum(table.rows for table in tables))
+
+
+def _cells(table: Table, name: str, comma: bool) -> pa.ChunkedArray:
+    import pyarrow as pa
+
+    if name not in table.columns:
+        return pa.chunked_array([pa.nulls(table.rows, pa.string())])
+    column = table.columns[name]
+    if not comma:
+        return column
+    different = encoded(column)
+    cells = pa.array([*map(_with_point, different.cells)], pa.string())
+    codes = pa.array(different.codes, mask=different.codes < 0)
+    return pa.chunked_array([pa.DictionaryArray.from_arrays(codes, cells).cast(pa.string())])
+
+
+def _with_point(cell: str) -> str:
+    return cell.replace(",", ".") if parse_number(cell, ",") is not None else cell
+
+
+def _below(parts: Sequence[pa.ChunkedArray]) -> pa.ChunkedArray:
+    import pyarrow as pa
+
+    if len({part.type for part in parts}) > 1:
+        parts = [as_texts(part).cast(pa.string()) for part in parts]
+    column = pa.chunked_array([chunk for part in parts for chunk in part.chunks])
+    return column.unify_dictionaries()
+
+
+def chosen(table: Table, rows: Mapping[str, str]) -> Table:
+    """The rows whose cells are the ones given.
+
+    :param table: all rows.
+    :param rows: cell by column; an empty cell stands for any.
+    :raises RequestRejected: there is no such column, or no row is left.
+    """
+    for name, cell in rows.items():
+        if not cell:
+            continue
+        if name not in table.columns:
+            raise rejection(
+                "InputMismatchError",
+                f"Rows are chosen by the column {name!r}, which the data does not have; "
+                f"its columns are: {listed(table.columns)}.",
+                target=name,
+            )
+        table = _with_cell(table, name, cell)
+    return table
+
+
+def _with_cell(table: Table, name: str, cell: str) -> Table:
+    import pyarrow as pa
+
+    wanted, number, decimal = cell.strip(), parse_number(cell), file_decimal(table, {name: Kind()})
+
+    def same(other: str) -> bool:
+        return other == wanted or (number is not None and parse_number(other, decimal) == number)
+
+    mask = recoded(table.encoded(name), same) == 1
+    if not mask.any():
+        raise rejection("InputMismatchError", f"No row has {cell!r} in the column {name!r}.", target=name)
+    kept = pa.array(mask)
+    columns = {}
+    for each, column in table.columns.items():
+        filtered = column.filter(kept)
+        # Cells that no row has any more must not be learnt.
+        columns[each] = filtered.cast(pa.string()) if pa.types.is_dictionary(filtered.type) else filtered
+    return Table(table.origin, columns, int(mask.sum()))
