@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from airflow_provider_azureml_classic.server.experiments.tables import read_header, read_table
 from scipy.io import arff as scipy_arff
 
 from airflow_provider_azureml_classic.exceptions import RequestRejected
@@ -19,7 +18,9 @@ from airflow_provider_azureml_classic.server.experiments import Experiment, batc
 from airflow_provider_azureml_classic.server.experiments.batch import score_file
 from airflow_provider_azureml_classic.server.experiments.datasets import census
 from airflow_provider_azureml_classic.server.experiments.declaration import shipped_experiments
+from airflow_provider_azureml_classic.server.experiments.frame import read_table
 from airflow_provider_azureml_classic.server.experiments.ilearner import read_ilearner
+from airflow_provider_azureml_classic.tables.reading import read_names, title_of
 
 EXTENSIONS = ("csv", "tsv", "arff")
 Rows = Sequence[Sequence[str]]
@@ -51,8 +52,8 @@ def read(path: Path) -> list[list[str]]:
 
 def cells(path: Path) -> dict[str, list[str]]:
     """Every cell as the experiments see it."""
-    frame = read_table(path)
-    return {name: [column.distinct[code] for code in column.codes] for name, column in frame.columns.items()}
+    table = read_table(path)
+    return {name: [table.cell(name, row) for row in range(table.rows)] for name in table.names}
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +179,7 @@ def test_the_extension_says_how_a_file_is_read(tmp_path: Path, name: str, text: 
     """TSV by tabs if it has any; ARFF as declared; what else it may be called is looked at, as ever."""
     (tmp_path / name).write_bytes(text.encode())
     assert cells(tmp_path / name) == expected
-    assert read_header(tmp_path / name) == tuple(expected)
+    assert read_names(tmp_path / name, title_of(name)) == tuple(expected)
 
 
 def test_arff_in_the_encoding_of_an_old_program(tmp_path: Path) -> None:

@@ -36,7 +36,8 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from airflow_provider_azureml_classic.exceptions import RequestRejected
 from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.server.__main__ import declared
-from airflow_provider_azureml_classic.server.experiments import Scorer, declare, estimators, tables, train
+from airflow_provider_azureml_classic.server.experiments import Scorer, declare, estimators, train
+from airflow_provider_azureml_classic.server.experiments.frame import Frame, read_table
 from airflow_provider_azureml_classic.server.experiments.schema import encode, encode_label
 
 CLASSIFIERS = [
@@ -105,7 +106,7 @@ def test_any_estimator_answers_as_scikit_learn_does(tmp_path_factory: Any, estim
         folder = tmp_path_factory.mktemp("run")
         (folder / "d.csv").write_text(text_of(seed, 0 if regression else classes, missing))
         schema = train(declared_once, None, folder / "d.csv", folder / "m.ilearner", folder / "e.csv").schema
-        frame = tables.read_table(folder / "d.csv")
+        frame = Frame(read_table(folder / "d.csv"))
         matrix = encode(schema, frame)
         fitted = estimators.make(declared_once, schema).fit(matrix, encode_label(schema, frame))
         with (folder / "d.csv").open(newline="") as stream:

@@ -26,11 +26,12 @@ from airflow_provider_azureml_classic.server.experiments import (
     estimators,
     read_ilearner,
     shipped_experiments,
-    tables,
     train,
 )
+from airflow_provider_azureml_classic.server.experiments.frame import Frame, read_table
 from airflow_provider_azureml_classic.server.experiments.schema import encode, encode_label
 from airflow_provider_azureml_classic.tables.dates import parse_time
+from airflow_provider_azureml_classic.tables.kinds import decide, read_numbers
 from tests.support import DATA_SETS
 
 #: Rows of hour.csv, and how much of their variance a model explains.
@@ -100,7 +101,7 @@ def test_the_model_answers_as_scikit_learn_does(run, tmp_path, estimator, kind):
     small = {"n_estimators": 10, "random_state": 0} if "Forest" in estimator else {}
     declared = experiment(estimator, estimator_parameters=small)
     schema = run(rows_of(kind), declared).schema
-    frame = tables.read_table(tmp_path / "data.csv")
+    frame = Frame(read_table(tmp_path / "data.csv"))
     matrix = encode(schema, frame)
     fitted = estimators.make(declared, schema).fit(matrix, encode_label(schema, frame))
     with (tmp_path / "data.csv").open(newline="") as stream:
@@ -204,12 +205,12 @@ def test_csv_of_all_sorts_mean_the_same(tmp_path, text):
     """Delimiter, decimal comma, blanks, quotes, line ends and byte order mark do not matter."""
     path = tmp_path / "d.csv"
     path.write_bytes(text.encode())
-    frame = tables.read_table(path)
-    assert list(frame.columns) == ["a", "c", "y"]
-    assert frame.rows == 2
-    a, c = frame.columns["a"], frame.columns["c"]
-    assert [frame.number(a.distinct[code]) for code in a.codes] == [1.5, 2.0]
-    assert [c.distinct[code] for code in c.codes] == ["x", "z"]
+    table = read_table(path)
+    decision = decide(table, table.names)
+    assert list(table.names) == ["a", "c", "y"]
+    assert table.rows == 2
+    assert read_numbers(table, "a", decision.kinds["a"], decision.decimal).tolist() == [1.5, 2.0]
+    assert [table.cell("c", row) for row in range(2)] == ["x", "z"]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "utf-16"])
@@ -217,7 +218,7 @@ def test_encoding_is_recognized(tmp_path, encoding):
     """UTF-8, Latin-1 and Excel's UTF-16 are read."""
     path = tmp_path / "d.csv"
     path.write_bytes("ort,y\nZürich,1\n".encode(encoding))
-    assert tables.read_table(path).columns["ort"].distinct == ["Zürich"]
+    assert read_table(path).encoded("ort").cells == ["Zürich"]
 
 
 def test_rows_beyond_one_chunk_are_numbered_right(tmp_path):
@@ -225,7 +226,7 @@ def test_rows_beyond_one_chunk_are_numbered_right(tmp_path):
     path = tmp_path / "d.csv"
     path.write_text("a,y\n" + "1,2\n" * 50_123 + "1\n")
     with pytest.raises(RequestRejected, match="Data row 50124 has 1 cells; the header row has 2"):
-        tables.read_table(path)
+        read_table(path)
 
 
 @pytest.mark.parametrize(
@@ -425,9 +426,8 @@ def test_census_model_on_the_real_data(size, tmp_path):
     """Trained on adult.data, the model ranks the people of adult.test with an AUC of at least 0.90; 0.85 if on 652."""
     census, _ = shipped_experiments()
     summary = train(census, None, DATA_SETS[size] / "census/adult.data", tmp_path / "m.ilearner", tmp_path / "e.csv")
-    frame = tables.read_table(DATA_SETS[size] / "census/adult.test")
-    cells = [[column.distinct[code] for code in column.codes] for column in frame.columns.values()]
-    people = Table(tuple(frame.columns), list(zip(*cells, strict=True)))
+    table = read_table(DATA_SETS[size] / "census/adult.test")
+    people = Table(table.names, [[table.cell(name, row) for name in table.names] for row in range(table.rows)])
     answer = Scorer.load(tmp_path / "m.ilearner").score(people)
     rich = np.array([label.startswith(">50K") for label in people.column("income")])
     score = np.array([float(x) for x in answer.column("Scored Probabilities")])
