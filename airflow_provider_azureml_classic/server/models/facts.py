@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from datetime import datetime
 
+from airflow_provider_azureml_classic.protocol.moments import to_utc
 from airflow_provider_azureml_classic.server.experiments.ilearner import Manifest
 from airflow_provider_azureml_classic.server.state.tables import ModelRow
 from airflow_provider_azureml_classic.tables.dates import parse_time

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from airflow_provider_azureml_classic.exceptions import RequestRejected
+from airflow_provider_azureml_classic.protocol.moments import to_utc
 from airflow_provider_azureml_classic.protocol.references import STAMP
 from airflow_provider_azureml_classic.protocol.tables import Table
-from airflow_provider_azureml_classic.protocol.moments import to_utc
 from airflow_provider_azureml_classic.server.experiments import (
     Experiment,
     Schema,
