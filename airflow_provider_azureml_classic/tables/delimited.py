@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
+from airflow_provider_azureml_classic.protocol.limits import MAX_RECORD
 from airflow_provider_azureml_classic.tables.encodings import Decoder, no_text
 from airflow_provider_azureml_classic.tables.names import check_names
 from airflow_provider_azureml_classic.tables.quotes import NEVER_CLOSED, QuoteFault, whole_rows
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 
 #: Bytes of a file that become one table.
 BLOCK = 2 << 20
-#: Longest row, in bytes.
-MAX_ROW = 16 << 20
 #: Line ends in one cell: more are the sign of a quote that closes by accident.
 MAX_LINES = 500
 DELIMITERS = (b"\t", b";", b",")
@@ -135,7 +134,7 @@ class DelimitedParser:
     def _row_at(self, text: bytes) -> str:
         """What a message calls the row in which some text ends."""
         delimiter = self._delimiter or _delimiter(text[:_SAMPLE], self._title)
-        csv.field_size_limit(MAX_ROW)
+        csv.field_size_limit(MAX_RECORD)
         # One more character, so that a row counts that has just begun.
         lines = io.StringIO(f"{text.decode(errors='replace')}x", newline="")
         rows = csv.reader(lines, delimiter=delimiter.decode(), skipinitialspace=True)
@@ -146,7 +145,7 @@ class DelimitedParser:
     def _read_header(self, *, final: bool) -> bool:
         """Whether the header row is complete and has been read."""
         self._delimiter = _delimiter(self._text[:_SAMPLE], self._title)
-        csv.field_size_limit(MAX_ROW)
+        csv.field_size_limit(MAX_RECORD)
         used = 0
 
         def lines() -> Iterator[str]:
@@ -175,7 +174,7 @@ class DelimitedParser:
             raise self._unclosed(self._row_at(text[: fault.position]), fault.message) from None
         if self.names:
             self._text = text[rows.used :]
-            if len(self._text) > MAX_ROW:
+            if len(self._text) > MAX_RECORD:
                 raise self._too_long()
         return rows.text
 
@@ -184,7 +183,7 @@ class DelimitedParser:
         return rejection("InputParseError", f"The {self._title} cannot be read: in {row} {message}. {advice}")
 
     def _too_long(self) -> AzureMLClassicError:
-        row, limit = self._row_at(b""), MAX_ROW >> 20
+        row, limit = self._row_at(b""), MAX_RECORD >> 20
         if b'"' in self._text:
             return self._unclosed(row, f"{NEVER_CLOSED} within {limit} MiB")
         return self._unreadable(row, f"it is longer than {limit} MiB.")

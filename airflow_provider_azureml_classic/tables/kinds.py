@@ -202,7 +202,8 @@ def file_decimal(table: Table, kinds: Mapping[str, Kind], missing: Collection[st
     :param kinds: what is known of its columns; those of texts tell nothing.
     :param missing: texts that mean "no value" in all columns.
     """
-    open_kinds = {name: kind for name, kind in kinds.items() if kind.kind in (None, NUMBER, UNDECIDED)}
+    numeric = (None, NUMBER, UNDECIDED)
+    open_kinds = {name: kind for name, kind in kinds.items() if name in table.columns and kind.kind in numeric}
     commas = [name for name, kind in open_kinds.items() if not kind.decimal and _has_commas(table, name, kind, missing)]
     if not commas:
         return "."

@@ -6,10 +6,8 @@ from collections.abc import Collection, Sequence
 
 from airflow_provider_azureml_classic.exceptions import rejection
 from airflow_provider_azureml_classic.protocol.errors import repeated
+from airflow_provider_azureml_classic.protocol.limits import MAX_COLUMNS
 from airflow_provider_azureml_classic.tables.spelling import listed, parse_number
-
-#: Most columns of a file.
-MAX_COLUMNS = 100_000
 
 
 def check_names(names: Sequence[str], title: str, expected: Collection[str] = (), *, declared: bool = False) -> None:
@@ -21,6 +19,8 @@ def check_names(names: Sequence[str], title: str, expected: Collection[str] = ()
     :param declared: whether the file declares them, so that a number is a name, too.
     :raises RequestRejected: naming the cell at fault.
     """
+    if len(names) > MAX_COLUMNS:
+        raise rejection("InputParseError", f"The {title} has {len(names)} columns; at most {MAX_COLUMNS:,} are read.")
     needs = f"The {title} needs {heading(title)}"
     first = "what it declares" if declared else "its first row"
     wish = f"; expected the columns {listed(expected)}" if expected else ""
@@ -32,8 +32,6 @@ def check_names(names: Sequence[str], title: str, expected: Collection[str] = ()
         raise rejection("InputParseError", f"{needs} of different names: {first} has {twice!r} twice{wish}.")
     if expected and not set(expected) & set(names):
         raise rejection("InputParseError", f"{needs}{wish}. {first.capitalize()} is: {listed(names)}.")
-    if len(names) > MAX_COLUMNS:
-        raise rejection("InputParseError", f"The {title} has {len(names)} columns; at most {MAX_COLUMNS} are read.")
 
 
 def heading(title: str) -> str:

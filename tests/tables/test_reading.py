@@ -105,7 +105,7 @@ def test_cells_of_many_lines() -> None:
 def test_a_row_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     """A row longer than the bound is refused before it is whole, and so is a header row."""
     monkeypatch.setattr(delimited, "BLOCK", 1 << 18)
-    monkeypatch.setattr(delimited, "MAX_ROW", 1 << 20)
+    monkeypatch.setattr(delimited, "MAX_RECORD", 1 << 20)
     assert "data row 2: it is longer than 1 MiB" in refusal("a,b\n1,2\n" + "x" * (1 << 21))
     assert "data row 2 a quote that opens a cell is never closed within 1 MiB" in refusal(
         'a,b\n1,2\n"' + "x" * (1 << 21)

@@ -140,8 +140,9 @@ class Schema:
         """The schema as a JSON object, without members that say nothing and that the first version did not have."""
         features = [_without_defaults(column, _FIRST_OF_COLUMN) for column in self.features]
         kinds = {"kinds": {name: kind.to_json() for name, kind in self.kinds.items()}} if self.kinds else {}
-        bare = replace(self, features=(), kinds={})
-        return {**_without_defaults(bare, _FIRST_OF_SCHEMA), "features": features, **kinds}
+        value = _without_defaults(replace(self, features=(), kinds={}), _FIRST_OF_SCHEMA)
+        del value["kinds"]
+        return {**value, "features": features, **kinds}
 
     @property
     def is_of_first_version(self) -> bool:

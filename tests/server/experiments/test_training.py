@@ -184,7 +184,7 @@ def test_training_runs_in_a_worker_process(tmp_path):
     files = tmp_path / "m.ilearner", tmp_path / "e.csv"
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
         summary = pool.submit(train, experiment(), None, tmp_path / "d.csv", *files).result()
-        with pytest.raises(RequestRejected, match="Data row 1 has 1 cells"):
+        with pytest.raises(RequestRejected, match="Data row 1 has 1 cell"):
             pool.submit(train, experiment(), None, tmp_path / "bad.csv", *files).result()
     assert summary.rows == 60
     assert summary.length == files[0].stat().st_size
@@ -225,7 +225,7 @@ def test_rows_beyond_one_chunk_are_numbered_right(tmp_path):
     """In a long file too, the row at fault is the one that is named."""
     path = tmp_path / "d.csv"
     path.write_text("a,y\n" + "1,2\n" * 50_123 + "1\n")
-    with pytest.raises(RequestRejected, match="Data row 50124 has 1 cells; the header row has 2"):
+    with pytest.raises(RequestRejected, match="Data row 50124 has 1 cell; the header row has 2"):
         read_table(path)
 
 
@@ -247,7 +247,6 @@ def test_rows_beyond_one_chunk_are_numbered_right(tmp_path):
         ("a,b,colour,y\n1,2,red,no\n1,1e99,red,yes\n", "Column 'b', row 2: '1e99' is not a number (or too large)"),
         ("a,b,colour,y\n1,2,red,no\n1,2,red,\n1,2,red,?\n", "missing in 2 of 3 rows, first in data row 2"),
         ("a,b,colour,y\n1,2,red,no\n1,2,red,no\n", "'no' in all 2 rows"),
-        ('a,b,colour,y\n1,2,"' + "x" * 1_100_000 + '",no\n', "in all 1 rows"),
     ],
 )
 def test_bad_data_is_refused_with_column_and_row(run, text, said):
