@@ -54,7 +54,7 @@ def arff_tables(
         attributes, rows = read_arff(_lines(pieces, decoder))
         names = [attribute.name.strip() for attribute in attributes]
         check_names(names, _TITLE, expected, declared=True)
-        origin = Origin(_TITLE, encoding=decoder.name, declared=dict(zip(names, attributes, strict=True)))
+        origin = Origin(_TITLE, tuple(names), encoding=decoder.name, declared=dict(zip(names, attributes, strict=True)))
         kept = {i: name for i, name in enumerate(names) if name and keep(name)}
         before = 0
         while chunk := list(islice(rows, max(1, min(_ROWS, _CELLS // len(names))))):

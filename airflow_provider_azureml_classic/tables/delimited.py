@@ -189,7 +189,7 @@ class DelimitedParser:
         return self._unreadable(row, f"it is longer than {limit} MiB.")
 
     def _origin(self) -> Origin:
-        return Origin(self._title, self._delimiter.decode(), self._decoder.name)
+        return Origin(self._title, self.names, self._delimiter.decode(), self._decoder.name)
 
 
 def _delimiter(text: bytes, title: str) -> bytes:

@@ -61,7 +61,7 @@ def parquet_tables(file: IO[bytes], *, expected: Collection[str] = (), keep: Kee
             columns = {
                 names[i]: pa.chunked_array([_plain(names[i], c)]) for i, c in zip(kept, batch.columns, strict=True)
             }
-            yield Table(Origin(_TITLE), columns, batch.num_rows, before)
+            yield Table(Origin(_TITLE, tuple(names)), columns, batch.num_rows, before)
             before += batch.num_rows
     except (pa.ArrowException, OSError) as error:
         raise _unreadable(error) from None

@@ -19,12 +19,14 @@ class Origin:
     """What is decided for a file as a whole.
 
     :param title: the format, for messages: ``CSV``, ``TSV``, ``ARFF`` or ``Parquet``.
+    :param names: of all its columns, also of those that are not kept.
     :param delimiter: between cells of CSV and TSV.
     :param encoding: of a text file.
     :param declared: columns of which the file itself says what they hold (ARFF).
     """
 
     title: str
+    names: tuple[str, ...] = ()
     delimiter: str = ""
     encoding: str = ""
     declared: Mapping[str, Attribute] = field(default_factory=lambda: MappingProxyType({}))

@@ -25,7 +25,7 @@ from airflow_provider_azureml_classic.tables.kinds import (
     read_categories,
     read_numbers,
 )
-from airflow_provider_azureml_classic.tables.spelling import category_key, parse_number, shown, truth_key
+from airflow_provider_azureml_classic.tables.spelling import category_key, listed, parse_number, shown, truth_key
 from airflow_provider_azureml_classic.tables.table import Encoded, Table
 from airflow_provider_azureml_classic.tables.values import recoded
 
@@ -213,7 +213,7 @@ class Schema:
         :param frame: the data.
         :raises RequestRejected: naming the column.
         """
-        there = ", ".join(frame.columns)
+        there = listed(frame.origin.names)
         if self.label not in frame.columns:
             raise rejection(
                 "InputMismatchError",

@@ -7,6 +7,7 @@ from airflow_provider_azureml_classic.server.experiments.frame import Frame
 from airflow_provider_azureml_classic.server.experiments.schema import Schema
 from airflow_provider_azureml_classic.tables.dates import parse_time, with_zone
 from airflow_provider_azureml_classic.tables.kinds import DATE, Kind, read_numbers
+from airflow_provider_azureml_classic.tables.spelling import listed
 
 #: First and last time of a column, as ISO texts.
 Span = tuple[str, str]
@@ -23,7 +24,7 @@ def window_of(schema: Schema, frame: Frame, column: str | None) -> Span | None:
     if column is None:
         return None
     if column not in frame.columns:
-        there = ", ".join(frame.columns)
+        there = listed(frame.table.origin.names)
         raise rejection(
             "InputMismatchError",
             f"The training data has no column {column!r}, the time column; its columns are: {there}.",

@@ -96,7 +96,9 @@ def test_numbers_are_those_of_the_library(tmp_path: Path, library: str, capfd: p
     expected = by_hand(library, "Regressor", label).predict(rows)
     got = np.array([float(row[0]) for row in scorer.score(table).values])
     assert abs(got - expected).max() <= 5e-6 * expected.std()
-    assert (summary.notes, capfd.readouterr()) == ((), ("", ""))
+    # What the reader notes of a column is not the library's.
+    assert [note for note in summary.notes if not note.startswith("Column")] == []
+    assert capfd.readouterr() == ("", "")
     assert summary.manifest.versions[library] == sys.modules[library].__version__
 
 

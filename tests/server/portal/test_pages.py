@@ -298,7 +298,8 @@ def test_whatever_comes_back_is_text(visitor: Visitor, mine: str) -> None:
         ),
     ]
     answers.append(Visitor(service).sign_in(EVIL, next=EVIL))
-    job = visitor.post(f"/portal/services/{service.training}/jobs", files={"data": (f"{EVIL}.csv", f"{EVIL},y\n1,2\n")})
+    evil = (f"{EVIL}.csv", f"<b>,{EVIL[1:]},y\n1,2,3\n")
+    job = visitor.post(f"/portal/services/{service.training}/jobs", files={"data": evil})
     job_page = job.headers["location"]
     trainer = service.client.get_endpoint(service.training, "default")
     assert service.ended(trainer, job_page.rpartition("/")[2]).status is JobStatus.FAILED
