@@ -26,8 +26,8 @@ def clean_url(url: str) -> str:
             "BadParameterValue",
             f"The management URL {cleaned!r} must start with http:// or https://, as in https://management.azureml.net.",
         )
-    base, found, _ = cleaned.partition(WORKSPACES)
-    if found:
+    base, separator, _ = cleaned.partition(WORKSPACES)
+    if separator:
         raise rejection(
             "BadParameterValue",
             f"{without_query(cleaned)!r} is the URL of a web service or of one of its endpoints, such as the "

@@ -64,9 +64,9 @@ class RetryPolicy:
         :param outcome: what the last one gave; its ``Retry-After`` is a lower bound.
         """
         bound = min(self.cap, self.base * 2 ** (attempt - 1))
-        asked = outcome.headers.get(RETRY_AFTER, "") if isinstance(outcome, Response) else ""
-        wanted = float(asked) if asked.isascii() and asked.isdigit() else 0.0
-        return Pause(min(self.cap, wanted + random.uniform(bound / 2, bound)))  # noqa: S311 - jitter, no secret
+        header = outcome.headers.get(RETRY_AFTER, "") if isinstance(outcome, Response) else ""
+        retry_after = float(header) if header.isascii() and header.isdigit() else 0.0
+        return Pause(min(self.cap, retry_after + random.uniform(bound / 2, bound)))  # noqa: S311 - jitter, no secret
 
 
 NO_RETRIES = RetryPolicy(attempts=1)

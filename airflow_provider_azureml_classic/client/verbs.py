@@ -130,15 +130,15 @@ class Verbs:
         :param name_or_id: as in the list of web services.
         :raises NotFound: none has it, or several have the name; the message lists what is there.
         """
-        wanted = name_or_id.strip()
+        name = name_or_id.strip()
         services = yield from Verbs.list_web_services.steps(self)
-        found = [s for s in services if s.id == wanted] or [s for s in services if s.name == wanted]
-        if len(found) == 1:
-            return found[0]
-        there = ", ".join(f"{s.name!r} ({s.id})" for s in found or services) or "none at all"
-        said = "several web services are" if found else "no web service is"
+        matches = [s for s in services if s.id == name] or [s for s in services if s.name == name]
+        if len(matches) == 1:
+            return matches[0]
+        choices = ", ".join(f"{s.name!r} ({s.id})" for s in matches or services) or "none at all"
+        problem = "several web services are" if matches else "no web service is"
         raise NotFound(
-            f"In workspace {self.workspace_id} {said} called {wanted!r}; there are: {there}.",
+            f"In workspace {self.workspace_id} {problem} called {name!r}; there are: {choices}.",
             hint="Give one of these names, or the id where a name is not unique.",
             verb="find_web_service",
         )
@@ -158,7 +158,7 @@ class Verbs:
         :param service_id: 32 hex digits.
         """
         data = yield from self._manage(ops.LIST_ENDPOINTS, service=service_id)
-        return [self._seen(Endpoint.from_wire(item)) for item in items(data)]
+        return [self._masked(Endpoint.from_wire(item)) for item in items(data)]
 
     @verb
     def get_endpoint(self, service_id: str, name: str) -> Steps[Endpoint]:
@@ -169,7 +169,7 @@ class Verbs:
         """
         request = self._management(ops.GET_ENDPOINT, service=service_id, endpoint=name.strip())
         response = yield from ask(request)
-        return self._seen(Endpoint.from_wire(decoded(request, response), etag=response.headers.get(ops.ETAG)))
+        return self._masked(Endpoint.from_wire(decoded(request, response), etag=response.headers.get(ops.ETAG)))
 
     @verb
     def add_endpoint(self, service_id: str, name: str, settings: EndpointSettings | None = None) -> Steps[Endpoint]:
@@ -182,7 +182,7 @@ class Verbs:
         body = encoded((settings or EndpointSettings()).to_wire())
         data = yield from self._manage(ops.ADD_ENDPOINT, body, service=service_id, endpoint=name.strip())
         if isinstance(data, Mapping) and data.get(API_LOCATION):
-            return self._seen(Endpoint.from_wire(data))
+            return self._masked(Endpoint.from_wire(data))
         return (yield from Verbs.get_endpoint.steps(self, service_id, name))
 
     @verb
@@ -301,9 +301,9 @@ class Verbs:
         data = decoded(request, response)
         results = data.get(RESULTS) if isinstance(data, Mapping) else None
         if not isinstance(results, Mapping) or output_name not in results:
-            there = ", ".join(results) if isinstance(results, Mapping) else "none"
+            names = ", ".join(results) if isinstance(results, Mapping) else "none"
             raise ProtocolError(
-                f"The answer has no output {output_name!r}; it has: {there}.", verb="score", url=request.url
+                f"The answer has no output {output_name!r}; it has: {names}.", verb="score", url=request.url
             )
         return read_output(output_name, results[output_name])
 
@@ -372,14 +372,14 @@ class Verbs:
         if not endpoint.api_location:
             raise ProtocolError(f"Endpoint {endpoint.name!r} has no ApiLocation.", verb=operation.name)
         url = ops.below_api(operation, endpoint.api_location, segments, query)
-        known = endpoint.api_location, endpoint.primary_key
-        key = self._renewed.get(known, endpoint.primary_key)
+        identity = endpoint.api_location, endpoint.primary_key
+        key = self._renewed.get(identity, endpoint.primary_key)
         request = self._request(operation, url, key, body)
         response = yield request
         if response.status == 401 and endpoint.web_service_id and self._token:
             fresh = yield from Verbs.get_endpoint.steps(self, endpoint.web_service_id, endpoint.name)
             if fresh.primary_key != key:
-                self._renewed[known] = fresh.primary_key
+                self._renewed[identity] = fresh.primary_key
                 request = self._request(operation, url, fresh.primary_key, body)
                 response = yield request
         check(request, response)
@@ -413,7 +413,7 @@ class Verbs:
         self._mask(reference.secrets)
         return Request(operation, reference.url, headers or {}, content, self.timeout)
 
-    def _seen(self, endpoint: Endpoint) -> Endpoint:
+    def _masked(self, endpoint: Endpoint) -> Endpoint:
         self._mask(endpoint.secrets)
         return endpoint
 
@@ -444,7 +444,7 @@ class Verbs:
                 "addition of azureml-classic-server. Regenerate the key where the service is administered.",
             )
         check(request, response)
-        return self._seen(Endpoint.from_wire(decoded(request, response), etag=response.headers.get(ops.ETAG)))
+        return self._masked(Endpoint.from_wire(decoded(request, response), etag=response.headers.get(ops.ETAG)))
 
     @verb
     def list_jobs(self, endpoint: Endpoint, *, limit: int = PAGE, before: str | None = None) -> Steps[JobPage]:
@@ -458,7 +458,7 @@ class Verbs:
         :raises RequestRejected: ``OperationNotSupported``: the service does not have this call.
         """
         query = [(LIMIT_PARAMETER, str(limit)), *([(BEFORE_PARAMETER, before)] if before else [])]
-        return JobPage.from_wire((yield from self._looked(endpoint, ops.LIST_JOBS, query)))
+        return JobPage.from_wire((yield from self._read_addition(endpoint, ops.LIST_JOBS, query)))
 
     @verb
     def job_log(self, endpoint: Endpoint, job_id: str) -> Steps[tuple[LogLine, ...]]:
@@ -470,9 +470,9 @@ class Verbs:
         :param job_id: the job.
         :raises RequestRejected: ``OperationNotSupported``: the service does not have this call.
         """
-        return read_log((yield from self._looked(endpoint, ops.GET_JOB_LOG, job=job_id)))
+        return read_log((yield from self._read_addition(endpoint, ops.GET_JOB_LOG, job=job_id)))
 
-    def _looked(
+    def _read_addition(
         self, endpoint: Endpoint, operation: ops.Operation, query: Sequence[tuple[str, str]] = (), **segments: str
     ) -> Steps[Any]:
         try:

@@ -113,7 +113,7 @@ def _attribute(text: str, number: int) -> Attribute:
 def _rows(numbered: Iterator[tuple[int, str]], attributes: Sequence[Attribute]) -> Iterator[list[str]]:
     absent = [attribute.absent for attribute in attributes]
     # Cells that sparse rows stand for, absent ones included.
-    left = FREE_SPARSE_CELLS
+    budget = FREE_SPARSE_CELLS
     for number, line in numbered:
         text = line.strip()
         if not text or text[0] == "%":
@@ -121,8 +121,8 @@ def _rows(numbered: Iterator[tuple[int, str]], attributes: Sequence[Attribute]) 
         if text[0] != "{":
             yield _cells(text, number)
             continue
-        left += len(line) * SPARSE_CELLS_A_LETTER - len(absent)
-        if left < 0:
+        budget += len(line) * SPARSE_CELLS_A_LETTER - len(absent)
+        if budget < 0:
             raise ArffError(
                 f"The sparse rows up to line {number} stand for more than {SPARSE_CELLS_A_LETTER} times as many cells "
                 "as they have letters. Leave out columns that are nearly always absent."
@@ -162,14 +162,14 @@ def _cell(text: str, position: int) -> tuple[str, int]:
 
 
 def _sparse(text: str, absent: Sequence[str], number: int) -> list[str]:
-    cells, seen = list(absent), set[int]()
+    cells, indices = list(absent), set[int]()
     position = len(text) - len(text[1:].lstrip())
     while not text.startswith("}", position):
         match = _INDEX.match(text, position)
         index = int(match[1]) if match else -1
-        if match is None or not 0 <= index < len(cells) or index in seen:
+        if match is None or not 0 <= index < len(cells) or index in indices:
             raise _unexpected(text, position, number)
-        seen.add(index)
+        indices.add(index)
         cells[index], position = _cell(text, match.end())
         separator = _SEPARATOR.match(text, position)
         if separator:
@@ -183,13 +183,13 @@ def _sparse(text: str, absent: Sequence[str], number: int) -> list[str]:
 
 
 def _unexpected(text: str, position: int, number: int) -> ArffError:
-    said = f"Line {number} cannot be read from {_shown(text[position:]) if text[position:] else 'its end'} on"
+    message = f"Line {number} cannot be read from {_shown(text[position:]) if text[position:] else 'its end'} on"
     if "{" in text:
         return ArffError(
-            f"{said}; a sparse row is {{index value, index value}}, with different indices from 0. "
+            f"{message}; a sparse row is {{index value, index value}}, with different indices from 0. "
             "Weights of rows, in braces behind them, are not supported; a value with braces needs quotes."
         )
-    return ArffError(f"{said}; a value with quotes, commas, braces or blanks in it stands in quotes.")
+    return ArffError(f"{message}; a value with quotes, commas, braces or blanks in it stands in quotes.")
 
 
 def _unquoted(match: re.Match[str]) -> str:
@@ -237,14 +237,16 @@ class ArffWriter:
         :param rows: one cell for each attribute.
         """
         for row in rows:
-            self._write(",".join([known[cell] for known, cell in zip(self._spellings, row, strict=True)]) + "\n")
+            self._write(
+                ",".join([spellings[cell] for spellings, cell in zip(self._spellings, row, strict=True)]) + "\n"
+            )
 
 
 class _Spellings(dict[str | None, str]):
     """What is written for a cell; those not known are quoted, or written as they are."""
 
-    def __init__(self, known: Mapping[str | None, str], *, quote: bool) -> None:
-        super().__init__(known)
+    def __init__(self, spellings: Mapping[str | None, str], *, quote: bool) -> None:
+        super().__init__(spellings)
         self._quote = quote
 
     def __missing__(self, cell: str | None) -> str:

@@ -72,8 +72,8 @@ def from_response(request: Request, response: Response) -> AzureMLClassicError:
         return _unreadable(response, context)
     code, message, details = _pick(error, "code"), _pick(error, "message"), _details(error)
     # An error object under a 2xx: its code says what the status should have.
-    known = CODES.get(details[0].code if details else str(code), ("", 500))
-    kind = error_class(response.status if response.status >= 400 else known[1])
+    published = CODES.get(details[0].code if details else str(code), ("", 500))
+    kind = error_class(response.status if response.status >= 400 else published[1])
     return kind(
         str(message or code or "The service gave no reason."),
         code=str(code) if code else None,
@@ -138,9 +138,9 @@ def reading_answer(what: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
 
 def _details(error: Mapping[str, Any]) -> tuple[Detail, ...]:
     items = _pick(error, "details")
-    found = [item for item in items if isinstance(item, Mapping)] if isinstance(items, list) else []
+    details = [item for item in items if isinstance(item, Mapping)] if isinstance(items, list) else []
     return tuple(
-        Detail(str(_pick(d, "code") or ""), str(_pick(d, "message") or ""), _pick(d, "target") or None) for d in found
+        Detail(str(_pick(d, "code") or ""), str(_pick(d, "message") or ""), _pick(d, "target") or None) for d in details
     )
 
 
@@ -151,7 +151,7 @@ def _pick(data: Mapping[str, Any], name: str) -> Any:
     return None
 
 
-def known_members(what: str, data: Mapping[str, Any], known: frozenset[str]) -> Mapping[str, Any]:
+def known_members(what: str, data: Mapping[str, Any], names: frozenset[str]) -> Mapping[str, Any]:
     """The members of an object under the names that the protocol gives them.
 
     Their case does not matter: the cloud service ran on .NET, whose readers of JSON disregard it, and Java's writers
@@ -159,23 +159,22 @@ def known_members(what: str, data: Mapping[str, Any], known: frozenset[str]) -> 
 
     :param what: name of the object, for the message.
     :param data: decoded JSON.
-    :param known: the names.
+    :param names: of the members that it may have.
     :raises RequestRejected: ``UnexpectedParameter``, naming the member.
     """
-    if known.issuperset(data):
+    if names.issuperset(data):
         return data
-    spelled = {name.lower(): name for name in known}
-    found: dict[str, Any] = {}
+    spelled = {name.lower(): name for name in names}
+    members: dict[str, Any] = {}
     for key, value in data.items():
         name = spelled.get(key.lower())
         if name is None:
-            names = ", ".join(sorted(known))
-            said = f"{what} has the unknown member {key!r}; it takes: {names}."
-            raise rejection("UnexpectedParameter", said, target=key)
-        if name in found:
+            message = f"{what} has the unknown member {key!r}; it takes: {', '.join(sorted(names))}."
+            raise rejection("UnexpectedParameter", message, target=key)
+        if name in members:
             raise rejection("UnexpectedParameter", f"{what} has the member {name} twice.", target=key)
-        found[name] = value
-    return found
+        members[name] = value
+    return members
 
 
 def repeated(names: Sequence[str]) -> str | None:

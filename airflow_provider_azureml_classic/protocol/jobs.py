@@ -45,10 +45,10 @@ class JobStatus(str, Enum):
         :param value: decoded JSON.
         :raises ProtocolError: anything else; the message shows the raw value.
         """
-        found = _SPELLINGS.get(str(value).replace(" ", "").lower())
-        if found is None:
+        status = _SPELLINGS.get(str(value).replace(" ", "").lower())
+        if status is None:
             raise ProtocolError(f"The job's status {value!r} is none that is known.")
-        return found
+        return status
 
 
 #: States by their spellings, in lower case.
@@ -120,22 +120,22 @@ class JobRequest:
 
 
 def _inputs(data: Any) -> dict[str, BlobReference]:
-    given = json_object("Inputs", data)
-    if "" in given:
+    inputs = json_object("Inputs", data)
+    if "" in inputs:
         raise rejection("InvalidInputNames", "Inputs has an input without a name.", target="Inputs")
-    return {name: _reference("Inputs", name, value) for name, value in given.items()}
+    return {name: _reference("Inputs", name, value) for name, value in inputs.items()}
 
 
 def _outputs(data: Any) -> dict[str, BlobReference]:
-    given = json_object("Outputs", data)
-    for name, value in given.items():
+    outputs = json_object("Outputs", data)
+    for name, value in outputs.items():
         if not value:
             raise rejection(
                 "MissingOutputOverrideSpecification",
                 f"Outputs[{name!r}] says no place; give it a RelativeLocation, or leave {name!r} out.",
                 target=name,
             )
-    return {name: _reference("Outputs", name, value) for name, value in given.items()}
+    return {name: _reference("Outputs", name, value) for name, value in outputs.items()}
 
 
 def _reference(member: str, name: str, data: Any) -> BlobReference:
@@ -228,10 +228,10 @@ class Job:
             if (key == name if name is not None else extension is None or blob.extension == extension)
         }
         if len(fitting) != 1:
-            there = ", ".join(f"{key} ({blob.location})" for key, blob in self.results.items()) or "none"
-            wanted = f"named {name!r}" if name is not None else f"ending in {extension}" if extension else "to choose"
+            outputs = ", ".join(f"{key} ({blob.location})" for key, blob in self.results.items()) or "none"
+            which = f"named {name!r}" if name is not None else f"ending in {extension}" if extension else "to choose"
             raise rejection(
-                "InvalidOutputOverrideName", f"Job {self.id} has no single output {wanted}; it has: {there}."
+                "InvalidOutputOverrideName", f"Job {self.id} has no single output {which}; it has: {outputs}."
             )
         return next(iter(fitting.items()))
 

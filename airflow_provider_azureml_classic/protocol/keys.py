@@ -29,11 +29,11 @@ class KeyType(str, Enum):
         :param name: ``primary`` or ``secondary``.
         :raises RequestRejected: ``MissingKeys``.
         """
-        found = [key for key in cls if isinstance(name, str) and key.value.lower() == name.strip().lower()]
-        if not found:
+        matches = [key for key in cls if isinstance(name, str) and key.value.lower() == name.strip().lower()]
+        if not matches:
             message = f"{KEY_TYPE} is {name!r}; it must be {cls.PRIMARY.value} or {cls.SECONDARY.value}."
             raise rejection("MissingKeys", message, target=KEY_TYPE)
-        return found[0]
+        return matches[0]
 
     @classmethod
     def from_wire(cls, data: Any) -> KeyType:

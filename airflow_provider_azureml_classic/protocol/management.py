@@ -49,7 +49,7 @@ def management_document(public_url: str) -> dict[str, Any]:
     for operation in _DESCRIBED:
         paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation)
     key = {"type": "apiKey", "name": "Authorization", "in": "header"}
-    said = "The word Bearer, a blank, and the workspace token or, where an operation says so, an endpoint's key."
+    meaning = "The word Bearer, a blank, and the workspace token or, where an operation says so, an endpoint's key."
     return {
         "swagger": "2.0",
         "info": {"version": ops.API_VERSION, "title": "Web services and endpoints"},
@@ -60,13 +60,13 @@ def management_document(public_url: str) -> dict[str, Any]:
         "produces": [_JSON],
         "paths": paths,
         "definitions": _definitions(),
-        "securityDefinitions": {_TOKEN: {**key, "description": said}},
+        "securityDefinitions": {_TOKEN: {**key, "description": meaning}},
         "security": [{_TOKEN: []}],
     }
 
 
 def _operation(operation: ops.Operation) -> dict[str, Any]:
-    said, body, answers = _DESCRIBED[operation]
+    meaning, body, answers = _DESCRIBED[operation]
     parameters: list[dict[str, Any]] = [
         {"name": name, "in": "path", "required": True, **_TEXT} for name in re.findall(r"\{(\w+)\}", operation.path)
     ]
@@ -78,7 +78,7 @@ def _operation(operation: ops.Operation) -> dict[str, Any]:
     }
     return {
         "operationId": operation.name,
-        "summary": said,
+        "summary": meaning,
         "description": f"Takes the {operation.credential.value}.",
         "parameters": parameters,
         "responses": {**responses, "default": {"description": "The call failed.", "schema": _ref("ErrorResponse")}},
@@ -95,8 +95,8 @@ def _definitions() -> dict[str, Any]:
         "SampleDataEnabled": _FLAG,
         "DiagnosticsTraceLevel": _one_of(TraceLevel),
     }
-    place = dict.fromkeys(("BaseLocation", "RelativeLocation", "SasBlobToken"), _TEXT)
-    resource = _object({"Name": _TEXT, "Location": _object(place, "RelativeLocation")}, "Name", "Location")
+    reference = dict.fromkeys(("BaseLocation", "RelativeLocation", "SasBlobToken"), _TEXT)
+    resource = _object({"Name": _TEXT, "Location": _object(reference, "RelativeLocation")}, "Name", "Location")
     named = ("Name", "WebServiceId", "WorkspaceId", "CreationTime", "HelpLocation", "ApiLocation", "Version")
     names = (*named, "PrimaryKey", "SecondaryKey")
     endpoint = {**dict.fromkeys(names, _TEXT), **settings, "Resources": {"type": "array", "items": {"type": "object"}}}
@@ -128,4 +128,4 @@ def _object(properties: dict[str, Any], *required: str) -> dict[str, Any]:
 
 
 def _one_of(values: Any) -> dict[str, Any]:
-    return {"type": "string", "enum": [one.value for one in values]}
+    return {"type": "string", "enum": [value.value for value in values]}

@@ -78,6 +78,6 @@ def not_offered(method: str, path: str) -> AzureMLClassicError | None:
     """
     for group in NOT_OFFERED:
         if group.matches(method, path):
-            what = group.what.replace("`", "")
-            return rejection("OperationNotSupported", f"This server does not offer this: {what}. {group.instead}")
+            call = group.what.replace("`", "")
+            return rejection("OperationNotSupported", f"This server does not offer this: {call}. {group.instead}")
     return None

@@ -226,10 +226,10 @@ def query_values(query: str) -> Mapping[str, str]:
 
 
 def _values(query: str) -> Mapping[str, str]:
-    found: dict[str, str] = {}
+    values: dict[str, str] = {}
     for name, value in parse_qsl(query, keep_blank_values=True):
-        found.setdefault(name.lower(), value)
-    return MappingProxyType(found)
+        values.setdefault(name.lower(), value)
+    return MappingProxyType(values)
 
 
 _LONGEST_REMEMBERED = 256
@@ -275,11 +275,11 @@ def _match(method: str, path: str) -> Match:
     if method == "HEAD":
         method = "GET"
     for operation in _BY_DEPTH.get(path.count("/") - path.endswith("/"), ()):
-        found = operation.pattern.fullmatch(path)
-        if found is None:
+        groups = operation.pattern.fullmatch(path)
+        if groups is None:
             continue
         if operation.method == method:
-            segments = {name: unquote(value) for name, value in found.groupdict().items()}
+            segments = {name: unquote(value) for name, value in groups.groupdict().items()}
             return operation, MappingProxyType(segments), frozenset({method})
         allowed.add(operation.method)
     return None, MappingProxyType({}), frozenset(allowed)
@@ -295,8 +295,8 @@ def portal_page(help_location: str, service_id: str, name: str) -> str:
     :param service_id: of its web service.
     :param name: of the endpoint.
     """
-    base, found, _ = help_location.partition(_HELP_ROOT + "/")
+    base, separator, _ = help_location.partition(_HELP_ROOT + "/")
     host = urlsplit(base).hostname or ""
-    if not found or not service_id or host.endswith(CLOUD_DOMAIN):
+    if not separator or not service_id or host.endswith(CLOUD_DOMAIN):
         return ""
     return f"{base}{PORTAL}/services/{quote(service_id, safe='')}/endpoints/{quote(name, safe='')}"

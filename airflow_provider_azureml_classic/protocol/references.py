@@ -185,8 +185,8 @@ def window_end_of(location: BlobReference | None) -> datetime | None:
 
     :param location: where the model is.
     """
-    found = _IN_PATH.findall(location.relative_location) if location else []
+    stamps = _IN_PATH.findall(location.relative_location) if location else []
     try:
-        return datetime.strptime(found[-1], STAMP).replace(tzinfo=UTC) if found else None
+        return datetime.strptime(stamps[-1], STAMP).replace(tzinfo=UTC) if stamps else None
     except ValueError:
         return None

@@ -147,16 +147,16 @@ def _parts(text: str) -> dict[str, str]:
 def _endpoint(parts: Mapping[str, str], name: str) -> str:
     suffix = parts.get("endpointsuffix") or DEFAULT_ENDPOINT_SUFFIX
     scheme = parts.get("defaultendpointsprotocol") or "https"
-    given = parts.get("blobendpoint") or f"{scheme}://{name}.blob.{suffix}"
+    endpoint = parts.get("blobendpoint") or f"{scheme}://{name}.blob.{suffix}"
     try:
-        split = urlsplit(given)
-        valid = split.scheme in ("http", "https") and bool(split.hostname) and not split.query and "@" not in given
+        split = urlsplit(endpoint)
+        valid = split.scheme in ("http", "https") and bool(split.hostname) and not split.query and "@" not in endpoint
     except ValueError:
         valid = False
     if not valid:
-        what = "BlobEndpoint" if parts.get("blobendpoint") else "DefaultEndpointsProtocol or EndpointSuffix"
-        raise _bad_connection_string(f"has a wrong {what}: it must give http(s)://host[/path]")
-    return given.rstrip("/")
+        setting = "BlobEndpoint" if parts.get("blobendpoint") else "DefaultEndpointsProtocol or EndpointSuffix"
+        raise _bad_connection_string(f"has a wrong {setting}: it must give http(s)://host[/path]")
+    return endpoint.rstrip("/")
 
 
 def _name_in(endpoint: str) -> str:
@@ -164,8 +164,8 @@ def _name_in(endpoint: str) -> str:
     return split.path.rpartition("/")[2] or (split.hostname or "").partition(".")[0]
 
 
-def _bad_connection_string(what: str) -> AzureMLClassicError:
-    return rejection("InvalidBlobConnectionString", f"The connection string {what}.", target="ConnectionString")
+def _bad_connection_string(problem: str) -> AzureMLClassicError:
+    return rejection("InvalidBlobConnectionString", f"The connection string {problem}.", target="ConnectionString")
 
 
 def _key_bytes(key: str) -> bytes | None:
@@ -270,8 +270,8 @@ def expiry_of(token: str) -> datetime | None:
 
     :param token: a SAS token, with or without ``?``.
     """
-    found = [value for name, value in parse_qsl(token.strip().lstrip("?&")) if name == "se"]
-    return _moment(found[0]) if found else None
+    times = [value for name, value in parse_qsl(token.strip().lstrip("?&")) if name == "se"]
+    return _moment(times[0]) if times else None
 
 
 def permissions_of(token: str) -> str:
@@ -315,8 +315,8 @@ def verify(
         _check_resource(values["sr"], container, blob)
         expected = _signature(account, values, container, blob if values["sr"] == "b" else None)
     # A plus sign that a client left unencoded was read as a blank; Base64 has no blanks.
-    given = values["sig"].replace(" ", "+")
-    if not hmac.compare_digest(expected.encode(), given.encode(errors="surrogatepass")):
+    signature = values["sig"].replace(" ", "+")
+    if not hmac.compare_digest(expected.encode(), signature.encode(errors="surrogatepass")):
         raise _invalid("sig", "its signature does not match this account, container, blob and parameters")
     _check_times(values, now)
     _check_caller(values, secure=account.endpoint.startswith("https:"), client=client)
@@ -334,9 +334,9 @@ def _check_form(values: Mapping[str, str], scope: tuple[str, ...]) -> None:
             raise _invalid("token", f"it has no {name!r}")
     if not _VERSION.fullmatch(values["sv"]):
         raise _invalid("sv", "its version is not a date")
-    for name, what in _RESTRICTIONS.items():
+    for name, meaning in _RESTRICTIONS.items():
         if values.get(name):
-            raise _invalid(name, f"it is restricted to {what}, which is not supported")
+            raise _invalid(name, f"it is restricted to {meaning}, which is not supported")
 
 
 def _check_resource(resource: str, container: str, blob: str | None) -> None:
@@ -352,11 +352,11 @@ def _check_scope(values: Mapping[str, str], container: str, blob: str | None) ->
     """Refuse an account's token that is for other services, or other kinds of resources."""
     if "b" not in values["ss"]:
         raise _invalid("ss", "it is not for the blob service")
-    letter, what = (
+    letter, meaning = (
         ("s", "the service itself") if not container else ("c", "containers") if blob is None else ("o", "blobs")
     )
     if letter not in values["srt"]:
-        raise _invalid("srt", f"it is not for {what} (srt has no {letter!r})")
+        raise _invalid("srt", f"it is not for {meaning} (srt has no {letter!r})")
 
 
 def _check_caller(values: Mapping[str, str], *, secure: bool, client: str | None) -> None:
@@ -369,10 +369,10 @@ def _check_caller(values: Mapping[str, str], *, secure: bool, client: str | None
 def _in_range(client: str | None, allowed: str) -> bool:
     first, _, last = allowed.partition("-")
     try:
-        there, low, high = (ip_address(text) for text in (client or "", first, last or first))
+        address, low, high = (ip_address(text) for text in (client or "", first, last or first))
     except ValueError:
         return False
-    return there.version == low.version == high.version and int(low) <= int(there) <= int(high)
+    return address.version == low.version == high.version and int(low) <= int(address) <= int(high)
 
 
 def _check_times(values: Mapping[str, str], now: datetime) -> None:

@@ -215,8 +215,8 @@ def _operation(
 
 def _version(*, required: bool) -> dict[str, Any]:
     default = {} if required else {"default": ops.API_VERSION}
-    told = {"in": "query", "required": required, "type": "string", "description": "Version of the API."}
-    return {"name": ops.VERSION_PARAMETER, **told, **default, "enum": [ops.API_VERSION]}
+    parameter = {"in": "query", "required": required, "type": "string", "description": "Version of the API."}
+    return {"name": ops.VERSION_PARAMETER, **parameter, **default, "enum": [ops.API_VERSION]}
 
 
 def _body(definition: str) -> dict[str, Any]:
@@ -224,8 +224,8 @@ def _body(definition: str) -> dict[str, Any]:
 
 
 def _job_paths() -> dict[str, Any]:
-    told = "The id that the submission answered."
-    job = {"name": _JOB, "in": "path", "required": True, "type": "string", "description": told}
+    meaning = "The id that the submission answered."
+    job = {"name": _JOB, "in": "path", "required": True, "type": "string", "description": meaning}
     which = [_version(required=True), job]
     job_id, state = {"type": "string", "description": "The job's id."}, _ref("BatchExecutionStatus")
     submit = _operation(
@@ -303,8 +303,8 @@ def _batch_definitions(api: ApiDescription) -> dict[str, Any]:
         **times,
         "Progress": {"type": "string", "x-nullable": True, "description": "The last line of the job's log."},
     }
-    read = f"Where the data is. {_told(api.batch_inputs)}."
-    write = f"Where to write, if not to the service's own store. {_told(api.batch_outputs)}."
+    read = f"Where the data is. {_described(api.batch_inputs)}."
+    write = f"Where to write, if not to the service's own store. {_described(api.batch_outputs)}."
     return {
         "BatchExecutionRequest": request,
         "BatchInputs": {**inputs, "description": read},
@@ -313,9 +313,9 @@ def _batch_definitions(api: ApiDescription) -> dict[str, Any]:
     }
 
 
-def _told(places: Mapping[str, str]) -> str:
+def _described(meanings: Mapping[str, str]) -> str:
     """What each is for; it stands in a description, as a reference has no siblings."""
-    return "; ".join(f"{name}: {what}" for name, what in places.items())
+    return "; ".join(f"{name}: {meaning}" for name, meaning in meanings.items())
 
 
 def _blob_reference() -> dict[str, Any]:

@@ -74,8 +74,8 @@ class Table:
         :raises ProtocolError: there is no such column; the message lists those that are there.
         """
         if name not in self.column_names:
-            there = ", ".join(self.column_names)
-            raise ProtocolError(f"The table has no column {name!r}; its columns are: {there}.")
+            names = ", ".join(self.column_names)
+            raise ProtocolError(f"The table has no column {name!r}; its columns are: {names}.")
         index = self.column_names.index(name)
         return [row[index] for row in self.values]
 

@@ -54,8 +54,8 @@ def check_endpoint_name(name: str) -> str:
     """
     stripped = name.strip()
     if not ENDPOINT_NAME.fullmatch(stripped):
-        said = f"{name!r} cannot be an endpoint's name: it must be {ENDPOINT_NAME_RULE}."
-        raise rejection("EndpointNameInvalid", said, target="endpoint")
+        message = f"{name!r} cannot be an endpoint's name: it must be {ENDPOINT_NAME_RULE}."
+        raise rejection("EndpointNameInvalid", message, target="endpoint")
     return stripped
 
 
@@ -262,14 +262,14 @@ class Endpoint:
             )
         exact = [r for r in self.resources if r.name == name]
         folded = [r for r in self.resources if r.name.casefold() == name.strip().casefold()]
-        found = exact or folded
-        if len(found) != 1:
+        matches = exact or folded
+        if len(matches) != 1:
             raise rejection(
                 "ResourceNameInvalid",
                 f"Endpoint {self.name!r} has no updatable resource {name!r}; it has: {names}.",
                 target=name,
             )
-        return found[0]
+        return matches[0]
 
 
 _SETTINGS = frozenset(
@@ -389,12 +389,12 @@ def _resources(items: Any) -> tuple[Resource, ...] | None:
         raise rejection(
             "BadParameterValue", "Resources must be a list of objects with Name and Location.", target="Resources"
         )
-    found = []
+    resources = []
     for item in items:
         item = known_members("The resource", item, frozenset({"Name", "Location", "Kind"}))
         name = item.get("Name")
         if not isinstance(name, str) or not name.strip():
             raise rejection("BadParameterValue", "A resource has no Name.", target="Name")
         location = BlobReference.from_wire(item.get("Location"), what=f"Location of {name!r}", strict=True)
-        found.append(Resource(name, location))
-    return tuple(found)
+        resources.append(Resource(name, location))
+    return tuple(resources)

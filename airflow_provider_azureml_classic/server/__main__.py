@@ -71,7 +71,7 @@ _REPEATABLE = (
 
 def parser() -> argparse.ArgumentParser:
     """The arguments of ``azureml-classic-server``."""
-    made = argparse.ArgumentParser(
+    options = argparse.ArgumentParser(
         prog="azureml-classic-server",
         description="Azure Machine Learning Studio (classic) web services, self-hosted.",
         epilog=f"Environment: {WORKSPACE_VARIABLE} and {TOKEN_VARIABLE} set the workspace id and its token, "
@@ -80,39 +80,41 @@ def parser() -> argparse.ArgumentParser:
         f"as --database, {STORAGE_VARIABLE} as --storage: they keep secrets out of the list of processes. "
         f"{STORAGE_ACCOUNTS_VARIABLE} holds --storage-account items, blanks between them.",
     )
-    made.add_argument("--data-dir", type=Path, required=True, metavar="DIR", help="keeps everything; made if absent")
-    made.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    made.add_argument("--port", type=int, default=8080, help="port to listen on, 0 = any free one (default: 8080)")
-    made.add_argument("--public-url", metavar="URL", help="base of the URLs handed out, if a proxy is in front")
-    for option, metavar, said in _REPEATABLE:
-        made.add_argument(option, action="append", default=[], metavar=metavar, help=f"{said}; repeatable")
-    made.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="trainings at a time (default: cores)")
-    _add_places(made)
-    _add_operation(made)
-    made.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
-    return made
+    options.add_argument("--data-dir", type=Path, required=True, metavar="DIR", help="keeps everything; made if absent")
+    options.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    options.add_argument("--port", type=int, default=8080, help="port to listen on, 0 = any free one (default: 8080)")
+    options.add_argument("--public-url", metavar="URL", help="base of the URLs handed out, if a proxy is in front")
+    for option, metavar, meaning in _REPEATABLE:
+        options.add_argument(option, action="append", default=[], metavar=metavar, help=f"{meaning}; repeatable")
+    options.add_argument(
+        "--workers", type=int, default=os.cpu_count() or 1, help="trainings at a time (default: cores)"
+    )
+    _add_places(options)
+    _add_operation(options)
+    options.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
+    return options
 
 
-def _add_places(made: argparse.ArgumentParser) -> None:
-    made.add_argument(
+def _add_places(options: argparse.ArgumentParser) -> None:
+    options.add_argument(
         "--database",
         metavar="URL",
         help="PostgreSQL, postgresql://USER:PASSWORD@HOST:PORT/DATABASE (default: SQLite in DIR)",
     )
-    made.add_argument(
+    options.add_argument(
         "--adopt",
         action="store_true",
         help="data directory, database and storage account belong together from now on, whatever they were used with",
     )
-    made.add_argument(
+    options.add_argument(
         "--scheduler", metavar="tcp://HOST:8786", help="Dask scheduler that trainings are sent to (extra 'dask')"
     )
-    made.add_argument(
+    options.add_argument(
         "--storage",
         metavar="CONNECTION_STRING",
         help=f"Azure Storage account that keeps outputs and models; a secret, so rather set {STORAGE_VARIABLE}",
     )
-    made.add_argument(
+    options.add_argument(
         "--storage-account",
         action="append",
         default=[],
@@ -121,16 +123,16 @@ def _add_places(made: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_operation(made: argparse.ArgumentParser) -> None:
-    made.add_argument(
+def _add_operation(options: argparse.ArgumentParser) -> None:
+    options.add_argument(
         "--score-timeout",
         type=_seconds,
         default=SCORE_TIMEOUT,
         metavar="SECONDS",
         help="longest time of a scoring call (default: %(default)g)",
     )
-    made.add_argument("--open-metrics", action="store_true", help="/metrics needs no token")
-    made.add_argument("--access-log", action="store_true", help="log each request to stderr as a line of JSON")
+    options.add_argument("--open-metrics", action="store_true", help="/metrics needs no token")
+    options.add_argument("--access-log", action="store_true", help="log each request to stderr as a line of JSON")
 
 
 def _seconds(text: str) -> float:
@@ -183,16 +185,16 @@ def check_libraries() -> None:
         )
 
 
-def declared(places: Sequence[str]) -> list[Experiment]:
-    """The shipped experiments and those of ``places``.
+def declared(sources: Sequence[str]) -> list[Experiment]:
+    """The shipped experiments and those of ``sources``.
 
-    :param places: TOML files, and ``package.module:NAME`` of experiments declared in Python.
+    :param sources: TOML files, and ``package.module:NAME`` of experiments declared in Python.
     """
-    found = [*shipped_experiments()]
-    for place in places:
-        in_python = is_dotted(place) and ":" in place and not Path(place).exists()
-        found += experiments_in(place, Path.cwd()) if in_python else load_experiments(place)
-    return found
+    experiments = [*shipped_experiments()]
+    for source in sources:
+        in_python = is_dotted(source) and ":" in source and not Path(source).exists()
+        experiments += experiments_in(source, Path.cwd()) if in_python else load_experiments(source)
+    return experiments
 
 
 def listen(host: str, port: int) -> socket.socket:

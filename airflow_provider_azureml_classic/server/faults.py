@@ -9,7 +9,7 @@ endpoint, whatever its web service, to what is wrong with it, for example ``{"bi
 ==========  ============================================================================================
 ``ignore``  a PATCH is answered 200 and changes nothing
 ``pretend`` a PATCH is answered 200, the endpoint names the new model, and the old one goes on answering
-``revert``  after a PATCH and ``after`` looks at the endpoint the old model is back, named and answering
+``revert``  after a PATCH and ``after`` reads of the endpoint the old model is back, named and answering
 ``stale``   after a PATCH every second scoring call is answered by the old model
 ``lose``    a job that was submitted is not found afterwards
 ``hang``    a job that was started stays ``Running``
@@ -46,12 +46,12 @@ class Memory:
     """What an endpoint was before it was last patched.
 
     :param before: the endpoint with its old model.
-    :param looks: how often it was read since.
+    :param reads: how often it was read since.
     :param scored: how often it was asked since.
     """
 
     before: EndpointRow
-    looks: int = 0
+    reads: int = 0
     scored: int = 0
 
 
@@ -118,8 +118,8 @@ class FaultyApp(App):
         row = self._managed(call)
         memory, fault = self._memories.get(row.id), self._fault(row.name, "revert")
         if memory and fault:
-            memory.looks += 1
-            if memory.looks > int(fault["after"]):
+            memory.reads += 1
+            if memory.reads > int(fault["after"]):
                 self._workspace.change(row, EndpointSettings(), memory.before.resources)
                 del self._memories[row.id]
         return super()._get_endpoint(call)

@@ -1,4 +1,7 @@
-"""The data directory: who may use it, and files in it that are whole or not there."""
+"""The data directory: who may use it, and files in it that are whole or not there; and the folder of temporary files.
+
+Rule: what a killed server left is removed by the next one, and by nobody while it lives.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,8 @@ from typing import TextIO
 
 #: File of a data directory that the server holds which uses it.
 LOCK = "lock"
+# Short, because the sockets of worker processes are below it, and the system allows them 107 letters.
+_PREFIX = "azmlc-"
 #: Seconds in which a server that starts beside others looks for files of killed ones: another that starts meanwhile
 #: waits so long.
 _SWEEP_SECONDS = 5.0
@@ -66,9 +71,9 @@ def in_use(data_dir: Path, *, shared: bool) -> Iterator[TextIO]:
 
 def _shared(lock: TextIO) -> bool:
     until = time.monotonic() + _SWEEP_SECONDS
-    while not (done := _locked(lock, fcntl.LOCK_SH)) and time.monotonic() < until:
+    while not (locked := _locked(lock, fcntl.LOCK_SH)) and time.monotonic() < until:
         time.sleep(0.05)
-    return done
+    return locked
 
 
 def _locked(lock: TextIO, kind: int) -> bool:
@@ -109,10 +114,6 @@ def write_private(path: Path, text: str, *, overwrite: bool = True) -> bool:
     finally:
         temporary.unlink()
     return True
-
-
-# Short, because the sockets of worker processes are below it, and the system allows them 107 letters.
-_PREFIX = "azmlc-"
 
 
 @contextmanager

@@ -14,9 +14,9 @@ from airflow_provider_azureml_classic.server.clock import Clock, system_clock
 from airflow_provider_azureml_classic.server.experiments.declaration import Experiment
 from airflow_provider_azureml_classic.server.help.description import Describer
 from airflow_provider_azureml_classic.server.jobs.arguments import Arguments
-from airflow_provider_azureml_classic.server.jobs.dask import Cluster
+from airflow_provider_azureml_classic.server.jobs.dask import DaskExecutor
 from airflow_provider_azureml_classic.server.jobs.jobs import Jobs
-from airflow_provider_azureml_classic.server.jobs.processes import Workers
+from airflow_provider_azureml_classic.server.jobs.processes import ProcessExecutor
 from airflow_provider_azureml_classic.server.jobs.runner import Runner
 from airflow_provider_azureml_classic.server.jobs.work import JobWork
 from airflow_provider_azureml_classic.server.models.janitor import Janitor
@@ -77,7 +77,7 @@ def running(
         blobs = BlobStore(settings.data_dir / "blobs", settings.account, lambda: peers.id)
         janitor = stack.enter_context(closing(Janitor(store, models, blobs, pins, peers, pair.is_whole)))
         janitor.start()
-        workers = Cluster(settings.scheduler, settings.workers) if settings.scheduler else Workers(settings.workers)
+        workers = _executor(settings)
         stack.callback(workers.close)
         accounts = Accounts(settings.account, settings.storage_accounts, settings.storage)
         # An account of the configuration may be anywhere.
@@ -98,9 +98,15 @@ def running(
         threads = database_threads()
         core = Core(settings, workspace, updates, jobs, scoring, describer, locations, models, database, clock, threads)
         app = make_app(workspace, updates, jobs, scoring, describer)
-        peers.on_change, peers.on_job, peers.on_death = workspace.forget, runner.look, janitor.wake
-        runner.look()
+        peers.on_change, peers.on_job, peers.on_death = workspace.forget, runner.poll, janitor.wake
+        runner.poll()
         yield app, http_server(app, core, blobs)
+
+
+def _executor(settings: Settings) -> DaskExecutor | ProcessExecutor:
+    if settings.scheduler:
+        return DaskExecutor(settings.scheduler, settings.workers)
+    return ProcessExecutor(settings.workers)
 
 
 def http_server(app: App, core: Core, blobs: BlobStore) -> HttpServer:

@@ -169,31 +169,31 @@ def load_secrets(data_dir: Path, environ: Mapping[str, str]) -> Secrets:
     :raises ValueError: a variable that cannot be used, or an unreadable file.
     """
     path = data_dir / "secrets.json"
-    kept = _read(path) if path.exists() else {}
-    given = {member: environ.get(variable, "").strip() for member, variable in VARIABLES.items()}
-    found = Secrets(**{member: given[member] or kept.get(member) or make() for member, make in _MAKERS.items()})
-    _check(found)
-    text = json.dumps(asdict(found), indent=2)
-    if not kept:
+    stored = _read(path) if path.exists() else {}
+    overrides = {member: environ.get(variable, "").strip() for member, variable in VARIABLES.items()}
+    loaded = Secrets(**{member: overrides[member] or stored.get(member) or make() for member, make in _MAKERS.items()})
+    _check(loaded)
+    text = json.dumps(asdict(loaded), indent=2)
+    if not stored:
         if not write_private(path, text, overwrite=False):
             # Another server's first start was faster: its secrets are everybody's.
             return load_secrets(data_dir, environ)
-    elif asdict(found) != kept:
+    elif asdict(loaded) != stored:
         write_private(path, text)
-    return found
+    return loaded
 
 
-def _check(found: Secrets) -> None:
-    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", found.workspace_id):
+def _check(loaded: Secrets) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", loaded.workspace_id):
         raise ValueError(
-            f"{WORKSPACE_VARIABLE} is {found.workspace_id!r}; it must be letters and digits, 32 hex digits at best."
+            f"{WORKSPACE_VARIABLE} is {loaded.workspace_id!r}; it must be letters and digits, 32 hex digits at best."
         )
     try:
-        base64.b64decode(found.account_key, validate=True)
+        base64.b64decode(loaded.account_key, validate=True)
     except ValueError:
         raise ValueError(f"{ACCOUNT_KEY_VARIABLE} must be in Base64, like the key of a storage account.") from None
     try:
-        Fernet(found.cipher_key)
+        Fernet(loaded.cipher_key)
     except ValueError:
         raise ValueError(f"{CIPHER_KEY_VARIABLE} must be 32 bytes in URL-safe Base64.") from None
 

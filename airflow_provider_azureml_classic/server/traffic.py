@@ -1,4 +1,5 @@
-"""Calls of the last hour, by endpoint, and all calls since the start, by route: counted in this process only.
+"""Calls of the last hour, by endpoint, and all calls since the start, by route, counted in this process only; and the
+access log.
 
 Rule 1: one call costs about a microsecond, whatever number of endpoints there is.
 Rule 2: an endpoint costs at most about 2.5 KB, and nothing an hour after its last call.
@@ -27,6 +28,10 @@ _CLASSES = len(BOUNDS) + 1
 _WIDTH = _CLASSES + 1
 #: Endpoints from which on those without calls in the last hour are looked for and dropped.
 _SWEEP = 4096
+_EXECUTE = ops.SCORE.path.rpartition("/")[2]
+#: Statuses of callers who may be guessing: what they ask for may not be there.
+_UNKNOWN = frozenset({401, 404})
+_OK = 200
 
 
 @dataclass(frozen=True)
@@ -53,10 +58,10 @@ class Hour:
 
         :param share: 0.5 for the median.
         """
-        wanted, seen = share * self.calls, 0
+        rank, total = share * self.calls, 0
         for bound, count in zip((*BOUNDS, float("inf")), self.classes, strict=True):
-            seen += count
-            if count and seen >= wanted:
+            total += count
+            if count and total >= rank:
                 return bound
         return None
 
@@ -108,12 +113,12 @@ class Traffic:
         :param count: how many.
         """
         with self._lock:
-            found = self.routes.get(route)
-            if found is None:
-                found = self.routes[route] = Route([0] * _CLASSES, 0.0, {})
-            found.classes[bisect_left(BOUNDS, seconds)] += count
-            found.seconds += seconds * count
-            found.statuses[status] = found.statuses.get(status, 0) + count
+            counts = self.routes.get(route)
+            if counts is None:
+                counts = self.routes[route] = Route([0] * _CLASSES, 0.0, {})
+            counts.classes[bisect_left(BOUNDS, seconds)] += count
+            counts.seconds += seconds * count
+            counts.statuses[status] = counts.statuses.get(status, 0) + count
 
     def scored(self, endpoint_id: str, status: int, seconds: float, count: int = 1) -> None:
         """Count answered scoring calls of an endpoint that there is.
@@ -125,24 +130,24 @@ class Traffic:
         """
         minute = int(self._clock() // 60)
         with self._lock:
-            found = self._endpoints.get(endpoint_id)
-            if found is None:
-                found = self._added(endpoint_id, minute)
+            counts = self._endpoints.get(endpoint_id)
+            if counts is None:
+                counts = self._added(endpoint_id, minute)
             slot = minute % MINUTES
             start = slot * _WIDTH
-            if found.stamps[slot] != minute:
-                found.stamps[slot] = found.last = minute
-                found.numbers[start : start + _WIDTH] = array("I", bytes(4 * _WIDTH))
-            found.numbers[start + bisect_left(BOUNDS, seconds)] += count
+            if counts.stamps[slot] != minute:
+                counts.stamps[slot] = counts.last = minute
+                counts.numbers[start : start + _WIDTH] = array("I", bytes(4 * _WIDTH))
+            counts.numbers[start + bisect_left(BOUNDS, seconds)] += count
             if status >= 400:
-                found.numbers[start + _CLASSES] += count
+                counts.numbers[start + _CLASSES] += count
 
     def _added(self, endpoint_id: str, minute: int) -> _Endpoint:
         if len(self._endpoints) >= self._sweep_at:
-            self._endpoints = {key: one for key, one in self._endpoints.items() if one.last > minute - MINUTES}
+            self._endpoints = {key: counts for key, counts in self._endpoints.items() if counts.last > minute - MINUTES}
             self._sweep_at = max(_SWEEP, 2 * len(self._endpoints))
-        self._endpoints[endpoint_id] = made = _Endpoint()
-        return made
+        self._endpoints[endpoint_id] = added = _Endpoint()
+        return added
 
     def hour(self, endpoint_id: str) -> Hour:
         """The last hour of an endpoint.
@@ -151,39 +156,38 @@ class Traffic:
         """
         now = int(self._clock() // 60)
         with self._lock:
-            found = self._endpoints.get(endpoint_id)
-            rows = [list(_minute(found, minute)) for minute in range(now - MINUTES + 1, now + 1)] if found else []
+            counts = self._endpoints.get(endpoint_id)
+            rows = [list(_minute(counts, minute)) for minute in range(now - MINUTES + 1, now + 1)] if counts else []
         if not rows:
             return Hour()
         classes = tuple(sum(row[index] for row in rows) for index in range(_CLASSES))
         return Hour(tuple(sum(row[:_CLASSES]) for row in rows), sum(row[_CLASSES] for row in rows), classes)
 
-    def per_minute(self, wanted: Iterable[str] | None = None) -> dict[str, float]:
+    def per_minute(self, endpoint_ids: Iterable[str] | None = None) -> dict[str, float]:
         """Calls per minute, the mean of the last five whole minutes, of each endpoint that had any.
 
-        :param wanted: of these endpoints only.
+        :param endpoint_ids: of these endpoints only.
         """
         now = int(self._clock() // 60)
         with self._lock:
-            found: Mapping[str, _Endpoint | None]
-            found = self._endpoints if wanted is None else {key: self._endpoints.get(key) for key in wanted}
-            recent = [(key, one) for key, one in found.items() if one and one.last >= now - 5]
+            endpoints: Mapping[str, _Endpoint | None]
+            endpoints = (
+                self._endpoints if endpoint_ids is None else {key: self._endpoints.get(key) for key in endpoint_ids}
+            )
+            recent = [(key, counts) for key, counts in endpoints.items() if counts and counts.last >= now - 5]
         # Summed outside of the lock: a page must not keep a scoring call waiting.
-        sums = {key: sum(sum(_minute(one, minute)[:_CLASSES]) for minute in range(now - 5, now)) for key, one in recent}
+        sums = {
+            key: sum(sum(_minute(counts, minute)[:_CLASSES]) for minute in range(now - 5, now))
+            for key, counts in recent
+        }
         return {key: count / 5 for key, count in sums.items() if count}
 
 
-def _minute(one: _Endpoint, minute: int) -> array[int]:
+def _minute(counts: _Endpoint, minute: int) -> array[int]:
     slot = minute % MINUTES
-    if one.stamps[slot] != minute:
+    if counts.stamps[slot] != minute:
         return array("I", bytes(4 * _WIDTH))
-    return one.numbers[slot * _WIDTH : (slot + 1) * _WIDTH]
-
-
-_EXECUTE = ops.SCORE.path.rpartition("/")[2]
-#: Statuses of callers who may be guessing: what they ask for may not be there.
-_UNKNOWN = frozenset({401, 404})
-_OK = 200
+    return counts.numbers[slot * _WIDTH : (slot + 1) * _WIDTH]
 
 
 class Observer:

@@ -134,7 +134,7 @@ class Service:
         self.clock = clock
         data_dir.mkdir(exist_ok=True)
         self.pool = Held()
-        monkeypatch.setattr(service_module, "Workers", lambda size: self.pool)
+        monkeypatch.setattr(service_module, "ProcessExecutor", lambda size: self.pool)
         monkeypatch.setattr(service_module, "Trials", Tried)
         self.settings = Settings(
             data_dir=data_dir,

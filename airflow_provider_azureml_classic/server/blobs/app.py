@@ -168,7 +168,7 @@ class BlobApp:
             writer = await receive_into(target, call.request, self.max_size, lambda: self._check_replaceable(call))
         except FileExistsError:
             raise _exists(call) from None
-        return _written(writer.committed)
+        return _put_response(writer.committed)
 
     async def put_block(self, call: Call) -> Response:
         """Put Block.
@@ -193,7 +193,7 @@ class BlobApp:
             if len(body) > _MAX_BLOCK_LIST_SIZE:
                 raise StorageError(413, "RequestBodyTooLarge", "The list of blocks is too long.")
         ids = await to_thread.run_sync(read_block_list, bytes(body))
-        return _written(await to_thread.run_sync(self._commit, call, ids))
+        return _put_response(await to_thread.run_sync(self._commit, call, ids))
 
     def _commit(self, call: Call, ids: list[str]) -> BlobProperties:
         self._check_replaceable(call)
@@ -324,7 +324,7 @@ def _blob_headers(properties: BlobProperties) -> dict[str, str]:
     }
 
 
-def _written(properties: BlobProperties) -> Response:
+def _put_response(properties: BlobProperties) -> Response:
     headers = {"etag": properties.etag, "last-modified": http_date(properties)}
     return Response(status_code=201, headers={**headers, "x-ms-request-server-encrypted": "false"})
 

@@ -124,7 +124,7 @@ def authorize(
         raise _refused("The request carries neither a SAS token nor a SharedKey signature.")
     _check_age(request.headers, now)
     expected = {hmac_sha256(account, text) for text in request.texts_to_sign(account)}
-    matches = [hmac.compare_digest(one.encode(), signature.encode(errors="replace")) for one in sorted(expected)]
+    matches = [hmac.compare_digest(each.encode(), signature.encode(errors="replace")) for each in sorted(expected)]
     if name != account.name or not any(matches):
         raise _refused("The SharedKey signature does not match the request.")
     return ALL_PERMISSIONS
@@ -146,8 +146,8 @@ def _authorize_token(
     return permissions_of(token)
 
 
-def _mismatch(code: str, what: str) -> StorageError:
-    return StorageError(403, code, f"This request is not authorized to perform this operation using this {what}.")
+def _mismatch(code: str, message: str) -> StorageError:
+    return StorageError(403, code, f"This request is not authorized to perform this operation using this {message}.")
 
 
 def _refused(detail: str) -> StorageError:

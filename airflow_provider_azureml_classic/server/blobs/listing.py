@@ -21,9 +21,9 @@ def list_page(store: BlobStore, container: str, query: Mapping[str, str]) -> byt
     """
     prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
     entries = _grouped(store.list(container, prefix), prefix, delimiter) if delimiter else store.list(container, prefix)
-    page, asked, more = _page(entries, query)
-    asked.append(("Delimiter", delimiter))
-    return list_to_xml(page, endpoint=store.account.endpoint, container=container, asked=asked, more=more)
+    page, parameters, more = _page(entries, query)
+    parameters.append(("Delimiter", delimiter))
+    return list_to_xml(page, endpoint=store.account.endpoint, container=container, parameters=parameters, more=more)
 
 
 def containers_page(store: BlobStore, query: Mapping[str, str]) -> bytes:
@@ -33,9 +33,9 @@ def containers_page(store: BlobStore, query: Mapping[str, str]) -> bytes:
     :param query: ``prefix``, ``marker`` and ``maxresults``, all optional.
     :raises StorageError: ``maxresults`` is not a positive number.
     """
-    named = (one for one in store.containers() if one.name.startswith(query.get("prefix", "")))
-    page, asked, more = _page(named, query)
-    return list_to_xml(page, endpoint=store.account.endpoint, container=None, asked=asked, more=more)
+    named = (properties for properties in store.containers() if properties.name.startswith(query.get("prefix", "")))
+    page, parameters, more = _page(named, query)
+    return list_to_xml(page, endpoint=store.account.endpoint, container=None, parameters=parameters, more=more)
 
 
 def _page(
@@ -44,8 +44,8 @@ def _page(
     """The entries asked for, what was asked, and the marker of the next page."""
     marker, size = query.get("marker", ""), _page_size(query.get("maxresults", ""))
     page = list(itertools.islice((entry for entry in entries if _name(entry) >= marker), size + 1))
-    asked = [("Prefix", query.get("prefix", "")), ("Marker", marker), ("MaxResults", str(size))]
-    return page[:size], asked, _name(page[size]) if len(page) > size else ""
+    parameters = [("Prefix", query.get("prefix", "")), ("Marker", marker), ("MaxResults", str(size))]
+    return page[:size], parameters, _name(page[size]) if len(page) > size else ""
 
 
 def _page_size(text: str) -> int:
@@ -64,8 +64,8 @@ def _grouped(blobs: Iterable[BlobProperties], prefix: str, delimiter: str) -> It
     """Blobs up to the next delimiter; what lies behind it is one entry, its prefix."""
     last = None
     for blob in blobs:
-        head, found, _ = blob.name[len(prefix) :].partition(delimiter)
-        if not found:
+        head, separator, _ = blob.name[len(prefix) :].partition(delimiter)
+        if not separator:
             yield blob
-        elif last != (last := prefix + head + found):
+        elif last != (last := prefix + head + separator):
             yield last

@@ -125,9 +125,9 @@ class BlobStore:
         :param living: gives the ids of those that live.
         """
         # In this order: who writes a file was there before it.
-        found = list((self.root / TEMPORARY_FOLDER).iterdir())
+        files = list((self.root / TEMPORARY_FOLDER).iterdir())
         keep = tuple(f"{owner}-" for owner in living())
-        for leftover in found:
+        for leftover in files:
             if not leftover.name.startswith(keep):
                 remove(leftover)
         too_old = time.time() - BLOCK_LIFETIME_SECONDS
@@ -161,9 +161,9 @@ class BlobStore:
     def containers(self) -> Iterator[BlobProperties]:
         """Properties of all containers (their lengths mean nothing), in the order of their names."""
         for name in sorted(folder.name for folder in self.root.iterdir() if not folder.name.startswith(".")):
-            found = self.container_properties(name)
-            if found is not None:
-                yield found
+            container = self.container_properties(name)
+            if container is not None:
+                yield container
 
     def delete_container(self, container: str) -> bool:
         """Remove a container and all its blobs at once; ``False`` if it is not there.
@@ -247,8 +247,8 @@ class BlobStore:
         :param prefix: beginning of the names wanted.
         """
         folder = self.root / check_container(container)
-        found = (Path(base, name) for base, _, names in os.walk(folder) for name in names)
-        named = sorted((path.relative_to(folder).as_posix(), path) for path in found)
+        paths = (Path(base, name) for base, _, names in os.walk(folder) for name in names)
+        named = sorted((path.relative_to(folder).as_posix(), path) for path in paths)
         for name, path in named:
             if name.startswith(prefix):
                 with suppress(FileNotFoundError):  # deleted since the walk
@@ -330,15 +330,15 @@ class BlobStore:
     # Digests
 
     def _digest(self, path: Path, status: os.stat_result, file: BinaryIO) -> str:
-        known = self._digests.get(_version(path, status))
-        if known:
-            return known
-        digest = hashlib.sha256()
+        digest = self._digests.get(_version(path, status))
+        if digest:
+            return digest
+        sha256 = hashlib.sha256()
         while chunk := file.read(_CHUNK):
-            digest.update(chunk)
+            sha256.update(chunk)
         file.seek(0)
-        self._remember(path, status, digest.hexdigest())
-        return digest.hexdigest()
+        self._remember(path, status, sha256.hexdigest())
+        return sha256.hexdigest()
 
     def _remember(self, path: Path, status: os.stat_result, digest: str) -> None:
         with self._lock:

@@ -94,10 +94,10 @@ def check_conditions(request: Request, properties: BlobProperties) -> None:
     :param properties: of the blob that is there.
     :raises StorageError: 412, or 304 for reading.
     """
-    wanted, unwanted = (request.headers.get(name) for name in ("if-match", "if-none-match"))
-    if wanted and not _names(wanted, properties.etag):
+    if_match, if_none_match = (request.headers.get(name) for name in ("if-match", "if-none-match"))
+    if if_match and not _names(if_match, properties.etag):
         raise StorageError(412, "ConditionNotMet", "The blob is not the one that If-Match names.")
-    if unwanted and _names(unwanted, properties.etag):
+    if if_none_match and _names(if_none_match, properties.etag):
         if request.method in ("GET", "HEAD"):
             raise StorageError(304, "ConditionNotMet", "Not modified.", headers={"etag": properties.etag})
         raise StorageError(412, "ConditionNotMet", "The blob is the one that If-None-Match names.")

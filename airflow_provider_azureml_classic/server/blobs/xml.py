@@ -143,7 +143,7 @@ def list_to_xml(
     *,
     endpoint: str,
     container: str | None,
-    asked: Iterable[tuple[str, str]],
+    parameters: Iterable[tuple[str, str]],
     more: str,
 ) -> bytes:
     """The answer of "List Blobs", or of "List Containers".
@@ -151,10 +151,10 @@ def list_to_xml(
     :param entries: blobs, and prefixes (``str``) of the hierarchical listing; or containers.
     :param endpoint: address of the blob service.
     :param container: container listed; ``None`` for a list of containers.
-    :param asked: elements that repeat the request: ``Prefix``, ``Marker``, ``MaxResults``, ``Delimiter``.
+    :param parameters: elements that repeat the request: ``Prefix``, ``Marker``, ``MaxResults``, ``Delimiter``.
     :param more: marker of the next page, empty at the end.
     """
-    repeated = "".join(f"<{name}>{escape(value)}</{name}>" for name, value in asked)
+    repeated = "".join(f"<{name}>{escape(value)}</{name}>" for name, value in parameters)
     listed = "".join(
         f"<BlobPrefix><Name>{escape(entry)}</Name></BlobPrefix>"
         if isinstance(entry, str)
@@ -163,8 +163,8 @@ def list_to_xml(
         else _container_xml(entry)
         for entry in entries
     )
-    what = "Blobs" if container else "Containers"
+    element = "Blobs" if container else "Containers"
     attributes = f"ServiceEndpoint={quoteattr(endpoint)}"
     attributes += f" ContainerName={quoteattr(container)}" if container else ""
-    inner = f"{repeated}<{what}>{listed}</{what}><NextMarker>{escape(more)}</NextMarker>"
+    inner = f"{repeated}<{element}>{listed}</{element}><NextMarker>{escape(more)}</NextMarker>"
     return f"{DECLARATION}<EnumerationResults {attributes}>{inner}</EnumerationResults>".encode(errors="replace")

@@ -163,8 +163,8 @@ class Describer:
             optional=frozenset(schema.optional),
             outputs=_columns(answer) if answer else (),
             batch_inputs=self._inputs(service),
-            inputs_required=not any(one.sets == DATA for one in parameters),
-            parameters=tuple(_parameter(one) for one in parameters),
+            inputs_required=not any(parameter.sets == DATA for parameter in parameters),
+            parameters=tuple(_parameter(parameter) for parameter in parameters),
             batch_outputs=SCORING_OUTPUTS if answer else TRAINING_OUTPUTS,
             example=rows if answer else _labelled(schema, rows),
         )
@@ -188,10 +188,12 @@ class Describer:
         return self._samples[name]
 
 
-def _parameter(one: Parameter) -> ParameterDescription:
-    limits = {"minimum": one.minimum, "maximum": one.maximum, "enum": list(one.choices) or None}
-    given = {name: value for name, value in limits.items() if value is not None}
-    return ParameterDescription(one.name, one.kind, one.meaning, one.default, one.required, given)
+def _parameter(parameter: Parameter) -> ParameterDescription:
+    limits = {"minimum": parameter.minimum, "maximum": parameter.maximum, "enum": list(parameter.choices) or None}
+    set_limits = {name: value for name, value in limits.items() if value is not None}
+    return ParameterDescription(
+        parameter.name, parameter.kind, parameter.meaning, parameter.default, parameter.required, set_limits
+    )
 
 
 def _unknown(endpoint: str) -> AzureMLClassicError:
@@ -223,8 +225,8 @@ def typical_rows(schema: Schema) -> Table:
 
     :param schema: a learnt schema.
     """
-    known = [c for c in schema.features if c.name not in schema.optional or c.categories or c.minimum is not None]
-    return Table(tuple(column.name for column in known), [[_typical(column) for column in known]])
+    columns = [c for c in schema.features if c.name not in schema.optional or c.categories or c.minimum is not None]
+    return Table(tuple(column.name for column in columns), [[_typical(column) for column in columns]])
 
 
 def _typical(column: Column) -> float | str:

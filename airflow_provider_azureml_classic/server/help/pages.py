@@ -80,7 +80,7 @@ def _environment() -> Environment:
     # Imported here, as the server must start in under a second.
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    made = Environment(
+    environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
@@ -88,12 +88,12 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     # A short JSON string is a string literal of Python, R and C#, too; long ones have lines of their own.
-    made.filters["quoted"] = lambda text: json.dumps(text, ensure_ascii=False)
-    made.filters["quoted_in_r"] = lambda text: "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
-    made.filters["quoted_in_csharp"] = lambda text: '@"' + text.replace('"', '""') + '"'
-    made.filters["pretty"] = pretty
-    made.filters["python"] = repr
-    return made
+    environment.filters["quoted"] = lambda text: json.dumps(text, ensure_ascii=False)
+    environment.filters["quoted_in_r"] = lambda text: "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    environment.filters["quoted_in_csharp"] = lambda text: '@"' + text.replace('"', '""') + '"'
+    environment.filters["pretty"] = pretty
+    environment.filters["python"] = repr
+    return environment
 
 
 def _links(facts: Facts) -> dict[str, Any]:
@@ -113,9 +113,9 @@ def _links(facts: Facts) -> dict[str, Any]:
 def _score(facts: Facts) -> dict[str, Any]:
     if facts.answer is None:
         return {}
-    asked = [(ops.FORMAT_PARAMETER, ops.SWAGGER_FORMAT)]
+    in_objects = [(ops.FORMAT_PARAMETER, ops.SWAGGER_FORMAT)]
     forms = []
-    for swagger, title, query in ((False, "Table form", []), (True, "List-of-objects form", asked)):
+    for swagger, title, query in ((False, "Table form", []), (True, "List-of-objects form", in_objects)):
         request = execution_body(facts.api, swagger=swagger)
         output = write_output(facts.answer, swagger=swagger, details=False)
         url = ops.below_api(ops.SCORE, facts.api.api_location, {}, query)
@@ -128,12 +128,14 @@ def _score(facts: Facts) -> dict[str, Any]:
 def _jobs(facts: Facts) -> dict[str, Any]:
     output, extension = next(iter(facts.api.batch_outputs)), DATA_EXTENSIONS[0]
     extension = MODEL_EXTENSION if facts.api.training else extension
-    wanted = BlobReference(f"results/january{extension}")
+    reference = BlobReference(f"results/january{extension}")
     files = zip(facts.api.batch_inputs, _files(), strict=False)
     inputs = {name: BlobReference(f"data/{file}.csv") for name, file in files}
-    request = JobRequest(inputs, {output: wanted}, example_parameters(facts.api))
-    placed = BlobReference(wanted.relative_location, "https://account.blob.core.windows.net/", "?sv=...&sp=r&sig=...")
-    done = Job(_JOB, JobStatus.FINISHED, {output: placed}, None, _THEN, _THEN, _THEN)
+    request = JobRequest(inputs, {output: reference}, example_parameters(facts.api))
+    placed = BlobReference(
+        reference.relative_location, "https://account.blob.core.windows.net/", "?sv=...&sp=r&sig=..."
+    )
+    job = Job(_JOB, JobStatus.FINISHED, {output: placed}, None, _THEN, _THEN, _THEN)
     names = {"job": "JOB_ID"}
     calls = (ops.SUBMIT_JOB, ops.START_JOB, ops.GET_JOB, ops.CANCEL_JOB)
     return {
@@ -141,7 +143,7 @@ def _jobs(facts: Facts) -> dict[str, Any]:
         "methods": {call.name: call.method for call in calls},
         "request": _without_empty(request.to_wire()),
         "job_id": _JOB,
-        "done": done.to_wire(),
+        "done": job.to_wire(),
         "input": next(iter(facts.api.batch_inputs)),
         "output": output,
         "csv": _csv(facts.api.example),
@@ -158,13 +160,13 @@ def _files() -> Iterator[str]:
 def _update(facts: Facts) -> dict[str, Any]:
     # Where the samples of the training service's page of jobs write, and what a result looks like.
     here = BlobReference(f"results/january{MODEL_EXTENSION}")
-    place = BlobReference(here.relative_location, "https://account.blob.core.windows.net/", "?sv=...&sp=r&sig=...")
+    reference = BlobReference(here.relative_location, "https://account.blob.core.windows.net/", "?sv=...&sp=r&sig=...")
     # The default endpoint's model cannot be replaced: its page shows the address of one that is still to be added.
     name = OTHER_ENDPOINT if facts.is_default else facts.api.endpoint
     names = {"workspace": facts.workspace, "service": facts.service, "endpoint": name}
     body, short = (
         EndpointSettings(resources=tuple(Resource(resource, where) for resource in facts.resources)).to_wire()
-        for where in (place, here)
+        for where in (reference, here)
     )
     return {
         "patch_url": ops.PATCH_ENDPOINT.url(facts.public_url, names),
@@ -180,8 +182,8 @@ def _without_empty(data: Any) -> Any:
         return [_without_empty(item) for item in data]
     if not isinstance(data, Mapping):
         return data
-    kept = {name: _without_empty(value) for name, value in data.items()}
-    return {name: value for name, value in kept.items() if value not in (None, "", {})}
+    members = {name: _without_empty(value) for name, value in data.items()}
+    return {name: value for name, value in members.items() if value not in (None, "", {})}
 
 
 def _csv(table: Table) -> str:

@@ -46,26 +46,26 @@ class Arguments:
         names = self._catalogue.inputs(service.experiment, training=service.training)
         inputs = self._inputs(names, request.inputs, declared, values)
         outputs = self._outputs(service, request.outputs)
-        kept = {name: value for name, value in values.items() if declared[name].sets != parameters.DATA}
-        return JobRequest(inputs, outputs, kept)
+        arguments = {name: value for name, value in values.items() if declared[name].sets != parameters.DATA}
+        return JobRequest(inputs, outputs, arguments)
 
     def _inputs(
         self,
         names: Mapping[str, str],
-        given: Mapping[str, BlobReference],
+        references: Mapping[str, BlobReference],
         declared: Mapping[str, parameters.Parameter],
         values: Mapping[str, Any],
     ) -> dict[str, BlobReference]:
         first = next(name for name, role in names.items() if role == TRAIN)
         # The form with a single input does not name it.
-        inputs = {name or first: reference for name, reference in given.items()}
+        inputs = {name or first: reference for name, reference in references.items()}
         for name in inputs:
             if name not in names:
-                known = ", ".join(names)
+                choices = ", ".join(names)
                 raise rejection(
-                    "InvalidInputNames", f"There is no input {name!r}; the inputs are: {known}.", target=name
+                    "InvalidInputNames", f"There is no input {name!r}; the inputs are: {choices}.", target=name
                 )
-        address = next((name for name, one in declared.items() if one.sets == parameters.DATA), "")
+        address = next((name for name, parameter in declared.items() if parameter.sets == parameters.DATA), "")
         instead = address in values and first not in inputs
         if instead:
             inputs[first] = BlobReference.parse(values[address])
@@ -77,17 +77,17 @@ class Arguments:
             )
         missing = [name for name in names if name not in inputs]
         if missing:
-            raise rejection("BatchJobInputsNotSpecified", _wish(missing, first, address), target=missing[0])
+            raise rejection("BatchJobInputsNotSpecified", _missing_inputs(missing, first, address), target=missing[0])
         for name in names:
             # The name of a file behind an address may be any, as in Studio's Import Data.
             if name != first or not instead:
                 _check_extension(name, inputs[name], DATA_EXTENSIONS)
         return {name: self._locations.checked(inputs[name], READ) for name in names}
 
-    def _outputs(self, service: ServiceRow, given: Mapping[str, BlobReference]) -> dict[str, BlobReference]:
+    def _outputs(self, service: ServiceRow, references: Mapping[str, BlobReference]) -> dict[str, BlobReference]:
         extensions = output_extensions(service)
-        kept = {}
-        for name, reference in given.items():
+        outputs = {}
+        for name, reference in references.items():
             if name not in extensions:
                 raise rejection(
                     "InvalidOutputOverrideName",
@@ -95,11 +95,11 @@ class Arguments:
                     target=name,
                 )
             _check_extension(name, reference, extensions[name])
-            kept[name] = self._locations.checked(reference, WRITE)
-        return kept
+            outputs[name] = self._locations.checked(reference, WRITE)
+        return outputs
 
 
-def _wish(missing: list[str], first: str, address: str) -> str:
+def _missing_inputs(missing: list[str], first: str, address: str) -> str:
     instead = f", or the parameter {address} instead of {first}" if address and first in missing else ""
     return f"The job needs the input {' and '.join(missing)}{instead}."
 
@@ -122,7 +122,7 @@ def input_extension(reference: BlobReference) -> str:
     return reference.extension if reference.extension in DATA_EXTENSIONS else CSV_EXTENSION
 
 
-def output_place(job: JobRow, name: str, extension: str = CSV_EXTENSION) -> BlobReference:
+def output_reference(job: JobRow, name: str, extension: str = CSV_EXTENSION) -> BlobReference:
     """Where an output goes: its override, or a generated path in the own store.
 
     :param job: the job.

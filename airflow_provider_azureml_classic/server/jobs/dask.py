@@ -1,42 +1,46 @@
-"""Training on a Dask cluster (extra ``dask``).
+"""Training on a Dask cluster (extra ``dask``): the executor, and what is sent to a worker and back.
 
 Dask's own protocol between server, scheduler and workers is trusted: whoever reaches the scheduler can run code there.
 ``tls://`` addresses take certificates from Dask's configuration (``DASK_DISTRIBUTED__COMM__TLS__*``).
 
-Rule: a connection that is lost fails what runs, with the reason; the next piece of work connects anew.
+Rule 1: a connection that is lost fails what runs, with the reason; the next piece of work connects anew.
+Rule 2: nothing on a shared disk is needed: files go with the work, compressed, within a limit.
 """
 
 from __future__ import annotations
 
 import logging
+import platform
 import threading
+import zlib
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor
 from contextlib import suppress
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.server.experiments import conversion
 from airflow_provider_azureml_classic.server.jobs.executor import Task, TaskExecutor
 
 if TYPE_CHECKING:
     from distributed import Client
-import platform
-import zlib
-from dataclasses import dataclass, field
-from importlib import metadata
-from pathlib import Path
-from tempfile import TemporaryDirectory
-
-from airflow_provider_azureml_classic.exceptions import rejection
 
 log = logging.getLogger(__name__)
 
 #: Seconds to wait for the scheduler.
 CONNECT_SECONDS = 10
+#: Largest size of what one piece of work sends or brings back, compressed, in bytes.
+MAX_PAYLOAD = 1 << 30
+_DISTRIBUTION = "airflow-provider-azureml-classic"
+# CSV shrinks to a fifth at the fastest level already.
+_LEVEL = 1
 
 
-class Cluster(TaskExecutor):
+class DaskExecutor(TaskExecutor):
     """Sends work to the workers of a Dask scheduler.
 
     :param address: ``tcp://host:port`` or ``tls://host:port``.
@@ -62,17 +66,17 @@ class Cluster(TaskExecutor):
 
         :param task: is told what stops the work.
         :param function: what to call.
-        :param arguments: with what; a path is a file, see :mod:`.parcels`.
+        :param arguments: with what; a path is a file that goes with it.
         :raises BrokenExecutor: worker after worker died, or the scheduler is gone.
         """
         from distributed import CancelledError, KilledWorker
 
-        parcel = pack(function, arguments)
+        payload = pack(function, arguments)
         client = self._connected()
-        future = client.submit(carry_out, parcel, pure=False)
+        future = client.submit(carry_out, payload, pure=False)
         task.stop_with(lambda: future.cancel(reason="the job was cancelled"))
         try:
-            result, written = future.result()
+            result, contents = future.result()
         except KilledWorker:
             raise BrokenExecutor(
                 "Worker after worker of the Dask cluster died in this training, perhaps for lack of memory: give them "
@@ -89,7 +93,7 @@ class Cluster(TaskExecutor):
         finally:
             task.stop_with(None)
             future.release()
-        unpack(arguments, written)
+        unpack(arguments, contents)
         return result
 
     def _connected(self) -> Client:
@@ -107,7 +111,7 @@ class Cluster(TaskExecutor):
                 self._drop(self._client)
                 self._client = None
             if self._client is None:
-                # The data of a training is sent as a part of its task on purpose, see parcels.
+                # The data of a training is sent as a part of its task on purpose.
                 config.set({"distributed.admin.large-graph-warning-threshold": "1GiB"})
                 try:
                     self._client = Client(
@@ -133,13 +137,6 @@ class Cluster(TaskExecutor):
             self._drop(client)
 
 
-#: Largest size of what one piece of work sends or brings back, compressed, in bytes.
-MAX_PARCEL = 1 << 30
-_DISTRIBUTION = "airflow-provider-azureml-classic"
-# CSV shrinks to a fifth at the fastest level already.
-_LEVEL = 1
-
-
 @dataclass(frozen=True)
 class File:
     """A file among the arguments of a piece of work.
@@ -153,8 +150,8 @@ class File:
 
 
 @dataclass(frozen=True)
-class Parcel:
-    """A piece of work on its way.
+class Payload:
+    """A piece of work as it is sent.
 
     :param function: what to call; a function of this package, which the worker has too.
     :param arguments: with what; a :class:`File` in place of each path.
@@ -173,12 +170,12 @@ def versions() -> dict[str, str]:
     return {"Python": python, _DISTRIBUTION: metadata.version(_DISTRIBUTION), **conversion.versions()}
 
 
-def pack(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Parcel:
+def pack(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Payload:
     """A piece of work with the files that it reads.
 
     :param function: what to call.
     :param arguments: with what.
-    :raises RequestRejected: ``OutOfMemoryLimit``: the files are larger than :data:`MAX_PARCEL`.
+    :raises RequestRejected: ``OutOfMemoryLimit``: the files are larger than :data:`MAX_PAYLOAD`.
     """
     packed, size = [], 0
     for argument in arguments:
@@ -187,45 +184,45 @@ def pack(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Parcel:
             size += len(content or b"")
             argument = File(argument.name, content)
         packed.append(argument)
-    if size > MAX_PARCEL:
+    if size > MAX_PAYLOAD:
         raise rejection(
             "OutOfMemoryLimit",
-            f"The data has {size} bytes when compressed; at most {MAX_PARCEL} are sent to another machine. Send fewer "
+            f"The data has {size} bytes when compressed; at most {MAX_PAYLOAD} are sent to another machine. Send fewer "
             "rows or columns, or start the server without --scheduler.",
         )
-    return Parcel(function, tuple(packed), versions())
+    return Payload(function, tuple(packed), versions())
 
 
-def carry_out(parcel: Parcel) -> tuple[Any, dict[int, bytes]]:
+def carry_out(payload: Payload) -> tuple[Any, dict[int, bytes]]:
     """Do the work; called on the other machine.
 
-    :param parcel: the work.
+    :param payload: the work.
     :return: what the function returned, and the files that it wrote: position of the argument -> content, compressed.
     :raises RequestRejected: this machine's libraries are not those of the sender.
     """
-    _check(parcel.versions)
+    _check(payload.versions)
     with TemporaryDirectory(prefix="azureml-classic-") as folder:
-        arguments, written = [], {}
-        for number, argument in enumerate(parcel.arguments):
+        arguments, contents = [], {}
+        for number, argument in enumerate(payload.arguments):
             if isinstance(argument, File):
                 path = Path(folder) / str(number) / argument.name
                 path.parent.mkdir()
                 if argument.content is None:
-                    written[number] = path
+                    contents[number] = path
                 else:
                     path.write_bytes(zlib.decompress(argument.content))
                 argument = path
             arguments.append(argument)
-        result = parcel.function(*arguments)
+        result = payload.function(*arguments)
         return result, {
-            number: zlib.compress(path.read_bytes(), _LEVEL) for number, path in written.items() if path.exists()
+            number: zlib.compress(path.read_bytes(), _LEVEL) for number, path in contents.items() if path.exists()
         }
 
 
-def _check(wanted: dict[str, str]) -> None:
+def _check(required: dict[str, str]) -> None:
     here = versions()
     other = [
-        f"{name} {here.get(name)} instead of {version}" for name, version in wanted.items() if here[name] != version
+        f"{name} {here.get(name)} instead of {version}" for name, version in required.items() if here[name] != version
     ]
     if other:
         raise rejection(
@@ -235,11 +232,11 @@ def _check(wanted: dict[str, str]) -> None:
         )
 
 
-def unpack(arguments: tuple[Any, ...], written: dict[int, bytes]) -> None:
+def unpack(arguments: tuple[Any, ...], contents: dict[int, bytes]) -> None:
     """Put the files that were brought back where the caller wants them.
 
     :param arguments: as given to :func:`pack`.
-    :param written: as returned by :func:`carry_out`.
+    :param contents: as returned by :func:`carry_out`.
     """
-    for number, content in written.items():
+    for number, content in contents.items():
         arguments[number].write_bytes(zlib.decompress(content))

@@ -1,6 +1,6 @@
 """An executor whose work can be stopped while it runs: the seam between jobs and the processes that train.
 
-Training processes of this machine (:mod:`.pool`) and a Dask cluster (:mod:`.cluster`) both stand behind it.
+Training processes of this machine (:mod:`.processes`) and a Dask cluster (:mod:`.dask`) both stand behind it.
 """
 
 from __future__ import annotations

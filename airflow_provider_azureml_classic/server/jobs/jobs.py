@@ -22,7 +22,7 @@ from airflow_provider_azureml_classic.server.storage.locations import Locations
 class Queue(Protocol):
     """Runs started jobs."""
 
-    def look(self) -> None:
+    def poll(self) -> None:
         """Run what waits, as soon as there is room."""
 
     def stop(self, job_id: str) -> None:
@@ -93,7 +93,7 @@ class Jobs:
             raise rejection(
                 "CannotStartJob", f"Job {job_id} cannot be started because it is in {state} state{started}."
             )
-        self._queue.look()
+        self._queue.poll()
 
     def get(self, endpoint: EndpointRow, job_id: str) -> Job:
         """State of a job; results with fresh SAS tokens.
@@ -101,12 +101,12 @@ class Jobs:
         :param endpoint: the endpoint it was submitted to.
         :param job_id: the job.
         """
-        row, progress = self._jobs.seen(job_id) or (None, None)
+        row, progress = self._jobs.with_progress(job_id) or (None, None)
         if row is None or row.endpoint_id != endpoint.id:
             raise self._absent(endpoint, job_id)
         results = {
-            name: self._locations.published(BlobReference.from_wire(place), signed=True)
-            for name, place in (row.results or {}).items()
+            name: self._locations.published(BlobReference.from_wire(reference), signed=True)
+            for name, reference in (row.results or {}).items()
         }
         return _job(row, progress, results)
 
@@ -145,8 +145,8 @@ class Jobs:
         :param name: of the output.
         """
         row = self._jobs.get(job_id)
-        place = (row.results or {}).get(name) if row else None
-        return BlobReference.from_wire(place) if place else None
+        reference = (row.results or {}).get(name) if row else None
+        return BlobReference.from_wire(reference) if reference else None
 
     def facts(self, job_id: str) -> JobRow:
         """A job of whatever endpoint, as it is kept: its locations may hold secrets.
@@ -185,7 +185,7 @@ def _job(row: JobRow, progress: str | None, results: Mapping[str, BlobReference]
 
 def _submitted(endpoint: EndpointRow, request: JobRequest) -> str:
     """What a job is to do, for its log: places without their tokens."""
-    places = [f"{name} from {reference.location}" for name, reference in request.inputs.items()]
-    places += [f"{name} to {reference.location}" for name, reference in request.outputs.items()]
+    references = [f"{name} from {reference.location}" for name, reference in request.inputs.items()]
+    references += [f"{name} to {reference.location}" for name, reference in request.outputs.items()]
     values = [f"{name} = {value!r}" for name, value in request.global_parameters.items()]
-    return f"Submitted to endpoint {endpoint.name!r}: {', '.join([*places, *values])}."
+    return f"Submitted to endpoint {endpoint.name!r}: {', '.join([*references, *values])}."

@@ -28,7 +28,7 @@ _PRELOADED = ["airflow_provider_azureml_classic.server.experiments.preload"]
 ATTEMPTS = 2
 
 
-class Workers(TaskExecutor):
+class ProcessExecutor(TaskExecutor):
     """Training processes, started when they are needed.
 
     They fork from a server process that has the libraries loaded already, so that each starts at once and they share
@@ -74,7 +74,7 @@ class Workers(TaskExecutor):
                 log.warning("a training process died; its work is begun once more")
             finally:
                 task.stop_with(None)
-                self._give_back(worker)
+                self._release(worker)
         raise AssertionError("unreachable")
 
     def _take(self) -> ProcessPoolExecutor:
@@ -90,7 +90,7 @@ class Workers(TaskExecutor):
     def _new(self) -> ProcessPoolExecutor:
         return ProcessPoolExecutor(1, mp_context=self._context, initializer=_prepare)
 
-    def _give_back(self, worker: ProcessPoolExecutor) -> None:
+    def _release(self, worker: ProcessPoolExecutor) -> None:
         with self._lock:
             self._busy.remove(worker)
             if _is_alive(worker) and not self.closed:

@@ -1,10 +1,10 @@
-"""Runs started jobs: which one is next, and how each ended. What a job does is :mod:`.job_work`'s.
+"""Runs started jobs: which one is next, and how each ended. What a job does: :mod:`.work`.
 
 Rule 1: what a job does is taken up again after a crash; a job that was running is run again from the start.
 Rule 2: a job is claimed when a worker process is free for it, and some of one endpoint run at a time; the others wait
 in the order in which they were started, and the next free server takes the next one. The process is free again while
 the outputs of its last job are still being delivered.
-Rule 3: a job that is cancelled while it runs has its work stopped, and its place is free for the next one.
+Rule 3: a job that is cancelled while it runs has its work stopped, and its slot is free for the next one.
 """
 
 from __future__ import annotations
@@ -56,19 +56,19 @@ class Runner:
         self._clock = clock
         self._peers = peers
         self._diagnostics = diagnostics
-        #: Places in worker processes that no job has, and that nobody looks for a job for.
+        #: Slots of worker processes that no job has, and that nobody looks for a job for.
         self._free = slots
-        #: How often it was said that a job may wait.
-        self._told = 0
+        #: How often a job was said to wait, so that none is missed.
+        self._polls = 0
         self._lock = threading.Lock()
         # As many jobs may be delivering as are being worked on.
         self._threads = ThreadPoolExecutor(2 * slots, thread_name_prefix="job")
         self._closing = work.closing
 
-    def look(self) -> None:
+    def poll(self) -> None:
         """Run what waits, as soon as there is room."""
         with self._lock:
-            self._told += 1
+            self._polls += 1
             if self._free and not self._closing.is_set():
                 self._free -= 1
                 self._threads.submit(self._take)
@@ -87,22 +87,22 @@ class Runner:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _take(self) -> None:
-        """Run the next job, if one waits, in the place that was taken for it."""
+        """Run the next job, if one waits, in the slot that was taken for it."""
         server_id = self._peers.id
         while True:
-            told = self._told
+            polls = self._polls
             if (job := self._claimed(server_id)) is not None:
                 break
             with self._lock:
-                # What came during the look found no place for a look of its own.
-                if told == self._told or self._closing.is_set():
+                # A poll during this one found no slot for itself.
+                if polls == self._polls or self._closing.is_set():
                     self._free += 1
                     return
-        place = _Place(self._leave)
-        # Several may have come at once: what a dead server left is told of once.
-        self.look()
-        self._run_safely(job, server_id, place)
-        place.leave()
+        slot = _Slot(self._leave)
+        # Several may have come at once: the jobs of a dead server are announced once.
+        self.poll()
+        self._run_safely(job, server_id, slot)
+        slot.leave()
 
     def _claimed(self, server_id: str) -> JobRow | None:
         if self._closing.is_set():
@@ -118,13 +118,13 @@ class Runner:
     def _leave(self) -> None:
         with self._lock:
             self._free += 1
-        self.look()
+        self.poll()
 
-    def _run_safely(self, job: JobRow, server_id: str, place: _Place) -> None:
+    def _run_safely(self, job: JobRow, server_id: str, slot: _Slot) -> None:
         while not self._closing.is_set() and self._peers.id == server_id:
             try:
                 notes, endpoint = JobLog(self._jobs, job.id), self._store.endpoint(job.endpoint_id)
-                self._end(job, server_id, self._outcome(job, endpoint, notes, place), notes, endpoint)
+                self._end(job, server_id, self._outcome(job, endpoint, notes, slot), notes, endpoint)
                 return
             except DatabaseDown:
                 # The job is still this server's; if it is another's by then, the id has changed.
@@ -135,11 +135,11 @@ class Runner:
                     return
         log.warning("job %s is interrupted; it runs again", job.id)
 
-    def _outcome(self, job: JobRow, endpoint: EndpointRow | None, notes: JobLog, place: _Place) -> End:
+    def _outcome(self, job: JobRow, endpoint: EndpointRow | None, notes: JobLog, slot: _Slot) -> End:
         try:
             if endpoint is None:
                 raise rejection("JobNotFound", "The endpoint of this job was deleted.")
-            return self._work.run(job, endpoint, notes, place.leave)
+            return self._work.run(job, endpoint, notes, slot.leave)
         except DatabaseDown:
             raise
         except AzureMLClassicError as error:
@@ -156,14 +156,14 @@ class Runner:
         details = end.values.get("details")
         line = f"{end.status.value}: {details}" if details else f"{end.status.value}."
         values = {**end.values, "end_time": self._clock()}
-        if self._jobs.end(job.id, server_id, end.status, values, line, end.trained, notes.taken()):
+        if self._jobs.end(job.id, server_id, end.status, values, line, end.trained, notes.take()):
             log.info("job %s %s %s", job.id, end.status.value, details or "")
             if endpoint is not None:
                 self._diagnostics.ran(endpoint, job.id, end.status, lambda: self._jobs.log_of(job.id))
 
 
-class _Place:
-    """A job's place in a worker process.
+class _Slot:
+    """A job's slot in a worker process.
 
     :param leave: gives it to the next job.
     """

@@ -1,4 +1,5 @@
-"""What a job does: fetch its inputs, train or score in another process, deliver the outputs.
+"""What a job does: fetch its inputs, train or score in another process, deliver the outputs; and the lines
+of its log.
 
 Rule: outputs are delivered before the job is ``Finished``; a job that was cancelled meanwhile, or that another server
 has taken over, delivers nothing.
@@ -30,7 +31,7 @@ from airflow_provider_azureml_classic.server.experiments.batch import score_file
 from airflow_provider_azureml_classic.server.experiments.declaration import TRAIN, Experiment, applied
 from airflow_provider_azureml_classic.server.experiments.parameters import threshold_of
 from airflow_provider_azureml_classic.server.experiments.training import HELD_OUT, TrainingSummary, train
-from airflow_provider_azureml_classic.server.jobs.arguments import input_extension, output_place
+from airflow_provider_azureml_classic.server.jobs.arguments import input_extension, output_reference
 from airflow_provider_azureml_classic.server.models.facts import model_row
 from airflow_provider_azureml_classic.server.models.pins import Pins
 from airflow_provider_azureml_classic.server.models.store import ModelStore
@@ -44,11 +45,12 @@ from airflow_provider_azureml_classic.server.storage.locations import WRITE, Loc
 from airflow_provider_azureml_classic.server.workspace.catalogue import Catalogue
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 
-#: How often a running job is looked at, in seconds: another server may have cancelled it, or deleted its endpoint.
-LOOK_EVERY = 2.0
+#: Seconds between two polls of a running job: another server may have cancelled it, or deleted its endpoint.
+POLL_SECONDS = 2.0
 #: A job that takes longer shows what it is doing.
-_FIRST_LOOK = 0.5
+_FIRST_POLL = 0.5
 #: Finished files by output name, and where each goes.
 Outputs = dict[str, tuple[Path, BlobReference]]
 
@@ -133,11 +135,11 @@ class JobWork:
                 outputs = self._score(job, notes, service, endpoint, inputs)
                 leave()
                 return End(JobStatus.FINISHED, {"results": self._deliver(job, notes, outputs)})
-            outputs, written = self._train(job, notes, service, inputs)
+            outputs, facts = self._train(job, notes, service, inputs)
             leave()
-            place = outputs[MODEL_OUTPUT][1]
+            reference = outputs[MODEL_OUTPUT][1]
             results = self._deliver(job, notes, outputs)
-            return End(JobStatus.FINISHED, {"results": results}, (trained_row(job.id, place, written.digest), written))
+            return End(JobStatus.FINISHED, {"results": results}, (trained_row(job.id, reference, facts.digest), facts))
 
     def _fetch(self, job: JobRow, notes: JobLog, folder: Path) -> dict[str, Path]:
         inputs = {}
@@ -160,13 +162,14 @@ class JobWork:
                 "--experiments.",
             )
         (data, *more), held = files_by_role(experiment, inputs)
-        to_model, to_evaluation = output_place(job, MODEL_OUTPUT, MODEL_EXTENSION), output_place(job, EVALUATION_OUTPUT)
+        to_model = output_reference(job, MODEL_OUTPUT, MODEL_EXTENSION)
+        to_evaluation = output_reference(job, EVALUATION_OUTPUT)
         model, evaluation = data.with_name("model.ilearner"), data.with_name(f"evaluation{to_evaluation.extension}")
         schema = self._catalogue.schema(experiment.name)
-        wanted = applied(experiment, job.request.global_parameters)
+        configured = applied(experiment, job.request.global_parameters)
         notes.note(f"Training {experiment.estimator}.")
-        summary = self._elsewhere(job, notes, train, wanted, schema, data, model, evaluation, held, *more)
-        for line in told(summary):
+        summary = self._elsewhere(job, notes, train, configured, schema, data, model, evaluation, held, *more)
+        for line in summary_lines(summary):
             notes.note(line)
         outputs = {MODEL_OUTPUT: (model, to_model), EVALUATION_OUTPUT: (evaluation, to_evaluation)}
         return outputs, model_row(summary.manifest, summary.sha256, summary.length)
@@ -176,23 +179,23 @@ class JobWork:
     ) -> Outputs:
         data = inputs[INPUT]
         model = self._models.file(endpoint.resources[0].digest)
-        place = output_place(job, SCORED_OUTPUT)
-        scored = data.with_name(f"scored{place.extension}")
+        reference = output_reference(job, SCORED_OUTPUT)
+        scored = data.with_name(f"scored{reference.extension}")
         passthrough = self._catalogue.passthrough(service.experiment)
         declared = self._catalogue.parameters(service.experiment, training=False)
         threshold = threshold_of(declared, job.request.global_parameters)
         notes.note("Scoring.")
         rows = self._elsewhere(job, notes, score_file, model, data, scored, passthrough, threshold)
         notes.note(f"Scored {rows:,} rows.")
-        return {SCORED_OUTPUT: (scored, place)}
+        return {SCORED_OUTPUT: (scored, reference)}
 
     def _elsewhere(self, job: JobRow, notes: JobLog, function: Callable[..., T], *arguments: Any) -> T:
         """Carry out the heavy part of a job in another process, for as long as the job is wanted from this server."""
         work = self._working[job.id] = self._pool.submit(function, *arguments)
-        patience = _FIRST_LOOK
+        pause = _FIRST_POLL
         try:
-            while not wait([work], patience).done:
-                patience = LOOK_EVERY
+            while not wait([work], pause).done:
+                pause = POLL_SECONDS
                 notes.write()
                 with suppress(DatabaseDown):  # then nobody can cancel it either
                     if not self._runs(job):
@@ -212,11 +215,11 @@ class JobWork:
                 raise CancelledError
         if not self._runs(job):
             raise rejection("RequestCanceled", "The job was cancelled.")
-        for name, (path, place) in outputs.items():
+        for name, (path, reference) in outputs.items():
             with naming(name):
-                self._locations.resolve(place, WRITE).deliver(path)
-            notes.note(f"Wrote {place.location}.")
-        return {name: place.to_wire() for name, (_, place) in outputs.items()}
+                self._locations.resolve(reference, WRITE).deliver(path)
+            notes.note(f"Wrote {reference.location}.")
+        return {name: reference.to_wire() for name, (_, reference) in outputs.items()}
 
 
 def files_by_role(experiment: Experiment, inputs: Mapping[str, Path]) -> tuple[list[Path], Path | None]:
@@ -229,8 +232,8 @@ def files_by_role(experiment: Experiment, inputs: Mapping[str, Path]) -> tuple[l
     return training, next((inputs[name] for name, role in experiment.inputs.items() if role != TRAIN), None)
 
 
-def told(summary: TrainingSummary) -> Iterator[str]:
-    """What a person wants to know of a training run, as lines of a job's log.
+def summary_lines(summary: TrainingSummary) -> Iterator[str]:
+    """A training run as lines of a job's log.
 
     :param summary: what it did.
     """
@@ -238,13 +241,10 @@ def told(summary: TrainingSummary) -> Iterator[str]:
     held = summary.metrics.get(HELD_OUT)
     yield f"Read {summary.read:,} rows, used {summary.rows:,}, held out {int(held or 0):,} for the metrics."
     yield f"Trained on {summary.rows:,} rows with {summary.columns} features{window}, in {summary.seconds:.1f} s."
-    known = [f"{name} {value:.6g}" for name, value in summary.metrics.items() if value is not None]
-    yield f"Metrics: {', '.join(known) or 'none'}."
+    metrics = [f"{name} {value:.6g}" for name, value in summary.metrics.items() if value is not None]
+    yield f"Metrics: {', '.join(metrics) or 'none'}."
     yield from summary.notes
     yield f"Model: {summary.length:,} bytes, SHA-256 {summary.sha256}."
-
-
-log = logging.getLogger(__name__)
 
 
 class JobLog:
@@ -266,14 +266,14 @@ class JobLog:
         """
         self._lines.append(self._jobs.stamped(line))
 
-    def taken(self) -> list[LogLine]:
+    def take(self) -> list[LogLine]:
         """The lines that are not written yet; whoever takes them writes them."""
         lines, self._lines = self._lines, []
         return lines
 
     def write(self) -> None:
         """Let those see the lines who watch the job."""
-        lines = self.taken()
+        lines = self.take()
         try:
             if lines:
                 self._jobs.append_log(self._job_id, lines)

@@ -22,7 +22,7 @@ from airflow_provider_azureml_classic.server.state.peers import Peers
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS, VAULT_SECONDS = 60.0, 3600.0
+INTERVAL, VAULT_INTERVAL = 60.0, 3600.0
 
 
 class Janitor:
@@ -52,8 +52,8 @@ class Janitor:
         self._pins = pins
         self._peers = peers
         self._unused: set[str] = set()
-        self._looked = -LOOK_SECONDS
-        self._looked_at_vault = time.monotonic()
+        self._compared = -INTERVAL
+        self._compared_with_vault = time.monotonic()
         self._closing = False
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._run, name="janitor", daemon=True)
@@ -78,19 +78,19 @@ class Janitor:
             return
         self._blobs.clean(self._peers.living)
         self._models.clean(self._peers.living)
-        if time.monotonic() - self._looked >= LOOK_SECONDS:
-            self._looked = time.monotonic()
+        if time.monotonic() - self._compared >= INTERVAL:
+            self._compared = time.monotonic()
             self._remove_models()
             self._models.empty_trash(time.time())
-        if self._models.vault and time.monotonic() - self._looked_at_vault >= VAULT_SECONDS:
-            self._looked_at_vault = time.monotonic()
+        if self._models.vault and time.monotonic() - self._compared_with_vault >= VAULT_INTERVAL:
+            self._compared_with_vault = time.monotonic()
             # Ages of blobs are by the account's clock, whatever clock the service is given.
             self._models.vault.clean(self._store.digests(), system_clock())
 
     def _remove_models(self) -> None:
         # In this order: a model that is put in place in between is in no list.
-        found = self._models.digests()
-        unused = found - self._store.digests()
+        digests = self._models.digests()
+        unused = digests - self._store.digests()
         for digest in unused & self._unused:
             if self._pins.remove_unused(digest, self._models.remove):
                 log.info("removed the model %s, which no endpoint has", digest)
@@ -98,7 +98,7 @@ class Janitor:
 
     def _run(self) -> None:
         while not self._closing:
-            self._wake.wait(LOOK_SECONDS)
+            self._wake.wait(INTERVAL)
             self._wake.clear()
             try:
                 if not self._closing:

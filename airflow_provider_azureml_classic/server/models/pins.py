@@ -40,15 +40,15 @@ class Pins:
     @contextmanager
     def pinned(self) -> Iterator[Pin]:
         """A function that pins the file of a digest until the block ends."""
-        done: list[str] = []
+        ids: list[str] = []
 
         def pin(digest: str) -> None:
-            done.append(self._add(digest))
+            ids.append(self._add(digest))
 
         try:
             yield pin
         finally:
-            self._drop(done)
+            self._drop(ids)
 
     def _add(self, digest: str) -> str:
         if not self._db.shared:
@@ -61,15 +61,15 @@ class Pins:
             connection.execute(sa.insert(pins).values(**row))
         return row["id"]
 
-    def _drop(self, done: list[str]) -> None:
+    def _drop(self, ids: list[str]) -> None:
         if not self._db.shared:
             with self._lock:
-                self._here.subtract(done)
+                self._here.subtract(ids)
                 self._here += Counter()  # without those that nobody pins
-        elif done:
+        elif ids:
             # What is in place is in place; a pin that stays ends with its server.
             with suppress(DatabaseDown), self._db.write() as connection:
-                connection.execute(sa.delete(pins).where(pins.c.id.in_(done)))
+                connection.execute(sa.delete(pins).where(pins.c.id.in_(ids)))
 
     def remove_unused(self, digest: str, remove: Callable[[str], None]) -> bool:
         """Remove a model file, unless it is an endpoint's, or pinned.

@@ -75,7 +75,7 @@ class ModelStore:
         scorer = Scorer.load(source)
         pin(scorer.digest)
         if not self._is_here(scorer.digest):
-            self._place(scorer.digest, lambda temporary: shutil.copyfile(source, temporary))
+            self._write(scorer.digest, lambda temporary: shutil.copyfile(source, temporary))
         if self.vault:
             self.vault.put(scorer.digest, self.path(scorer.digest))
         self._keep(scorer)
@@ -87,10 +87,10 @@ class ModelStore:
         :param digest: SHA-256 of the model file.
         """
         with self._lock:
-            found = self._loaded.get(digest)
-            if found is not None:
+            loaded = self._loaded.get(digest)
+            if loaded is not None:
                 self._loaded.move_to_end(digest)
-                return found
+                return loaded
         scorer = Scorer.load(self.file(digest))
         if scorer.problem:
             log.warning(
@@ -109,7 +109,7 @@ class ModelStore:
         """
         self._trial(self.file(digest))
 
-    def _place(self, digest: str, write: Callable[[Path], object]) -> None:
+    def _write(self, digest: str, write: Callable[[Path], object]) -> None:
         """Put a file in place, if it is what it should be."""
         temporary = self._root / f".{self._owner()}-{uuid.uuid4().hex}"
         try:
@@ -197,9 +197,9 @@ class ModelStore:
         :param living: gives the ids of those that live.
         """
         # In this order: who writes a file was there before it.
-        found = [path for path in self._root.iterdir() if path.name.startswith(".") and path.name != TRASH]
+        files = [path for path in self._root.iterdir() if path.name.startswith(".") and path.name != TRASH]
         keep = tuple(f".{owner}-" for owner in living())
-        for path in found:
+        for path in files:
             if not path.name.startswith(keep):
                 path.unlink(missing_ok=True)
 
@@ -228,7 +228,7 @@ class ModelStore:
         """
         vault = self.vault
         if not self._is_here(digest) and vault:
-            self._place(digest, lambda temporary: vault.fetch(digest, temporary))
+            self._write(digest, lambda temporary: vault.fetch(digest, temporary))
         return self.path(digest)
 
     def path(self, digest: str) -> Path:

@@ -1,4 +1,7 @@
-"""The database connection: transactions, encryption of secrets, and rows as dataclasses."""
+"""The database connection: transactions, encryption of secrets, rows as dataclasses, and a circuit breaker.
+
+Rule: a database that does not answer costs each caller little: one call waits for it, the others fail at once.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +20,8 @@ import sqlalchemy as sa
 from airflow_provider_azureml_classic.exceptions import CODES, Detail, ServiceUnavailable, rejection
 from airflow_provider_azureml_classic.server.state.cipher import Cipher
 from airflow_provider_azureml_classic.server.state.engine import (
-    PATIENCE,
-    UPGRADE_PATIENCE,
+    SLOW_TIMEOUT,
+    UPGRADE_TIMEOUT,
     is_silent,
     make_engine,
     snapshots,
@@ -34,10 +37,12 @@ _DOWN = "NoMoreResources"
 _TURN_SECONDS = 30.0
 #: Of PostgreSQL's notifications, those of changes.
 CHANNEL = "azureml_classic"
-#: What is told there, besides ids of endpoints: that any may have changed, and that a job waits.
+#: Messages there, besides ids of endpoints: that any may have changed, and that a job waits.
 EVERYTHING, JOBS = "endpoints", "jobs"
-#: Who waits for other servers asks so often.
-_LOOK_SECONDS = 0.5
+#: Seconds between two calls that find out whether a silent database answers again.
+TRIAL_SECONDS = 1.0
+#: Seconds between two questions of a server that waits for others.
+_POLL_SECONDS = 0.5
 
 
 class DatabaseDown(ServiceUnavailable):
@@ -58,19 +63,19 @@ class Database:
         self._turn = threading.Lock()
         self._engine = make_engine(url)
         self._reader = snapshots(self._engine)
-        self._patient = make_engine(url, patience=PATIENCE) if self.shared else self._engine
-        self._silence = Silence()
+        self._slow = make_engine(url, answer_timeout=SLOW_TIMEOUT) if self.shared else self._engine
+        self._breaker = CircuitBreaker()
         try:
             if not is_current(self._engine):
                 # Alembic's 11 MB would stay in a server that upgrades nothing.
                 from airflow_provider_azureml_classic.server.state.schema import upgrade
 
-                upgrade(make_engine(url, patience=UPGRADE_PATIENCE) if self.shared else self._engine)
+                upgrade(make_engine(url, answer_timeout=UPGRADE_TIMEOUT) if self.shared else self._engine)
         except sa.exc.DBAPIError as error:
             self.close()
-            place, reason = where(self._engine.url), _reason(error)
+            address, reason = where(self._engine.url), _reason(error)
             raise ConnectionError(
-                f"the database {place} cannot be used: {reason}. Is it running, and allowed?"
+                f"the database {address} cannot be used: {reason}. Is it running, and allowed?"
             ) from None
 
     @property
@@ -84,16 +89,16 @@ class Database:
         return self._engine
 
     @contextmanager
-    def write(self, *, patient: bool = False) -> Iterator[sa.Connection]:
+    def write(self, *, slow: bool = False) -> Iterator[sa.Connection]:
         """A transaction.
 
-        :param patient: it reads or changes very much.
+        :param slow: it reads or changes very much.
         :raises DatabaseDown: whether it was committed is not known then.
         """
         with (
             self._mended(),
             self._in_turn(),
-            (self._patient if patient else self._engine).begin() as connection,
+            (self._slow if slow else self._engine).begin() as connection,
         ):
             yield connection
 
@@ -111,41 +116,41 @@ class Database:
             self._turn.release()
 
     @contextmanager
-    def read(self, *, patient: bool = False) -> Iterator[sa.Connection]:
+    def read(self, *, slow: bool = False) -> Iterator[sa.Connection]:
         """A connection to read from; all that is read in one block is of one state.
 
-        :param patient: it reads or changes very much.
+        :param slow: it reads or changes very much.
         :raises DatabaseDown: nothing can be read.
         """
-        with self._mended(), (snapshots(self._patient) if patient else self._reader).connect() as connection:
+        with self._mended(), (snapshots(self._slow) if slow else self._reader).connect() as connection:
             yield connection
 
     @contextmanager
     def _mended(self) -> Iterator[None]:
-        """Errors of the database as the service's own; while it is silent, at once."""
-        if not self._silence.admits():
+        """Errors of the database as the service's own; at once while the breaker is open."""
+        if not self._breaker.allows():
             raise _down()
         try:
             yield
         except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.InternalError, sa.exc.TimeoutError) as error:
             log.error("the database: %s", _reason(error))
             if is_silent(error):
-                self._silence.begin()
+                self._breaker.open()
             raise _down() from None
         except sa.exc.DataError as error:
             # PostgreSQL is stricter than SQLite: no NUL in a text, no number beyond its type.
             message = f"A value of the request cannot be stored: {_reason(error)}."
             raise rejection("BadParameterValue", message) from None
-        self._silence.end()
+        self._breaker.close()
 
-    def tell(self, connection: sa.Connection, what: str) -> None:
+    def notify(self, connection: sa.Connection, message: str) -> None:
         """Let the other servers know of a change, once it is committed.
 
         :param connection: of the transaction.
-        :param what: for :class:`.peers.Peers`.
+        :param message: for :class:`.peers.Peers`.
         """
         if self.shared:
-            connection.execute(sa.select(sa.func.pg_notify(CHANNEL, what)))
+            connection.execute(sa.select(sa.func.pg_notify(CHANNEL, message)))
 
     @contextmanager
     def exclusive(self, lock: int) -> Iterator[None]:
@@ -161,7 +166,7 @@ class Database:
             connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
             # Asked for again and again: one long wait could not be told from a database that says nothing.
             while not connection.execute(sa.select(sa.func.pg_try_advisory_xact_lock(lock))).scalar():
-                time.sleep(_LOOK_SECONDS)
+                time.sleep(_POLL_SECONDS)
             yield
 
     def hold(self, connection: sa.Connection, lock: int, *, alone: bool) -> None:
@@ -175,26 +180,26 @@ class Database:
             take = sa.func.pg_advisory_xact_lock if alone else sa.func.pg_advisory_xact_lock_shared
             connection.execute(sa.select(take(lock)))
 
-    def lock(self, text: str) -> bytes:
+    def encrypt(self, text: str) -> bytes:
         """Encrypt."""
         return self._cipher.encrypt(text.encode())
 
-    def unlock(self, token: bytes) -> str:
+    def decrypt(self, token: bytes) -> str:
         """Decrypt."""
         return self._cipher.decrypt(token).decode()
 
-    def lock_json(self, data: Any) -> bytes:
+    def encrypt_json(self, data: Any) -> bytes:
         """Encrypt what :func:`json.dumps` takes."""
-        return self.lock(json.dumps(data))
+        return self.encrypt(json.dumps(data))
 
-    def unlock_json(self, token: bytes | None) -> Any:
+    def decrypt_json(self, token: bytes | None) -> Any:
         """Decrypt JSON; ``None`` stays ``None``."""
         return json.loads(self._cipher.decrypt(token)) if token is not None else None
 
     def close(self) -> None:
         """Close all connections."""
         self._engine.dispose()
-        self._patient.dispose()
+        self._slow.dispose()
 
 
 def _down() -> DatabaseDown:
@@ -230,26 +235,26 @@ def columns(row: Any) -> dict[str, Any]:
     return {field.name: getattr(row, field.name) for field in fields(row)}
 
 
-TRIAL_SECONDS = 1.0
+class CircuitBreaker:
+    """Circuit breaker: after a call that was not answered in time, one call a second tries; the others fail at once.
 
-
-class Silence:
-    """Whether a database says nothing. Safe to be used by several threads."""
+    Safe to be used by several threads.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._next_trial: float | None = None
 
-    def begin(self) -> None:
+    def open(self) -> None:
         """It did not answer in time."""
         with self._lock:
             self._next_trial = time.monotonic() + TRIAL_SECONDS
 
-    def end(self) -> None:
+    def close(self) -> None:
         """It has answered."""
         self._next_trial = None
 
-    def admits(self) -> bool:
+    def allows(self) -> bool:
         """Whether it may be asked now."""
         if self._next_trial is None:
             return True

@@ -44,8 +44,8 @@ def _reading(*where: sa.ColumnElement[bool]) -> tuple[sa.Select[Any], sa.Select[
     :param where: which endpoints.
     """
     located = sa.select(*_RESOURCE).join(endpoints, endpoints.c.id == resources.c.endpoint_id).where(*where)
-    found = sa.select(*_ENDPOINT).where(*where)
-    return found.order_by(endpoints.c.created_at, endpoints.c.name), located.order_by(resources.c.name)
+    query = sa.select(*_ENDPOINT).where(*where)
+    return query.order_by(endpoints.c.created_at, endpoints.c.name), located.order_by(resources.c.name)
 
 
 _BY_ID = _reading(endpoints.c.id == sa.bindparam("endpoint"))
@@ -84,7 +84,7 @@ class Store:
         if some is None:
             return
         try:
-            self._db.unlock(some)
+            self._db.decrypt(some)
         except WrongKey:
             raise ValueError(
                 "The endpoint keys in the database were encrypted with another key. Restore the secrets.json of this "
@@ -126,9 +126,9 @@ class Store:
 
     def delete_service(self, service_id: str) -> None:
         """Delete a web service with its endpoints and their jobs."""
-        with self._db.write(patient=True) as connection:
+        with self._db.write(slow=True) as connection:
             connection.execute(sa.delete(web_services).where(web_services.c.id == service_id))
-            self._db.tell(connection, EVERYTHING)
+            self._db.notify(connection, EVERYTHING)
 
     def endpoint_counts(self) -> dict[str, int]:
         """Number of endpoints by service id."""
@@ -152,8 +152,8 @@ class Store:
 
     def _insert_endpoint(self, connection: sa.Connection, row: EndpointRow) -> None:
         values = {name: value for name, value in columns(row).items() if name != "resources"}
-        values["primary_key"] = self._db.lock(row.primary_key)
-        values["secondary_key"] = self._db.lock(row.secondary_key)
+        values["primary_key"] = self._db.encrypt(row.primary_key)
+        values["secondary_key"] = self._db.encrypt(row.secondary_key)
         connection.execute(sa.insert(endpoints).values(**values))
         hashes = {key_hash(row.primary_key), key_hash(row.secondary_key)}
         connection.execute(sa.insert(keys), [{"hash": value, "endpoint_id": row.id} for value in hashes])
@@ -176,10 +176,10 @@ class Store:
             models: dict[str, list[ResourceRow]] = {}
             for row in connection.execute(located, which):
                 models.setdefault(row[0], []).append(ResourceRow(*row))
-            unlock = self._db.unlock
+            decrypt = self._db.decrypt
             # Mappings of SQLAlchemy would be half of what a list of 10,000 endpoints costs.
             return [
-                EndpointRow(*plain, unlock(primary), unlock(secondary), tuple(models.get(plain[0], ())))  # type: ignore[call-arg]
+                EndpointRow(*plain, decrypt(primary), decrypt(secondary), tuple(models.get(plain[0], ())))  # type: ignore[call-arg]
                 for *plain, primary, secondary in connection.execute(query, which)
             ]
 
@@ -189,21 +189,21 @@ class Store:
 
     def endpoint_named(self, service_id: str, name_or_id: str) -> EndpointRow | None:
         """An endpoint of a service by name first, by GUID second, or ``None``."""
-        found = self._endpoints(_NAMED, service=service_id, name=name_or_id)
-        found.sort(key=lambda row: row.name != name_or_id)
-        return found[0] if found else None
+        rows = self._endpoints(_NAMED, service=service_id, name=name_or_id)
+        rows.sort(key=lambda row: row.name != name_or_id)
+        return rows[0] if rows else None
 
     def endpoint(self, endpoint_id: str) -> EndpointRow | None:
         """An endpoint by GUID, or ``None``."""
-        found = self._endpoints(_BY_ID, endpoint=endpoint_id)
-        return found[0] if found else None
+        rows = self._endpoints(_BY_ID, endpoint=endpoint_id)
+        return rows[0] if rows else None
 
     def endpoint_with_key(self, key: str) -> EndpointRow | None:
         """The endpoint that a key belongs to, or ``None``."""
         query = sa.select(keys.c.endpoint_id).where(keys.c.hash == key_hash(key))
         with self._db.read() as connection:
-            found = connection.execute(query).scalar()
-        return self.endpoint(found) if found else None
+            endpoint_id = connection.execute(query).scalar()
+        return self.endpoint(endpoint_id) if endpoint_id else None
 
     def change_endpoint(
         self,
@@ -225,24 +225,24 @@ class Store:
         :param files: what the models' files say of themselves, where that is not known yet.
         """
         with self._db.write() as connection:
-            found = connection.execute(
+            update = connection.execute(
                 sa.update(endpoints)
                 .where(endpoints.c.id == row.id, endpoints.c.revision == row.revision)
                 .values(**values, revision=row.revision + 1, changed_at=now)
             )
-            if found.rowcount != 1:
+            if update.rowcount != 1:
                 return False
             for model in models:
                 same = (resources.c.endpoint_id == row.id, resources.c.name == model.name)
                 connection.execute(sa.update(resources).where(*same).values(**columns(model)))
             add_models(connection, files)
             add_placements(connection, models, how, now)
-            self._db.tell(connection, row.id)
+            self._db.notify(connection, row.id)
         return True
 
     def replace_keys(self, row: EndpointRow, changed: EndpointRow) -> bool:
         """Put the one key that differs in ``changed`` in its place; ``False`` if the old one opens nothing any more."""
-        before, after = ({key_hash(one.primary_key), key_hash(one.secondary_key)} for one in (row, changed))
+        before, after = ({key_hash(each.primary_key), key_hash(each.secondary_key)} for each in (row, changed))
         old, new = before - after, after - before
         with self._db.write() as connection:
             # Deleting what opened the endpoint is also the lock: of two at once, the second one finds nothing.
@@ -251,20 +251,20 @@ class Store:
                 return False
             connection.execute(sa.insert(keys), [{"hash": value, "endpoint_id": row.id} for value in new])
             values = {"primary_key": changed.primary_key, "secondary_key": changed.secondary_key}
-            fresh = {name: self._db.lock(value) for name, value in values.items() if value != getattr(row, name)}
+            fresh = {name: self._db.encrypt(value) for name, value in values.items() if value != getattr(row, name)}
             connection.execute(sa.update(endpoints).where(endpoints.c.id == row.id).values(**fresh))
-            self._db.tell(connection, row.id)
+            self._db.notify(connection, row.id)
         return True
 
     def delete_endpoint(self, endpoint_id: str) -> None:
         """Delete an endpoint with its jobs."""
         with self._db.write() as connection:
             connection.execute(sa.delete(endpoints).where(endpoints.c.id == endpoint_id))
-            self._db.tell(connection, endpoint_id)
+            self._db.notify(connection, endpoint_id)
 
     def digests(self) -> set[str]:
         """Digests of all models in place, and of those that can be put back."""
-        with self._db.read(patient=True) as connection:
+        with self._db.read(slow=True) as connection:
             in_place = connection.execute(sa.select(resources.c.digest).distinct()).scalars()
             return {*in_place, *kept_digests(connection)}
 

@@ -19,7 +19,7 @@ _TIMEOUT_SECONDS = 5
 #: Connections of one server to PostgreSQL, whose default limit is 100.
 _POOL = {"pool_size": 5, "max_overflow": 15, "pool_timeout": 5, "pool_pre_ping": True}
 #: Seconds without a word that are allowed to statements that read or change very much, and to changes of tables.
-PATIENCE, UPGRADE_PATIENCE = 60.0, 600.0
+SLOW_TIMEOUT, UPGRADE_TIMEOUT = 60.0, 600.0
 #: SQLite: who reads never waits for a connection, even if every thread waits to write.
 _FILE_POOL = {"pool_size": 5, "max_overflow": 60, "pool_timeout": 5}
 
@@ -45,11 +45,11 @@ def checked_url(text: str) -> str:
     return url.set(drivername=_DIALECT.replace(".", "+")).render_as_string(hide_password=False)
 
 
-def make_engine(address: str, *, patience: float | None = None) -> sa.Engine:
+def make_engine(address: str, *, answer_timeout: float | None = None) -> sa.Engine:
     """An engine.
 
     :param address: SQLAlchemy URL of SQLite or PostgreSQL.
-    :param patience: seconds without a word that are allowed, if they are more than usual; for rare statements.
+    :param answer_timeout: seconds without a word that are allowed, if they are more than usual; for rare statements.
     """
     url = sa.make_url(address)
     if url.get_backend_name() == "sqlite":
@@ -59,8 +59,8 @@ def make_engine(address: str, *, patience: float | None = None) -> sa.Engine:
         sa.event.listen(engine, "begin", _begin_sqlite)
         return engine
     arguments = connect_arguments(url)
-    if patience is not None:
-        arguments |= {"patience": patience}
+    if answer_timeout is not None:
+        arguments |= {"answer_timeout": answer_timeout}
         return sa.create_engine(url, hide_parameters=True, connect_args=arguments, poolclass=sa.NullPool)
     return sa.create_engine(url, hide_parameters=True, connect_args=arguments, **_POOL)
 
@@ -70,7 +70,7 @@ def connect_arguments(url: sa.URL) -> dict[str, Any]:
 
     :param url: of the database.
     """
-    wanted = {
+    options = {
         "connect_timeout": _TIMEOUT_SECONDS,
         "tcp_user_timeout": _TIMEOUT_SECONDS * 1000,
         "keepalives_idle": _TIMEOUT_SECONDS,
@@ -78,7 +78,7 @@ def connect_arguments(url: sa.URL) -> dict[str, Any]:
         "keepalives_count": 3,
         "application_name": "azureml-classic-server",
     }
-    return {name: value for name, value in wanted.items() if name not in url.query}
+    return {name: value for name, value in options.items() if name not in url.query}
 
 
 def snapshots(engine: sa.Engine) -> sa.Engine:
@@ -145,6 +145,6 @@ def new_listener(engine: sa.Engine) -> Connection:
 
     arguments, options = engine.dialect.create_connect_args(engine.url)
     options = {**options, **connect_arguments(engine.url)}
-    made = connected(*arguments, **options)
-    made.autocommit = True
-    return made
+    connection = connected(*arguments, **options)
+    connection.autocommit = True
+    return connection

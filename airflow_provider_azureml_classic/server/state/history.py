@@ -56,16 +56,16 @@ class How(str, Enum):
     EARLIER = "earlier"
 
 
-def trained_row(job_id: str, place: BlobReference, digest: str) -> TrainedRow:
+def trained_row(job_id: str, reference: BlobReference, digest: str) -> TrainedRow:
     """The model of a finished job.
 
     :param job_id: the job.
-    :param place: where it was written.
+    :param reference: where it was written.
     :param digest: SHA-256 of the file.
     """
-    folders = place.relative_location.split("/")[:-1]
+    folders = reference.relative_location.split("/")[:-1]
     name = folders[-1] if len(folders) > 1 and ENDPOINT_NAME.fullmatch(folders[-1]) else None
-    return TrainedRow(job_id, name, place.relative_location, digest, window_end_of(place))
+    return TrainedRow(job_id, name, reference.relative_location, digest, window_end_of(reference))
 
 
 def add_models(connection: sa.Connection, rows: Iterable[ModelRow]) -> None:

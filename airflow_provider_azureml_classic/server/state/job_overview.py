@@ -96,8 +96,8 @@ class JobQueries:
             .limit(10)
         )
         with self._db.read() as connection:
-            taken = sorted((end - start).total_seconds() for start, end in connection.execute(query) if start and end)
-        return taken[len(taken) // 2] if taken else None
+            seconds = sorted((end - start).total_seconds() for start, end in connection.execute(query) if start and end)
+        return seconds[len(seconds) // 2] if seconds else None
 
 
 _JOBS = (

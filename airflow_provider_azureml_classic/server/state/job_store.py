@@ -25,7 +25,7 @@ _JOB = jobs.c.id == sa.bindparam("job")
 _INSERT = sa.insert(jobs)
 _SELECT = sa.select(jobs).where(_JOB)
 #: A job, and the last line of its log: what clients ask for again and again.
-_SEEN = sa.select(
+_WITH_PROGRESS = sa.select(
     jobs,
     sa.select(job_log.c.text)
     .where(job_log.c.job_id == jobs.c.id)
@@ -96,27 +96,27 @@ class JobStore:
     def add(self, row: JobRow, line: str) -> None:
         """Register a job; ``line`` begins its log."""
         values = {**columns(row), "status": row.status.value}
-        values |= {"request": self._db.lock_json(row.request.to_wire()), "results": None}
+        values |= {"request": self._db.encrypt_json(row.request.to_wire()), "results": None}
         with self._db.write() as connection:
             connection.execute(_INSERT, values)
             self._append(connection, row.id, self.stamped(line))
 
     def _row(self, row: sa.RowMapping) -> JobRow:
-        request, results = self._db.unlock_json(row["request"]), self._db.unlock_json(row["results"])
+        request, results = self._db.decrypt_json(row["request"]), self._db.decrypt_json(row["results"])
         status = JobStatus(row["status"])
         return to_row(JobRow, row, status=status, request=JobRequest.from_wire(request), results=results)
 
     def get(self, job_id: str) -> JobRow | None:
         """A job, or ``None``."""
         with self._db.read() as connection:
-            found = connection.execute(_SELECT, {"job": job_id}).mappings().first()
-        return self._row(found) if found else None
+            row = connection.execute(_SELECT, {"job": job_id}).mappings().first()
+        return self._row(row) if row else None
 
-    def seen(self, job_id: str) -> tuple[JobRow, str | None] | None:
+    def with_progress(self, job_id: str) -> tuple[JobRow, str | None] | None:
         """A job and the last line of its log, or ``None``."""
         with self._db.read() as connection:
-            found = connection.execute(_SEEN, {"job": job_id}).mappings().first()
-        return (self._row(found), found["progress"]) if found else None
+            row = connection.execute(_WITH_PROGRESS, {"job": job_id}).mappings().first()
+        return (self._row(row), row["progress"]) if row else None
 
     def runs(self, job_id: str, server_id: str) -> bool:
         """Whether a job is still this server's to run: not cancelled, not deleted, not taken over.
@@ -142,11 +142,11 @@ class JobStore:
         or the endpoint has no such job.
         """
         with self._db.write() as connection:
-            found = connection.execute(_QUEUE, {"job": job_id, "of": endpoint_id}).rowcount == 1
-            if found:
+            moved = connection.execute(_QUEUE, {"job": job_id, "of": endpoint_id}).rowcount == 1
+            if moved:
                 self._append(connection, job_id, self.stamped(line))
-            self._db.tell(connection, JOBS)
-        return found
+            self._db.notify(connection, JOBS)
+        return moved
 
     def claim(self, server_id: str, now: datetime) -> JobRow | None:
         """Make the first job of the queue this server's and ``Running``; ``None`` if none waits.
@@ -201,15 +201,15 @@ class JobStore:
         which = {"job": job_id, "sources": sources, **({} if by is None else {"by": by})}
         changed = {**values, "status": to.value}
         if "results" in changed:
-            changed["results"] = self._db.lock_json(changed["results"])
+            changed["results"] = self._db.encrypt_json(changed["results"])
         with self._db.write() as connection:
-            found = connection.execute(_MOVE if by is None else _MOVE_OWN, {**which, **changed})
-            if trained and found.rowcount == 1:
+            update = connection.execute(_MOVE if by is None else _MOVE_OWN, {**which, **changed})
+            if trained and update.rowcount == 1:
                 add_models(connection, [trained[1]])
                 add_trained(connection, trained[0])
-            if found.rowcount == 1:
+            if update.rowcount == 1:
                 self._append(connection, job_id, *lines)
-        return found.rowcount == 1
+        return update.rowcount == 1
 
     def cancel(self, job_id: str, now: datetime) -> bool:
         """Cancel a job; ``False`` if it has ended already."""
@@ -250,7 +250,7 @@ class JobStore:
             return {job: text for job, text in connection.execute(query)}
 
 
-def give_back(connection: sa.Connection, *where: sa.ColumnElement[bool]) -> list[str]:
+def requeue(connection: sa.Connection, *where: sa.ColumnElement[bool]) -> list[str]:
     """Put the running jobs of servers that have ended back in the queue, at their old places.
 
     :param connection: of the transaction that ends the servers.
@@ -258,13 +258,12 @@ def give_back(connection: sa.Connection, *where: sa.ColumnElement[bool]) -> list
     :return: ids of these jobs.
     """
     running = (jobs.c.status == JobStatus.RUNNING.value, *where)
-    found = list(connection.execute(sa.select(jobs.c.id).where(*running)).scalars())
+    ids = list(connection.execute(sa.select(jobs.c.id).where(*running)).scalars())
     values = {"status": JobStatus.NOT_STARTED.value, "start_time": None, "server_id": None}
     connection.execute(sa.update(jobs).where(*running).values(**values))
     lines = [
-        {"job_id": job, "time": system_clock(), "text": "The server that ran it stopped; it runs again."}
-        for job in found
+        {"job_id": job, "time": system_clock(), "text": "The server that ran it stopped; it runs again."} for job in ids
     ]
     if lines:
         connection.execute(sa.insert(job_log), lines)
-    return found
+    return ids

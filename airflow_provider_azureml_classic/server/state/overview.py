@@ -131,9 +131,9 @@ class Queries:
         )
         with self._db.read() as connection:
             retrained: dict[str, datetime | None] = {name: at for name, at in connection.execute(placed)}
-            found = connection.execute(ended).all()
+            rows = connection.execute(ended).all()
         under_way = {}
-        for name, at, running, training in found:
+        for name, at, running, training in rows:
             under_way[name] = int(running or 0)
             if training:
                 retrained[name] = at

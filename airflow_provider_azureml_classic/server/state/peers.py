@@ -21,7 +21,7 @@ import sqlalchemy as sa
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
 from airflow_provider_azureml_classic.server.state.database import CHANNEL, EVERYTHING, JOBS, Database
 from airflow_provider_azureml_classic.server.state.engine import new_listener
-from airflow_provider_azureml_classic.server.state.job_store import give_back
+from airflow_provider_azureml_classic.server.state.job_store import requeue
 from airflow_provider_azureml_classic.server.state.tables import jobs, servers
 
 if TYPE_CHECKING:
@@ -98,10 +98,10 @@ class Peers:
         with self._db.write() as connection:
             gone = connection.execute(sa.delete(servers).where(*which)).rowcount
             nobodys = sa.or_(jobs.c.server_id.is_(None), jobs.c.server_id.not_in(sa.select(servers.c.id)))
-            given = give_back(connection, nobodys)
-            if given:
-                self._db.tell(connection, JOBS)
-        for job_id in given:
+            job_ids = requeue(connection, nobodys)
+            if job_ids:
+                self._db.notify(connection, JOBS)
+        for job_id in job_ids:
             log.warning("job %s was running when its server stopped; it runs again", job_id)
         return gone > 0
 
@@ -125,11 +125,11 @@ class Peers:
         listener.execute(f"LISTEN {CHANNEL}")
         # What was told while nobody listened.
         self.on_change()
-        seen: dict[str, tuple[int, int]] = {}
+        watched: dict[str, tuple[int, int]] = {}
         sent: dict[str, float] = {}
         while not self._closing.is_set():
             self._beat()
-            self._look(seen)
+            self._watch(watched)
             ping = uuid.uuid4().hex
             sent[ping] = time.monotonic()
             listener.execute("SELECT pg_notify(%s, %s)", (CHANNEL, f"ping {ping}"))
@@ -138,17 +138,17 @@ class Peers:
             for heard in listener.notifies(timeout=BEAT_SECONDS):
                 self._hear(heard.payload, sent)
 
-    def _hear(self, what: str, sent: dict[str, float]) -> None:
-        kind, _, ping = what.partition(" ")
+    def _hear(self, message: str, sent: dict[str, float]) -> None:
+        kind, _, ping = message.partition(" ")
         if kind == "ping":
             if ping in sent:
                 self._fresh_until = sent.pop(ping) + FRESH_SECONDS
-        elif what == JOBS:
+        elif message == JOBS:
             self.on_job()
-        elif what == EVERYTHING:
+        elif message == EVERYTHING:
             self.on_change()
         else:
-            self.on_change(what)
+            self.on_change(message)
 
     def _beat(self) -> None:
         before = time.monotonic()
@@ -162,15 +162,15 @@ class Peers:
         # Half the time is left for what was begun while it was held.
         self._held_until = before + LEASE_SECONDS / 2
 
-    def _look(self, seen: dict[str, tuple[int, int]]) -> None:
+    def _watch(self, watched: dict[str, tuple[int, int]]) -> None:
         with self._db.read() as connection:
             beats = dict(connection.execute(sa.select(servers.c.id, servers.c.beat)).tuples().all())
-        for server_id in seen.keys() - beats.keys():
-            del seen[server_id]
+        for server_id in watched.keys() - beats.keys():
+            del watched[server_id]
         for server_id, beat in beats.items():
-            before, looks = seen.get(server_id, (beat, 0))
-            seen[server_id] = beat, looks + 1 if beat == before else 0
-            if seen[server_id][1] * BEAT_SECONDS > LEASE_SECONDS and server_id != self.id:
+            before, rounds = watched.get(server_id, (beat, 0))
+            watched[server_id] = beat, rounds + 1 if beat == before else 0
+            if watched[server_id][1] * BEAT_SECONDS > LEASE_SECONDS and server_id != self.id:
                 log.warning("server %s has died", server_id)
                 if self._end(servers.c.id == server_id, servers.c.beat == beat):
                     self.on_death()

@@ -40,7 +40,7 @@ class Connection(psycopg.Connection[Any]):
     """A connection that does not wait for ever; one that was given up is closed."""
 
     #: Longest time without a word.
-    patience = ANSWER_SECONDS
+    answer_timeout = ANSWER_SECONDS
 
     def wait(self, gen: PQGen[R], *arguments: Any, **options: Any) -> R:
         """See the base class; all that is read or written passes through here.
@@ -50,39 +50,39 @@ class Connection(psycopg.Connection[Any]):
         return super().wait(self._limited(gen), *arguments, **options)
 
     def _limited(self, gen: PQGen[R]) -> PQGen[R]:
-        deadline = time.monotonic() + self.patience
+        deadline = time.monotonic() + self.answer_timeout
         ready: Any = None
         while True:
             try:
-                wanted = gen.send(ready)
+                state = gen.send(ready)
             except StopIteration as end:
                 result: R = end.value
                 return result
             # Nothing of it: the driver looks now and then whether it was interrupted.
-            ready = yield wanted
+            ready = yield state
             if ready:
-                deadline = time.monotonic() + self.patience
+                deadline = time.monotonic() + self.answer_timeout
             elif time.monotonic() > deadline:
                 self.pgconn.finish()
-                raise Silent(f"no answer for {self.patience:g} s")
+                raise Silent(f"no answer for {self.answer_timeout:g} s")
 
 
-def connected(*arguments: Any, patience: float = ANSWER_SECONDS, **options: Any) -> Connection:
+def connected(*arguments: Any, answer_timeout: float = ANSWER_SECONDS, **options: Any) -> Connection:
     """A connection whose session is set up.
 
-    :param patience: longest time without a word; more than usual also lifts the limits of the session.
+    :param answer_timeout: longest time without a word; more than usual also lifts the limits of the session.
     :raises psycopg.Error: the database does not answer, or refuses.
     """
-    made = Connection.connect(*arguments, **options)
-    session = _SESSION if patience == ANSWER_SECONDS else _SESSION | _UNLIMITED
+    connection = Connection.connect(*arguments, **options)
+    session = _SESSION if answer_timeout == ANSWER_SECONDS else _SESSION | _UNLIMITED
     try:
-        made.execute("; ".join(f"SET {name} = {value}" for name, value in session.items()))
-        made.commit()
+        connection.execute("; ".join(f"SET {name} = {value}" for name, value in session.items()))
+        connection.commit()
     except BaseException:
-        made.close()
+        connection.close()
         raise
-    made.patience = patience
-    return made
+    connection.answer_timeout = answer_timeout
+    return connection
 
 
 class Dialect(PGDialect_psycopg):
@@ -96,8 +96,8 @@ class Dialect(PGDialect_psycopg):
 
     def do_ping(self, dbapi_connection: Any) -> bool:
         """Whether a pooled connection is still good."""
-        usual, dbapi_connection.patience = dbapi_connection.patience, _PING_SECONDS
+        usual, dbapi_connection.answer_timeout = dbapi_connection.answer_timeout, _PING_SECONDS
         try:
             return bool(super().do_ping(dbapi_connection))  # type: ignore[no-untyped-call]
         finally:
-            dbapi_connection.patience = usual
+            dbapi_connection.answer_timeout = usual

@@ -33,10 +33,10 @@ def configuration(connection: sa.Connection | None = None) -> Config:
     :param connection: to work on.
     """
     # "%" would be read as the beginning of a variable.
-    made = Config(attributes={"connection": connection})
-    made.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-    made.set_main_option("path_separator", "os")
-    return made
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    return config
 
 
 def upgrade(engine: sa.Engine) -> None:
@@ -48,18 +48,18 @@ def upgrade(engine: sa.Engine) -> None:
     with engine.connect() as connection, _locked(connection):
         config = configuration(connection)
         scripts = ScriptDirectory.from_config(config)
-        known, head = {script.revision for script in scripts.walk_revisions()}, scripts.get_current_head()
-        found = MigrationContext.configure(connection).get_current_revision()
-        if found is not None and found not in known:
+        revisions, head = {script.revision for script in scripts.walk_revisions()}, scripts.get_current_head()
+        revision = MigrationContext.configure(connection).get_current_revision()
+        if revision is not None and revision not in revisions:
             raise ValueError(
-                f"The database is at revision {found}; this version of the package knows those up to {head}. A newer "
-                "version has used the database: install that one, or restore a backup."
+                f"The database is at revision {revision}; this version of the package knows those up to {head}. A "
+                "newer version has used the database: install that one, or restore a backup."
             )
-        if found is None and sa.inspect(connection).has_table("endpoints"):
+        if revision is None and sa.inspect(connection).has_table("endpoints"):
             command.stamp(config, FIRST)
-        if found != head:
+        if revision != head:
             command.upgrade(config, "head")
-            log.info("the database is at revision %s now; it was at %s", head, found or "none")
+            log.info("the database is at revision %s now; it was at %s", head, revision or "none")
 
 
 @contextmanager

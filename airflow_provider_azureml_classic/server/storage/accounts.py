@@ -38,9 +38,9 @@ class Accounts:
             name: own.endpoint if address == OWN else address.rstrip("/") for name, address in (addresses or {}).items()
         }
         self.home = replace(home, endpoint=self._address(home.endpoint)) if home else None
-        known = [*self._addresses.values(), *([self.home.endpoint] if self.home else [])]
+        endpoints = [*self._addresses.values(), *([self.home.endpoint] if self.home else [])]
         #: Hosts that the configuration names, with their ports: they may be asked.
-        self.hosts = frozenset(urlsplit(address).netloc.lower() for address in known if address != own.endpoint)
+        self.hosts = frozenset(urlsplit(address).netloc.lower() for address in endpoints if address != own.endpoint)
 
     def resolved(self, reference: BlobReference) -> BlobReference:
         """The reference with the address that its account has here.
@@ -103,7 +103,7 @@ def read_map(items: Iterable[str]) -> dict[str, str]:
     :param items: each ``NAME=http(s)://host[:port][/path]``, or ``NAME=own``.
     :raises ValueError: an item is something else; the message names it.
     """
-    found: dict[str, str] = {}
+    addresses: dict[str, str] = {}
     for item in items:
         name, equals, address = item.strip().partition("=")
         address = address.strip()
@@ -115,5 +115,5 @@ def read_map(items: Iterable[str]) -> dict[str, str]:
                 "lower-case letters and digits) and the address of its blobs, for example "
                 "mydata=http://127.0.0.1:10000/mydata."
             )
-        found[name] = address
-    return found
+        addresses[name] = address
+    return addresses

@@ -80,22 +80,22 @@ class Reach:
         :raises OSError: the name does not resolve.
         """
         self._check(host, port)
-        found = [str(answer[4][0]) for answer in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+        resolved = [str(answer[4][0]) for answer in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
         if self._may_be_private(host, port):
-            return found
-        for address in found:
+            return resolved
+        for address in resolved:
             if not is_public(address):
                 message = (
                     f"The host {host!r} resolves to {address}, which is not a public address. If that is meant, start "
                     f"the server with --allow-private-host {host}, or list the address itself."
                 )
                 raise rejection("LocationNotAllowed", message, target=BASE_LOCATION)
-        return found
+        return resolved
 
     def _may_be_private(self, host: str, port: int) -> bool:
         name = _plain(host)
-        said = name == "localhost" or name.endswith(".localhost") or _address(name) is not None
-        return said or bool({(name, None), (name, port)} & self._private)
+        is_listed = name == "localhost" or name.endswith(".localhost") or _address(name) is not None
+        return is_listed or bool({(name, None), (name, port)} & self._private)
 
 
 def is_public(text: str) -> bool:
@@ -104,7 +104,7 @@ def is_public(text: str) -> bool:
     :param text: an IP address, with or without a zone.
     """
     address = ip_address(text.partition("%")[0])
-    return all(one.is_global and not one.is_multicast and one != _AZURE_PLATFORM for one in _carried(address))
+    return all(part.is_global and not part.is_multicast and part != _AZURE_PLATFORM for part in _carried(address))
 
 
 def _carried(address: Address) -> list[Address]:
@@ -116,7 +116,7 @@ def _carried(address: Address) -> list[Address]:
     if address.ipv4_mapped:
         # The carrier itself counts as private, whatever it carries.
         return [address.ipv4_mapped]
-    return [address, *(one for one in inner if one is not None)]
+    return [address, *(part for part in inner if part is not None)]
 
 
 def _address(name: str) -> Address | None:

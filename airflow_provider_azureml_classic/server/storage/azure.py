@@ -92,8 +92,8 @@ def _error(account: StorageAccount, location: str, error: Any) -> AzureMLClassic
     if not isinstance(error, HttpResponseError) or error.status_code is None:
         reason = f"{type(error).__name__}; check the account's name, its address and the network"
         return rejection("InvalidBlob", f"{where}: the account cannot be reached: {reason}.")
-    given = getattr(error, "error_code", None)
-    answer = str(getattr(given, "value", given) or f"HTTP {error.status_code}")
+    error_code = getattr(error, "error_code", None)
+    answer = str(getattr(error_code, "value", error_code) or f"HTTP {error.status_code}")
     code, meaning = _MEANING.get(answer, ("InvalidBlob", f"HTTP {error.status_code}."))
     return rejection(code, f"{where}: {answer}. {meaning}")
 
@@ -144,9 +144,9 @@ def make_container(client: BlobServiceClient, container: str) -> None:
     """
     from azure.core.exceptions import ResourceExistsError
 
-    found = client.get_container_client(container)
-    if not found.exists():
+    container_client = client.get_container_client(container)
+    if not container_client.exists():
         try:
-            found.create_container()
+            container_client.create_container()
         except ResourceExistsError:
             return  # another server was faster

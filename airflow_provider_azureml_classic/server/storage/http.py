@@ -83,15 +83,15 @@ def session(reach: Reach, seconds: float = MAX_SECONDS) -> Iterator[Session]:
     """
     import requests
 
-    with Deadline(seconds) as deadline, requests.Session() as made:
-        made.trust_env = False
-        made.verify = os.environ.get("REQUESTS_CA_BUNDLE") or True
-        made.headers["Accept-Encoding"] = "identity"
+    with Deadline(seconds) as deadline, requests.Session() as direct:
+        direct.trust_env = False
+        direct.verify = os.environ.get("REQUESTS_CA_BUNDLE") or True
+        direct.headers["Accept-Encoding"] = "identity"
         adapter = _adapter(reach, deadline)
-        made.mount("http://", adapter)
-        made.mount("https://", adapter)
+        direct.mount("http://", adapter)
+        direct.mount("https://", adapter)
         try:
-            yield made
+            yield direct
         except Exception:
             if not deadline.over:
                 raise
@@ -139,12 +139,12 @@ def _connections(reach: Reach, deadline: Deadline) -> dict[str, type[Any]]:
                 self._dns_host = name
 
         def _first_of(self, addresses: list[str]) -> socket.socket:
-            for left in reversed(range(len(addresses))):
-                self._dns_host = addresses[-1 - left]
+            for remaining in reversed(range(len(addresses))):
+                self._dns_host = addresses[-1 - remaining]
                 try:
                     connection = super()._new_conn()
                 except (OSError, HTTPError):
-                    if not left:
+                    if not remaining:
                         raise
                 else:
                     deadline.watch(connection)

@@ -352,17 +352,17 @@ class Locations:
 
 
 @contextmanager
-def naming(what: str) -> Iterator[None]:
+def naming(name: str) -> Iterator[None]:
     """Put the name of an input or output before the message of an error about its place.
 
-    :param what: the name.
+    :param name: of the input or output.
     """
     try:
         yield
     except AzureMLClassicError as error:
         if error.detail_code is None:
             raise
-        raise rejection(error.detail_code, f"{what}: {error.message}", target=what) from None
+        raise rejection(error.detail_code, f"{name}: {error.message}", target=name) from None
 
 
 def _address(base: str) -> SplitResult:
@@ -379,8 +379,8 @@ def _address(base: str) -> SplitResult:
 def _refused(verb: str, reference: BlobReference, answer: Any) -> NoReturn:
     status = answer.status_code
     detail = "BlobNotFound" if status == 404 else "InvalidBlob"
-    given = re.fullmatch(r"[A-Za-z]{1,60}", answer.headers.get(ERROR_CODE_HEADER, ""))
-    reason = f" ({given.group()})" if given else ""
+    code = re.fullmatch(r"[A-Za-z]{1,60}", answer.headers.get(ERROR_CODE_HEADER, ""))
+    reason = f" ({code.group()})" if code else ""
     advice = ""
     if status in (401, 403):
         right = {"read": "reading", "written": "creating and writing"}[verb]

@@ -199,8 +199,8 @@ class App:
         :param path: raw path.
         :param body: the whole body.
         """
-        found = lane(method, path, body, self._workspace, self._scoring)
-        return Lane.THREAD if self.waits and found is Lane.LOOP else found
+        usual = lane(method, path, body, self._workspace, self._scoring)
+        return Lane.THREAD if self.waits and usual is Lane.LOOP else usual
 
     def _matched(
         self, request_id: str, method: str, path: str, query: str, headers: Mapping[str, str], body: bytes
@@ -215,8 +215,8 @@ class App:
             raise rejection("PageNotFound", f"There is nothing at {path}.")
         values = ops.query_values(query)
         if operation.versioned and values.get(ops.VERSION_PARAMETER) != ops.API_VERSION:
-            wanted = f"{ops.VERSION_PARAMETER}={ops.API_VERSION}"
-            raise rejection("BadVersionCall", f"The query must have {wanted}.")
+            version = f"{ops.VERSION_PARAMETER}={ops.API_VERSION}"
+            raise rejection("BadVersionCall", f"The query must have {version}.")
         return Call(operation, segments, values, headers, body, request_id)
 
     # -- web services and endpoints ----------------------------------------------------------------------------------
@@ -240,8 +240,8 @@ class App:
 
     def _list_endpoints(self, call: Call) -> Response:
         caller = self._workspace.caller(call.segments["workspace"], call.key)
-        found = self._workspace.endpoints(caller, call.segments["service"])
-        return _json([endpoint.to_wire() for endpoint in found])
+        endpoints = self._workspace.endpoints(caller, call.segments["service"])
+        return _json([endpoint.to_wire() for endpoint in endpoints])
 
     def _get_endpoint(self, call: Call) -> Response:
         caller = self._workspace.caller(call.segments["workspace"], call.key)

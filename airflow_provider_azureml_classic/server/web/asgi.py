@@ -89,11 +89,11 @@ class HttpServer:
                 return
             body_reader = BodyReader(receive)
             first, slash, _ = scope["path"][1:].partition("/")
-            found = self._sites.get(first + slash)
-            if found is None:
+            site = self._sites.get(first + slash)
+            if site is None:
                 await self._serve(scope, body_reader, send)
             else:
-                await self._visit(*found, scope, body_reader, send)
+                await self._visit(*site, scope, body_reader, send)
 
     async def _visit(self, name: str, site: AsgiApp, scope: Scope, receive: Receive, send: Send) -> None:
         start, status = perf_counter(), 0
@@ -127,7 +127,7 @@ class HttpServer:
         except Disconnected:
             return
         finally:
-            share.give_back()
+            share.release()
         self._observer.answered(method, path, response, perf_counter() - start)
 
     def _closing(self, method: str, path: str, error: AzureMLClassicError) -> Response:

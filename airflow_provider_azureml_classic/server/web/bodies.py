@@ -45,9 +45,9 @@ class BodyReader:
             return await self._receive()
         clock = asyncio.get_running_loop().time
         before = clock()
-        left = GAP_SECONDS + self._received / SLOWEST - self._waited
+        seconds = GAP_SECONDS + self._received / SLOWEST - self._waited
         try:
-            async with asyncio.timeout(max(0.0, min(GAP_SECONDS, left))):
+            async with asyncio.timeout(max(0.0, min(GAP_SECONDS, seconds))):
                 message = await self._receive()
         except TimeoutError:
             raise rejection("RequestTimeout", "The body of the request came too slowly, or not at all.") from None
@@ -106,7 +106,7 @@ class Share:
         self._budget.held += size - self._size
         self._size = size
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         """The request is answered."""
         self._budget.held -= self._size
         self._size = 0

@@ -124,9 +124,9 @@ class Connection(HttpToolsProtocol):
 
     def timeout_keep_alive_handler(self) -> None:
         """Close the connection if there was nothing to do for a while; the batcher does not set the timer anew."""
-        left = self.timeout_keep_alive - (self.loop.time() - self.awaited_since) if self.awaited_since else 0.0
-        if left > _TIMERS_MAY_BE_EARLY:
-            self.timeout_keep_alive_task = self.loop.call_later(left, self.timeout_keep_alive_handler)
+        seconds = self.timeout_keep_alive - (self.loop.time() - self.awaited_since) if self.awaited_since else 0.0
+        if seconds > _TIMERS_MAY_BE_EARLY:
+            self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
         else:
             super().timeout_keep_alive_handler()
 
@@ -176,9 +176,9 @@ class Connection(HttpToolsProtocol):
 
         :param now: the loop's time.
         """
-        left = self.transport.get_write_buffer_size()
-        if not left or left != self._unread[0]:
-            self._unread = (left, now)
+        size = self.transport.get_write_buffer_size()
+        if not size or size != self._unread[0]:
+            self._unread = (size, now)
         elif now - self._unread[1] > UNREAD_SECONDS:
             self.transport.abort()
             return
@@ -225,9 +225,9 @@ def connections_allowed() -> int:
 def raise_file_limit() -> None:
     """Let this process open as many files as it may: shells start with 1,024, whatever the system allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = min(hard, 2 * MAX_CONNECTIONS + _OTHER_FILES) if hard != resource.RLIM_INFINITY else 2 * MAX_CONNECTIONS
-    if soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    limit = min(hard, 2 * MAX_CONNECTIONS + _OTHER_FILES) if hard != resource.RLIM_INFINITY else 2 * MAX_CONNECTIONS
+    if soft < limit:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
 
 
 def _answer(error: AzureMLClassicError) -> bytes:

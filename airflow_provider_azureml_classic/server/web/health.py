@@ -159,8 +159,8 @@ class Collector:
 
 
 def _cumulated(classes: list[int]) -> list[tuple[str, float]]:
-    total, found = 0, []
+    total, sums = 0, []
     for bound, count in zip((*map(str, BOUNDS), "+Inf"), list(classes), strict=True):
         total += count
-        found.append((bound, float(total)))
-    return found
+        sums.append((bound, float(total)))
+    return sums

@@ -264,8 +264,8 @@ def _answer(predictor: Predictor, head: Head, rows: Sequence[tuple[str, ...]], r
     """Everything behind the status line and the headers that all answers have."""
     names = predictor.scorer.names
     before, after = _around(names, predictor.scorer.types, head.objects, head.types)
-    written = json_text.write([dict(zip(names, row, strict=True)) for row in rows] if head.objects else rows)
-    body = b"%b%b%b" % (before, written, after)
+    values = json_text.write([dict(zip(names, row, strict=True)) for row in rows] if head.objects else rows)
+    body = b"%b%b%b" % (before, values, after)
     return b"%b%b\r\ncontent-length: %d\r\n\r\n%b" % (_HEAD, request_id.encode(), len(body), body)
 
 

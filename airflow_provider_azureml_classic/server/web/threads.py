@@ -1,4 +1,4 @@
-"""How many scoring calls run at a time, and for how long one may keep its caller waiting."""
+"""The threads that answer: how many scoring calls run at a time, and how long one may keep its caller waiting."""
 
 from __future__ import annotations
 

@@ -81,8 +81,8 @@ class Diagnostics:
         :param seconds: how long it took.
         :param error: what it was refused with, if it was.
         """
-        if wanted(endpoint, failed=error is not None):
-            content = {"requestId": request_id, "milliseconds": round(seconds * 1000, 3), **_said(error)}
+        if is_logged(endpoint, failed=error is not None):
+            content = {"requestId": request_id, "milliseconds": round(seconds * 1000, 3), **_result(error)}
             self._put(endpoint, REQUESTS, request_id, content)
 
     def loaded(self, endpoint: EndpointRow, digest: str) -> None:
@@ -91,7 +91,7 @@ class Diagnostics:
         :param endpoint: the endpoint called.
         :param digest: SHA-256 of the model file.
         """
-        if wanted(endpoint, failed=False):
+        if is_logged(endpoint, failed=False):
             self._put(endpoint, INIT, uuid.uuid4().hex, {"model": digest})
 
     def ran(
@@ -104,7 +104,7 @@ class Diagnostics:
         :param status: how it ended.
         :param lines: gives its log.
         """
-        if wanted(endpoint, failed=status is JobStatus.FAILED):
+        if is_logged(endpoint, failed=status is JobStatus.FAILED):
             content = {"job": job_id, "status": status.value, **write_log(tuple(lines()))}
             self._put(endpoint, BATCH, job_id, content)
 
@@ -144,15 +144,15 @@ class Diagnostics:
 
     def _write(self, entry: Entry) -> None:
         endpoint = entry.endpoint
-        place = f"{self._workspace_id}-{endpoint.service_id}-{endpoint.id}/{entry.kind}"
-        name = f"{place}/{entry.time:%Y%m%dT%H%M%S.%f}Z-{entry.name}.json"
+        folder = f"{self._workspace_id}-{endpoint.service_id}-{endpoint.id}/{entry.kind}"
+        name = f"{folder}/{entry.time:%Y%m%dT%H%M%S.%f}Z-{entry.name}.json"
         content = {"time": stamp(entry.time), "endpoint": endpoint.name, **entry.content}
         with self._blobs.open_write(DIAGNOSTICS_CONTAINER, name) as writer:
             writer.write(json.dumps(content, ensure_ascii=False).encode("utf-8", "replace"))
 
 
-def wanted(endpoint: EndpointRow, *, failed: bool) -> bool:
-    """Whether an endpoint wants something logged.
+def is_logged(endpoint: EndpointRow, *, failed: bool) -> bool:
+    """Whether an endpoint's trace level asks for a log.
 
     :param endpoint: the endpoint.
     :param failed: it failed.
@@ -161,7 +161,7 @@ def wanted(endpoint: EndpointRow, *, failed: bool) -> bool:
     return level == TraceLevel.ALL.value or (failed and level == TraceLevel.ERROR.value)
 
 
-def _said(error: AzureMLClassicError | None) -> dict[str, Any]:
+def _result(error: AzureMLClassicError | None) -> dict[str, Any]:
     if error is None:
         return {"status": 200}
     return {"status": error.status or 500, "code": error.detail_code, "message": without_secrets(error.message)}

@@ -1,4 +1,4 @@
-"""Rules of a single endpoint: its defaults, what may be set, when its models may be replaced."""
+"""Rules of a single endpoint: its defaults, what may be set, when its models may be replaced, and what clients see."""
 
 from __future__ import annotations
 
@@ -85,49 +85,52 @@ def settings_values(row: EndpointRow, settings: EndpointSettings) -> dict[str, A
             target="Description",
         )
     level = settings.throttle_level.value if settings.throttle_level else row.throttle_level
-    wanted = settings.max_concurrent_calls
+    max_calls = settings.max_concurrent_calls
     if level == ThrottleLevel.LOW.value:
         calls = LOW_CONCURRENCY
-    elif wanted is None:
+    elif max_calls is None:
         calls = row.max_concurrent_calls if row.throttle_level == level else HIGH_CONCURRENCY
     else:
-        calls = _checked_concurrency(wanted)
+        calls = _checked_concurrency(max_calls)
     values = {
         "description": settings.description,
         "prevent_update": settings.prevent_update,
         "sample_data_enabled": settings.sample_data_enabled,
         "trace_level": settings.diagnostics_trace_level.value if settings.diagnostics_trace_level else None,
     }
-    given = {name: value for name, value in values.items() if value is not None}
-    return {"throttle_level": level, "max_concurrent_calls": calls, **given}
+    changes = {name: value for name, value in values.items() if value is not None}
+    return {"throttle_level": level, "max_concurrent_calls": calls, **changes}
 
 
-def _checked_concurrency(wanted: int) -> int:
-    if wanted > MAX_CONCURRENCY:
+def _checked_concurrency(max_calls: int) -> int:
+    if max_calls > MAX_CONCURRENCY:
         raise rejection(
             "WebServiceTooManyConcurrentRequestRequirement",
-            f"MaxConcurrentCalls is {wanted}; at most {MAX_CONCURRENCY} are possible. Add endpoints instead.",
+            f"MaxConcurrentCalls is {max_calls}; at most {MAX_CONCURRENCY} are possible. Add endpoints instead.",
             target="MaxConcurrentCalls",
         )
-    if wanted < 1:
+    if max_calls < 1:
         raise rejection(
-            "BadParameterValue", f"MaxConcurrentCalls is {wanted}; it must be 1 or more.", target="MaxConcurrentCalls"
+            "BadParameterValue",
+            f"MaxConcurrentCalls is {max_calls}; it must be 1 or more.",
+            target="MaxConcurrentCalls",
         )
-    return wanted
+    return max_calls
 
 
-def check_updatable(row: EndpointRow, what: str) -> None:
+def check_updatable(row: EndpointRow, participle: str) -> None:
     """Refuse to replace the models of the default endpoint, or of one that forbids it.
 
     :param row: the endpoint.
-    :param what: past participle of the verb, for the message.
+    :param participle: past participle of the verb, for the message.
     """
     if row.name == DEFAULT_ENDPOINT:
-        raise rejection("DefaultEndpointReadOnly", f"The default endpoint cannot be {what}.", target=row.name)
+        raise rejection("DefaultEndpointReadOnly", f"The default endpoint cannot be {participle}.", target=row.name)
     if row.prevent_update:
         raise rejection(
             "EndpointUpdatePrevented",
-            f"Endpoint {row.name!r} has PreventUpdate set, so it cannot be {what}; PATCH PreventUpdate to false first.",
+            f"Endpoint {row.name!r} has PreventUpdate set, so it cannot be {participle}; PATCH PreventUpdate to "
+            "false first.",
             target=row.name,
         )
 
@@ -203,5 +206,5 @@ class Views:
         )
 
     def _resource(self, model: ResourceRow) -> Resource:
-        place = BlobReference(model.relative_location, model.base_location)
-        return Resource(model.name, self._locations.published(place, signed=False))
+        reference = BlobReference(model.relative_location, model.base_location)
+        return Resource(model.name, self._locations.published(reference, signed=False))

@@ -27,7 +27,7 @@ from airflow_provider_azureml_classic.server.models.store import ModelStore
 from airflow_provider_azureml_classic.server.state.endpoint_store import Store
 from airflow_provider_azureml_classic.server.state.tables import EndpointRow
 from airflow_provider_azureml_classic.server.workspace.catalogue import Catalogue
-from airflow_provider_azureml_classic.server.workspace.diagnostics import Diagnostics, wanted
+from airflow_provider_azureml_classic.server.workspace.diagnostics import Diagnostics, is_logged
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class Scoring:
         :param endpoint: the endpoint called.
         :raises RequestRejected: a call has to set a parameter.
         """
-        if not self.is_ready(endpoint) or self._throttle.is_full(endpoint) or wanted(endpoint, failed=False):
+        if not self.is_ready(endpoint) or self._throttle.is_full(endpoint) or is_logged(endpoint, failed=False):
             return None
         experiment = self._experiment(endpoint)
         if self._catalogue.passthrough(experiment):
@@ -171,15 +171,15 @@ class Scoring:
             )
         return scorer.score(table, self._catalogue.passthrough(experiment), threshold)
 
-    def _threshold(self, experiment: str, given: Mapping[str, Any]) -> float | None:
+    def _threshold(self, experiment: str, sent: Mapping[str, Any]) -> float | None:
         declared = self._catalogue.parameters(experiment, training=False)
-        return threshold_of(declared, checked(declared, given)) if declared or given else None
+        return threshold_of(declared, checked(declared, sent)) if declared or sent else None
 
     def _experiment(self, endpoint: EndpointRow) -> str:
-        found = self._experiments.get(endpoint.service_id)
-        if found is None:
+        experiment = self._experiments.get(endpoint.service_id)
+        if experiment is None:
             service = self._store.service(endpoint.service_id)
             if service is None:
                 raise rejection("WebServiceNotFound", "The web service was deleted meanwhile.")
-            found = self._experiments[endpoint.service_id] = service.experiment
-        return found
+            experiment = self._experiments[endpoint.service_id] = service.experiment
+        return experiment

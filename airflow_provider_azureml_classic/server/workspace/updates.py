@@ -71,7 +71,7 @@ class Updates:
         if settings.resources and settings.prevent_update is not False:
             check_updatable(row, "updated")
         with self._pinned() as pin:
-            models = [self._model(caller, service, row, wanted, pin) for wanted in settings.resources or ()]
+            models = [self._model(caller, service, row, resource, pin) for resource in settings.resources or ()]
             _check_different([model.name for model, _ in models])
             placed, files = tuple(model for model, _ in models), tuple(file for _, file in models)
             return self._workspace.view(self._workspace.change(row, settings, placed, if_match, files=files))
@@ -112,11 +112,11 @@ class Updates:
             )
 
     def _model(
-        self, caller: Caller, service: ServiceRow, row: EndpointRow, wanted: Resource, pin: Pin
+        self, caller: Caller, service: ServiceRow, row: EndpointRow, resource: Resource, pin: Pin
     ) -> tuple[ResourceRow, ModelRow]:
         # Raises with the list of resources where the name is wrong, or the service is a training service.
-        name = self._workspace.view(row).resource(wanted.name).name
-        reference = wanted.location
+        name = self._workspace.view(row).resource(resource.name).name
+        reference = resource.location
         if reference is None:
             raise rejection("MissingInputBlobInformation", f"The resource {name!r} has no Location.", target=name)
         if reference.extension != MODEL_EXTENSION:

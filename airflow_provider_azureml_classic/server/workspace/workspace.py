@@ -116,9 +116,9 @@ class Workspace:
         :raises AccessDenied: also for an unknown endpoint, so that GUIDs cannot be probed.
         """
         row = self.cached(endpoint_id) or self._read(endpoint_id)
-        given = key.encode()
-        known = (row.primary_key, row.secondary_key) if row else ("", "")
-        good = [hmac.compare_digest(given, candidate.encode()) for candidate in known]
+        presented = key.encode()
+        keys = (row.primary_key, row.secondary_key) if row else ("", "")
+        good = [hmac.compare_digest(presented, candidate.encode()) for candidate in keys]
         if row is None or not any(good) or workspace_id != self._settings.workspace_id:
             raise rejection("ScoreRequestUnauthorized", "Invalid credentials provided.")
         return row
@@ -244,11 +244,11 @@ class Workspace:
         return service, row
 
     def _no_endpoint(self, service: ServiceRow, name: str) -> AzureMLClassicError:
-        there, count = self._store.endpoint_names(service.id, _NAMED), self._store.endpoint_count(service.id)
+        names, count = self._store.endpoint_names(service.id, _NAMED), self._store.endpoint_count(service.id)
         more = f" and {count - _NAMED} more" if count > _NAMED else ""
         return rejection(
             "EndpointNotFound",
-            f"Web service {service.name!r} has no endpoint {name!r}; it has: {', '.join(there)}{more}.",
+            f"Web service {service.name!r} has no endpoint {name!r}; it has: {', '.join(names)}{more}.",
             target=name,
         )
 
@@ -343,10 +343,10 @@ class Workspace:
         service, row = self.endpoint(caller, service_id, name)
         check_updatable(row, "refreshed")
         default = self._store.endpoint_named(service.id, DEFAULT_ENDPOINT)
-        wanted = tuple(replace(model, endpoint_id=row.id) for model in default.resources) if default else ()
-        if not overwrite or wanted == row.resources:
+        models = tuple(replace(model, endpoint_id=row.id) for model in default.resources) if default else ()
+        if not overwrite or models == row.resources:
             return False
-        self.change(row, EndpointSettings(), wanted, how=How.REFRESHED)
+        self.change(row, EndpointSettings(), models, how=How.REFRESHED)
         return True
 
     def regenerate(self, caller: Caller, service_id: str, name: str, which: KeyType) -> Endpoint:

@@ -17,7 +17,7 @@ from airflow_provider_azureml_classic.exceptions import RequestRejected
 from airflow_provider_azureml_classic.protocol.jobs import JobStatus
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint
-from airflow_provider_azureml_classic.server.jobs import dask as parcels
+from airflow_provider_azureml_classic.server.jobs import dask as dask_module
 from tests.support import ServerProcess, wait_for_job
 from tests.support.held_server import HELD, HeldServer
 from tests.support.processes import patch, slope, until
@@ -167,7 +167,7 @@ def test_a_scheduler_that_is_not_there_is_known_at_start(tmp_path: Path) -> None
         assert "Traceback" not in ended.stderr
 
 
-# -- parcels ---------------------------------------------------------------------------------------------------------
+# -- what is sent ----------------------------------------------------------------------------------------------------
 
 
 def double(source: Path, target: Path, unwritten: Path, times: int) -> str:
@@ -181,28 +181,28 @@ def test_files_travel_and_come_back(tmp_path: Path) -> None:
     source, target, unwritten = (tmp_path / name for name in ("in.csv", "out.bin", "none"))
     source.write_bytes(b"ab")
     arguments = (source, target, unwritten, 2)
-    parcel = parcels.pack(double, arguments)
+    payload = dask_module.pack(double, arguments)
     source.unlink()
-    result, written = parcels.carry_out(parcel)
-    parcels.unpack(arguments, written)
+    result, written = dask_module.carry_out(payload)
+    dask_module.unpack(arguments, written)
     assert (result, target.read_bytes(), unwritten.exists()) == (".csv False", b"abab", False)
-    assert "ab" not in repr(parcel.arguments[0])
+    assert "ab" not in repr(payload.arguments[0])
 
 
 def test_another_machine_needs_the_same_versions(monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise a model could come out differently; the message names each difference."""
-    parcel = parcels.pack(abs, (-1,))
-    assert parcels.carry_out(parcel) == (1, {})
-    other = {**parcels.versions(), "scikit-learn": "0.1"}
-    monkeypatch.setattr(parcels, "versions", lambda: other)
+    payload = dask_module.pack(abs, (-1,))
+    assert dask_module.carry_out(payload) == (1, {})
+    other = {**dask_module.versions(), "scikit-learn": "0.1"}
+    monkeypatch.setattr(dask_module, "versions", lambda: other)
     with pytest.raises(RequestRejected, match=r"scikit-learn 0\.1 instead of"):
-        parcels.carry_out(parcel)
+        dask_module.carry_out(payload)
 
 
-def test_a_parcel_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_payload_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The scheduler keeps it in memory."""
-    monkeypatch.setattr(parcels, "MAX_PARCEL", 10)
+    monkeypatch.setattr(dask_module, "MAX_PAYLOAD", 10)
     (tmp_path / "in.csv").write_bytes(os.urandom(100))
     with pytest.raises(RequestRejected, match="at most 10 are sent") as error:
-        parcels.pack(abs, (tmp_path / "in.csv",))
+        dask_module.pack(abs, (tmp_path / "in.csv",))
     assert error.value.detail_code == "OutOfMemoryLimit"

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_azureml_classic.protocol.jobs import JobRequest, JobStatus
-from airflow_provider_azureml_classic.server.jobs.processes import Workers
+from airflow_provider_azureml_classic.server.jobs.processes import ProcessExecutor
 from tests.support import wait_for_job
 from tests.support.held_server import HeldServer
 from tests.support.processes import until
@@ -23,9 +23,9 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def workers() -> Iterator[Workers]:
+def workers() -> Iterator[ProcessExecutor]:
     """Two training processes."""
-    made = Workers(2)
+    made = ProcessExecutor(2)
     yield made
     made.close()
 
@@ -43,7 +43,7 @@ def marks(folder: Path) -> set[int]:
     return {int(path.name) for path in folder.iterdir() if path.name.isdigit()}
 
 
-def test_a_killed_process_repeats_its_own_work_only(workers: Workers, tmp_path: Path) -> None:
+def test_a_killed_process_repeats_its_own_work_only(workers: ProcessExecutor, tmp_path: Path) -> None:
     """The other one goes on in its process; what was lost is begun once more."""
     lost, other = tmp_path / "lost", tmp_path / "other"
     lost.mkdir(), other.mkdir()
@@ -58,21 +58,21 @@ def test_a_killed_process_repeats_its_own_work_only(workers: Workers, tmp_path: 
     assert (futures[1].result(30), marks(other)) == (undisturbed, {undisturbed})
 
 
-def test_work_that_kills_its_process_twice_fails(workers: Workers) -> None:
+def test_work_that_kills_its_process_twice_fails(workers: ProcessExecutor) -> None:
     """Memory that is short stays short: it is not begun for ever, and the next work is done."""
     with pytest.raises(BrokenExecutor):
         workers.submit(os._exit, 1).result(30)
     assert workers.submit(abs, -3).result(30) == 3
 
 
-def test_a_process_that_is_killed_while_idle_is_replaced(workers: Workers) -> None:
+def test_a_process_that_is_killed_while_idle_is_replaced(workers: ProcessExecutor) -> None:
     """Nothing waits in it, so nothing fails."""
     for _ in range(3):
         os.kill(workers.submit(os.getpid).result(30), signal.SIGKILL)
         assert workers.submit(abs, -3).result(30) == 3
 
 
-def test_cancelled_work_is_stopped_and_its_place_is_free(workers: Workers, tmp_path: Path) -> None:
+def test_cancelled_work_is_stopped_and_its_place_is_free(workers: ProcessExecutor, tmp_path: Path) -> None:
     """Both places are taken by work that would last for ever; a third waits until one of them is cancelled."""
     folders = [tmp_path / str(name) for name in "ab"]
     for folder in folders:
@@ -92,7 +92,7 @@ def test_cancelled_work_is_stopped_and_its_place_is_free(workers: Workers, tmp_p
     assert not futures[1].cancel()
 
 
-def test_work_that_is_cancelled_as_it_begins_does_not_stay(workers: Workers, tmp_path: Path) -> None:
+def test_work_that_is_cancelled_as_it_begins_does_not_stay(workers: ProcessExecutor, tmp_path: Path) -> None:
     """Whatever moment it is at: no cancelled work keeps its place, and none takes another's process with it."""
     results = []
     for number in range(20):
@@ -105,7 +105,7 @@ def test_work_that_is_cancelled_as_it_begins_does_not_stay(workers: Workers, tmp
     assert [future.result(30) for future in results] == list(range(20))
 
 
-def test_an_error_of_the_work_is_its_own(workers: Workers) -> None:
+def test_an_error_of_the_work_is_its_own(workers: ProcessExecutor) -> None:
     """It is raised where the result is asked for, and the process goes on."""
     process = workers.submit(os.getpid)
     with pytest.raises(ZeroDivisionError):
@@ -115,7 +115,7 @@ def test_an_error_of_the_work_is_its_own(workers: Workers) -> None:
 
 def test_nothing_is_begun_after_the_end() -> None:
     """And what runs is ended with its process."""
-    pool = Workers(1)
+    pool = ProcessExecutor(1)
     assert pool.submit(abs, -1).result(30) == 1
     held, waiting = pool.submit(time.sleep, 3600), pool.submit(abs, -1)
     until("it runs", held.running)
@@ -180,7 +180,7 @@ def test_closing_ends_work_that_is_just_beginning(tmp_path: Path) -> None:
     for number in range(8):
         folder = tmp_path / str(number)
         folder.mkdir()
-        made = Workers(2)
+        made = ProcessExecutor(2)
         future = made.submit(mark_and_wait, folder)
         time.sleep(number / 100)
         closing = threading.Thread(target=made.close, daemon=True)

@@ -27,7 +27,7 @@ from airflow_provider_azureml_classic.server.jobs.jobs import Jobs
 from airflow_provider_azureml_classic.server.settings import ACCOUNT
 from airflow_provider_azureml_classic.server.state.database import Database
 from airflow_provider_azureml_classic.server.state.endpoint_store import Store
-from airflow_provider_azureml_classic.server.state.job_store import JobStore, give_back
+from airflow_provider_azureml_classic.server.state.job_store import JobStore, requeue
 from airflow_provider_azureml_classic.server.state.tables import ExperimentRow, ModelRow, ServiceRow, servers
 from airflow_provider_azureml_classic.server.storage.allowed_hosts import Reach
 from airflow_provider_azureml_classic.server.storage.locations import Locations
@@ -51,7 +51,7 @@ class Queue:
         self.told = 0
         self.stopped: list[str] = []
 
-    def look(self) -> None:
+    def poll(self) -> None:
         """Something waits."""
         self.told += 1
 
@@ -191,7 +191,7 @@ class JobStates(RuleBasedStateMachine):
     def die(self, server: str) -> None:
         """Its jobs wait again at their old places, in front of those that were started later."""
         with self.database.write() as connection:
-            returned = give_back(connection, sa.text("server_id = :server").bindparams(server=server))
+            returned = requeue(connection, sa.text("server_id = :server").bindparams(server=server))
         mine = [job for job, owner in self.runs_on.items() if owner == server]
         assert sorted(returned) == sorted(mine)
         for job in mine:

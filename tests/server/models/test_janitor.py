@@ -80,7 +80,7 @@ def test_a_replaced_model_is_removed_at_the_second_look(
     for name in ("three", "ten"):
         assert service.patch("mine", {"RelativeLocation": f"models/{name}.ilearner"}).status == 200
     service.close()
-    monkeypatch.setattr(janitor_module, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(janitor_module, "INTERVAL", 0.0)
     database = Database(service.settings.database_url, service.settings.cipher_key)
     store, models, peers = Store(database), ModelStore(service_dir / "models"), Peers(database)
     blobs = BlobStore(service_dir / "blobs", service.settings.account)

@@ -54,7 +54,7 @@ def start(clock: Clock, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixture
         request.addfinalizer(service.close)
         return service
 
-    monkeypatch.setattr(janitor_module, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(janitor_module, "INTERVAL", 0.0)
     monkeypatch.setattr(service_module, "Janitor", Kept)
     return started
 
@@ -247,7 +247,7 @@ def test_a_server_whose_directory_was_replaced_removes_nothing(
     service_dir: Path, other_dir: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, replaced: str
 ) -> None:
     """What is there now is another's: it is left alone, nothing is put in place, and readiness says so."""
-    monkeypatch.setattr(janitor_module, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(janitor_module, "INTERVAL", 0.0)
     monkeypatch.setattr(service_module, "Janitor", Kept)
     with in_use(service_dir, shared=False) as lock:
         service = Service(service_dir, clock, monkeypatch, lock=lock)

@@ -132,7 +132,7 @@ def test_kept_files_survive_a_restart(
 ) -> None:
     """After it the last models of each endpoint are kept, older ones are removed: here, of three the last two."""
     monkeypatch.setattr(history, "KEPT_MODELS", 2)
-    monkeypatch.setattr(janitor, "LOOK_SECONDS", 3600.0)
+    monkeypatch.setattr(janitor, "INTERVAL", 3600.0)
     digests = []
     for name in ("three", "ten", "twenty"):
         service.patch("mine", BlobReference(f"models/{name}.ilearner"))
@@ -141,7 +141,7 @@ def test_kept_files_survive_a_restart(
     folder = service_dir / "models"
     assert {f"{digest}.ilearner" for digest in digests} < {path.name for path in folder.iterdir()}
     service.close()
-    monkeypatch.setattr(janitor, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(janitor, "INTERVAL", 0.05)
     again = Service(service_dir, Clock(), monkeypatch)
     for _ in range(200):
         if not (folder / f"{digests[0]}.ilearner").exists():
