@@ -47,7 +47,7 @@ class JobStatus(str, Enum):
         """
         status = _SPELLINGS.get(str(value).replace(" ", "").lower())
         if status is None:
-            raise ProtocolError(f"The job's status {value!r} is none that is known.")
+            raise ProtocolError(f"The job's status {value!r} is not a known status.")
         return status
 
 
@@ -132,7 +132,7 @@ def _outputs(data: Any) -> dict[str, BlobReference]:
         if not value:
             raise rejection(
                 "MissingOutputOverrideSpecification",
-                f"Outputs[{name!r}] says no place; give it a RelativeLocation, or leave {name!r} out.",
+                f"Outputs[{name!r}] has no RelativeLocation; give it one, or leave {name!r} out.",
                 target=name,
             )
     return {name: _reference("Outputs", name, value) for name, value in outputs.items()}

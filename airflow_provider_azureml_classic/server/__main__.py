@@ -80,14 +80,19 @@ def parser() -> argparse.ArgumentParser:
         f"as --database, {STORAGE_VARIABLE} as --storage: they keep secrets out of the list of processes. "
         f"{STORAGE_ACCOUNTS_VARIABLE} holds --storage-account items, blanks between them.",
     )
-    options.add_argument("--data-dir", type=Path, required=True, metavar="DIR", help="keeps everything; made if absent")
+    options.add_argument(
+        "--data-dir", type=Path, required=True, metavar="DIR", help="folder for all data; created if absent"
+    )
     options.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     options.add_argument("--port", type=int, default=8080, help="port to listen on, 0 = any free one (default: 8080)")
     options.add_argument("--public-url", metavar="URL", help="base of the URLs handed out, if a proxy is in front")
     for option, metavar, meaning in _REPEATABLE:
         options.add_argument(option, action="append", default=[], metavar=metavar, help=f"{meaning}; repeatable")
     options.add_argument(
-        "--workers", type=int, default=os.cpu_count() or 1, help="trainings at a time (default: cores)"
+        "--workers",
+        type=int,
+        default=os.cpu_count() or 1,
+        help="trainings at the same time (default: number of cores)",
     )
     _add_places(options)
     _add_operation(options)
@@ -112,14 +117,14 @@ def _add_places(options: argparse.ArgumentParser) -> None:
     options.add_argument(
         "--storage",
         metavar="CONNECTION_STRING",
-        help=f"Azure Storage account that keeps outputs and models; a secret, so rather set {STORAGE_VARIABLE}",
+        help=f"Azure Storage account that keeps outputs and models; it is a secret, so prefer {STORAGE_VARIABLE}",
     )
     options.add_argument(
         "--storage-account",
         action="append",
         default=[],
         metavar="NAME=URL",
-        help="where the blobs of an account are that clients name NAME.blob.core.windows.net; 'own' = here; repeatable",
+        help="address of the account that clients call NAME.blob.core.windows.net; 'own' is this server; repeatable",
     )
 
 
@@ -129,7 +134,7 @@ def _add_operation(options: argparse.ArgumentParser) -> None:
         type=_seconds,
         default=SCORE_TIMEOUT,
         metavar="SECONDS",
-        help="longest time of a scoring call (default: %(default)g)",
+        help="time limit of a scoring call (default: %(default)g)",
     )
     options.add_argument("--open-metrics", action="store_true", help="/metrics needs no token")
     options.add_argument("--access-log", action="store_true", help="log each request to stderr as a line of JSON")

@@ -38,7 +38,7 @@ def usable(data_dir: Path) -> Iterator[None]:
     except OSError as error:
         raise OSError(
             f"the data directory {data_dir} cannot be used: {error.filename}: {error.strerror}. Choose a folder with "
-            "--data-dir that the user whom the server runs as may write."
+            "--data-dir that the user who runs the server can write to."
         ) from None
 
 

@@ -102,7 +102,7 @@ def checked_public_url(text: str) -> str:
     if not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", text):
         raise ValueError(
             f"--public-url is {without_query(text)!r}; it must be the address that clients use, as in "
-            "https://ml.example.com, and nothing behind it."
+            "https://ml.example.com, without a query."
         )
     return text.rstrip("/")
 
@@ -186,7 +186,7 @@ def load_secrets(data_dir: Path, environ: Mapping[str, str]) -> Secrets:
 def _check(loaded: Secrets) -> None:
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", loaded.workspace_id):
         raise ValueError(
-            f"{WORKSPACE_VARIABLE} is {loaded.workspace_id!r}; it must be letters and digits, 32 hex digits at best."
+            f"{WORKSPACE_VARIABLE} is {loaded.workspace_id!r}; it must be letters and digits, ideally 32 hex digits."
         )
     try:
         base64.b64decode(loaded.account_key, validate=True)

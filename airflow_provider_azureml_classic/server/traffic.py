@@ -1,5 +1,6 @@
-"""Calls of the last hour, by endpoint, and all calls since the start, by route, counted in this process only; and the
-access log.
+"""Calls of the last hour, by endpoint, and all calls since the start, by route; and the access log.
+
+All counts are of this process only.
 
 Rule 1: one call costs about a microsecond, whatever number of endpoints there is.
 Rule 2: an endpoint costs at most about 2.5 KB, and nothing an hour after its last call.

@@ -117,7 +117,7 @@ class BlobApp:
             response = _error_response(StorageError(400, "IncompleteBody", "The connection was closed too early."))
         except OSError as error:
             logger.error("The blob store failed: %s (errno %s)", error.strerror, error.errno)
-            response = _error_response(StorageError(500, "InternalError", "The blob store could not do this."))
+            response = _error_response(StorageError(500, "InternalError", "The blob store failed; see the log."))
         response.headers.update(_common_headers(request))
         await response(scope, receive, send)
 

@@ -163,4 +163,4 @@ async def _receive(request: Request, writer: BlobWriter, max_size: int) -> None:
 
 
 def _too_large(max_size: int) -> StorageError:
-    return StorageError(413, "RequestBodyTooLarge", f"A blob may have {max_size} bytes.")
+    return StorageError(413, "RequestBodyTooLarge", f"A blob may have at most {max_size} bytes.")

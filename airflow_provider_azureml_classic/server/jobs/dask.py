@@ -88,7 +88,7 @@ class DaskExecutor(TaskExecutor):
             if client.status == "running" and not isinstance(error, CancelledError):
                 raise
             raise BrokenExecutor(
-                f"The connection to the Dask scheduler {self._address} was lost: see that it runs, then submit again."
+                f"The connection to the Dask scheduler {self._address} was lost: check that it runs, then submit again."
             ) from None
         finally:
             task.stop_with(None)
@@ -119,7 +119,7 @@ class DaskExecutor(TaskExecutor):
                     )
                 except (OSError, ValueError, TypeError, RuntimeError) as error:
                     raise BrokenExecutor(
-                        f"The Dask scheduler {self._address} cannot be reached ({type(error).__name__}): see that it "
+                        f"The Dask scheduler {self._address} cannot be reached ({type(error).__name__}): check that it "
                         "runs and that this is its address."
                     ) from None
             return self._client

@@ -87,7 +87,7 @@ class Jobs:
         :param job_id: the job.
         :raises RequestRejected: ``CannotStartJob``: it was started, or has ended.
         """
-        if not self._jobs.queue(job_id, endpoint.id, "Started; it runs when it is its turn."):
+        if not self._jobs.queue(job_id, endpoint.id, "Started; it runs when its turn comes."):
             state = self._row(endpoint, job_id).status.value
             started = " and has been started already" if state == JobStatus.NOT_STARTED.value else ""
             raise rejection(

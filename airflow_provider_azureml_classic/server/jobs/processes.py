@@ -71,7 +71,7 @@ class ProcessExecutor(TaskExecutor):
                         "The training process died, and so did a second one, perhaps for lack of memory: give the "
                         "server more, or start it with fewer --workers, then submit again."
                     ) from None
-                log.warning("a training process died; its work is begun once more")
+                log.warning("a training process died; its work is started again")
             finally:
                 task.stop_with(None)
                 self._release(worker)

@@ -104,4 +104,4 @@ class Janitor:
                 if not self._closing:
                     self.clean()
             except (AzureMLClassicError, OSError) as error:
-                log.warning("cleaning is put off: %s", error)
+                log.warning("cleaning up is postponed: %s", error)

@@ -116,7 +116,7 @@ class ModelStore:
             write(temporary)
             with temporary.open("rb") as file:
                 if hashlib.file_digest(file, "sha256").hexdigest() != digest:
-                    raise rejection("ResourceLoadFailed", f"The file of the model {digest} is not what it was.")
+                    raise rejection("ResourceLoadFailed", f"The file of the model {digest} was changed or damaged.")
                 os.fsync(file.fileno())
             os.replace(temporary, self.path(digest))
         finally:

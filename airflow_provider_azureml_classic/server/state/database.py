@@ -75,7 +75,7 @@ class Database:
             self.close()
             address, reason = where(self._engine.url), _reason(error)
             raise ConnectionError(
-                f"the database {address} cannot be used: {reason}. Is it running, and allowed?"
+                f"the database {address} cannot be used: {reason}. Is it running, and may this server connect to it?"
             ) from None
 
     @property

@@ -33,7 +33,7 @@ def checked_url(text: str) -> str:
     try:
         url = sa.make_url(text.strip())
     except (sa.exc.ArgumentError, ValueError):
-        raise ValueError(f"The database must be {_FORM}; what was given cannot be read.") from None
+        raise ValueError(f"The database must be {_FORM}; the given text is not such a URL.") from None
     if url.drivername not in ("postgresql", "postgres", "postgresql+psycopg"):
         raise ValueError(f"The database must be {_FORM}; {url.drivername!r} is not supported.")
     if not url.database:

@@ -87,7 +87,7 @@ class Peers:
         try:
             self._end(servers.c.id == self.id)
         except AzureMLClassicError:
-            log.warning("the database does not answer: running jobs are given back later")
+            log.warning("the database does not answer: running jobs return to the queue later")
 
     def _enter(self) -> None:
         with self._db.write() as connection:
@@ -115,7 +115,7 @@ class Peers:
                 with new_listener(self._db.engine) as listener:
                     self._follow(listener)
             except (psycopg.Error, AzureMLClassicError):
-                log.warning("the database is lost; endpoints are not remembered until it is back")
+                log.warning("the connection to the database is lost; endpoints are not cached until it is back")
             except Exception:
                 log.exception("following the other servers failed")
             self._fresh_until = 0.0
@@ -156,7 +156,7 @@ class Peers:
             mine = sa.update(servers).where(servers.c.id == self.id).values(beat=servers.c.beat + 1)
             alive = connection.execute(mine).rowcount == 1
         if not alive:
-            log.warning("this server was taken for dead: another one runs its jobs; it goes on under another id")
+            log.warning("another server took this one for dead and runs its jobs; this one continues under a new id")
             self.id = uuid.uuid4().hex
             self._enter()
         # Half the time is left for what was begun while it was held.

@@ -86,8 +86,8 @@ class Reach:
         for address in resolved:
             if not is_public(address):
                 message = (
-                    f"The host {host!r} resolves to {address}, which is not a public address. If that is meant, start "
-                    f"the server with --allow-private-host {host}, or list the address itself."
+                    f"The host {host!r} resolves to {address}, which is not a public address. If that is intended, "
+                    f"start the server with --allow-private-host {host}, or list the address itself."
                 )
                 raise rejection("LocationNotAllowed", message, target=BASE_LOCATION)
         return resolved

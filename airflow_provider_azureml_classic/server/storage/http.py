@@ -97,7 +97,7 @@ def session(reach: Reach, seconds: float = MAX_SECONDS) -> Iterator[Session]:
                 raise
         # Also without an error: an answer of no declared length looks complete when its connection ends.
         if deadline.over:
-            message = f"The other host was not done after {seconds:.0f} seconds."
+            message = f"The other host had not finished after {seconds:.0f} seconds."
             raise rejection("InvalidBlob", message, target=BASE_LOCATION) from None
 
 

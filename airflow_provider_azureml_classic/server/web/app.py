@@ -211,7 +211,7 @@ class App:
             if absent is not None:
                 raise absent
             if allowed:
-                raise rejection("MethodNotAllowed", f"{method} is not possible here; {', '.join(sorted(allowed))} is.")
+                raise rejection("MethodNotAllowed", f"{method} is not allowed here; use {', '.join(sorted(allowed))}.")
             raise rejection("PageNotFound", f"There is nothing at {path}.")
         values = ops.query_values(query)
         if operation.versioned and values.get(ops.VERSION_PARAMETER) != ops.API_VERSION:

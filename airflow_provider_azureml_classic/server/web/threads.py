@@ -61,7 +61,7 @@ class Threads:
         if lane is Lane.OTHER:
             return await to_thread.run_sync(self._app.answer, *arguments, limiter=self._limiter)
         if len(self._running) >= self._most:
-            message = f"This server has {self._most} scoring calls at work. Try again."
+            message = f"This server is already running {self._most} scoring calls. Try again."
             return self._app.refuse(method, path, rejection("TooManyConcurrentRequests", message))
         limiter = None if lane is Lane.THREAD else self._limiter
         call = asyncio.ensure_future(to_thread.run_sync(self._app.answer, *arguments, limiter=limiter))
@@ -71,5 +71,7 @@ class Threads:
         done, _ = await asyncio.wait({call}, timeout=self._timeout)
         if done:
             return call.result()
-        message = f"Scoring takes more than {self._timeout:g} s. Send fewer rows a call, or score them as a batch job."
+        message = (
+            f"Scoring takes more than {self._timeout:g} s. Send fewer rows per call, or score them as a batch job."
+        )
         return self._app.refuse(method, path, rejection("ScoreRequestTimeout", message))

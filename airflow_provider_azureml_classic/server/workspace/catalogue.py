@@ -45,7 +45,7 @@ class Catalogue:
         self.experiments: Mapping[str, Experiment] = {}
         for experiment in experiments:
             if experiment.name in self.experiments:
-                raise ValueError(f"The experiment {experiment.name!r} is declared twice; give one another name.")
+                raise ValueError(f"The experiment {experiment.name!r} is declared twice; rename one of them.")
             self.experiments = {**self.experiments, experiment.name: experiment}
         self._schemas: dict[str, Schema] = {}
 

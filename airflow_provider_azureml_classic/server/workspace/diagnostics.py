@@ -114,7 +114,7 @@ class Diagnostics:
             try:
                 self._queue.put(None, timeout=_CLOSING_SECONDS)
             except queue.Full:
-                log.warning("diagnostics logs are not written to the end")
+                log.warning("not all diagnostics logs were written")
             self._thread.join(_CLOSING_SECONDS)
 
     def _put(self, endpoint: EndpointRow, kind: str, name: str, content: dict[str, Any]) -> None:

@@ -66,7 +66,7 @@ class Throttle:
             if self.is_full(endpoint):
                 raise rejection(
                     "RequestThrottled",
-                    f"Endpoint {endpoint.name!r} has {endpoint.max_concurrent_calls} calls at work, which is its "
+                    f"Endpoint {endpoint.name!r} has {endpoint.max_concurrent_calls} calls running, which is its "
                     "MaxConcurrentCalls. Try again, or raise it.",
                     target=endpoint.name,
                 )

@@ -168,4 +168,4 @@ def _check_own_model(row: EndpointRow, location: Location) -> None:
 def _check_different(names: list[str]) -> None:
     twice = repeated(names)
     if twice is not None:
-        raise rejection("BadParameterValue", f"Resources has {twice!r} twice; give it one Location.", target=twice)
+        raise rejection("BadParameterValue", f"Resources names {twice!r} twice; give it one Location.", target=twice)

@@ -325,7 +325,7 @@ class Workspace:
                 raise rejection("EndpointNotFound", f"Endpoint {row.name!r} was deleted meanwhile.", target=row.name)
             row = again
         else:
-            raise rejection("UpdateWebServiceResourceFailed", f"Endpoint {row.name!r} is changed by too many at once.")
+            raise rejection("UpdateWebServiceResourceFailed", f"Too many clients change endpoint {row.name!r} at once.")
         changed = self._read(row.id)
         if changed is None:
             raise rejection("EndpointNotFound", f"Endpoint {row.name!r} was deleted meanwhile.", target=row.name)
@@ -363,7 +363,7 @@ class Workspace:
             if self._store.replace_keys(row, changed):
                 self.forget(row.id)
                 return self.view(self._read(row.id) or changed)
-        raise rejection("UnknownError", f"The keys of endpoint {name!r} are changed by too many at once.")
+        raise rejection("UnknownError", f"Too many clients change the keys of endpoint {name!r} at once.")
 
     def delete_endpoint(self, caller: Caller, service_id: str, name: str) -> None:
         """Delete an endpoint with its jobs.

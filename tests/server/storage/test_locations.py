@@ -288,7 +288,7 @@ def test_another_spelling_of_a_listed_host_is_not_asked(make, other: Other, tmp_
 def test_a_source_that_never_ends_is_left(make, other: Other, tmp_path: Path) -> None:
     """Time for one transfer is limited, also for a host that sends a byte now and then."""
     error = fails(lambda: make(other.host).resolve(other.place("drip.csv")).fetch(tmp_path / "out", 0.5))
-    assert "not done after" in error.message
+    assert "not finished after" in error.message
 
 
 def test_the_environments_proxy_is_not_used(make, other: Other, monkeypatch, tmp_path: Path) -> None:
