@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -136,6 +137,7 @@ class AzureMLClassicHook(BaseHook):
     """Reaches a workspace of Azure ML Studio (classic), or of the server in this package.
 
     :param azureml_classic_conn_id: connection of type ``azureml_classic``.
+    :param sleep: how the blocking client makes its pauses.
     """
 
     conn_name_attr = "azureml_classic_conn_id"
@@ -143,9 +145,16 @@ class AzureMLClassicHook(BaseHook):
     conn_type = "azureml_classic"
     hook_name = "Azure ML Studio (classic)"
 
-    def __init__(self, azureml_classic_conn_id: str = default_conn_name, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        azureml_classic_conn_id: str = default_conn_name,
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.azureml_classic_conn_id = azureml_classic_conn_id
+        self._sleep = sleep
 
     @cached_property
     def settings(self) -> ConnectionSettings:
@@ -160,7 +169,7 @@ class AzureMLClassicHook(BaseHook):
     def client(self) -> Client:
         """A blocking client; every key and SAS token that it reads is masked in the logs."""
         mask_secret(self.settings.token)
-        return Client(**self.settings.client_options, on_secret=mask_secret)
+        return Client(**self.settings.client_options, on_secret=mask_secret, sleep=self._sleep)
 
     async def async_client(self) -> AsyncClient:
         """An asynchronous client, for triggers; to be entered with ``async with``.

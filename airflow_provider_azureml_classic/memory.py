@@ -28,6 +28,23 @@ DEADLINE_KEY = "azureml_classic_deadline"
 FLEET_KEY = "azureml_classic_fleet"
 
 
+def state_of(ti: Any) -> str | None:
+    """The state that Airflow has for a task instance now; ``None`` after a clear, before the task is scheduled again.
+
+    :param ti: of a task's or a trigger's context.
+    :raises LookupError: Airflow does not know it any more.
+    """
+    # Loaded in a worker and a triggerer anyway; to read a DAG file it is half of the Task SDK.
+    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+    states = RuntimeTaskInstance.get_task_states(
+        dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=ti.map_index
+    )
+    key = ti.task_id if ti.map_index < 0 else f"{ti.task_id}_{ti.map_index}"
+    state = states[ti.run_id][key]
+    return None if state is None else str(getattr(state, "value", state))
+
+
 class TaskStore:
     """Airflow's task state store of one task instance; on an Airflow without one (before 3.3) it remembers nothing.
 

@@ -15,13 +15,13 @@ import random
 import time
 from abc import abstractmethod
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
 from airflow.sdk.exceptions import AirflowNotFoundException
-from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from asgiref.sync import sync_to_async
 
@@ -31,7 +31,7 @@ from airflow_provider_azureml_classic.fleet.engine import Engine, Means, cancel_
 from airflow_provider_azureml_classic.fleet.options import Options
 from airflow_provider_azureml_classic.fleet.rows import Ledger
 from airflow_provider_azureml_classic.hooks import AzureMLClassicHook, jittered
-from airflow_provider_azureml_classic.memory import FleetXComs
+from airflow_provider_azureml_classic.memory import FleetXComs, state_of
 from airflow_provider_azureml_classic.protocol.moments import to_utc
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint
@@ -100,11 +100,9 @@ class CancellingTrigger(BaseTrigger):
         ti = self.task_instance
         if ti is None:
             return False
-        states = await sync_to_async(RuntimeTaskInstance.get_task_states)(
-            dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=ti.map_index
-        )
-        key = ti.task_id if ti.map_index < 0 else f"{ti.task_id}_{ti.map_index}"
-        return bool(states.get(ti.run_id, {}).get(key) == "deferred")
+        with suppress(LookupError):
+            return await sync_to_async(state_of)(ti) == "deferred"
+        return False
 
 
 class EndpointTrigger(BaseTrigger):

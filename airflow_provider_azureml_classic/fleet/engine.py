@@ -49,12 +49,14 @@ class Means:
     :param readable: gives a reference a fresh token where the connection's account holds the blob.
     :param save: keeps the rows; called every few seconds and at the end.
     :param say: takes lines for the log.
+    :param is_ended: whether whoever runs the engine is ended from outside; looked at once a second.
     """
 
     client: AsyncClient
     readable: Callable[[BlobReference], BlobReference]
     save: Callable[[], Awaitable[None]]
     say: Callable[[str], None]
+    is_ended: Callable[[], bool] = lambda: False
 
 
 class Submitter:
@@ -102,9 +104,13 @@ class Submitter:
             async with calls:
                 await self._one(row, items.get(row.endpoint))
 
-        async with asyncio.TaskGroup() as group:
-            for row in part:
-                group.create_task(one(row))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for row in part:
+                    group.create_task(one(row))
+        except ExceptionGroup as group:
+            # The calls in flight say the same, and a task fails with one sentence.
+            raise group.exceptions[0] from None
 
     async def _one(self, row: Row, item: Item | None) -> None:
         if item is None:
@@ -154,7 +160,7 @@ class Engine:
         self._progress = Progress(rows, means.say, time.monotonic)
 
     async def run(self) -> None:
-        """Run the wave. Being cancelled leaves the jobs in flight as they are.
+        """Run the wave. Being cancelled, or ended from outside, leaves the jobs in flight as they are.
 
         :raises AzureMLClassicError: the services themselves cannot be reached.
         """
@@ -166,7 +172,7 @@ class Engine:
         proof = (options.proof, options.proof_timeout, options.on_failure)
         self._updater = Updater(Placing(client, self._means.readable, _quiet, *proof), service, options)
         try:
-            while not self._is_interrupted() and (self._waiting or self.in_flight or self._updates):
+            while not self._stops() and (self._waiting or self.in_flight or self._updates):
                 await self._round()
             if self._is_interrupted():
                 await self.cancel(self.in_flight.values())
@@ -174,6 +180,9 @@ class Engine:
             for task in self._updates:
                 task.cancel()
         await self._means.save()
+
+    def _stops(self) -> bool:
+        return self._means.is_ended() or self._is_interrupted()
 
     def _is_interrupted(self) -> bool:
         ends = self._options.attempt_ends
@@ -195,9 +204,14 @@ class Engine:
         self._outages = self._outages + 1 if self._away else 0
         pause = min(_LONGEST_PAUSE, _ROUND * 2 ** min(self._outages, 6))
         if self._updates and not self.in_flight and not self._waiting:
-            await asyncio.wait(self._updates, timeout=pause)
+            await asyncio.wait(self._updates, timeout=min(pause, _ROUND))
         elif self._waiting or self.in_flight:
-            await asyncio.sleep(jittered(min(pause, max(_ROUND, self._options.poll_interval))))
+            await self._pause(jittered(min(pause, max(_ROUND, self._options.poll_interval))))
+
+    async def _pause(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0 and not self._means.is_ended():
+            await asyncio.sleep(min(left, _ROUND))
 
     # -- starting ------------------------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from airflow.sdk import BaseOperator
 
 from airflow_provider_azureml_classic.hooks import AzureMLClassicHook
 from airflow_provider_azureml_classic.hooks import airflow_errors as airflow_errors
+from airflow_provider_azureml_classic.operators.ending import Ending
 from airflow_provider_azureml_classic.protocol.moments import to_utc
 from airflow_provider_azureml_classic.protocol.values import DEFAULT_ENDPOINT as DEFAULT_ENDPOINT
 from airflow_provider_azureml_classic.retraining.freshness import Window, is_moment, run_window
@@ -99,8 +100,13 @@ class AzureMLClassicOperator(BaseOperator):
     def __init__(self, *, azureml_classic_conn_id: str = DEFAULT_CONNECTION, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.azureml_classic_conn_id = azureml_classic_conn_id
+        self.ending = Ending()
 
     @cached_property
     def hook(self) -> AzureMLClassicHook:
-        """The hook of the connection."""
-        return AzureMLClassicHook(self.azureml_classic_conn_id)
+        """The hook of the connection; its pauses end with the task."""
+        return AzureMLClassicHook(self.azureml_classic_conn_id, sleep=self.ending.sleep)
+
+    def on_kill(self) -> None:
+        """The task is ended from outside: the wait sees it in its next pause. See :mod:`.ending`."""
+        self.ending.asked = True

@@ -18,8 +18,8 @@ class BatchExecutionOperator(JobOperator):
     """Runs a batch job of a web service: submit, start, wait.
 
     The job's id is kept in the task state store before the job is started, so that a retry, a restarted worker or a
-    restarted triggerer takes up the same job. Killing the task cancels the job. Clearing a finished task runs a new
-    one.
+    restarted triggerer takes up the same job. Marking the task failed or success, or clearing it, cancels the job; a
+    worker that is shut down leaves it to the retry. Clearing a finished task runs a new one.
 
     Returns a dict: ``web_service``, ``web_service_id``, ``endpoint``, ``job_id``, ``status``, ``outputs`` (location by
     output name, without SAS tokens: a task that reads an output asks the job again for a fresh one), ``model_for`` and

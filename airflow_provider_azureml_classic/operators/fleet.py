@@ -7,16 +7,17 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.sdk import AssetAlias, ObjectStoragePath, conf
-from airflow.sdk.exceptions import AirflowException
+from airflow.sdk.exceptions import AirflowException, AirflowTaskTimeout
 
 from airflow_provider_azureml_classic.assets import event_extra, spellings
-from airflow_provider_azureml_classic.exceptions import rejection
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.fleet import report
 from airflow_provider_azureml_classic.fleet.engine import Engine, Means, Submitter, quiet_runner
 from airflow_provider_azureml_classic.fleet.options import MAX_ACTIVE_JOBS, Options
@@ -39,6 +40,7 @@ from airflow_provider_azureml_classic.operators.base import (
     training_window,
     warn_of_moment,
 )
+from airflow_provider_azureml_classic.operators.ending import ended_by_a_person
 from airflow_provider_azureml_classic.operators.placing import UpdatingOperator
 from airflow_provider_azureml_classic.protocol.jobs import INPUT, MODEL_OUTPUT, JobRequest
 from airflow_provider_azureml_classic.protocol.values import Endpoint, WebService
@@ -61,8 +63,8 @@ class RetrainFleetOperator(UpdatingOperator):
     One task instead of thousands: it keeps at most ``max_active_jobs`` in flight and updates each endpoint as soon as
     its model exists. The state of each endpoint is kept in the task state store, and each job's id before the job is
     started, so that a retry, a restart, or clearing a task that did not succeed goes on with what is left; no job is
-    started twice. Killing the task, and its time-outs, cancel the jobs in flight. Clearing a task that has succeeded
-    retrains everything.
+    started twice. Marking the task failed or success, clearing it, and its time-outs cancel the jobs in flight; a
+    worker that is shut down leaves them to the retry. Clearing a task that has succeeded retrains everything.
 
     An endpoint ends *updated*, *kept* (its live model is newer, or the new one is not good enough), *failed*,
     *rolled back* (the update could not be proved and the previous model was put back) or *untouched*.
@@ -183,7 +185,7 @@ class RetrainFleetOperator(UpdatingOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Take up what an earlier attempt left, then run wave after wave."""
-        with airflow_errors():
+        with airflow_errors(), self._ends(context):
             items, memory = self._items(context), FleetMemory(context)
             self._sizes(len(items))
             earlier, head = memory.recall()
@@ -204,7 +206,7 @@ class RetrainFleetOperator(UpdatingOperator):
         :param context: Airflow's task context.
         :param event: ``wave``, ``parts`` and ``deadline``.
         """
-        with airflow_errors():
+        with airflow_errors(), self._ends(context):
             memory = FleetMemory(context)
             memory.recall()
             deadline = event.get("deadline")
@@ -224,8 +226,30 @@ class RetrainFleetOperator(UpdatingOperator):
                 return self._finish(context, memory, rows, number)
             return self._advance(context, memory, self._items(context), rows, number + 1, deadline)
 
-    def on_kill(self) -> None:
-        """Cancel the jobs in flight: the task was killed, cleared or timed out in the worker."""
+    @contextmanager
+    def _ends(self, context: Context) -> Iterator[None]:
+        """What becomes of the jobs in flight when the task is ended from outside, or by ``execution_timeout``."""
+        try:
+            yield
+        except AirflowTaskTimeout:
+            self._cancel_jobs()
+            raise
+        except (AzureMLClassicError, AirflowException):
+            if not self.ending.asked:
+                raise
+            raise AirflowException(self._ended(context)) from None
+
+    def _ended(self, context: Context) -> str:
+        who, jobs = ended_by_a_person(context["ti"]), len(self._engine.in_flight) if self._engine else 0
+        if who is None:
+            return (
+                f"The task's process was ended from outside, and not by a person: the {jobs} jobs in flight go on, and "
+                "the task's next attempt takes them up."
+            )
+        self._cancel_jobs()
+        return f"The task was {who}, so the {jobs} jobs in flight were cancelled."
+
+    def _cancel_jobs(self) -> None:
         if self._engine is None:
             return
         runner = quiet_runner(self.hook.client, self._services()[1], partial(self.log.warning, "%s"))
@@ -323,11 +347,16 @@ class RetrainFleetOperator(UpdatingOperator):
 
     async def _submit(self, wave: Sequence[Row], items: Sequence[Item], memory: FleetMemory) -> None:
         """Give each row of a wave a job that is remembered and not started."""
+
+        def save() -> None:
+            memory.keep()
+            self.ending.check()
+
         async with self.hook.worker_client() as client:
             runner = quiet_runner(client, self._services()[1], partial(self.log.warning, "%s"))
             submitter = Submitter(client, runner, self._request, memory.epoch)
             by_name = {item.endpoint: item for item in items}
-            await submitter.prepare(wave, by_name, memory.keep, self._may_fail(wave))
+            await submitter.prepare(wave, by_name, save, self._may_fail(wave))
         self.log.info("Submitted %d jobs; took up %d.", submitter.submitted, len(wave) - submitter.submitted)
 
     def _request(self, item: Item) -> JobRequest:
@@ -343,9 +372,10 @@ class RetrainFleetOperator(UpdatingOperator):
             memory.keep()
 
         async with self.hook.worker_client() as client:
-            means = Means(client, self.hook.readable, save, partial(self.log.info, "%s"))
+            means = Means(client, self.hook.readable, save, partial(self.log.info, "%s"), lambda: self.ending.asked)
             self._engine = Engine(means, options, rows, wave, self._may_fail(wave))
             await self._engine.run()
+        self.ending.check()
 
     def _defer(self, context: Context, rows: list[Row], number: int, options: Options) -> None:
         ti, parts = context["ti"], list(chunks(rows))

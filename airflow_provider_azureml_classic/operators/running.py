@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.sdk import conf
-from airflow.sdk.exceptions import AirflowException
+from airflow.sdk.exceptions import AirflowException, AirflowTaskTimeout
 
-from airflow_provider_azureml_classic.exceptions import WaitTimeout
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, WaitTimeout
 from airflow_provider_azureml_classic.links import BatchJobLink, EndpointHelpLink, PortalLink, push_help, push_link
 from airflow_provider_azureml_classic.memory import JobMemory
 from airflow_provider_azureml_classic.operators.base import (
@@ -21,6 +22,7 @@ from airflow_provider_azureml_classic.operators.base import (
     attempt_over,
     first_of,
 )
+from airflow_provider_azureml_classic.operators.ending import ended_by_a_person
 from airflow_provider_azureml_classic.operators.lineage import lineage
 from airflow_provider_azureml_classic.protocol.jobs import Job, JobRequest
 from airflow_provider_azureml_classic.protocol.operations import GET_JOB, below_api
@@ -115,7 +117,7 @@ class JobOperator(AzureMLClassicOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Submit or take up the job, and wait for it in the worker or in the triggerer."""
-        with airflow_errors():
+        with airflow_errors(), self._ends(context):
             self._check(context)
             memory, perform = JobMemory(context), self.hook.client.perform
             service, endpoint = self.hook.find(self.web_service, self.endpoint)
@@ -125,6 +127,7 @@ class JobOperator(AzureMLClassicOperator):
             push_help(context, endpoint)
             push_link(context, BatchJobLink, job_address(endpoint, state.job_id))
             job = self.hook.client.get_job(endpoint, state.job_id)
+            self.ending.check()
             if self.wait_for_completion and not job.status.terminal:
                 if self.deferrable:
                     self._check_deadline(runner, state, job)
@@ -140,7 +143,7 @@ class JobOperator(AzureMLClassicOperator):
         :param context: Airflow's task context.
         :param event: ``job_id`` and ``deadline``, for an Airflow without a task state store.
         """
-        with airflow_errors():
+        with airflow_errors(), self._ends(context):
             memory = JobMemory(context)
             service, endpoint = self.hook.find(self.web_service, self.endpoint)
             runner = self._runner(endpoint)
@@ -149,18 +152,13 @@ class JobOperator(AzureMLClassicOperator):
             state = memory.recall() or JobState(event["job_id"], memory.epoch, event.get("deadline"))
             self._running = (runner, state.job_id)
             job = self.hook.client.get_job(endpoint, state.job_id)
+            self.ending.check()
             if not job.status.terminal:
                 self._check_attempt(context, runner, job)
                 self._check_deadline(runner, state, job)
                 # The trigger saw what the worker does not: it is not to send the task here again at once.
                 self._defer(context, service.id, state, first_look=self.poll_interval)
             return self._finish(context, memory, job)
-
-    def on_kill(self) -> None:
-        """Cancel the job: the task was killed, cleared or timed out in the worker."""
-        if self._running is not None:
-            runner, job_id = self._running
-            self._cancel(runner, job_id)
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
         """For OpenLineage: the data that the job read, and what it wrote.
@@ -173,6 +171,34 @@ class JobOperator(AzureMLClassicOperator):
         return lineage(self.hook.settings, sources, self._results.values())
 
     # -- parts ---------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _ends(self, context: Context) -> Iterator[None]:
+        """What becomes of the job when the task is ended from outside, or by ``execution_timeout``."""
+        try:
+            yield
+        except (AzureMLClassicError, AirflowException):
+            if not self.ending.asked:
+                raise
+            raise AirflowException(self._ended(context)) from None
+        except AirflowTaskTimeout:
+            if self._running is not None:
+                self._cancel(*self._running)
+            raise
+
+    def _ended(self, context: Context) -> str:
+        if self._running is None:
+            return "The task was ended from outside before it had a job."
+        runner, job_id = self._running
+        who = ended_by_a_person(context["ti"])
+        if who is None:
+            return (
+                f"The task's process was ended from outside, and not by a person: job {job_id} of "
+                f"{self.web_service!r} goes on, and the task's next attempt takes it up."
+            )
+        cancelled = self.hook.client.perform(runner.cancel(job_id))
+        outcome = "was cancelled" if cancelled else "could not be cancelled"
+        return f"The task was {who}, so job {job_id} of {self.web_service!r} {outcome}."
 
     def _runner(self, endpoint: Endpoint) -> JobRunner:
         return JobRunner(self.hook.client, endpoint, partial(self.log.info, "%s"), partial(self.log.warning, "%s"))
@@ -222,6 +248,7 @@ class JobOperator(AzureMLClassicOperator):
         self.hook.client.perform(runner.cancel(job_id))
 
     def _finish(self, context: Context, memory: JobMemory, job: Job) -> dict[str, Any]:
+        self.ending.check()
         job.raise_unless_finished()
         memory.forget()
         self._results = job.results

@@ -71,14 +71,19 @@ class Service(AsyncClient):
         except StopIteration as stop:
             return stop.value
 
+    async def save(self) -> None:
+        """Note that the rows were saved."""
+        self.lines.append("saved")
+
+    def is_polled(self) -> bool:
+        """Whether a job has been polled."""
+        return self.calls["get_job"] > 0
+
     async def run(self, jobs: int = 1, **options: Any) -> Row:
         """Run a fleet of the one endpoint, whose jobs are submitted."""
 
-        async def save() -> None:
-            self.lines.append("saved")
-
         rows = [Row("e", job_id=JOB[n:] + "2" * n) for n in range(jobs)]
-        means = Means(self, lambda reference: reference, save, self.lines.append)
+        means = Means(self, lambda reference: reference, self.save, self.lines.append)
         options = {"poll_interval": 0.0, **options}
         await Engine(means, Options("t", "default", "s", **options), rows, rows, jobs).run()
         return rows[0]
@@ -191,6 +196,15 @@ async def test_a_job_that_cannot_be_cancelled(monkeypatch: pytest.MonkeyPatch) -
     assert any(JOB in line and "Broken." in line for line in service.lines)
 
 
+async def test_an_engine_that_is_ended_leaves_its_jobs() -> None:
+    """Ended from outside, it says nothing about the endpoint, cancels nothing, and saves what it knows."""
+    service = Service(get_job=[RUNNING])
+    means = Means(service, lambda reference: reference, service.save, service.lines.append, service.is_polled)
+    row = Row("e", job_id=JOB)
+    await Engine(means, Options("t", "default", "s", poll_interval=60.0), [row], [row], 0).run()
+    assert (row.outcome, service.calls["cancel_job"], service.lines[-1]) == (None, 0, "saved")
+
+
 async def submitted(service: Service, rows: list[Row], make: Callable[[Item], JobRequest], may_fail: int = 0) -> int:
     """Submit the jobs of a wave; how many times the rows were saved."""
     saved: list[int] = []
@@ -236,7 +250,7 @@ async def test_what_was_submitted_is_saved_when_the_service_goes_away(monkeypatc
     runner = quiet_runner(service, TRAINER, service.lines.append)
     items = {row.endpoint: Item(row.endpoint, {}, WINDOW) for row in rows}
     submitter = Submitter(service, runner, lambda _: JobRequest({}), 1)
-    with pytest.RaisesGroup(ServiceUnavailable):
+    with pytest.raises(ServiceUnavailable, match="No answer"):
         await submitter.prepare(rows, items, lambda: saved.append(rows[0].job_id), 0)
     assert saved == [JOB, JOB]
     assert rows[1].outcome is None

@@ -24,7 +24,7 @@ from airflow_provider_azureml_classic.fleet.options import Options
 from airflow_provider_azureml_classic.fleet.rows import Outcome, Row
 from airflow_provider_azureml_classic.hooks import AzureMLClassicHook
 from airflow_provider_azureml_classic.memory import FleetXComs
-from airflow_provider_azureml_classic.operators import BatchExecutionOperator, UpdateTrainedModelOperator
+from airflow_provider_azureml_classic.operators import BatchExecutionOperator, UpdateTrainedModelOperator, ending
 from airflow_provider_azureml_classic.retraining.submitting import JobRunner
 from airflow_provider_azureml_classic.server.experiments.ilearner import read_ilearner
 from airflow_provider_azureml_classic.triggers import FleetTrigger
@@ -348,6 +348,36 @@ async def test_killing_the_task_cancels_what_is_in_flight(
     states = started(server, "shot")
     assert 1 <= len(states) <= 3
     assert "Cancelled" in states
+
+
+@pytest.mark.parametrize("state", ["running", "failed"])
+def test_ended_from_outside(
+    server: ServerProcess, client: Client, store: FileStore, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    """An evicted task leaves its jobs to the next attempt; one that a person ended cancels them. Neither counts an
+    endpoint as failed.
+    """
+    name = f"ended{state}"
+    items = uploaded(server, name, 2)
+    task = fleet(name, items, poll_interval=60.0)
+    monkeypatch.setattr(ending, "state_of", lambda ti: state)
+    poll = Engine._poll
+
+    async def ended(engine: Engine) -> None:
+        # Jobs that are not polled have not ended for the engine, however fast they are.
+        task.on_kill()
+
+    monkeypatch.setattr(Engine, "_poll", ended)
+    words = "the 2 jobs in flight were cancelled" if state == "failed" else "the 2 jobs in flight go on"
+    with one_sentence(AirflowException, words):
+        task.execute(attempt(store))
+    rows = [Row.from_json(row) for row in store.kept["azureml_classic_fleet_0"]]
+    assert [row.outcome for row in rows] == [None, None]
+    monkeypatch.setattr(Engine, "_poll", poll)
+    assert fleet(name, items).execute(attempt(store))["counts"]["updated"] == 2
+    states = started(server, name)
+    assert states.count("Finished") >= 2
+    assert state == "failed" or states == ["Finished"] * 2
 
 
 async def test_looks_are_few(server: ServerProcess, client: Client, tmp_path: Path) -> None:

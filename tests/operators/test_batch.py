@@ -20,7 +20,6 @@ from tests.support import BIKES, ServerProcess, wait_for_job
 from tests.support.tasks import (
     DAY,
     Store,
-    answer,
     context,
     one_line,
     refused,
@@ -280,71 +279,20 @@ class TestRetry:
 class TestEnds:
     """Killing and time-outs."""
 
-    def test_on_kill(self, client: Client) -> None:
-        """Killing the task cancels its job."""
-        task = train()
-        wire, seen = wired(task), []
-
-        def kill(request: Any, send: Any) -> Any:
-            seen.append(request.url)
-            task.on_kill()
-            raise KeyboardInterrupt
-
-        wire.bends["start_job"] = lambda request, send: refused(400, "CannotStartJob", "Started already.")
-        wire.bends["get_job"] = kill
-        store = Store()
-        with pytest.raises(KeyboardInterrupt):
-            task.execute(context(store))
-        (kept,) = store.kept.values()
-        assert state(client, kept["job_id"]) == "Cancelled"
-
-    @pytest.mark.parametrize("kill", [False, True], ids=["waits", "killed"])
-    def test_key_regenerated(self, client: Client, kill: bool) -> None:
-        """A key that is regenerated in the middle of a job is read again: the wait goes on, or the job is cancelled."""
-        name = f"rotated{'k' if kill else 'w'}"
-        client.add_endpoint(client.find_web_service(BIKES).id, name)
-        task = train(endpoint=name)
+    def test_key_regenerated(self, client: Client) -> None:
+        """A key that is regenerated in the middle of a job is read again, and the wait goes on."""
+        client.add_endpoint(client.find_web_service(BIKES).id, "rotatedw")
+        task = train(endpoint="rotatedw")
         wire, regenerated = wired(task), []
 
         def regenerating(request: Any, send: Any) -> Any:
             if not regenerated:
-                regenerated.append(client.regenerate_key(client.find_web_service(BIKES).id, name, KeyType.PRIMARY))
-                if kill:
-                    task.on_kill()
-                    raise KeyboardInterrupt
+                service = client.find_web_service(BIKES)
+                regenerated.append(client.regenerate_key(service.id, "rotatedw", KeyType.PRIMARY))
             return send(request)
 
         wire.bends["get_job"] = regenerating
-        store = Store()
-        if kill:
-            # A job that has not begun cannot end before it is killed.
-            wire.bends["start_job"] = lambda request, send: answer(200, None)
-            with pytest.raises(KeyboardInterrupt):
-                task.execute(context(store))
-            assert (
-                "get_endpoint" in wire.journal[wire.journal.index("cancel_job") :]
-            )  # its key was refused, and read anew
-            (kept,) = store.kept.values()
-            endpoint = client.get_endpoint(client.find_web_service(BIKES).id, name)
-            assert client.get_job(endpoint, kept["job_id"]).status is JobStatus.CANCELLED
-        else:
-            assert task.execute(context(store))["status"] == "Finished"
-
-    def test_on_kill_before_the_job(self) -> None:
-        """Killing a task that has no job yet does nothing."""
-        task = train()
-        wire = wired(task)
-        task.on_kill()
-        assert wire.journal == []
-
-    def test_on_kill_is_best_effort(self) -> None:
-        """A job that cannot be cancelled does not make the kill fail."""
-        task = train()
-        wire = wired(task)
-        task.execute(context())
-        wire.bends["cancel_job"] = lambda *_: refused(503, "NoMoreResources", "Busy.")
-        task.on_kill()
-        assert wire.journal[-1] == "cancel_job"
+        assert task.execute(context())["status"] == "Finished"
 
     @pytest.mark.parametrize(("on_timeout", "done", "ends"), [("cancel", "cancelled", 1), ("leave", "left alone", 0)])
     def test_job_timeout(self, on_timeout: Any, done: str, ends: int) -> None:

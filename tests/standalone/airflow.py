@@ -136,6 +136,14 @@ class Airflow:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
 
+    def terminate(self, process: psutil.Process) -> None:
+        """SIGTERM to a process of this instance.
+
+        :param process: one of :meth:`processes`.
+        """
+        assert process in self.processes(), f"{process} is not ours"
+        process.terminate()
+
     def triggerers(self) -> list[psutil.Process]:
         """The processes of all triggerers."""
         mains = [process for process in self.processes() if "triggerer" in _words(process)]

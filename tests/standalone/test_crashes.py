@@ -28,6 +28,8 @@ POINTS = {
     "started": "after-start_job",
     "finished": "after-get_job-ended",
 }
+#: Who gets SIGTERM.
+_TERMINATED = ("task", "supervisor")
 _SIDE_BY_SIDE = 10
 
 
@@ -90,6 +92,19 @@ def killed_waiting(stand: Stand, dag_id: str, run: str) -> None:
     stand.airflow.kill(stand.task_process(dag_id, run))
     stand.finish_second_attempt(dag_id, run)
     assert stand.service.submitted(run) == 1
+
+
+def terminated(process: str, stand: Stand, dag_id: str, run: str) -> None:
+    """The task's process, or its supervisor, gets SIGTERM while it waits, as at an eviction: the job goes on, and the
+    retry takes it up.
+    """
+    stand.start(dag_id, run)
+    stand.wait_for_jobs(run, "Running")
+    task = stand.task_process(dag_id, run)
+    stand.airflow.terminate(task if process == "task" else task.parent())
+    stand.finish_second_attempt(dag_id, run)
+    assert stand.service.submitted(run) == 1
+    assert "and not by a person" in stand.airflow.log(dag_id, run)
 
 
 def worker_killed(stand: Stand, dag_id: str, run: str) -> None:
@@ -159,6 +174,7 @@ STORIES: dict[str, tuple[Callable[..., None], str]] = {
         for point in POINTS
     },
     "killed_waiting-inworker": (killed_waiting, "inworker"),
+    **{f"terminated_{process}-inworker": (partial(terminated, process), "inworker") for process in _TERMINATED},
     **{
         f"{story.__name__}-{dag_id}": (story, dag_id)
         for story in (cleared_when_finished, cleared_waiting, marked_failed)

@@ -70,7 +70,7 @@ class StoppingBatch(BatchExecutionOperator):
     @cached_property
     def hook(self) -> StoppingHook:
         """A hook that can stop."""
-        return StoppingHook(self.azureml_classic_conn_id)
+        return StoppingHook(self.azureml_classic_conn_id, sleep=self.ending.sleep)
 
 
 class StoppingUpdate(UpdateTrainedModelOperator):
@@ -79,7 +79,7 @@ class StoppingUpdate(UpdateTrainedModelOperator):
     @cached_property
     def hook(self) -> StoppingHook:
         """A hook that can stop."""
-        return StoppingHook(self.azureml_classic_conn_id)
+        return StoppingHook(self.azureml_classic_conn_id, sleep=self.ending.sleep)
 
 
 for name, options in {
