@@ -206,7 +206,8 @@ class ModelQualityGate(AzureMLClassicOperator):
             job = self.hook.finished_job(self.job)
             _, output = job.output(self.evaluation_output, extension=CSV_EXTENSION)
             client = self.hook.client
-            evaluation = client.perform(read_evaluation(client, self.hook.readable(output)))
+            reading = read_evaluation(client, job, self.hook.readable(output), self.log.info)
+            evaluation = client.perform(reading)
             report = Report(job.id, finite(evaluation.metrics))
             report.reasons += outside(report.evaluation, limits)
             if allowances:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.sdk import conf
@@ -138,7 +139,7 @@ class RollbackModelOperator(ModelPlacingOperator):
         try:
             job, client = self.hook.finished_job(ticket), self.hook.client
             golden = client.perform(evaluation_of(client, job, self.log.info)).golden
-            return GoldenRows(golden.rows, Table.from_wire(answers)) if golden else None
+            return replace(golden, answers=Table.from_wire(answers)) if golden else None
         except AzureMLClassicError as error:
             # The job may no longer exist; the model to put back is none the worse for it.
             self.log.info("The golden rows cannot be read: %s", error)

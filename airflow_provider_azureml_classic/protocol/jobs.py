@@ -22,6 +22,10 @@ INPUT = "input1"
 MODEL_OUTPUT, EVALUATION_OUTPUT = "output1", "output2"
 #: What a scoring service writes, and answers to a scoring call.
 SCORED_OUTPUT = "output1"
+#: Member of a job's state that names the file of its samples, and the members of that file (see :mod:`.samples` of
+#: the experiments), which earlier versions wrote as columns of the evaluation.
+SAMPLES = "Samples"
+GOLDEN_ROWS, CHECK_ROWS = "Golden Rows", "Check Rows"
 
 
 class JobStatus(str, Enum):
@@ -152,6 +156,8 @@ class Job:
     :param details: the reason when it failed.
     :param created_at: when it was submitted, if the server says so; likewise start and end.
     :param progress: the last line of its log, if the server says so.
+    :param samples: where rows are that a training kept, with answers, if the server says so: an addition of ours. It is
+        not among the results, because clients take those for what the experiment declares.
     """
 
     id: str
@@ -162,6 +168,7 @@ class Job:
     start_time: datetime | None = None
     end_time: datetime | None = None
     progress: str | None = None
+    samples: BlobReference | None = None
 
     @classmethod
     @reading_answer("The job's state")
@@ -185,10 +192,11 @@ class Job:
             start_time=read_time(data.get("StartTime")),
             end_time=read_time(data.get("EndTime")),
             progress=data.get("Progress"),
+            samples=BlobReference.from_wire(data[SAMPLES]) if data.get(SAMPLES) else None,
         )
 
     def to_wire(self) -> dict[str, Any]:
-        """State by name, ``Results`` null until finished, times and progress as our addition."""
+        """State by name, ``Results`` null until finished; times, progress and samples as our addition."""
         return {
             "StatusCode": self.status.value,
             "Results": {name: blob.to_wire() for name, blob in self.results.items()} or None,
@@ -197,12 +205,14 @@ class Job:
             "StartTime": stamp(self.start_time),
             "EndTime": stamp(self.end_time),
             "Progress": self.progress,
+            **({SAMPLES: self.samples.to_wire()} if self.samples else {}),
         }
 
     @property
     def secrets(self) -> tuple[str, ...]:
         """What must never be shown."""
-        return tuple(secret for blob in self.results.values() for secret in blob.secrets)
+        blobs = (*self.results.values(), *filter(None, (self.samples,)))
+        return tuple(secret for blob in blobs for secret in blob.secrets)
 
     def raise_unless_finished(self) -> None:
         """Raise the error that a terminal state other than ``Finished`` is.

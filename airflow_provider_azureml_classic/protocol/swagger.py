@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from airflow_provider_azureml_classic.protocol import operations as ops
-from airflow_provider_azureml_classic.protocol.jobs import INPUT, SCORED_OUTPUT, JobStatus
+from airflow_provider_azureml_classic.protocol.jobs import INPUT, SAMPLES, SCORED_OUTPUT, JobStatus
 from airflow_provider_azureml_classic.protocol.references import (
     BASE_LOCATION,
     CONNECTION_STRING,
@@ -302,6 +302,7 @@ def _batch_definitions(api: ApiDescription) -> dict[str, Any]:
         "Details": {"type": "string", "x-nullable": True, "description": "Why the job failed."},
         **times,
         "Progress": {"type": "string", "x-nullable": True, "description": "The last line of the job's log."},
+        SAMPLES: blob,
     }
     read = f"Where the data is. {_described(api.batch_inputs)}."
     write = f"Where to write, if not to the service's own store. {_described(api.batch_outputs)}."

@@ -136,6 +136,11 @@ def _add_operation(options: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="time limit of a scoring call (default: %(default)g)",
     )
+    options.add_argument(
+        "--evaluation-columns",
+        action="store_true",
+        help="write golden and check rows into the evaluation, too, for providers of version 0.1",
+    )
     options.add_argument("--open-metrics", action="store_true", help="/metrics needs no token")
     options.add_argument("--access-log", action="store_true", help="log each request to stderr as a line of JSON")
 
@@ -267,6 +272,7 @@ def settings_from(arguments: argparse.Namespace, data_dir: Path, database: str, 
         score_timeout=arguments.score_timeout,
         adopt=arguments.adopt,
         trusted_proxies=tuple(map(checked_proxy, arguments.trusted_proxy)),
+        evaluation_columns=arguments.evaluation_columns,
     )
 
 

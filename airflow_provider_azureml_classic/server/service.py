@@ -83,12 +83,12 @@ def running(
         # An account of the configuration may be anywhere.
         reach = Reach(settings.allowed_hosts, settings.private_hosts | accounts.hosts)
         locations = Locations(blobs, reach, clock, accounts)
-        catalogue = Catalogue(experiments, store)
+        catalogue, columns = Catalogue(experiments, store), settings.evaluation_columns
         with database.exclusive(_SETUP_LOCK):
             Setup(store, models, locations, workers, clock, pins).run(catalogue.experiments.values())
         workspace = Workspace(settings, store, locations, clock, lambda: peers.fresh)
         diagnostics = stack.enter_context(closing(Diagnostics(blobs, settings.workspace_id, clock)))
-        work = JobWork(store, job_store, catalogue, models, locations, workers, peers, pins)
+        work = JobWork(store, job_store, catalogue, models, locations, workers, peers, pins, columns)
         runner = Runner(work, store, job_store, settings.workers, clock, peers, diagnostics)
         stack.callback(runner.close)
         updates = Updates(workspace, models, locations, pins, store)

@@ -60,6 +60,7 @@ class Settings:
     :param access_log: each answered request is logged.
     :param score_timeout: seconds that a scoring call may take.
     :param trusted_proxies: addresses and networks of proxies that are believed who their client is.
+    :param evaluation_columns: golden and check rows are columns of the evaluation, too.
     :param adopt: data directory and database belong together, whatever they remember.
     """
 
@@ -81,6 +82,7 @@ class Settings:
     score_timeout: float = SCORE_TIMEOUT
     adopt: bool = False
     trusted_proxies: tuple[str, ...] = ()
+    evaluation_columns: bool = False
 
     @property
     def account(self) -> StorageAccount:

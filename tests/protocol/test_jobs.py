@@ -113,6 +113,7 @@ def test_transitions() -> None:
         created_at=_times,
         start_time=_times,
         end_time=_times,
+        samples=st.none() | _references,
     )
 )
 def test_job_round_trip(job: Job) -> None:

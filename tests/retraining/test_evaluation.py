@@ -11,13 +11,11 @@ import pytest
 
 from airflow_provider_azureml_classic.client import Client
 from airflow_provider_azureml_classic.exceptions import ProtocolError
-from airflow_provider_azureml_classic.protocol.jobs import Job, JobStatus
+from airflow_provider_azureml_classic.protocol.jobs import CHECK_ROWS, GOLDEN_ROWS, Job, JobStatus
 from airflow_provider_azureml_classic.protocol.messages import Request, Response
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.retraining.evaluation import (
-    CHECK_ROWS,
-    GOLDEN_ROWS,
     CheckRows,
     Evaluation,
     GoldenRows,
@@ -49,6 +47,24 @@ def test_golden_rows_agree(names: tuple[str, ...], values: list[list[Any]], agre
     assert GOLDEN.agrees(Table(names, values)) is agrees
 
 
+@pytest.mark.parametrize(
+    ("label", "score", "agrees"),
+    [
+        ("20260115", "1700000000.00004", True),
+        ("20260115.0", "1700000000.00004", True),
+        ("20260116", "1700000000.0", False),
+        ("20260115", "1700000000.0001", False),
+        ("20260115", "no number", False),
+        ("20260115", "nan", False),
+    ],
+)
+def test_golden_rows_agree_by_the_spread_of_the_answers(label: str, score: str, agrees: bool) -> None:
+    """Numbers may differ by 5e-6 of the spread of their column, whatever their size; labels must be equal."""
+    answers = Table(("label", "score"), [["20260115", "1700000000"]])
+    golden = GoldenRows(Table(("x",), [["1"]]), answers, {"score": 10.0})
+    assert golden.agrees(Table(("label", "score"), [[label, score]])) is agrees
+
+
 def evaluation(**cells: str) -> bytes:
     """An evaluation output."""
     out = io.StringIO(newline="")
@@ -77,7 +93,7 @@ def test_evaluation_without_golden_rows() -> None:
 @pytest.mark.parametrize("text", ["{", "[]", "7", '{"Input": {"ColumnNames": []}}', '{"Input": 1, "Output": 2}'])
 def test_unreadable_golden_rows(text: str) -> None:
     """Golden rows that cannot be read are an error, never a silent lack of proof."""
-    with pytest.raises(ProtocolError, match="'Golden Rows' of the evaluation output cannot be read"):
+    with pytest.raises(ProtocolError, match="'Golden Rows' of the evaluation cannot be read"):
         Evaluation.read(evaluation(**{GOLDEN_ROWS: text}))
 
 
@@ -105,7 +121,7 @@ def test_check_rows() -> None:
 )
 def test_unreadable_check_rows(members: dict[str, Any], reason: str) -> None:
     """Check rows that do not fit together are an error, never a comparison with the wrong labels."""
-    with pytest.raises(ProtocolError, match=f"'Check Rows' of the evaluation output .*{reason}"):
+    with pytest.raises(ProtocolError, match=f"'Check Rows' of the evaluation .*{reason}"):
         Evaluation.read(evaluation(**{CHECK_ROWS: json.dumps({**CHECK, **members})}))
 
 
@@ -148,6 +164,44 @@ def test_the_evaluation_among_outputs() -> None:
     ) == Evaluation({"AUC": 0.9})
     assert client.perform(evaluation_of(client, job("m.ilearner", "first.csv"), lines.append)) == Evaluation({})
     assert [line.partition(" is not an evaluation")[0] for line in lines] == ["http://own/c/first.csv"] * 2
+
+
+SAMPLES = {"Golden Rows": {"Input": ROWS.to_wire(), "Output": ANSWERS.to_wire(), "Spread": {"score": 1}}}
+
+
+@pytest.mark.parametrize(
+    ("results", "content", "golden", "line"),
+    [
+        (("e.csv",), json.dumps(SAMPLES).encode(), GoldenRows(ROWS, ANSWERS, {"score": 1.0}), ""),
+        # Its evaluation went to a format that is not looked for.
+        (("e.arff",), json.dumps(SAMPLES).encode(), GoldenRows(ROWS, ANSWERS, {"score": 1.0}), ""),
+        (("e.csv",), b"[]", GOLDEN, "The samples http://own/c/s.json cannot be read: The file of samples is not"),
+        (("e.csv",), None, GOLDEN, "The samples http://own/c/s.json cannot be read: "),
+    ],
+)
+def test_samples_are_read_before_the_columns_of_the_evaluation(
+    results: tuple[str, ...], content: bytes | None, golden: GoldenRows, line: str
+) -> None:
+    """Rows of the file that a job's state names count; where it is gone or damaged, those of the columns do."""
+    columns = evaluation(
+        AUC="0.9", **{GOLDEN_ROWS: json.dumps({key: SAMPLES["Golden Rows"][key] for key in ("Input", "Output")})}
+    )
+
+    def send(request: Request) -> Response:
+        if ".csv" in request.url:
+            return Response(200, {}, columns)
+        return Response(200, {}, content) if content is not None else Response(404, {}, b"")
+
+    def place(name: str) -> BlobReference:
+        return BlobReference(f"c/{name}", "http://own/", "?sig=s")
+
+    client, lines = Client("http://own", "w", transport=send), list[str]()
+    job = Job("j", JobStatus.FINISHED, {name: place(name) for name in results}, samples=place("s.json"))
+    found = client.perform(evaluation_of(client, job, lines.append))
+    assert found.golden == golden
+    assert found.metrics == ({"AUC": 0.9} if "e.csv" in results else {})
+    assert [text[: len(line)] for text in lines] == [line] * bool(line)
+    assert "sig=s" not in "".join(lines)
 
 
 def test_an_evaluation_in_another_encoding() -> None:

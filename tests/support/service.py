@@ -25,6 +25,7 @@ from airflow_provider_azureml_classic.server import service as service_module
 from airflow_provider_azureml_classic.server.blobs.store import BlobStore
 from airflow_provider_azureml_classic.server.experiments import load_experiments
 from airflow_provider_azureml_classic.server.experiments.trial import tried
+from airflow_provider_azureml_classic.server.jobs.work import JobWork
 from airflow_provider_azureml_classic.server.models.store import ModelStore
 from airflow_provider_azureml_classic.server.models.trials import Trials
 from airflow_provider_azureml_classic.server.settings import Settings
@@ -172,6 +173,12 @@ class Service:
     def updates(self) -> Updates:
         """What puts models live."""
         return self.app._updates
+
+    @property
+    def work(self) -> JobWork:
+        """What does the work of jobs."""
+        work: JobWork = self.app._jobs._queue._work  # type: ignore[attr-defined]
+        return work
 
     @property
     def models(self) -> ModelStore:

@@ -29,6 +29,14 @@ _NEVER_ON_WINDOWS = re.compile(r'[<>:"|?*]')
 _DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 
 
+def samples_path(owner: str) -> str:
+    """Where the samples of a model go: they are rows of its data, so no path alone opens them.
+
+    :param owner: of the job, or of the first model of an experiment.
+    """
+    return f"{OUTPUT_CONTAINER}/{owner}/{owner}-samples.json"
+
+
 def check_container(name: str) -> str:
     """``name``, if a container may be called that: 3 to 63 lower-case letters, digits and hyphens.
 

@@ -22,15 +22,14 @@ if TYPE_CHECKING:
 
     from airflow_provider_azureml_classic.server.experiments.ilearner import Manifest
 
-#: Names of the two in an evaluation and in a file of samples.
-GOLDEN_ROWS, CHECK_ROWS = "Golden Rows", "Check Rows"
-
 _GOLDEN = 5
 _CHECK = 500
 #: Characters in one cell of a CSV that readers take as they come: Python's refuses 131,072.
 CELL = 100_000
 #: Characters of check rows in a file of their own: 500 rows of 3,000 numbers.
 FILE = 64 << 20
+#: Share of the largest answer that the spread is at least: 5e-6 of that are some roundings in 32 bits.
+_ROUNDED = 0.05
 
 
 def spread(rows: int, count: int) -> NDArray[int64]:
@@ -44,14 +43,25 @@ def spread(rows: int, count: int) -> NDArray[int64]:
     return np.unique(np.linspace(0, rows - 1, min(rows, count)).astype(np.int64))
 
 
-def golden_rows(scorer: Scorer, frame: Frame) -> str:
-    """A few rows with the answers of the new model, as JSON.
+def golden_rows(scorer: Scorer, frame: Frame, answers: Sequence[NDArray[Any]]) -> str:
+    """A few rows with the answers of the new model, and how widely its numbers are spread by column, as JSON.
 
     :param scorer: the new model.
     :param frame: its training data.
+    :param answers: of such a model to many rows; see :func:`~.conversion.as_served`.
     """
     table = _table(scorer.manifest.schema, frame, spread(frame.rows, _GOLDEN).tolist())
-    return json.dumps({"Input": table.to_wire(), "Output": scorer.score(table).to_wire()})
+    widths = _widths(scorer.manifest, answers)
+    return json.dumps({"Input": table.to_wire(), "Output": scorer.score(table).to_wire(), "Spread": widths})
+
+
+def _widths(manifest: Manifest, answers: Sequence[NDArray[Any]]) -> dict[str, float]:
+    """By column of the answer: one for probabilities, the standard deviation for numbers; labels have none."""
+    label, *chances = (name for name, _ in output_columns(manifest))
+    if manifest.task == CLASSIFICATION:
+        return dict.fromkeys(chances, 1.0)
+    numbers = answers[0].astype(float)
+    return {label: max(float(numbers.std()), _ROUNDED * float(abs(numbers).max()))}
 
 
 def check_rows(

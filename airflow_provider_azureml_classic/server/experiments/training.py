@@ -14,17 +14,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_azureml_classic.protocol.arff import NUMERIC, STRING, Attribute
+from airflow_provider_azureml_classic.protocol.jobs import CHECK_ROWS, GOLDEN_ROWS
 from airflow_provider_azureml_classic.server.experiments import boosting, conversion, estimators, precision
 from airflow_provider_azureml_classic.server.experiments.declaration import Experiment
 from airflow_provider_azureml_classic.server.experiments.formats import writer
 from airflow_provider_azureml_classic.server.experiments.frame import Frame, chosen, joined, read_table
-from airflow_provider_azureml_classic.server.experiments.ilearner import Manifest, write_atomically, write_ilearner
+from airflow_provider_azureml_classic.server.experiments.ilearner import (
+    Manifest,
+    content_digest,
+    write_atomically,
+    write_ilearner,
+)
 from airflow_provider_azureml_classic.server.experiments.metrics import Metrics, evaluate
 from airflow_provider_azureml_classic.server.experiments.profile import profile_of
 from airflow_provider_azureml_classic.server.experiments.samples import (
-    CHECK_ROWS,
     FILE,
-    GOLDEN_ROWS,
     check_rows,
     golden_rows,
     spread,
@@ -60,6 +64,7 @@ class TrainingSummary:
     :param manifest: of the model.
     :param sha256: of the model file.
     :param length: of the model file, in bytes.
+    :param content: digest of what the model answers with, see :func:`~.ilearner.content_digest`.
     :param seconds: how long it took.
     :param notes: what a reader of the metrics should know.
     :param read: rows of the training data; those are used that a parameter of the call did not leave out.
@@ -68,6 +73,7 @@ class TrainingSummary:
     manifest: Manifest
     sha256: str
     length: int
+    content: str
     seconds: float
     notes: tuple[str, ...]
     read: int = 0
@@ -105,8 +111,9 @@ def train(
     model: Path,
     evaluation: Path,
     held: Path | None = None,
-    *more: Path,
     samples: Path | None = None,
+    columns: bool = False,
+    *more: Path,
 ) -> TrainingSummary:
     """Train a model and write it and its evaluation.
 
@@ -119,9 +126,10 @@ def train(
     :param model: where to write the ``.ilearner`` file.
     :param evaluation: where to write the evaluation, one row in the format of its extension.
     :param held: a file of rows for the metrics.
+    :param samples: where to write golden and check rows, a JSON object.
+    :param columns: write them into the evaluation, too, which is numbers alone otherwise, and with them the window of
+        the data: providers of the first version look for them there. A cell holds fewer check rows of a wide table.
     :param more: further files to train on, with the same columns.
-    :param samples: where to write golden and check rows as a JSON object, by the names of their columns in the
-        evaluation: of a wide table an evaluation's cell holds fewer check rows.
     :raises RequestRejected: the data does not fit the schema, or the estimator failed; the message says why.
     """
     import sklearn.ensemble  # noqa: F401 - its OpenMP library must be loaded before it can be limited
@@ -130,7 +138,16 @@ def train(
     # One thread a training: there is a worker process for each core, and OpenMP threads that wait for a core spin
     # (measured: 94 s instead of 7 s for two processes on two cores).
     with threadpool_limits(limits=1):
-        return _train(experiment, schema, (data, *more), held, model, evaluation, samples)
+        return _train(experiment, schema, (data, *more), held, model, _Files(evaluation, samples, columns))
+
+
+@dataclass(frozen=True)
+class _Files:
+    """Where to write what is said of a model, see :func:`train`."""
+
+    evaluation: Path
+    samples: Path | None
+    columns: bool
 
 
 def _train(
@@ -139,8 +156,7 @@ def _train(
     data: Sequence[Path],
     held: Path | None,
     model: Path,
-    metrics_to: Path,
-    samples_to: Path | None,
+    files: _Files,
 ) -> TrainingSummary:
     start = time.perf_counter()
     frame, schema, seen, read = _read(experiment, schema, data)
@@ -167,11 +183,12 @@ def _train(
         probabilities=hasattr(fitted, "predict_proba"),
         profile=profile_of(schema, matrix, truth),
     )
-    golden = golden_rows(Scorer(manifest, graph, ""), frame)
+    golden = golden_rows(Scorer(manifest, graph, ""), frame, test.answers)
     digest, length = write_ilearner(model, graph, manifest)
-    _write_evaluation(metrics_to, samples_to, manifest, golden, test)
+    _write_evaluation(files, manifest, golden, test)
     notes = tuple(filter(None, (test.note, *seen, *shifts, *troubles, *doubts)))
-    return TrainingSummary(manifest, digest, length, time.perf_counter() - start, notes, read)
+    content = content_digest(manifest, graph)
+    return TrainingSummary(manifest, digest, length, content, time.perf_counter() - start, notes, read)
 
 
 def _read(experiment: Experiment, schema: Schema | None, data: Sequence[Path]) -> tuple[Frame, Schema, list[str], int]:
@@ -298,16 +315,18 @@ def _fitted(experiment: Experiment, schema: Schema, matrix: NDArray[Any], truth:
     return model, list(dict.fromkeys(" ".join(str(warning.message).split())[:200] for warning in troubles))
 
 
-def _write_evaluation(to: Path, samples_to: Path | None, manifest: Manifest, golden: str, test: _Test) -> None:
+def _write_evaluation(files: _Files, manifest: Manifest, golden: str, test: _Test) -> None:
     check = partial(check_rows, manifest, test.frame, test.rows, test.answers)
-    start, end = manifest.window or ("", "")
     numbers = {name: "" if value is None else repr(value) for name, value in manifest.metrics.items()}
     numbers |= {"Rows": str(manifest.rows)}
-    texts = {"Window Start": start, "Window End": end, GOLDEN_ROWS: golden, CHECK_ROWS: check()}
+    start, end = manifest.window or ("", "")
+    texts = (
+        {"Window Start": start, "Window End": end, GOLDEN_ROWS: golden, CHECK_ROWS: check()} if files.columns else {}
+    )
     columns = [Attribute(name, NUMERIC) for name in numbers] + [Attribute(name, STRING) for name in texts]
     stream = io.StringIO(newline="")
-    writer(stream, to, columns, "evaluation").writerows([[*numbers.values(), *texts.values()]])
-    write_atomically(to, stream.getvalue().encode())
-    if samples_to is not None:
+    writer(stream, files.evaluation, columns, "evaluation").writerows([[*numbers.values(), *texts.values()]])
+    write_atomically(files.evaluation, stream.getvalue().encode())
+    if files.samples is not None:
         text = f'{{"{GOLDEN_ROWS}": {golden}, "{CHECK_ROWS}": {check(FILE) or "null"}}}'
-        write_atomically(samples_to, text.encode())
+        write_atomically(files.samples, text.encode())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Protocol
 
@@ -108,7 +109,8 @@ class Jobs:
             name: self._locations.published(BlobReference.from_wire(reference), signed=True)
             for name, reference in (row.results or {}).items()
         }
-        return _job(row, progress, results)
+        samples = self._locations.published(BlobReference(row.samples), signed=True) if row.samples else None
+        return replace(_job(row, progress, results), samples=samples)
 
     def page(self, endpoint: EndpointRow, limit: int, before: str | None) -> JobPage:
         """The jobs of an endpoint, newest first, without their results.

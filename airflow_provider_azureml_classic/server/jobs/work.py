@@ -27,6 +27,7 @@ from airflow_provider_azureml_classic.protocol.jobs import (
     JobStatus,
 )
 from airflow_provider_azureml_classic.protocol.references import MODEL_EXTENSION, BlobReference
+from airflow_provider_azureml_classic.server.blobs.names import samples_path
 from airflow_provider_azureml_classic.server.experiments.batch import score_file
 from airflow_provider_azureml_classic.server.experiments.declaration import TRAIN, Experiment, applied
 from airflow_provider_azureml_classic.server.experiments.parameters import threshold_of
@@ -40,7 +41,13 @@ from airflow_provider_azureml_classic.server.state.endpoint_store import Store
 from airflow_provider_azureml_classic.server.state.history import trained_row
 from airflow_provider_azureml_classic.server.state.job_store import JobStore
 from airflow_provider_azureml_classic.server.state.peers import Peers
-from airflow_provider_azureml_classic.server.state.tables import EndpointRow, JobRow, ModelRow, ServiceRow, TrainedRow
+from airflow_provider_azureml_classic.server.state.tables import (
+    EndpointRow,
+    JobRow,
+    SamplesRow,
+    ServiceRow,
+    Trained,
+)
 from airflow_provider_azureml_classic.server.storage.locations import WRITE, Locations, naming
 from airflow_provider_azureml_classic.server.workspace.catalogue import Catalogue
 
@@ -61,12 +68,12 @@ class End:
 
     :param status: its last state.
     :param values: columns to set.
-    :param trained: the model that it wrote.
+    :param trained: the model that it wrote, and what is known of it.
     """
 
     status: JobStatus
     values: dict[str, Any]
-    trained: tuple[TrainedRow, ModelRow] | None = None
+    trained: Trained | None = None
 
 
 class JobWork:
@@ -80,6 +87,7 @@ class JobWork:
     :param pool: carries out training and scoring in other processes.
     :param peers: the servers that share the jobs.
     :param pins: keeps model files while they are read.
+    :param columns: golden and check rows are columns of the evaluation, too, see :func:`~.training.train`.
     """
 
     def __init__(
@@ -92,6 +100,7 @@ class JobWork:
         pool: Executor,
         peers: Peers,
         pins: Pins,
+        columns: bool = False,
     ) -> None:
         self._store = store
         self._jobs = jobs
@@ -101,6 +110,7 @@ class JobWork:
         self._pool = pool
         self._peers = peers
         self._pinned = pins.pinned
+        self._columns = columns
         self._working: dict[str, Future[Any]] = {}
         #: Set when the server is stopping.
         self.closing = threading.Event()
@@ -135,11 +145,10 @@ class JobWork:
                 outputs = self._score(job, notes, service, endpoint, inputs)
                 leave()
                 return End(JobStatus.FINISHED, {"results": self._deliver(job, notes, outputs)})
-            outputs, facts = self._train(job, notes, service, inputs)
+            outputs, samples, summary = self._train(job, notes, service, inputs)
             leave()
-            reference = outputs[MODEL_OUTPUT][1]
-            results = self._deliver(job, notes, outputs)
-            return End(JobStatus.FINISHED, {"results": results}, (trained_row(job.id, reference, facts.digest), facts))
+            results = self._deliver(job, notes, outputs, samples)
+            return _trained(job, outputs[MODEL_OUTPUT][1], results, summary)
 
     def _fetch(self, job: JobRow, notes: JobLog, folder: Path) -> dict[str, Path]:
         inputs = {}
@@ -153,7 +162,7 @@ class JobWork:
 
     def _train(
         self, job: JobRow, notes: JobLog, service: ServiceRow, inputs: dict[str, Path]
-    ) -> tuple[Outputs, ModelRow]:
+    ) -> tuple[Outputs, Path, TrainingSummary]:
         experiment = self._catalogue.experiments.get(service.experiment)
         if experiment is None:
             raise rejection(
@@ -165,14 +174,16 @@ class JobWork:
         to_model = output_reference(job, MODEL_OUTPUT, MODEL_EXTENSION)
         to_evaluation = output_reference(job, EVALUATION_OUTPUT)
         model, evaluation = data.with_name("model.ilearner"), data.with_name(f"evaluation{to_evaluation.extension}")
+        samples = data.with_name("samples.json")
         schema = self._catalogue.schema(experiment.name)
         configured = applied(experiment, job.request.global_parameters)
         notes.note(f"Training {experiment.estimator}.")
-        summary = self._elsewhere(job, notes, train, configured, schema, data, model, evaluation, held, *more)
+        files = (data, model, evaluation, held, samples)
+        summary = self._elsewhere(job, notes, train, configured, schema, *files, self._columns, *more)
         for line in summary_lines(summary):
             notes.note(line)
         outputs = {MODEL_OUTPUT: (model, to_model), EVALUATION_OUTPUT: (evaluation, to_evaluation)}
-        return outputs, model_row(summary.manifest, summary.sha256, summary.length)
+        return outputs, samples, summary
 
     def _score(
         self, job: JobRow, notes: JobLog, service: ServiceRow, endpoint: EndpointRow, inputs: dict[str, Path]
@@ -208,18 +219,28 @@ class JobWork:
     def _runs(self, job: JobRow) -> bool:
         return self._jobs.runs(job.id, job.server_id or "")
 
-    def _deliver(self, job: JobRow, notes: JobLog, outputs: Outputs) -> dict[str, Any]:
+    def _deliver(self, job: JobRow, notes: JobLog, outputs: Outputs, samples: Path | None = None) -> dict[str, Any]:
         while not self._peers.held:
             # Another server may be about to run this job.
             if self.closing.wait(0.1):
                 raise CancelledError
         if not self._runs(job):
             raise rejection("RequestCanceled", "The job was cancelled.")
+        if samples is not None:
+            self._locations.resolve(BlobReference(samples_path(job.id)), WRITE).deliver(samples)
         for name, (path, reference) in outputs.items():
             with naming(name):
                 self._locations.resolve(reference, WRITE).deliver(path)
             notes.note(f"Wrote {reference.location}.")
         return {name: reference.to_wire() for name, (_, reference) in outputs.items()}
+
+
+def _trained(job: JobRow, reference: BlobReference, results: dict[str, Any], summary: TrainingSummary) -> End:
+    path = samples_path(job.id)
+    model = trained_row(job.id, reference, summary.sha256)
+    facts = model_row(summary.manifest, summary.sha256, summary.length)
+    values = {"results": results, "samples": path}
+    return End(JobStatus.FINISHED, values, (model, facts, SamplesRow(summary.content, path)))
 
 
 def files_by_role(experiment: Experiment, inputs: Mapping[str, Path]) -> tuple[list[Path], Path | None]:

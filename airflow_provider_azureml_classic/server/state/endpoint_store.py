@@ -17,17 +17,25 @@ import sqlalchemy as sa
 
 from airflow_provider_azureml_classic.server.state.cipher import WrongKey
 from airflow_provider_azureml_classic.server.state.database import EVERYTHING, Database, columns, to_row
-from airflow_provider_azureml_classic.server.state.history import How, add_models, add_placements, kept_digests
+from airflow_provider_azureml_classic.server.state.history import (
+    How,
+    add_models,
+    add_placements,
+    add_samples,
+    kept_digests,
+)
 from airflow_provider_azureml_classic.server.state.tables import (
     EndpointRow,
     ExperimentRow,
     ModelRow,
     PlacementRow,
     ResourceRow,
+    SamplesRow,
     ServiceRow,
     endpoints,
     experiments,
     keys,
+    model_samples,
     placements,
     resources,
     web_services,
@@ -100,17 +108,32 @@ class Store:
         return to_row(ExperimentRow, row) if row else None
 
     def set_up_experiment(
-        self, row: ExperimentRow, services: Sequence[ServiceRow], defaults: Sequence[EndpointRow], first: ModelRow
+        self,
+        row: ExperimentRow,
+        services: Sequence[ServiceRow],
+        defaults: Sequence[EndpointRow],
+        first: ModelRow,
+        samples: SamplesRow,
     ) -> None:
         """Record an experiment with its web services, their default endpoints and the first model, all or nothing."""
         with self._db.write() as connection:
             add_models(connection, [first])
+            add_samples(connection, samples)
             connection.execute(sa.delete(experiments).where(experiments.c.name == row.name))
             connection.execute(sa.insert(experiments).values(**columns(row)))
             for service in services:
                 connection.execute(sa.insert(web_services).values(**columns(service)))
             for endpoint in defaults:
                 self._insert_endpoint(connection, endpoint)
+
+    def samples_of(self, content: str) -> str | None:
+        """Where the samples of a model are, as a path in the store of the service's outputs; ``None``: not known.
+
+        :param content: digest of what it answers with, see :func:`~.ilearner.content_digest`.
+        """
+        query = sa.select(model_samples.c.relative_location).where(model_samples.c.content == content)
+        with self._db.read() as connection:
+            return connection.execute(query).scalar()
 
     def services(self) -> list[ServiceRow]:
         """All web services, oldest first."""

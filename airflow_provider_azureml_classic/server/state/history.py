@@ -15,8 +15,10 @@ from airflow_provider_azureml_classic.server.state.database import columns
 from airflow_provider_azureml_classic.server.state.tables import (
     ModelRow,
     ResourceRow,
+    SamplesRow,
     TrainedRow,
     model_files,
+    model_samples,
     placements,
     trained_models,
 )
@@ -30,6 +32,12 @@ KEPT_MODELS = 10
 _ADD_MODEL = {
     "sqlite": sqlite.insert(model_files).on_conflict_do_nothing(),
     "postgresql": postgresql.insert(model_files).on_conflict_do_nothing(),
+}
+_ADD_SAMPLES = {
+    name: new.on_conflict_do_update(
+        index_elements=["content"], set_={"relative_location": new.excluded.relative_location}
+    )
+    for name, new in (("sqlite", sqlite.insert(model_samples)), ("postgresql", postgresql.insert(model_samples)))
 }
 _ADD_TRAINED = sa.insert(trained_models)
 _ADD_PLACEMENT = sa.insert(placements)
@@ -86,6 +94,15 @@ def add_trained(connection: sa.Connection, row: TrainedRow) -> None:
     :param row: of the model.
     """
     connection.execute(_ADD_TRAINED, columns(row))
+
+
+def add_samples(connection: sa.Connection, row: SamplesRow) -> None:
+    """Remember where a model's samples are, instead of those of an equal one: they are of the same rows.
+
+    :param connection: in the transaction that ends its training.
+    :param row: of the samples.
+    """
+    connection.execute(_ADD_SAMPLES[connection.dialect.name], columns(row))
 
 
 def add_placements(connection: sa.Connection, models: Sequence[ResourceRow], how: How, now: datetime) -> None:

@@ -13,8 +13,8 @@ from airflow_provider_azureml_classic.protocol.job_history import LogLine
 from airflow_provider_azureml_classic.protocol.jobs import TRANSITIONS, JobRequest, JobStatus
 from airflow_provider_azureml_classic.server.clock import Clock, system_clock
 from airflow_provider_azureml_classic.server.state.database import JOBS, Database, columns, to_row
-from airflow_provider_azureml_classic.server.state.history import add_models, add_trained
-from airflow_provider_azureml_classic.server.state.tables import JobRow, ModelRow, TrainedRow, job_log, jobs, servers
+from airflow_provider_azureml_classic.server.state.history import add_models, add_samples, add_trained
+from airflow_provider_azureml_classic.server.state.tables import JobRow, Trained, job_log, jobs, servers
 
 #: Jobs of one endpoint that run at a time; the others wait (azure-docs ``studio/faq``).
 MAX_RUNNING = 40
@@ -171,7 +171,7 @@ class JobStore:
         status: JobStatus,
         values: Mapping[str, Any],
         line: str,
-        trained: tuple[TrainedRow, ModelRow] | None = None,
+        trained: Trained | None = None,
         before: Sequence[LogLine] = (),
     ) -> bool:
         """End a job that this server runs; ``False`` if it does no more: it was cancelled, or another server runs it.
@@ -181,7 +181,7 @@ class JobStore:
         :param status: its last state.
         :param values: other columns to set; ``results`` is encrypted here.
         :param line: for its log.
-        :param trained: the model that it wrote.
+        :param trained: the model that it wrote, and what is known of it.
         :param before: lines of its log that were not written yet.
         """
         lines = (*before, self.stamped(line))
@@ -195,7 +195,7 @@ class JobStore:
         lines: Sequence[LogLine],
         *,
         by: str | None = None,
-        trained: tuple[TrainedRow, ModelRow] | None = None,
+        trained: Trained | None = None,
     ) -> bool:
         sources = [status.value for status, targets in TRANSITIONS.items() if to in targets]
         which = {"job": job_id, "sources": sources, **({} if by is None else {"by": by})}
@@ -205,8 +205,10 @@ class JobStore:
         with self._db.write() as connection:
             update = connection.execute(_MOVE if by is None else _MOVE_OWN, {**which, **changed})
             if trained and update.rowcount == 1:
-                add_models(connection, [trained[1]])
-                add_trained(connection, trained[0])
+                model, facts, samples = trained
+                add_models(connection, [facts])
+                add_trained(connection, model)
+                add_samples(connection, samples)
             if update.rowcount == 1:
                 self._append(connection, job_id, *lines)
         return update.rowcount == 1

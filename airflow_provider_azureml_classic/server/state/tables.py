@@ -92,6 +92,8 @@ jobs = sa.Table(
     sa.Column("server_id", sa.String(32), index=True),
     sa.Column("request", sa.LargeBinary, nullable=False),
     sa.Column("results", sa.LargeBinary),
+    # Path of the samples of the model that it wrote, in the store of the service's outputs.
+    sa.Column("samples", sa.Text),
     sa.Column("details", sa.Text),
     sa.Column("created_at", UtcTime, nullable=False),
     sa.Column("start_time", UtcTime),
@@ -166,6 +168,13 @@ trained_models = sa.Table(
     sa.Column("relative_location", sa.Text, nullable=False),
     sa.Column("digest", sa.String(64), nullable=False, index=True),
     sa.Column("window_end", UtcTime),
+)
+# Where the samples of a model are, by what the model answers with: whatever file, path or job it came from.
+model_samples = sa.Table(
+    "model_samples",
+    metadata,
+    sa.Column("content", sa.String(64), primary_key=True),
+    sa.Column("relative_location", sa.Text, nullable=False),
 )
 # After how many hours the models of a web service count as stale in the portal.
 freshness_limits = sa.Table(
@@ -243,6 +252,7 @@ class JobRow:
     start_time: datetime | None
     end_time: datetime | None
     server_id: str | None = None
+    samples: str | None = None
 
 
 @dataclass(frozen=True)
@@ -300,3 +310,19 @@ class TrainedRow:
     relative_location: str
     digest: str
     window_end: datetime | None
+
+
+@dataclass(frozen=True)
+class SamplesRow:
+    """Golden and check rows of a model.
+
+    :param content: digest of what it answers with.
+    :param relative_location: where they are, in the store of the service's outputs.
+    """
+
+    content: str
+    relative_location: str
+
+
+#: What a finished training leaves: its model, what the file says of itself, and the model's samples.
+Trained = tuple[TrainedRow, ModelRow, SamplesRow]

@@ -8,25 +8,24 @@ import logging
 import uuid
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Executor
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from airflow_provider_azureml_classic.protocol.jobs import INPUT
 from airflow_provider_azureml_classic.protocol.references import MODEL_EXTENSION, BlobReference
 from airflow_provider_azureml_classic.protocol.values import DEFAULT_ENDPOINT
-from airflow_provider_azureml_classic.server.blobs.names import FIRST_MODELS
+from airflow_provider_azureml_classic.server.blobs.names import FIRST_MODELS, samples_path
 from airflow_provider_azureml_classic.server.clock import Clock
 from airflow_provider_azureml_classic.server.experiments.declaration import TRAIN, Experiment
-from airflow_provider_azureml_classic.server.experiments.ilearner import read_ilearner
 from airflow_provider_azureml_classic.server.experiments.parameters import Parameter
 from airflow_provider_azureml_classic.server.experiments.schema import Schema
-from airflow_provider_azureml_classic.server.experiments.training import train
+from airflow_provider_azureml_classic.server.experiments.training import TrainingSummary, train
 from airflow_provider_azureml_classic.server.models.facts import model_row
 from airflow_provider_azureml_classic.server.models.pins import Pin, Pins
 from airflow_provider_azureml_classic.server.models.store import ModelStore
 from airflow_provider_azureml_classic.server.state.endpoint_store import Store
-from airflow_provider_azureml_classic.server.state.tables import ExperimentRow, ResourceRow, ServiceRow
+from airflow_provider_azureml_classic.server.state.tables import ExperimentRow, ResourceRow, SamplesRow, ServiceRow
 from airflow_provider_azureml_classic.server.storage.locations import WRITE, Locations
 from airflow_provider_azureml_classic.server.workspace.endpoints import new_endpoint
 
@@ -88,6 +87,14 @@ class Catalogue:
         return experiment.passthrough if experiment else ()
 
 
+@dataclass(frozen=True)
+class _First:
+    """What the first training of an experiment writes."""
+
+    model: Path
+    samples: Path
+
+
 class Setup:
     """Sets up what is declared and not set up yet: first model, web services, default endpoints.
 
@@ -120,23 +127,22 @@ class Setup:
             trainings = []
             for number, experiment in enumerate(new):
                 log.info("training the first model of %r", experiment.name)
-                data, model, evaluation = (
+                data, model, evaluation, samples = (
                     Path(folder) / f"{number}{kind}"
-                    for kind in (experiment.first_extension, MODEL_EXTENSION, "-metrics.csv")
+                    for kind in (experiment.first_extension, MODEL_EXTENSION, "-metrics.csv", "-samples.json")
                 )
                 data.write_bytes(experiment.first_rows())
-                trainings.append(
-                    (experiment, model, self._pool.submit(train, experiment, None, data, model, evaluation))
-                )
-            for experiment, model, training in trainings:
+                training = self._pool.submit(train, experiment, None, data, model, evaluation, None, samples)
+                trainings.append((experiment, _First(model, samples), training))
+            for experiment, files, training in trainings:
                 try:
-                    training.result()
+                    summary = training.result()
                 except Exception as error:
                     raise ValueError(
                         f"The first model of experiment {experiment.name!r} could not be trained: {error}"
                     ) from error
                 with self._pins.pinned() as pin:
-                    self._record(experiment, model, pin)
+                    self._record(experiment, files, summary, pin)
 
     def _is_set_up(self, experiment: Experiment) -> bool:
         row = self._store.experiment(experiment.name)
@@ -149,22 +155,23 @@ class Setup:
             )
         return True
 
-    def _record(self, experiment: Experiment, model: Path, pin: Pin) -> None:
-        manifest, _ = read_ilearner(model)
-        scorer = self._models.put(model, pin)
-        about = model_row(manifest, scorer.digest, model.stat().st_size)
-        name = f"{uuid.uuid5(uuid.NAMESPACE_URL, experiment.name).hex}.ilearner"
-        self._locations.resolve(BlobReference(f"{FIRST_MODELS}/{name}"), WRITE).deliver(model)
+    def _record(self, experiment: Experiment, files: _First, summary: TrainingSummary, pin: Pin) -> None:
+        manifest, digest = summary.manifest, self._models.put(files.model, pin).digest
+        about = model_row(manifest, digest, summary.length)
+        owner = uuid.uuid5(uuid.NAMESPACE_URL, experiment.name).hex
+        name, samples = f"{owner}{MODEL_EXTENSION}", SamplesRow(summary.content, samples_path(owner))
+        self._locations.resolve(BlobReference(f"{FIRST_MODELS}/{name}"), WRITE).deliver(files.model)
+        self._locations.resolve(BlobReference(samples.relative_location), WRITE).deliver(files.samples)
         now = self._clock()
         services = [
             ServiceRow(uuid.uuid4().hex, experiment.training_service, experiment.name, True, now),
             ServiceRow(uuid.uuid4().hex, experiment.scoring_service, experiment.name, False, now),
         ]
         defaults = [new_endpoint(service.id, DEFAULT_ENDPOINT, now) for service in services]
-        first = ResourceRow(defaults[1].id, experiment.resource_name, "", f"{FIRST_MODELS}/{name}", scorer.digest)
+        first = ResourceRow(defaults[1].id, experiment.resource_name, "", f"{FIRST_MODELS}/{name}", digest)
         defaults[1] = replace(defaults[1], resources=(first,))
         row = ExperimentRow(experiment.name, fingerprint(experiment), json.dumps(manifest.schema.shifted({}).to_json()))
-        self._store.set_up_experiment(row, services, defaults, about)
+        self._store.set_up_experiment(row, services, defaults, about, samples)
 
 
 def fingerprint(experiment: Experiment) -> str:

@@ -72,7 +72,8 @@ def models(people: dict[str, Path]) -> dict[str, Path]:
     made = {}
     for extension, path in people.items():
         made[extension] = path.with_name(f"{extension}.ilearner")
-        train(experiment, None, path, made[extension], path.with_name(f"evaluation.{extension}"))
+        evaluation = path.with_name(f"evaluation.{extension}")
+        train(experiment, None, path, made[extension], evaluation, None, None, True)
     return made
 
 

@@ -20,14 +20,14 @@ from airflow_provider_azureml_classic.server.experiments.training import split
 
 
 def trained(folder: Path, text: str, estimator: str, held: str | None = None) -> tuple[TrainingSummary, dict[str, Any]]:
-    """What a training on CSV text says, and the row of its evaluation."""
+    """What a training on CSV text says, and the row of its evaluation, check rows included."""
     (folder / "d.csv").write_text(text)
     aside = None
     if held is not None:
         aside = folder / "h.csv"
         aside.write_text(held)
     experiment = Experiment(name="T", estimator=estimator, label="y", first_data="d.csv", directory=folder)
-    summary = train(experiment, None, folder / "d.csv", folder / "m.ilearner", folder / "e.csv", aside)
+    summary = train(experiment, None, folder / "d.csv", folder / "m.ilearner", folder / "e.csv", aside, None, True)
     with (folder / "e.csv").open(newline="") as stream:
         (row,) = csv.DictReader(stream)
     return summary, row

@@ -1,4 +1,4 @@
-"""The check rows of an evaluation: held-out rows with labels and honest answers, small enough for any reader of CSV."""
+"""The samples of a model: golden rows, and check rows, held out, with labels and honest answers."""
 
 from __future__ import annotations
 
@@ -28,15 +28,23 @@ def csv_of(kind: str, rows: int = 300, *, wide: int = 0) -> str:
     return "\n".join(lines) + "\n"
 
 
-def trained(folder: Path, text: str, estimator: str = "boosting-regressor") -> tuple[Evaluation, dict[str, Any]]:
-    """The evaluation of a training run, read as the gate reads it, and its check rows as they stand there."""
+def trained(
+    folder: Path, text: str, estimator: str = "boosting-regressor", *, columns: bool = False
+) -> tuple[Evaluation, dict[str, Any]]:
+    """The evaluation of a training run, read as the gate reads it, and its check rows as they stand in their file; with
+    ``columns`` as they stand in the evaluation.
+    """
     declared = Experiment(name="T", estimator=estimator, label="y", first_data="x.csv", directory=Path("/nowhere"))
     (folder / "d.csv").write_text(text)
-    train(declared, None, folder / "d.csv", folder / "m.ilearner", folder / "e.csv")
+    files = (folder / "d.csv", folder / "m.ilearner", folder / "e.csv", None, folder / "s.json")
+    train(declared, None, *files, columns)
     with (folder / "e.csv").open(newline="") as stream:
         (row,) = csv.DictReader(stream)
-    cell = row["Check Rows"]
-    return Evaluation.read((folder / "e.csv").read_bytes()), json.loads(cell) if cell else {}
+    evaluation, samples = Evaluation.read((folder / "e.csv").read_bytes()), (folder / "s.json").read_bytes()
+    if columns:
+        return evaluation, json.loads(row["Check Rows"])
+    assert evaluation == Evaluation(evaluation.metrics)
+    return evaluation.with_samples(samples), json.loads(samples)["Check Rows"] or {}
 
 
 @pytest.mark.parametrize(
@@ -93,7 +101,7 @@ def test_check_rows_fit_into_a_cell_that_python_reads(tmp_path: Path) -> None:
     """Rows with long texts are fewer, so that the CSV stays below the 131,072 characters of Python's own reader."""
     before = csv.field_size_limit(131_072)
     try:
-        _, raw = trained(tmp_path, csv_of("number", 1000, wide=2000), "linear-regressor")
+        _, raw = trained(tmp_path, csv_of("number", 1000, wide=2000), "linear-regressor", columns=True)
     finally:
         csv.field_size_limit(before)
     assert 20 < len(raw["Labels"]) < 50
@@ -110,7 +118,7 @@ def test_too_few_rows_have_no_check_rows(tmp_path: Path) -> None:
 def test_check_rows_that_cannot_be_read(cell: str) -> None:
     """Damaged check rows are said to be that, not left out."""
     text = "Check Rows\n" + '"' + cell.replace('"', '""') + '"\n'
-    with pytest.raises(ProtocolError, match="'Check Rows' of the evaluation output cannot be read"):
+    with pytest.raises(ProtocolError, match="'Check Rows' of the evaluation cannot be read"):
         Evaluation.read(text.encode())
 
 
@@ -123,15 +131,59 @@ def test_check_rows_of_different_lengths() -> None:
 
 
 def test_a_file_of_samples_has_500_check_rows_however_wide_the_table(tmp_path: Path) -> None:
-    """While the evaluation's cell keeps to its limit."""
-    (tmp_path / "d.csv").write_text(csv_of("number", 3000, wide=300))
-    experiment = Experiment("T", "linear-regressor", "y", "d.csv", tmp_path)
-    samples = tmp_path / "s.json"
-    train(experiment, None, tmp_path / "d.csv", tmp_path / "m.ilearner", tmp_path / "e.csv", samples=samples)
-    written = json.loads(samples.read_text())
-    assert {len(written["Check Rows"][part]["Values"]) for part in ("Input", "Output")} == {500}
-    evaluation = Evaluation.read((tmp_path / "e.csv").read_bytes())
+    """While the evaluation's cell keeps to its limit; its golden rows are those of the file."""
+    evaluation, _ = trained(tmp_path, csv_of("number", 3000, wide=300), "linear-regressor", columns=True)
+    written = Evaluation({}).with_samples((tmp_path / "s.json").read_bytes())
+    assert written.check is not None
+    assert {len(part.values) for part in (written.check.rows, written.check.answers)} == {500}
     assert evaluation.check is not None
     assert len(evaluation.check.labels) < 400
+    assert evaluation.golden == written.golden is not None
+
+
+def labelled(offset: float, shift: float = 0.0) -> str:
+    """Rows whose label is far from zero and hardly spread; ``shift`` moves it by a part of that."""
+    draw = random.Random(3)  # noqa: S311 - test data
+    rows = [(draw.random(), draw.random()) for _ in range(300)]
+    return "x,z,y\n" + "".join(f"{x},{z},{offset + 10 * x + 5 * z + shift}\n" for x, z in rows)
+
+
+@pytest.mark.parametrize("offset", [0.0, 101_325.0, 1.7e9])
+def test_golden_rows_tell_models_apart_by_the_spread_of_their_answers(tmp_path: Path, offset: float) -> None:
+    """Wherever the label lies: a model that answers higher by 2e-5 of the spread is another one."""
+    evaluation, _ = trained(tmp_path, labelled(offset), "linear-regressor")
+    golden = evaluation.golden
+    assert golden is not None
+    assert golden.spread == {"Scored Labels": pytest.approx(3.2, rel=0.2)}
+    model = Scorer.load(tmp_path / "m.ilearner")
+    assert golden.agrees(model.score(golden.rows))
+    trained(tmp_path, labelled(offset, 2e-5 * golden.spread["Scored Labels"]), "linear-regressor")
+    assert not golden.agrees(Scorer.load(tmp_path / "m.ilearner").score(golden.rows))
+
+
+@pytest.mark.parametrize(
+    ("estimator", "widths"),
+    [("boosting-classifier", [1.0, 1.0, 1.0]), ("sklearn.linear_model.RidgeClassifier", [])],
+)
+def test_probabilities_are_as_widely_spread_as_they_can_be(tmp_path: Path, estimator: str, widths: list[float]) -> None:
+    """And labels not at all: they are equal or not."""
+    evaluation, _ = trained(tmp_path, csv_of("three"), estimator)
     assert evaluation.golden is not None
-    assert written["Golden Rows"]["Output"] == evaluation.golden.answers.to_wire()
+    assert list((evaluation.golden.spread or {}).values()) == widths
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"{", "'samples' of the evaluation cannot be read"),
+        (b"[" * 100_000, "'samples' of the evaluation cannot be read"),
+        (b"[]", "not a JSON object"),
+        (b'{"Golden Rows": {"Input": {}}}', "'Golden Rows' of the evaluation cannot be read"),
+        (b'{"Golden Rows": {"Spread": {"a": "b"}}}', "'Golden Rows' of the evaluation cannot be read"),
+        (b'{"Check Rows": 7}', "'Check Rows' of the evaluation cannot be read"),
+    ],
+)
+def test_samples_that_cannot_be_read(content: bytes, reason: str) -> None:
+    """A damaged file of samples is said to be that."""
+    with pytest.raises(ProtocolError, match=reason):
+        Evaluation({}).with_samples(content)

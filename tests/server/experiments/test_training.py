@@ -62,7 +62,7 @@ def experiment(estimator: str = "linear-classifier", **changes: object) -> Exper
 def run(tmp_path):
     """Trains on CSV text and returns the summary; the files are ``m.ilearner`` and ``e.csv``."""
 
-    def train_on(text: str | bytes, declared: Experiment | None = None, schema=None, **more: str):
+    def train_on(text: str | bytes, declared: Experiment | None = None, schema=None, **more: bool):
         data = tmp_path / "data.csv"
         data.write_bytes(text if isinstance(text, bytes) else text.encode())
         return train(declared or experiment(), schema, data, tmp_path / "m.ilearner", tmp_path / "e.csv", **more)
@@ -120,11 +120,19 @@ def test_the_model_answers_as_scikit_learn_does(run, tmp_path, estimator, kind):
             np.testing.assert_allclose(got, fitted.predict_proba(matrix)[:, position], atol=1e-3)
 
 
-def test_evaluation_has_studios_metrics_and_golden_rows_last(run, tmp_path):
-    """The evaluation is one row: metrics by Studio's names, the window, and rows with the answers of this model."""
+def test_evaluation_is_one_row_of_numbers(run, tmp_path):
+    """Metrics by Studio's names, and numbers of rows."""
     summary = run(rows_of("two"))
     row = evaluation(tmp_path)
     assert list(row)[:6] == ["Accuracy", "Precision", "Recall", "F-Score", "AUC", "Average Log Loss"]
+    assert list(row)[6:] == ["Rows Held Out", "Rows"]
+    assert {name: float(cell) for name, cell in row.items()} == {**summary.metrics, "Rows": 300}
+
+
+def test_evaluation_for_earlier_providers_has_golden_rows_last(run, tmp_path):
+    """If it is wanted, the window and the samples follow the numbers."""
+    summary = run(rows_of("two"), columns=True)
+    row = evaluation(tmp_path)
     assert list(row)[6:] == ["Rows Held Out", "Rows", "Window Start", "Window End", "Golden Rows", "Check Rows"]
     assert (row["Rows Held Out"], row["Rows"], row["Window Start"], row["Window End"]) == ("60.0", "300", "", "")
     assert float(row["AUC"]) == summary.metrics["AUC"]
@@ -326,7 +334,7 @@ def test_a_column_of_identifiers_is_refused(run):
 def test_the_window_is_read_from_the_time_column(run, tmp_path, days, window):
     """First and last time of the data are told in ISO form, in summary, manifest and evaluation alike."""
     first, second = days
-    summary = run(f"d,a,y\n{first},1,no\n{second},2,yes\n", experiment(time_column="d"))
+    summary = run(f"d,a,y\n{first},1,no\n{second},2,yes\n", experiment(time_column="d"), columns=True)
     assert summary.window == window
     assert read_ilearner(tmp_path / "m.ilearner")[0].window == window
     row = evaluation(tmp_path)

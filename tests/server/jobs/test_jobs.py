@@ -14,6 +14,7 @@ from airflow_provider_azureml_classic.protocol.jobs import JobRequest, JobStatus
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.sas import expiry_of
 from airflow_provider_azureml_classic.protocol.values import Endpoint
+from airflow_provider_azureml_classic.server.experiments.ilearner import content_digest, read_ilearner
 from tests.support.service import Service, line
 
 
@@ -74,6 +75,49 @@ def test_the_state_of_a_job_on_the_wire(service: Service, trainer: Endpoint, dat
     assert model["BaseLocation"] == "http://service.test:8080/mlclassic/"
     assert model["RelativeLocation"] == f"experimentoutput/{job_id}/{job_id}-output1.ilearner"
     assert model["SasBlobToken"].startswith("?")
+
+
+def test_the_samples_of_a_model_are_named_beside_the_results(
+    service: Service, trainer: Endpoint, data: BlobReference
+) -> None:
+    """As a file that its token opens, and that the server finds by what the model answers with."""
+    job = service.ended(trainer, service.submit(trainer, data))
+    samples, results = job.samples, job.results
+    assert samples is not None
+    assert samples.relative_location == f"experimentoutput/{job.id}/{job.id}-samples.json"
+    assert "sig=" in samples.sas_token
+    assert service.work._locations.resolve(BlobReference(samples.relative_location)).guarded
+    rows = json.loads(service.read_blob(samples.relative_location))
+    assert len(rows["Golden Rows"]["Input"]["Values"]) == 5
+    assert len(rows["Check Rows"]["Labels"]) == 5
+    (row,) = csv.DictReader(io.StringIO(service.read_blob(results["output2"].relative_location).decode()))
+    assert all(float(cell) >= 0 for cell in row.values())
+    content = content_digest(*read_ilearner(service.read_blob(results["output1"].relative_location)))
+    assert service.store.samples_of(content) == samples.relative_location
+    assert service.store.samples_of("0" * 64) is None
+    again = service.ended(trainer, service.submit(trainer, data)).samples
+    assert again is not None
+    assert service.store.samples_of(content) == again.relative_location != samples.relative_location
+
+
+def test_first_models_have_samples_too(service: Service) -> None:
+    """The model that a web service starts with was trained as any other."""
+    (digest,) = {row.digest for row in service.store.endpoints_of(service.scoring)[0].resources}
+    path = service.store.samples_of(content_digest(*read_ilearner(service.models.file(digest))))
+    assert path is not None
+    assert json.loads(service.read_blob(path))["Golden Rows"]["Spread"]
+
+
+@pytest.mark.parametrize("columns", [False, True])
+def test_samples_are_columns_of_the_evaluation_if_that_is_wanted(
+    service: Service, trainer: Endpoint, data: BlobReference, monkeypatch: pytest.MonkeyPatch, columns: bool
+) -> None:
+    """For providers of the first version; beside them the file is named, too."""
+    monkeypatch.setattr(service.work, "_columns", columns)
+    job = service.ended(trainer, service.submit(trainer, data))
+    (row,) = csv.DictReader(io.StringIO(service.read_blob(job.results["output2"].relative_location).decode()))
+    assert ("Golden Rows" in row, "Check Rows" in row, "Window End" in row) == (columns,) * 3
+    assert job.samples is not None
 
 
 def test_each_answer_has_a_fresh_token(service: Service, trainer: Endpoint, data: BlobReference) -> None:

@@ -28,7 +28,13 @@ from airflow_provider_azureml_classic.server.settings import ACCOUNT
 from airflow_provider_azureml_classic.server.state.database import Database
 from airflow_provider_azureml_classic.server.state.endpoint_store import Store
 from airflow_provider_azureml_classic.server.state.job_store import JobStore, requeue
-from airflow_provider_azureml_classic.server.state.tables import ExperimentRow, ModelRow, ServiceRow, servers
+from airflow_provider_azureml_classic.server.state.tables import (
+    ExperimentRow,
+    ModelRow,
+    SamplesRow,
+    ServiceRow,
+    servers,
+)
 from airflow_provider_azureml_classic.server.storage.allowed_hosts import Reach
 from airflow_provider_azureml_classic.server.storage.locations import Locations
 from airflow_provider_azureml_classic.server.workspace.catalogue import Catalogue
@@ -40,6 +46,7 @@ MOST = 2
 SERVERS = ("a" * 32, "b" * 32)
 REQUEST = JobRequest({"": BlobReference("data/x.csv")}, {"output1": BlobReference("models/x.ilearner")})
 _UNDECIDED = (JobStatus.NOT_STARTED, JobStatus.RUNNING)
+SAMPLES = SamplesRow("c" * 64, "experimentoutput/x/x-samples.json")
 FIRST = ModelRow("d" * 64, 1, 1, None, None, None, {})
 RESULTS = {"output1": BlobReference("models/x.ilearner").to_wire()}
 
@@ -89,7 +96,9 @@ class JobStates(RuleBasedStateMachine):
         """A training service with two endpoints, and two live servers."""
         service = ServiceRow("5" * 32, "Census Model", "Census Model", True, self.clock())
         self.endpoints = [new_endpoint(service.id, name, self.clock()) for name in ("default", "other")]
-        self.store.set_up_experiment(ExperimentRow("Census Model", "x", "{}"), [service], self.endpoints, FIRST)
+        self.store.set_up_experiment(
+            ExperimentRow("Census Model", "x", "{}"), [service], self.endpoints, FIRST, SAMPLES
+        )
         with self.database.write() as connection:
             connection.execute(sa.insert(servers), [{"id": server, "beat": 0} for server in SERVERS])
 

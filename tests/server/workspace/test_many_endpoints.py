@@ -26,6 +26,7 @@ from airflow_provider_azureml_classic.server.state.tables import (
     JobRow,
     ModelRow,
     ResourceRow,
+    SamplesRow,
     ServiceRow,
 )
 from airflow_provider_azureml_classic.server.workspace import workspace as workspace_module
@@ -123,7 +124,8 @@ def test_no_statement_reads_a_whole_table(database: Database) -> None:
     endpoint = new_endpoint(service.id, "default", now)
     endpoint = replace(endpoint, resources=(ResourceRow(endpoint.id, RESOURCE, "", "models/x.ilearner", "d" * 64),))
     model = ModelRow("d" * 64, 1, 1, None, None, None, {})
-    store.set_up_experiment(ExperimentRow("Line", "d", "{}"), [service], [endpoint], model)
+    samples = SamplesRow("c" * 64, "experimentoutput/x/x-samples.json")
+    store.set_up_experiment(ExperimentRow("Line", "d", "{}"), [service], [endpoint], model, samples)
     seen: list[tuple[str, Any]] = []
 
     def see(connection: object, cursor: object, statement: str, parameters: Any, context: object, many: bool) -> None:
