@@ -243,7 +243,8 @@ class Verbs:
         :param job: inputs, outputs and parameters.
         :return: the job's id.
         """
-        _, response = yield from self._call(endpoint, ops.SUBMIT_JOB, encoded(job.to_wire()))
+        headers = job.purpose.to_header() if job.purpose else {}
+        _, response = yield from self._call(endpoint, ops.SUBMIT_JOB, encoded(job.to_wire()), headers=headers)
         return read_job_id(response.body)
 
     @verb
@@ -366,6 +367,7 @@ class Verbs:
         body: bytes = b"",
         *,
         query: Sequence[tuple[str, str]] = (),
+        headers: Mapping[str, str] | None = None,
         **segments: str,
     ) -> Generator[Request, Response, tuple[Request, Response]]:
         """A job or scoring call; if the key is refused and has been regenerated since, again with the new one."""
@@ -374,13 +376,13 @@ class Verbs:
         url = ops.below_api(operation, endpoint.api_location, segments, query)
         identity = endpoint.api_location, endpoint.primary_key
         key = self._renewed.get(identity, endpoint.primary_key)
-        request = self._request(operation, url, key, body)
+        request = self._request(operation, url, key, body, headers)
         response = yield request
         if response.status == 401 and endpoint.web_service_id and self._token:
             fresh = yield from Verbs.get_endpoint.steps(self, endpoint.web_service_id, endpoint.name)
             if fresh.primary_key != key:
                 self._renewed[identity] = fresh.primary_key
-                request = self._request(operation, url, fresh.primary_key, body)
+                request = self._request(operation, url, fresh.primary_key, body, headers)
                 response = yield request
         check(request, response)
         return request, response
@@ -476,7 +478,7 @@ class Verbs:
         self, endpoint: Endpoint, operation: ops.Operation, query: Sequence[tuple[str, str]] = (), **segments: str
     ) -> Steps[Any]:
         try:
-            request, response = yield from self._call(endpoint, operation, b"", query=query, **segments)
+            request, response = yield from self._call(endpoint, operation, b"", query=query, headers=None, **segments)
         except AzureMLClassicError as error:
             if error.status not in _UNKNOWN_CALL or error.detail_code in _ABSENT:
                 raise

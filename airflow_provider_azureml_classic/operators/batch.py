@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_azureml_classic.operators.base import training_window, warn_of_moment
 from airflow_provider_azureml_classic.operators.running import JobOperator
 from airflow_provider_azureml_classic.protocol.jobs import MODEL_OUTPUT
+from airflow_provider_azureml_classic.protocol.purpose import Purpose
 from airflow_provider_azureml_classic.retraining.freshness import MODEL_PATH, Window, model_path
 
 if TYPE_CHECKING:
@@ -84,6 +85,10 @@ class BatchExecutionOperator(JobOperator):
             path = model_path(self.model_path or MODEL_PATH, self.model_for, self._window(context))
             outputs[self.model_output] = path
         return outputs
+
+    def _purpose(self, context: Context) -> Purpose | None:
+        window = self._window(context)
+        return Purpose(self.model_for, None, window.start, window.end)
 
     def _window(self, context: Context) -> Window:
         return training_window(context, self.window_start, self.window_end)

@@ -43,6 +43,7 @@ from airflow_provider_azureml_classic.operators.base import (
 from airflow_provider_azureml_classic.operators.ending import ended_by_a_person
 from airflow_provider_azureml_classic.operators.placing import UpdatingOperator
 from airflow_provider_azureml_classic.protocol.jobs import INPUT, MODEL_OUTPUT, JobRequest
+from airflow_provider_azureml_classic.protocol.purpose import Purpose
 from airflow_provider_azureml_classic.protocol.values import Endpoint, WebService
 from airflow_provider_azureml_classic.retraining.freshness import MODEL_PATH, model_path
 from airflow_provider_azureml_classic.triggers import FleetTrigger
@@ -365,6 +366,7 @@ class RetrainFleetOperator(UpdatingOperator):
             {name: self.hook.reference(value) for name, value in item.inputs.items()},
             {self.model_output: self.hook.reference(path)},
             dict(item.global_parameters),
+            Purpose(item.endpoint, self._services()[2].id, item.window.start, item.window.end),
         )
 
     async def _run_here(self, memory: FleetMemory, rows: list[Row], wave: list[Row], options: Options) -> None:

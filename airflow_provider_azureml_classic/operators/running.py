@@ -26,6 +26,7 @@ from airflow_provider_azureml_classic.operators.ending import ended_by_a_person
 from airflow_provider_azureml_classic.operators.lineage import lineage
 from airflow_provider_azureml_classic.protocol.jobs import Job, JobRequest
 from airflow_provider_azureml_classic.protocol.operations import GET_JOB, below_api
+from airflow_provider_azureml_classic.protocol.purpose import Purpose
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint
 from airflow_provider_azureml_classic.retraining.submitting import JobRunner, JobState
@@ -208,7 +209,15 @@ class JobOperator(AzureMLClassicOperator):
             {name: self.hook.reference(value) for name, value in self._sources().items()},
             {name: self.hook.reference(value) for name, value in self._destinations(context).items()},
             dict(self.global_parameters or {}),
+            self._purpose(context),
         )
+
+    def _purpose(self, context: Context) -> Purpose | None:
+        """What the job is for, as far as the task knows.
+
+        :param context: Airflow's task context.
+        """
+        return None
 
     def _defer(self, context: Context, service_id: str, state: JobState, first_look: float = 0.0) -> None:
         self.defer(

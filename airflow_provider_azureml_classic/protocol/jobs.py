@@ -14,6 +14,7 @@ from typing import Any
 from airflow_provider_azureml_classic.exceptions import JobCancelled, JobFailed, ProtocolError, rejection
 from airflow_provider_azureml_classic.protocol.errors import json_object, known_members, reading_answer
 from airflow_provider_azureml_classic.protocol.moments import read_time, stamp
+from airflow_provider_azureml_classic.protocol.purpose import Purpose
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 
 #: What every web service reads.
@@ -89,11 +90,13 @@ class JobRequest:
     :param inputs: reference by input name; the single-input form is read as the input named ``""``.
     :param outputs: overrides by output name; outputs without one go to the service's own store.
     :param global_parameters: web service parameters by name, values as sent.
+    :param purpose: what the job is for, if its client says so; it is no part of the body.
     """
 
     inputs: Mapping[str, BlobReference] = field(default_factory=dict)
     outputs: Mapping[str, BlobReference] = field(default_factory=dict)
     global_parameters: Mapping[str, Any] = field(default_factory=dict)
+    purpose: Purpose | None = None
 
     @classmethod
     def from_wire(cls, data: Any) -> JobRequest:

@@ -47,7 +47,7 @@ class Arguments:
         inputs = self._inputs(names, request.inputs, declared, values)
         outputs = self._outputs(service, request.outputs)
         arguments = {name: value for name, value in values.items() if declared[name].sets != parameters.DATA}
-        return JobRequest(inputs, outputs, arguments)
+        return JobRequest(inputs, outputs, arguments, request.purpose)
 
     def _inputs(
         self,

@@ -12,6 +12,7 @@ from typing import Any
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.protocol.jobs import INPUT, MODEL_OUTPUT, JobRequest
 from airflow_provider_azureml_classic.protocol.moments import to_utc
+from airflow_provider_azureml_classic.protocol.purpose import Purpose
 from airflow_provider_azureml_classic.protocol.references import (
     CSV_EXTENSION,
     DATA_EXTENSIONS,
@@ -171,7 +172,7 @@ def _submitted(visit: Visit, endpoint: EndpointRow) -> str:
             "Choose a CSV file with a header row, a TSV file or an ARFF file.",
             target=INPUT,
         )
-    outputs = _outputs(visit)
+    outputs, purpose = _outputs(visit)
     # The name is only for people who look into the store; what a browser calls a file may be anything.
     name = re.sub(r"[^A-Za-z0-9._-]+", "_", Path(upload.filename or "").name)[-80:].lstrip("._") or "data"
     if not name.lower().endswith(DATA_EXTENSIONS):
@@ -185,21 +186,22 @@ def _submitted(visit: Visit, endpoint: EndpointRow) -> str:
         if not path.stat().st_size:
             raise rejection("BatchJobInputsNotSpecified", "The file is empty.", target=INPUT)
         visit.core.locations.resolve(place, WRITE).deliver(path)
-    job_id = visit.core.jobs.submit(endpoint, JobRequest({INPUT: place}, outputs))
+    job_id = visit.core.jobs.submit(endpoint, JobRequest({INPUT: place}, outputs, purpose=purpose))
     visit.core.jobs.start(endpoint, job_id)
     return job_id
 
 
-def _outputs(visit: Visit) -> dict[str, BlobReference]:
-    """Where the model goes: to the path of its endpoint and window, if it is for one."""
+def _outputs(visit: Visit) -> tuple[dict[str, BlobReference], Purpose | None]:
+    """Where the model goes, and what it is for: its endpoint and window, if it is for one."""
     name, until = visit.text("for_endpoint"), visit.text("until")
     if not name:
-        return {}
+        return {}, None
     parsed = parse_time(until) if until else None
     if until and parsed is None:
         raise rejection("BadParameterValue", f"{until!r} is not a date, such as 2026-01-31.", target="until")
     stamp = f"{to_utc(parsed[0]):{STAMP}}" if parsed else f"portal-{uuid.uuid4().hex[:12]}"
-    return {MODEL_OUTPUT: BlobReference(f"models/{check_endpoint_name(name)}/{stamp}{MODEL_EXTENSION}")}
+    path = BlobReference(f"models/{check_endpoint_name(name)}/{stamp}{MODEL_EXTENSION}")
+    return {MODEL_OUTPUT: path}, Purpose(name, end=to_utc(parsed[0]) if parsed else None)
 
 
 _ONE = "/services/{service}"

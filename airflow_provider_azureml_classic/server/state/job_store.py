@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -11,6 +12,7 @@ import sqlalchemy as sa
 from airflow_provider_azureml_classic.exceptions import without_secrets
 from airflow_provider_azureml_classic.protocol.job_history import LogLine
 from airflow_provider_azureml_classic.protocol.jobs import TRANSITIONS, JobRequest, JobStatus
+from airflow_provider_azureml_classic.protocol.purpose import Purpose
 from airflow_provider_azureml_classic.server.clock import Clock, system_clock
 from airflow_provider_azureml_classic.server.state.database import JOBS, Database, columns, to_row
 from airflow_provider_azureml_classic.server.state.history import add_models, add_samples, add_trained
@@ -96,7 +98,7 @@ class JobStore:
     def add(self, row: JobRow, line: str) -> None:
         """Register a job; ``line`` begins its log."""
         values = {**columns(row), "status": row.status.value}
-        values |= {"request": self._db.encrypt_json(row.request.to_wire()), "results": None}
+        values |= {"request": self._db.encrypt_json(_stored(row.request)), "results": None}
         with self._db.write() as connection:
             connection.execute(_INSERT, values)
             self._append(connection, row.id, self.stamped(line))
@@ -104,7 +106,7 @@ class JobStore:
     def _row(self, row: sa.RowMapping) -> JobRow:
         request, results = self._db.decrypt_json(row["request"]), self._db.decrypt_json(row["results"])
         status = JobStatus(row["status"])
-        return to_row(JobRow, row, status=status, request=JobRequest.from_wire(request), results=results)
+        return to_row(JobRow, row, status=status, request=_request(request), results=results)
 
     def get(self, job_id: str) -> JobRow | None:
         """A job, or ``None``."""
@@ -269,3 +271,17 @@ def requeue(connection: sa.Connection, *where: sa.ColumnElement[bool]) -> list[s
     if lines:
         connection.execute(sa.insert(job_log), lines)
     return ids
+
+
+#: Member of a stored request beside those of the body.
+_PURPOSE = "Purpose"
+
+
+def _stored(request: JobRequest) -> dict[str, Any]:
+    purpose = {_PURPOSE: request.purpose.to_json()} if request.purpose else {}
+    return {**request.to_wire(), **purpose}
+
+
+def _request(stored: dict[str, Any]) -> JobRequest:
+    purpose = stored.pop(_PURPOSE, None)
+    return replace(JobRequest.from_wire(stored), purpose=Purpose.from_json(purpose) if purpose else None)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -26,6 +26,7 @@ from airflow_provider_azureml_classic.protocol.keys import KeyType
 from airflow_provider_azureml_classic.protocol.management import management_document
 from airflow_provider_azureml_classic.protocol.messages import JSON_TYPE, Request, Response
 from airflow_provider_azureml_classic.protocol.not_offered import not_offered
+from airflow_provider_azureml_classic.protocol.purpose import Purpose
 from airflow_provider_azureml_classic.protocol.swagger import api_document
 from airflow_provider_azureml_classic.protocol.values import EndpointSettings, boolean
 from airflow_provider_azureml_classic.server.help import pages
@@ -299,7 +300,8 @@ class App:
 
     def _submit_job(self, call: Call) -> Response:
         endpoint = self._endpoint(call)
-        return _json(self._jobs.submit(endpoint, JobRequest.from_wire(call.json())))
+        purpose = Purpose.from_headers(call.headers)
+        return _json(self._jobs.submit(endpoint, replace(JobRequest.from_wire(call.json()), purpose=purpose)))
 
     def _start_job(self, call: Call) -> Response:
         self._jobs.start(self._endpoint(call), call.segments["job"])

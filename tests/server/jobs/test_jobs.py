@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from airflow_provider_azureml_classic.exceptions import NotFound, RequestRejected
 from airflow_provider_azureml_classic.protocol.jobs import JobRequest, JobStatus
+from airflow_provider_azureml_classic.protocol.purpose import HEADER, Purpose
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.sas import expiry_of
 from airflow_provider_azureml_classic.protocol.values import Endpoint
@@ -57,6 +59,21 @@ def test_a_job_waits_until_it_is_started_and_is_started_once(
     assert (job.status, sorted(job.results)) == (JobStatus.FINISHED, ["output1", "output2"])
     with pytest.raises(RequestRejected, match="because it is in Finished state"):
         client.start_job(trainer, job_id)
+
+
+def test_what_a_job_is_for_is_kept_with_it(service: Service, trainer: Endpoint, data: BlobReference) -> None:
+    """It travels beside the body, which is that of the cloud's clients; a header that cannot be read is refused."""
+    purpose = Purpose("mine", None, datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 2, 1, tzinfo=UTC))
+    request = JobRequest({"input1": data}, purpose=purpose)
+    assert set(request.to_wire()) == {"Inputs", "Outputs", "GlobalParameters"}
+    kept = service.app._jobs.facts(service.client.submit_job(trainer, request)).request
+    assert (kept.purpose, kept.inputs) == (purpose, {"input1": data})
+    plain = service.client.submit_job(trainer, JobRequest({"input1": data}))
+    assert service.app._jobs.facts(plain).request.purpose is None
+    answer = service.ask(
+        "POST", service.api_path(trainer, "/jobs"), {}, key=trainer.primary_key, headers={HEADER: "soon"}
+    )
+    assert (answer.status, HEADER in answer.body.decode()) == (400, True)
 
 
 def test_the_state_of_a_job_on_the_wire(service: Service, trainer: Endpoint, data: BlobReference) -> None:

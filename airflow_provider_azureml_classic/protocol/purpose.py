@@ -1,0 +1,96 @@
+"""What a submission knows of its job: which endpoint the model is for, and of which window its data are.
+
+Our addition. It travels in a header, which services that do not know it pass over; in the body they would refuse it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
+from airflow_provider_azureml_classic.protocol.moments import stamp, to_utc
+
+#: Name of the header.
+HEADER = "x-azureml-classic-purpose"
+#: Longest header, in letters.
+_LONGEST = 4096
+
+
+@dataclass(frozen=True)
+class Purpose:
+    """What a job is for.
+
+    :param endpoint: name of the scoring endpoint that the model is for.
+    :param web_service: id or name of its web service, where that is known; else the one of the same experiment.
+    :param start: start of the training data.
+    :param end: end of the training data, exclusive.
+    """
+
+    endpoint: str | None = None
+    web_service: str | None = None
+    start: datetime | None = None
+    end: datetime | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As a JSON object, without what is not known."""
+        every = {
+            "Endpoint": self.endpoint,
+            "WebService": self.web_service,
+            "Start": stamp(self.start),
+            "End": stamp(self.end),
+        }
+        return {name: value for name, value in every.items() if value is not None}
+
+    @classmethod
+    def from_json(cls, data: Any) -> Purpose:
+        """The purpose that :meth:`to_json` wrote; members of later versions are passed over.
+
+        :param data: decoded JSON.
+        :raises RequestRejected: a member is of another kind.
+        """
+        if not isinstance(data, Mapping):
+            raise _unreadable("it is not a JSON object")
+        texts = {name: data.get(name) for name in ("Endpoint", "WebService", "Start", "End")}
+        wrong = next((name for name, value in texts.items() if not isinstance(value, str | None)), None)
+        if wrong is not None:
+            raise _unreadable(f"its member {wrong} is not a text")
+        try:
+            start, end = (to_utc(value) if value else None for value in (texts["Start"], texts["End"]))
+        except ValueError as error:
+            raise _unreadable(str(error)) from None
+        return cls(texts["Endpoint"] or None, texts["WebService"] or None, start, end)
+
+    def to_header(self) -> dict[str, str]:
+        """The header; none where nothing is known."""
+        known = self.to_json()
+        return {HEADER: json.dumps(known, separators=(",", ":"))} if known else {}
+
+    @classmethod
+    def from_headers(cls, headers: Mapping[str, str]) -> Purpose | None:
+        """The purpose among the headers of a request.
+
+        :param headers: names in lower case.
+        :raises RequestRejected: it cannot be read.
+        """
+        text = headers.get(HEADER)
+        if text is None:
+            return None
+        if len(text) > _LONGEST:
+            raise _unreadable(f"it has over {_LONGEST} letters")
+        try:
+            return cls.from_json(json.loads(text))
+        except (ValueError, RecursionError):
+            raise _unreadable("it is not JSON") from None
+
+
+def _unreadable(reason: str) -> AzureMLClassicError:
+    return rejection(
+        "RequestBodyInvalid",
+        f"The header {HEADER} cannot be read: {reason}. Expected a JSON object with Endpoint, WebService, Start and "
+        "End, or no such header.",
+        target=HEADER,
+    )
