@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.protocol.arff import NOMINAL, NUMERIC, ArffError, Attribute, read_arff
+from airflow_provider_azureml_classic.protocol.limits import MAX_RECORD
 from airflow_provider_azureml_classic.tables.delimited import Keep
 from airflow_provider_azureml_classic.tables.encodings import Decoder, no_text
 from airflow_provider_azureml_classic.tables.names import check_names
@@ -20,8 +21,7 @@ if TYPE_CHECKING:
 
 _TITLE = "ARFF"
 #: Rows of one table, and cells: a few bytes of a sparse file may stand for a wide row.
-_ROWS, _CELLS = 20_000, 1_000_000
-_MAX_LINE = 16 << 20
+_ROWS, _CELLS = 10_000, 1_000_000
 _SHOWN_VALUES = 20
 
 
@@ -88,8 +88,8 @@ def _lines(pieces: Iterable[bytes], decoder: Decoder) -> Iterator[str]:
             number += 1
         if decoder.fault:
             raise ArffError(f"Line {number}: {decoder.fault}")
-        if len(rest) > _MAX_LINE:
-            raise ArffError(f"Line {number} is longer than {_MAX_LINE >> 20} MiB.")
+        if len(rest) > MAX_RECORD:
+            raise ArffError(f"Line {number} is longer than {MAX_RECORD >> 20} MiB.")
     if doubt and decoder.mixed:
         raise ArffError(f"{doubt.capitalize()} is not UTF-8, but much of the file is. Save it in one encoding.")
     if "\0" in rest:

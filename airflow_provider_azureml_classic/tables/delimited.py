@@ -7,7 +7,6 @@ blank lines are passed over, and not even those where a file has one column: a b
 from __future__ import annotations
 
 import csv
-import io
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.protocol.limits import MAX_RECORD
 from airflow_provider_azureml_classic.tables.encodings import Decoder, no_text
-from airflow_provider_azureml_classic.tables.names import check_names
+from airflow_provider_azureml_classic.tables.names import check_names, check_width
 from airflow_provider_azureml_classic.tables.quotes import NEVER_CLOSED, QuoteFault, whole_rows
 from airflow_provider_azureml_classic.tables.spelling import parse_number, shown
 from airflow_provider_azureml_classic.tables.table import Origin, Table
@@ -25,11 +24,14 @@ if TYPE_CHECKING:
 
 #: Bytes of a file that become one table.
 BLOCK = 2 << 20
+#: The same for each column of a wide file: what a column of a table takes, however few its cells are.
+COLUMN = 256
 #: Line ends in one cell: more are the sign of a quote that closes by accident.
 MAX_LINES = 500
 DELIMITERS = (b"\t", b";", b",")
 #: How much at the start of a file tells its delimiter, in bytes and in rows.
 _SAMPLE, _SAMPLE_ROWS = 64 << 10, 21
+_LINE = re.compile(rb"[^\r\n]*+(?:\r\n|\r|\n)|[^\r\n]++")
 _QUOTED = re.compile(rb'((?:\A|(?<=[,;\t\r\n])) *+)"(?:[^"]|"")*+(?:"|\Z)')
 #: A cell with line ends in it has swallowed rows if its lines look like rows in this many ways.
 _LIKENESS = 6
@@ -73,9 +75,9 @@ class DelimitedParser:
         :raises RequestRejected: the file cannot be read; the message names the row.
         """
         self._raw += piece
-        while len(self._raw) >= BLOCK:
-            block = bytes(self._raw[:BLOCK])
-            del self._raw[:BLOCK]
+        while len(self._raw) >= (size := max(BLOCK, COLUMN * len(self.names))):
+            block = bytes(self._raw[:size])
+            del self._raw[:size]
             yield from self._take(block, final=False)
 
     def close(self) -> Iterator[Table]:
@@ -136,7 +138,7 @@ class DelimitedParser:
         delimiter = self._delimiter or _delimiter(text[:_SAMPLE], self._title)
         csv.field_size_limit(MAX_RECORD)
         # One more character, so that a row counts that has just begun.
-        lines = io.StringIO(f"{text.decode(errors='replace')}x", newline="")
+        lines = (line.decode(errors="replace") for line in _lines(text + b"x"))
         rows = csv.reader(lines, delimiter=delimiter.decode(), skipinitialspace=True)
         number = self.rows + sum(bool(row) and (len(self.names) == 1 or any(map(str.strip, row))) for row in rows)
         number -= not self.names
@@ -150,15 +152,18 @@ class DelimitedParser:
 
         def lines() -> Iterator[str]:
             nonlocal used
-            for line in io.StringIO(self._text.decode(), newline=""):
-                used += len(line.encode())
-                yield line
+            for line in _lines(self._text):
+                check_width(line.count(self._delimiter) + 1, self._title)
+                used += len(line)
+                yield line.decode()
 
         rows = csv.reader(lines(), delimiter=self._delimiter.decode(), skipinitialspace=True)
         try:
             header = next((row for row in rows if any(map(str.strip, row))), [])
         except csv.Error:  # a cell longer than the longest row
             raise self._too_long() from None
+        if used > MAX_RECORD:
+            raise self._too_long()
         if not final and used == len(self._text):
             return False
         self._whole_rows(self._text[:used], final=True)
@@ -184,12 +189,17 @@ class DelimitedParser:
 
     def _too_long(self) -> AzureMLClassicError:
         row, limit = self._row_at(b""), MAX_RECORD >> 20
-        if b'"' in self._text:
+        if self._text.count(b'"') % 2:
             return self._unclosed(row, f"{NEVER_CLOSED} within {limit} MiB")
         return self._unreadable(row, f"it is longer than {limit} MiB.")
 
     def _origin(self) -> Origin:
         return Origin(self._title, self.names, self._delimiter.decode(), self._decoder.name)
+
+
+def _lines(text: bytes) -> Iterator[bytes]:
+    """The lines of some text with their ends, one at a time."""
+    return (match[0] for match in _LINE.finditer(text))
 
 
 def _delimiter(text: bytes, title: str) -> bytes:

@@ -19,8 +19,7 @@ def check_names(names: Sequence[str], title: str, expected: Collection[str] = ()
     :param declared: whether the file declares them, so that a number is a name, too.
     :raises RequestRejected: naming the cell at fault.
     """
-    if len(names) > MAX_COLUMNS:
-        raise rejection("InputParseError", f"The {title} has {len(names)} columns; at most {MAX_COLUMNS:,} are read.")
+    check_width(len(names), title)
     needs = f"The {title} needs {heading(title)}"
     first = "what it declares" if declared else "its first row"
     wish = f"; expected the columns {listed(expected)}" if expected else ""
@@ -32,6 +31,17 @@ def check_names(names: Sequence[str], title: str, expected: Collection[str] = ()
         raise rejection("InputParseError", f"{needs} of different names: {first} has {twice!r} twice{wish}.")
     if expected and not set(expected) & set(names):
         raise rejection("InputParseError", f"{needs}{wish}. {first.capitalize()} is: {listed(names)}.")
+
+
+def check_width(columns: int, title: str) -> None:
+    """Return if a file may have so many columns.
+
+    :param columns: how many there are.
+    :param title: the format, for messages.
+    :raises RequestRejected: it may not.
+    """
+    if columns > MAX_COLUMNS:
+        raise rejection("InputParseError", f"The {title} has {columns} columns; at most {MAX_COLUMNS:,} are read.")
 
 
 def heading(title: str) -> str:

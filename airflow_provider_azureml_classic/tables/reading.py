@@ -19,6 +19,8 @@ from airflow_provider_azureml_classic.tables.parquet import parquet_names, parqu
 from airflow_provider_azureml_classic.tables.table import Table
 
 PARQUET_EXTENSION = ".parquet"
+#: Bytes of ARFF that become lines at once: a short line fills several times its letters.
+_LINES = 1 << 18
 Source = Path | bytes | IO[bytes]
 
 
@@ -66,7 +68,7 @@ def blocks(
         if title == "Parquet":
             tables = parquet_tables(file, expected=expected, keep=keep)
         elif title == "ARFF":
-            tables = arff_tables(_pieces(file), encoding=encoding, expected=expected, keep=keep)
+            tables = arff_tables(_pieces(file, _LINES), encoding=encoding, expected=expected, keep=keep)
         else:
             tables = _parsed(_pieces(file), DelimitedParser(title, encoding=encoding, expected=expected, keep=keep))
         rows = 0
@@ -110,7 +112,7 @@ def read_names(source: Source, title: str, *, encoding: str | None = None) -> tu
         if title == "Parquet":
             names = parquet_names(file)
         elif title == "ARFF":
-            names = tuple(attribute.name.strip() for attribute in arff_attributes(_pieces(file), encoding))
+            names = tuple(attribute.name.strip() for attribute in arff_attributes(_pieces(file, _LINES), encoding))
         else:
             return DelimitedParser(title, encoding=encoding).header(_pieces(file))
     check_names(names, title, declared=True)
@@ -123,8 +125,8 @@ def _opened(source: Source) -> IO[bytes]:
     return io.BytesIO(source) if isinstance(source, bytes) else source
 
 
-def _pieces(file: IO[bytes]) -> Iterator[bytes]:
-    while piece := file.read(BLOCK):
+def _pieces(file: IO[bytes], size: int = BLOCK) -> Iterator[bytes]:
+    while piece := file.read(size):
         yield piece
 
 

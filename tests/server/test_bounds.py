@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import json
-import tracemalloc
 import zipfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -31,7 +30,8 @@ from airflow_provider_azureml_classic.server.experiments.frame import read_table
 from airflow_provider_azureml_classic.server.experiments.parameters import Parameter, checked
 from airflow_provider_azureml_classic.server.portal.site import fields_of
 from airflow_provider_azureml_classic.server.web import json_body
-from airflow_provider_azureml_classic.tables import names
+from airflow_provider_azureml_classic.tables import arff, delimited, names, reading
+from tests.support.memory import peak
 from tests.support.service import Service
 
 MIB = 1 << 20
@@ -121,11 +121,16 @@ CASES: dict[str, tuple[Callable[[], bytes], Callable[[bytes, Path], Any], int]] 
     "global parameters": (lambda: b'{"p":"%s"}' % (b"1" * MIB), lambda c, _: checked(PARAMETER, json.loads(c)), 4),
     "CSV of commas": (lambda: b"," * MIB, of_file("x.csv"), 16),
     "CSV of many columns": (
-        lambda: numbered(b"%d,", 50_000) + b"x\n" + b"1," * 50_000 + b"1\n",
+        lambda: numbered(b"a%d,", 50_000) + b"x\n" + b"1," * 50_000 + b"1\n",
+        of_file("x.csv"),
+        320,
+    ),
+    "CSV of many columns and rows": (
+        lambda: numbered(b"a%d,", 20_000) + b"x\n" + (b"1," * 20_000 + b"1\n") * 250,
         of_file("x.csv"),
         32,
     ),
-    "CSV of an open quote": (lambda: b'a,b\n1,"' + b"\n" * (2 * MIB), of_file("x.csv"), 8),
+    "CSV of an open quote": (lambda: b'a,b\n1,"' + b"\n" * (2 * MIB), of_file("x.csv"), 4),
     "CSV of different cells": (lambda: b"a\n" + numbered(b"%d\n", 100_000), of_file("x.csv"), 64),
     "CSV of line breaks in quotes": (lambda: b"a\n" + b'"\n\n",' * 100_000, of_file("x.csv"), 32),
     "CSV to be scored": (lambda: b"a\n" + b"1\n" * 100_000, lambda c, _: parse_table(c, "x.csv"), 64),
@@ -173,13 +178,10 @@ def test_what_a_decoder_makes_is_bounded_by_what_it_reads(
     """However it was written, some bytes make so many bytes and not more."""
     make, decode, most = CASES[name]
     content = make()
-    tracemalloc.start()
-    try:
+    with peak() as so_far:
         with suppress(RequestRejected, StorageError, ValueError, RecursionError):
             decode(content, tmp_path)
-        made = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
+        made = so_far()
     record_property("bytes made for each byte read", round(made / len(content), 1))
     print(f"BOUND {name}: {len(content)} read, {made} made, {made / len(content):.1f}")
     assert made <= most * len(content) + MIB
@@ -225,9 +227,12 @@ def test_rows_without_bytes_are_counted(service: Service, scorer: Endpoint, monk
     assert b"batch job" in answer.body
 
 
-def test_a_row_without_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_row_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a header, of a row, of a row of quoted line breaks, in all formats: it is not read to its end."""
-    monkeypatch.setattr(table_files, "MAX_RECORD", 1000)
+    for module in (table_files, delimited, arff):
+        monkeypatch.setattr(module, "MAX_RECORD", 1000)
+    monkeypatch.setattr(reading, "_LINES", 500)
+    monkeypatch.setattr(delimited, "BLOCK", 500)
     for name, content in (
         ("x.csv", "a," * 600 + "b\n1"),
         ("x.csv", "a,b\n" + "1," * 600),
@@ -237,6 +242,8 @@ def test_a_row_without_end_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         with pytest.raises(RequestRejected, match="more than 1,000 letters"):
             parse_table(content.encode(), name)
+        with pytest.raises(RequestRejected, match=r"longer than|never closed within"):
+            of_file(name)(content.encode(), tmp_path)
     many = "a,b\n" + "1,2\n" * 2000
     assert len(parse_table(many.encode(), "x.csv").values) == 2000
 
