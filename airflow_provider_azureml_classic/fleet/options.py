@@ -30,6 +30,7 @@ class Options:
     :param attempt_ends: seconds since 1970 at which the jobs in flight are cancelled and everything that has not ended
         is left to another attempt; ``None`` for never.
     :param thresholds: limits by metric of the evaluation.
+    :param allow_training_metrics: they may be metrics of the training rows.
     :param only_if_newer: keep a live model that was trained on newer data.
     :param proof: level to reach.
     :param proof_timeout: seconds allowed from PATCH to proof.
@@ -47,6 +48,7 @@ class Options:
     deadline: float | None = None
     attempt_ends: float | None = None
     thresholds: Mapping[str, Any] = field(default_factory=dict)
+    allow_training_metrics: bool = False
     only_if_newer: bool = True
     proof: str = "strongest"
     proof_timeout: float = 120.0

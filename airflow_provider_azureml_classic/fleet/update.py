@@ -22,7 +22,7 @@ from airflow_provider_azureml_classic.retraining.placing import (
     receipt_of,
 )
 from airflow_provider_azureml_classic.retraining.proof import shows
-from airflow_provider_azureml_classic.retraining.quality import check_limits, finite, outside
+from airflow_provider_azureml_classic.retraining.quality import check_limits, finite, on_training_rows, outside
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,11 @@ class Updater:
         :raises ValueError: a metric that a rule names is missing.
         """
         evaluation = yield from evaluation_of(self._client, job, self.placing.log)
-        # The same rule as the gate's: a metric that a rule names and that is missing is an error.
-        reasons = outside(finite(evaluation.metrics), check_limits(self.options.thresholds))
+        # The same rules as the gate's: a metric that a rule names and that is missing is an error.
+        metrics, limits = finite(evaluation.metrics), check_limits(self.options.thresholds)
+        reasons = outside(metrics, limits)
+        if limits and not self.options.allow_training_metrics:
+            reasons += on_training_rows(metrics)
         if reasons:
             row.end(Outcome.KEPT, f"The new model is not good enough: {' '.join(reasons)}")
             return

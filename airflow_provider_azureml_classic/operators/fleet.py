@@ -89,6 +89,8 @@ class RetrainFleetOperator(UpdatingOperator):
     :param max_active_jobs: jobs in flight at most; the cloud service ran 40 at once for one endpoint.
     :param thresholds: limits by metric of a job's evaluation: ``{"AUC": {"min": 0.9}}``; a model outside them is not
         put live. (templated)
+    :param allow_training_metrics: with ``thresholds``, put a model live, too, whose metrics are those of its training
+        rows, because there were too few to hold any out (``Rows Held Out`` of the evaluation is 0).
     :param only_if_newer: keep a live model that was trained on newer data.
     :param resource: name of the updatable resource; ``None`` means the only one. (templated)
     :param model_output: the jobs' output that is the trained model.
@@ -135,6 +137,7 @@ class RetrainFleetOperator(UpdatingOperator):
         items: Sequence[Mapping[str, Any]] | Callable[[Context], Iterable[Mapping[str, Any]]] | Any,
         training_endpoint: str = DEFAULT_ENDPOINT,
         thresholds: Mapping[str, Mapping[str, float]] | None = None,
+        allow_training_metrics: bool = False,
         only_if_newer: bool = True,
         resource: str | None = None,
         model_output: str = MODEL_OUTPUT,
@@ -162,6 +165,7 @@ class RetrainFleetOperator(UpdatingOperator):
         self.items = items
         self.training_endpoint = training_endpoint
         self.thresholds = thresholds
+        self.allow_training_metrics = allow_training_metrics
         self.only_if_newer = only_if_newer
         self.resource = resource
         self.model_output = model_output
@@ -298,6 +302,7 @@ class RetrainFleetOperator(UpdatingOperator):
             job_timeout=self.job_timeout,
             deadline=deadline,
             thresholds=dict(self.thresholds or {}),
+            allow_training_metrics=self.allow_training_metrics,
             only_if_newer=self.only_if_newer,
             proof=self.proof,
             proof_timeout=self.proof_timeout,

@@ -31,6 +31,7 @@ from airflow_provider_azureml_classic.retraining.quality import (
     check_limits,
     finite,
     measured,
+    on_training_rows,
     outside,
     table_text,
     worse,
@@ -119,6 +120,9 @@ class ModelQualityGate(AzureMLClassicOperator):
         service starts with, or if the endpoint does not exist yet: ``compare`` (fails without an endpoint), ``pass``
         without a comparison, or ``fail``.
     :param on_worse: ``skip`` or ``fail`` the task.
+    :param allow_training_metrics: let a model pass whose metrics are those of its training rows, because there were too
+        few to hold any out (``Rows Held Out`` of the evaluation is 0). Without it such a model is not good enough,
+        unless ``check_data`` is all that it is judged by.
     :param check_data: instead of the held-out rows, a file with labels (CSV, TSV, ARFF): path, URL with SAS token or
         blob reference. (templated)
     :param check_endpoint: endpoint of the web service on which the new model is tried with ``check_data``; its model is
@@ -159,6 +163,7 @@ class ModelQualityGate(AzureMLClassicOperator):
         max_worse: Mapping[str, float | str] | None = None,
         first_model: Literal["compare", "pass", "fail"] = "compare",
         on_worse: Literal["skip", "fail"] = "skip",
+        allow_training_metrics: bool = False,
         check_data: Mapping[str, Any] | str | None = None,
         check_endpoint: str | None = None,
         label_column: str | None = None,
@@ -178,6 +183,7 @@ class ModelQualityGate(AzureMLClassicOperator):
         self.max_worse = max_worse
         self.first_model = first_model
         self.on_worse = on_worse
+        self.allow_training_metrics = allow_training_metrics
         self.check_data = check_data
         self.check_endpoint = check_endpoint
         self.label_column = label_column
@@ -210,6 +216,8 @@ class ModelQualityGate(AzureMLClassicOperator):
             evaluation = client.perform(reading)
             report = Report(job.id, finite(evaluation.metrics))
             report.reasons += outside(report.evaluation, limits)
+            if not self.allow_training_metrics and (limits or not self.check_data):
+                report.reasons += on_training_rows(report.evaluation)
             if allowances:
                 self._compare(report, job, evaluation, allowances, (context, event))
         self._print(report, limits, allowances)

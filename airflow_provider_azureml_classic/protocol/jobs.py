@@ -27,6 +27,9 @@ SCORED_OUTPUT = "output1"
 #: the experiments), which earlier versions wrote as columns of the evaluation.
 SAMPLES = "Samples"
 GOLDEN_ROWS, CHECK_ROWS = "Golden Rows", "Check Rows"
+#: Number of the evaluation: how many rows its other numbers are about. The measured model was fitted without them; at 0
+#: it was fitted on them. An addition of ours: where it is absent, that is not known.
+HELD_OUT = "Rows Held Out"
 
 
 class JobStatus(str, Enum):

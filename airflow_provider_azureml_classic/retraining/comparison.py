@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from airflow_provider_azureml_classic.client.answers import encoded
 from airflow_provider_azureml_classic.client.retries import Program
 from airflow_provider_azureml_classic.client.verbs import Verbs
 from airflow_provider_azureml_classic.exceptions import rejection
@@ -15,8 +16,8 @@ from airflow_provider_azureml_classic.protocol.values import Endpoint
 from airflow_provider_azureml_classic.retraining.evaluation import Evaluation
 from airflow_provider_azureml_classic.retraining.quality import Answers
 
-#: Rows of one scoring call: far from its limits of 4 MB and 100 s.
-_CALL = 500
+#: Rows of one scoring call, and bytes of them: far from its limits of 4 MB and 100 s.
+_CALL, _CALL_BYTES = 500, 2 << 20
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,14 @@ def answers_of(client: Verbs, endpoint: Endpoint, rows: Labelled) -> Program[Ans
     return Answers(rows.labels, Table(parts[0].column_names, values))
 
 
-def _parts(table: Table) -> Iterable[Table]:
-    for start in range(0, len(table.values), _CALL):
-        yield Table(table.column_names, table.values[start : start + _CALL])
+def _parts(table: Table) -> Iterator[Table]:
+    rows: list[Sequence[Any]] = []
+    size = 0
+    for row in table.values:
+        length = len(encoded(row))
+        if rows and (len(rows) == _CALL or size + length > _CALL_BYTES):
+            yield Table(table.column_names, rows)
+            rows, size = [], 0
+        rows.append(row)
+        size += length
+    yield Table(table.column_names, rows)

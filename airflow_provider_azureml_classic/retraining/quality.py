@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 from airflow_provider_azureml_classic.exceptions import ProtocolError
+from airflow_provider_azureml_classic.protocol.jobs import HELD_OUT
 from airflow_provider_azureml_classic.protocol.tables import Table
 
 #: Columns of a scoring service's answer.
@@ -281,6 +282,20 @@ def outside(metrics: Mapping[str, float | None], limits: Mapping[str, Mapping[st
         if value > bounds.get("max", math.inf):
             reasons.append(f"{name} is {value:.6g}, above the maximum of {bounds['max']:g}.")
     return reasons
+
+
+def on_training_rows(metrics: Mapping[str, float | None]) -> list[str]:
+    """One sentence if metrics are those of the training rows, which a model may know by heart; none if they are not, or
+    the service does not tell.
+
+    :param metrics: of the evaluation.
+    """
+    if metrics.get(HELD_OUT) != 0:
+        return []
+    return [
+        f"{HELD_OUT} is 0: the metrics are those of the training rows, which say little about others. Train on more "
+        "rows, or set allow_training_metrics=True."
+    ]
 
 
 def _known(name: str, metrics: Mapping[str, float | None]) -> float:

@@ -13,11 +13,12 @@ from airflow_provider_azureml_classic.client import Client
 from airflow_provider_azureml_classic.operators import (
     BatchExecutionOperator,
     ModelQualityGate,
+    RetrainFleetOperator,
     UpdateTrainedModelOperator,
 )
 from airflow_provider_azureml_classic.retraining.quality import Metric
 from airflow_provider_azureml_classic.server.experiments.datasets import first_census
-from tests.support import BIKES_SCORING, CENSUS, CENSUS_SCORING, ServerProcess
+from tests.support import BIKES, BIKES_SCORING, CENSUS, CENSUS_SCORING, ServerProcess
 from tests.support.gates import DAY, ERROR, added, context, live, one_sentence, rentals, trained
 
 pytestmark = pytest.mark.usefixtures("airflow_connection")
@@ -47,6 +48,12 @@ def poor(server: ServerProcess, module_client: Client) -> dict[str, Any]:
 def moved(server: ServerProcess, module_client: Client) -> dict[str, Any]:
     """A later job, after rentals have risen to another level."""
     return trained(server, module_client, "gatemoved", LATER, rentals(300))
+
+
+@pytest.fixture(scope="module")
+def few(server: ServerProcess, module_client: Client) -> dict[str, Any]:
+    """A job on so few rows that none was held out."""
+    return trained(server, module_client, "gatefew", LATER, rentals(rows=2))
 
 
 def gate(endpoint: str, job: Any, **options: Any) -> ModelQualityGate:
@@ -88,6 +95,43 @@ class TestThresholds:
         with one_sentence(AirflowFailException, "above the maximum of 0.01."):
             gate("x", good, thresholds={ERROR: {"max": 0.01}}, on_worse="fail").execute(given)
         assert given["ti"].pushed["return_value"]["reasons"]
+
+    @pytest.mark.parametrize("kind", ["gate", "fleet"])
+    def test_metrics_of_the_training_rows_do_not_pass_unless_told_to(
+        self, server: ServerProcess, client: Client, few: Any, kind: str
+    ) -> None:
+        """Nothing was held out, so a model that knows its rows by heart would be the best; gate and fleet alike."""
+        limits = {ERROR: {"max": 1000}}
+        words = "Rows Held Out is 0: the metrics are those of the training rows"
+        if kind == "gate":
+            with one_sentence(AirflowSkipException, words, "set allow_training_metrics=True"):
+                gate("x", few, thresholds=limits).execute(context())
+            assert gate("x", few, thresholds=limits, allow_training_metrics=True).execute(context())["reasons"] == []
+            return
+        added(client, "gatefleet")
+        rows = [{"endpoint": "gatefleet", "inputs": f"training/gatefew-{LATER:%Y%m%d}.csv"}]
+        ends = {}
+        for allowed in (False, True):
+            task = RetrainFleetOperator(
+                task_id="f",
+                training_service=BIKES,
+                scoring_service=BIKES_SCORING,
+                items=rows,
+                thresholds=limits,
+                allow_training_metrics=allowed,
+                poll_interval=0.2,
+                deferrable=False,
+            )
+            (row,) = task.execute(context())["rows"]
+            ends[row["outcome"]] = row["reason"]
+        assert words in ends["kept"]
+        assert "updated" in ends
+
+    def test_rows_of_another_file_need_no_held_out_ones(self, few: Any) -> None:
+        """Where the file alone judges the model, what the job held out does not matter: the gate goes on to compare."""
+        rules = {"max_worse": {ERROR: 0}, "check_data": "check/none.csv", "check_endpoint": "trial"}
+        found = gate("nosuchendpoint", few, first_model="pass", **rules).execute(context())
+        assert (found["decision"], found["metrics"]["evaluation"]["Rows Held Out"]) == ("pass", 0)
 
     def test_a_missing_metric_fails(self, good: Any) -> None:
         """A metric that the job did not write is an error even where a worse model is only skipped."""
@@ -159,10 +203,9 @@ class TestComparison:
         assert head.split() == ["metric", "evaluation", "candidate", "live", "rule"]
         assert row.index("max 90, worse by 5% at most") == head.index("rule")
 
-    def test_rows_that_are_not_there(self, server: ServerProcess, client: Client, good: Any) -> None:
+    def test_rows_that_are_not_there(self, client: Client, good: Any, few: Any) -> None:
         """Where nothing was held out there is nothing to compare on, which fails and says what to do."""
         put(client, "gatefew", good)
-        few = trained(server, client, "gatefew", LATER, rentals(rows=2))
         with one_sentence(AirflowFailException, "holds no rows", "check_data and check_endpoint"):
             gate("gatefew", few, max_worse={ERROR: 0}).execute(context())
 

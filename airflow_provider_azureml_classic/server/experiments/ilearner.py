@@ -26,7 +26,9 @@ from typing import Any
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.server.experiments.schema import Schema
 
-#: What the training data looked like, as a JSON object; see :func:`~.profile.profile_of`.
+#: What the training data looked like, as a JSON object, see :func:`~.profile.profile_of`. Its member ``fitted`` says on
+#: how many rows the model was fitted (all of them), of which model the metrics are (of one fitted without the held-out
+#: rows, where there are any), and how many rows these are about.
 Profile = dict[str, Any]
 
 FORMATS = (1, 2)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_azureml_classic.protocol.arff import NUMERIC, STRING, Attribute
-from airflow_provider_azureml_classic.protocol.jobs import CHECK_ROWS, GOLDEN_ROWS
+from airflow_provider_azureml_classic.protocol.jobs import CHECK_ROWS, GOLDEN_ROWS, HELD_OUT
 from airflow_provider_azureml_classic.server.experiments import boosting, conversion, estimators, precision
 from airflow_provider_azureml_classic.server.experiments.declaration import Experiment
 from airflow_provider_azureml_classic.server.experiments.formats import writer
@@ -51,10 +51,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _COMPARED = 1000
-
-#: Name of the number of rows that the metrics are about, among these: the model that is written was fitted on all rows,
-#: they are those of a model fitted without so many. None: they are about the training rows themselves.
-HELD_OUT = "Rows Held Out"
 
 
 @dataclass(frozen=True)
@@ -181,7 +177,7 @@ def _train(
         sha256=sha256(graph).hexdigest(),
         positive=positive,
         probabilities=hasattr(fitted, "predict_proba"),
-        profile=profile_of(schema, matrix, truth),
+        profile=profile_of(schema, matrix, truth) | {"fitted": test.facts(frame.rows)},
     )
     golden = golden_rows(Scorer(manifest, graph, ""), frame, test.answers)
     digest, length = write_ilearner(model, graph, manifest)
@@ -222,6 +218,7 @@ class _Test:
     :param frame: holds the rows.
     :param rows: their positions; none if they were trained on.
     :param answers: to each of them, as a model that did not see them would give when served.
+    :param model: which model was measured, in words.
     :param note: what a reader should know.
     """
 
@@ -229,7 +226,15 @@ class _Test:
     frame: Frame
     rows: NDArray[int64]
     answers: Sequence[NDArray[Any]]
+    model: str
     note: str = ""
+
+    def facts(self, rows: int) -> dict[str, Any]:
+        """For the manifest: on how many rows the model that is written was fitted, and what its metrics are about.
+
+        :param rows: of the training data.
+        """
+        return {"rows": rows, "metrics": self.model, "held_out": len(self.rows)}
 
 
 def _evaluated(
@@ -242,8 +247,10 @@ def _evaluated(
     rows = _without_unseen(schema, matrix[asked], matrix[fitting])
     answers = estimators.guarded(experiment, lambda: conversion.as_served(model, rows))
     metrics = evaluate(answers, truth[asked], schema.task, len(schema.classes))
-    note = "" if len(held) else "Too few rows to hold any out: the metrics are those on the training rows."
-    return _Test(metrics, frame, held, answers, note)
+    if len(held):
+        return _Test(metrics, frame, held, answers, "a model fitted without the held-out rows, on these")
+    note = "Too few rows to hold any out: the metrics are those on the training rows."
+    return _Test(metrics, frame, held, answers, "this model, on the training rows", note)
 
 
 def _without_unseen(schema: Schema, rows: NDArray[Any], fitting: NDArray[Any]) -> NDArray[Any]:
@@ -270,7 +277,7 @@ def _evaluated_on(experiment: Experiment, schema: Schema, data: Path, model: Any
     matrix, truth = encode(schema, frame, wide=wide), encode_label(schema, frame)
     answers = estimators.guarded(experiment, lambda: conversion.as_served(model, matrix))
     metrics = evaluate(answers, truth, schema.task, len(schema.classes))
-    return _Test(metrics, frame, np.arange(frame.rows), answers)
+    return _Test(metrics, frame, np.arange(frame.rows), answers, "this model, on the rows of another file")
 
 
 def split(truth: NDArray[Any], fraction: float, classes: int) -> tuple[NDArray[int64], NDArray[int64]]:

@@ -21,6 +21,7 @@ from airflow_provider_azureml_classic.exceptions import rejection
 from airflow_provider_azureml_classic.protocol.job_history import LogLine
 from airflow_provider_azureml_classic.protocol.jobs import (
     EVALUATION_OUTPUT,
+    HELD_OUT,
     INPUT,
     MODEL_OUTPUT,
     SCORED_OUTPUT,
@@ -31,7 +32,7 @@ from airflow_provider_azureml_classic.server.blobs.names import samples_path
 from airflow_provider_azureml_classic.server.experiments.batch import score_file
 from airflow_provider_azureml_classic.server.experiments.declaration import TRAIN, Experiment, applied
 from airflow_provider_azureml_classic.server.experiments.parameters import threshold_of
-from airflow_provider_azureml_classic.server.experiments.training import HELD_OUT, TrainingSummary, train
+from airflow_provider_azureml_classic.server.experiments.training import TrainingSummary, train
 from airflow_provider_azureml_classic.server.jobs.arguments import input_extension, output_reference
 from airflow_provider_azureml_classic.server.models.facts import model_row
 from airflow_provider_azureml_classic.server.models.pins import Pins

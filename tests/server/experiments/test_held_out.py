@@ -48,6 +48,11 @@ def test_a_rare_class_does_not_make_the_metrics_those_of_the_training_rows(tmp_p
     assert 0.35 < accuracy < 0.65
     assert 100 <= float(row["Rows Held Out"]) <= 101
     assert len(json.loads(row["Check Rows"])["Labels"]) == float(row["Rows Held Out"])
+    assert (summary.manifest.profile or {})["fitted"] == {
+        "rows": summary.rows,
+        "metrics": "a model fitted without the held-out rows, on these",
+        "held_out": float(row["Rows Held Out"]),
+    }
     assert summary.notes == ()
 
 
@@ -56,7 +61,13 @@ def test_metrics_that_are_those_of_the_training_rows_say_so(tmp_path: Path) -> N
     summary, row = trained(tmp_path, coins(5), "sklearn.tree.DecisionTreeClassifier")
     assert float(row["Rows Held Out"]) == 0
     assert row["Check Rows"] == ""
-    assert read_ilearner(tmp_path / "m.ilearner")[0].metrics["Rows Held Out"] == 0
+    manifest, _ = read_ilearner(tmp_path / "m.ilearner")
+    assert manifest.metrics["Rows Held Out"] == 0
+    assert (manifest.profile or {})["fitted"] == {
+        "rows": 5,
+        "metrics": "this model, on the training rows",
+        "held_out": 0,
+    }
     assert "training rows" in summary.notes[0]
 
 
