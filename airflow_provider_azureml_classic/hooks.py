@@ -104,6 +104,19 @@ class ConnectionSettings:
         return {name: getattr(self, name) for name in ("management_url", "workspace_id", "token", "timeout", "verify")}
 
 
+def stored_settings(conn_id: str) -> ConnectionSettings:
+    """The settings of a connection outside of any task: wherever Airflow's own commands find it, its database included.
+
+    :param conn_id: of the connection.
+    :raises ValueError: see :meth:`ConnectionSettings.of`.
+    :raises AirflowException: there is none.
+    """
+    # Airflow's database classes, which no task needs.
+    from airflow.models.connection import Connection
+
+    return ConnectionSettings.of(Connection.get_connection_from_secrets(conn_id))
+
+
 def _management_url(connection: Connection) -> str:
     host = (connection.host or "").strip()
     if "://" not in host:

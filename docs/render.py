@@ -150,7 +150,11 @@ def rooms(side: str) -> str:
     files = {_room(path): [] for path in _sources()}
     for path in _sources():
         files[_room(path)].append(path)
-    below = {room: {other for path in paths for other in _imported(path)} - {room} for room, paths in files.items()}
+    # What stands in the package itself, its version, is no room.
+    below = {
+        room: {other for path in paths for other in _imported(path) if other in files} - {room}
+        for room, paths in files.items()
+    }
     heights: dict[str, int] = {}
 
     def height(room: str) -> int:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import io
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +16,10 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_azureml_classic import __version__
 from airflow_provider_azureml_classic.cli import __main__ as cli
+from airflow_provider_azureml_classic.cli import profiles
+from airflow_provider_azureml_classic.cli.access import Access
 from airflow_provider_azureml_classic.cli.jobs import pairs
 from airflow_provider_azureml_classic.cli.output import Output
 from tests.support import BIKES, BIKES_SCORING, CENSUS_SCORING, ServerProcess
@@ -246,6 +251,106 @@ def test_half_an_environment_is_named() -> None:
     some = subprocess.run([*PROGRAM, "check"], capture_output=True, text=True, env=half, timeout=60)
     assert (none.returncode, "Name the service" in none.stderr) == (cli.USAGE, True)
     assert "AZUREML_CLASSIC_WORKSPACE, AZUREML_CLASSIC_TOKEN must be set" in some.stderr
+
+
+def test_login_once(server: ServerProcess, tmp_path: Path) -> None:
+    """A profile is tried, kept for its owner alone, used without a word, and forgotten; the token is never printed."""
+    bare = {name: value for name, value in os.environ.items() if not name.startswith("AZUREML_CLASSIC")}
+
+    def at(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        command, variables = [*PROGRAM, *arguments], {**bare, "XDG_CONFIG_HOME": str(tmp_path)}
+        return subprocess.run(command, capture_output=True, text=True, input=stdin, env=variables, timeout=60)
+
+    token, workspace = server.connection["token"], server.connection["workspace_id"]
+    config = tmp_path / "azureml-classic" / "config.toml"
+    assert at("login", server.url, workspace, stdin="wrong\n").returncode == cli.REFUSED
+    assert not config.exists()
+    kept = at("-o", "json", "login", server.url, workspace, stdin=f"{token}\n")
+    assert (json.loads(kept.stdout)["profile"], token in kept.stdout + kept.stderr) == ("default", False)
+    assert config.stat().st_mode & 0o777 == 0o600
+    assert json.loads(at("check", "-o", "json").stdout)["workspace"] == workspace
+    file = str(server.data_dir / "connection.json")
+    assert at("--profile", 'an "other"', "login", "--connection", file).returncode == cli.DONE
+    assert json.loads(at("services", "-o", "json", "list", "--profile", 'an "other"').stdout)
+    assert at("logout").returncode == cli.DONE
+    assert "`azureml-classic login` once" in at("check").stderr
+    assert 'it has: an "other"' in at("check", "--profile", "third").stderr
+    config.chmod(0o640)
+    assert "chmod 600" in at("check", "--profile", 'an "other"').stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[profiles.a]\nurl = 1\nworkspace = 'w'\ntoken = 't'", "'url' is unknown or not a text"),
+        ("[profiles.a]\nurl = 'u'\nworkspace = 'w'", "'token' is missing"),
+        ("[profiles.a]\nurl = 'u'\nworkspace = 'w'\ntoken = 't'\ntimeout = '3'", "'timeout' is unknown"),
+        ("url = 'u'", "must hold tables"),
+        ("profiles = [", "is not TOML"),
+        ("#" * (1 << 21), "no list of profiles"),
+    ],
+)
+def test_profiles_that_are_none(tmp_path: Path, text: str, message: str) -> None:
+    """What cannot be understood is an error, and no token is in its message."""
+    path = tmp_path / "config.toml"
+    path.write_text(text)
+    path.chmod(0o600)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        profiles.load(path)
+
+
+def test_profiles_come_back_as_they_were(tmp_path: Path) -> None:
+    """Whatever letters a name or a token has."""
+    kept = {'a."b" \\': {"url": "http://u", "workspace": "w", "token": "t\u007f\n\t\U0001f600\x01"}}
+    profiles.save(tmp_path / "new" / "config.toml", kept)
+    assert profiles.load(tmp_path / "new" / "config.toml") == kept
+
+
+def test_one_service_at_a_time() -> None:
+    """Two options that each name a service are refused."""
+    options = argparse.Namespace(conn_id="a", connection=None, profile="b")
+    with pytest.raises(ValueError, match="--conn-id and --profile each name a service"):
+        Access.of(options, {})
+
+
+def test_version_and_common_options_anywhere(server: ServerProcess) -> None:
+    """``--version`` needs no command, and ``-o`` may stand before, between and after the words of one."""
+    assert run(server, "--version").stdout == f"azureml-classic {__version__}\n"
+    for words in (
+        ["-o", "json", "services", "list"],
+        ["services", "-o", "json", "list"],
+        ["services", "list", "-ojson"],
+    ):
+        assert json.loads(run(server, *words).stdout), words
+
+
+@pytest.mark.slow
+def test_a_connection_in_the_database_of_airflow(server: ServerProcess, tmp_path: Path) -> None:
+    """``--conn-id`` finds what was added with ``airflow connections``."""
+    # Airflow as it is for a user: in the mode for tests it reads another configuration.
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
+    variables |= {"AIRFLOW_HOME": str(tmp_path), "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{tmp_path}/a.db"}
+    program = (
+        "import json, sys; from airflow.models.base import Base; from airflow import settings; "
+        "from airflow.models.connection import Connection; from airflow.models.team import Team; "
+        "settings.configure_orm(); "
+        "Base.metadata.create_all(settings.engine, [Team.__table__, Connection.__table__]); "
+        "session = settings.Session(); "
+        "session.add(Connection(conn_id='kept', **json.loads(sys.argv[1]))); session.commit()"
+    )
+    connection = json.loads(server.connection["airflow_conn"])
+    connection["extra"] = json.dumps(connection.get("extra") or {})
+    subprocess.run(
+        [sys.executable, "-c", program, json.dumps(connection)],
+        env=variables,
+        check=True,
+        capture_output=True,
+        timeout=120,
+    )
+    command = [*PROGRAM, "check", "--conn-id", "kept", "-o", "json"]
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["workspace"] == server.connection["workspace_id"]
 
 
 @pytest.mark.slow

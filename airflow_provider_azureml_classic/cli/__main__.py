@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Sequence
 
-from airflow_provider_azureml_classic.cli import completion
 from airflow_provider_azureml_classic.cli.access import Access
 from airflow_provider_azureml_classic.cli.arguments import parser
 from airflow_provider_azureml_classic.cli.output import Output, printable
@@ -33,10 +32,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         argcomplete.autocomplete(known)
     arguments = known.parse_args(argv)
-    if arguments.run is None:
-        print(completion.script(arguments.shell))
-        return DONE
     try:
+        if arguments.run is None:
+            alone: int = arguments.alone(arguments, Output(arguments.output))
+            return alone
         access = Access.of(arguments, os.environ)
         with access.client() as client:
             status: int = arguments.run(Session(client, access, arguments, Output(arguments.output)))

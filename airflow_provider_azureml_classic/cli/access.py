@@ -1,7 +1,7 @@
 """Which service the command line talks to, and what opens it.
 
 Rule: a token is never an argument, where every user of the machine could read it; it comes from the environment, from
-the ``connection.json`` that the server writes, or from an Airflow connection.
+a profile, the ``connection.json`` that the server writes, or an Airflow connection.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from airflow_provider_azureml_classic.cli import profiles
 from airflow_provider_azureml_classic.client import Client
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.sas import StorageAccount
@@ -25,10 +26,11 @@ WORKSPACE_VARIABLE = "AZUREML_CLASSIC_WORKSPACE"
 TOKEN_VARIABLE = "AZUREML_CLASSIC_TOKEN"  # noqa: S105 - the name of a variable
 STORAGE_VARIABLE = "AZUREML_CLASSIC_STORAGE_CONNECTION_STRING"
 FILE_VARIABLE = "AZUREML_CLASSIC_CONNECTION"
+PROFILE_VARIABLE = "AZUREML_CLASSIC_PROFILE"
 
 _WAYS = (
-    f"Name the service: --connection DIR/connection.json (the server writes it), --conn-id ID (an Airflow "
-    f"connection), or set {URL_VARIABLE}, {WORKSPACE_VARIABLE} and {TOKEN_VARIABLE}."
+    f"Name the service: `azureml-classic login` once, --connection DIR/connection.json (the server writes it), "
+    f"--conn-id ID (an Airflow connection), or set {URL_VARIABLE}, {WORKSPACE_VARIABLE} and {TOKEN_VARIABLE}."
 )
 _SAS_LIFE = timedelta(hours=2)
 
@@ -54,20 +56,30 @@ class Access:
 
     @classmethod
     def of(cls, arguments: argparse.Namespace, environ: Mapping[str, str]) -> Access:
-        """From arguments and environment; an argument goes before a variable.
+        """From arguments, environment and profiles; an argument goes before a variable, a variable before the profile
+        ``default``.
 
-        :param arguments: with ``conn_id`` and ``connection``.
+        :param arguments: with ``conn_id``, ``connection`` and ``profile``; at most one of them is set.
         :param environ: environment variables.
         :raises ValueError: neither names a service, or not all of it; the message lists the ways.
         """
+        options = {"--conn-id": arguments.conn_id, "--connection": arguments.connection, "--profile": arguments.profile}
+        named = [name for name, value in options.items() if value]
+        if len(named) > 1:
+            raise ValueError(f"{' and '.join(named)} each name a service: leave one.")
         if arguments.conn_id:
             return cls._of_airflow(arguments.conn_id)
         if arguments.connection:
             return cls._of_file(arguments.connection)
+        if arguments.profile:
+            return cls._of_profile(arguments.profile, environ)
         if environ.get(URL_VARIABLE, "").strip():
             return cls._of_environment(environ)
         if environ.get(FILE_VARIABLE, "").strip():
             return cls._of_file(Path(environ[FILE_VARIABLE]))
+        name = environ.get(PROFILE_VARIABLE, "").strip()
+        if name or profiles.DEFAULT in profiles.load(profiles.config_path(environ)):
+            return cls._of_profile(name or profiles.DEFAULT, environ)
         raise ValueError(_WAYS)
 
     @classmethod
@@ -78,6 +90,19 @@ class Access:
             raise ValueError(f"{', '.join(missing)} must be set together with {URL_VARIABLE}.")
         url, workspace, token = (environ[name].strip() for name in names)
         return cls(url, workspace, token, environ.get(STORAGE_VARIABLE, "").strip())
+
+    @classmethod
+    def _of_profile(cls, name: str, environ: Mapping[str, str]) -> Access:
+        path = profiles.config_path(environ)
+        known = profiles.load(path)
+        if name not in known:
+            raise ValueError(
+                f"{path} has no profile {name!r}; it has: {', '.join(known) or 'none'}. "
+                f"`azureml-classic login --profile {name} URL WORKSPACE` makes it."
+            )
+        profile = known[name]
+        storage = profile.get("storage_connection_string", "")
+        return cls(profile["url"], profile["workspace"], profile["token"], storage)
 
     @classmethod
     def _of_file(cls, path: Path) -> Access:
@@ -102,9 +127,9 @@ class Access:
             # Airflow logs to standard output, where only answers belong.
             with redirect_stdout(sys.stderr):
                 # Airflow takes seconds to import; the other ways in do without it.
-                from airflow_provider_azureml_classic.hooks import AzureMLClassicHook
+                from airflow_provider_azureml_classic.hooks import stored_settings
 
-                settings = AzureMLClassicHook(conn_id).settings
+                settings = stored_settings(conn_id)
         except ValueError:
             raise
         except Exception as error:

@@ -6,15 +6,16 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_azureml_classic.cli import completion, endpoints, jobs, scoring, services
-from airflow_provider_azureml_classic.cli.access import TOKEN_VARIABLE, URL_VARIABLE, WORKSPACE_VARIABLE
+from airflow_provider_azureml_classic import __version__
+from airflow_provider_azureml_classic.cli import completion, endpoints, jobs, login, scoring, services
+from airflow_provider_azureml_classic.cli.access import FILE_VARIABLE, TOKEN_VARIABLE, URL_VARIABLE, WORKSPACE_VARIABLE
 from airflow_provider_azureml_classic.cli.session import Command
 from airflow_provider_azureml_classic.protocol.values import ThrottleLevel, TraceLevel
 
 _EPILOG = (
-    f"Without --connection or --conn-id the service is that of {URL_VARIABLE}, {WORKSPACE_VARIABLE} and "
-    f"{TOKEN_VARIABLE}. Exit status: 0 done, 1 refused by the service, 2 wrong arguments, 3 the job failed or was "
-    "cancelled, 4 no answer or out of time."
+    f"Without --connection, --conn-id or --profile the service is that of {URL_VARIABLE}, {WORKSPACE_VARIABLE} and "
+    f"{TOKEN_VARIABLE}, of the file {FILE_VARIABLE}, or what `login` has kept. Exit status: 0 done, 1 refused by the "
+    "service, 2 wrong arguments, 3 the job failed or was cancelled, 4 no answer or out of time."
 )
 
 
@@ -25,8 +26,12 @@ def parser() -> argparse.ArgumentParser:
         description="Web services of Azure ML Studio (classic): see, retrain, update and score them.",
         epilog=_EPILOG,
     )
+    made.add_argument("--version", action="version", version=f"azureml-classic {__version__}")
+    made.set_defaults(connection=None, conn_id=None, profile=None, output="table")
+    _common(made)
     groups = made.add_subparsers(metavar="COMMAND", required=True)
     _command(groups, "check", services.check, "does the service answer and take the token?")
+    _login(groups)
     _services(_group(groups, "services", "web services"))
     _endpoints(_group(groups, "endpoints", "endpoints of a web service"))
     _jobs(_group(groups, "jobs", "batch jobs"))
@@ -38,20 +43,28 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("destination", help="container/path in the storage account, or a URL with a SAS token")
     shell = groups.add_parser("completion", help="print what makes a shell complete commands and names")
     shell.add_argument("shell", choices=["bash", "zsh", "fish"])
-    shell.set_defaults(run=None)
+    shell.set_defaults(run=None, alone=completion.print_script)
     return made
 
 
 def _group(groups: Any, name: str, about: str) -> Any:
-    return groups.add_parser(name, help=about).add_subparsers(metavar="VERB", required=True)
+    made: argparse.ArgumentParser = groups.add_parser(name, help=about)
+    _common(made)
+    return made.add_subparsers(metavar="VERB", required=True)
 
 
-def _command(groups: Any, name: str, run: Command, about: str) -> argparse.ArgumentParser:
-    made: argparse.ArgumentParser = groups.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.")
-    which = made.add_argument_group("which service, and how to print")
+def _common(made: argparse.ArgumentParser) -> None:
+    """What may stand before a command, after it, and in between; the last one counts."""
+    which = made.add_argument_group("which service, and how to print", argument_default=argparse.SUPPRESS)
     which.add_argument("--connection", type=Path, metavar="FILE", help="connection.json that the server writes")
     which.add_argument("--conn-id", metavar="ID", help="an Airflow connection of type azureml_classic")
-    which.add_argument("-o", "--output", choices=["table", "json", "csv"], default="table", help="(default: table)")
+    which.add_argument("--profile", metavar="NAME", help="a service that `login` has kept (default: 'default')")
+    which.add_argument("-o", "--output", choices=["table", "json", "csv"], help="(default: table)")
+
+
+def _command(groups: Any, name: str, run: Command | None, about: str) -> argparse.ArgumentParser:
+    made: argparse.ArgumentParser = groups.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.")
+    _common(made)
     made.set_defaults(run=run)
     return made
 
@@ -72,6 +85,14 @@ def _of_endpoint(groups: Any, name: str, run: Command, about: str) -> argparse.A
 
 def _yes(made: argparse.ArgumentParser) -> None:
     made.add_argument("-y", "--yes", action="store_true", help="do not ask")
+
+
+def _login(groups: Any) -> None:
+    one = _command(groups, "login", None, "keep a service and its token for later commands")
+    one.add_argument("url", nargs="?", help="management URL of the service")
+    one.add_argument("workspace", nargs="?", help="workspace id; the token is asked for, or read from standard input")
+    one.set_defaults(alone=login.login)
+    _command(groups, "logout", None, "forget a service that login has kept").set_defaults(alone=login.logout)
 
 
 def _services(groups: Any) -> None:
@@ -110,7 +131,7 @@ def _settings(made: argparse.ArgumentParser) -> None:
 
 def _update(made: argparse.ArgumentParser) -> None:
     model = made.add_mutually_exclusive_group(required=True)
-    model.add_argument("--model", metavar="PLACE", help="container/path.ilearner, or its URL")
+    model.add_argument("--location", "--model", dest="model", metavar="PLACE", help="container/path.ilearner, or URL")
     model.add_argument("--job", metavar="ID", help="finished job whose model it is; needs --trainer")
     made.add_argument("--trainer", default="", metavar="SERVICE", help="web service that ran the job")
     made.add_argument("--trainer-endpoint", default="default", metavar="NAME", help="(default: default)")

@@ -7,6 +7,8 @@ import os
 from collections.abc import Callable
 
 from airflow_provider_azureml_classic.cli.access import Access
+from airflow_provider_azureml_classic.cli.output import Output
+from airflow_provider_azureml_classic.cli.session import DONE
 from airflow_provider_azureml_classic.client import Client
 from airflow_provider_azureml_classic.client.retries import NO_RETRIES
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
@@ -15,14 +17,16 @@ from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
 _PATIENCE = 2.0
 
 
-def script(shell: str) -> str:
-    """What a shell has to evaluate.
+def print_script(arguments: argparse.Namespace, out: Output) -> int:
+    """Print what a shell has to evaluate.
 
-    :param shell: ``bash``, ``zsh`` or ``fish``.
+    :param arguments: with ``shell``: ``bash``, ``zsh`` or ``fish``.
+    :param out: not used: a shell reads the script as it is.
     """
     from argcomplete.shell_integration import shellcode
 
-    return str(shellcode(["azureml-classic"], shell=shell))
+    print(shellcode(["azureml-classic"], shell=arguments.shell))
+    return DONE
 
 
 def service_names(prefix: str, parsed_args: argparse.Namespace, **others: object) -> list[str]:

@@ -244,9 +244,9 @@ def test_a_server_that_comes_back_does_not_publish(ready: Pair) -> None:
         there = at(ready, trainer, awake)
         job = wait_for_job(client, there, job_id)
         assert job.status is JobStatus.FINISHED, job.details
-        said = log.read_text().count("was taken for dead")
+        said = log.read_text().count("took this one for dead")
         ready.servers[asleep].process.send_signal(signal.SIGCONT)
-        until("it knows that it was taken for dead", lambda: log.read_text().count("was taken for dead") > said)
+        until("it knows that it was taken for dead", lambda: log.read_text().count("took this one for dead") > said)
         until("both live again", lambda: living(ready) == 2)
         # Its training had ended meanwhile; the next job shows that it is through with it.
         again = client.submit_job(there, JobRequest({"input1": place("five")}))
