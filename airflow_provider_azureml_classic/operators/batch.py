@@ -35,7 +35,8 @@ class BatchExecutionOperator(JobOperator):
     :param model_for: the scoring endpoint that the trained model is for; names the model's path. (templated)
     :param model_output: output that is the trained model.
     :param model_path: path of the model, if ``model_for`` is set and ``outputs`` does not name one; by default
-        ``models/{endpoint}/{window_end}.ilearner``. (templated)
+        ``models/{service}/{endpoint}/{window_end}-{token}.ilearner``, where each job has a
+        token of its own. (templated)
     :param window_start: start of the training data, ISO 8601; by default the DAG run's. (templated)
     :param window_end: end of the training data, ISO 8601; by default the DAG run's: its partition date, else the end
         of its data interval, else when it was due. (templated)
@@ -79,10 +80,10 @@ class BatchExecutionOperator(JobOperator):
         if not self.window_end:
             warn_of_moment(self, context)
 
-    def _destinations(self, context: Context) -> dict[str, Any]:
-        outputs = super()._destinations(context)
+    def _destinations(self, context: Context, service_id: str) -> dict[str, Any]:
+        outputs = super()._destinations(context, service_id)
         if self.model_for and self.model_output not in outputs:
-            path = model_path(self.model_path or MODEL_PATH, self.model_for, self._window(context))
+            path = model_path(self.model_path or MODEL_PATH, service_id, self.model_for, self._window(context))
             outputs[self.model_output] = path
         return outputs
 

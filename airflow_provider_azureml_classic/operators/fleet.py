@@ -94,7 +94,9 @@ class RetrainFleetOperator(UpdatingOperator):
     :param only_if_newer: keep a live model that was trained on newer data.
     :param resource: name of the updatable resource; ``None`` means the only one. (templated)
     :param model_output: the jobs' output that is the trained model.
-    :param model_path: path of the models; by default ``models/{endpoint}/{window_end}.ilearner``. (templated)
+    :param model_path: path of the models; by default
+        ``models/{service}/{endpoint}/{window_end}-{token}.ilearner``, where each job has a token of its
+        own. (templated)
     :param input_name: input that a reference without a name is for.
     :param window_start: start of the training data, ISO 8601; by default the DAG run's. (templated)
     :param window_end: end of the training data, ISO 8601; by default the DAG run's. (templated)
@@ -366,7 +368,7 @@ class RetrainFleetOperator(UpdatingOperator):
         self.log.info("Submitted %d jobs; took up %d.", submitter.submitted, len(wave) - submitter.submitted)
 
     def _request(self, item: Item) -> JobRequest:
-        path = model_path(self.model_path or MODEL_PATH, item.endpoint, item.window)
+        path = model_path(self.model_path or MODEL_PATH, self._services()[0].id, item.endpoint, item.window)
         return JobRequest(
             {name: self.hook.reference(value) for name, value in item.inputs.items()},
             {self.model_output: self.hook.reference(path)},

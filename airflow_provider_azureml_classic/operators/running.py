@@ -101,10 +101,11 @@ class JobOperator(AzureMLClassicOperator):
         """Inputs by name, as a user writes them."""
         return dict(self.inputs or {})
 
-    def _destinations(self, context: Context) -> dict[str, Any]:
+    def _destinations(self, context: Context, service_id: str) -> dict[str, Any]:
         """Outputs by name, as a user writes them.
 
         :param context: Airflow's task context.
+        :param service_id: of the web service that runs the job.
         """
         return dict(self.outputs or {})
 
@@ -123,7 +124,7 @@ class JobOperator(AzureMLClassicOperator):
             memory, perform = JobMemory(context), self.hook.client.perform
             service, endpoint = self.hook.find(self.web_service, self.endpoint)
             runner = self._runner(endpoint)
-            state = perform(runner.begin(memory, partial(self._request, context), self.job_timeout))
+            state = perform(runner.begin(memory, partial(self._request, context, service.id), self.job_timeout))
             self._running = (runner, state.job_id)
             push_help(context, endpoint)
             push_link(context, BatchJobLink, job_address(endpoint, state.job_id))
@@ -204,10 +205,10 @@ class JobOperator(AzureMLClassicOperator):
     def _runner(self, endpoint: Endpoint) -> JobRunner:
         return JobRunner(self.hook.client, endpoint, partial(self.log.info, "%s"), partial(self.log.warning, "%s"))
 
-    def _request(self, context: Context) -> JobRequest:
+    def _request(self, context: Context, service_id: str) -> JobRequest:
         return JobRequest(
             {name: self.hook.reference(value) for name, value in self._sources().items()},
-            {name: self.hook.reference(value) for name, value in self._destinations(context).items()},
+            {name: self.hook.reference(value) for name, value in self._destinations(context, service_id).items()},
             dict(self.global_parameters or {}),
             self._purpose(context),
         )

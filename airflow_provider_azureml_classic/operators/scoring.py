@@ -78,8 +78,8 @@ class BatchScoringOperator(JobOperator):
     def _sources(self) -> dict[str, Any]:
         return {**super()._sources(), self.input_name: self.source}
 
-    def _destinations(self, context: Context) -> dict[str, Any]:
-        outputs = super()._destinations(context)
+    def _destinations(self, context: Context, service_id: str) -> dict[str, Any]:
+        outputs = super()._destinations(context, service_id)
         return outputs if self.destination is None else {**outputs, self.output_name: self.destination}
 
     def _result(self, context: Context, facts: dict[str, Any]) -> dict[str, Any]:

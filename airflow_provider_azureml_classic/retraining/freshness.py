@@ -6,6 +6,7 @@ model, so everyone can read freshness from the service itself. Pure: no I/O, no 
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -15,8 +16,8 @@ from airflow_provider_azureml_classic.protocol.moments import to_utc
 from airflow_provider_azureml_classic.protocol.references import STAMP, BlobReference, window_end_of
 from airflow_provider_azureml_classic.protocol.values import Resource
 
-#: Where a trained model is written, unless an operator sets another path.
-MODEL_PATH = "models/{endpoint}/{window_end}.ilearner"
+#: Where a trained model is written, unless an operator sets another path: never the same place twice.
+MODEL_PATH = "models/{service}/{endpoint}/{window_end}-{token}.ilearner"
 
 
 @dataclass(frozen=True)
@@ -92,14 +93,16 @@ def is_moment(context: Mapping[str, Any]) -> bool:
     return bool(timed and partition is None and end is not None and end == _interval_start(context))
 
 
-def model_path(template: str, endpoint: str, window: Window) -> str:
-    """Path of the model of one window.
+def model_path(template: str, service_id: str, endpoint: str, window: Window) -> str:
+    """Path of the model of one window; where the template has a token, each call gives another path.
 
-    :param template: with ``{endpoint}`` and ``{window_end}``, for example :data:`MODEL_PATH`.
+    :param template: with ``{service}``, ``{endpoint}``, ``{window_end}`` and ``{token}``, as :data:`MODEL_PATH`.
+    :param service_id: of the training web service.
     :param endpoint: the scoring endpoint that the model is for.
     :param window: its training window.
     """
-    return template.format(endpoint=endpoint, window_end=f"{window.end:{STAMP}}")
+    token = uuid.uuid4().hex[:12]
+    return template.format(service=service_id, endpoint=endpoint, window_end=f"{window.end:{STAMP}}", token=token)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -71,8 +72,9 @@ class TestWorkerMode:
         found = task.execute(context(store))
         assert calls(journal, *STARTED, "keep", "forget") == ["submit_job", "keep", "start_job", "forget"]
         assert store.kept == {}
-        model = "models/batchmodel/20260301T000000Z.ilearner"
-        assert found["outputs"]["output1"] == f"{server.account.endpoint}/{model}"
+        folder = f"models/{trainer(client).web_service_id}/batchmodel"
+        model = found["outputs"]["output1"].removeprefix(f"{server.account.endpoint}/")
+        assert re.fullmatch(rf"{folder}/20260301T000000Z-[0-9a-f]{{12}}\.ilearner", model)
         assert sorted(found["outputs"]) == ["output1", "output2"]
         assert found["window"] == {"start": "2026-02-28T00:00:00+00:00", "end": "2026-03-01T00:00:00+00:00"}
         assert {key: found[key] for key in ("web_service", "endpoint", "status", "model_output", "model_for")} == {
@@ -90,7 +92,7 @@ class TestWorkerMode:
         """A given window goes before the run's, in the path and in the result."""
         task = train(model_for="batchwin", window_end="2026-01-31T02:00:00+02:00", window_start="2026-01-01")
         found = task.execute(context())
-        assert found["outputs"]["output1"].endswith("models/batchwin/20260131T000000Z.ilearner")
+        assert "/batchwin/20260131T000000Z-" in found["outputs"]["output1"]
         assert found["window"] == {"start": "2026-01-01T00:00:00+00:00", "end": "2026-01-31T00:00:00+00:00"}
 
     def test_own_paths(self, server: ServerProcess) -> None:
@@ -362,7 +364,7 @@ class TestDeferrable:
         wait_for_job(client, trainer(client), event["job_id"])
         found = train(deferrable=True, model_for="batchdefer").execute_complete(context(store), event)
         assert found["status"] == "Finished"
-        assert found["outputs"]["output1"].endswith("models/batchdefer/20260301T000000Z.ilearner")
+        assert "/batchdefer/20260301T000000Z-" in found["outputs"]["output1"]
         assert store.kept == {}
 
     def test_finished_already(self, server: ServerProcess, client: Client) -> None:

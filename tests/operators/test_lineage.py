@@ -92,7 +92,7 @@ def test_from_training_data_to_endpoint(airflow_connection: ServerProcess):
     store = airflow_connection.account.endpoint.rpartition("/")[2]
     host = airflow_connection.url
     assert [(d.namespace, d.name) for d in trained.inputs] == [(host, f"{store}/lineage/data.csv")]
-    model = (host, f"{store}/models/lineage/20260116T000000Z.ilearner")
+    model = (host, f"{store}/{job['outputs']['output1'].partition(f'{store}/')[2]}")
     assert model in [(d.namespace, d.name) for d in trained.outputs]
     assert [(d.namespace, d.name) for d in updated.inputs] == [model]
     [endpoint] = updated.outputs

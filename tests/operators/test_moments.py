@@ -39,7 +39,8 @@ def test_training_warns(capsys: pytest.CaptureFixture[str], kind: str) -> None:
     [said] = warnings(capsys)
     assert [word for word in NAMED if word not in said] == []
     assert task._result(moment(kind), {})["window"] == {"start": None, "end": DAY.isoformat()}
-    assert task._destinations(moment(kind))["output1"] == "models/bikes/20260301T000000Z.ilearner"
+    path = task._destinations(moment(kind), "training")["output1"]
+    assert path.startswith("models/training/bikes/20260301T000000Z-")
 
 
 def test_who_says_the_window_is_not_warned(capsys: pytest.CaptureFixture[str]) -> None:

@@ -100,7 +100,7 @@ def test_moments_are_compared_to_the_second() -> None:
     """The end of a run by hand has microseconds, the stamp in the path of its model has none: it is fresh."""
     end = datetime(2026, 3, 1, 12, 0, 7, 654321, UTC)
     window = run_window({"data_interval_start": end, "data_interval_end": end})
-    live = Resource("m", BlobReference(model_path(MODEL_PATH, "bikes", window), "https://acct.example/"))
+    live = Resource("m", BlobReference(model_path(MODEL_PATH, "training", "bikes", window), "https://acct.example/"))
     goal = Goal(trained_to=to_utc("2026-03-01T12:00:07.654321+00:00"))
     assert goal.check(live, end)[0]
     assert not Goal(trained_to=to_utc("2026-03-01T12:00:08+00:00")).check(live, end)[0]
@@ -114,9 +114,18 @@ def test_to_utc_wrong() -> None:
 
 def test_path_round_trip() -> None:
     """The window that names a path can be read back from it."""
-    path = model_path("models/{endpoint}/{window_end}.ilearner", "store7", Window(NOON))
+    path = model_path("models/{endpoint}/{window_end}.ilearner", "training", "store7", Window(NOON))
     assert path == "models/store7/20260301T120000Z.ilearner"
     assert window_end_of(BlobReference(path)) == NOON
+
+
+def test_no_two_models_have_one_path() -> None:
+    """Training a window again, or in another service, gives another path; its window and endpoint are still read."""
+    services = ("a", "a", "b")
+    paths = [BlobReference(model_path(MODEL_PATH, service, "bikes", Window(NOON))) for service in services]
+    assert len(set(paths)) == len(paths)
+    assert {window_end_of(path) for path in paths} == {NOON}
+    assert [path.relative_location.split("/")[:3] for path in paths] == [["models", s, "bikes"] for s in services]
 
 
 @pytest.mark.parametrize(
