@@ -13,6 +13,7 @@ import asyncio
 import hashlib
 import json
 import logging
+import re
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Hashable, Mapping
 from contextlib import aclosing, suppress
@@ -24,13 +25,14 @@ from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
 from airflow_provider_azureml_classic.hooks import AzureMLClassicHook, jittered
-from airflow_provider_azureml_classic.protocol.references import window_end_of
+from airflow_provider_azureml_classic.protocol.references import BlobReference, window_end_of
 from airflow_provider_azureml_classic.protocol.values import Endpoint
 from airflow_provider_azureml_classic.retraining.freshness import Goal
 
 log = logging.getLogger(__name__)
 
 State = Mapping[str, Any]
+_SERVICE_ID = re.compile("[0-9a-f]{32}")
 #: Raised by the store of a watch that belongs to several assets: such a watch remembers until the next restart.
 _Unaddressable = ValueError
 
@@ -241,11 +243,19 @@ class ModelChangeTrigger(EndpointWatch):
         path, arguments = super().serialize()
         return path, {**arguments, "ours": self.ours}
 
+    def _own_paths(self, live: BlobReference) -> tuple[str, ...]:
+        """Beginnings of own paths: ``models/bikes/`` stands for ``models/{id of a training service}/bikes/`` too, where
+        the same DAG's models lie by default since paths hold that id."""
+        own = (self.ours or "").lstrip("/")
+        folder, _, rest = own.partition("/")
+        service = live.relative_location.split("/")[1:2]
+        return own, *(f"{folder}/{one}/{rest}" for one in service if rest and _SERVICE_ID.fullmatch(one))
+
     def judge(self, endpoint: Endpoint, seen: State | None, now: datetime) -> Verdict:
         """Another location or version than those remembered."""
         live = endpoint.resource(self.resource).location
         state = {"location": live.location if live else None, "version": endpoint.version}
-        own = bool(self.ours and live and live.relative_location.startswith(self.ours.lstrip("/")))
+        own = bool(self.ours and live and live.relative_location.startswith(self._own_paths(live)))
         if seen is None or own or dict(seen) == state:
             return Verdict(state)
         return Verdict(state, {"now": state, "before": dict(seen)})

@@ -165,6 +165,14 @@ async def test_own_models_are_not_told():
     assert [event["before"]["version"] for event in events] == ["v2"]
 
 
+@pytest.mark.parametrize(("name", "is_told"), [("bikes", False), ("cars", True)])
+async def test_own_paths_with_the_id_of_a_service_are_not_told(name: str, is_told: bool):
+    """What was our own before paths held the id of the training service still is, and no more than that."""
+    other = endpoint(f"models/{'0a' * 16}/{name}/20260201T000000Z-0123456789ab.ilearner", "v2")
+    events = await told(at(ModelChangeTrigger(ours="models/bikes/", **SCORING), Store()), endpoint(), other)
+    assert bool(events) is is_told
+
+
 # -- remembering ---------------------------------------------------------------------------------------------------
 
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from airflow_provider_azureml_classic.exceptions import ProtocolError, rejection
 from airflow_provider_azureml_classic.protocol.errors import known_members
@@ -163,7 +163,7 @@ class BlobReference:
     def same_place(self, other: BlobReference) -> bool:
         """Whether both name the same blob, whatever opens it.
 
-        :param other: another reference; schemes and cases of hosts are not compared.
+        :param other: another reference; schemes, cases of hosts and ``%20`` for a blank are not compared.
         """
         return _place(self) == _place(other)
 
@@ -172,7 +172,7 @@ def _place(reference: BlobReference) -> tuple[str, str]:
     parts = urlsplit(reference.base_location)
     prefix = parts.path.strip("/")
     path = f"{prefix}/{reference.relative_location}" if prefix else reference.relative_location
-    return parts.netloc.lower(), path
+    return parts.netloc.lower(), unquote(path)
 
 
 #: How a moment is written in a model's path: ISO 8601, basic, UTC.

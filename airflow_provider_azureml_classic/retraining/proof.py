@@ -62,9 +62,7 @@ def shows(endpoint: Endpoint, resource: str, location: BlobReference) -> bool:
     live = endpoint.resource(resource).location
     if live is None:
         return False
-    if not location.base_location:
-        return live.relative_location == location.relative_location
-    return live.same_place(location)
+    return (live if location.base_location else BlobReference(live.relative_location)).same_place(location)
 
 
 @dataclass(frozen=True)

@@ -288,7 +288,7 @@ class TestCheckData:
         assert found["compared_on"] == {"rows": 600, "source": f"{server.account.endpoint}/check/rows.csv"}
         assert found["metrics"]["candidate"][ERROR] < 50 < 150 < found["metrics"]["live"][ERROR]
         assert live(client, "gatecheck") == before
-        assert "/gatemoved/20260308T000000Z-" in live(client, "gateaside")
+        assert live(client, "gateaside").endswith("models/gatemoved/20260308T000000Z.ilearner")
 
     def test_a_worse_model_is_kept_out(self, server: ServerProcess, client: Client, good: Any, moved: Any) -> None:
         """What the rows show decides: on yesterday's world the new model is the worse one."""

@@ -109,6 +109,17 @@ class TestPutInPlace:
         update("uplocation", location=server.sas(path_of(NEW)).url).execute(context())
         assert live(client, "uplocation") == path_of(NEW)
 
+    def test_location_with_a_blank(self, client: Client, server: ServerProcess, new: Any) -> None:
+        """A URL writes a blank as ``%20`` where the service names the model with a blank: it is the same model."""
+        added(client, "upblank")
+        server.upload("models/of march.ilearner", client.fetch_blob(server.sas(path_of(NEW))))
+        url = server.sas("models/of march.ilearner").url
+        assert "of%20march" in url
+        receipt = update("upblank", location=url).execute(context())
+        assert receipt["proof"]["level"] == "version"
+        assert live(client, "upblank") == "models/of march.ilearner"
+        assert receipt["model"]["sha256"]
+
     def test_only_model_output_without_a_name(self, client: Client, new: Any) -> None:
         """Where the job's result names no output, its only model is meant."""
         added(client, "upoutput")

@@ -58,13 +58,14 @@ def test_plain_http_is_the_same_place() -> None:
     [
         (BlobReference("models/feb.ilearner", BASE, "?sig=other"), True),
         (BlobReference("feb.ilearner", BASE + "models/"), True),
+        (BlobReference("models/f%65b.ilearner", BASE), True),
         (BlobReference("models/Feb.ilearner", BASE), False),
         (BlobReference("models/feb.ilearner", "https://other.example/"), False),
         (BlobReference("models/feb.ilearner"), False),
     ],
 )
 def test_same_place(other: BlobReference, same: bool) -> None:
-    """Host and path make a place; tokens do not, and the case of a path does."""
+    """Host and path make a place, however a URL spells them; tokens do not, and the case of a path does."""
     assert CAREFUL.same_place(other) is other.same_place(CAREFUL) is same
 
 

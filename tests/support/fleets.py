@@ -104,7 +104,7 @@ def started_for(server: ServerProcess, trainer: str) -> dict[str, list[str]]:
     database = f"file:{server.data_dir / 'state.db'}?mode=ro"
     with contextlib.closing(sqlite3.connect(database, uri=True, timeout=30)) as connection:
         for state, text in connection.execute(query, (trainer,)):
-            [endpoint] = re.findall(r" to \S*?models/([a-z0-9]+)/", text)
+            [endpoint] = re.findall(r" to \S*?/([a-z0-9]+)/[^/\s]*\.ilearner", text)
             found.setdefault(endpoint, []).append(str(state))
     return found
 

@@ -231,8 +231,10 @@ class JobWork:
             self._locations.resolve(BlobReference(samples_path(job.id)), WRITE).deliver(samples)
         for name, (path, reference) in outputs.items():
             with naming(name):
-                self._locations.resolve(reference, WRITE).deliver(path)
-            notes.note(f"Wrote {reference.location}.")
+                location = self._locations.resolve(reference, WRITE)
+                over = ", over an older file that lay there" if location.is_taken() else ""
+                location.deliver(path)
+            notes.note(f"Wrote {reference.location}{over}.")
         return {name: reference.to_wire() for name, (_, reference) in outputs.items()}
 
 

@@ -136,6 +136,19 @@ def upload(source: Path, account: StorageAccount, container: str, blob: str, ses
             client.get_blob_client(container, blob).upload_blob(body, overwrite=True)
 
 
+def exists(account: StorageAccount, container: str, blob: str, session: Session | None = None) -> bool:
+    """Whether there is such a blob.
+
+    :param account: with a key.
+    :param container: container's name.
+    :param blob: path of the blob.
+    :param session: what the requests go through.
+    :raises AzureMLClassicError: that cannot be told.
+    """
+    with service_client(account, session) as client, explained(account, f"{container}/{blob}"):
+        return bool(client.get_blob_client(container, blob).exists())
+
+
 def make_container(client: BlobServiceClient, container: str) -> None:
     """Make a container if it is not there.
 

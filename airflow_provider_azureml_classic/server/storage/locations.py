@@ -12,7 +12,7 @@ import hmac
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -85,6 +85,10 @@ class Location(ABC):
         :raises AzureMLClassicError: it cannot be written.
         """
 
+    @abstractmethod
+    def is_taken(self) -> bool:
+        """Whether a blob is there that :meth:`deliver` would overwrite; ``False`` too where that cannot be told."""
+
     @property
     def lasting(self) -> BlobReference:
         """The reference to keep for later, with what opens it."""
@@ -119,6 +123,10 @@ class OwnLocation(Location):
         """See :class:`Location`."""
         container, blob = self.reference.container_and_blob()
         self.blobs.commit_file(container, blob, source)
+
+    def is_taken(self) -> bool:
+        """See :class:`Location`."""
+        return self.blobs.exists(*self.reference.container_and_blob())
 
     @property
     def lasting(self) -> BlobReference:
@@ -192,6 +200,13 @@ class AccountLocation(_Elsewhere):
         with session(self.reach) as direct:
             azure_storage.upload(source, self.account, *self.reference.container_and_blob(), direct)
 
+    def is_taken(self) -> bool:
+        """See :class:`Location`."""
+        self.check()
+        with suppress(AzureMLClassicError), session(self.reach) as direct:
+            return azure_storage.exists(self.account, *self.reference.container_and_blob(), direct)
+        return False
+
 
 class UrlLocation(_Elsewhere):
     """A blob that its URL opens."""
@@ -235,6 +250,15 @@ class UrlLocation(_Elsewhere):
             _unreachable("written", self.reference, error)
         if answer.status_code >= 300:
             _refused("written", self.reference, answer)
+
+    def is_taken(self) -> bool:
+        """See :class:`Location`; a token for writing alone does not tell."""
+        import requests  # as above
+
+        self.check()
+        with suppress(requests.RequestException), session(self.reach) as direct:
+            return direct.head(self.reference.url, timeout=TIMEOUT, allow_redirects=False).status_code == 200
+        return False
 
 
 class Locations:

@@ -63,6 +63,11 @@ class Elsewhere(BaseHTTPRequestHandler):
                 self.wfile.write(b"x")
                 time.sleep(0.02)
 
+    def do_HEAD(self) -> None:
+        """Whether it was written; some tokens do not open even that."""
+        self.send_response(403 if "403" in self.path else 200 if self.path in self.written else 404)
+        self.end_headers()
+
     def do_PUT(self) -> None:
         """Keep a block blob."""
         self.asked.append((self.command, self.path))
@@ -194,6 +199,22 @@ def test_an_output_is_written_to_an_allowed_host(make, other: Other, tmp_path: P
     error = fails(lambda: make(other.host).resolve(other.place("403.ilearner"), WRITE).deliver(source))
     assert "cannot be written" in error.message
     assert error.detail_code == "InvalidBlob"
+
+
+def test_what_lies_at_a_place_is_overwritten_and_told(make, other: Other, tmp_path: Path) -> None:
+    """Whether a file lies there is told where it can be seen, and its delivery does not fail for that."""
+    locations = make(other.host)
+    for place in (BlobReference("data/m.ilearner"), other.place("201.ilearner")):
+        location, seen = locations.resolve(place, WRITE), []
+        for content in (b"old", b"new"):
+            source = tmp_path / "file"
+            source.write_bytes(content)
+            seen.append(location.is_taken())
+            location.deliver(source)
+        assert (place, seen) == (place, [False, True])
+    assert not locations.resolve(other.place("403.ilearner"), WRITE).is_taken()
+    assert list(other.written.values()) == [b"new"]
+    assert (tmp_path / "blobs" / "data" / "m.ilearner").read_bytes() == b"new"
 
 
 # -- where names lead ------------------------------------------------------------------------------------------------

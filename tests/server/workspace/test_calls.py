@@ -325,6 +325,22 @@ def test_the_log_of_a_job_tells_what_happened(service: Service) -> None:
     assert service.ask("GET", service.api_path(other, f"/jobs/{job_id}/log")).status == 404
 
 
+def test_the_log_tells_what_a_job_overwrites(service: Service) -> None:
+    """A place that a client names is overwritten, and the log of the job says so; the first job's does not."""
+    trainer, target = (
+        service.client.get_endpoint(service.training, "default"),
+        service.signed("models/own.ilearner", "cw"),
+    )
+    lines = []
+    for slope in (5, 6):
+        job_id = service.submit(trainer, service.put_blob("data/line.csv", line(slope)), output1=target)
+        service.ended(trainer, job_id)
+        log = json.loads(service.ask("GET", service.api_path(trainer, f"/jobs/{job_id}/log")).body)["Lines"]
+        lines += [entry["Text"] for entry in log if entry["Text"].startswith("Wrote models/own")]
+    first = "Wrote models/own.ilearner"
+    assert lines == [f"{first}.", f"{first}, over an older file that lay there."]
+
+
 def test_the_log_of_a_failed_job_ends_with_the_reason(service: Service) -> None:
     """Also the one of a cancelled job."""
     trainer = service.client.get_endpoint(service.training, "default")
