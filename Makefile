@@ -102,6 +102,10 @@ bench: $(READY) ## measure beside the peers (25 minutes; ROWS=, RESUME=1, DAYS=)
 docs: $(READY) ## renew the parts of the documents that come from the code
 	@$(PY) docs/render.py
 
+.PHONY: estimators
+estimators: $(READY) ## train each estimator of docs/estimators.md on each kind of data, and renew its table (3 minutes)
+	@OMP_NUM_THREADS=1 $(PY) docs/estimators.py
+
 .PHONY: revision
 revision: $(READY) ## write the next revision of the database from tables.py (MESSAGE="what it changes")
 	@$(PY) -c 'import sys; from airflow_provider_azureml_classic.server.state.schema import new_revision; \

@@ -31,6 +31,14 @@ def is_boosted(estimator: Any) -> bool:
     return _library(estimator) in LIBRARIES
 
 
+def is_lightgbm(estimator: Any) -> bool:
+    """Whether it is an estimator of LightGBM.
+
+    :param estimator: fitted or not.
+    """
+    return _library(estimator) == "lightgbm"
+
+
 def hold(model: Any) -> Any:
     """Let the estimators of the three in a model use one thread, write no files and say nothing, unless told otherwise.
 

@@ -21,6 +21,9 @@ from airflow_provider_azureml_classic.server.experiments.schema import NUMBER, S
 
 #: Where trees, and what is made of several estimators, come from.
 _ENSEMBLES = ("sklearn.ensemble.", "sklearn.tree.")
+#: Naive Bayes that counts: numbers are how often something was there, or whether it was, so they are not scaled.
+_OF_BITS, _OF_CATEGORIES = "BernoulliNB", "CategoricalNB"
+_OF_COUNTS = ("MultinomialNB", "ComplementNB", _OF_BITS)
 
 
 def task_of(experiment: Experiment) -> str:
@@ -58,7 +61,12 @@ def make(experiment: Experiment, schema: Schema) -> Any:
     estimator = boosting.hold(_bare(experiment))
     if _takes_missing(estimator):
         return estimator
-    return _imputed(estimator) if _is_ensemble(estimator) else _one_hot(schema, estimator)
+    if _is_ensemble(estimator):
+        return _imputed(estimator)
+    kind = type(estimator).__name__
+    if kind in _OF_COUNTS and kind != _OF_BITS:
+        _check_counts(experiment, schema)
+    return _of_categories(experiment, schema, estimator) if kind == _OF_CATEGORIES else _one_hot(schema, estimator)
 
 
 def compares(experiment: Experiment, schema: Schema) -> bool:
@@ -98,7 +106,28 @@ def is_scaled(experiment: Experiment) -> bool:
     if _is_function(experiment):
         return False
     estimator = _bare(experiment)
-    return _has_trees(estimator) or not _is_ensemble(estimator)
+    return _has_trees(estimator) or not (_counts(estimator) or _is_ensemble(estimator))
+
+
+def counts(experiment: Experiment) -> bool:
+    """Whether numbers are to it how often something was there, and less than nothing is no number.
+
+    :param experiment: the declaration.
+    """
+    return not _is_function(experiment) and _counts(_bare(experiment))
+
+
+def _counts(estimator: Any) -> bool:
+    return type(estimator).__name__ in _OF_COUNTS
+
+
+def knows_zero(experiment: Experiment) -> bool:
+    """Whether numbers above zero, below it and zero itself are different things to the estimator: LightGBM never puts
+    them into one bin, and takes a missing number for zero where the training had none.
+
+    :param experiment: the declaration.
+    """
+    return not _is_function(experiment) and boosting.is_lightgbm(_bare(experiment))
 
 
 def _is_function(experiment: Experiment) -> bool:
@@ -182,13 +211,43 @@ def _one_hot(schema: Schema, estimator: Any) -> Any:
     numbers = [i for i, column in enumerate(schema.features) if column.kind == NUMBER]
     # A text column without any text has nothing to encode.
     texts = [i for i, column in enumerate(schema.features) if column.categories]
-    scaled = Pipeline([("impute", SimpleImputer()), ("scale", StandardScaler())])
+    scaled = (
+        SimpleImputer() if _counts(estimator) else Pipeline([("impute", SimpleImputer()), ("scale", StandardScaler())])
+    )
     codes = [list(range(len(schema.features[i].categories))) for i in texts]
     dense = _needs_dense_rows(estimator)
     encoded = OneHotEncoder(categories=codes, handle_unknown="ignore", sparse_output=not dense)
     parts = [part for part in (("numbers", scaled, numbers), ("texts", encoded, texts)) if part[2]]
     columns = ColumnTransformer(parts, **({"sparse_threshold": 0} if dense else {}))
     return Pipeline([("columns", columns), ("estimator", estimator)])
+
+
+def _of_categories(experiment: Experiment, schema: Schema, estimator: Any) -> Any:
+    """Codes that begin at 0, which stands for missing and unknown ones."""
+    from sklearn.pipeline import Pipeline
+    from sklearn.preprocessing import OrdinalEncoder
+
+    number = next((column.name for column in schema.features if column.kind == NUMBER), None)
+    if number is not None:
+        raise _unfit(experiment, number, "it takes categories, and this column holds numbers")
+    codes = [list(range(-1, len(column.categories))) for column in schema.features]
+    estimator.set_params(min_categories=[len(column) for column in codes])
+    return Pipeline([("codes", OrdinalEncoder(categories=codes)), ("estimator", estimator)])
+
+
+def _check_counts(experiment: Experiment, schema: Schema) -> None:
+    for column in schema.features:
+        if column.kind == NUMBER and (column.minimum or 0.0) < 0:
+            raise _unfit(experiment, column.name, f"it takes counts, and here is {column.minimum!r}")
+
+
+def _unfit(experiment: Experiment, column: str, reason: str) -> AzureMLClassicError:
+    return rejection(
+        "ModuleExecutionError",
+        f"Experiment {experiment.name!r}: {experiment.estimator} cannot be trained on the column {column!r}: {reason}. "
+        "Leave the column out ('ignore'), or use another estimator, for example 'sklearn.naive_bayes.GaussianNB'.",
+        target=column,
+    )
 
 
 def _needs_dense_rows(estimator: Any) -> bool:

@@ -44,7 +44,8 @@ def shifted(experiment: Experiment, schema: Schema, frame: Frame) -> tuple[Schem
     :param frame: the training data.
     :raises RequestRejected: 32 bits cannot hold the label, and the estimator takes no shift.
     """
-    offsets = _offsets(schema, frame, far=not estimators.compares(experiment, schema))
+    far, beside = not estimators.compares(experiment, schema), estimators.knows_zero(experiment)
+    offsets = _offsets(schema, frame, far=far, beside=beside)
     label = _label_offset(schema, frame)
     if not offsets and not label:
         return schema, []
@@ -63,7 +64,7 @@ def shifted(experiment: Experiment, schema: Schema, frame: Frame) -> tuple[Schem
     return schema.shifted(offsets, label), notes
 
 
-def _offsets(schema: Schema, frame: Frame, *, far: bool) -> dict[str, float]:
+def _offsets(schema: Schema, frame: Frame, *, far: bool, beside: bool) -> dict[str, float]:
     import numpy as np
 
     offsets = {}
@@ -75,8 +76,16 @@ def _offsets(schema: Schema, frame: Frame, *, far: bool) -> dict[str, float]:
         if len(values) and np.ptp(values):
             median = float(np.median(values))
             if _merges(values, median) or (far and abs(median) > _FAR * values.std()):
-                offsets[column.name] = median
+                offsets[column.name] = _beside(values) if beside else median
     return offsets
+
+
+def _beside(values: NDArray[float64]) -> float:
+    """An offset that leaves all numbers on the side of zero where they are."""
+    import numpy as np
+
+    width = float(np.ptp(values))
+    return float(values.min()) - width if values.min() > 0 else float(values.max()) + width
 
 
 def _label_offset(schema: Schema, frame: Frame) -> float:
@@ -154,10 +163,13 @@ def _fit(
 
 
 def _note(experiment: Experiment, name: str, offset: float) -> str:
+    remedy = (
+        "Leave the column out" if estimators.counts(experiment) else f"Subtract {offset!r} from {name!r} in the data"
+    )
     return (
         f"The numbers of {name!r} lie far from zero and close together, around {offset!r}: 32 bits, in which models "
         f"answer, keep fewer digits of them than the data has, and {experiment.estimator} answers otherwise where "
-        f"they are shifted. Subtract {offset!r} from {name!r} in the data, or use another estimator."
+        f"they are shifted. {remedy}, or use another estimator."
     )
 
 

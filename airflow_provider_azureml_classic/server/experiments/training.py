@@ -13,6 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.protocol.arff import NUMERIC, STRING, Attribute
 from airflow_provider_azureml_classic.protocol.jobs import CHECK_ROWS, GOLDEN_ROWS, HELD_OUT
 from airflow_provider_azureml_classic.server.experiments import boosting, conversion, estimators, precision
@@ -163,8 +164,7 @@ def _train(
     test = _evaluated(experiment, schema, frame, matrix, truth) if held is None else None
     fitted, troubles = _fitted(experiment, schema, matrix, truth)
     test = test or _evaluated_on(experiment, schema, held or data[0], fitted, matrix.dtype.itemsize > 4)
-    compared = spread(len(matrix), _COMPARED)
-    graph, doubts = conversion.to_onnx(experiment, schema, fitted, matrix[compared], truth[compared], compared)
+    graph, doubts = _graph(experiment, schema, fitted, matrix, truth, shifts)
     manifest = Manifest(
         experiment=experiment.name,
         task=schema.task,
@@ -320,6 +320,21 @@ def _fitted(experiment: Experiment, schema: Schema, matrix: NDArray[Any], truth:
         model = estimators.guarded(experiment, lambda: estimators.make(experiment, schema).fit(matrix, truth))
     troubles = (warning for warning in caught if issubclass(warning.category, UserWarning))
     return model, list(dict.fromkeys(" ".join(str(warning.message).split())[:200] for warning in troubles))
+
+
+def _graph(
+    experiment: Experiment, schema: Schema, model: Any, matrix: NDArray[Any], truth: NDArray[Any], shifts: list[str]
+) -> tuple[bytes, list[str]]:
+    """The model's graph, and what is to be known of it; where it is refused, columns without a shift are the cause."""
+    rows = spread(len(matrix), _COMPARED)
+    try:
+        return conversion.to_onnx(experiment, schema, model, matrix[rows], truth[rows], rows)
+    except AzureMLClassicError as error:
+        if not shifts:
+            raise
+        raise rejection(
+            "ModuleExecutionError", " ".join([error.message, *shifts]), target=experiment.estimator
+        ) from None
 
 
 def _write_evaluation(files: _Files, manifest: Manifest, golden: str, test: _Test) -> None:

@@ -16,6 +16,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
+from airflow_provider_azureml_classic.exceptions import RequestRejected
 from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.server.experiments import Experiment, Scorer, train
 
@@ -54,3 +55,27 @@ def test_categories_may_grow(tmp_path: Path, name: str, kind: type | None) -> No
     answer = Scorer.load(files[0]).score(Table(tuple(names), rows))
     got = [float(cell) for cell in answer.column(f'Scored Probabilities for Class "{model.classes_[0]}"')]
     assert np.mean(abs(np.array(got) - expected[:, 0]) < 5e-6 * expected.std()) > 0.98
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "said"),
+    [
+        ("MultinomialNB", -2, r"on the column 'n': it takes counts, and here is -2\.0\. Leave the column out"),
+        ("ComplementNB", -2, r"on the column 'n': it takes counts, and here is -2\.0\. Leave the column out"),
+        ("CategoricalNB", 2, "on the column 'n': it takes categories, and this column holds numbers. Leave the column"),
+        ("BernoulliNB", -2, None),
+    ],
+)
+def test_a_column_that_naive_bayes_does_not_take_is_named(
+    tmp_path: Path, name: str, first: int, said: str | None
+) -> None:
+    """With what to do about it, instead of what the estimator says of a matrix."""
+    rows = "".join(f"{'red' if n % 2 else 'blue'},{n + first},{'yes' if n % 3 else 'no'}\n" for n in range(40))
+    (tmp_path / "d.csv").write_text("colour,n,y\n" + rows)
+    experiment = Experiment("T", f"sklearn.naive_bayes.{name}", "y", "d.csv", tmp_path)
+    files = tmp_path / "d.csv", tmp_path / "m.ilearner", tmp_path / "e.csv"
+    if said is None:
+        train(experiment, None, *files)
+        return
+    with pytest.raises(RequestRejected, match=said):
+        train(experiment, None, *files)

@@ -326,6 +326,18 @@ def test_a_pipeline_that_a_shift_of_a_column_changes_gets_none(tmp_path: Path, w
     assert any(part in said for part in expected) == (which not in ("tree", "scaled"))
 
 
+def test_a_refusal_names_the_column_that_got_no_shift(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Row and both answers alone would not say what to do."""
+    monkeypatch.setattr("airflow_provider_azureml_classic.server.experiments.conversion._TOLERANCE", -1.0)
+    features, label = made("seconds")
+    text = np.where(label > 4, "high", "low")
+    with pytest.raises(RequestRejected) as caught:
+        trained(tmp_path, abs(features), text, "sklearn.naive_bayes.ComplementNB")
+    assert "its answers differ in" in caught.value.message
+    assert "The numbers of 'x0' lie far from zero" in caught.value.message
+    assert "Leave the column out, or use another estimator." in caught.value.message
+
+
 @pytest.mark.parametrize(
     ("estimator", "parameters", "compares", "scaled"),
     [
