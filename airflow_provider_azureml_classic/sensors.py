@@ -22,6 +22,7 @@ from airflow_provider_azureml_classic.operators.base import (
     attempt_ends,
     attempt_over,
     first_of,
+    skip,
 )
 from airflow_provider_azureml_classic.protocol.moments import to_utc
 from airflow_provider_azureml_classic.protocol.references import BlobReference
@@ -99,7 +100,7 @@ class WaitingSensor(BaseSensorOperator):
                 return self._tolerant(self._poll) or False
         except AirflowFailException as error:
             if self.soft_fail or self.never_fail:
-                raise AirflowSkipException(f"{'soft_fail' if self.soft_fail else 'never_fail'}: {error}") from error
+                raise skip(self, f"{'soft_fail' if self.soft_fail else 'never_fail'}: {error}") from error
             raise
 
     def _tolerant(self, call: Callable[[], T]) -> T | None:
@@ -125,7 +126,7 @@ class WaitingSensor(BaseSensorOperator):
         except AirflowSkipException as error:
             # Airflow's own message of a time-out with soft_fail tells only the time.
             late = str(error).startswith("Sensor has timed out")
-            raise (AirflowSkipException(self._too_late()) if late else error) from None
+            raise (skip(self, self._too_late()) if late else error) from None
         return self._result
 
     def execute_complete(self, context: Context, event: Mapping[str, Any]) -> dict[str, Any]:
@@ -160,7 +161,7 @@ class WaitingSensor(BaseSensorOperator):
             # A trigger needs ids, which a service that is away cannot tell: those are waited for here.
             left = deadline - time.time()
             if left <= 0:
-                raise (AirflowSkipException if self.soft_fail else AirflowSensorTimeout)(self._too_late())
+                raise skip(self, self._too_late()) if self.soft_fail else AirflowSensorTimeout(self._too_late())
             time.sleep(min(jittered(float(self.poke_interval)), left))
 
 

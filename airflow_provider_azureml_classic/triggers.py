@@ -38,7 +38,7 @@ from airflow_provider_azureml_classic.protocol.values import Endpoint
 from airflow_provider_azureml_classic.retraining.evaluation import GoldenRows, evaluation_of
 from airflow_provider_azureml_classic.retraining.freshness import Goal
 from airflow_provider_azureml_classic.retraining.jobs import JobTicket
-from airflow_provider_azureml_classic.retraining.placing import Placing
+from airflow_provider_azureml_classic.retraining.placing import Overtaken, Placing
 from airflow_provider_azureml_classic.retraining.proof import Level, Patch
 from airflow_provider_azureml_classic.retraining.submitting import JobRunner
 
@@ -407,7 +407,10 @@ class ProofTrigger(EndpointTrigger):
             # The worker may know golden rows of its own, such as those of a receipt.
             patch = replace(patch, level=Level.VERSION if patch.etag else Level.RESOURCE)
         placing = Placing(client, lambda reference: reference, self.log.info)
-        return await client.perform(placing.missing(endpoint, self._golden, patch)) is None
+        try:
+            return await client.perform(placing.missing(endpoint, self._golden, patch)) is None
+        except Overtaken:
+            return True
 
     async def _golden_rows(self, client: AsyncClient, ticket: JobTicket) -> GoldenRows | None:
         service = await client.find_web_service(ticket.web_service)

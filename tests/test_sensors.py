@@ -16,6 +16,7 @@ from airflow.sdk.exceptions import (
 )
 
 from airflow_provider_azureml_classic.client import Client
+from airflow_provider_azureml_classic.protocol.moments import moment_text
 from airflow_provider_azureml_classic.sensors import ModelFreshnessSensor
 from airflow_provider_azureml_classic.triggers import FreshnessTrigger
 from tests.support import BIKES, BIKES_SCORING, ServerProcess
@@ -132,7 +133,7 @@ class TestLog:
         """Live and awaited model are in one line."""
         wait(fresh, trained_to=YESTERDAY).poke(context())
         out = capsys.readouterr().out
-        assert f"trained on data up to {YESTERDAY:%Y-%m-%d %H:%M} UTC (1 d 0 h ago). Awaited: a model trained" in out
+        assert f"trained on data up to {moment_text(YESTERDAY)} (1 d 0 h ago). Awaited: a model trained" in out
         assert "or later. Fresh." in out
 
     def test_unknown_age(self, first: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,6 +8,7 @@ ROWS=waiting``).
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from weakref import WeakKeyDictionary
@@ -167,6 +168,9 @@ class AsyncClient(Verbs):
                 answer = error = None
                 if isinstance(command, Pause):
                     await asyncio.sleep(command.seconds)
+                    continue
+                if isinstance(command, Awaitable):
+                    answer = await command
                     continue
                 try:
                     answer = await self.drive(command)

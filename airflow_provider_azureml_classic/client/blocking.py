@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from airflow_provider_azureml_classic.client.retries import Outcome, Pause, Program, RetryPolicy, Steps, persevere
@@ -136,6 +136,8 @@ class Client(Verbs):
                 if isinstance(command, Pause):
                     self._sleep(command.seconds)
                     continue
+                if isinstance(command, Awaitable):
+                    raise TypeError("a blocking client cannot await")
                 try:
                     answer = self.drive(command)
                 except AzureMLClassicError as raised:

@@ -7,7 +7,7 @@ calls that the operations table marks idempotent are repeated, so a submission i
 from __future__ import annotations
 
 import random
-from collections.abc import Generator
+from collections.abc import Awaitable, Generator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -20,8 +20,9 @@ T = TypeVar("T")
 Steps = Generator[Request, Response, T]
 
 #: Several verbs in a row: yields the steps of a verb, is sent its result or thrown its error; or yields a pause. Both
-#: clients run it with ``perform``, so that what takes several calls is written once, too.
-Program = Generator["Steps[Any] | Pause", Any, T]
+#: clients run it with ``perform``, so that what takes several calls is written once, too. What can be awaited is
+#: for the asynchronous client only.
+Program = Generator["Steps[Any] | Pause | Awaitable[Any]", Any, T]
 
 _TRY_AGAIN = frozenset({408, 429, 500, 502, 503, 504})
 

@@ -13,6 +13,7 @@ import asyncio
 import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from airflow_provider_azureml_classic.client.aio import AsyncClient
@@ -33,6 +34,8 @@ from airflow_provider_azureml_classic.retraining.submitting import JobRunner, Jo
 CALLS = 8
 #: Seconds between two rounds; and between two checkpoints.
 _ROUND, _CHECKPOINT = 1.0, 5.0
+#: Seconds that the rows may take to be kept when the engine is cancelled.
+_LAST_SAVE = 3.0
 #: Statuses of a service that cannot answer now, "no answer" included.
 _OUTAGE = frozenset({None, 408, 429, 502, 503, 504})
 #: Times that another error that may pass is tried; longest pause while the service is away, in seconds.
@@ -156,7 +159,9 @@ class Engine:
         #: Rounds in a row in which the service was away; and whether it was in this one.
         self._outages, self._away = 0, False
         self._next_sweep = self._next_save = 0.0
-        self._calls = asyncio.Semaphore(CALLS)
+        self._calls, self._saving = asyncio.Semaphore(CALLS), asyncio.Lock()
+        #: Calls of :meth:`_save`, and how many of them the last write has covered.
+        self._changes = self._kept = 0
         self._progress = Progress(rows, means.say, time.monotonic)
 
     async def run(self) -> None:
@@ -170,16 +175,32 @@ class Engine:
         service = await client.get_web_service(options.scoring_id)
         self._existing = {endpoint.name for endpoint in await client.list_endpoints(service.id)}
         proof = (options.proof, options.proof_timeout, options.on_failure)
-        self._updater = Updater(Placing(client, self._means.readable, _quiet, *proof), service, options)
+        self._updater = Updater(Placing(client, self._means.readable, _quiet, *proof), service, options, self._save)
         try:
             while not self._stops() and (self._waiting or self.in_flight or self._updates):
                 await self._round()
             if self._is_interrupted():
                 await self.cancel(self.in_flight.values())
+        except asyncio.CancelledError:
+            # A triggerer that is shut down waits for a moment only.
+            with suppress(Exception):
+                async with asyncio.timeout(_LAST_SAVE):
+                    await self._save()
+            raise
         finally:
             for task in self._updates:
                 task.cancel()
-        await self._means.save()
+        await self._save()
+
+    async def _save(self) -> None:
+        """Keep the rows as they are at the call. Several calls at a time share one write."""
+        self._changes += 1
+        change = self._changes
+        async with self._saving:
+            if self._kept < change:
+                until = self._changes
+                await self._means.save()
+                self._kept = until
 
     def _stops(self) -> bool:
         return self._means.is_ended() or self._is_interrupted()
@@ -195,7 +216,7 @@ class Engine:
         await self._launch()
         await self._poll()
         if time.monotonic() >= self._next_save:
-            await self._means.save()
+            await self._save()
             self._next_save = time.monotonic() + _CHECKPOINT
         self._progress.update(len(self.in_flight))
         for task in [task for task in self._updates if task.done()]:

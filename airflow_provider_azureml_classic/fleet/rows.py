@@ -64,6 +64,7 @@ class Row:
     :param outcome: how it ended, once it has.
     :param reason: one sentence.
     :param receipt: of the update.
+    :param patch: the update under way, as :class:`~..retraining.proof.Patch` writes it: what was live before it.
     :param wave: number of the wave of this attempt that it is in, from 1; 0 for none yet.
     """
 
@@ -76,6 +77,7 @@ class Row:
     outcome: Outcome | None = None
     reason: str = ""
     receipt: dict[str, Any] | None = None
+    patch: dict[str, Any] | None = None
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Row:

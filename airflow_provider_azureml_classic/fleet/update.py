@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from airflow_provider_azureml_classic.client.retries import Program
@@ -16,12 +17,13 @@ from airflow_provider_azureml_classic.retraining.freshness import Window
 from airflow_provider_azureml_classic.retraining.jobs import JobTicket, trained_model
 from airflow_provider_azureml_classic.retraining.placing import (
     Candidate,
+    Overtaken,
     Placing,
     Target,
     older_than_live,
     receipt_of,
 )
-from airflow_provider_azureml_classic.retraining.proof import shows
+from airflow_provider_azureml_classic.retraining.proof import Patch, shows
 from airflow_provider_azureml_classic.retraining.quality import check_limits, finite, on_training_rows, outside
 
 
@@ -32,11 +34,13 @@ class Updater:
     :param placing: how models are put live.
     :param service: the scoring web service.
     :param options: of the fleet.
+    :param save: keeps the rows; awaited before each PATCH, so that what was live before it is never forgotten.
     """
 
     placing: Placing
     service: WebService
     options: Options
+    save: Callable[[], Awaitable[None]]
 
     @property
     def _client(self) -> Verbs:
@@ -73,6 +77,10 @@ class Updater:
             endpoint: Endpoint = yield Verbs.get_endpoint.steps(self._client, self.service.id, row.endpoint)
             return Target(self.service, endpoint, endpoint.resource(self.options.resource)), candidate
 
+        def remember(patch: Patch) -> Awaitable[None]:
+            row.patch = patch.to_json()
+            return self.save()
+
         def check(target: Target, candidate: Candidate) -> Program[str | None]:
             nonlocal facts, outcome
             reason = older_than_live(target, candidate) if self.options.only_if_newer else None
@@ -82,13 +90,22 @@ class Updater:
                 outcome = "Live already, and proved again"
             return reason
 
-        update = yield from self.placing.place(find, check=check)
+        earlier = Patch.from_json(row.patch) if row.patch else None
+        update = yield from self.placing.place(find, check=check, earlier=earlier, remember=remember)
         if isinstance(update, str):
             row.end(Outcome.KEPT, update)
             return
-        yield from self.placing.prove(update)
-        # Without the answers: nothing reads them from a row, and rows are kept within a limit of size.
-        row.receipt = receipt_of(replace(update, patch=replace(update.patch, answers=None)), facts)
+        try:
+            yield from self.placing.prove(update)
+        except Overtaken as overtaken:
+            row.end(Outcome.KEPT, str(overtaken))
+            return
+        except UpdateNotProved:
+            row.patch = replace(update.patch, failed=True).to_json()
+            raise
+        if facts is None and candidate.location.base_location:
+            facts = yield Verbs.blob_facts.steps(self._client, candidate.location)
+        row.receipt, row.patch = receipt_of(update, facts), None
         row.end(Outcome.UPDATED, f"{outcome} by {update.patch.level.value}.")
 
 

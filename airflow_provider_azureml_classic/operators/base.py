@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_provider_azureml_classic.hooks import AzureMLClassicHook
 from airflow_provider_azureml_classic.hooks import airflow_errors as airflow_errors
@@ -89,6 +90,16 @@ def attempt_over(task: BaseOperator, context: Context) -> str | None:
     """
     ends = attempt_ends(task, context)
     return f"execution_timeout={task.execution_timeout}" if ends is not None and time.time() >= ends else None
+
+
+def skip(task: BaseOperator, reason: str) -> AirflowSkipException:
+    """The exception that skips a task. The reason is a line of the log: Airflow's own line of a skip hides it.
+
+    :param task: an operator or a sensor.
+    :param reason: a sentence.
+    """
+    task.log.info("Skipped: %s", reason)
+    return AirflowSkipException(reason)
 
 
 class AzureMLClassicOperator(BaseOperator):

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk import conf
-from airflow.sdk.exceptions import AirflowException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowException
 
 from airflow_provider_azureml_classic.assets import record_update, spellings, with_endpoint_outlet
 from airflow_provider_azureml_classic.client.retries import Program
@@ -27,9 +27,17 @@ from airflow_provider_azureml_classic.operators.base import (
     attempt_ends,
     attempt_over,
     first_of,
+    skip,
 )
 from airflow_provider_azureml_classic.operators.lineage import lineage
-from airflow_provider_azureml_classic.retraining.placing import Placing, Target, Update, find_target, receipt_of
+from airflow_provider_azureml_classic.retraining.placing import (
+    Overtaken,
+    Placing,
+    Target,
+    Update,
+    find_target,
+    receipt_of,
+)
 from airflow_provider_azureml_classic.retraining.proof import Patch
 from airflow_provider_azureml_classic.triggers import PROOF_INTERVAL, ProofTrigger
 
@@ -141,7 +149,7 @@ class ModelPlacingOperator(UpdatingOperator):
                 )
             )
             if isinstance(update, str):
-                raise AirflowSkipException(update)
+                raise skip(self, update)
             return self._prove(context, memory, update)
 
     def _check(self, target: Target, candidate: Candidate) -> Program[str | None]:
@@ -176,7 +184,11 @@ class ModelPlacingOperator(UpdatingOperator):
         """The receipt, once the model is seen to be live; waits here, or a moment here and then in the triggerer."""
         perform, placing, patch = self.hook.client.perform, self._placing(), update.patch
         until = min(patch.deadline, time.time() + AT_ONCE) if self.deferrable else patch.deadline
-        missing = perform(placing.wait(update, until))
+        try:
+            missing = perform(placing.wait(update, until))
+        except Overtaken as overtaken:
+            memory.forget()
+            raise self._when_overtaken(overtaken) from None
         if missing is None:
             receipt = self._receipt(context, update)
             memory.forget()
@@ -193,6 +205,13 @@ class ModelPlacingOperator(UpdatingOperator):
             defer_to_proof(self, context, update, patch.deadline)
         memory.keep(replace(patch, failed=True).to_json())
         raise perform(placing.failure(update, missing))
+
+    def _when_overtaken(self, overtaken: Overtaken) -> Exception:
+        """What ends a task whose model was replaced by a newer one before it was proved.
+
+        :param overtaken: the reason.
+        """
+        return overtaken
 
     def _receipt(self, context: Context, update: Update) -> dict[str, Any]:
         """The receipt; it is also recorded at the endpoint's asset, and remembered for OpenLineage."""

@@ -98,7 +98,10 @@ class RollbackModelOperator(ModelPlacingOperator):
 
     def _check_arguments(self) -> None:
         if (self.receipt is None) == (self.location is None):
-            raise ValueError("Set exactly one of receipt (what UpdateTrainedModelOperator returned) and location.")
+            raise ValueError(
+                "Set exactly one of receipt (what UpdateTrainedModelOperator returned) and location. A receipt that is "
+                "an upstream task's output is empty if that task left no result in this run."
+            )
         receipt = self.receipt
         if receipt is None:
             if not self.web_service or not self.endpoint:

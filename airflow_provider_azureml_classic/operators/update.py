@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.sdk import conf
 
+from airflow_provider_azureml_classic.operators.base import skip
 from airflow_provider_azureml_classic.operators.placing import ModelPlacingOperator
 from airflow_provider_azureml_classic.protocol.moments import to_utc
 from airflow_provider_azureml_classic.retraining.evaluation import evaluation_of
 from airflow_provider_azureml_classic.retraining.freshness import Window
-from airflow_provider_azureml_classic.retraining.jobs import JobTicket, trained_model
+from airflow_provider_azureml_classic.retraining.jobs import NO_RESULT, JobTicket, trained_model
 from airflow_provider_azureml_classic.retraining.placing import Candidate, older_than_live, window_in_path
 
 if TYPE_CHECKING:
     from airflow_provider_azureml_classic.protocol.references import BlobReference
-    from airflow_provider_azureml_classic.retraining.placing import Target
+    from airflow_provider_azureml_classic.retraining.placing import Overtaken, Target
 
 
 class UpdateTrainedModelOperator(ModelPlacingOperator):
@@ -24,7 +25,7 @@ class UpdateTrainedModelOperator(ModelPlacingOperator):
 
     The job is read again right before the PATCH, because each answer carries a fresh SAS token. A model that was
     trained on older data than the live one is not put live: the task ends *skipped*, with the reason, so that a
-    backfill never moves an endpoint backwards.
+    backfill never moves an endpoint backwards. So does one whose model is replaced by a newer one before it is proved.
 
     Returns the receipt, a dict: ``web_service``, ``endpoint``, ``resource``, ``model`` (``location``, ``length``,
     ``sha256``), ``window``, ``job_id``, ``metrics`` of the job's evaluation, ``proof`` (``level`` reached:
@@ -107,7 +108,9 @@ class UpdateTrainedModelOperator(ModelPlacingOperator):
         self.on_failure = on_failure
 
     def _candidate(self) -> Candidate:
-        if (self.job is None) == (self.location is None):
+        if self.job is None and self.location is None:
+            raise ValueError(f"{NO_RESULT} Otherwise set job or location.")
+        if self.job is not None and self.location is not None:
             raise ValueError("Set exactly one of job (what BatchExecutionOperator returned) and location.")
         if self.location is not None:
             model = self.hook.readable(self.hook.reference(self.location))
@@ -122,6 +125,9 @@ class UpdateTrainedModelOperator(ModelPlacingOperator):
     def _window_of(self, model: BlobReference, window: Window | None) -> Window | None:
         """The window that the task sets, else that of the job, else that of the model's path."""
         return Window(to_utc(self.window_end)) if self.window_end else window or window_in_path(model)
+
+    def _when_overtaken(self, overtaken: Overtaken) -> Exception:
+        return skip(self, str(overtaken))
 
     def _reason_to_keep(self, target: Target, candidate: Candidate) -> str | None:
         return older_than_live(target, candidate) if self.only_if_newer else None

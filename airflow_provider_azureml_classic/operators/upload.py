@@ -10,10 +10,10 @@ from importlib import import_module
 from typing import IO, TYPE_CHECKING, Any, Literal, cast
 
 from airflow.sdk import BaseHook, ObjectStoragePath
-from airflow.sdk.exceptions import AirflowException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowException
 
 from airflow_provider_azureml_classic.exceptions import rejection
-from airflow_provider_azureml_classic.operators.base import AzureMLClassicOperator, airflow_errors
+from airflow_provider_azureml_classic.operators.base import AzureMLClassicOperator, airflow_errors, skip
 from airflow_provider_azureml_classic.protocol.references import (
     ARFF_EXTENSION,
     CSV_EXTENSION,
@@ -160,7 +160,7 @@ class UploadDataOperator(AzureMLClassicOperator):
         if meter.rows or self.if_empty == "upload":
             return
         message = f"{meter.name} has {meter.heading} but no data rows; nothing was uploaded."
-        raise AirflowSkipException(message) if self.if_empty == "skip" else ValueError(message)
+        raise skip(self, message) if self.if_empty == "skip" else ValueError(message)
 
     def _extensions(self) -> tuple[str, ...]:
         """What the destination may end in: the service reads a blob as its extension says."""

@@ -30,6 +30,14 @@ def read_time(value: Any) -> datetime | None:
         return None
 
 
+def moment_text(value: datetime) -> str:
+    """A moment in a sentence: to the second, unless it is a whole minute.
+
+    :param value: a moment in UTC.
+    """
+    return f"{value:%Y-%m-%d %H:%M:%S} UTC" if value.second else f"{value:%Y-%m-%d %H:%M} UTC"
+
+
 def stamp(value: datetime | None) -> str | None:
     """A moment as jobs show it, ISO 8601 in UTC.
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from airflow_provider_azureml_classic.protocol.moments import to_utc
+from airflow_provider_azureml_classic.protocol.moments import moment_text, to_utc
 from airflow_provider_azureml_classic.protocol.references import STAMP, BlobReference, window_end_of
 from airflow_provider_azureml_classic.protocol.values import Resource
 
@@ -120,13 +120,19 @@ class Goal:
 
     def __post_init__(self) -> None:
         if [self.location, self.trained_to, self.max_age].count(None) != 2:
-            raise ValueError("Set exactly one of job, trained_to and max_age: it defines what is fresh.")
+            raise ValueError(
+                "Set exactly one of job, trained_to and max_age: it defines what is fresh. A job that is an upstream "
+                "task's output is empty if that task left no result in this run."
+            )
+        if self.trained_to is not None:
+            # To the second, as windows are: see there.
+            object.__setattr__(self, "trained_to", self.trained_to.replace(microsecond=0))
 
     def __str__(self) -> str:
         if self.location is not None:
             return f"the model at {self.location.location}"
         if self.trained_to is not None:
-            return f"a model trained on data up to {self.trained_to:%Y-%m-%d %H:%M} UTC or later"
+            return f"a model trained on data up to {moment_text(self.trained_to)} or later"
         return f"a model trained on data up to at most {self.max_age} ago"
 
     def check(self, resource: Resource, now: datetime) -> tuple[bool, str]:
@@ -143,9 +149,9 @@ class Goal:
             return live.same_place(self.location), f"Live is {live.location}."
         if end is None:
             return False, f"Live is {live.location}: its path names no training window, so its age is unknown."
-        state = f"Live is {live.location}, trained on data up to {end:%Y-%m-%d %H:%M} UTC ({age_text(now - end)} ago)."
+        state = f"Live is {live.location}, trained on data up to {moment_text(end)} ({age_text(now - end)} ago)."
         if self.trained_to is not None:
-            return end >= self.trained_to.replace(microsecond=0), state
+            return end >= self.trained_to, state
         return now - end <= (self.max_age or timedelta()), state
 
 

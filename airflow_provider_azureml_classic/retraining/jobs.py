@@ -9,6 +9,12 @@ from typing import Any
 from airflow_provider_azureml_classic.protocol.jobs import Job
 from airflow_provider_azureml_classic.protocol.references import MODEL_EXTENSION, BlobReference
 
+#: Of a task whose ``job`` or ``receipt`` is empty.
+NO_RESULT = (
+    "job is empty. If it is an upstream task's output, that task left no result in this run: it was skipped, failed, "
+    "or has not run since it was cleared."
+)
+
 
 @dataclass(frozen=True)
 class JobTicket:
@@ -46,6 +52,8 @@ class JobTicket:
         :param job: decoded JSON.
         :raises ValueError: it is something else.
         """
+        if job is None or job in ("", "None"):
+            raise ValueError(NO_RESULT)
         if not isinstance(job, Mapping) or not {"web_service", "endpoint", "job_id"} <= set(job):
             raise ValueError(f"job must be what BatchExecutionOperator returned, not {type(job).__name__}.")
         return cls(job["web_service"], job["endpoint"], job["job_id"], job)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from airflow_provider_azureml_classic.client.retries import Pause, Program, jittered
 from airflow_provider_azureml_classic.client.verbs import BlobFacts, Verbs
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, UpdateNotProved, is_stale, rejection
+from airflow_provider_azureml_classic.protocol.moments import moment_text
 from airflow_provider_azureml_classic.protocol.references import BlobReference, window_end_of
 from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.protocol.values import (
@@ -38,6 +39,10 @@ T = TypeVar("T")
 
 class ChangedMeanwhile(Exception):
     """Somebody else changed the endpoint between reading it and the PATCH."""
+
+
+class Overtaken(UpdateNotProved):
+    """Between PATCH and proof somebody else put a model live that was trained on newer data."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +127,8 @@ def find_target(client: Verbs, web_service: str, endpoint: str, resource: str | 
 
 #: Reads the target of an update, and the model to put live.
 Find = Callable[[], Program["tuple[Target, Candidate]"]]
+#: Keeps what an update must remember; an asynchronous client awaits its result.
+Remember = Callable[[Patch], object]
 #: Why the live model has to stay, as a sentence; ``None`` if it may be replaced.
 Check = Callable[[Target, Candidate], Program["str | None"]]
 
@@ -165,14 +172,14 @@ class Placing:
         *,
         check: Check | None = None,
         earlier: Patch | None = None,
-        remember: Callable[[Patch], object] = lambda _: None,
+        remember: Remember = lambda _: None,
     ) -> Program[Update | str]:
         """Read what is live, check whether it may be replaced, PATCH; :meth:`prove` or :meth:`wait` comes next.
 
         :param find: see :data:`Find`; called again whenever somebody else changed the endpoint before the PATCH.
         :param check: see :data:`Check`.
         :param earlier: what an earlier attempt remembered; if its proof may still come, there is no second PATCH.
-        :param remember: called before the PATCH.
+        :param remember: called before the PATCH, and awaited if its result can be.
         :return: the update to prove; or the reason that ``check`` gave, and nothing was changed.
         :raises UpdateNotProved: somebody else changed the endpoint every time; nothing was updated.
         """
@@ -186,7 +193,9 @@ class Placing:
             if reason is not None:
                 return reason
             patch = yield from self.begin(target, candidate, before)
-            remember(patch)
+            kept = remember(patch)
+            if isinstance(kept, Awaitable):
+                yield kept
             yield from self.put(target, patch)
             return Update(target, candidate, patch)
 
@@ -217,17 +226,21 @@ class Placing:
         :raises ValueError: the level of proof cannot be reached.
         """
         level, answers = yield from self._level(target.endpoint, candidate)
-        now = time.time()
+        now, replaced = time.time(), target.resource.location
+        if shows(target.endpoint, target.resource.name, candidate.location):
+            # What lay at this place before is gone: a model does not replace itself.
+            replaced = answers = None
         return Patch(
             resource=target.resource.name,
             location=candidate.location,
             level=level,
-            replaced=earlier.replaced if earlier else target.resource.location,
+            replaced=earlier.replaced if earlier else replaced,
             answers=earlier.answers if earlier else answers,
             version=target.endpoint.version,
             etag=target.endpoint.etag,
             patched_at=now,
             deadline=now + self.proof_timeout,
+            window_end=candidate.window.end.isoformat() if candidate.window else None,
         )
 
     def put(self, target: Target, patch: Patch) -> Program[None]:
@@ -254,7 +267,7 @@ class Placing:
         """Poll until the model is seen to be live.
 
         :param update: from :meth:`place`.
-        :raises UpdateNotProved: not seen in time.
+        :raises UpdateNotProved: not seen in time, or overtaken.
         """
         missing = yield from self.wait(update, update.patch.deadline)
         if missing is not None:
@@ -265,6 +278,7 @@ class Placing:
 
         :param update: from :meth:`place` or :meth:`try_out`.
         :param until: seconds since 1970.
+        :raises Overtaken: somebody else put a newer model live.
         """
         pause, endpoint, golden, patch = 0.2, update.target.endpoint, update.candidate.golden, update.patch
         while (missing := (yield from self.missing(endpoint, golden, patch))) is not None:
@@ -318,6 +332,7 @@ class Placing:
         :param endpoint: the endpoint that was updated.
         :param golden: rows to prove it with, if any.
         :param patch: what has to be seen.
+        :raises Overtaken: somebody else put a newer model live.
         """
         try:
             after: Endpoint = yield self._fetch(endpoint)
@@ -325,6 +340,8 @@ class Placing:
             if not error.retryable:
                 raise
             return f"the endpoint could not be read: {error}"
+        if reason := _overtaken(after, patch):
+            raise Overtaken(reason)
         missing = patch.missing(after)
         if missing is not None or patch.level is not Level.SCORE:
             return missing
@@ -388,6 +405,20 @@ def _without_races(
     )
 
 
+def _overtaken(after: Endpoint, patch: Patch) -> str | None:
+    """Why a proof will never come, as a newer model is live; ``None`` if none is."""
+    live = after.resource(patch.resource).location
+    end, own = window_end_of(live), Window.from_json({"end": patch.window_end})
+    if live is None or end is None or own is None or end <= own.end:
+        return None
+    if shows(after, patch.resource, patch.location) or (patch.replaced and live.same_place(patch.replaced)):
+        return None
+    return (
+        f"While the update of endpoint {after.name!r} was being proved, somebody else put {live.location} live, which "
+        f"was trained on data up to {moment_text(end)}; this one only up to {moment_text(own.end)}."
+    )
+
+
 def older_than_live(target: Target, candidate: Candidate) -> str | None:
     """Why the live model must stay, as it was trained on newer data; ``None`` if it need not.
 
@@ -406,8 +437,8 @@ def older_than_live(target: Target, candidate: Candidate) -> str | None:
     if candidate.window.end >= live:
         return None
     return (
-        f"Endpoint {target.endpoint.name!r} keeps its model: it was trained on data up to {live:%Y-%m-%d %H:%M} UTC, "
-        f"this one only up to {candidate.window.end:%Y-%m-%d %H:%M} UTC."
+        f"Endpoint {target.endpoint.name!r} keeps its model: it was trained on data up to {moment_text(live)}, "
+        f"this one only up to {moment_text(candidate.window.end)}."
     )
 
 

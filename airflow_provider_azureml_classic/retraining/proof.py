@@ -80,6 +80,7 @@ class Patch:
     :param patched_at: seconds since 1970.
     :param deadline: seconds since 1970 until which the proof is waited for.
     :param failed: the proof did not come in time.
+    :param window_end: of the model that was put live, ISO 8601, if known.
     """
 
     resource: str
@@ -92,6 +93,7 @@ class Patch:
     patched_at: float = 0.0
     deadline: float = 0.0
     failed: bool = False
+    window_end: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """For the task state store and the triggerer."""
@@ -101,6 +103,7 @@ class Patch:
             "location": _reference_to_json(self.location),
             "replaced": _reference_to_json(self.replaced) if self.replaced else None,
             "answers": self.answers.to_wire() if self.answers else None,
+            "window_end": self.window_end,
         }
 
     @classmethod
@@ -117,6 +120,7 @@ class Patch:
                 location=_reference_from_json(data["location"]),
                 replaced=_reference_from_json(data["replaced"]) if data["replaced"] else None,
                 answers=Table.from_wire(data["answers"]) if data["answers"] else None,
+                window_end=data.get("window_end"),  # absent in what version 0.1 kept
             )
         except (KeyError, TypeError):
             raise ValueError(f"The state of the update cannot be read: its members are {sorted(data)}.") from None

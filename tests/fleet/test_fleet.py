@@ -18,13 +18,15 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from airflow_provider_azureml_classic import triggers
 from airflow_provider_azureml_classic.client import AsyncClient, Client
-from airflow_provider_azureml_classic.client.retries import Program
+from airflow_provider_azureml_classic.client.retries import Pause, Program
 from airflow_provider_azureml_classic.fleet.engine import CALLS, Engine, Means, quiet_runner
 from airflow_provider_azureml_classic.fleet.options import Options
 from airflow_provider_azureml_classic.fleet.rows import Outcome, Row
 from airflow_provider_azureml_classic.hooks import AzureMLClassicHook
 from airflow_provider_azureml_classic.memory import FleetXComs
 from airflow_provider_azureml_classic.operators import BatchExecutionOperator, UpdateTrainedModelOperator, ending
+from airflow_provider_azureml_classic.operators import fleet as fleet_module
+from airflow_provider_azureml_classic.retraining.placing import Placing
 from airflow_provider_azureml_classic.retraining.submitting import JobRunner
 from airflow_provider_azureml_classic.server.experiments.ilearner import read_ilearner
 from airflow_provider_azureml_classic.triggers import FleetTrigger
@@ -140,8 +142,8 @@ def test_a_retry_runs_what_failed_and_nothing_else(server: ServerProcess, store:
     }
     assert sorted(started(server, "again")) == ["Failed", "Finished", "Finished", "Finished"]
     kept = [row for part in store.kept.values() if isinstance(part, list) for row in part if row.get("receipt")]
-    # Rows are kept within a limit of size: without what the replaced models answered.
-    assert [row["receipt"]["replaced"]["answers"] for row in kept] == [None] * 3
+    # As in the receipt of a single update, with which a rollback proves that the model is back.
+    assert all(row["receipt"]["replaced"]["answers"]["Values"] for row in kept)
     items[1]["inputs"] = good
     result = fleet("again", items).execute(attempt(store))
     assert result["counts"]["updated"] == 4
@@ -379,6 +381,66 @@ def test_ended_from_outside(
     states = started(server, name)
     assert states.count("Finished") >= 2
     assert state == "failed" or states == ["Finished"] * 2
+
+
+def killed(self: Placing, *_: Any) -> Program[None]:
+    """What ``kill -9`` does between PATCH and proof."""
+    raise SystemExit("killed")
+    yield  # pragma: no cover
+
+
+def test_killed_between_patch_and_proof(
+    server: ServerProcess, client: Client, store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next attempt goes on with the proof: it sends no second PATCH, and its receipt is that of the first."""
+    items = uploaded(server, "between", 1)
+    fleet("between", items).execute(attempt(store))
+    first = live(client, "between0")
+    server.upload(items[0]["inputs"], rentals(600, 60))
+    after = DAY + timedelta(days=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(Placing, "prove", killed)
+        with pytest.raises(SystemExit):
+            fleet("between", items).execute(attempt(store, end=after))
+    receipts: list[Any] = []
+    monkeypatch.setattr(fleet_module, "event_extra", lambda receipt: receipts.append(receipt) or {})
+    monkeypatch.setattr(Placing, "put", killed)
+    fleet("between", items).execute({**attempt(store, end=after), "outlet_events": Events()})
+    [receipt] = receipts
+    assert receipt["replaced"]["location"].endswith(first)
+    assert receipt["replaced"]["answers"]
+    assert receipt["proof"]["level"] == "score"
+    assert receipt["model"]["sha256"]
+    assert live(client, "between0") != first
+
+
+async def test_a_trigger_that_is_restarted_forgets_no_update(
+    server: ServerProcess, client: Client, kept: list[Row], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An engine that is cancelled keeps what has ended, and what each update that is under way replaces."""
+    import asyncio
+
+    kept[:] = await asyncio.to_thread(submitted, server, "orderly", 2, tmp_path)
+    trigger, proving = wave_trigger(client, "orderly", max_active_jobs=1), asyncio.Event()
+    prove = Placing.prove
+    proofs: list[int] = []
+
+    def second_waits(self: Placing, update: Any) -> Program[None]:
+        proofs.append(1)
+        if len(proofs) == 2:
+            proving.set()
+            yield Pause(600)
+        yield from prove(self, update)
+
+    monkeypatch.setattr(Placing, "prove", second_waits)
+    run = asyncio.create_task(anext(trigger.run()))
+    await asyncio.wait_for(proving.wait(), 60)
+    run.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await run
+    assert [row.outcome for row in kept] == [Outcome.UPDATED, None]
+    assert kept[0].receipt
+    assert kept[1].patch
 
 
 async def test_looks_are_few(server: ServerProcess, client: Client, tmp_path: Path) -> None:

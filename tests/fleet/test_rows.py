@@ -22,6 +22,7 @@ from airflow_provider_azureml_classic.fleet.rows import (
     parse_items,
 )
 from airflow_provider_azureml_classic.memory import FLEET_KEY, FleetMemory
+from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.retraining.freshness import Window
 from tests.support.gates import DAY
 from tests.support.tasks import Store
@@ -121,6 +122,9 @@ def test_only_changed_parts_are_written() -> None:
 def test_a_part_is_small() -> None:
     """25 rows that all have ended, with long names and receipts, stay below the size at which Airflow warns."""
     place = "https://account.blob.core.windows.net/container/models/abcdefghijklmnopqrstuvwx/20260101T000000Z.ilearner"
+    answers = Table.of(
+        [{"Scored Labels": "a" * 20, "Scored Probabilities": 0.123456789012} for _ in range(5)]
+    ).to_wire()
     receipt = {
         "web_service": "W" * 40,
         "web_service_id": "a" * 32,
@@ -132,7 +136,7 @@ def test_a_part_is_small() -> None:
         "trained_by": {"web_service": "a" * 32, "endpoint": "e" * 24, "job_id": "a" * 32},
         "metrics": dict.fromkeys([f"Coefficient of Something {n}" for n in range(9)], 0.123456789012),
         "proof": {"level": "score", "seconds": 1.234},
-        "replaced": {"location": place, "window_end": DAY.isoformat(), "answers": None},
+        "replaced": {"location": place, "window_end": DAY.isoformat(), "answers": answers},
         "updated_at": DAY.isoformat(),
     }
     one = Row("e" * 24, receipt["window"], 2, 1, "a" * 32, 1e9, Outcome.UPDATED, "Why." * 20, receipt)

@@ -18,8 +18,10 @@ from airflow_provider_azureml_classic.protocol.messages import Request, Response
 from tests.support import BIKES, BIKES_SCORING, ServerProcess
 from tests.support.tasks import (
     DAY,
+    Store,
     Wire,
     added,
+    answer,
     context,
     edited,
     live,
@@ -192,7 +194,11 @@ class TestRefused:
             ({"resource": "Other"}, ("no updatable resource 'Other'; it has: 'Bike Rental [trained model]'",)),
             ({"proof": "hope"}, ("proof is 'hope'", "strongest, resource, version or score")),
             ({"location": "models/x.ilearner"}, ("exactly one of job",)),
-            ({"job": None}, ("exactly one of job",)),
+            (
+                {"job": None},
+                ("job is empty.", "that task left no result in this run", "Otherwise set job or location."),
+            ),
+            ({"job": "None"}, ("job is empty.", "that task left no result in this run")),
             ({"job": "abc"}, ("job must be what BatchExecutionOperator returned, not str",)),
             ({"job": {"job_id": "abc"}}, ("job must be what BatchExecutionOperator returned",)),
             ({"model_output": "output9"}, ("no single output named 'output9'", "output1", "output2")),
@@ -480,6 +486,37 @@ class TestRaces:
         with one_line(AirflowSkipException, "keeps its model"):
             task.execute(context())
         assert live(client, "upovertaken") == path_of(NEW)
+
+    @pytest.mark.parametrize("only_if_newer", [True, False])
+    def test_overtaken(
+        self, client: Client, old: Any, new: Any, only_if_newer: bool, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """A newer model that is put live between PATCH and proof ends the wait: skipped, and the log says why."""
+        name = f"upovertaken{'n' if only_if_newer else 'a'}"
+        added(client, name)
+        store, task = Store(), update(name, old, proof_timeout=600.0, only_if_newer=only_if_newer)
+
+        def overtaken(request: Request, send: Send) -> Response:
+            answer = send(request)
+            update(name, new).execute(context())
+            return answer
+
+        wired(task).bends["patch_endpoint"] = once(overtaken)
+        words = ("somebody else put", "up to 2026-03-02 00:00 UTC", "only up to 2026-03-01 00:00 UTC")
+        with one_line(AirflowSkipException, *words):
+            task.execute(context(store))
+        assert "Skipped: While the update of endpoint" in capsys.readouterr().out
+        assert live(client, name) == path_of(NEW)
+        assert store.kept == {}
+
+    def test_not_overtaken(self, client: Client, old: Any, new: Any) -> None:
+        """A service that shows the model of before has not taken the update: that is no newer model."""
+        added(client, "upnotovertaken")
+        update("upnotovertaken", new).execute(context())
+        task = update("upnotovertaken", old, only_if_newer=False, proof_timeout=0.3)
+        wired(task).bends["patch_endpoint"] = lambda request, send: answer(200, {})
+        with one_line(AirflowFailException, "it still names"):
+            task.execute(context())
 
     def test_never_comes_to_rest(self, client: Client, new: Any) -> None:
         """An endpoint that changes every time is left alone at last."""
