@@ -22,6 +22,7 @@ from airflow_provider_azureml_classic.cli import profiles
 from airflow_provider_azureml_classic.cli.access import Access
 from airflow_provider_azureml_classic.cli.jobs import pairs
 from airflow_provider_azureml_classic.cli.output import Output
+from airflow_provider_azureml_classic.cli.session import KEPT
 from tests.support import BIKES, BIKES_SCORING, CENSUS_SCORING, ServerProcess
 from tests.support.verbs import NOON, scoring_csv, training_csv
 
@@ -79,6 +80,50 @@ def test_retraining_by_hand(server: ServerProcess, tmp_path: Path) -> None:
     assert "--overwrite" in run(server, *download).stderr
     assert run(server, "endpoints", "delete", BIKES_SCORING, "byhand", "--yes").returncode == cli.DONE
     assert run(server, "endpoints", "show", BIKES_SCORING, "byhand").returncode == cli.REFUSED
+
+
+@pytest.mark.slow
+def test_train_in_one_line(server: ServerProcess, tmp_path: Path) -> None:
+    """Upload, train, judge and put live; a model that is not good enough changes nothing and has its own status."""
+    training = tmp_path / "january.csv"
+    training.write_text(training_csv())
+    answer(server, "endpoints", "add", BIKES_SCORING, "oneline")
+    before = answer(server, "endpoints", "show", BIKES_SCORING, "oneline")["models"]
+    command = ["train", BIKES_SCORING, "oneline", str(training), "--put-live", "-o", "json"]
+    kept = run(server, *command, "--min", "Coefficient of Determination=1.5", "--max-worse", "Mean Absolute Error=90%")
+    assert kept.returncode == KEPT, kept.stderr
+    assert (json.loads(kept.stdout)["outcome"], "below the minimum of 1.5" in kept.stderr) == ("kept", True)
+    assert answer(server, "endpoints", "show", BIKES_SCORING, "oneline")["models"] == before
+    # By the training service's name, and with a rule that holds.
+    command[1] = BIKES
+    done = run(server, *command, "--max-worse", "Mean Absolute Error=900%", "--window-end", "2012-02-01")
+    assert done.returncode == cli.DONE, done.stderr
+    trained = json.loads(done.stdout)
+    assert trained["outcome"] == "live"
+    assert "20120201T000000Z" in trained["model"]
+    assert "Proved by score" in done.stderr
+    assert list(answer(server, "endpoints", "show", BIKES_SCORING, "oneline")["models"].values()) == [trained["model"]]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--max-worse", "Luck=5%"], "--max-worse names 'Luck'"),
+        (["--min", "AUC=much"], "it must be like"),
+        (["--max-worse", "AUC=-1"], "a number of 0 or more"),
+        (["--window-start", "2012-01-01"], "needs --window-end"),
+        (["--trainer", "Nobody"], "Nobody"),
+        ([], "must end in .csv"),
+    ],
+)
+def test_a_training_that_cannot_be_meant(server: ServerProcess, more: list[str], message: str) -> None:
+    """It is refused before anything is uploaded or trained."""
+    with server.client() as client:
+        scoring = client.find_web_service(BIKES_SCORING)
+        client.add_endpoint(scoring.id, "meant")
+    done = run(server, "train", BIKES_SCORING, "meant", "rows.xlsx", *more)
+    assert done.returncode in (cli.USAGE, cli.REFUSED)
+    assert message in done.stderr
 
 
 def test_an_update_by_path_from_variables_only(server: ServerProcess) -> None:

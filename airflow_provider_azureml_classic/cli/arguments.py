@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_azureml_classic import __version__
-from airflow_provider_azureml_classic.cli import completion, endpoints, jobs, login, scoring, services
+from airflow_provider_azureml_classic.cli import completion, endpoints, jobs, login, scoring, services, train
 from airflow_provider_azureml_classic.cli.access import FILE_VARIABLE, TOKEN_VARIABLE, URL_VARIABLE, WORKSPACE_VARIABLE
 from airflow_provider_azureml_classic.cli.session import Command
 from airflow_provider_azureml_classic.protocol.values import ThrottleLevel, TraceLevel
@@ -15,7 +15,8 @@ from airflow_provider_azureml_classic.protocol.values import ThrottleLevel, Trac
 _EPILOG = (
     f"Without --connection, --conn-id or --profile the service is that of {URL_VARIABLE}, {WORKSPACE_VARIABLE} and "
     f"{TOKEN_VARIABLE}, of the file {FILE_VARIABLE}, or what `login` has kept. Exit status: 0 done, 1 refused by the "
-    "service, 2 wrong arguments, 3 the job failed or was cancelled, 4 no answer or out of time."
+    "service, 2 wrong arguments, 3 the job failed or was cancelled, 4 no answer or out of time, "
+    "5 a new model that is not good enough."
 )
 
 
@@ -35,6 +36,7 @@ def parser() -> argparse.ArgumentParser:
     _services(_group(groups, "services", "web services"))
     _endpoints(_group(groups, "endpoints", "endpoints of a web service"))
     _jobs(_group(groups, "jobs", "batch jobs"))
+    _train(groups)
     _score(groups)
     one = _of_job(groups, "logs", jobs.logs, "the log of a job")
     one.add_argument("-f", "--follow", action="store_true", help="go on until the job has ended")
@@ -164,6 +166,32 @@ def _of_job(groups: Any, name: str, run: Command, about: str) -> argparse.Argume
 
 def _wait_timeout(made: argparse.ArgumentParser) -> None:
     made.add_argument("--wait-timeout", type=float, default=3600.0, metavar="SECONDS", help="(default: an hour)")
+
+
+def _train(groups: Any) -> None:
+    one = _of_endpoint(groups, "train", train.train, "train a model for an endpoint on a file, judge it, put it live")
+    one.add_argument("file", type=Path, help="data: .csv, .tsv or .arff")
+    one.add_argument("--put-live", action="store_true", help="put the model live if it is good enough")
+    limit: dict[str, Any] = {"action": "append", "default": [], "metavar": "METRIC=NUMBER"}
+    one.add_argument("--min", **limit, help="the least that a metric may be; repeatable")
+    one.add_argument("--max", **limit, help="the most that a metric may be; repeatable")
+    one.add_argument(
+        "--max-worse",
+        action="append",
+        default=[],
+        metavar="METRIC=NUMBER[%]",
+        help="how much worse than the live model it may be, on rows held out of the training; repeatable",
+    )
+    one.add_argument(
+        "--allow-training-metrics", action="store_true", help="accept metrics of a file too small to hold rows out"
+    )
+    one.add_argument("--window-end", metavar="TIME", help="end of the data, ISO 8601; a model is as new as its data")
+    one.add_argument("--window-start", metavar="TIME", help="start of the data")
+    one.add_argument("--parameter", action="append", default=[], metavar="NAME=VALUE", help="repeatable")
+    one.add_argument("--resource", metavar="NAME", help="updatable resource, where there are several")
+    one.add_argument("--trainer", default="", metavar="SERVICE", help="training web service (default: by its name)")
+    one.add_argument("--trainer-endpoint", default="default", metavar="NAME", help="(default: default)")
+    _wait_timeout(one)
 
 
 def _score(groups: Any) -> None:

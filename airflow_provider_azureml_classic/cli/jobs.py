@@ -10,6 +10,7 @@ from pathlib import Path
 from airflow_provider_azureml_classic.cli.endpoints import found
 from airflow_provider_azureml_classic.cli.session import DONE, JOB_ENDED_BADLY, Session
 from airflow_provider_azureml_classic.cli.views import JOB_COLUMNS, job_view
+from airflow_provider_azureml_classic.client.verbs import BlobFacts
 from airflow_provider_azureml_classic.exceptions import WaitTimeout
 from airflow_provider_azureml_classic.protocol.job_history import MAX_PAGE
 from airflow_provider_azureml_classic.protocol.jobs import INPUT, Job, JobRequest, JobStatus
@@ -25,16 +26,27 @@ _PIECE = 1 << 20
 
 def upload(session: Session) -> int:
     """Put a file into the storage account."""
-    path, place = session.arguments.file, session.access.signed(session.arguments.destination, "cw")
+    place = session.access.signed(session.arguments.destination, "cw")
+    facts = send(session, session.arguments.file, place)
+    session.out.record({"location": place.location, "bytes": facts.length, "sha256": facts.sha256})
+    return DONE
+
+
+def send(session: Session, path: Path, place: BlobReference) -> BlobFacts:
+    """Send a file in pieces, with a bar that shows how far it is.
+
+    :param session: of the command line.
+    :param path: the file.
+    :param place: where to, with a token to write it.
+    :raises ValueError: the file cannot be read.
+    """
     try:
         size = path.stat().st_size
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}.") from None
     with session.out.progress() as progress:
         bar = progress.add_task(f"Uploading {path.name}", total=size)
-        facts = session.client.store_stream(place, _pieces(path, lambda n: progress.advance(bar, n)))
-    session.out.record({"location": place.location, "bytes": facts.length, "sha256": facts.sha256})
-    return DONE
+        return session.client.store_stream(place, _pieces(path, lambda n: progress.advance(bar, n)))
 
 
 def _pieces(path: Path, seen: Callable[[int], None]) -> Iterator[bytes]:
@@ -56,7 +68,7 @@ def submit(session: Session) -> int:
     session.client.start_job(endpoint, job_id)
     if said.wait:
         session.out.say(f"Job {job_id} is started.")
-        return _shown(session, _waited(session, endpoint, job_id))
+        return _shown(session, waited(session, endpoint, job_id))
     session.out.record({"id": job_id, "web_service": said.service, "endpoint": endpoint.name})
     return DONE
 
@@ -122,7 +134,7 @@ def show(session: Session) -> int:
 
 def wait(session: Session) -> int:
     """Stay until a job has ended; the exit status tells how."""
-    return _shown(session, _waited(session, found(session), session.arguments.job))
+    return _shown(session, waited(session, found(session), session.arguments.job))
 
 
 def _shown(session: Session, job: Job) -> int:
@@ -130,7 +142,14 @@ def _shown(session: Session, job: Job) -> int:
     return DONE if job.status is JobStatus.FINISHED else JOB_ENDED_BADLY
 
 
-def _waited(session: Session, endpoint: Endpoint, job_id: str) -> Job:
+def waited(session: Session, endpoint: Endpoint, job_id: str) -> Job:
+    """The job when it has ended; a bar shows how far it is.
+
+    :param session: with ``wait_timeout``.
+    :param endpoint: the endpoint it was submitted to.
+    :param job_id: of the job.
+    :raises WaitTimeout: it goes on.
+    """
     allowed = session.arguments.wait_timeout
     deadline, pause = time.monotonic() + allowed, _FIRST_PAUSE
     with session.out.progress() as progress:
@@ -165,11 +184,17 @@ def download(session: Session) -> int:
     name, place = job.output(said.output_name)
     if said.file.exists() and not said.overwrite:
         raise ValueError(f"{said.file} is there already; say --overwrite to replace it.")
-    content = session.client.fetch_blob(_readable(session, place))
+    content = session.client.fetch_blob(readable(session, place))
     said.file.write_bytes(content)
     session.out.record({"output": name, "file": str(said.file), "bytes": len(content)})
     return DONE
 
 
-def _readable(session: Session, place: BlobReference) -> BlobReference:
+def readable(session: Session, place: BlobReference) -> BlobReference:
+    """A place with a token to read it.
+
+    :param session: of the command line.
+    :param place: of a job's output.
+    :raises ValueError: nothing opens it.
+    """
     return place if place.sas_token else session.access.signed(place.location, "r")

@@ -12,7 +12,7 @@ from airflow_provider_azureml_classic.cli.output import Output
 from airflow_provider_azureml_classic.client import Client
 
 #: Exit statuses; 2 is also what argparse ends with. 128 + 2 follows Ctrl-C.
-DONE, REFUSED, USAGE, JOB_ENDED_BADLY, UNAVAILABLE, INTERRUPTED = 0, 1, 2, 3, 4, 130
+DONE, REFUSED, USAGE, JOB_ENDED_BADLY, UNAVAILABLE, KEPT, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,8 @@ from airflow_provider_azureml_classic.protocol.references import BlobReference
 ENDPOINT_NAME = re.compile(r"[a-z0-9]{1,24}")
 ENDPOINT_NAME_RULE = "1 to 24 lower-case letters and digits"
 DEFAULT_ENDPOINT = "default"
+#: What Studio put behind the name of an experiment to name its scoring web service.
+SCORING_SUFFIX = " [predictive exp.]"
 API_LOCATION = "ApiLocation"
 #: The one member of a refresh's body: ``"True"`` or ``"False"``, as .NET writes it.
 OVERWRITE_RESOURCES = "OverwriteResources"

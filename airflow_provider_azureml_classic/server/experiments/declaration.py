@@ -26,6 +26,7 @@ from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
 from airflow_provider_azureml_classic.protocol.jobs import INPUT
 from airflow_provider_azureml_classic.protocol.limits import MAX_DECLARATION
 from airflow_provider_azureml_classic.protocol.references import CSV_EXTENSION, DATA_EXTENSIONS
+from airflow_provider_azureml_classic.protocol.values import SCORING_SUFFIX
 from airflow_provider_azureml_classic.server.experiments import imports, parameters
 from airflow_provider_azureml_classic.server.experiments.parameters import Parameter
 from airflow_provider_azureml_classic.tables import encodings, reading
@@ -114,7 +115,7 @@ class Experiment:
     @property
     def scoring_service(self) -> str:
         """Name of the web service that scores."""
-        return f"{self.name} [predictive exp.]"
+        return self.name + SCORING_SUFFIX
 
     @property
     def resource_name(self) -> str:

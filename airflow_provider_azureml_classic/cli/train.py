@@ -1,0 +1,187 @@
+"""``azureml-classic train``: from a file of data to a model that is good enough and live, in one command."""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from airflow_provider_azureml_classic.cli.jobs import pairs, readable, send, waited
+from airflow_provider_azureml_classic.cli.session import DONE, KEPT, Session
+from airflow_provider_azureml_classic.client.retries import Program
+from airflow_provider_azureml_classic.exceptions import NotFound
+from airflow_provider_azureml_classic.protocol.jobs import INPUT, MODEL_OUTPUT, Job, JobRequest
+from airflow_provider_azureml_classic.protocol.moments import to_utc
+from airflow_provider_azureml_classic.protocol.purpose import Purpose
+from airflow_provider_azureml_classic.protocol.references import DATA_EXTENSIONS, MODEL_EXTENSION, STAMP
+from airflow_provider_azureml_classic.protocol.values import SCORING_SUFFIX, Endpoint, WebService
+from airflow_provider_azureml_classic.retraining import comparison
+from airflow_provider_azureml_classic.retraining.evaluation import Evaluation, evaluation_of
+from airflow_provider_azureml_classic.retraining.freshness import MODEL_PATH, Window, model_path
+from airflow_provider_azureml_classic.retraining.jobs import JobTicket
+from airflow_provider_azureml_classic.retraining.placing import (
+    Candidate,
+    Placing,
+    Target,
+    find_target,
+)
+from airflow_provider_azureml_classic.retraining.quality import (
+    METRICS,
+    Allowance,
+    check_limits,
+    finite,
+    measured,
+    on_training_rows,
+    outside,
+    table_text,
+    worse,
+)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What the new model has to be.
+
+    :param limits: of metrics of the evaluation.
+    :param allowances: how much worse than the live model it may be, by metric.
+    """
+
+    limits: Mapping[str, Mapping[str, float]]
+    allowances: Mapping[str, Allowance]
+
+    @classmethod
+    def of(cls, arguments: argparse.Namespace) -> Rules:
+        """Those of the command, checked before anything is uploaded.
+
+        :param arguments: with ``min``, ``max`` and ``max_worse``.
+        :raises ValueError: not ``METRIC=NUMBER``, or a metric that cannot be computed.
+        """
+        limits: dict[str, dict[str, str]] = {}
+        for bound in ("min", "max"):
+            for name, value in pairs(getattr(arguments, bound), f"--{bound}", None):
+                limits.setdefault(name, {})[bound] = value
+        allowed = dict(pairs(arguments.max_worse, "--max-worse", None))
+        unknown = [name for name in allowed if name not in METRICS]
+        if unknown:
+            raise ValueError(f"--max-worse names {unknown[0]!r}; it may be one of: {', '.join(METRICS)}.")
+        return cls(check_limits(limits), {name: Allowance.parse(name, value) for name, value in allowed.items()})
+
+
+def train(session: Session) -> int:
+    """Upload, train, judge, and put live if that is wanted and the model is good enough."""
+    arguments, client = session.arguments, session.client
+    rules, window = Rules.of(arguments), _window(arguments)
+    scoring, trainer = _services(session)
+    # What cannot be updated is told before anything is trained for it.
+    target = client.perform(find_target(client, scoring.id, arguments.endpoint, arguments.resource))
+    endpoint = client.get_endpoint(trainer.id, arguments.trainer_endpoint)
+    data = _uploaded(session)
+    job = _run(session, endpoint, _request(session, data, endpoint, target, window))
+    evaluation = client.perform(evaluation_of(client, job, session.out.say))
+    reasons = _judged(session, target, evaluation, rules)
+    model = job.output(extension=MODEL_EXTENSION)[1]
+    if arguments.put_live and not reasons:
+        ticket = JobTicket(trainer.id, endpoint.name, job.id)
+        golden, metrics = evaluation.golden, evaluation.metrics
+        _put_live(session, target, Candidate(readable(session, model), window, ticket, golden, metrics))
+    outcome = "kept" if reasons else "live" if arguments.put_live else "trained"
+    result = {"job": job.id, "data": data, "model": model.location, "metrics": finite(evaluation.metrics)}
+    session.out.record({**result, "outcome": outcome, "reasons": reasons})
+    if reasons:
+        session.out.say(f"Endpoint {target.endpoint.name!r} keeps its model. {' '.join(reasons)}")
+    elif not arguments.put_live:
+        words = ["azureml-classic", "endpoints", "update", scoring.name, target.endpoint.name, "--job", job.id]
+        session.out.say(f"Not live yet. Put it live: {shlex.join([*words, '--trainer', trainer.name])}")
+    return KEPT if reasons else DONE
+
+
+def _request(session: Session, data: str, trainer: Endpoint, target: Target, window: Window | None) -> JobRequest:
+    access, outputs = session.access, {}
+    start, end = (window.start, window.end) if window else (None, None)
+    if window:
+        path = model_path(MODEL_PATH, trainer.web_service_id, target.endpoint.name, window)
+        outputs[MODEL_OUTPUT] = access.place(path)
+    return JobRequest(
+        inputs={INPUT: access.place(data)},
+        outputs=outputs,
+        global_parameters=dict(pairs(session.arguments.parameter, "--parameter", None)),
+        purpose=Purpose(target.endpoint.name, target.service.id, start, end),
+    )
+
+
+def _run(session: Session, endpoint: Endpoint, request: JobRequest) -> Job:
+    """Submit, start and wait; the finished job."""
+    job_id = session.client.submit_job(endpoint, request)
+    session.client.start_job(endpoint, job_id)
+    session.out.say(f"Job {job_id} is started.")
+    job = waited(session, endpoint, job_id)
+    job.raise_unless_finished()
+    return job
+
+
+def _window(arguments: argparse.Namespace) -> Window | None:
+    start, end = (to_utc(text) if text else None for text in (arguments.window_start, arguments.window_end))
+    if start and not end:
+        raise ValueError("--window-start needs --window-end: a model is as new as the end of its data.")
+    return Window(end, start) if end else None
+
+
+def _services(session: Session) -> tuple[WebService, WebService]:
+    """The scoring web service, and the one that trains for it; either may be named on the command line."""
+    name, client = session.arguments.service, session.client
+    named = client.find_web_service(name)
+    if session.arguments.trainer:
+        return named, client.find_web_service(session.arguments.trainer)
+    experiment = named.name.removesuffix(SCORING_SUFFIX)
+    try:
+        return client.find_web_service(experiment + SCORING_SUFFIX), client.find_web_service(experiment)
+    except NotFound as error:
+        raise NotFound(
+            f"Which web service trains for {named.name!r} cannot be told from its name: {error.message}",
+            hint="Name the scoring web service, and the training one with --trainer.",
+        ) from error
+
+
+def _uploaded(session: Session) -> str:
+    """Send the file; returns its place."""
+    path, endpoint = session.arguments.file, session.arguments.endpoint
+    extension = path.suffix.lower()
+    if extension not in DATA_EXTENSIONS:
+        raise ValueError(f"{path} must end in {', '.join(DATA_EXTENSIONS)}: the extension tells the format.")
+    place = f"training/{endpoint}/{datetime.now(UTC):{STAMP}}-{secrets.token_hex(3)}{extension}"
+    send(session, path, session.access.signed(place, "cw"))
+    return place
+
+
+def _judged(session: Session, target: Target, evaluation: Evaluation, rules: Rules) -> list[str]:
+    """Why the new model is not good enough, one sentence each."""
+    metrics = finite(evaluation.metrics)
+    columns: dict[str, Mapping[str, float | None]] = {"evaluation": metrics}
+    reasons = outside(metrics, rules.limits)
+    if (rules.limits or rules.allowances) and not session.arguments.allow_training_metrics:
+        reasons += on_training_rows(metrics)
+    if rules.allowances and not reasons:
+        rows, new = comparison.held_out(evaluation)
+        old = session.client.perform(comparison.answers_of(session.client, target.endpoint, rows))
+        names = [name for name in METRICS if name in metrics or name in rules.allowances]
+        columns |= {"new": measured(new, names, METRICS), "live": measured(old, names, METRICS)}
+        reasons += worse(columns["new"], columns["live"], rules.allowances, METRICS)
+    session.out.say(table_text(columns, {}))
+    return reasons
+
+
+def _put_live(session: Session, target: Target, candidate: Candidate) -> None:
+    client = session.client
+    placing = Placing(client, lambda reference: readable(session, reference), session.out.say)
+
+    def find() -> Program[tuple[Target, Candidate]]:
+        name = target.resource.name
+        return (yield from find_target(client, target.service.id, target.endpoint.name, name)), candidate
+
+    update: Any = client.perform(placing.place(find))
+    if not isinstance(update, str):
+        client.perform(placing.prove(update))
