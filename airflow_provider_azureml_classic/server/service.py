@@ -20,10 +20,11 @@ from airflow_provider_azureml_classic.server.jobs.processes import ProcessExecut
 from airflow_provider_azureml_classic.server.jobs.runner import Runner
 from airflow_provider_azureml_classic.server.jobs.work import JobWork
 from airflow_provider_azureml_classic.server.models.janitor import Janitor
+from airflow_provider_azureml_classic.server.models.origins import Origins
 from airflow_provider_azureml_classic.server.models.pair import MODELS_FOLDER, Pair, check_database_file
 from airflow_provider_azureml_classic.server.models.pins import Pins
 from airflow_provider_azureml_classic.server.models.remote import Vault
-from airflow_provider_azureml_classic.server.models.store import ModelStore
+from airflow_provider_azureml_classic.server.models.store import ModelStore, Origin
 from airflow_provider_azureml_classic.server.models.trials import Trials
 from airflow_provider_azureml_classic.server.portal.site import Portal
 from airflow_provider_azureml_classic.server.portal.visit import Core
@@ -71,14 +72,16 @@ def running(
     """
     with ExitStack() as stack:
         database, store, pair = _state(stack, settings, lock)
-        models = model_store(settings, store, pair, lambda: peers.id, stack.enter_context(closing(Trials())))
+        trial = stack.enter_context(closing(Trials()))
+        models = model_store(
+            settings, store, pair, lambda: peers.id, trial, lambda *copy: Origins(store, locations)(*copy)
+        )
         peers = _peers(stack, database)
         job_store, pins = JobStore(database, clock), Pins(database, peers)
         blobs = BlobStore(settings.data_dir / "blobs", settings.account, lambda: peers.id)
         janitor = stack.enter_context(closing(Janitor(store, models, blobs, pins, peers, pair.is_whole)))
         janitor.start()
-        workers = _executor(settings)
-        stack.callback(workers.close)
+        workers = stack.enter_context(closing(_executor(settings)))
         accounts = Accounts(settings.account, settings.storage_accounts, settings.storage)
         # An account of the configuration may be anywhere.
         reach = Reach(settings.allowed_hosts, settings.private_hosts | accounts.hosts)
@@ -120,7 +123,10 @@ def http_server(app: App, core: Core, blobs: BlobStore) -> HttpServer:
         blobs=blob_app(blobs, core.clock),
         account=core.settings.account.name,
         portal=Portal(core),
-        health=Health(core.settings, core.database, core.models, core.traffic, core.queries, core.job_queries),
+        health=Health(
+            *(core.settings, core.database, core.models, core.traffic, core.queries, core.job_queries),
+            Store(core.database).digests_in_place,
+        ),
     )
     observer = Observer(core.traffic, log=core.settings.access_log)
     batcher = MicroBatcher(core.workspace, core.scoring, observer) if not app.waits else None
@@ -129,7 +135,12 @@ def http_server(app: App, core: Core, blobs: BlobStore) -> HttpServer:
 
 
 def model_store(
-    settings: Settings, store: Store, pair: Pair, owner: Callable[[], str], trial: Callable[[Path], object]
+    settings: Settings,
+    store: Store,
+    pair: Pair,
+    owner: Callable[[], str],
+    trial: Callable[[Path], object],
+    origin: Origin | None = None,
 ) -> ModelStore:
     """The model files of a database: in the data directory, and in the storage account if there is one.
 
@@ -138,12 +149,13 @@ def model_store(
     :param pair: the database and the data directory.
     :param owner: gives the id of this server.
     :param trial: tries a model before it is put in place.
+    :param origin: fetches a model again from where it came.
     :raises ValueError: the storage account cannot be used, or it or the data directory belongs to another database; the
         message says why.
     """
     vault = Vault(settings.storage, MAX_DOWNLOAD) if settings.storage else None
     folder = settings.data_dir / MODELS_FOLDER
-    models = ModelStore(folder, owner, vault=vault, trial=trial, whole=pair.is_whole)
+    models = ModelStore(folder, owner, vault=vault, trial=trial, whole=pair.is_whole, origin=origin)
     try:
         if vault:
             vault.prepare()

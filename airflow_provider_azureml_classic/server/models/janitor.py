@@ -1,4 +1,5 @@
-"""Removes files that nobody needs any more: half-written ones of servers that died, models of no endpoint.
+"""Removes files that nobody needs any more: half-written ones of servers that died, models of no endpoint; and mends
+those of models in place.
 
 A model is removed when two looks, a minute apart, found it in no endpoint: who read an endpoint before its model was
 replaced has loaded it by then. It waits in a trash for a day. Nothing is removed at a start, nor while it is not
@@ -82,6 +83,7 @@ class Janitor:
             self._compared = time.monotonic()
             self._remove_models()
             self._models.empty_trash(time.time())
+            self._models.mend(self._store.digests_in_place())
         if self._models.vault and time.monotonic() - self._compared_with_vault >= VAULT_INTERVAL:
             self._compared_with_vault = time.monotonic()
             # Ages of blobs are by the account's clock, whatever clock the service is given.

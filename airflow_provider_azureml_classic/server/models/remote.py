@@ -43,20 +43,21 @@ class Vault:
         with service_client(self._account) as client, explained(self._account, MODELS_CONTAINER):
             make_container(client, MODELS_CONTAINER)
 
-    def put(self, digest: str, source: Path) -> None:
+    def put(self, digest: str, source: Path, *, anew: bool = False) -> None:
         """Keep a model file.
 
         :param digest: its SHA-256.
         :param source: the file.
+        :param anew: what is there is damaged.
         :raises ServiceUnavailable: ``UpdateWebServiceResourceFailed``: the account cannot be written now.
         """
         try:
-            self._put(blob_name(digest), source)
+            self._put(blob_name(digest), source, anew)
         except AzureMLClassicError as error:
             message = f"The model cannot be kept: {error.message}"
             raise rejection("UpdateWebServiceResourceFailed", message) from None
 
-    def _put(self, name: str, source: Path) -> None:
+    def _put(self, name: str, source: Path, anew: bool) -> None:
         from azure.core.exceptions import ResourceNotFoundError
 
         with service_client(self._account) as client, explained(self._account, f"{MODELS_CONTAINER}/{name}"):
@@ -64,7 +65,10 @@ class Vault:
             try:
                 # A change of its time keeps a clean-up of another server, which may be about to remove it, away.
                 blob.set_blob_metadata({})
+                whole = not anew and blob.get_blob_properties().size == source.stat().st_size
             except ResourceNotFoundError:
+                whole = False
+            if not whole:
                 with source.open("rb") as body:
                     blob.upload_blob(body, overwrite=True)
 

@@ -2,6 +2,9 @@
 
 Files are named by their SHA-256, so equal models are stored and loaded once, whatever number of endpoints uses them.
 Where there is a vault, the folder is a cache of it.
+
+Rule: what is in a file is compared with its name whenever it is read or put in place. One that is missing or damaged is
+written again: from the trash, the vault, or where the model came from.
 """
 
 from __future__ import annotations
@@ -11,13 +14,14 @@ import logging
 import os
 import shutil
 import threading
+import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
 
-from airflow_provider_azureml_classic.exceptions import rejection
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, RequestRejected, rejection
 from airflow_provider_azureml_classic.server.experiments.graph import LIMIT_SECONDS
 from airflow_provider_azureml_classic.server.experiments.scorer import Scorer
 from airflow_provider_azureml_classic.server.models.remote import Vault
@@ -28,6 +32,14 @@ log = logging.getLogger(__name__)
 TRASH, TRASH_SECONDS = ".trash", 24 * 3600
 #: Loaded models kept at a time; a small one takes well under a megabyte.
 MAX_LOADED = 512
+#: A model that could not be written again is tried again after so long, in seconds.
+MEND_AGAIN = 10.0
+#: Damaged files that are read anew whenever somebody asks whether all is well; a minute later all of them are.
+_LOOKED_AT = 20
+MISSING, DAMAGED = "missing", "damaged"
+
+#: Copies a model again from where it came to a file; its arguments are the digest and the file.
+Origin = Callable[[str, Path], object]
 
 
 class ModelStore:
@@ -39,6 +51,7 @@ class ModelStore:
     :param vault: keeps every model as well, so that they outlive the folder.
     :param whole: whether this is still the folder of its database.
     :param trial: tries a model file before it is loaded, where nothing else is at stake; raises what :meth:`put` does.
+    :param origin: copies a model from where it came, or raises an error that says why that cannot be done.
     """
 
     def __init__(
@@ -50,7 +63,12 @@ class ModelStore:
         vault: Vault | None = None,
         trial: Callable[[Path], object] = lambda path: None,
         whole: Callable[[], bool] = lambda: True,
+        origin: Origin | None = None,
     ) -> None:
+        self._origin = origin
+        self._broken: dict[str, str] = {}
+        self._tried: dict[str, float] = {}
+        self._sound: dict[str, tuple[int, int, int]] = {}
         self._whole = whole
         self._trash = root / TRASH
         self._trial = trial
@@ -74,7 +92,7 @@ class ModelStore:
         self._trial(source)
         scorer = Scorer.load(source)
         pin(scorer.digest)
-        if not self._is_here(scorer.digest):
+        if not self._is_sound(scorer.digest):
             self._write(scorer.digest, lambda temporary: shutil.copyfile(source, temporary))
         if self.vault:
             self.vault.put(scorer.digest, self.path(scorer.digest))
@@ -85,13 +103,18 @@ class ModelStore:
         """The loaded model; read from its file at first use.
 
         :param digest: SHA-256 of the model file.
+        :raises ServiceUnavailable: see :meth:`file`; or a file from before cannot be read any more.
         """
         with self._lock:
             loaded = self._loaded.get(digest)
             if loaded is not None:
                 self._loaded.move_to_end(digest)
                 return loaded
-        scorer = Scorer.load(self.file(digest))
+        try:
+            scorer = Scorer.load(self.file(digest))
+        except RequestRejected as error:
+            # Whoever asks for an answer has sent no model.
+            raise rejection("ResourceLoadFailed", f"The endpoint's model {digest}: {error.message}") from None
         if scorer.problem:
             log.warning(
                 "the model %s of %r would not be put in place today: %s. It goes on answering, slower and for at most "
@@ -119,6 +142,7 @@ class ModelStore:
                     raise rejection("ResourceLoadFailed", f"The file of the model {digest} was changed or damaged.")
                 os.fsync(file.fileno())
             os.replace(temporary, self.path(digest))
+            self._is_sound(digest)
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -181,6 +205,26 @@ class ModelStore:
                 os.replace(self._trash / path.name, path)
         return path.exists()
 
+    def _is_sound(self, digest: str, *, known: bool = False) -> bool:
+        """Whether a model file is there, with what its name says.
+
+        :param known: believe what was read before of a file that did not change.
+        """
+        if not self._is_here(digest):
+            self._broken[digest] = MISSING
+            return False
+        with self.path(digest).open("rb") as file:
+            state = os.fstat(file.fileno())
+            seen = (state.st_ino, state.st_size, state.st_mtime_ns)
+            believed = known and self._sound.get(digest) == seen
+            if not believed and hashlib.file_digest(file, "sha256").hexdigest() != digest:
+                self._sound.pop(digest, None)
+                self._broken[digest] = DAMAGED
+                return False
+        self._sound[digest] = seen
+        self._broken.pop(digest, None)
+        return True
+
     def empty_trash(self, now: float) -> None:
         """Remove what has been in the trash for :data:`TRASH_SECONDS`.
 
@@ -220,16 +264,85 @@ class ModelStore:
                 self._loaded.popitem(last=False)
 
     def file(self, digest: str) -> Path:
-        """The file of a model, fetched from the vault if it is not here.
+        """The file of a model; one that is missing or damaged is written again.
 
         :param digest: SHA-256 of the model file.
-        :raises ServiceUnavailable: ``ResourceDownload``, ``ResourceLoadFailed``: the vault cannot be read, or has
-            another file in its place.
+        :raises ServiceUnavailable: ``ResourceDownload``, ``ResourceLoadFailed``: that cannot be done; the message says
+            why.
+        """
+        if not self.is_kept(digest):
+            self._fetch_again(digest)
+        return self.path(digest)
+
+    def is_kept(self, digest: str) -> bool:
+        """Whether the file of a model is here and whole, or could be fetched from the vault.
+
+        :param digest: SHA-256 of the model file.
+        :raises ServiceUnavailable: ``ResourceDownload``: the vault does not give it, and nobody else can be asked.
         """
         vault = self.vault
-        if not self._is_here(digest) and vault:
+        sound = self._is_sound(digest)
+        if sound or vault is None:
+            return sound
+        try:
             self._write(digest, lambda temporary: vault.fetch(digest, temporary))
-        return self.path(digest)
+        except AzureMLClassicError as error:
+            if self._origin is None:
+                raise
+            log.error("the model %s cannot be had from the storage account: %s", digest, error.message)
+            return False
+        return True
+
+    def _fetch_again(self, digest: str) -> None:
+        """Write a model file from where the model came; one call at a time tries."""
+        trouble, advice = self._broken.get(digest, MISSING), "PATCH the endpoint with a model again."
+        now = time.monotonic()
+        with self._lock:
+            if now - self._tried.get(digest, -MEND_AGAIN) < MEND_AGAIN:
+                text = f"The file of the model {digest} is {trouble} and is being fetched again. {advice}"
+                raise rejection("ResourceLoadFailed", text)
+            self._tried[digest] = now
+        origin = self._origin
+        log.error("the file of the model %s is %s: it is fetched again", digest, trouble)
+        try:
+            if origin is None:
+                raise rejection("BlobNotFound", "It is not known where it came from.")
+            self._write(digest, lambda temporary: origin(digest, temporary))
+            if self.vault:
+                self.vault.put(digest, self.path(digest), anew=True)
+        except (AzureMLClassicError, OSError) as error:
+            reason = error.message if isinstance(error, AzureMLClassicError) else error.strerror
+            log.error("the model %s cannot be fetched again: %s", digest, reason)
+            text = f"The file of the model {digest} is {trouble}, and cannot be fetched again: {reason} {advice}"
+            raise rejection("ResourceLoadFailed", text) from None
+        with self._lock:
+            self._tried.pop(digest, None)
+
+    def mend(self, in_use: Collection[str]) -> None:
+        """Look at the files of the models in use, and write again what is missing or damaged.
+
+        :param in_use: their digests.
+        """
+        for digest in in_use:
+            # What a vault has is fetched when it is needed.
+            if (not self.vault or self.path(digest).exists()) and not self._is_sound(digest, known=True):
+                with suppress(AzureMLClassicError):
+                    self.file(digest)
+        for known in (self._broken, self._sound, self._tried):
+            for digest in set(known).difference(in_use):
+                known.pop(digest, None)
+
+    def broken(self, in_use: Collection[str]) -> dict[str, str]:
+        """Models in use whose files are missing or damaged: :data:`MISSING` or :data:`DAMAGED`, by digest.
+
+        :param in_use: digests of the models in use.
+        """
+        lacking = set() if self.vault else set(in_use) - self.everywhere()
+        for digest in list(self._broken)[:_LOOKED_AT]:
+            if self.path(digest).exists():
+                self._is_sound(digest)
+        broken = {digest: trouble for digest, trouble in list(self._broken.items()) if digest in in_use}
+        return {**dict.fromkeys(lacking, MISSING), **broken}
 
     def path(self, digest: str) -> Path:
         """The file of a model.

@@ -15,6 +15,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.server.state.cipher import WrongKey
 from airflow_provider_azureml_classic.server.state.database import EVERYTHING, Database, columns, to_row
 from airflow_provider_azureml_classic.server.state.history import (
@@ -290,6 +291,23 @@ class Store:
         with self._db.read(slow=True) as connection:
             in_place = connection.execute(sa.select(resources.c.digest).distinct()).scalars()
             return {*in_place, *kept_digests(connection)}
+
+    def digests_in_place(self) -> set[str]:
+        """Digests of the models that endpoints have now."""
+        with self._db.read() as connection:
+            return set(connection.execute(sa.select(resources.c.digest).distinct()).scalars())
+
+    def origins(self, digest: str, limit: int) -> list[BlobReference]:
+        """Where a model came from, to the endpoints that have it or had it.
+
+        :param digest: SHA-256 of the model file.
+        :param limit: the most that are wanted.
+        """
+        columns = [(table.c.relative_location, table.c.base_location) for table in (resources, placements)]
+        live, past = (sa.select(*pair).where(pair[0].table.c.digest == digest) for pair in columns)
+        with self._db.read() as connection:
+            rows = connection.execute(live.union(past).limit(limit)).all()
+        return [BlobReference(relative, base) for relative, base in rows]
 
     def placement(self, endpoint_id: str, number: int) -> PlacementRow | None:
         """A model that an endpoint had, or ``None``."""

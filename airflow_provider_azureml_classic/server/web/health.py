@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 
 PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
 _METHODS = ("GET", "HEAD")
+#: Models that an answer names.
+_NAMED = 20
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class Health:
     :param traffic: what was called.
     :param queries: endpoints.
     :param job_queries: jobs.
+    :param in_place: gives the digests of the models that endpoints have.
     """
 
     settings: Settings
@@ -55,6 +58,7 @@ class Health:
     traffic: Traffic
     queries: Queries
     job_queries: JobQueries
+    in_place: Callable[[], set[str]]
 
     @cached_property
     def _threads(self) -> CapacityLimiter:
@@ -93,7 +97,7 @@ class Health:
 
     def _readiness(self) -> Response:
         checks: dict[str, Callable[[], None]] = {"database": self._ask_database, "models": self.models.check_writable}
-        states = {}
+        states: dict[str, str] = {}
         for name, check in checks.items():
             try:
                 check()
@@ -102,9 +106,14 @@ class Health:
                 # The log has the reason; the answer is open to everybody.
                 log.error("not ready: %s: %s", name, error)
                 states[name] = "failed"
-        good = set(states.values()) == {"ok"}
-        body = json.dumps({"status": "ready" if good else "not ready", **states})
-        return Response(body + "\n", 200 if good else 503, media_type="application/json")
+        if set(states.values()) != {"ok"}:
+            return _json({"status": "not ready", **states}, 503)
+        broken = self.models.broken(self.in_place())
+        if not broken:
+            return _json({"status": "ready", **states}, 200)
+        # All other endpoints answer: a proxy must not take the server away from them.
+        named = dict(sorted(broken.items())[:_NAMED])
+        return _json({"status": "degraded", **states, "models": f"{len(broken)} broken", "broken": named}, 200)
 
     def _ask_database(self) -> None:
         with self.database.read() as connection:
@@ -120,6 +129,10 @@ class Health:
         return Response(generate_latest(registry), headers={"content-type": CONTENT_TYPE_LATEST})
 
 
+def _json(data: dict[str, Any], status: int) -> Response:
+    return Response(json.dumps(data) + "\n", status, media_type="application/json")
+
+
 class Collector:
     """Turns counts into metrics when they are asked for, so that counting costs nothing more.
 
@@ -128,6 +141,9 @@ class Collector:
 
     def __init__(self, health: Health) -> None:
         self._health = health
+
+    def _broken(self) -> int:
+        return len(self._health.models.broken(self._health.in_place()))
 
     def collect(self) -> Iterator[Metric]:
         """All metrics."""
@@ -150,6 +166,7 @@ class Collector:
         yield jobs
         gauges: dict[str, tuple[str, Any]] = {
             "endpoints": ("Endpoints.", self._health.queries.endpoint_count()),
+            "broken_models": ("Models in place whose file is missing or damaged.", self._broken()),
             "loaded_models": ("Models in memory.", self._health.models.loaded),
             "training_slots": ("Jobs that may run at a time.", self._health.settings.workers),
             "training_slots_used": ("Jobs that run now.", counts.get(JobStatus.RUNNING.value, 0)),

@@ -94,7 +94,7 @@ class Updates:
         model = ResourceRow(row.id, before.resource, before.base_location, before.relative_location, before.digest)
         with self._pinned() as pin:
             pin(before.digest)
-            if not self._models.path(before.digest).exists():
+            if not self._models.is_kept(before.digest):
                 self._fetch_again(before, pin)
             self._models.check(before.digest)
             self._models.scorer(before.digest)

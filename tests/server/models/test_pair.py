@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -189,8 +190,9 @@ def test_the_command_says_it(service_dir: Path) -> None:
 
 def unused(service: Service) -> str:
     """Put a model into a service's folder that no endpoint has; returns its digest."""
-    (service.settings.data_dir / "models" / f"{'a' * 64}.ilearner").write_bytes(b"x")
-    return "a" * 64
+    digest = hashlib.sha256(b"x").hexdigest()
+    (service.settings.data_dir / "models" / f"{digest}.ilearner").write_bytes(b"x")
+    return digest
 
 
 def test_nothing_is_removed_at_a_start(service_dir: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,148 @@
+"""Model files that are missing or damaged: they are written again, or the server says which and why."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from airflow_provider_azureml_classic.exceptions import ServiceUnavailable
+from airflow_provider_azureml_classic.protocol.references import BlobReference
+from airflow_provider_azureml_classic.protocol.values import Endpoint
+from airflow_provider_azureml_classic.server.models import store as store_module
+from tests.support.portal import BASE
+from tests.support.service import Service
+
+TEN = BlobReference("models/ten.ilearner")
+
+
+def cut(path: Path) -> None:
+    """The first half of a file."""
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def changed(path: Path) -> None:
+    """One byte in the middle is another one."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+
+
+DAMAGES = (Path.unlink, cut, changed, lambda path: path.write_bytes(b""))
+damages = pytest.mark.parametrize("damage", DAMAGES, ids=["deleted", "cut", "changed", "emptied"])
+
+
+def forget(service: Service) -> None:
+    """No model is loaded, as after a restart."""
+    service.models._loaded.clear()
+    service.models._tried.clear()
+
+
+def readiness(service: Service) -> tuple[int, dict[str, object]]:
+    """What ``/readyz`` says."""
+    answer = TestClient(service.http, base_url=BASE).get("/readyz")
+    return answer.status_code, answer.json()
+
+
+@pytest.fixture
+def ten(service: Service, scorer: Endpoint) -> Path:
+    """The stored file of the model that endpoint ``mine`` has."""
+    assert service.patch("mine", TEN).status == 200
+    (resource,) = service.workspace.cached(scorer.api_location.rpartition("/")[2]).resources
+    return service.models.path(resource.digest)
+
+
+@damages
+def test_it_comes_again_from_where_it_came(
+    service: Service, scorer: Endpoint, ten: Path, damage: Callable[[Path], object]
+) -> None:
+    """The next call after a restart is answered, and the file is what it was."""
+    content = ten.read_bytes()
+    damage(ten)
+    forget(service)
+    assert service.slope(scorer) == 10
+    assert ten.read_bytes() == content
+
+
+@damages
+def test_a_patch_mends_it(service: Service, scorer: Endpoint, ten: Path, damage: Callable[[Path], object]) -> None:
+    """The same model put in place again writes its file."""
+    content = ten.read_bytes()
+    damage(ten)
+    assert service.patch("mine", TEN).status == 200
+    assert ten.read_bytes() == content
+    service.blobs.delete("models", "ten.ilearner")
+    forget(service)
+    assert service.slope(scorer) == 10
+
+
+@damages
+def test_the_reason_is_said_and_it_comes_back(
+    service: Service, scorer: Endpoint, ten: Path, damage: Callable[[Path], object]
+) -> None:
+    """With the origin gone, calls are told that the service is at fault and why; readiness names the model, answers of
+    other endpoints go on, and all is well once the file is."""
+    content, origin = ten.read_bytes(), service.read_blob("models/ten.ilearner")
+    service.put_blob("models/ten.ilearner", service.read_blob("models/twenty.ilearner"))
+    damage(ten)
+    forget(service)
+    with pytest.raises(ServiceUnavailable, match=r"(missing|damaged).*holds another model now") as raised:
+        service.slope(scorer)
+    assert raised.value.detail_code == "ResourceLoadFailed"
+    status, told = readiness(service)
+    what = "damaged" if ten.exists() else "missing"
+    assert (status, told["status"], told["broken"]) == (200, "degraded", {ten.stem: what})
+    assert service.slope(service.client.get_endpoint(service.scoring, "default")) == 2
+    service.put_blob("models/ten.ilearner", origin)
+    forget(service)
+    service.models.mend(service.store.digests_in_place())
+    assert ten.read_bytes() == content
+    assert readiness(service)[1]["status"] == "ready"
+    assert service.slope(scorer) == 10
+
+
+def test_a_deleted_file_is_told_before_anybody_calls(service: Service, scorer: Endpoint, ten: Path) -> None:
+    """A loaded model goes on answering; that its file is missing is seen at once, and so is that it is back."""
+    content = ten.read_bytes()
+    ten.unlink()
+    assert service.slope(scorer) == 10
+    assert readiness(service)[1]["broken"] == {ten.stem: "missing"}
+    ten.write_bytes(content)
+    assert readiness(service)[1]["status"] == "ready"
+
+
+def test_one_call_at_a_time_asks_the_origin(
+    service: Service, scorer: Endpoint, ten: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many calls to an endpoint without a model do not each fetch it from elsewhere."""
+    asked = []
+    ten.unlink()
+    forget(service)
+    monkeypatch.setattr(service.models, "_origin", lambda digest, path: asked.append(digest) or path.write_bytes(b"x"))
+    for _ in range(3):
+        with pytest.raises(ServiceUnavailable):
+            service.slope(scorer)
+    assert len(asked) == 1
+    monkeypatch.setattr(store_module, "MEND_AGAIN", 0.0)
+    with pytest.raises(ServiceUnavailable):
+        service.slope(scorer)
+    assert len(asked) == 2
+
+
+def test_a_model_that_cannot_be_read_any_more_is_no_fault_of_the_caller(
+    service: Service, scorer: Endpoint, ten: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whole, but of a format that this server does not know: an error of the service, not of the rows."""
+    forget(service)
+    monkeypatch.setattr("airflow_provider_azureml_classic.server.experiments.ilearner.FORMATS", (7,))
+    answer = service.ask(
+        "POST",
+        service.api_path(scorer, "/execute"),
+        {"Inputs": {"input1": [{"x": 1}]}, "GlobalParameters": {}},
+        key=scorer.primary_key,
+    )
+    assert answer.status == 500
+    assert json.loads(answer.body)["error"]["details"][0]["code"] == "ResourceLoadFailed"
