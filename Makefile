@@ -7,6 +7,7 @@ PYTHON ?= python3
 UV_VERSION := 0.13.9
 # On two cores: half of the time tests wait, for processes that start or are killed.
 JOBS ?= 3
+FAULTS := tests/client/test_network_faults.py
 AZURITE_VERSION := 3.35.0
 # uv brings certificates of its own; behind a proxy with another authority the system's are needed.
 SYSTEM_CERTS := $(if $(wildcard /etc/ssl/certs/ca-certificates.crt),--system-certs)
@@ -63,6 +64,14 @@ standalone: $(READY) ## kill the processes of a real Airflow, and backfill on it
 crash: $(READY) ## kill the server at 130 random moments under load (15 minutes; CRASH_SEED= repeats the choices)
 	@CRASH_KILLS=100 $(PY) -m pytest -n 0 --timeout 1800 tests/server/test_crash.py -k sqlite
 	@CRASH_KILLS=30 $(PY) -m pytest -n 0 --timeout 1800 tests/server/test_crash.py -k postgresql
+
+.PHONY: faults
+faults: $(READY) ## break the network, the disk and the requests, briefly (also part of the tests)
+	@$(PY) -m pytest -n $(JOBS) $(FAULTS)
+
+.PHONY: faults-long
+faults-long: $(READY) ## the same at every byte, and with many more inputs (10 minutes)
+	@FAULTS_LONG=1 $(PY) -m pytest -n $(JOBS) --timeout 1800 $(FAULTS)
 
 .PHONY: celery
 celery: $(READY) ## watch a fleet on two Celery workers, with PostgreSQL and Redis of its own (WAYS=, KILL=1)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from weakref import WeakKeyDictionary
 
 from airflow_provider_azureml_classic.client.blocking import no_answer
+from airflow_provider_azureml_classic.client.integrity import whole
 from airflow_provider_azureml_classic.client.retries import Outcome, Pause, Program, RetryPolicy, Steps, persevere
 from airflow_provider_azureml_classic.client.verbs import Verbs
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, ServiceUnavailable
@@ -69,7 +70,7 @@ class SharedSession:
         """Send and wait.
 
         :param request: what to send.
-        :raises ServiceUnavailable: no answer.
+        :raises ServiceUnavailable: no whole answer.
         """
         import aiohttp
 
@@ -87,7 +88,7 @@ class SharedSession:
                 skip_auto_headers=("content-type",),
             ) as answer:
                 headers = {name.lower(): value for name, value in answer.headers.items()}
-                return Response(answer.status, headers, await answer.read())
+                return whole(request, Response(answer.status, headers, await answer.read()))
         except (aiohttp.ClientError, TimeoutError) as error:
             raise no_answer(request, error) from None
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from airflow_provider_azureml_classic.client.retries import Steps
-from airflow_provider_azureml_classic.exceptions import rejection, without_query
+from airflow_provider_azureml_classic.exceptions import ProtocolError, rejection, without_query
 from airflow_provider_azureml_classic.protocol.errors import from_response, has_error
 from airflow_provider_azureml_classic.protocol.messages import Request, Response
 from airflow_provider_azureml_classic.protocol.operations import WORKSPACES
@@ -68,21 +68,33 @@ def _plausible(body: bytes) -> bool:
 
 
 def decoded(request: Request, response: Response) -> Any:
-    """Decoded body; an empty one is ``None``."""
-    if not response.body.strip():
-        return None
+    """Decoded body.
+
+    :param request: what was asked, for the message.
+    :param response: an answer that must have a body.
+    :raises ProtocolError: it has none, or ``null``.
+    """
     try:
-        return json.loads(response.body)
+        data = json.loads(response.body)
     except ValueError:
         raise from_response(request, response) from None
+    if data is None:
+        raise from_response(request, response)
+    return data
 
 
 def items(data: Any) -> list[Any]:
-    """The items of a list answer: a bare array, an envelope, or a single object (wire document, section 2.2)."""
+    """The items of a list answer: a bare array, an envelope, or a single object (wire document, section 2.2).
+
+    :param data: decoded JSON.
+    :raises ProtocolError: none of these.
+    """
     if isinstance(data, Mapping):
-        value = data.get("value")
-        return value if isinstance(value, list) else [data]
-    return data if isinstance(data, list) else []
+        value = data.get("value", [data])
+        data = value if isinstance(value, list) else None
+    if not isinstance(data, list):
+        raise ProtocolError("The answer is not a list.", hint="Check that the URL of the connection is the service's.")
+    return data
 
 
 def encoded(data: Any) -> bytes:

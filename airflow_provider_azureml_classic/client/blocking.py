@@ -6,10 +6,12 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
+from airflow_provider_azureml_classic.client.integrity import whole
 from airflow_provider_azureml_classic.client.retries import Outcome, Pause, Program, RetryPolicy, Steps, persevere
 from airflow_provider_azureml_classic.client.verbs import Verbs
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, ServiceUnavailable
 from airflow_provider_azureml_classic.protocol.messages import Request, Response, Transport
+from airflow_provider_azureml_classic.protocol.secrecy import hide_signatures
 
 T = TypeVar("T")
 
@@ -30,11 +32,12 @@ class RequestsTransport:
         """Send and wait.
 
         :param request: what to send.
-        :raises ServiceUnavailable: no answer; ``status`` is ``None``.
+        :raises ServiceUnavailable: no whole answer; ``status`` is ``None``.
         """
         import requests
 
         if self._session is None:
+            hide_signatures()
             self._session = requests.Session()
             # Otherwise an entry of ~/.netrc for the host would replace the key.
             self._session.auth = lambda prepared: prepared
@@ -52,7 +55,7 @@ class RequestsTransport:
         except requests.RequestException as error:
             raise no_answer(request, error) from None
         headers = {name.lower(): value for name, value in answer.headers.items()}
-        return Response(answer.status_code, headers, answer.content)
+        return whole(request, Response(answer.status_code, headers, answer.content))
 
     def close(self) -> None:
         """Close the connections."""

@@ -20,6 +20,7 @@ from airflow_provider_azureml_classic.client.answers import (
     encoded,
     items,
 )
+from airflow_provider_azureml_classic.client.integrity import is_sha256
 from airflow_provider_azureml_classic.client.retries import Steps
 from airflow_provider_azureml_classic.client.verb import verb
 from airflow_provider_azureml_classic.exceptions import (
@@ -180,7 +181,9 @@ class Verbs:
         :param settings: what to set; the server's defaults otherwise.
         """
         body = encoded((settings or EndpointSettings()).to_wire())
-        data = yield from self._manage(ops.ADD_ENDPOINT, body, service=service_id, endpoint=name.strip())
+        request = self._management(ops.ADD_ENDPOINT, body, service=service_id, endpoint=name.strip())
+        response = yield from ask(request)
+        data = decoded(request, response) if response.body.strip() not in (b"", b"null") else None
         if isinstance(data, Mapping) and data.get(API_LOCATION):
             return self._masked(Endpoint.from_wire(data))
         return (yield from Verbs.get_endpoint.steps(self, service_id, name))
@@ -337,7 +340,7 @@ class Verbs:
         """
         head = yield self._blob(ops.PROBE_BLOB, reference)
         length, sha256 = head.headers.get("content-length", ""), head.headers.get(ops.BLOB_SHA256, "")
-        if head.status < 300 and length.isdigit() and sha256:
+        if head.status < 300 and length.isdigit() and is_sha256(sha256):
             return BlobFacts(int(length), sha256)
         content = yield from Verbs.fetch_blob.steps(self, reference)
         return BlobFacts(len(content), hashlib.sha256(content).hexdigest())
@@ -355,8 +358,8 @@ class Verbs:
         url = operation.url(self.management_url, {"workspace": self.workspace_id, **segments})
         return self._request(operation, url, key or self._token, body, headers)
 
-    def _manage(self, operation: ops.Operation, body: bytes = b"", **segments: str) -> Steps[Any]:
-        request = self._management(operation, body, {}, "", **segments)
+    def _manage(self, operation: ops.Operation, **segments: str) -> Steps[Any]:
+        request = self._management(operation, b"", {}, "", **segments)
         response = yield from ask(request)
         return decoded(request, response)
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_azureml_classic.exceptions import rejection
 from airflow_provider_azureml_classic.protocol.references import BASE_LOCATION
+from airflow_provider_azureml_classic.protocol.secrecy import hide_signatures
 from airflow_provider_azureml_classic.server.storage.allowed_hosts import Reach
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ def session(reach: Reach, seconds: float = MAX_SECONDS) -> Iterator[Session]:
     """
     import requests
 
+    hide_signatures()
     with Deadline(seconds) as deadline, requests.Session() as direct:
         direct.trust_env = False
         direct.verify = os.environ.get("REQUESTS_CA_BUNDLE") or True

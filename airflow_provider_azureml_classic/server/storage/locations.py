@@ -11,7 +11,7 @@ from __future__ import annotations
 import hmac
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -230,6 +230,7 @@ class UrlLocation(_Elsewhere):
             ):
                 if answer.status_code != 200:
                     _refused("read", reference, answer)
+                _check_end(reference, answer.headers)
                 for chunk in answer.iter_content(_CHUNK):
                     out.write(chunk)
                     if out.tell() > MAX_DOWNLOAD:
@@ -412,6 +413,12 @@ def _refused(verb: str, reference: BlobReference, answer: Any) -> NoReturn:
     raise rejection(
         detail, f"{reference.location!r} cannot be {verb}: its host answered HTTP {status}{reason}.{advice}"
     )
+
+
+def _check_end(reference: BlobReference, headers: Mapping[str, str]) -> None:
+    """Refuse an answer that may not have come whole: cut at the end of a row, it would be trained on."""
+    if "content-length" not in headers and "chunked" not in headers.get("transfer-encoding", ""):
+        raise rejection("BlobNotFound", f"{reference.location!r} cannot be read: its host does not say how long it is.")
 
 
 def _unreachable(verb: str, reference: BlobReference, error: Any) -> NoReturn:

@@ -57,6 +57,11 @@ class Elsewhere(BaseHTTPRequestHandler):
     def drip(self) -> None:
         """Answer for ever, in little pieces, until the other side leaves."""
         self.send_response(200)
+        if "unknown" in self.path:
+            self.end_headers()
+            self.wfile.write(b"x,y\n1,2\n")
+            return
+        self.send_header("Content-Length", "1000000")
         self.end_headers()
         with suppress(OSError):
             while True:
@@ -310,6 +315,12 @@ def test_a_source_that_never_ends_is_left(make, other: Other, tmp_path: Path) ->
     """Time for one transfer is limited, also for a host that sends a byte now and then."""
     error = fails(lambda: make(other.host).resolve(other.place("drip.csv")).fetch(tmp_path / "out", 0.5))
     assert "not finished after" in error.message
+
+
+def test_what_may_be_cut_is_not_read(make, other: Other, tmp_path: Path) -> None:
+    """Without a length nobody can tell rows that are all from rows that a lost connection left."""
+    error = fails(lambda: make(other.host).resolve(other.place("drip-unknown.csv")).fetch(tmp_path / "out"))
+    assert "does not say how long it is" in error.message
 
 
 def test_the_environments_proxy_is_not_used(make, other: Other, monkeypatch, tmp_path: Path) -> None:
