@@ -24,7 +24,7 @@ from airflow_provider_azureml_classic.server.models.origins import Origins
 from airflow_provider_azureml_classic.server.models.pair import MODELS_FOLDER, Pair, check_database_file
 from airflow_provider_azureml_classic.server.models.pins import Pins
 from airflow_provider_azureml_classic.server.models.remote import Vault
-from airflow_provider_azureml_classic.server.models.store import ModelStore, Origin
+from airflow_provider_azureml_classic.server.models.store import ModelStore
 from airflow_provider_azureml_classic.server.models.trials import Trials
 from airflow_provider_azureml_classic.server.portal.site import Portal
 from airflow_provider_azureml_classic.server.portal.visit import Core
@@ -72,10 +72,7 @@ def running(
     """
     with ExitStack() as stack:
         database, store, pair = _state(stack, settings, lock)
-        trial = stack.enter_context(closing(Trials()))
-        models = model_store(
-            settings, store, pair, lambda: peers.id, trial, lambda *copy: Origins(store, locations)(*copy)
-        )
+        models = model_store(settings, store, pair, lambda: peers.id, stack.enter_context(closing(Trials())))
         peers = _peers(stack, database)
         job_store, pins = JobStore(database, clock), Pins(database, peers)
         blobs = BlobStore(settings.data_dir / "blobs", settings.account, lambda: peers.id)
@@ -86,6 +83,7 @@ def running(
         # An account of the configuration may be anywhere.
         reach = Reach(settings.allowed_hosts, settings.private_hosts | accounts.hosts)
         locations = Locations(blobs, reach, clock, accounts)
+        models.origin = Origins(store, locations)
         catalogue, columns = Catalogue(experiments, store), settings.evaluation_columns
         with database.exclusive(_SETUP_LOCK):
             Setup(store, models, locations, workers, clock, pins).run(catalogue.experiments.values())
@@ -135,12 +133,7 @@ def http_server(app: App, core: Core, blobs: BlobStore) -> HttpServer:
 
 
 def model_store(
-    settings: Settings,
-    store: Store,
-    pair: Pair,
-    owner: Callable[[], str],
-    trial: Callable[[Path], object],
-    origin: Origin | None = None,
+    settings: Settings, store: Store, pair: Pair, owner: Callable[[], str], trial: Callable[[Path], object]
 ) -> ModelStore:
     """The model files of a database: in the data directory, and in the storage account if there is one.
 
@@ -149,13 +142,12 @@ def model_store(
     :param pair: the database and the data directory.
     :param owner: gives the id of this server.
     :param trial: tries a model before it is put in place.
-    :param origin: fetches a model again from where it came.
     :raises ValueError: the storage account cannot be used, or it or the data directory belongs to another database; the
         message says why.
     """
     vault = Vault(settings.storage, MAX_DOWNLOAD) if settings.storage else None
     folder = settings.data_dir / MODELS_FOLDER
-    models = ModelStore(folder, owner, vault=vault, trial=trial, whole=pair.is_whole, origin=origin)
+    models = ModelStore(folder, owner, vault=vault, trial=trial, whole=pair.is_whole)
     try:
         if vault:
             vault.prepare()

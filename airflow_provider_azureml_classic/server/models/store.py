@@ -38,7 +38,8 @@ MEND_AGAIN = 10.0
 _LOOKED_AT = 20
 MISSING, DAMAGED = "missing", "damaged"
 
-#: Copies a model again from where it came to a file; its arguments are the digest and the file.
+#: Copies a model again from where it came to a file, or raises an error that says why that cannot be done; its
+#: arguments are the digest and the file.
 Origin = Callable[[str, Path], object]
 
 
@@ -51,7 +52,6 @@ class ModelStore:
     :param vault: keeps every model as well, so that they outlive the folder.
     :param whole: whether this is still the folder of its database.
     :param trial: tries a model file before it is loaded, where nothing else is at stake; raises what :meth:`put` does.
-    :param origin: copies a model from where it came, or raises an error that says why that cannot be done.
     """
 
     def __init__(
@@ -63,9 +63,8 @@ class ModelStore:
         vault: Vault | None = None,
         trial: Callable[[Path], object] = lambda path: None,
         whole: Callable[[], bool] = lambda: True,
-        origin: Origin | None = None,
     ) -> None:
-        self._origin = origin
+        self.origin: Origin | None = None
         self._broken: dict[str, str] = {}
         self._tried: dict[str, float] = {}
         self._sound: dict[str, tuple[int, int, int]] = {}
@@ -287,7 +286,7 @@ class ModelStore:
         try:
             self._write(digest, lambda temporary: vault.fetch(digest, temporary))
         except AzureMLClassicError as error:
-            if self._origin is None:
+            if self.origin is None:
                 raise
             log.error("the model %s cannot be had from the storage account: %s", digest, error.message)
             return False
@@ -302,7 +301,7 @@ class ModelStore:
                 text = f"The file of the model {digest} is {trouble} and is being fetched again. {advice}"
                 raise rejection("ResourceLoadFailed", text)
             self._tried[digest] = now
-        origin = self._origin
+        origin = self.origin
         log.error("the file of the model %s is %s: it is fetched again", digest, trouble)
         try:
             if origin is None:

@@ -121,7 +121,7 @@ def test_one_call_at_a_time_asks_the_origin(
     asked = []
     ten.unlink()
     forget(service)
-    monkeypatch.setattr(service.models, "_origin", lambda digest, path: asked.append(digest) or path.write_bytes(b"x"))
+    monkeypatch.setattr(service.models, "origin", lambda digest, path: asked.append(digest) or path.write_bytes(b"x"))
     for _ in range(3):
         with pytest.raises(ServiceUnavailable):
             service.slope(scorer)
