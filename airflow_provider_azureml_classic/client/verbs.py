@@ -299,6 +299,30 @@ class Verbs:
         :param global_parameters: web service parameters by name.
         :return: the output table; cells are strings, with ``ColumnTypes``.
         """
+        names = {"input_name": input_name, "output_name": output_name}
+        answer = yield from Verbs.score_by.steps(self, endpoint, rows, global_parameters=global_parameters, **names)
+        table: Table = answer[0]
+        return table
+
+    @verb
+    def score_by(
+        self,
+        endpoint: Endpoint,
+        rows: Table | Sequence[Mapping[str, Any]],
+        *,
+        input_name: str = INPUT,
+        output_name: str = SCORED_OUTPUT,
+        global_parameters: Mapping[str, Any] | None = None,
+    ) -> Steps[tuple[Table, str | None]]:
+        """Score rows, and learn which model answered.
+
+        :param endpoint: endpoint of a scoring service.
+        :param rows: a table, or one mapping a row.
+        :param input_name: name of the web service input.
+        :param output_name: name of the web service output.
+        :param global_parameters: web service parameters by name.
+        :return: as :meth:`score`; and the content digest of the model, ``None`` where the service does not tell.
+        """
         table = Table.of(rows)
         body = encoded({INPUTS: {input_name: table.to_wire()}, GLOBAL_PARAMETERS: dict(global_parameters or {})})
         request, response = yield from self._call(endpoint, ops.SCORE, body, query=[ops.WITH_TYPES])
@@ -309,7 +333,7 @@ class Verbs:
             raise ProtocolError(
                 f"The answer has no output {output_name!r}; it has: {names}.", verb="score", url=request.url
             )
-        return read_output(output_name, results[output_name])
+        return read_output(output_name, results[output_name]), response.headers.get(ops.MODEL_HEADER)
 
     # -- blobs -----------------------------------------------------------------------------------------------------
 

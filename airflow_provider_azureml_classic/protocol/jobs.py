@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from airflow_provider_azureml_classic.exceptions import JobCancelled, JobFailed, ProtocolError, rejection
+from airflow_provider_azureml_classic.protocol.digests import DIGESTS, Digests
 from airflow_provider_azureml_classic.protocol.errors import json_object, known_members, reading_answer
 from airflow_provider_azureml_classic.protocol.moments import read_time, stamp
 from airflow_provider_azureml_classic.protocol.purpose import Purpose
@@ -164,6 +165,7 @@ class Job:
     :param progress: the last line of its log, if the server says so.
     :param samples: where rows are that a training kept, with answers, if the server says so: an addition of ours. It is
         not among the results, because clients take those for what the experiment declares.
+    :param model: digests of the model that it trained, if the server tells them.
     """
 
     id: str
@@ -175,6 +177,7 @@ class Job:
     end_time: datetime | None = None
     progress: str | None = None
     samples: BlobReference | None = None
+    model: Digests | None = None
 
     @classmethod
     @reading_answer("The job's state")
@@ -199,10 +202,11 @@ class Job:
             end_time=read_time(data.get("EndTime")),
             progress=data.get("Progress"),
             samples=BlobReference.from_wire(data[SAMPLES]) if data.get(SAMPLES) else None,
+            model=Digests.from_wire(data.get(DIGESTS)),
         )
 
     def to_wire(self) -> dict[str, Any]:
-        """State by name, ``Results`` null until finished; times, progress and samples as our addition."""
+        """State by name, ``Results`` null until finished; times, progress, samples and digests as our addition."""
         return {
             "StatusCode": self.status.value,
             "Results": {name: blob.to_wire() for name, blob in self.results.items()} or None,
@@ -212,6 +216,7 @@ class Job:
             "EndTime": stamp(self.end_time),
             "Progress": self.progress,
             **({SAMPLES: self.samples.to_wire()} if self.samples else {}),
+            **({DIGESTS: self.model.to_wire()} if self.model else {}),
         }
 
     @property

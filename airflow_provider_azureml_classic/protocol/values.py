@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Any, TypeVar
 
 from airflow_provider_azureml_classic.exceptions import ProtocolError, rejection
+from airflow_provider_azureml_classic.protocol.digests import DIGESTS, Digests
 from airflow_provider_azureml_classic.protocol.errors import known_members, reading_answer
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 
@@ -129,11 +130,13 @@ class Resource:
     :param name: as the predictive experiment calls it, for example ``Census Model [trained model]``.
     :param location: the blob last put in place; ``None`` if the service does not say.
     :param kind: what it is.
+    :param digests: of the model, if the service tells them: our addition.
     """
 
     name: str
     location: BlobReference | None = None
     kind: str = TRAINED_MODEL
+    digests: Digests | None = None
 
     @classmethod
     @reading_answer("The resource")
@@ -146,12 +149,15 @@ class Resource:
         name = str(_member(data, "The resource", "Name"))
         location = data.get("Location")
         empty = not location or (isinstance(location, Mapping) and not location.get("RelativeLocation"))
-        return cls(name, None if empty else BlobReference.from_wire(location), data.get("Kind") or TRAINED_MODEL)
+        digests = Digests.from_wire(data.get(DIGESTS))
+        reference = None if empty else BlobReference.from_wire(location)
+        return cls(name, reference, data.get("Kind") or TRAINED_MODEL, digests)
 
     def to_wire(self) -> dict[str, Any]:
-        """Name, kind and location."""
+        """Name, kind and location; digests where they are known."""
         location = self.location.to_wire() if self.location else None
-        return {"Name": self.name, "Kind": self.kind, "Location": location}
+        digests = {DIGESTS: self.digests.to_wire()} if self.digests else {}
+        return {"Name": self.name, "Kind": self.kind, "Location": location, **digests}
 
 
 @dataclass(frozen=True)
@@ -393,7 +399,7 @@ def _resources(items: Any) -> tuple[Resource, ...] | None:
         )
     resources = []
     for item in items:
-        item = known_members("The resource", item, frozenset({"Name", "Location", "Kind"}))
+        item = known_members("The resource", item, frozenset({"Name", "Location", "Kind", DIGESTS}))
         name = item.get("Name")
         if not isinstance(name, str) or not name.strip():
             raise rejection("BadParameterValue", "A resource has no Name.", target="Name")

@@ -18,7 +18,7 @@ from airflow_provider_azureml_classic.protocol.limits import MAX_CELLS
 from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.server.experiments.declaration import CLASSIFICATION
 from airflow_provider_azureml_classic.server.experiments.graph import Graph
-from airflow_provider_azureml_classic.server.experiments.ilearner import Manifest, read_ilearner
+from airflow_provider_azureml_classic.server.experiments.ilearner import Manifest, content_digest, read_ilearner
 from airflow_provider_azureml_classic.server.experiments.number_text import texts_of
 from airflow_provider_azureml_classic.server.experiments.schema import NUMBER, UNKNOWN, Column, not_a_number
 from airflow_provider_azureml_classic.tables import dates
@@ -75,6 +75,8 @@ class Scorer:
     ) -> None:
         self.manifest = manifest
         self.digest = digest
+        #: Digest of what it answers with.
+        self.content = content_digest(manifest, graph)
         schema = manifest.schema
         self._kinds = [schema.kind_of(column.name) for column in schema.features]
         # Whatever the files had, a call has a point before its decimals.

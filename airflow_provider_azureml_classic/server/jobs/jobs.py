@@ -110,7 +110,8 @@ class Jobs:
             for name, reference in (row.results or {}).items()
         }
         samples = self._locations.published(BlobReference(row.samples), signed=True) if row.samples else None
-        return replace(_job(row, progress, results), samples=samples)
+        model = self._jobs.model_of(job_id) if row.results else None
+        return replace(_job(row, progress, results), samples=samples, model=model)
 
     def page(self, endpoint: EndpointRow, limit: int, before: str | None) -> JobPage:
         """The jobs of an endpoint, newest first, without their results.

@@ -17,12 +17,13 @@ from airflow_provider_azureml_classic.tables.dates import parse_time
 _METRICS = 32
 
 
-def model_row(manifest: Manifest, digest: str, length: int) -> ModelRow:
+def model_row(manifest: Manifest, digest: str, length: int, content: str) -> ModelRow:
     """What a model file says of itself, made safe.
 
     :param manifest: its manifest.
     :param digest: SHA-256 of the file.
     :param length: of the file, in bytes.
+    :param content: digest of what the model answers with.
     """
     start, end = manifest.window or (None, None)
     numbers = [(str(name)[:64], value) for name, value in dict(manifest.metrics).items()]
@@ -34,6 +35,7 @@ def model_row(manifest: Manifest, digest: str, length: int) -> ModelRow:
         window_end=_time(end),
         created_at=_time(manifest.created),
         metrics={name: float(value) for name, value in numbers[:_METRICS] if value is not None and _is_number(value)},
+        content=content,
     )
 
 

@@ -132,8 +132,8 @@ def score(visit: Visit) -> Page:
     table = Table(tuple(given), [list(given.values())])
     try:
         body = execution_body(replace(facts.api, example=table), swagger=False)
-        results = core.scoring.execute(row, lambda: body, uuid.uuid4().hex, swagger=False, details=False)[RESULTS]
-        answered = read_output(SCORED_OUTPUT, results[SCORED_OUTPUT])
+        answer, _ = core.scoring.execute(row, lambda: body, uuid.uuid4().hex, swagger=False, details=False)
+        answered = read_output(SCORED_OUTPUT, answer[RESULTS][SCORED_OUTPUT])
     except AzureMLClassicError as error:
         return _page(visit, service, row, Answer(error=error.message))
     return _page(visit, service, row, Answer(tuple(zip(answered.column_names, answered.values[0], strict=True))))

@@ -10,13 +10,22 @@ from typing import Any
 import sqlalchemy as sa
 
 from airflow_provider_azureml_classic.exceptions import without_secrets
+from airflow_provider_azureml_classic.protocol.digests import Digests
 from airflow_provider_azureml_classic.protocol.job_history import LogLine
 from airflow_provider_azureml_classic.protocol.jobs import TRANSITIONS, JobRequest, JobStatus
 from airflow_provider_azureml_classic.protocol.purpose import Purpose
 from airflow_provider_azureml_classic.server.clock import Clock, system_clock
 from airflow_provider_azureml_classic.server.state.database import JOBS, Database, columns, to_row
 from airflow_provider_azureml_classic.server.state.history import add_models, add_samples, add_trained
-from airflow_provider_azureml_classic.server.state.tables import JobRow, Trained, job_log, jobs, servers
+from airflow_provider_azureml_classic.server.state.tables import (
+    JobRow,
+    Trained,
+    job_log,
+    jobs,
+    model_files,
+    servers,
+    trained_models,
+)
 
 #: Jobs of one endpoint that run at a time; the others wait (azure-docs ``studio/faq``).
 MAX_RUNNING = 40
@@ -26,6 +35,11 @@ _LINE = 2000
 _JOB = jobs.c.id == sa.bindparam("job")
 _INSERT = sa.insert(jobs)
 _SELECT = sa.select(jobs).where(_JOB)
+_MODEL_OF = (
+    sa.select(trained_models.c.digest, model_files.c.content)
+    .outerjoin(model_files, model_files.c.digest == trained_models.c.digest)
+    .where(trained_models.c.job_id == sa.bindparam("job"))
+)
 #: A job, and the last line of its log: what clients ask for again and again.
 _WITH_PROGRESS = sa.select(
     jobs,
@@ -119,6 +133,15 @@ class JobStore:
         with self._db.read() as connection:
             row = connection.execute(_WITH_PROGRESS, {"job": job_id}).mappings().first()
         return (self._row(row), row["progress"]) if row else None
+
+    def model_of(self, job_id: str) -> Digests | None:
+        """The digests of the model that a job trained; ``None``: it trained none.
+
+        :param job_id: the job.
+        """
+        with self._db.read() as connection:
+            row = connection.execute(_MODEL_OF, {"job": job_id}).first()
+        return Digests(*row) if row else None
 
     def runs(self, job_id: str, server_id: str) -> bool:
         """Whether a job is still this server's to run: not cancelled, not deleted, not taken over.

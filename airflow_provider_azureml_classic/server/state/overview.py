@@ -87,6 +87,7 @@ class ModelLine:
     window_start: datetime | None
     created_at: datetime | None
     metrics: dict[str, float]
+    content: str | None
 
 
 _WINDOW_END = sa.func.coalesce(placements.c.window_end, model_files.c.window_end, type_=placements.c.window_end.type)
@@ -330,4 +331,5 @@ _ABOUT = (
     model_files.c.window_start,
     model_files.c.created_at,
     model_files.c.metrics,
+    model_files.c.content,
 )

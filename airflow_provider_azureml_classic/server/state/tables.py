@@ -73,6 +73,8 @@ resources = sa.Table(
     sa.Column("base_location", sa.Text, nullable=False),
     sa.Column("relative_location", sa.Text, nullable=False),
     sa.Column("digest", sa.String(64), nullable=False, index=True),
+    # What the model answers with; not known of models of earlier versions.
+    sa.Column("content", sa.String(64)),
 )
 keys = sa.Table(
     "endpoint_keys",
@@ -142,6 +144,7 @@ model_files = sa.Table(
     sa.Column("window_end", UtcTime),
     sa.Column("created_at", UtcTime),
     sa.Column("metrics", sa.JSON, nullable=False),
+    sa.Column("content", sa.String(64)),
 )
 # Each model that was put in place on an endpoint; the one that is there now is ``live``.
 placements = sa.Table(
@@ -214,6 +217,7 @@ class ResourceRow:
     base_location: str
     relative_location: str
     digest: str
+    content: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +269,7 @@ class ModelRow:
     :param window_start: first time of the training data, if it is dated; likewise the last.
     :param created_at: when it was trained.
     :param metrics: finite numbers only.
+    :param content: digest of what the model answers with, see :func:`~.ilearner.content_digest`.
     """
 
     digest: str
@@ -274,6 +279,7 @@ class ModelRow:
     window_end: datetime | None
     created_at: datetime | None
     metrics: dict[str, float]
+    content: str | None = None
 
 
 @dataclass(frozen=True)

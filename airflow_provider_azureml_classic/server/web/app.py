@@ -327,14 +327,15 @@ class App:
         return _json(write_log(self._jobs.log(self._readable(call), call.segments["job"])))
 
     def _score(self, call: Call) -> Response:
-        answer = self._scoring.execute(
+        answer, content = self._scoring.execute(
             self._endpoint(call),
             call.json,
             call.request_id,
             swagger=ops.wants_objects(call.query),
             details=ops.wants_types(call.query),
         )
-        return _json(answer)
+        response = _json(answer)
+        return replace(response, headers={**response.headers, ops.MODEL_HEADER: content})
 
     # -- what everybody may read -------------------------------------------------------------------------------------
 

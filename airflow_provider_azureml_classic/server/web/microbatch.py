@@ -266,10 +266,15 @@ def _answer(predictor: Predictor, head: Head, rows: Sequence[tuple[str, ...]], r
     before, after = _around(names, predictor.scorer.types, head.objects, head.types)
     values = json_text.write([dict(zip(names, row, strict=True)) for row in rows] if head.objects else rows)
     body = b"%b%b%b" % (before, values, after)
-    return b"%b%b\r\ncontent-length: %d\r\n\r\n%b" % (_HEAD, request_id.encode(), len(body), body)
+    start = _head(predictor.scorer.content)
+    return b"%b%b\r\ncontent-length: %d\r\n\r\n%b" % (start, request_id.encode(), len(body), body)
 
 
-_HEAD = "".join(f"{name}: {value}\r\n" for name, value in JSON_TYPE.items()).encode() + f"{ops.REQUEST_ID}: ".encode()
+@lru_cache(maxsize=1024)
+def _head(content: str) -> bytes:
+    """The headers of a model's answers, up to the id of the request."""
+    lines = {**JSON_TYPE, ops.MODEL_HEADER: content}
+    return "".join(f"{name}: {value}\r\n" for name, value in lines.items()).encode() + f"{ops.REQUEST_ID}: ".encode()
 
 
 @lru_cache(maxsize=256)

@@ -157,7 +157,7 @@ class Setup:
 
     def _record(self, experiment: Experiment, files: _First, summary: TrainingSummary, pin: Pin) -> None:
         manifest, digest = summary.manifest, self._models.put(files.model, pin).digest
-        about = model_row(manifest, digest, summary.length)
+        about = model_row(manifest, digest, summary.length, summary.content)
         owner = uuid.uuid5(uuid.NAMESPACE_URL, experiment.name).hex
         name, samples = f"{owner}{MODEL_EXTENSION}", SamplesRow(summary.content, samples_path(owner))
         self._locations.resolve(BlobReference(f"{FIRST_MODELS}/{name}"), WRITE).deliver(files.model)
@@ -168,7 +168,9 @@ class Setup:
             ServiceRow(uuid.uuid4().hex, experiment.scoring_service, experiment.name, False, now),
         ]
         defaults = [new_endpoint(service.id, DEFAULT_ENDPOINT, now) for service in services]
-        first = ResourceRow(defaults[1].id, experiment.resource_name, "", f"{FIRST_MODELS}/{name}", digest)
+        first = ResourceRow(
+            defaults[1].id, experiment.resource_name, "", f"{FIRST_MODELS}/{name}", digest, summary.content
+        )
         defaults[1] = replace(defaults[1], resources=(first,))
         row = ExperimentRow(experiment.name, fingerprint(experiment), json.dumps(manifest.schema.shifted({}).to_json()))
         self._store.set_up_experiment(row, services, defaults, about, samples)

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from airflow_provider_azureml_classic.exceptions import rejection
+from airflow_provider_azureml_classic.protocol.digests import Digests
 from airflow_provider_azureml_classic.protocol.keys import KeyType
 from airflow_provider_azureml_classic.protocol.limits import MAX_DESCRIPTION
 from airflow_provider_azureml_classic.protocol.operations import HELP_INDEX, api_location
@@ -207,4 +208,5 @@ class Views:
 
     def _resource(self, model: ResourceRow) -> Resource:
         reference = BlobReference(model.relative_location, model.base_location)
-        return Resource(model.name, self._locations.published(reference, signed=False))
+        digests = Digests(model.digest, model.content)
+        return Resource(model.name, self._locations.published(reference, signed=False), digests=digests)

@@ -124,8 +124,8 @@ class Scoring:
 
     def execute(
         self, endpoint: EndpointRow, read: Callable[[], Any], request_id: str, *, swagger: bool, details: bool
-    ) -> dict[str, Any]:
-        """Score the rows of a request.
+    ) -> tuple[dict[str, Any], str]:
+        """Score the rows of a request; the answer, and the content digest of the model that gave it.
 
         :param endpoint: the endpoint called.
         :param read: gives the decoded JSON of the body.
@@ -139,16 +139,16 @@ class Scoring:
         try:
             self._throttle.begin(endpoint)
             try:
-                answer = self._answer(endpoint, read())
+                answer, content = self._answer(endpoint, read())
             finally:
                 self._throttle.end(endpoint)
         except AzureMLClassicError as error:
             self._diagnostics.scored(endpoint, request_id, perf_counter() - start, error)
             raise
         self._diagnostics.scored(endpoint, request_id, perf_counter() - start, None)
-        return write_results({SCORED_OUTPUT: write_output(answer, swagger=swagger, details=details)})
+        return write_results({SCORED_OUTPUT: write_output(answer, swagger=swagger, details=details)}), content
 
-    def _answer(self, endpoint: EndpointRow, body: Any) -> Table:
+    def _answer(self, endpoint: EndpointRow, body: Any) -> tuple[Table, str]:
         if not endpoint.resources:
             raise rejection(
                 "BatchExecutionOnly", "This is a training web service: it has no request/response call, only jobs."
@@ -169,7 +169,7 @@ class Scoring:
                 f"a table of {MAX_CELLS:,} cells. Send fewer rows a call, or score them as a batch job.",
                 target=INPUT,
             )
-        return scorer.score(table, self._catalogue.passthrough(experiment), threshold)
+        return scorer.score(table, self._catalogue.passthrough(experiment), threshold), scorer.content
 
     def _threshold(self, experiment: str, sent: Mapping[str, Any]) -> float | None:
         declared = self._catalogue.parameters(experiment, training=False)

@@ -91,13 +91,14 @@ class Updates:
         before = self._store.placement(row.id, placement)
         if before is None:
             raise rejection("BlobNotFound", f"Endpoint {name!r} has no model number {placement} in its history.")
-        model = ResourceRow(row.id, before.resource, before.base_location, before.relative_location, before.digest)
         with self._pinned() as pin:
             pin(before.digest)
             if not self._models.is_kept(before.digest):
                 self._fetch_again(before, pin)
             self._models.check(before.digest)
-            self._models.scorer(before.digest)
+            content = self._models.scorer(before.digest).content
+            places = before.base_location, before.relative_location
+            model = ResourceRow(row.id, before.resource, *places, before.digest, content)
             changed = self._workspace.change(row, EndpointSettings(), (model,), etag(row), how=How.ROLLED_BACK)
             return self._workspace.view(changed)
 
@@ -137,8 +138,8 @@ class Updates:
                 target=name,
             )
         origin = location.origin
-        model = ResourceRow(row.id, name, origin.base_location, origin.relative_location, scorer.digest)
-        return model, model_row(scorer.manifest, scorer.digest, length)
+        model = ResourceRow(row.id, name, origin.base_location, origin.relative_location, scorer.digest, scorer.content)
+        return model, model_row(scorer.manifest, scorer.digest, length, scorer.content)
 
     def _fetch(self, location: Location, pin: Pin) -> tuple[Scorer, int]:
         with TemporaryDirectory() as folder:
