@@ -171,14 +171,16 @@ def _write_catboost(scope: Any, operator: Any, container: Any) -> None:
     attributes = {one.name: onnx.helper.get_attribute_value(one) for one in node.attribute}
     if attributes.get("post_transform") == b"LOGISTIC":
         _one_score(attributes)
+    # Of these CatBoost writes the logarithm, and says nothing.
+    logarithm = str(model.get_all_params().get("loss_function")).startswith(("Poisson", "Tweedie"))
+    outputs = [scope.get_unique_variable_name("logarithm")] if logarithm else operator.output_full_names
+    name = scope.get_unique_operator_name(node.op_type)
     container.add_node(
-        node.op_type,
-        operator.input_full_names,
-        operator.output_full_names,
-        op_domain="ai.onnx.ml",
-        name=scope.get_unique_operator_name(node.op_type),
-        **attributes,
+        node.op_type, operator.input_full_names, outputs, op_domain="ai.onnx.ml", name=name, **attributes
     )
+    if logarithm:
+        exponent = scope.get_unique_operator_name("Exp")
+        container.add_node("Exp", outputs, operator.output_full_names, op_version=13, name=exponent)
 
 
 def _one_score(attributes: dict[str, Any]) -> None:

@@ -21,7 +21,8 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardSc
 
 from airflow_provider_azureml_classic.exceptions import RequestRejected
 from airflow_provider_azureml_classic.protocol.tables import Table
-from airflow_provider_azureml_classic.server.experiments import Experiment, Scorer, train
+from airflow_provider_azureml_classic.server.experiments import Column, Experiment, Schema, Scorer, precision, train
+from airflow_provider_azureml_classic.server.experiments.frame import Frame, read_table
 
 Matrix = NDArray[Any]
 ROWS, FRESH = 300, 200
@@ -30,7 +31,7 @@ EXACT = 5e-6
 #: Share of rows in which it may be farther: a number may be a threshold, in one of the two ways.
 FEW = 0.005
 _TIED = 1e-5
-AGREES = "agrees"
+AGREES, CHANGED = "agrees", "changed by a shift"
 
 _DRAWN = {"random_state": 0}
 #: Fewer trees than usual, which take less time and show the same.
@@ -100,14 +101,14 @@ REGRESSORS: dict[str, dict[str, Any]] = {
 }
 ESTIMATORS = CLASSIFIERS | REGRESSORS
 
-_PLAIN, _FAR, _TEXTS, _MISSING, _LABELS = "plain", "far", "texts", "missing", "labels"
+_PLAIN, FAR, _TEXTS, _MISSING, LABELS = "plain", "far", "texts", "missing", "labels"
 #: Kinds of data, and how the table calls them.
 KINDS = {
     _PLAIN: "plain numbers",
-    _FAR: "seconds since 1970, ids near 2⁵³",
+    FAR: "seconds since 1970, ids near 2⁵³",
     _TEXTS: "categories, also unknown ones",
     _MISSING: "missing cells",
-    _LABELS: "labels 1.7 billion ± 10",
+    LABELS: "labels 1.7 billion ± 10",
 }
 COLOURS = ("", "blue", "green", "red", "yellow")
 
@@ -123,7 +124,7 @@ def drawn(kind: str, rows: int, seed: int) -> tuple[Matrix, NDArray[np.float64]]
     first, second = random.random((2, rows))
     noise = random.random(rows) / 4
     columns: list[Any] = [first.round(6), (4 * second).round(6)]
-    if kind == _FAR:
+    if kind == FAR:
         first, second = random.integers(0, 1000, (2, rows)) / 1000
         columns = [1_767_225_600.0 + 1000 * first, 2.0**53 - 1500 + 1000 * second]
     if kind == _TEXTS:
@@ -156,9 +157,42 @@ def labels(estimator: str, kind: str) -> Matrix:
     """
     number = drawn(kind, ROWS, 0)[1]
     if estimator in REGRESSORS:
-        return 1.7e9 + 10 * (number - number.mean()) / 2 if kind == _LABELS else number
+        return 1.7e9 + 10 * (number - number.mean()) / 2 if kind == LABELS else number
     third = np.digitize(number, np.quantile(number, [1 / 3, 2 / 3]))
-    return 1_700_000_000 + third if kind == _LABELS else np.array(["high", "low", "middle"])[third]
+    return 1_700_000_000 + third if kind == LABELS else np.array(["high", "low", "middle"])[third]
+
+
+def declared(estimator: str, kind: str, folder: Path) -> Experiment:
+    """The experiment, with its data beside it.
+
+    :param estimator: one of :data:`ESTIMATORS`.
+    :param kind: one of :data:`KINDS`.
+    :param folder: where files are written.
+    """
+    with (folder / "d.csv").open("w", newline="") as stream:
+        out = csv.writer(stream)
+        out.writerow(["a", "b", "y"])
+        rows = zip(drawn(kind, ROWS, 0)[0], labels(estimator, kind).tolist(), strict=True)
+        out.writerows([*_cells(row), label] for row, label in rows)
+    used, parameters = _features(estimator, kind), ESTIMATORS[estimator]
+    return Experiment("T", estimator, "y", "d.csv", folder, features=used, estimator_parameters=parameters)
+
+
+def shift_changes(estimator: str, kind: str, folder: Path) -> bool:
+    """Whether columns or label of this kind get no shift, because the estimator would answer otherwise.
+
+    :param estimator: one of :data:`ESTIMATORS`.
+    :param kind: :data:`FAR` or :data:`LABELS`.
+    :param folder: where files are written.
+    """
+    experiment = declared(estimator, kind, folder)
+    frame = Frame(read_table(folder / "d.csv"), ".")
+    task = "regression" if estimator in REGRESSORS else "classification"
+    schema = Schema((Column("a", "number"), Column("b", "number")), "y", task).learnt(frame)
+    try:
+        return bool(precision.shifted(experiment, schema, frame)[1])
+    except RequestRejected:
+        return True
 
 
 def outcome(estimator: str, kind: str, folder: Path) -> str:
@@ -168,26 +202,13 @@ def outcome(estimator: str, kind: str, folder: Path) -> str:
     :param kind: one of :data:`KINDS`.
     :param folder: where files are written.
     """
-    truth, rows = labels(estimator, kind), asked(kind)
-    with (folder / "d.csv").open("w", newline="") as stream:
-        out = csv.writer(stream)
-        out.writerow(["a", "b", "y"])
-        out.writerows([*_cells(row), label] for row, label in zip(rows, truth.tolist(), strict=False))
-    experiment = Experiment(
-        "T",
-        estimator,
-        "y",
-        "d.csv",
-        folder,
-        features=_features(estimator, kind),
-        estimator_parameters=ESTIMATORS[estimator],
-    )
+    experiment, rows = declared(estimator, kind, folder), asked(kind)
     try:
         summary = train(experiment, None, folder / "d.csv", folder / "m.ilearner", folder / "e.csv")
     except RequestRejected as error:
         return f"refused: {_reason(error.message)}"
     if any("are shifted" in note for note in summary.notes):
-        return f"noted: {_SHIFTED}"
+        return f"noted: {CHANGED}"
     answers = Scorer.load(folder / "m.ilearner").score(Table(("a", "b"), [_cells(row) for row in rows]))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -208,8 +229,8 @@ class ByHand:
         truth, data = labels(estimator, kind), drawn(kind, ROWS, 0)[0]
         self._texts = kind == _TEXTS
         self._columns = len(_features(estimator, kind))
-        self._level = float(np.median(truth)) if estimator in REGRESSORS and kind == _LABELS else 0.0
-        numbers = data.astype(float) if kind == _FAR else np.zeros((1, 2))
+        self._level = float(np.median(truth)) if estimator in REGRESSORS and kind == LABELS else 0.0
+        numbers = data.astype(float) if kind == FAR else np.zeros((1, 2))
         # Ids near 2⁵³ have no number between them, which LightGBM needs; what is above zero must stay there for it.
         self._centre = numbers.min(axis=0) - 1 if "lightgbm" in estimator else np.median(numbers, axis=0)
         self._model = _pipeline(estimator, texts=self._texts)
@@ -295,10 +316,9 @@ def _features(estimator: str, kind: str) -> tuple[str, ...]:
     return ("a",) if "Categorical" in estimator and kind == _TEXTS else ("a", "b")
 
 
-_SHIFTED = "changed by a shift"
 #: How the table says what a message says.
 _REASONS = {
-    "are shifted": _SHIFTED,
+    "are shifted": CHANGED,
     "takes categories, and": "categories only",
     "Only binary classification": "two classes only",
     "MissingShapeCalculator": "not convertible",

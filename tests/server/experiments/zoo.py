@@ -95,6 +95,8 @@ REGRESSORS: dict[str, Any] = {
     "LightGBM, Poisson": LGBMRegressor(n_estimators=3, objective="poisson"),
     "XGBoost, Poisson": XGBRegressor(n_estimators=3, objective="count:poisson"),
     "CatBoost": CatBoostRegressor(n_estimators=3),
+    "CatBoost, Poisson": CatBoostRegressor(n_estimators=3, loss_function="Poisson"),
+    "CatBoost, Tweedie": CatBoostRegressor(n_estimators=3, loss_function="Tweedie:variance_power=1.5"),
     "Gaussian": gaussian_process.GaussianProcessRegressor(kernels.RBF() + kernels.WhiteKernel()),
     "Gaussian, Matern": gaussian_process.GaussianProcessRegressor(kernels.Matern(nu=1.5) + kernels.WhiteKernel()),
     "Gaussian, quadratic": gaussian_process.GaussianProcessRegressor(
