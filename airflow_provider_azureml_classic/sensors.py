@@ -30,7 +30,6 @@ from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.retraining.freshness import Goal
 from airflow_provider_azureml_classic.retraining.jobs import JobTicket, trained_model
 from airflow_provider_azureml_classic.retraining.proof import as_expected
-from airflow_provider_azureml_classic.triggers import FreshnessTrigger, JobTrigger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -271,6 +270,9 @@ class ModelFreshnessSensor(WaitingSensor):
         )
 
     def _trigger(self, deadline: float, first_look: float) -> EndpointTrigger:
+        # Only what defers pays for the triggers: reading a DAG file would take a twentieth longer with them.
+        from airflow_provider_azureml_classic.triggers import FreshnessTrigger
+
         model, trained_to, max_age = self.goal.location, self.goal.trained_to, self.goal.max_age
         return FreshnessTrigger(
             azureml_classic_conn_id=self.azureml_classic_conn_id,
@@ -357,6 +359,9 @@ class JobSensor(WaitingSensor):
         )
 
     def _trigger(self, deadline: float, first_look: float) -> EndpointTrigger:
+        # As above.
+        from airflow_provider_azureml_classic.triggers import JobTrigger
+
         return JobTrigger(
             azureml_classic_conn_id=self.azureml_classic_conn_id,
             web_service_id=self.hook.client.find_web_service(self.ticket.web_service).id,

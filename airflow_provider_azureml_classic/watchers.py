@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import inspect
 import json
 import logging
 import re
@@ -35,6 +36,12 @@ State = Mapping[str, Any]
 _SERVICE_ID = re.compile("[0-9a-f]{32}")
 #: Raised by the store of a watch that belongs to several assets: such a watch remembers until the next restart.
 _Unaddressable = ValueError
+#: Arguments that the keys of version 0.1 were made of.
+_FIRST_MEMBERS = (
+    "web_service", "endpoint", "resource", "azureml_classic_conn_id", "max_age", "repeat_every", "ours",
+)  # fmt: skip
+#: Equal to no argument.
+_NOTHING = object()
 
 
 @dataclass(frozen=True)
@@ -52,12 +59,15 @@ class Verdict:
 class EndpointWatch(BaseEventTrigger):
     """Polls an endpoint for ever.
 
+    :cvar name: what it is called in the key of its state; empty: its class path.
     :param web_service: name or id of the scoring web service.
     :param endpoint: its endpoint; it need not exist yet.
     :param resource: name of the updatable resource; ``None`` means the only one.
     :param poll_interval: seconds between two polls.
     :param azureml_classic_conn_id: connection of type ``azureml_classic``.
     """
+
+    name = ""
 
     def __init__(
         self,
@@ -150,16 +160,28 @@ class EndpointWatch(BaseEventTrigger):
 
     @property
     def state_key(self) -> str:
-        """Key in the asset state store: one for each meaning, as an asset may have several watches."""
+        """Key in the asset state store: one for each meaning, as an asset may have several watches. Neither a module
+        that moves nor an argument that is added later changes it, so that an upgrade repeats no event.
+        """
         path, arguments = self.serialize()
-        meaning = json.dumps([path, {**arguments, "poll_interval": None}], sort_keys=True)
-        return f"azureml_classic_watch_{hashlib.sha256(meaning.encode()).hexdigest()[:16]}"
+        defaults = {**_defaults(type(self)), "poll_interval": arguments["poll_interval"]}
+        telling = {name: value for name, value in arguments.items() if value != defaults.get(name, _NOTHING)}
+        return _key(self.name or path, telling)
+
+    @property
+    def _first_key(self) -> str:
+        """The key in version 0.1."""
+        path, arguments = self.serialize()
+        members = {name: arguments[name] for name in _FIRST_MEMBERS if name in arguments}
+        return _key(path, {**members, "poll_interval": None})
 
     async def _recall(self) -> State | None:
         store = getattr(self, "asset_state_store", None)
         if self._seen is None and store is not None:
             with suppress(_Unaddressable):
                 self._seen = await store.aget(self.state_key)
+                if self._seen is None:
+                    self._seen = await store.aget(self._first_key)
         return self._seen
 
     async def _remember(self, state: State) -> None:
@@ -168,6 +190,22 @@ class EndpointWatch(BaseEventTrigger):
             with suppress(_Unaddressable):
                 await store.aset(self.state_key, dict(state))
         self._seen = state
+
+
+def _key(name: str, arguments: Mapping[str, Any]) -> str:
+    meaning = json.dumps([name, arguments], sort_keys=True)
+    return f"azureml_classic_watch_{hashlib.sha256(meaning.encode()).hexdigest()[:16]}"
+
+
+def _defaults(kind: type[EndpointWatch]) -> dict[str, Any]:
+    """The defaults of a watch's arguments, those that it hands on to its base included."""
+    makers = [vars(base)["__init__"] for base in kind.__mro__ if "__init__" in vars(base) and base is not object]
+    return {
+        name: parameter.default
+        for maker in reversed(makers)
+        for name, parameter in inspect.signature(maker).parameters.items()
+        if parameter.default is not parameter.empty
+    }
 
 
 def _safe_text(error: Exception) -> str:
@@ -194,6 +232,8 @@ class StaleModelTrigger(EndpointWatch):
     :param options: see :class:`EndpointWatch`.
     """
 
+    name = "stale model"
+
     def __init__(
         self, *, max_age: timedelta | float, repeat_every: timedelta | float | None = None, **options: Any
     ) -> None:
@@ -211,7 +251,8 @@ class StaleModelTrigger(EndpointWatch):
         resource = endpoint.resource(self.resource)
         fresh, reason = Goal(max_age=timedelta(seconds=self.max_age)).check(resource, now)
         if fresh:
-            return Verdict(seen or {})
+            # A stale model that comes back, as by a rollback, is news again.
+            return Verdict({})
         live, end = resource.location, window_end_of(resource.location)
         location = live.location if live else None
         sent_at = (seen or {}).get("told_at")
@@ -233,6 +274,8 @@ class ModelChangeTrigger(EndpointWatch):
         one of these sends no event.
     :param options: see :class:`EndpointWatch`.
     """
+
+    name = "model change"
 
     def __init__(self, *, ours: str | None = None, **options: Any) -> None:
         super().__init__(**options)

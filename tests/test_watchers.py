@@ -231,6 +231,43 @@ def test_watches_of_one_asset_do_not_share_their_memory():
     assert stale(poll_interval=1).state_key == stale(poll_interval=2).state_key
 
 
+async def test_a_stale_model_that_comes_back_is_told_again():
+    """Stale, then fresh, then rolled back to the stale one: it is news again."""
+    old, new = endpoint("old.ilearner"), endpoint(f"models/bikes/{datetime.now(UTC):%Y%m%dT%H%M%SZ}.ilearner")
+    assert len(await told(at(stale(), Store()), old, old, new, new, old, old)) == 2
+
+
+def test_keys_outlast_moves_and_new_arguments(monkeypatch: pytest.MonkeyPatch):
+    """A module that moves, an argument at its default, however it is given, and a later argument keep the key."""
+    key = stale().state_key
+    assert stale(repeat_every=None, resource=None).state_key == key
+    monkeypatch.setattr(StaleModelTrigger, "__module__", "elsewhere")
+    assert stale().state_key == key
+    assert stale(repeat_every=60).state_key != key
+
+    class Later(StaleModelTrigger):
+        def __init__(self, *, patience: int = 7, **options: Any) -> None:
+            super().__init__(**options)
+            self.patience = patience
+
+        def serialize(self) -> tuple[str, dict[str, Any]]:
+            path, arguments = super().serialize()
+            return path, {**arguments, "patience": self.patience}
+
+    given = {"max_age": stale().max_age, **SCORING}
+    assert Later(**given).state_key == key != Later(patience=8, **given).state_key
+
+
+async def test_what_version_0_1_kept_is_read():
+    """An upgrade tells nobody anything twice: the state under the old key counts until there is a new one."""
+    watch, look = stale(), endpoint("old.ilearner")
+    state = watch.judge(look, None, datetime.now(UTC)).state
+    store = Store({watch._first_key: dict(state)})
+    assert await told(at(watch, store), look) == []
+    store.kept[watch.state_key] = {}
+    assert len(await told(at(stale(), store), look)) == 1
+
+
 async def test_wrong_resource_does_not_end_the_watch(caplog: pytest.LogCaptureFixture):
     """A resource that is not there is said in the log, and the watch goes on."""
     assert await told(at(stale(resource="other"), Store()), endpoint(), endpoint()) == []

@@ -46,7 +46,6 @@ from airflow_provider_azureml_classic.protocol.jobs import INPUT, MODEL_OUTPUT, 
 from airflow_provider_azureml_classic.protocol.purpose import Purpose
 from airflow_provider_azureml_classic.protocol.values import Endpoint, WebService
 from airflow_provider_azureml_classic.retraining.freshness import MODEL_PATH, model_path
-from airflow_provider_azureml_classic.triggers import FleetTrigger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -387,6 +386,9 @@ class RetrainFleetOperator(UpdatingOperator):
         self.ending.check()
 
     def _defer(self, context: Context, rows: list[Row], number: int, options: Options) -> None:
+        # Only what defers pays for the triggers: reading a DAG file would take a twentieth longer with them.
+        from airflow_provider_azureml_classic.triggers import FleetTrigger
+
         ti, parts = context["ti"], list(chunks(rows))
         for part, content in parts:
             ti.xcom_push(key=part_key(part), value=[row.to_json() for row in content])

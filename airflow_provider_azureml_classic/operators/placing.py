@@ -39,7 +39,6 @@ from airflow_provider_azureml_classic.retraining.placing import (
     receipt_of,
 )
 from airflow_provider_azureml_classic.retraining.proof import Patch
-from airflow_provider_azureml_classic.triggers import PROOF_INTERVAL, ProofTrigger
 
 if TYPE_CHECKING:
     from airflow.sdk import Asset, Context
@@ -249,6 +248,9 @@ def defer_to_proof(task: AzureMLClassicOperator, context: Context, update: Updat
     :param update: the update, or a gate's trial.
     :param deadline: seconds since 1970.
     """
+    # Only what defers pays for the triggers: reading a DAG file would take a twentieth longer with them.
+    from airflow_provider_azureml_classic.triggers import PROOF_INTERVAL, ProofTrigger
+
     trained_by = update.candidate.job
     task.defer(
         trigger=ProofTrigger(

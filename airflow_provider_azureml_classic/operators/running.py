@@ -30,7 +30,6 @@ from airflow_provider_azureml_classic.protocol.purpose import Purpose
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint
 from airflow_provider_azureml_classic.retraining.submitting import JobRunner, JobState
-from airflow_provider_azureml_classic.triggers import JobTrigger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -221,6 +220,9 @@ class JobOperator(AzureMLClassicOperator):
         return None
 
     def _defer(self, context: Context, service_id: str, state: JobState, first_look: float = 0.0) -> None:
+        # Only what defers pays for the triggers: reading a DAG file would take a twentieth longer with them.
+        from airflow_provider_azureml_classic.triggers import JobTrigger
+
         self.defer(
             trigger=JobTrigger(
                 azureml_classic_conn_id=self.azureml_classic_conn_id,

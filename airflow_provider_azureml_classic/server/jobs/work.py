@@ -49,7 +49,7 @@ from airflow_provider_azureml_classic.server.state.tables import (
     ServiceRow,
     Trained,
 )
-from airflow_provider_azureml_classic.server.storage.locations import WRITE, Locations, naming
+from airflow_provider_azureml_classic.server.storage.locations import WRITE, Location, Locations, naming
 from airflow_provider_azureml_classic.server.workspace.catalogue import Catalogue
 
 T = TypeVar("T")
@@ -225,17 +225,36 @@ class JobWork:
             # Another server may be about to run this job.
             if self.closing.wait(0.1):
                 raise CancelledError
-        if not self._runs(job):
-            raise rejection("RequestCanceled", "The job was cancelled.")
+        delivered: list[Location] = []
+        self._check_wanted(job, notes, delivered)
         if samples is not None:
-            self._locations.resolve(BlobReference(samples_path(job.id)), WRITE).deliver(samples)
+            delivered.append(self._locations.resolve(BlobReference(samples_path(job.id)), WRITE))
+            delivered[0].deliver(samples)
         for name, (path, reference) in outputs.items():
+            self._check_wanted(job, notes, delivered)
             with naming(name):
                 location = self._locations.resolve(reference, WRITE)
                 over = ", over an older file that lay there" if location.is_taken() else ""
                 location.deliver(path)
+            delivered.append(location)
             notes.note(f"Wrote {reference.location}{over}.")
+        self._check_wanted(job, notes, delivered)
         return {name: reference.to_wire() for name, (_, reference) in outputs.items()}
+
+    def _check_wanted(self, job: JobRow, notes: JobLog, delivered: list[Location]) -> None:
+        """Take back what was delivered if the job was cancelled meanwhile.
+
+        :raises RequestRejected: it was, or another server runs it, which delivers the same.
+        """
+        if self._runs(job):
+            return
+        row = self._jobs.get(job.id)
+        if row is not None and row.status is JobStatus.CANCELLED:
+            for location in delivered:
+                gone = "Removed" if location.withdraw() else "Could not remove"
+                notes.note(f"{gone} {location.sent.location}: the job was cancelled.")
+            notes.write()
+        raise rejection("RequestCanceled", "The job was cancelled.")
 
 
 def _trained(job: JobRow, reference: BlobReference, results: dict[str, Any], summary: TrainingSummary) -> End:

@@ -29,6 +29,9 @@ from airflow_provider_azureml_classic.server.state.tables import (
 
 #: Jobs of one endpoint that run at a time; the others wait (azure-docs ``studio/faq``).
 MAX_RUNNING = 40
+#: Of PostgreSQL's advisory locks, the one of whoever claims a job: two that count at the same time what runs would both
+#: take the last free place. Any number that nobody else uses.
+CLAIM_LOCK = 7305231
 #: Longest line of a log.
 _LINE = 2000
 # Statements are made once: SQLAlchemy takes longer to put one together than SQLite takes to carry it out.
@@ -180,6 +183,7 @@ class JobStore:
         :param now: the job's start time.
         """
         with self._db.write() as connection:
+            self._db.hold(connection, CLAIM_LOCK, alone=True)
             alive = connection.execute(_ALIVE, {"by": server_id}).first()
             job_id = connection.execute(_FIRST, {"most": self._most}).scalar() if alive else None
             if job_id is None:

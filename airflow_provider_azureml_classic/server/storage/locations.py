@@ -89,6 +89,10 @@ class Location(ABC):
     def is_taken(self) -> bool:
         """Whether a blob is there that :meth:`deliver` would overwrite; ``False`` too where that cannot be told."""
 
+    def withdraw(self) -> bool:
+        """Remove what was delivered; ``False`` where that is not allowed: what opens a blob elsewhere need not."""
+        return False
+
     @property
     def lasting(self) -> BlobReference:
         """The reference to keep for later, with what opens it."""
@@ -127,6 +131,14 @@ class OwnLocation(Location):
     def is_taken(self) -> bool:
         """See :class:`Location`."""
         return self.blobs.exists(*self.reference.container_and_blob())
+
+    def withdraw(self) -> bool:
+        """See :class:`Location`."""
+        try:
+            self.blobs.delete(*self.reference.container_and_blob())
+        except AzureMLClassicError:
+            return False
+        return True
 
     @property
     def lasting(self) -> BlobReference:

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,8 @@ from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.sas import expiry_of
 from airflow_provider_azureml_classic.protocol.values import Endpoint
 from airflow_provider_azureml_classic.server.experiments.ilearner import content_digest, read_ilearner
+from airflow_provider_azureml_classic.server.storage.locations import OwnLocation
+from tests.support.processes import until
 from tests.support.service import Service, line
 
 
@@ -182,6 +185,34 @@ def test_a_running_job_that_is_cancelled_delivers_nothing(
         assert (job.status, job.results) == (JobStatus.CANCELLED, {})
     with pytest.raises(Exception, match="cancelled"):
         service.read_blob("models/cancelled.ilearner")
+
+
+def test_a_job_that_is_cancelled_while_it_delivers_delivers_nothing(
+    service: Service, trainer: Endpoint, data: BlobReference, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it has delivered by then is taken back, and its log says so; the rest is not delivered."""
+    client, deliver = service.client, OwnLocation.deliver
+    names = ["models/half.ilearner", "models/half.csv"]
+    job_id = client.submit_job(
+        trainer, JobRequest({"input1": data}, dict(zip(("output1", "output2"), map(BlobReference, names), strict=True)))
+    )
+    delivered: list[str] = []
+
+    def cancelled_meanwhile(self: OwnLocation, source: Path) -> None:
+        deliver(self, source)
+        delivered.append(self.reference.relative_location)
+        if delivered[-1] == names[0]:
+            client.cancel_job(trainer, job_id)
+
+    monkeypatch.setattr(OwnLocation, "deliver", cancelled_meanwhile)
+    client.start_job(trainer, job_id)
+    until("it is taken back", lambda: "Removed models/half.ilearner" in str(client.job_log(trainer, job_id)))
+    assert names[0] in delivered
+    assert names[1] not in delivered
+    assert client.get_job(trainer, job_id).status is JobStatus.CANCELLED
+    for name in names:
+        with pytest.raises(NotFound):
+            client.fetch_blob(service.signed(name))
 
 
 def test_deleting_a_finished_job_leaves_it_finished(service: Service, trainer: Endpoint, data: BlobReference) -> None:

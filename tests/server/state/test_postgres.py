@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import base64
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from airflow_provider_azureml_classic.client import Client
 from airflow_provider_azureml_classic.client.retries import NO_RETRIES
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, RequestRejected, ServiceUnavailable
+from airflow_provider_azureml_classic.protocol.jobs import JobRequest, JobStatus
 from airflow_provider_azureml_classic.protocol.values import Endpoint, EndpointSettings
-from airflow_provider_azureml_classic.server.state.engine import DATABASE_VARIABLE
+from airflow_provider_azureml_classic.server.state.database import Database
+from airflow_provider_azureml_classic.server.state.endpoint_store import Store
+from airflow_provider_azureml_classic.server.state.engine import DATABASE_VARIABLE, checked_url
+from airflow_provider_azureml_classic.server.state.job_store import JobStore
+from airflow_provider_azureml_classic.server.state.tables import ExperimentRow, JobRow, ModelRow, ServiceRow, servers
+from airflow_provider_azureml_classic.server.workspace.endpoints import new_endpoint
 from tests.support import ServerProcess
 from tests.support.postgres import PASSWORD, Cluster, cluster, free_port
 from tests.support.processes import default_of, patch, refused, slope, trained, until
@@ -61,6 +72,36 @@ def test_the_state_is_in_postgresql(postgres: Cluster, start: Start, tmp_path: P
     log = second.log.read_text()
     assert PASSWORD not in log
     assert "Traceback" not in log
+
+
+def test_servers_claim_no_more_jobs_than_may_run(postgres: Cluster) -> None:
+    """Servers that claim at the same moment count each other's claims."""
+    key, now = base64.urlsafe_b64encode(b"k" * 32).decode(), datetime(2026, 3, 1, tzinfo=UTC)
+    database = Database(checked_url(postgres.new_database()), key)
+    try:
+        service = ServiceRow("5" * 32, "S", "E", True, now)
+        endpoint = new_endpoint(service.id, "default", now)
+        model = ModelRow("0" * 64, 1, 1, None, None, None, {})
+        Store(database).set_up_experiment(ExperimentRow("E", "x", "{}"), [service], [endpoint], model)
+        with database.write() as connection:
+            connection.execute(sa.insert(servers), [{"id": "server", "beat": 0}])
+        store = JobStore(database, lambda: now, 2)
+        for number in range(12):
+            job = f"{number:032}"
+            row = JobRow(job, endpoint.id, JobStatus.NOT_STARTED, None, JobRequest(), None, None, now, None, None)
+            store.add(row, "submitted")
+            store.queue(job, endpoint.id, "queued")
+        together = threading.Barrier(6)
+
+        def claim(_: int) -> object:
+            together.wait(30)
+            return store.claim("server", now)
+
+        with ThreadPoolExecutor(6) as pool:
+            claimed = [row for row in pool.map(claim, range(6)) if row is not None]
+        assert len(claimed) == 2
+    finally:
+        database.close()
 
 
 def test_a_database_that_does_not_answer_is_told(postgres: Cluster, tmp_path: Path) -> None:
