@@ -252,10 +252,10 @@ def test_arff_comes_through_a_pipe_too(server: ServerProcess) -> None:
     ("name", "content", "said"),
     [
         ("rows.arff", "hr,temp\n1,0.5\n", "The ARFF cannot be read: Line 1 is 'hr,temp'"),
-        ("rows.tsv", "hr\ttemp\n1\n", "Data row 1 of the TSV has 1 cells; expected 2, one for each column."),
-        ("rows.csv", "hr,hr\n1,2\n", "it has 'hr' twice"),
+        ("rows.tsv", "hr\ttemp\n1\n", "Data row 1 has 1 cell; the header row has 2"),
+        ("rows.csv", "hr,hr\n1,2\n", "its first row has 'hr' twice"),
         ("rows.csv", "", "The CSV is empty"),
-        ("rows.csv", "PK\0\0", "The data is not text; expected CSV with a header row."),
+        ("rows.csv", "PK\0\0", "The CSV is not text"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_named(
@@ -272,7 +272,7 @@ def test_a_file_that_cannot_be_read_is_named(
 def test_a_csv_with_a_short_row_is_refused(server: ServerProcess) -> None:
     """A cell that is missing is not scored as an empty one."""
     done = run(server, "score", BIKES_SCORING, "default", "--file", "-", stdin="a,b\n1,2\n3\n")
-    assert (done.returncode, "row 2 of the CSV" in done.stderr) == (cli.USAGE, True)
+    assert (done.returncode, "Data row 2 has 1 cell" in done.stderr) == (cli.USAGE, True)
 
 
 def test_no_answer_has_its_own_status(server: ServerProcess) -> None:

@@ -13,7 +13,8 @@ from airflow_provider_azureml_classic.cli.endpoints import found
 from airflow_provider_azureml_classic.cli.jobs import pairs
 from airflow_provider_azureml_classic.cli.session import DONE, Session
 from airflow_provider_azureml_classic.exceptions import RequestRejected
-from airflow_provider_azureml_classic.protocol.table_files import parse_table, title_of
+from airflow_provider_azureml_classic.tables.reading import title_of
+from airflow_provider_azureml_classic.tables.rows import parse_rows
 
 
 def score(session: Session) -> int:
@@ -45,7 +46,7 @@ def _row(text: str) -> Mapping[str, Any]:
 def _rows(path: Path) -> Sequence[Mapping[str, Any]]:
     """The rows of a file: JSON if its first character says so, else what its extension says.
 
-    Standard input has no extension: what begins as ARFF does is read as that.
+    Standard input has no extension: what begins as ARFF or Parquet does is read as that.
     """
     piped = str(path) == "-"
     name = "standard input" if piped else str(path)
@@ -53,12 +54,13 @@ def _rows(path: Path) -> Sequence[Mapping[str, Any]]:
         data = sys.stdin.buffer.read() if piped else path.read_bytes()
     except OSError as error:
         raise ValueError(f"{name} cannot be read: {error.strerror}.") from None
-    start = data.removeprefix(codecs.BOM_UTF8).lstrip()[:1]
-    if start in (b"[", b"{"):
+    start = data.removeprefix(codecs.BOM_UTF8).lstrip()[:4]
+    if start[:1] in (b"[", b"{"):
         return _json_rows(data, name)
-    title = "ARFF" if piped and start in (b"@", b"%") else title_of(name)
+    starts = {b"@": "ARFF", b"%": "ARFF", b"PAR1": "Parquet"}
+    title = next((title for sign, title in starts.items() if piped and start.startswith(sign)), title_of(name))
     try:
-        return parse_table(data, name, title).rows
+        return parse_rows(data, name, title).rows
     except RequestRejected as error:
         raise ValueError(error.message) from None
 

@@ -123,8 +123,8 @@ class ModelQualityGate(AzureMLClassicOperator):
     :param allow_training_metrics: let a model pass whose metrics are those of its training rows, because there were too
         few to hold any out (``Rows Held Out`` of the evaluation is 0). Without it such a model is not good enough,
         unless ``check_data`` is all that it is judged by.
-    :param check_data: instead of the held-out rows, a file with labels (CSV, TSV, ARFF): path, URL with SAS token or
-        blob reference. (templated)
+    :param check_data: instead of the held-out rows, a file with labels (CSV, TSV, ARFF, Parquet): path, URL with SAS
+        token or blob reference. It is read on the worker, which needs the extra ``data``. (templated)
     :param check_endpoint: endpoint of the web service on which the new model is tried with ``check_data``; its model is
         replaced. (templated)
     :param label_column: column of ``check_data`` that is predicted; by default the one that the evaluation names.

@@ -18,16 +18,19 @@ from airflow_provider_azureml_classic.protocol.references import (
     ARFF_EXTENSION,
     CSV_EXTENSION,
     DATA_EXTENSIONS,
+    PARQUET_EXTENSION,
     BlobReference,
 )
 from airflow_provider_azureml_classic.protocol.sas import StorageAccount, permissions_of
 from airflow_provider_azureml_classic.retraining.data import (
-    ArffMeter,
-    CsvMeter,
+    Meter,
+    ParquetMeter,
     file_pieces,
+    meter_of,
     parquet_pieces,
     row_pieces,
 )
+from airflow_provider_azureml_classic.tables.reading import title_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -40,7 +43,7 @@ _MAY_WRITE = frozenset("cw")
 
 class UploadDataOperator(AzureMLClassicOperator):
     """Puts training data, or rows to score, where the service reads them: as a CSV file with a header row,
-    a TSV or an ARFF file.
+    a TSV, an ARFF or a Parquet file.
 
     The data come from a file or from an SQL query; they are streamed, so their size does not matter. The file appears,
     or replaces an older one, only once all of it has arrived; so a retry does no harm.
@@ -53,8 +56,9 @@ class UploadDataOperator(AzureMLClassicOperator):
     :param destination: where to: a path ``container/file.csv`` in the storage account of the connection's extra
         ``storage_connection_string``, which may be the service's own store; or a URL with a SAS token that allows
         creating or writing. (templated)
-    :param source: a file: a local path, or any URL that ``ObjectStoragePath`` reads. CSV, TSV and ARFF are
-        passed on as they are, to a destination with that extension; ``.parquet`` is converted to CSV. (templated)
+    :param source: a file: a local path, or any URL that ``ObjectStoragePath`` reads. It is passed on as it is, to a
+        destination with its extension; Parquet is converted to CSV if the destination is one. Where pyarrow is
+        installed (extra ``data``) it is read as the service will read it, and refused as there. (templated)
     :param source_conn_id: connection that opens ``source``, if it is a URL. (templated)
     :param sql: instead of ``source``, a query whose rows are the data, or a ``.sql`` file. (templated)
     :param sql_conn_id: connection of the database, of any type that Airflow's common SQL hook knows. (templated)
@@ -107,8 +111,9 @@ class UploadDataOperator(AzureMLClassicOperator):
             self._check()
             destination = BlobReference.parse(self.destination)
             reference = self._writable(destination)
-            meter_class = ArffMeter if destination.extension == ARFF_EXTENSION else CsvMeter
-            meter = meter_class("The answer to the query" if self.sql else str(self.source))
+            meter = meter_of(
+                "The answer to the query" if self.sql else str(self.source), title_of(destination.extension)
+            )
             facts = self.hook.client.store_stream(reference, self._checked(meter))
         # In the connection's account the path alone is enough, and stays right when the account moves.
         location = reference.location if destination.base_location else reference.relative_location
@@ -154,9 +159,9 @@ class UploadDataOperator(AzureMLClassicOperator):
 
     # -- where from ----------------------------------------------------------------------------------------------------
 
-    def _checked(self, meter: ArffMeter | CsvMeter) -> Iterator[bytes]:
+    def _checked(self, meter: Meter) -> Iterator[bytes]:
         """The data; an error here leaves the destination as it was."""
-        yield from meter.watch(self._from_query() if self.sql else self._from_file())
+        yield from meter.watch(self._from_query() if self.sql else self._from_file(meter))
         if meter.rows or self.if_empty == "upload":
             return
         message = f"{meter.name} has {meter.heading} but no data rows; nothing was uploaded."
@@ -165,7 +170,7 @@ class UploadDataOperator(AzureMLClassicOperator):
     def _extensions(self) -> tuple[str, ...]:
         """What the destination may end in: the service reads a blob as its extension says."""
         if self.sql or self._is_parquet:
-            return (CSV_EXTENSION,)
+            return (CSV_EXTENSION, PARQUET_EXTENSION) if self._is_parquet else (CSV_EXTENSION,)
         source = str(self.source).lower()
         if not source.endswith(DATA_EXTENSIONS):
             return DATA_EXTENSIONS
@@ -175,14 +180,17 @@ class UploadDataOperator(AzureMLClassicOperator):
     def _is_parquet(self) -> bool:
         return str(self.source or "").lower().endswith((".parquet", ".pq"))
 
-    def _from_file(self) -> Iterator[bytes]:
+    def _from_file(self, meter: Meter) -> Iterator[bytes]:
         try:
             file = self._open()
         except FileNotFoundError:
             # Not necessarily a mistake: it may arrive later, so the task may be retried.
             raise AirflowException(f"There is no file {self.source}.") from None
         with file:
-            yield from parquet_pieces(file, str(self.source)) if self._is_parquet else file_pieces(file)
+            if isinstance(meter, ParquetMeter):
+                meter.check(file)
+            convert = self._is_parquet and not isinstance(meter, ParquetMeter)
+            yield from parquet_pieces(file, meter.name) if convert else file_pieces(file)
 
     def _open(self) -> IO[bytes]:
         if isinstance(self.source, str) and "://" not in self.source:

@@ -28,6 +28,9 @@ _MEMBERS = frozenset({CONNECTION_STRING, RELATIVE_LOCATION, BASE_LOCATION, SAS_T
 #: Extensions of a trained model and of data (wire document, section 4.2; code ``InvalidBlobExtension``).
 MODEL_EXTENSION = ".ilearner"
 DATA_EXTENSIONS = CSV_EXTENSION, TSV_EXTENSION, ARFF_EXTENSION = (".csv", ".tsv", ".arff")
+#: Read as data, too, but never written; the cloud service did not know it.
+PARQUET_EXTENSION = ".parquet"
+INPUT_EXTENSIONS = (*DATA_EXTENSIONS, PARQUET_EXTENSION)
 _AROUND = re.compile(r"^[/\s]+|\s+$")
 
 

@@ -10,11 +10,13 @@ from airflow_provider_azureml_classic.client.answers import encoded
 from airflow_provider_azureml_classic.client.retries import Program
 from airflow_provider_azureml_classic.client.verbs import Verbs
 from airflow_provider_azureml_classic.exceptions import rejection
-from airflow_provider_azureml_classic.protocol.table_files import parse_table, title_of
 from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.protocol.values import Endpoint
 from airflow_provider_azureml_classic.retraining.evaluation import Evaluation
 from airflow_provider_azureml_classic.retraining.quality import Answers
+from airflow_provider_azureml_classic.tables.reading import title_of
+from airflow_provider_azureml_classic.tables.rows import parse_rows
+from airflow_provider_azureml_classic.tables.spelling import listed
 
 #: Rows of one scoring call, and bytes of them: far from its limits of 4 MB and 100 s.
 _CALL, _CALL_BYTES = 500, 2 << 20
@@ -56,15 +58,15 @@ def read_rows(content: bytes, label: str, source: str) -> Labelled:
     :param content: the file.
     :param label: the column that is predicted.
     :param source: its name; the extension tells the format, and messages show it.
-    :raises RequestRejected: it cannot be read, or has no such column or no rows.
+    :raises RequestRejected: it cannot be read, or has no rows or no such column.
+    :raises ValueError: the library that reads files is not installed.
     """
-    table = parse_table(content, source)
+    table = parse_rows(content, source)
     names = table.column_names
-    if label not in names or not table.values:
+    if label not in names:
         raise rejection(
             "InputParseError",
-            f"{source}: the {title_of(source)} has no rows, or no column {label!r}; "
-            f"its columns are: {', '.join(names)}.",
+            f"{source}: the {title_of(source)} has no column {label!r}; its columns are: {listed(names)}.",
         )
     at = names.index(label)
     rows = Table(names[:at] + names[at + 1 :], [[*row[:at], *row[at + 1 :]] for row in table.values])

@@ -1,27 +1,124 @@
-"""Training data for upload: CSV or ARFF in pieces, checked and counted as they pass, never in memory as a whole.
+"""Training data for upload: a file in pieces, checked and counted as they pass, never in memory as a whole.
 
-Pure but for :func:`parquet_pieces`: no Airflow, no network.
+No Airflow, no network.
 """
 
 from __future__ import annotations
 
 import codecs
 import csv
-import importlib
 import io
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from typing import IO, Any
+from typing import IO, Any, cast
 
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.protocol.arff import ArffError, read_arff
+from airflow_provider_azureml_classic.tables import reading
+from airflow_provider_azureml_classic.tables.names import heading
+from airflow_provider_azureml_classic.tables.parquet import csv_of, parquet_tables
+from airflow_provider_azureml_classic.tables.rows import MISSING_LIBRARY
+from airflow_provider_azureml_classic.tables.table import Table
 
 #: Bytes read from a file at a time.
 PIECE = 256 << 10
-#: Rows converted from Parquet at a time.
-_BATCH = 10_000
 #: A header row longer than this is none.
 _MAX_HEADER = 1 << 20
 #: After one of these a quote opens a cell: the delimiters that the service knows, a new row, and a quote in a cell.
 _BEFORE_QUOTE = frozenset({b",", b";", b"\t", b"\n", b'"'})
+
+
+class FileMeter:
+    """Passes a file on in pieces and reads it as the service does: what the service would refuse is refused here.
+
+    :param name: what the data are, for messages.
+    :param title: ``CSV``, ``TSV`` or ``ARFF``.
+    """
+
+    def __init__(self, name: str, title: str) -> None:
+        self.name = name
+        #: Where the names of the columns stand.
+        self.heading = heading(title)
+        #: Data rows that have passed.
+        self.rows = 0
+        self._title = title
+
+    def watch(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
+        """The same pieces.
+
+        :param pieces: of any size.
+        :raises RequestRejected: the file cannot be read; the message begins with its name.
+        """
+        file = _Passing(pieces)
+        try:
+            for table in reading.blocks(cast("IO[bytes]", file), self._title, wanted=(), empty=True):
+                self.rows += table.rows
+                yield from file.passed()
+        except AzureMLClassicError as error:
+            raise rejection("InputParseError", f"{self.name}: {error.message}") from None
+        yield from file.passed()
+
+
+class ParquetMeter:
+    """Passes a Parquet file on, which is read before.
+
+    :param name: what the data are, for messages.
+    """
+
+    heading = heading("Parquet")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        #: Its rows.
+        self.rows = 0
+
+    def check(self, file: IO[bytes]) -> None:
+        """Read the file.
+
+        :param file: opened for reading bytes, seekable; it stands at its start afterwards.
+        :raises ValueError: the library that reads files is not installed.
+        :raises RequestRejected: the file cannot be read.
+        """
+        self.rows = sum(table.rows for table in _parquet(file, self.name))
+        file.seek(0)
+
+    def watch(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
+        """The same pieces.
+
+        :param pieces: of any size.
+        """
+        yield from pieces
+
+
+class _Passing(io.RawIOBase):
+    """A file that is read piece by piece, and remembers the pieces until they are asked for."""
+
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        self._pieces = filter(None, pieces)
+        self._passed: deque[bytes] = deque()
+
+    def read(self, size: int = -1) -> bytes:
+        piece = next(self._pieces, b"")
+        self._passed.append(piece)
+        return piece
+
+    def passed(self) -> Iterator[bytes]:
+        while self._passed:
+            yield self._passed.popleft()
+
+
+def meter_of(name: str, title: str) -> Meter:
+    """What passes a file on and looks at it: as the service does where the library is that reads files, else by its
+    header row and line ends alone.
+
+    :param name: what the data are, for messages.
+    :param title: ``CSV``, ``TSV``, ``ARFF`` or ``Parquet``.
+    """
+    if title == "Parquet":
+        return ParquetMeter(name)
+    if reading.installed():
+        return FileMeter(name, title)
+    return ArffMeter(name) if title == "ARFF" else CsvMeter(name)
 
 
 class CsvMeter:
@@ -30,8 +127,7 @@ class CsvMeter:
     :param name: what the data are, for messages.
     """
 
-    #: Where the names of the columns stand.
-    heading = "a header row"
+    heading = heading("CSV")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -88,7 +184,7 @@ class ArffMeter:
     :param name: what the data are, for messages.
     """
 
-    heading = "@attribute lines"
+    heading = heading("ARFF")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -137,6 +233,9 @@ class ArffMeter:
         except ArffError as error:
             raise ValueError(f"{self.name} is not ARFF: {error}") from None
         check_names([attribute.name for attribute in attributes], self.name, numbers=True)
+
+
+Meter = FileMeter | ParquetMeter | CsvMeter | ArffMeter
 
 
 def check_header(start: bytes, name: str) -> None:
@@ -194,7 +293,7 @@ def file_pieces(file: IO[bytes]) -> Iterator[bytes]:
 
 
 def row_pieces(names: Sequence[str], batches: Iterable[Sequence[Sequence[Any]]]) -> Iterator[bytes]:
-    """CSV of rows; an absent cell is empty.
+    """CSV of rows; an absent cell is empty, and so is one that is not a number (NaN).
 
     :param names: of the columns.
     :param batches: some rows at a time.
@@ -203,7 +302,7 @@ def row_pieces(names: Sequence[str], batches: Iterable[Sequence[Sequence[Any]]])
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(names)
     for batch in batches:
-        writer.writerows(batch)
+        writer.writerows([None if isinstance(cell, float) and cell != cell else cell for cell in row] for row in batch)
         yield buffer.getvalue().encode()
         buffer.seek(0)
         buffer.truncate()
@@ -215,29 +314,20 @@ def parquet_pieces(file: IO[bytes], name: str) -> Iterator[bytes]:
 
     :param file: opened for reading bytes; it must be seekable.
     :param name: what the data are, for messages.
-    :raises ValueError: pyarrow is missing, the file is not Parquet, or a column holds lists or structures.
+    :raises ValueError: the library that reads files is not installed.
+    :raises RequestRejected: the file cannot be read, or a column holds lists or structures.
     """
-    try:
-        arrow, parquet, to_csv = (importlib.import_module(f"pyarrow{part}") for part in ("", ".parquet", ".csv"))
-    except ImportError:
-        raise ValueError(
-            f"{name} is Parquet; converting it to CSV needs pyarrow, which is not installed. Run: pip install pyarrow"
-        ) from None
-    try:
-        opened = parquet.ParquetFile(file)
-    except arrow.ArrowInvalid as error:
-        raise ValueError(f"{name} cannot be read as Parquet: {error}") from None
-    nested = [field.name for field in opened.schema_arrow if arrow.types.is_nested(field.type)]
-    if nested:
-        raise ValueError(f"{name}: the column {nested[0]!r} holds lists or structures, which CSV cannot hold.")
-    yield from row_pieces(opened.schema_arrow.names, ())
-    plain = arrow.schema([(f.name, _plain(arrow, f.type)) for f in opened.schema_arrow])
-    for batch in opened.iter_batches(_BATCH):
-        buffer = io.BytesIO()
-        table = arrow.Table.from_batches([batch]).cast(plain)
-        to_csv.write_csv(table, buffer, to_csv.WriteOptions(include_header=False))
-        yield buffer.getvalue()
+    for number, table in enumerate(_parquet(file, name)):
+        if not number:
+            yield from row_pieces(table.names, ())
+        yield csv_of(table)
 
 
-def _plain(arrow: Any, kind: Any) -> Any:
-    return kind.value_type if arrow.types.is_dictionary(kind) else kind
+def _parquet(file: IO[bytes], name: str) -> Iterator[Table]:
+    """The tables of a Parquet file, the first of which may have no rows."""
+    if not reading.installed():
+        raise ValueError(f"{name} is Parquet; reading it {MISSING_LIBRARY}")
+    try:
+        yield from parquet_tables(file)
+    except AzureMLClassicError as error:
+        raise rejection("InputParseError", f"{name}: {error.message}") from None

@@ -12,5 +12,6 @@ Rule 4: pyarrow and numpy are imported at the first file, never with these modul
     kinds     a table, declarations and earlier kinds -> the kind of each column
       dates      day or month first, one decision for a column
     values    a column and its kind -> numbers, or categories and codes
+    rows      a whole file -> what a scoring call sends
     description  what a person should see of each column before a model is trained
 """

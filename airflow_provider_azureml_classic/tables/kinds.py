@@ -195,20 +195,28 @@ def decide(
     return decision
 
 
-def file_decimal(table: Table, kinds: Mapping[str, Kind], missing: Collection[str] = MISSING) -> str:
+def file_decimal(tables: Table | Iterable[Table], kinds: Mapping[str, Kind], missing: Collection[str] = MISSING) -> str:
     """The sign before the decimals of a file: a comma if more of its columns of numbers have commas than points.
 
-    :param table: rows of the file.
-    :param kinds: what is known of its columns; those of texts tell nothing.
+    :param tables: all rows of the file, or its blocks.
+    :param kinds: what is known of columns; those of texts, and those that the file does not have, tell nothing.
     :param missing: texts that mean "no value" in all columns.
     """
-    numeric = (None, NUMBER, UNDECIDED)
-    open_kinds = {name: kind for name, kind in kinds.items() if name in table.columns and kind.kind in numeric}
-    commas = [name for name, kind in open_kinds.items() if not kind.decimal and _has_commas(table, name, kind, missing)]
+    commas: set[str] = set()
+    points: set[str] = set()
+    delimiter = ""
+    for table in [tables] if isinstance(tables, Table) else tables:
+        delimiter = table.origin.delimiter
+        there = {name: kind for name, kind in kinds.items() if name in table.columns}
+        numeric = {name: kind for name, kind in there.items() if kind.kind in (None, NUMBER, UNDECIDED)}
+        commas.update(n for n, kind in numeric.items() if not kind.decimal and _has_commas(table, n, kind, missing))
+        for name in numeric.keys() - points:
+            # Only beside commas it matters whether what has a point is a number.
+            if _has_point(table.columns[name]) and (not commas or _has_points(table, name, kinds[name], missing)):
+                points.add(name)
     if not commas:
         return "."
-    points = sum(_has_points(table.columns[name], kind, missing) for name, kind in open_kinds.items())
-    return "," if len(commas) > points or (len(commas) == points and table.origin.delimiter == ";") else "."
+    return "," if len(commas) > len(points) or (len(commas) == len(points) and delimiter == ";") else "."
 
 
 def _has_commas(table: Table, name: str, kind: Kind, missing: Collection[str]) -> bool:
@@ -237,16 +245,19 @@ def _distinct(column: pa.ChunkedArray) -> Any:
     return column.unify_dictionaries().chunk(0).dictionary if pa.types.is_dictionary(column.type) else column
 
 
-def _has_points(column: pa.ChunkedArray, kind: Kind, missing: Collection[str]) -> bool:
-    """Whether nearly all cells of a column are numbers, if points are decimal, and some have one."""
+def _has_point(column: pa.ChunkedArray) -> bool:
+    """Whether any cell of a column has a point."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     if pa.types.is_floating(column.type):
         return True
-    if pa.types.is_integer(column.type) or not pc.any(pc.match_substring(_distinct(column), ".")).as_py():
-        return False
-    found = values.numbers(column, kind.rule(".", missing))
+    return not pa.types.is_integer(column.type) and bool(pc.any(pc.match_substring(_distinct(column), ".")).as_py())
+
+
+def _has_points(table: Table, name: str, kind: Kind, missing: Collection[str]) -> bool:
+    """Whether nearly all cells of a column are numbers, if points are decimal."""
+    found = values.numbers(table.columns[name], kind.rule(".", missing))
     good, wrong = _good(found), len(found.wrong)
     return good >= NEARLY_ALL * (good + wrong)
 

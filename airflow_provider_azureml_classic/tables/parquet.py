@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Collection, Iterator
 from typing import IO, TYPE_CHECKING, Any
 
@@ -30,7 +31,7 @@ def parquet_names(file: IO[bytes]) -> tuple[str, ...]:
 
 
 def parquet_tables(file: IO[bytes], *, expected: Collection[str] = (), keep: Keep = bool) -> Iterator[Table]:
-    """The rows of a Parquet file.
+    """The rows of a Parquet file; at least one table, which has no rows if the file has none.
 
     :param file: opened for reading bytes; it must be seekable.
     :param expected: columns of which at least one must be there.
@@ -63,6 +64,9 @@ def parquet_tables(file: IO[bytes], *, expected: Collection[str] = (), keep: Kee
             }
             yield Table(Origin(_TITLE, tuple(names)), columns, batch.num_rows, before)
             before += batch.num_rows
+        if not before:
+            empty = pa.chunked_array([pa.array([], pa.string())])
+            yield Table(Origin(_TITLE, tuple(names)), {names[i]: empty for i in kept}, 0)
     except (pa.ArrowException, OSError) as error:
         raise _unreadable(error) from None
 
@@ -88,6 +92,26 @@ def _too_much(what: str) -> AzureMLClassicError:
     return rejection("InputParseError", f"The Parquet file stands for {what}. Write it as several files.")
 
 
+def csv_of(table: Table) -> bytes:
+    """The rows of a table as CSV, without a header row; NaN is an empty cell.
+
+    :param table: of :func:`parquet_tables`.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    from pyarrow import csv
+
+    def column(values: pa.ChunkedArray) -> pa.ChunkedArray:
+        if pa.types.is_floating(values.type):
+            return pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
+        return values.cast(pa.string()) if pa.types.is_dictionary(values.type) else values
+
+    plain = pa.table({name: column(values) for name, values in table.columns.items()})
+    buffer = io.BytesIO()
+    csv.write_csv(plain, buffer, csv.WriteOptions(include_header=False))
+    return buffer.getvalue()
+
+
 def _plain(name: str, column: pa.Array) -> pa.Array:
     """A column as texts or as numbers; null where it has no value."""
     import pyarrow as pa
@@ -108,6 +132,8 @@ def _plain(name: str, column: pa.Array) -> pa.Array:
         return column
     if pa.types.is_date(kind):
         return pc.strftime(column.cast(pa.date32()).cast(pa.timestamp("s")), "%Y-%m-%d")
+    if pa.types.is_time(kind):
+        return column.cast(pa.string())
     if pa.types.is_timestamp(kind):
         return pc.strftime(column, "%Y-%m-%dT%H:%M:%S" + ("%z" if kind.tz else ""))
     raise rejection(

@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import IO
 
 from airflow_provider_azureml_classic.exceptions import rejection
-from airflow_provider_azureml_classic.protocol.references import ARFF_EXTENSION, TSV_EXTENSION
+from airflow_provider_azureml_classic.protocol.references import ARFF_EXTENSION, PARQUET_EXTENSION, TSV_EXTENSION
 from airflow_provider_azureml_classic.tables.arff import arff_attributes, arff_tables
 from airflow_provider_azureml_classic.tables.delimited import BLOCK, DelimitedParser
 from airflow_provider_azureml_classic.tables.names import check_names, heading
 from airflow_provider_azureml_classic.tables.parquet import parquet_names, parquet_tables
 from airflow_provider_azureml_classic.tables.table import Table
 
-PARQUET_EXTENSION = ".parquet"
 #: Bytes of ARFF that become lines at once: a short line fills several times its letters.
 _LINES = 1 << 18
 Source = Path | bytes | IO[bytes]
@@ -50,6 +49,7 @@ def blocks(
     encoding: str | None = None,
     expected: Collection[str] = (),
     wanted: Collection[str | None] | None = None,
+    empty: bool = False,
 ) -> Iterator[Table]:
     """The rows of a file in blocks of a few MiB, each a table; at least one.
 
@@ -58,6 +58,7 @@ def blocks(
     :param encoding: of a text file; by default it is recognized.
     :param expected: columns without which a first row is not taken for a header row.
     :param wanted: columns to keep; ``None``: all. A column without a name is never kept.
+    :param empty: whether a file without data rows will do.
     :raises RequestRejected: the file cannot be read, or has no data rows; the message names the row.
     """
 
@@ -76,7 +77,7 @@ def blocks(
             rows += table.rows
             if table.rows:
                 yield table
-    if not rows:
+    if not rows and not empty:
         raise rejection("InputParseError", f"The {title} has {heading(title)} but no data rows; expected at least one.")
 
 

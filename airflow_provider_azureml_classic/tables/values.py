@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_azureml_classic.tables.spelling import NumberRule, category_key, spellings
+from airflow_provider_azureml_classic.tables.spelling import NumberRule, category_key, parse_number, spellings
 from airflow_provider_azureml_classic.tables.table import Encoded, as_dictionary, encoded, indices
 
 if TYPE_CHECKING:
@@ -197,3 +197,16 @@ def days(column: Encoded, missing: Iterable[str], day: Callable[[str], float | N
     values = np.array([*(math.nan if value is None else value for value in found), math.nan])
     wrong = np.array([*(value is None for value in found), False])
     return Numbers(values[column.codes], np.flatnonzero(wrong[column.codes]))
+
+
+def with_points(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A column in which numbers with a decimal comma are spelled with a point; other texts stay as they are.
+
+    :param column: of texts, of a file in which commas are decimal.
+    """
+    import pyarrow as pa
+
+    different = encoded(column)
+    cells = [cell.replace(",", ".") if parse_number(cell, ",") is not None else cell for cell in different.cells]
+    codes = pa.array(different.codes, mask=different.codes < 0)
+    return pa.chunked_array([pa.DictionaryArray.from_arrays(codes, pa.array(cells, pa.string())).cast(pa.string())])

@@ -340,9 +340,9 @@ class TestCheckData:
     @pytest.mark.parametrize(
         ("content", "words"),
         [
-            ("a,b\n1,2\n", "the CSV has no rows, or no column 'cnt'; its columns are: a, b."),
-            ("hr,cnt\n", "has no row"),
-            ("hr,cnt\n1,2\n3\n", "Data row 2 of the CSV has 1 cells; expected 2, one for each column."),
+            ("a,b\n1,2\n", "the CSV has no column 'cnt'; its columns are: a, b."),
+            ("hr,cnt\n", "has a header row but no data rows"),
+            ("hr,cnt\n1,2\n3\n", "Data row 2 has 1 cell; the header row has 2"),
         ],
     )
     def test_data_that_cannot_be_used(

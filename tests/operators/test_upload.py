@@ -13,9 +13,11 @@ from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import pyarrow as pa
 import pytest
 from airflow.sdk import ObjectStoragePath
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
+from pyarrow import parquet
 
 from airflow_provider_azureml_classic.client import AsyncClient, Client
 from airflow_provider_azureml_classic.client.retries import NO_RETRIES
@@ -29,6 +31,7 @@ from airflow_provider_azureml_classic.protocol.messages import Request, Response
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from tests.support import BIKES, ServerProcess
 from tests.support.verbs import context, own_name, training_csv
+from tests.tables.support import CASES
 
 pytestmark = pytest.mark.usefixtures("airflow_connection")
 DATA = "a,b\n1,x\n2,y\n"
@@ -95,15 +98,41 @@ def test_object_storage(server: ServerProcess, client: Client, path: str, file: 
 
 def test_parquet_is_converted(server: ServerProcess, client: Client, path: str, tmp_path: Path) -> None:
     """A Parquet file, local or behind a URL, arrives as CSV."""
-    arrow = pytest.importorskip("pyarrow")
-    from pyarrow import parquet
-
-    parquet.write_table(arrow.table({"a": [1, 2], "b": ["x", None]}), tmp_path / "d.parquet")
+    parquet.write_table(pa.table({"a": [1, 2], "b": ["x", None]}), tmp_path / "d.parquet")
     for source in (str(tmp_path / "d.parquet"), f"file://{tmp_path / 'd.parquet'}"):
         assert run(destination=path, source=source)["rows"] == 2
         assert content(server, client, path) == 'a,b\n1,"x"\n2,\n'
-    with pytest.raises(AirflowFailException, match=r"must end in \.csv"):
+    with pytest.raises(AirflowFailException, match=r"must end in \.csv or \.parquet"):
         run(destination=path.replace(".csv", ".tsv"), source=source)
+
+
+def test_parquet_passes(server: ServerProcess, client: Client, path: str, tmp_path: Path) -> None:
+    """To a place that ends so it goes as it is, once the service could read it."""
+    source, place = tmp_path / "d.parquet", path.replace(".csv", ".parquet")
+    parquet.write_table(pa.table({"a": [1, 2], "b": ["x", None]}), source)
+    assert run(destination=place, source=str(source))["rows"] == 2
+    assert client.fetch_blob(server.sas(place)) == source.read_bytes()
+    source.write_bytes(source.read_bytes()[:-4])
+    with pytest.raises(AirflowFailException, match=r"d\.parquet: The Parquet file cannot be read"):
+        run(destination=place, source=str(source))
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "message"),
+    [
+        ("15/cr.csv", 60, ""),
+        ("15/utf16.csv", 60, ""),
+        ("21/multiline_ok.csv", 100, ""),
+        ("21/last_column.csv", 0, "in data row 101 a quote that opens a cell is never closed"),
+    ],
+)
+def test_what_the_service_reads_is_uploaded(path: str, name: str, rows: int, message: str) -> None:
+    """Files are checked by the rules of the service: none that it reads is refused, none that it refuses is sent."""
+    if message:
+        with pytest.raises(AirflowFailException, match=message):
+            run(destination=path, source=str(CASES / name))
+    else:
+        assert run(destination=path, source=str(CASES / name))["rows"] == rows
 
 
 def test_arff_and_tsv(server: ServerProcess, client: Client, path: str, tmp_path: Path) -> None:
@@ -131,7 +160,7 @@ def test_no_header_row(server: ServerProcess, client: Client, path: str, file: P
     """Data without a header row are refused, and what was there stays."""
     run(destination=path, source=str(file))
     file.write_text("39,State-gov\n50,Private\n")
-    with pytest.raises(AirflowFailException, match=r"data\.csv has no header row: its first row has the number 39"):
+    with pytest.raises(AirflowFailException, match=r"data\.csv: The CSV needs a header row: .* the number 39"):
         run(destination=path, source=str(file))
     assert content(server, client, path) == DATA
 
@@ -472,7 +501,7 @@ def test_memory_does_not_grow_with_the_file(server: ServerProcess, client: Clien
     peaks = [peak(lambda source=source: run(destination=path, source=str(source))) for source in (small, large)]
     assert client.blob_facts(server.sas(path)).length == large.stat().st_size
     assert peaks[1] < peaks[0] + 2 * BLOCK_SIZE
-    assert peaks[1] < 4 * BLOCK_SIZE
+    assert peaks[1] < 5 * BLOCK_SIZE
 
 
 @pytest.mark.slow
@@ -489,4 +518,4 @@ def test_memory_does_not_grow_with_the_query(path: str, database: Path) -> None:
     upload(10)()
     small, large = peak(upload(5_000)), peak(upload(50_000))
     assert large < small + 2 * BLOCK_SIZE
-    assert large < 5 * BLOCK_SIZE
+    assert large < 6 * BLOCK_SIZE

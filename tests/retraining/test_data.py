@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import sys
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
@@ -15,13 +16,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from airflow_provider_azureml_classic.exceptions import RequestRejected
 from airflow_provider_azureml_classic.retraining.data import (
     ArffMeter,
     CsvMeter,
+    FileMeter,
     file_pieces,
+    meter_of,
     parquet_pieces,
     row_pieces,
 )
+from airflow_provider_azureml_classic.tables.rows import parse_rows
 
 
 def cut(content: bytes, size: int) -> Iterator[bytes]:
@@ -107,6 +112,7 @@ def test_rows_to_csv() -> None:
     assert second == b'1.50,2026-03-01 12:00:00+00:00,"say ""x"""\nTrue,2026-03-01,0.1\n'
     assert rest == b""
     assert b"".join(row_pieces(["n"], [])) == b"n\n"
+    assert b"".join(row_pieces(["n"], [[(float("nan"),), (1.5,)]])) == b'n\n""\n1.5\n'
 
 
 def test_file_in_pieces(tmp_path: Path) -> None:
@@ -134,17 +140,17 @@ def test_parquet() -> None:
     """Parquet becomes CSV with its column names, its absent cells empty and its text quoted where needed."""
     arrow = pytest.importorskip("pyarrow")
     category = arrow.array(["x", "y", None]).dictionary_encode()
-    file = parquet({"a": [1, None, 3], "b, c": ["p", 'q"', None], "d": category, "e": [0.5, 1.0, 2.0]})
+    file = parquet({"a": [1, None, 3], "b, c": ["p", 'q"', None], "d": category, "e": [0.5, math.nan, 2.0]})
     text = b"".join(parquet_pieces(file, "x.parquet")).decode()
     found = list(csv.reader(io.StringIO(text)))
-    assert found == [["a", "b, c", "d", "e"], ["1", "p", "x", "0.5"], ["", 'q"', "y", "1"], ["3", "", "", "2"]]
+    assert found == [["a", "b, c", "d", "e"], ["1", "p", "x", "0.5"], ["", 'q"', "y", ""], ["3", "", "", "2"]]
 
 
 def test_parquet_in_batches() -> None:
     """A large file is converted in several pieces, and none of its rows is lost."""
-    pieces = list(parquet_pieces(parquet({"a": list(range(25_000))}, 5_000), "x.parquet"))
-    assert max(map(len, pieces)) < 100_000
-    assert b"".join(pieces).split()[1:] == [str(n).encode() for n in range(25_000)]
+    pieces = list(parquet_pieces(parquet({"a": list(range(120_000))}, 60_000), "x.parquet"))
+    assert len(pieces) > 2
+    assert b"".join(pieces).split()[1:] == [str(n).encode() for n in range(120_000)]
 
 
 def test_parquet_without_rows() -> None:
@@ -155,27 +161,48 @@ def test_parquet_without_rows() -> None:
 
 def test_nested_parquet() -> None:
     """Lists cannot be written as CSV; the column is named."""
-    with pytest.raises(ValueError, match=r"x\.parquet: the column 'tags' holds lists"):
+    with pytest.raises(RequestRejected, match=r"x\.parquet: Column 'tags' of the Parquet file holds list"):
         list(parquet_pieces(parquet({"a": [1], "tags": [["x"]]}), "x.parquet"))
 
 
 def test_not_parquet() -> None:
     """A file that only is called so is refused by name."""
     pytest.importorskip("pyarrow")
-    with pytest.raises(ValueError, match=r"x\.parquet cannot be read as Parquet"):
+    with pytest.raises(RequestRejected, match=r"x\.parquet: The Parquet file cannot be read"):
         list(parquet_pieces(io.BytesIO(b"a,b\n1,2\n"), "x.parquet"))
 
 
 def test_parquet_without_pyarrow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without pyarrow one sentence says what to install."""
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(ValueError, match=r"needs pyarrow, which is not installed. Run: pip install pyarrow"):
+    with pytest.raises(ValueError, match=r"needs pyarrow and numpy, which are not installed"):
         list(parquet_pieces(io.BytesIO(), "x.parquet"))
 
 
 ARFF = (
     b"% said\n@RELATION r\n@attribute a numeric\n\n@attribute 'b c' {x,'y z'}\n@data\n1,x\n% said\n\n2,'y z'\r\n{0 1}"
 )
+
+
+@settings(database=None, deadline=None, max_examples=50)
+@given(st.lists(st.lists(st.text('ab", \n', max_size=4), min_size=2, max_size=2), max_size=6), st.integers(1, 9))
+def test_with_the_library_all_passes(cells: list[list[str]], size: int) -> None:
+    """Whatever the csv module writes is passed on as it is by the meter that reads it."""
+    buffer = io.StringIO(newline="")
+    csv.writer(buffer, quoting=csv.QUOTE_ALL).writerows([["x", "y"], *cells])
+    meter = meter_of("data", "CSV")
+    assert isinstance(meter, FileMeter)
+    assert b"".join(meter.watch(cut(buffer.getvalue().encode(), size))) == buffer.getvalue().encode()
+    assert meter.rows == len(cells)
+
+
+def test_without_the_library_rows_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker without pyarrow uploads as before; the server reads the file."""
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    assert isinstance(meter_of("data", "CSV"), CsvMeter)
+    assert isinstance(meter_of("data", "ARFF"), ArffMeter)
+    with pytest.raises(ValueError, match=r"rows\.csv cannot be read: that needs pyarrow"):
+        parse_rows(b"a\n1\n", "rows.csv")
 
 
 @pytest.mark.parametrize("size", [1, 3, 1000])

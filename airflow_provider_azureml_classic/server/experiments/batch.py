@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from airflow_provider_azureml_classic.protocol.arff import NOMINAL, NUMERIC, STRING, Attribute
 from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.server.experiments.formats import writer
-from airflow_provider_azureml_classic.server.experiments.frame import read_table
+from airflow_provider_azureml_classic.server.experiments.frame import read_blocks
 from airflow_provider_azureml_classic.server.experiments.ilearner import Manifest
 from airflow_provider_azureml_classic.server.experiments.schema import NUMBER, Schema
 from airflow_provider_azureml_classic.server.experiments.scorer import LABELS, Scorer, output_columns
 from airflow_provider_azureml_classic.tables.kinds import Kind, file_decimal
+from airflow_provider_azureml_classic.tables.reading import title_of
 from airflow_provider_azureml_classic.tables.spelling import parse_number
 from airflow_provider_azureml_classic.tables.table import Encoded
+from airflow_provider_azureml_classic.tables.table import Table as Block
 
 _CHUNK = 10_000
 #: More different texts than this are no categories.
 _MAX_NOMINAL = 10_000
-
-#: Different cells by column, as they are scored and repeated.
-_Texts = Mapping[str, Sequence[str]]
 
 
 def score_file(
@@ -30,7 +29,7 @@ def score_file(
     """Score every row of a file.
 
     :param model: an ``.ilearner`` file.
-    :param data: CSV, TSV or ARFF, as its extension says.
+    :param data: CSV, TSV, ARFF or Parquet, as its extension says; read in blocks, twice.
     :param target: the file to write, in the format of its extension.
     :param passthrough: input columns to repeat.
     :param threshold: see :meth:`~.scorer.Scorer.score`.
@@ -39,19 +38,20 @@ def score_file(
     """
     scorer = Scorer.load(model)
     schema = scorer.manifest.schema
-    table = read_table(data)
-    decimal = file_decimal(table, schema.decided, schema.missing)
-    cells = {name: table.encoded(name) for name in table.names}
-    texts = {name: _texts(schema.kind_of(name), decimal, cells[name], schema) for name in cells}
+    repeated = _Repeated(schema, passthrough) if title_of(target.name) == "ARFF" else None
+    blocks = read_blocks(data)
+    decimal = file_decimal(map(repeated.see, blocks) if repeated else blocks, schema.decided, schema.missing)
+    rows = 0
     with target.open("w", newline="", encoding="utf-8") as file:
         out = None
-        for chunk in _chunks(cells, texts, table.rows, min(_CHUNK, scorer.most_rows)):
+        for chunk in _chunks(read_blocks(data), schema, decimal, min(_CHUNK, scorer.most_rows)):
             scored = scorer.score(chunk, passthrough, threshold)
             if out is None:
-                columns = _columns(scorer.manifest, texts, scored.column_names)
+                columns = _columns(scorer.manifest, repeated, scored.column_names)
                 out = writer(file, target, columns, "scored", schema.missing)
             out.writerows(scored.values)
-    return table.rows
+            rows += len(scored.values)
+    return rows
 
 
 def _texts(kind: Kind, decimal: str, column: Encoded, schema: Schema) -> list[str]:
@@ -64,26 +64,63 @@ def _texts(kind: Kind, decimal: str, column: Encoded, schema: Schema) -> list[st
     return [*(cell if value is None or value != value else repr(value) for cell, value in numbers), ""]
 
 
-def _chunks(columns: Mapping[str, Encoded], texts: _Texts, rows: int, size: int) -> Iterator[Table]:
-    for start in range(0, rows, size):
-        parts = [
-            [texts[name][code] for code in column.codes[start : start + size].tolist()]
-            for name, column in columns.items()
-        ]
-        yield Table(tuple(columns), [list(row) for row in zip(*parts, strict=True)])
+def _chunks(blocks: Iterable[Block], schema: Schema, decimal: str, size: int) -> Iterator[Table]:
+    for block in blocks:
+        cells = {name: block.encoded(name) for name in block.names}
+        texts = {name: _texts(schema.kind_of(name), decimal, column, schema) for name, column in cells.items()}
+        for start in range(0, block.rows, size):
+            parts = [
+                [texts[name][code] for code in column.codes[start : start + size].tolist()]
+                for name, column in cells.items()
+            ]
+            yield Table(tuple(cells), [list(row) for row in zip(*parts, strict=True)])
 
 
-def _columns(manifest: Manifest, texts: _Texts, names: Sequence[str]) -> list[Attribute]:
+def _columns(manifest: Manifest, repeated: _Repeated | None, names: Sequence[str]) -> list[Attribute]:
     """What the columns of the scored rows hold, for a format that declares it."""
     answers = {name: Attribute(name, NUMERIC) for name, _ in output_columns(manifest)}
     if manifest.schema.classes:
         answers[LABELS] = Attribute(LABELS, NOMINAL, manifest.schema.classes)
-    return [answers.get(name) or _repeated(name, texts[name], manifest.schema.missing) for name in names]
+    others = repeated.attribute if repeated else lambda name: Attribute(name, STRING)
+    return [answers.get(name) or others(name) for name in names]
 
 
-def _repeated(name: str, cells: Collection[str], missing: Collection[str]) -> Attribute:
-    """A column of the input: numbers, categories, or texts of which there are too many."""
-    values = dict.fromkeys(cell for cell in cells if cell and cell not in missing)
-    if all(parse_number(cell) is not None for cell in values):
-        return Attribute(name, NUMERIC)
-    return Attribute(name, NOMINAL, tuple(values)) if len(values) <= _MAX_NOMINAL else Attribute(name, STRING)
+class _Repeated:
+    """What the input columns hold that are repeated in the answer: ARFF declares it before the first row.
+
+    :param schema: of the model.
+    :param passthrough: names of the columns; ``("*",)``: all.
+    """
+
+    def __init__(self, schema: Schema, passthrough: Sequence[str]) -> None:
+        self._schema = schema
+        self._passthrough = passthrough
+        self._cells: dict[str, dict[str, None]] = {}
+        self._texts: set[str] = set()
+
+    def see(self, block: Block) -> Block:
+        """Take in what a block of the file holds; returns the block."""
+        for name in block.names:
+            if name in self._passthrough or "*" in self._passthrough:
+                self._take(name, block.encoded(name).cells)
+        return block
+
+    def _take(self, name: str, cells: Sequence[str]) -> None:
+        values = [cell for cell in cells if cell not in self._schema.missing]
+        kind = self._schema.kind_of(name)
+        decimal = kind.decimal or "."
+        if not all(parse_number(cell, decimal) is not None or kind.kind == NUMBER for cell in values):
+            self._texts.add(name)
+        known = self._cells.setdefault(name, {})
+        if len(known) <= _MAX_NOMINAL:
+            known.update(dict.fromkeys(values))
+
+    def attribute(self, name: str) -> Attribute:
+        """A column: numbers, categories, or texts of which there are too many.
+
+        :param name: of the column.
+        """
+        values = self._cells.get(name, {})
+        if name not in self._texts:
+            return Attribute(name, NUMERIC)
+        return Attribute(name, NOMINAL, tuple(values)) if len(values) <= _MAX_NOMINAL else Attribute(name, STRING)

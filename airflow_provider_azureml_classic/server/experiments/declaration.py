@@ -25,7 +25,7 @@ from typing import Any
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
 from airflow_provider_azureml_classic.protocol.jobs import INPUT
 from airflow_provider_azureml_classic.protocol.limits import MAX_DECLARATION
-from airflow_provider_azureml_classic.protocol.references import CSV_EXTENSION, DATA_EXTENSIONS
+from airflow_provider_azureml_classic.protocol.references import CSV_EXTENSION, INPUT_EXTENSIONS
 from airflow_provider_azureml_classic.protocol.values import SCORING_SUFFIX
 from airflow_provider_azureml_classic.server.experiments import imports, parameters
 from airflow_provider_azureml_classic.server.experiments.parameters import Parameter
@@ -126,7 +126,7 @@ class Experiment:
     def first_extension(self) -> str:
         """The extension that says how the first training data is read."""
         suffix = Path(self.first_data).suffix.lower()
-        return suffix if suffix in DATA_EXTENSIONS else CSV_EXTENSION
+        return suffix if suffix in INPUT_EXTENSIONS else CSV_EXTENSION
 
     def first_rows(self) -> bytes:
         """The first training data; what a function writes is CSV.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,8 +11,8 @@ from airflow_provider_azureml_classic.exceptions import rejection
 from airflow_provider_azureml_classic.tables import reading
 from airflow_provider_azureml_classic.tables.kinds import MISSING, Kind, file_decimal
 from airflow_provider_azureml_classic.tables.spelling import listed, parse_number
-from airflow_provider_azureml_classic.tables.table import Table, as_texts, encoded
-from airflow_provider_azureml_classic.tables.values import recoded
+from airflow_provider_azureml_classic.tables.table import Table, as_texts
+from airflow_provider_azureml_classic.tables.values import recoded, with_points
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -58,6 +58,15 @@ def read_table(
     return reading.read(path, reading.title_of(path.name), expected=expected, wanted=wanted, encoding=encoding)
 
 
+def read_blocks(path: Path) -> Iterator[Table]:
+    """The rows of a file in blocks; see :func:`~.tables.reading.blocks`.
+
+    :param path: the file.
+    :raises RequestRejected: it cannot be read; the message names the row.
+    """
+    return reading.blocks(path, reading.title_of(path.name))
+
+
 def joined(tables: Sequence[Table], optional: Collection[str], missing: Collection[str] = MISSING) -> Table:
     """The rows of all tables, in order, with the columns of the first one.
 
@@ -92,17 +101,7 @@ def _cells(table: Table, name: str, comma: bool) -> pa.ChunkedArray:
 
     if name not in table.columns:
         return pa.chunked_array([pa.nulls(table.rows, pa.string())])
-    column = table.columns[name]
-    if not comma:
-        return column
-    different = encoded(column)
-    cells = pa.array([*map(_with_point, different.cells)], pa.string())
-    codes = pa.array(different.codes, mask=different.codes < 0)
-    return pa.chunked_array([pa.DictionaryArray.from_arrays(codes, cells).cast(pa.string())])
-
-
-def _with_point(cell: str) -> str:
-    return cell.replace(",", ".") if parse_number(cell, ",") is not None else cell
+    return with_points(table.columns[name]) if comma else table.columns[name]
 
 
 def _below(parts: Sequence[pa.ChunkedArray]) -> pa.ChunkedArray:

@@ -10,6 +10,7 @@ from airflow_provider_azureml_classic.protocol.jobs import EVALUATION_OUTPUT, MO
 from airflow_provider_azureml_classic.protocol.references import (
     CSV_EXTENSION,
     DATA_EXTENSIONS,
+    INPUT_EXTENSIONS,
     MODEL_EXTENSION,
     BlobReference,
 )
@@ -81,7 +82,7 @@ class Arguments:
         for name in names:
             # The name of a file behind an address may be any, as in Studio's Import Data.
             if name != first or not instead:
-                _check_extension(name, inputs[name], DATA_EXTENSIONS)
+                _check_extension(name, inputs[name], INPUT_EXTENSIONS)
         return {name: self._locations.checked(inputs[name], READ) for name in names}
 
     def _outputs(self, service: ServiceRow, references: Mapping[str, BlobReference]) -> dict[str, BlobReference]:
@@ -119,7 +120,7 @@ def input_extension(reference: BlobReference) -> str:
 
     :param reference: the input's place.
     """
-    return reference.extension if reference.extension in DATA_EXTENSIONS else CSV_EXTENSION
+    return reference.extension if reference.extension in INPUT_EXTENSIONS else CSV_EXTENSION
 
 
 def output_reference(job: JobRow, name: str, extension: str = CSV_EXTENSION) -> BlobReference:

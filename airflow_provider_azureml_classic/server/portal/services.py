@@ -15,7 +15,7 @@ from airflow_provider_azureml_classic.protocol.moments import to_utc
 from airflow_provider_azureml_classic.protocol.purpose import Purpose
 from airflow_provider_azureml_classic.protocol.references import (
     CSV_EXTENSION,
-    DATA_EXTENSIONS,
+    INPUT_EXTENSIONS,
     MODEL_EXTENSION,
     STAMP,
     BlobReference,
@@ -169,13 +169,13 @@ def _submitted(visit: Visit, endpoint: EndpointRow) -> str:
     if upload is None:
         raise rejection(
             "BatchJobInputsNotSpecified",
-            "Choose a CSV file with a header row, a TSV file or an ARFF file.",
+            "Choose a CSV file with a header row, or a TSV, ARFF or Parquet file.",
             target=INPUT,
         )
     outputs, purpose = _outputs(visit)
     # The name is only for people who look into the store; what a browser calls a file may be anything.
     name = re.sub(r"[^A-Za-z0-9._-]+", "_", Path(upload.filename or "").name)[-80:].lstrip("._") or "data"
-    if not name.lower().endswith(DATA_EXTENSIONS):
+    if not name.lower().endswith(INPUT_EXTENSIONS):
         name += CSV_EXTENSION
     place = BlobReference(f"{UPLOADS}/{visit.now:%Y%m%d}/{uuid.uuid4().hex}/{name}")
     with tempfile.TemporaryDirectory() as folder:

@@ -11,7 +11,6 @@ from scipy.io import arff as scipy_arff
 
 from airflow_provider_azureml_classic.exceptions import RequestRejected
 from airflow_provider_azureml_classic.protocol.arff import NOMINAL, NUMERIC, STRING, ArffWriter, Attribute, read_arff
-from airflow_provider_azureml_classic.protocol.table_files import parse_number
 from airflow_provider_azureml_classic.retraining.evaluation import Evaluation
 from airflow_provider_azureml_classic.server.experiments import Experiment, batch, train
 from airflow_provider_azureml_classic.server.experiments.batch import score_file
@@ -20,6 +19,7 @@ from airflow_provider_azureml_classic.server.experiments.declaration import ship
 from airflow_provider_azureml_classic.server.experiments.frame import read_table
 from airflow_provider_azureml_classic.server.experiments.ilearner import read_ilearner
 from airflow_provider_azureml_classic.tables.reading import read_names, title_of
+from airflow_provider_azureml_classic.tables.spelling import parse_number
 from tests.support.memory import peak
 
 EXTENSIONS = ("csv", "tsv", "arff")

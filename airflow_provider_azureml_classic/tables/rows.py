@@ -1,0 +1,38 @@
+"""A whole file as the rows of a scoring call: every cell a text, numbers with a decimal point."""
+
+from __future__ import annotations
+
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
+from airflow_provider_azureml_classic.protocol.tables import Table
+from airflow_provider_azureml_classic.tables import reading
+from airflow_provider_azureml_classic.tables.kinds import Kind, file_decimal
+from airflow_provider_azureml_classic.tables.table import encoded
+from airflow_provider_azureml_classic.tables.values import with_points
+
+MISSING_LIBRARY = (
+    "needs pyarrow and numpy, which are not installed. Run: pip install 'airflow-provider-azureml-classic[data]'"
+)
+
+
+def parse_rows(content: bytes, name: str, title: str = "") -> Table:
+    """The rows of a file.
+
+    :param content: the file.
+    :param name: what it is called, for messages.
+    :param title: ``CSV``, ``TSV``, ``ARFF`` or ``Parquet``; by default what its name says.
+    :raises RequestRejected: it cannot be read; the message begins with its name.
+    :raises ValueError: the library that reads files is not installed.
+    """
+    if not reading.installed():
+        raise ValueError(f"{name} cannot be read: that {MISSING_LIBRARY}")
+    try:
+        table = reading.read(content, title or reading.title_of(name))
+    except AzureMLClassicError as error:
+        raise rejection("InputParseError", f"{name}: {error.message}") from None
+    comma = file_decimal(table, dict.fromkeys(table.names, Kind())) == ","
+    columns = []
+    for column in table.columns.values():
+        different = encoded(with_points(column) if comma else column)
+        cells = [*different.cells, ""]
+        columns.append([cells[code] for code in different.codes.tolist()])
+    return Table(table.names, [list(row) for row in zip(*columns, strict=True)])
