@@ -34,6 +34,7 @@ from airflow.triggers.base import BaseTrigger
 
 from airflow_provider_azureml_classic import client
 from airflow_provider_azureml_classic.get_provider_info import get_provider_info
+from airflow_provider_azureml_classic.server import quickstart
 from airflow_provider_azureml_classic.server.__main__ import parser
 from airflow_provider_azureml_classic.server.experiments.declaration import Experiment, load_experiments
 from tests.support import ROOT
@@ -219,6 +220,8 @@ def test_server_and_make_commands_exist():
             variables = [word.partition("=")[0] for word in words[1:] if "=" in word]
             bad += [name for name in targets if not re.search(rf"^\.PHONY: {re.escape(name)}$", makefile, re.M)]
             bad += [name for name in variables if f"$({name})" not in makefile and f"({name})" not in makefile]
+        elif words[:2] == ["azureml-classic-server", "quickstart"]:
+            quickstart.parser().parse_args(words[2:])
         elif words[0] == "azureml-classic-server" and words[1:]:
             parser().parse_args(words[1:])
     assert bad == []

@@ -48,7 +48,7 @@ FLOORS = {
     "server": (
         "server.faults",
         "server.__main__",
-        "server.service",
+        "server.quickstart server.service",
         "server.portal server.web",
         "server.help server.jobs",
         "server.workspace",

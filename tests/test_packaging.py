@@ -37,11 +37,13 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
 
 @pytest.mark.slow
 def test_wheel_contains_everything_but_the_tests(wheel: zipfile.ZipFile):
-    """Every file of the package is in the wheel, templates and type marker included; tests and DAGs are not."""
+    """Every file of the package is in the wheel, type marker included; DAGs are where quickstart looks."""
     wanted = {name for name in _files() if name.startswith("airflow_provider_azureml_classic/")}
     names = set(wheel.namelist())
     assert wanted - names == set()
     assert {"airflow_provider_azureml_classic/py.typed"} <= names
+    dags = {name.rpartition("/")[2] for name in names if "/share/azureml-classic/dags/" in name}
+    assert dags == {path.name for path in (ROOT / "dags").glob("*.py")}
     assert [name for name in names if name.startswith(("tests/", "demo/", "dags/"))] == []
 
 

@@ -9,11 +9,16 @@ import importlib.util
 import json
 import logging
 import os
+import secrets
 import signal
 import socket
 import sys
+import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -21,6 +26,7 @@ from typing import TYPE_CHECKING, TextIO
 import uvicorn
 
 from airflow_provider_azureml_classic.exceptions import ServiceUnavailable
+from airflow_provider_azureml_classic.server import quickstart
 from airflow_provider_azureml_classic.server.experiments.declaration import (
     Experiment,
     load_experiments,
@@ -44,6 +50,7 @@ from airflow_provider_azureml_classic.server.settings import (
     checked_public_url,
     connection_document,
     load_secrets,
+    new_secrets,
     storage_from,
 )
 from airflow_provider_azureml_classic.server.state.engine import DATABASE_VARIABLE, checked_url
@@ -61,6 +68,8 @@ _COLLECTIONS = (50_000, 20, 50)
 #: Of the extra ``server``, what Airflow does not bring.
 _LIBRARIES = ("numpy", "onnx", "onnxruntime", "skl2onnx", "sklearn")
 
+#: Most bytes of a configuration file.
+_MAX_CONFIG = 1 << 20
 _REPEATABLE = (
     ("--experiments", "FILE.toml|MODULE:NAME", "declarations, in TOML or in Python"),
     ("--allow-host", "HOST[:PORT]", "another host that locations of data and models may name"),
@@ -78,7 +87,8 @@ def parser() -> argparse.ArgumentParser:
         f"{ACCOUNT_KEY_VARIABLE} and {CIPHER_KEY_VARIABLE} the keys of the own store and of secrets in the database; "
         f"without them they are made at the first start and kept in DIR/secrets.json. {DATABASE_VARIABLE} is the same "
         f"as --database, {STORAGE_VARIABLE} as --storage: they keep secrets out of the list of processes. "
-        f"{STORAGE_ACCOUNTS_VARIABLE} holds --storage-account items, blanks between them.",
+        f"{STORAGE_ACCOUNTS_VARIABLE} holds --storage-account items, blanks between them. "
+        "`azureml-classic-server quickstart` starts a server with sample data and says what to do next.",
     )
     options.add_argument(
         "--data-dir", type=Path, required=True, metavar="DIR", help="folder for all data; created if absent"
@@ -86,6 +96,9 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     options.add_argument("--port", type=int, default=8080, help="port to listen on, 0 = any free one (default: 8080)")
     options.add_argument("--public-url", metavar="URL", help="base of the URLs handed out, if a proxy is in front")
+    options.add_argument("--config", type=Path, metavar="FILE.toml", help="the other options, by their names")
+    options.add_argument("--check-config", action="store_true", help="check options and experiments, and end")
+    options.add_argument("--no-samples", action="store_true", help="without the two experiments that come along")
     for option, metavar, meaning in _REPEATABLE:
         options.add_argument(option, action="append", default=[], metavar=metavar, help=f"{meaning}; repeatable")
     options.add_argument(
@@ -97,6 +110,7 @@ def parser() -> argparse.ArgumentParser:
     _add_places(options)
     _add_operation(options)
     options.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
+    options.add_argument("--log-format", default="text", choices=["text", "json"], help="(default: text)")
     return options
 
 
@@ -158,28 +172,133 @@ def main(argv: Sequence[str] | None = None, make_app: Callable[..., App] | None 
     :param argv: arguments; those of the process by default.
     :param make_app: makes another service than the usual one, which no argument can.
     """
-    arguments = parser().parse_args(argv)
-    logging.basicConfig(level=arguments.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    for library in ("alembic", "uvicorn"):
-        logging.getLogger(library).setLevel(logging.WARNING)
+    argv = sys.argv[1:] if argv is None else argv
+    quick = quickstart.parser().parse_args(argv[1:]) if argv[:1] == ["quickstart"] else None
     os.umask(0o077)
-    # While the first models are trained: leave through the same clean-up as later.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
-        check_libraries()
-        experiments = declared(arguments.experiments)
-        listener = listen(arguments.host, arguments.port)
-        with listener:
-            database = database_of(arguments)
-            data_dir: Path = arguments.data_dir.resolve()
-            with in_use(data_dir, shared=bool(database)) as lock, scratch_folder():
-                settings = settings_from(arguments, data_dir, database, listener.getsockname()[1])
-                return serve(settings, experiments, listener, make_app, lock)
+        if quick:
+            check_libraries()
+            quick.folder = quick.folder.resolve()
+            quickstart.prepare(quick.folder)
+            argv = ["--data-dir", str(quick.folder / "data"), "--port", str(quick.port), "--log-level", "WARNING"]
+        return _run(_parsed(argv), make_app, quick.folder if quick else None)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except (ValueError, OSError, ServiceUnavailable) as error:
         print(f"azureml-classic-server: {error}", file=sys.stderr)
         return USAGE
+
+
+def _parsed(argv: Sequence[str]) -> argparse.Namespace:
+    """The options of a configuration file, then those of the command line, which count where both are there."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--config", type=Path)
+    path = first.parse_known_args(argv)[0].config
+    return parser().parse_args([*configured(path), *argv] if path else argv)
+
+
+def configured(path: Path) -> list[str]:
+    """The options that a configuration file holds, as they would stand on a command line.
+
+    :param path: a TOML file: ``port = 8080``, ``allow-host = ["a", "b"]``, ``access-log = true``.
+    :raises ValueError: it cannot be read, or has something that is no option, or not of its kind.
+    """
+    try:
+        with path.open("rb") as file:
+            document = tomllib.loads(file.read(_MAX_CONFIG).decode())
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}.") from None
+    except ValueError as error:
+        raise ValueError(f"{path} is not TOML: {error}.") from None
+    options = {name[2:]: action for action in parser()._actions for name in action.option_strings if name[:2] == "--"}
+    words: list[str] = []
+    for name, value in document.items():
+        if name not in options or name in ("help", "config", "check-config"):
+            near = get_close_matches(name, options, 1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"{path}: {name!r} is no option of the server.{hint} `--help` lists them, without dashes.")
+        words += _words(path, name, options[name], value)
+    return words
+
+
+def _words(path: Path, name: str, action: argparse.Action, value: object) -> list[str]:
+    """One option as it would stand on a command line."""
+    if action.nargs == 0:
+        if not isinstance(value, bool):
+            raise ValueError(f"{path}: {name} is {value!r}; it must be true or false.")
+        return [f"--{name}"] if value else []
+    repeatable = isinstance(action.default, list)
+    values = value if isinstance(value, list) and repeatable else [value]
+    for one in values:
+        if isinstance(one, bool) or not isinstance(one, str | int | float):
+            kinds = "a text, a number, or a list of them" if repeatable else "a text or a number"
+            # A value may be a secret, such as the password of a database.
+            raise ValueError(f"{path}: {name} must be {kinds}.")
+    return [f"--{name}={one}" for one in values]
+
+
+def _run(arguments: argparse.Namespace, make_app: Callable[..., App] | None, folder: Path | None) -> int:
+    """Serve with these arguments.
+
+    :param arguments: parsed.
+    :param make_app: see :func:`main`.
+    :param folder: that of a quickstart, if it is one.
+    """
+    set_up_logs(arguments.log_level, as_json=arguments.log_format == "json")
+    # While the first models are trained: leave through the same clean-up as later.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    check_libraries()
+    experiments = declared(arguments.experiments, samples=not arguments.no_samples)
+    if arguments.check_config:
+        settings_from(arguments, None, database_of(arguments), arguments.port)
+        print(f"azureml-classic-server: the options are valid; {len(experiments)} experiments: {_names(experiments)}")
+        return 0
+    listener = listen(arguments.host, arguments.port)
+    with listener:
+        database = database_of(arguments)
+        data_dir: Path = arguments.data_dir.resolve()
+        with in_use(data_dir, shared=bool(database)) as lock, scratch_folder():
+            settings = settings_from(arguments, data_dir, database, listener.getsockname()[1])
+            if folder:
+                settings = replace(settings, sign_in_code=secrets.token_urlsafe(24))
+            return serve(settings, experiments, listener, make_app, lock, folder)
+
+
+def _names(experiments: Sequence[Experiment]) -> str:
+    return ", ".join(experiment.name for experiment in experiments)
+
+
+def set_up_logs(level: str, *, as_json: bool) -> None:
+    """Log to stderr.
+
+    :param level: the least that is logged.
+    :param as_json: each record is an object on a line of its own.
+    """
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    if as_json:
+        for handler in logging.getLogger().handlers:
+            handler.setFormatter(JsonFormatter())
+    for library in ("alembic", "uvicorn"):
+        logging.getLogger(library).setLevel(logging.WARNING)
+
+
+class JsonFormatter(logging.Formatter):
+    """A record as a JSON object on one line: ``time``, ``level``, ``logger``, ``message``, and ``exception`` if any."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line.
+
+        :param record: what is logged.
+        """
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)
 
 
 def check_libraries() -> None:
@@ -195,15 +314,19 @@ def check_libraries() -> None:
         )
 
 
-def declared(sources: Sequence[str]) -> list[Experiment]:
+def declared(sources: Sequence[str], *, samples: bool = True) -> list[Experiment]:
     """The shipped experiments and those of ``sources``.
 
     :param sources: TOML files, and ``package.module:NAME`` of experiments declared in Python.
+    :param samples: whether the shipped ones are wanted.
+    :raises ValueError: there is none at all, or one cannot be used.
     """
-    experiments = [*shipped_experiments()]
+    experiments = [*shipped_experiments()] if samples else []
     for source in sources:
         in_python = is_dotted(source) and ":" in source and not Path(source).exists()
         experiments += experiments_in(source, Path.cwd()) if in_python else load_experiments(source)
+    if not experiments:
+        raise ValueError("There is nothing to serve: --no-samples needs --experiments with experiments of your own.")
     return experiments
 
 
@@ -240,26 +363,29 @@ def database_of(arguments: argparse.Namespace) -> str:
     return checked_url(database) if database.strip() else ""
 
 
-def settings_from(arguments: argparse.Namespace, data_dir: Path, database: str, port: int) -> Settings:
+def settings_from(arguments: argparse.Namespace, data_dir: Path | None, database: str, port: int) -> Settings:
     """The settings that arguments and environment say.
 
     :param arguments: parsed.
-    :param data_dir: the data directory, in use by this process.
+    :param data_dir: the data directory, in use by this process; ``None``: they are only checked, nothing is written.
     :param database: see :func:`database_of`.
     :param port: the port taken.
     """
-    with usable(data_dir):
-        secrets = load_secrets(data_dir, os.environ)
+    if data_dir is None:
+        loaded = new_secrets(os.environ)
+    else:
+        with usable(data_dir):
+            loaded = load_secrets(data_dir, os.environ)
     storage, storage_accounts = storage_from(arguments.storage, arguments.storage_account, os.environ)
     host = "127.0.0.1" if arguments.host in ("0.0.0.0", "::") else arguments.host  # noqa: S104 - compared, not bound
     address = f"[{host}]" if ":" in host else host
     return Settings(
-        data_dir=data_dir,
+        data_dir=data_dir or arguments.data_dir,
         public_url=checked_public_url(arguments.public_url or f"http://{address}:{port}"),
-        workspace_id=secrets.workspace_id,
-        token=secrets.token,
-        account_key=secrets.account_key,
-        cipher_key=secrets.cipher_key,
+        workspace_id=loaded.workspace_id,
+        token=loaded.token,
+        account_key=loaded.account_key,
+        cipher_key=loaded.cipher_key,
         allowed_hosts=frozenset(arguments.allow_host),
         private_hosts=frozenset(arguments.allow_private_host),
         workers=max(1, arguments.workers),
@@ -282,6 +408,7 @@ def serve(
     listener: socket.socket,
     make_app: Callable[..., App] | None = None,
     lock: TextIO | None = None,
+    folder: Path | None = None,
 ) -> int:
     """Serve until SIGINT or SIGTERM.
 
@@ -290,6 +417,7 @@ def serve(
     :param listener: the listening socket.
     :param make_app: see :func:`main`.
     :param lock: the open file with which this process holds the data directory.
+    :param folder: that of a quickstart, if it is one.
     """
 
     with running(settings, experiments, make_app=make_app or App, lock=lock) as (_, application):
@@ -309,7 +437,7 @@ def serve(
             proxy_headers=bool(settings.trusted_proxies),
             forwarded_allow_ips=list(settings.trusted_proxies),
         )
-        AnnouncingServer(config, settings).run(sockets=[listener])
+        AnnouncingServer(config, settings, folder).run(sockets=[listener])
     return 0
 
 
@@ -318,11 +446,13 @@ class AnnouncingServer(uvicorn.Server):
 
     :param config: of the web server.
     :param settings: of this process.
+    :param folder: that of a quickstart, if it is one.
     """
 
-    def __init__(self, config: uvicorn.Config, settings: Settings) -> None:
+    def __init__(self, config: uvicorn.Config, settings: Settings, folder: Path | None = None) -> None:
         super().__init__(config)
         self._settings = settings
+        self._folder = folder
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -337,6 +467,8 @@ class AnnouncingServer(uvicorn.Server):
         """Start to answer, then say so."""
         await super().startup(sockets)
         announce(self._settings)
+        if self._folder:
+            print(quickstart.next_steps(self._settings, self._folder), flush=True)
 
     async def on_tick(self, counter: int) -> bool:
         """Close connections over a limit of time, once a second.

@@ -61,6 +61,7 @@ class Settings:
     :param score_timeout: seconds that a scoring call may take.
     :param trusted_proxies: addresses and networks of proxies that are believed who their client is.
     :param evaluation_columns: golden and check rows are columns of the evaluation, too.
+    :param sign_in_code: what a link to the portal holds that signs in once; empty: there is none.
     :param adopt: data directory and database belong together, whatever they remember.
     """
 
@@ -81,6 +82,7 @@ class Settings:
     access_log: bool = False
     score_timeout: float = SCORE_TIMEOUT
     adopt: bool = False
+    sign_in_code: str = field(default="", repr=False)
     trusted_proxies: tuple[str, ...] = ()
     evaluation_columns: bool = False
 
@@ -183,6 +185,18 @@ def load_secrets(data_dir: Path, environ: Mapping[str, str]) -> Secrets:
     elif asdict(loaded) != stored:
         write_private(path, text)
     return loaded
+
+
+def new_secrets(environ: Mapping[str, str]) -> Secrets:
+    """Secrets that nothing keeps: those of the environment, checked, and new ones beside them.
+
+    :param environ: environment variables.
+    :raises ValueError: a variable that cannot be used.
+    """
+    overrides = {member: environ.get(variable, "").strip() for member, variable in VARIABLES.items()}
+    made = Secrets(**{member: overrides[member] or make() for member, make in _MAKERS.items()})
+    _check(made)
+    return made
 
 
 def _check(loaded: Secrets) -> None:

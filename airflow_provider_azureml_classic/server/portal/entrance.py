@@ -2,9 +2,41 @@
 
 from __future__ import annotations
 
+import hmac
+from datetime import datetime, timedelta
+from threading import Lock
+
 from airflow_provider_azureml_classic.protocol.operations import PORTAL
 from airflow_provider_azureml_classic.server.portal.sessions import Brake, Sessions
 from airflow_provider_azureml_classic.server.portal.visit import Page, Visit
+
+#: How long after the start a link signs in.
+CODE_LIFE = timedelta(minutes=30)
+
+
+class Code:
+    """What a link to the portal holds that signs in once.
+
+    :param code: as it is in the link; empty: none signs in.
+    :param now: when the server started.
+    """
+
+    def __init__(self, code: str, now: datetime) -> None:
+        self._code = code
+        self._until = now + CODE_LIFE
+        self._lock = Lock()
+
+    def takes(self, code: str, now: datetime) -> bool:
+        """Whether this is the code, and in time; it is used up then.
+
+        :param code: from the link.
+        :param now: the present time.
+        """
+        with self._lock:
+            good = bool(self._code) and now < self._until and hmac.compare_digest(code.encode(), self._code.encode())
+            if good:
+                self._code = ""
+        return good
 
 
 def refused(visit: Visit, sessions: Sessions, brake: Brake, address: str) -> Page | None:
@@ -23,6 +55,20 @@ def refused(visit: Visit, sessions: Sessions, brake: Brake, address: str) -> Pag
         return None
     brake.failed(address)
     return _again(visit, "This is not the token of this workspace.", 401)
+
+
+def used_up(visit: Visit, brake: Brake, address: str) -> Page:
+    """The page for those whose link does not sign in.
+
+    :param visit: of the link.
+    :param brake: makes those wait who guess.
+    :param address: of the client.
+    """
+    wait = brake.wait(address)
+    if wait:
+        return _again(visit, f"Too many wrong tokens from your address. Try again in {wait} s.", 429)
+    brake.failed(address)
+    return _again(visit, "This link was used before, or is too old. Sign in with the workspace token.", 401)
 
 
 def _again(visit: Visit, error: str, status: int) -> Page:

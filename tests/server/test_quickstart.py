@@ -1,0 +1,119 @@
+"""How a server starts: ``quickstart``, a configuration file, JSON logs, own experiments only."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+
+from airflow_provider_azureml_classic.server import __main__ as server
+
+PROGRAM = [sys.executable, "-m", "airflow_provider_azureml_classic.server"]
+
+
+@pytest.fixture
+def started(tmp_path: Path) -> Iterator[str]:
+    """What a quickstart says once it is ready."""
+    command = [*PROGRAM, "quickstart", str(tmp_path / "first"), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if line.startswith("Ctrl-C"):
+                break
+        yield "".join(lines)
+        process.send_signal(signal.SIGINT)
+
+
+@pytest.mark.slow
+def test_quickstart_works_as_it_says(started: str, tmp_path: Path) -> None:
+    """The link signs in once; the commands for a shell put a new model live; DAGs and connection are there."""
+    link = re.search(r"http\S+/sign-in/\S+", started)
+    assert link
+    first, second = requests.get(link[0], timeout=60), requests.get(link[0], timeout=60)
+    assert (first.status_code, "Census Model" in first.text) == (200, True)
+    assert (second.status_code, "was used before" in second.text) == (401, True)
+    shell = [line.strip() for line in started.splitlines() if re.match(r"  (export AZ|azureml-classic )", line)]
+    assert len(shell) == 3
+    name, _, value = shell[0].removeprefix("export ").partition("=")
+    for line in shell[1:]:
+        command = [sys.executable, "-m", "airflow_provider_azureml_classic.cli", *shlex.split(line)[1:]]
+        done = subprocess.run(command, env={**os.environ, name: value}, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+    assert "Proved by score" in done.stderr
+    folder = tmp_path / "first"
+    assert "first_retrain.py" in os.listdir(folder / "dags")
+    assert "azureml_classic_default" in json.loads((folder / "data" / "airflow_connections.json").read_text())
+
+
+def options(tmp_path: Path, text: str, *more: str) -> server.argparse.Namespace:
+    """The options of a configuration file and a command line."""
+    file = tmp_path / "server.toml"
+    file.write_text(text)
+    return server._parsed(["--config", str(file), *more])
+
+
+def test_a_configuration_file(tmp_path: Path) -> None:
+    """It holds the options by their names; the command line counts where both are there, and adds to lists."""
+    text = 'data-dir = "/x"\nport = 9000\nallow-host = ["a", "b"]\naccess-log = true\nno-samples = false\nworkers = 3'
+    parsed = options(tmp_path, text, "--port", "1", "--allow-host", "c")
+    assert (str(parsed.data_dir), parsed.port, parsed.allow_host) == ("/x", 1, ["a", "b", "c"])
+    assert (parsed.access_log, parsed.no_samples, parsed.workers) == (True, False, 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("prot = 1", "'prot' is no option of the server. Did you mean 'port'?"),
+        ("config = 'x'", "'config' is no option"),
+        ("access-log = 'yes'", "access-log is 'yes'; it must be true or false"),
+        ("database = ['postgresql://u:s3cret@h/d']", "database must be a text or a number."),
+        ("allow-host = [true]", "allow-host must be a text, a number, or a list of them"),
+        ("port = ", "is not TOML"),
+    ],
+)
+def test_a_configuration_file_with_a_mistake(tmp_path: Path, text: str, message: str) -> None:
+    """The message names the file and the option, and shows no value that may be a secret."""
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+        options(tmp_path, text)
+    assert "server.toml" in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+
+
+def test_checking_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """``--check-config`` tells what would be served, or what is wrong, and makes no data directory."""
+    file = tmp_path / "server.toml"
+    file.write_text(f'data-dir = "{tmp_path}/data"')
+    assert server.main(["--config", str(file), "--check-config"]) == 0
+    assert "2 experiments: Census Model, Bike Rental" in capsys.readouterr().out
+    assert server.main(["--config", str(file), "--check-config", "--no-samples"]) == server.USAGE
+    assert "nothing to serve" in capsys.readouterr().err
+    assert server.main(["--config", str(file), "--check-config", "--public-url", "x"]) == server.USAGE
+    assert server.main(["--config", str(tmp_path / "none.toml")]) == server.USAGE
+    assert "cannot be read" in capsys.readouterr().err
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_log_of_json() -> None:
+    """One line a record, whatever is in it."""
+    try:
+        raise ValueError("two\nlines")
+    except ValueError:
+        record = logging.LogRecord("a.b", logging.ERROR, "x.py", 1, "it %s\n", ("failed",), sys.exc_info())
+    line = server.JsonFormatter().format(record)
+    assert "\n" not in line
+    data = json.loads(line)
+    assert (data["level"], data["logger"], data["message"]) == ("ERROR", "a.b", "it failed\n")
+    assert "ValueError: two" in data["exception"]
+    assert data["time"].endswith("+00:00")
