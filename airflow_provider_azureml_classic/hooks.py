@@ -203,8 +203,10 @@ class AzureMLClassicHook(BaseHook):
         return AsyncClient(**self.settings.client_options)
 
     def test_connection(self) -> tuple[bool, str]:
-        """Ask for the web services; the answer says which of host, workspace id and token is wrong."""
+        """Ask for the web services; the answer says which of host, workspace id, token and storage string is wrong."""
         try:
+            if text := self.settings.storage_connection_string:
+                StorageAccount.from_connection_string(text)
             services = self.client.list_web_services()
         except ServiceUnavailable as error:
             return False, f"Host: the service does not answer. {error}"

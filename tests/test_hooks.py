@@ -129,6 +129,7 @@ def test_connection_wrong(server: ServerProcess, monkeypatch: pytest.MonkeyPatch
             ({"login": "0" * 32}, "Login: there is no such workspace. "),
             ({"host": nobody}, "Host: the service does not answer. "),
             ({"host": ""}, "Connection 'hooks_test' lacks host (management URL)."),
+            ({"extra": '{"storage_connection_string": "AccountName=a;AccountKey"}'}, "The connection string"),
             ({"host": "ftp://x"}, "The management URL 'ftp://x' must start with http:// or https://"),
         ]
         for fields, start in cases:

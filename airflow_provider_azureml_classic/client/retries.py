@@ -111,6 +111,9 @@ def _attempts(request: Request, policy: RetryPolicy) -> Commands[Outcome]:
         if outcome is None:
             raise TypeError("a request must be answered with its outcome")
         failed = not isinstance(outcome, Response) or outcome.status in _TRY_AGAIN
+        if attempt > 1 and request.operation.method == "DELETE" and outcome.status == 404:
+            # The first call, whose answer was lost, has done it.
+            return Response(204)
         if not failed or not _is_repeatable(request) or attempt == policy.attempts:
             return outcome
         yield policy.pause(attempt, outcome)

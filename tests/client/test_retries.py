@@ -614,3 +614,11 @@ def test_time_out_of_the_request_is_used() -> None:
 def test_default_sleep_is_the_clock() -> None:
     """Unless told otherwise the client really waits."""
     assert Client("https://h.example", "w")._sleep is time.sleep
+
+
+def test_a_deletion_whose_answer_was_lost() -> None:
+    """The second call finds nothing: the first one has done it. A first call that finds nothing is refused."""
+    result, sent, _ = run(ops.DELETE_ENDPOINT, LOST, Response(404, {}, b"{}"))
+    assert (result.status, len(sent)) == (204, 2)
+    assert run(ops.DELETE_ENDPOINT, Response(404, {}, b"{}"))[0].status == 404
+    assert run(ops.GET_ENDPOINT, LOST, Response(404, {}, b"{}"))[0].status == 404

@@ -7,6 +7,7 @@ Rule 2: the names of a web service's other endpoints are not shown.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -174,7 +175,13 @@ class Describer:
         return {name: _INPUT_ROLES[role] if service.training else "the rows to score" for name, role in names.items()}
 
     def _scored(self, experiment: str, scorer: Scorer, rows: Table) -> Table:
-        return scorer.score(rows, self._catalogue.passthrough(experiment))
+        """The answers of an example; without rows where the model does not take what its manifest says."""
+        try:
+            return scorer.score(rows, self._catalogue.passthrough(experiment))
+        except AzureMLClassicError as error:
+            log.warning("no sample answer of %r: %s", experiment, error)
+            names, types = zip(*scorer.columns().outputs, strict=True)
+            return Table(names, [], types)
 
     def _training_rows(self, name: str, schema: Schema) -> Table | None:
         """The first rows of the first training data; ``None`` where they are not to be had any more."""
@@ -234,8 +241,14 @@ def _typical(column: Column) -> float | str:
         return column.categories[0] if column.categories else "text"
     if column.minimum is None or column.maximum is None:
         return 0
-    low, high = float(column.minimum), float(column.maximum)
-    middle = (low + high) / 2
+    # What a model file says of itself may be anything: no number, or one that is not finite.
+    try:
+        low, high = float(column.minimum), float(column.maximum)
+    except (TypeError, ValueError):
+        return 0
+    middle = low / 2 + high / 2
+    if not math.isfinite(middle):
+        return 0
     return int(middle) if low.is_integer() and high.is_integer() else float(f"{middle:.3g}")
 
 

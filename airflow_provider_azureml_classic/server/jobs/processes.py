@@ -63,7 +63,8 @@ class ProcessExecutor(TaskExecutor):
                     # Its process began after close() had looked for processes to end, and close() waits for it.
                     _kill(worker)
                 return future.result()
-            except BrokenExecutor:
+            except (BrokenExecutor, EOFError, ConnectionError):
+                # The latter two: the process that others fork from is gone; the next one starts it again.
                 if task.stopped or self.closed:
                     raise
                 if attempt == ATTEMPTS:

@@ -10,6 +10,7 @@ Rule 3: a job that is cancelled while it runs has its work stopped, and its slot
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, CancelledError, ThreadPoolExecutor
@@ -26,6 +27,8 @@ from airflow_provider_azureml_classic.server.state.tables import EndpointRow, Jo
 from airflow_provider_azureml_classic.server.workspace.diagnostics import Diagnostics
 
 log = logging.getLogger(__name__)
+
+_PATH = re.compile(r"(?<![\w:/])/(?:[\w.+-]+/)+[\w.+-]*")
 
 
 class Runner:
@@ -150,7 +153,7 @@ class Runner:
             return End(JobStatus.FAILED, {"details": f"{error or type(error).__name__}"})
         except Exception as error:
             log.exception("job %s failed", job.id)
-            return End(JobStatus.FAILED, {"details": f"Internal error: {type(error).__name__}: {error}"})
+            return End(JobStatus.FAILED, {"details": _details(error)})
 
     def _end(self, job: JobRow, server_id: str, end: End, notes: JobLog, endpoint: EndpointRow | None) -> None:
         details = end.values.get("details")
@@ -160,6 +163,14 @@ class Runner:
             log.info("job %s %s %s", job.id, end.status.value, details or "")
             if endpoint is not None:
                 self._diagnostics.ran(endpoint, job.id, end.status, lambda: self._jobs.log_of(job.id))
+
+
+def _details(error: Exception) -> str:
+    """What a client is told of an error that nobody foresaw: no path of this machine; the log has all of it."""
+    if isinstance(error, OSError):
+        return f"Internal error: {error.strerror or type(error).__name__}. The server's log has more."
+    text = _PATH.sub("(a file of the server)", str(error))
+    return f"Internal error: {type(error).__name__}: {text}"
 
 
 class _Slot:

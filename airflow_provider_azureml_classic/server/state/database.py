@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -31,8 +32,11 @@ from airflow_provider_azureml_classic.server.state.revision import is_current
 
 log = logging.getLogger(__name__)
 
+_SILENT = "The database does not answer; try again in a moment."
 R = TypeVar("R")
 _DOWN = "NoMoreResources"
+#: A file of SQLite up to so many bytes is checked at a start, which takes a second.
+_CHECKED = 256 << 20
 #: How long a writer waits for the others of this process, in seconds.
 _TURN_SECONDS = 30.0
 #: Of PostgreSQL's notifications, those of changes.
@@ -66,6 +70,8 @@ class Database:
         self._slow = make_engine(url, answer_timeout=SLOW_TIMEOUT) if self.shared else self._engine
         self._breaker = CircuitBreaker()
         try:
+            if not self.shared:
+                _check_pages(self._engine)
             if not is_current(self._engine):
                 # Alembic's 11 MB would stay in a server that upgrades nothing.
                 from airflow_provider_azureml_classic.server.state.schema import upgrade
@@ -132,15 +138,21 @@ class Database:
             raise _down()
         try:
             yield
-        except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.InternalError, sa.exc.TimeoutError) as error:
+        except _TROUBLES as error:
             log.error("the database: %s", _reason(error))
             if is_silent(error):
                 self._breaker.open()
-            raise _down() from None
+            raise _down(_explained(error)) from None
         except sa.exc.DataError as error:
             # PostgreSQL is stricter than SQLite: no NUL in a text, no number beyond its type.
             message = f"A value of the request cannot be stored: {_reason(error)}."
             raise rejection("BadParameterValue", message) from None
+        except sa.exc.DatabaseError as error:
+            # SQLite says of a damaged file neither of the above.
+            if type(error) is not sa.exc.DatabaseError:
+                raise
+            log.error("the database: %s", _reason(error))
+            raise _down(_explained(error)) from None
         self._breaker.close()
 
     def notify(self, connection: sa.Connection, message: str) -> None:
@@ -202,9 +214,42 @@ class Database:
         self._slow.dispose()
 
 
-def _down() -> DatabaseDown:
+def _check_pages(engine: sa.Engine) -> None:
+    """Refuse a damaged file of SQLite before anything is read from it or written to it."""
+    path = Path(engine.url.database or "")
+    if not path.is_file() or path.stat().st_size > _CHECKED:
+        return
+    try:
+        with engine.connect() as connection:
+            result = str(connection.exec_driver_sql("PRAGMA quick_check(1)").scalar())
+    except sa.exc.OperationalError:
+        raise
+    except sa.exc.DatabaseError as error:
+        result = _reason(error)
+    if result != "ok":
+        raise ValueError(f"The database {path} is damaged: {result}. Restore a backup of it.")
+
+
+#: What SQLite, PostgreSQL and the system say, in lower case -> what callers are told.
+_EXPLAINED = {
+    "disk is full": "The disk of the database is full. Nothing was changed; make room, then try again.",
+    "no space left": "The disk of the database is full. Nothing was changed; make room, then try again.",
+    "readonly database": "The database cannot be written: its file or its disk is read-only. Nothing was changed.",
+    "read-only transaction": "The database cannot be written: it is read-only. Nothing was changed.",
+    "malformed": "The database is damaged. Stop the server and restore a backup.",
+    "not a database": "The database is damaged. Stop the server and restore a backup.",
+    "disk i/o error": "The disk of the database cannot be read or written.",
+}
+_TROUBLES = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.InternalError, sa.exc.TimeoutError)
+
+
+def _explained(error: sa.exc.SQLAlchemyError) -> str:
+    reason = _reason(error).lower()
+    return next((text for sign, text in _EXPLAINED.items() if sign in reason), _SILENT)
+
+
+def _down(message: str = _SILENT) -> DatabaseDown:
     code, status = CODES[_DOWN]
-    message = "The database does not answer; try again in a moment."
     return DatabaseDown(message, code=code, details=(Detail(_DOWN, message),), status=status)
 
 

@@ -28,6 +28,10 @@ AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 MAX_BODY = 4 << 20
 
 
+#: Headers that decide who asks and for what.
+_SINGLE = (b"authorization", b"if-match", b"content-length", b"host", b"x-ms-blob-type")
+
+
 class Disconnected(Exception):
     """The client left before it had sent its request."""
 
@@ -88,6 +92,11 @@ class HttpServer:
                 await _send(send, response)
                 return
             body_reader = BodyReader(receive)
+            if repeated := _repeated(scope):
+                error = rejection("RequestBodyInvalid", f"The request has the header {repeated} more than once.")
+                response = self._closing(scope["method"], scope["raw_path"].decode("latin-1"), error)
+                await _send(send, response, body_reader.drop_rest)
+                return
             first, slash, _ = scope["path"][1:].partition("/")
             site = self._sites.get(first + slash)
             if site is None:
@@ -140,6 +149,12 @@ class HttpServer:
         if lane is Lane.LOOP:
             return self._app.answer(*arguments)
         return await self._threads.answer(lane, *arguments)
+
+
+def _repeated(scope: Scope) -> str | None:
+    """A header that is there twice and must not be: nobody could say which of the two counts."""
+    names = [name for name, _ in scope["headers"]]
+    return next((name.decode() for name in _SINGLE if names.count(name) > 1), None)
 
 
 def head_size(scope: Scope) -> int:

@@ -38,6 +38,7 @@ _NOWHERE: Any = deque(maxlen=0)
 _TIMERS_MAY_BE_EARLY = 0.01
 #: A wish to go on in another protocol, which nobody has to grant (RFC 9110, section 7.8); and what it is read as.
 _UPGRADE, _IGNORED = re.compile(rb"\r\nupgrade(?=:)", re.IGNORECASE), b"\r\nx-asked"
+_BEGINNING, _END_OF_HEAD = b"\r\nupgrade:", b"\r\n\r\n"
 
 _PHRASES = {400: "Bad Request", 408: "Request Timeout", 431: "Request Header Fields Too Large"}
 _PHRASES |= {503: "Service Unavailable"}
@@ -61,6 +62,8 @@ class Connection(HttpToolsProtocol):
     _parsed: tuple[bytes, bytes, list[tuple[bytes, bytes]]] | None = None
     #: A call waits for its answer in the batcher.
     _is_pending = False
+    #: A line of the head that began and may become ``Upgrade``.
+    _begun_line = b""
 
     def __init__(self, *, batcher: MicroBatcher | None = None, **options: Any) -> None:
         super().__init__(**options)
@@ -100,14 +103,26 @@ class Connection(HttpToolsProtocol):
         self._is_pending, self._parsed = False, None
         if self.transport.is_closing():
             return
-        begins = not self._head_bytes and not self._in_body
-        if not self._in_body:
-            self._head_bytes += len(data)
-        super().data_received(data if self._in_body else without_upgrade(data))
+        begins = not self._head_bytes and not self._in_body and not self._begun_line
+        data, self._begun_line = self._begun_line + data, b""
+        if self._in_body:
+            super().data_received(data)
+        else:
+            self._read_head(data)
         if begins and self._parsed and not self._in_body:
             self._known_head = head_of(data, *self._parsed)
         if not self._in_body and self._head_bytes > MAX_HEAD:
             self.turn_away(head_too_long())
+
+    def _read_head(self, data: bytes) -> None:
+        line = begun_upgrade(data)
+        begun = data[: len(data) - len(line)]
+        self._head_bytes += len(begun)
+        super().data_received(without_upgrade(begun))
+        if self._in_body and line:
+            super().data_received(line)
+        else:
+            self._begun_line = line
 
     def answer(self, content: bytes, now: float) -> None:
         """Send an answer of the batcher.
@@ -199,6 +214,18 @@ def without_upgrade(data: bytes) -> bytes:
         return data
     head, end, rest = data.partition(b"\r\n\r\n")
     return _UPGRADE.sub(_IGNORED, head) + end + rest
+
+
+def begun_upgrade(data: bytes) -> bytes:
+    """The last line of bytes that end in a head, with the end of the line before it, if it may become an ``Upgrade``
+    header when more comes.
+
+    :param data: as received.
+    """
+    start = data.rfind(b"\r\n")
+    line = data[start:] if start >= 0 else data[-1:]
+    may_be = line[: len(_BEGINNING)].lower() == _BEGINNING[: len(line)]
+    return line if line and may_be and _END_OF_HEAD not in data else b""
 
 
 def check_all(connections: Iterable[Any], now: float) -> None:

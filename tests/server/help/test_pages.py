@@ -399,6 +399,16 @@ def test_typical_rows() -> None:
 
 
 @pytest.mark.parametrize(
+    ("low", "high"), [("a", "b"), (float("nan"), 1), (-1e308, 1e309), ([], {}), (-1.7e308, 1.7e308)]
+)
+def test_a_range_may_be_anything(low: Any, high: Any) -> None:
+    """A model file says of its columns what its writer wanted; the example is made all the same, in JSON."""
+    columns = (Column("odd", NUMBER, minimum=low, maximum=high),)
+    (row,) = typical_rows(Schema(columns, "y", "regression")).values
+    assert json.dumps(row, allow_nan=False) == "[0]"
+
+
+@pytest.mark.parametrize(
     "data", [{}, [], {"a": [[1, "x" * 60], ["y" * 60, None]]}, {"k" * 90: list(range(80))}, "text"]
 )
 def test_pretty_json_is_the_same_json(data: Any) -> None:

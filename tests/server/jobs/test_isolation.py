@@ -190,3 +190,18 @@ def test_closing_ends_work_that_is_just_beginning(tmp_path: Path) -> None:
         (folder / "go").touch()
         assert ended
         assert isinstance(future.exception(30), BrokenExecutor)
+
+
+@pytest.mark.slow
+def test_the_process_that_others_fork_from_is_killed() -> None:
+    """The next piece of work starts it again: nobody is told an ``EOFError``."""
+    executor = ProcessExecutor(1)
+    try:
+        assert executor.submit(os.getppid).result(60) > 0
+        server = executor.submit(os.getppid).result(60)
+        executor._idle[0].shutdown(wait=True)
+        executor._idle.clear()
+        os.kill(server, signal.SIGKILL)
+        assert executor.submit(os.getpid).result(60) > 0
+    finally:
+        executor.close()

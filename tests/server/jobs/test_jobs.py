@@ -450,6 +450,28 @@ def test_an_error_of_the_servers_own_ends_the_job(
     assert (job.status, job.details) == (JobStatus.FAILED, "Internal error: RuntimeError: disk on fire")
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        FileNotFoundError(2, "No such file or directory", "/srv/data/models/x.ilearner"),
+        RuntimeError("cannot open '/srv/data/models/x.ilearner' now"),
+    ],
+)
+def test_the_details_show_no_path_of_the_server(
+    service: Service, trainer: Endpoint, data: BlobReference, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """What the server has where is in its own log only."""
+
+    def broken(*args: Any, **more: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(service.pool, "submit", broken)
+    job = service.ended(trainer, service.submit(trainer, data))
+    assert job.status is JobStatus.FAILED
+    assert "Internal error" in (job.details or "")
+    assert "/srv" not in (job.details or "")
+
+
 def test_a_scoring_service_scores_files(service: Service, scorer: Endpoint) -> None:
     """CSV in, scored CSV out, with the model of the endpoint that was called."""
     service.patch("mine", BlobReference("models/ten.ilearner"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import socket
+import time
 from collections.abc import Iterator
 from http.client import HTTPConnection
 from typing import Any
@@ -86,6 +87,25 @@ def test_a_client_may_wish_for_another_protocol(endpoint: Endpoint, line_to: soc
         line_to.sendall(head(endpoint, *wish, f"Content-Length: {len(BODY)}"))
         line_to.sendall(BODY)
         assert_scored(answer(line_to))
+
+
+@pytest.mark.parametrize("at", [b"\r\nUpgr", b"\r", b"Upgrade:", b"Upgrade: h2c\r\n", b"h2c\r\nU", b"\r\n\r"])
+def test_the_wish_may_come_in_two_pieces(endpoint: Endpoint, line_to: socket.socket, at: bytes) -> None:
+    """However a network cuts the head, the body is read; twice on one connection."""
+    whole = head(endpoint, "Connection: Upgrade", f"Content-Length: {len(BODY)}", "Upgrade: h2c", "User: x") + BODY
+    end = (whole.rfind(at) if at == b"\r\n\r" else whole.find(at)) + len(at)
+    for _ in range(2):
+        line_to.sendall(whole[:end])
+        time.sleep(0.05)
+        line_to.sendall(whole[end:])
+        assert_scored(answer(line_to))
+
+
+def test_two_keys_are_none(endpoint: Endpoint, line_to: socket.socket) -> None:
+    """Nobody could say which of two ``Authorization`` headers counts: a proxy and the server might differ."""
+    line_to.sendall(head(endpoint, "authorization: Bearer other", f"Content-Length: {len(BODY)}") + BODY)
+    status, _, body = answer(line_to)
+    assert (status, body["error"]["details"][0]["code"]) == (400, "RequestBodyInvalid")
 
 
 def test_only_the_head_loses_its_upgrade() -> None:
