@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
-from airflow_provider_azureml_classic.server.experiments import boosting, estimators, graph_rules
+from airflow_provider_azureml_classic.server.experiments import boosting, estimators, graph_rules, knn_imputer
 from airflow_provider_azureml_classic.server.experiments.declaration import CLASSIFICATION, Experiment
 from airflow_provider_azureml_classic.server.experiments.schema import Schema
 
@@ -82,6 +82,7 @@ def _converted(model: Any, features: int, task: str, options: Mapping[Any, dict[
     from skl2onnx.common.data_types import FloatTensorType
 
     boosting.register()
+    knn_imputer.register()
     _round_thresholds(estimators.last_step(model))
     types = [(INPUT, FloatTensorType([None, features]))]
     own = {id(model): _classifier_option(model)} if task == CLASSIFICATION else {}

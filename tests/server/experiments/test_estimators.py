@@ -11,6 +11,8 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.compose import make_column_transformer
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.impute import KNNImputer
+from sklearn.linear_model import Ridge
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
@@ -79,3 +81,36 @@ def test_a_column_that_naive_bayes_does_not_take_is_named(
         return
     with pytest.raises(RequestRejected, match=said):
         train(experiment, None, *files)
+
+
+def test_neighbours_give_missing_numbers(tmp_path: Path) -> None:
+    """``KNNImputer`` in a user's pipeline: as scikit-learn's, also for rows of which nothing is there."""
+    (tmp_path / "imputed_by_neighbours.py").write_text(
+        "from sklearn.impute import KNNImputer\nfrom sklearn.linear_model import Ridge\n"
+        "from sklearn.pipeline import make_pipeline\nfrom sklearn.preprocessing import StandardScaler\n\n"
+        "def make(schema, neighbours):\n"
+        "    return make_pipeline(StandardScaler(), KNNImputer(n_neighbors=neighbours), Ridge())\n"
+    )
+    random = np.random.default_rng(0)
+    features = random.normal(size=(200, 3))  # in full, so that hardly two are equally near
+    features[random.random(features.shape) < 0.2] = np.nan
+    label = np.nan_to_num(features, nan=0.5) @ [1, 2, 3]
+    rows = [["" if cell != cell else repr(cell) for cell in row] for row in features.tolist()]
+    lines = [",".join([*row, repr(float(y))]) for row, y in zip(rows, label, strict=True)]
+    (tmp_path / "d.csv").write_text("a,b,c,y\n" + "\n".join(lines) + "\n")
+    experiment = Experiment(
+        "T",
+        "imputed_by_neighbours:make",
+        "y",
+        "d.csv",
+        tmp_path,
+        task="regression",
+        estimator_parameters={"neighbours": 4},
+    )
+    train(experiment, None, tmp_path / "d.csv", tmp_path / "m.ilearner", tmp_path / "e.csv")
+    others = np.where(random.random(features.shape) < 0.4, np.nan, features[::-1])
+    others[0] = np.nan
+    asked = Table(("a", "b", "c"), [[None if cell != cell else cell for cell in row] for row in others.tolist()])
+    got = [float(row[0]) for row in Scorer.load(tmp_path / "m.ilearner").score(asked).values]
+    expected = make_pipeline(StandardScaler(), KNNImputer(n_neighbors=4), Ridge()).fit(features, label).predict(others)
+    assert abs(np.array(got) - expected).max() < 5e-6 * expected.std()

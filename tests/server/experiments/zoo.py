@@ -124,6 +124,7 @@ TRANSFORMERS: dict[str, Any] = {
     "components, truncated": decomposition.TruncatedSVD(2),
     "projection": random_projection.GaussianRandomProjection(2),
     "imputed": impute.SimpleImputer(add_indicator=True),
+    "imputed by neighbours": impute.KNNImputer(),
 }
 
 
