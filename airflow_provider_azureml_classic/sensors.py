@@ -27,7 +27,7 @@ from airflow_provider_azureml_classic.operators.base import (
 from airflow_provider_azureml_classic.protocol.moments import to_utc
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.tables import Table
-from airflow_provider_azureml_classic.retraining.freshness import Goal
+from airflow_provider_azureml_classic.retraining.freshness import Goal, run_window
 from airflow_provider_azureml_classic.retraining.jobs import JobTicket, trained_model
 from airflow_provider_azureml_classic.retraining.proof import as_expected
 
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from airflow_provider_azureml_classic.triggers import EndpointTrigger
 
 T = TypeVar("T")
+#: For ``trained_to``: the end of the run's own training window.
+RUN = "run"
 
 
 class WaitingSensor(BaseSensorOperator):
@@ -175,7 +177,8 @@ class ModelFreshnessSensor(WaitingSensor):
     :param web_service: name or id of the scoring web service. (templated)
     :param endpoint: its endpoint. (templated)
     :param job: the model that this job wrote is fresh: what ``BatchExecutionOperator`` returned. (templated)
-    :param trained_to: a model trained on data up to this moment or later is fresh; ISO 8601. (templated)
+    :param trained_to: a model trained on data up to this moment or later is fresh: ISO 8601, to the second; or
+        ``"run"``: the end of the training window that the operators of this run take, whatever started it. (templated)
     :param max_age: a model whose training data end at most this long ago is fresh.
     :param resource: name of the updatable resource; ``None`` means the only one. (templated)
     :param score_with: rows, one mapping each, that the endpoint must answer too. (templated)
@@ -223,6 +226,13 @@ class ModelFreshnessSensor(WaitingSensor):
         self.expect = expect
         self.tolerance = tolerance
         self._result = {"endpoint": endpoint, "location": None}
+
+    def poke(self, context: Context) -> bool:
+        """Poll once; the run says which moment ``"run"`` is."""
+        if self.trained_to == RUN:
+            with airflow_errors():
+                self.trained_to = run_window(context).end
+        return super().poke(context)
 
     @cached_property
     def goal(self) -> Goal:

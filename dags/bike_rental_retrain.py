@@ -43,7 +43,7 @@ with DAG(
     update = UpdateTrainedModelOperator(task_id="update", job=train.output, **SCORING)
     wait_until_fresh = ModelFreshnessSensor(
         task_id="wait_until_fresh",
-        trained_to="{{ data_interval_end }}",
+        trained_to="run",
         score_with=[NOON_IN_SPRING],
         timeout=600,
         **SCORING,

@@ -86,6 +86,27 @@ class TestMeanings:
         """The end of the training data is compared with a moment, or with the present one."""
         assert wait(fresh, **goal).poke(context()) is is_fresh
 
+    @pytest.mark.parametrize(
+        "run",
+        [
+            {"end": YESTERDAY},
+            {"end": YESTERDAY.replace(microsecond=123456)},
+            {"end": None, "data_interval_start": None, "run_after": YESTERDAY.replace(microsecond=123456)},
+            {"end": None, "partition_date": YESTERDAY, "run_after": YESTERDAY + timedelta(days=1)},
+        ],
+        ids=["scheduled", "by hand", "by an asset, or by API without a date", "partition"],
+    )
+    def test_by_run(self, fresh: str, run: dict[str, Any]) -> None:
+        """The run's own window counts, however the run was started, and whatever fractions of a second it has."""
+        assert wait(fresh, trained_to="run").poke(context(**run))
+        later = {name: value + timedelta(seconds=1) if value else value for name, value in run.items()}
+        assert not wait(fresh, trained_to="run").poke(context(**later))
+
+    def test_by_run_without_a_date(self, fresh: str) -> None:
+        """A run without any date fails the task, and says what to do."""
+        with one_line(AirflowFailException, "no partition date, no data interval and no run-after"):
+            wait(fresh, trained_to="run").poke(context(end=None, run_after=None))
+
     def test_by_job(self, client: Client, server: ServerProcess, fresh: str, model: Any) -> None:
         """The model that a job wrote is fresh, another one is not."""
         assert wait(fresh, job=model).poke(context())
