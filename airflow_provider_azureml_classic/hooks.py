@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from difflib import get_close_matches
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -20,10 +22,7 @@ from airflow.sdk.log import mask_secret
 from airflow_provider_azureml_classic.client import AsyncClient, Client
 from airflow_provider_azureml_classic.client.retries import jittered as jittered
 from airflow_provider_azureml_classic.exceptions import (
-    AccessDenied,
     AzureMLClassicError,
-    NotFound,
-    ServiceUnavailable,
     rejection,
 )
 from airflow_provider_azureml_classic.exceptions import is_stale as is_stale
@@ -31,6 +30,7 @@ from airflow_provider_azureml_classic.protocol.jobs import Job
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.sas import StorageAccount, expiry_of
 from airflow_provider_azureml_classic.protocol.values import Endpoint, WebService
+from airflow_provider_azureml_classic.retraining.checkup import check_service, check_storage
 from airflow_provider_azureml_classic.retraining.jobs import JobTicket
 from airflow_provider_azureml_classic.retraining.placing import find_updatable
 
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 #: Life of the SAS tokens that the hook signs with ``storage_connection_string``.
 _SAS_LIFE = timedelta(hours=2)
+#: Extras of a connection.
+_EXTRAS = ("storage_connection_string", "timeout", "verify")
 
 
 @contextmanager
@@ -80,9 +82,9 @@ class ConnectionSettings:
         """The settings of a connection.
 
         :param connection: host, login and password are required.
-        :raises ValueError: names the connection and the field that is missing or wrong.
+        :raises ValueError: names the connection and the field that is missing or wrong, or an extra that is not known.
         """
-        extra = connection.extra_dejson
+        extra = _extra(connection)
         fields = {"host": connection.host, "login": connection.login, "password": connection.password}
         missing = [name for name, value in fields.items() if not (value or "").strip()]
         if missing:
@@ -115,6 +117,27 @@ def stored_settings(conn_id: str) -> ConnectionSettings:
     from airflow.models.connection import Connection
 
     return ConnectionSettings.of(Connection.get_connection_from_secrets(conn_id))
+
+
+def _extra(connection: Connection) -> dict[str, Any]:
+    """The extras; Airflow itself reads those that are not JSON as none at all."""
+    text = connection.extra
+    try:
+        extra = json.loads(text) if text and text.strip() else {}
+    except ValueError:
+        extra = None
+    if not isinstance(extra, dict):
+        # It may hold the key of an account.
+        raise ValueError(f"Connection {connection.conn_id!r}: the extra is not a JSON object (its text is not shown).")
+    unknown = sorted(set(extra) - set(_EXTRAS))
+    if unknown:
+        near = get_close_matches(unknown[0], _EXTRAS, 1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ValueError(
+            f"Connection {connection.conn_id!r} has an unknown extra {unknown[0]!r}; there are: {', '.join(_EXTRAS)}."
+            f"{hint}"
+        )
+    return extra
 
 
 def _management_url(connection: Connection) -> str:
@@ -203,20 +226,19 @@ class AzureMLClassicHook(BaseHook):
         return AsyncClient(**self.settings.client_options)
 
     def test_connection(self) -> tuple[bool, str]:
-        """Ask for the web services; the answer says which of host, workspace id, token and storage string is wrong."""
+        """Ask for the web services, and write a file into the storage account, if there is one; the answer says which
+        of host, workspace id, token and storage is wrong.
+        """
         try:
-            if text := self.settings.storage_connection_string:
-                StorageAccount.from_connection_string(text)
-            services = self.client.list_web_services()
-        except ServiceUnavailable as error:
-            return False, f"Host: the service does not answer. {error}"
-        except AccessDenied as error:
-            return False, f"Password: the workspace token was refused. {error}"
-        except NotFound as error:
-            return False, f"Login: there is no such workspace. {error}"
+            client, account = self.client, self.settings.storage_connection_string
+            findings = client.perform(check_service(client, lambda: datetime.now(UTC)))
+            if findings[0].good and account:
+                findings.append(client.perform(check_storage(client, account, lambda: datetime.now(UTC))))
         except (AzureMLClassicError, ValueError) as error:
             return False, str(error)
-        return True, f"Workspace {self.settings.workspace_id} has {len(services)} web services."
+        bad = [one for one in findings if one.good is False]
+        shown = bad or [one for one in findings if one.check in ("connection", "storage")]
+        return not bad, " ".join(one.found for one in shown)
 
     # -- what several operators need -----------------------------------------------------------------------------------
 

@@ -11,6 +11,8 @@ import pty
 import re
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,9 @@ from airflow_provider_azureml_classic.cli.access import Access
 from airflow_provider_azureml_classic.cli.jobs import pairs
 from airflow_provider_azureml_classic.cli.output import Output
 from airflow_provider_azureml_classic.cli.session import KEPT
+from airflow_provider_azureml_classic.client import Client
+from airflow_provider_azureml_classic.client.answers import ServiceFacts
+from airflow_provider_azureml_classic.retraining.checkup import Finding, check_service
 from tests.support import BIKES, BIKES_SCORING, CENSUS_SCORING, ServerProcess
 from tests.support.verbs import NOON, scoring_csv, training_csv
 
@@ -322,6 +327,42 @@ def test_login_once(server: ServerProcess, tmp_path: Path) -> None:
     assert 'it has: an "other"' in at("check", "--profile", "third").stderr
     config.chmod(0o640)
     assert "chmod 600" in at("check", "--profile", 'an "other"').stderr
+
+
+def test_doctor(server: ServerProcess) -> None:
+    """One line a check; what is wrong has its advice, and a status of its own."""
+    rows = {row["check"]: row for row in answer(server, "doctor")}
+    assert {name: row["state"] for name, row in rows.items()} == dict.fromkeys(
+        ("connection", "versions", "clocks", "storage"), "ok"
+    )
+    variables = {
+        "AZUREML_CLASSIC_URL": server.url,
+        "AZUREML_CLASSIC_WORKSPACE": server.connection["workspace_id"],
+        "AZUREML_CLASSIC_TOKEN": server.connection["token"],
+        "AZUREML_CLASSIC_STORAGE_CONNECTION_STRING": server.account.connection_string.replace("Key=", "Key=AAAA"),
+    }
+    done = run(server, "doctor", **variables)
+    assert done.returncode == cli.REFUSED
+    assert re.search(r"storage +WRONG .*refuses the key.*Check AccountKey", done.stdout)
+
+
+def at_another_time(gap: timedelta, version: str) -> Finding:
+    """What is found of the clock of a service, whose clock is ahead by so much."""
+    facts = ServiceFacts(1, version, format_datetime(datetime(2026, 1, 1, tzinfo=UTC) + gap, usegmt=True))
+    steps = check_service(Client("http://x", "w", "t"), lambda: datetime(2026, 1, 1, tzinfo=UTC))
+    next(steps)
+    with pytest.raises(StopIteration) as end:
+        steps.send(facts)
+    _, versions, clocks = end.value.value
+    assert (versions.good is True) == (version == __version__)
+    return clocks
+
+
+def test_clocks_that_differ() -> None:
+    """Some minutes do no harm; more of them are named, either way."""
+    assert at_another_time(timedelta(minutes=4), __version__).good
+    assert at_another_time(timedelta(minutes=6), "9.9").good is False
+    assert "differ by 360 s" in at_another_time(timedelta(minutes=-6), "").found
 
 
 @pytest.mark.parametrize(

@@ -115,7 +115,10 @@ def test_connection_right(server: ServerProcess, monkeypatch: pytest.MonkeyPatch
     """A good connection says what it reaches."""
     good, said = connection(monkeypatch, server).test_connection()
     assert good
-    assert said == f"Workspace {server.connection['workspace_id']} has 4 web services."
+    assert said == (
+        f"Workspace {server.connection['workspace_id']} has 4 web services. "
+        "A file can be written into storage account 'mlclassic'."
+    )
 
 
 def test_connection_wrong(server: ServerProcess, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,12 +127,19 @@ def test_connection_wrong(server: ServerProcess, monkeypatch: pytest.MonkeyPatch
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         nobody = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        other_key = server.account.connection_string.replace("AccountKey=", "AccountKey=AAAA")
+        silent = f"AccountName=a;AccountKey=QQ==;BlobEndpoint={nobody}/a"
         cases = [
             ({"password": "wr0ng"}, "Password: the workspace token was refused. "),
             ({"login": "0" * 32}, "Login: there is no such workspace. "),
             ({"host": nobody}, "Host: the service does not answer. "),
             ({"host": ""}, "Connection 'hooks_test' lacks host (management URL)."),
-            ({"extra": '{"storage_connection_string": "AccountName=a;AccountKey"}'}, "The connection string"),
+            ({"extra": '{"storage_connection_string": "AccountName=a;AccountKey"}'}, "Storage connection string: "),
+            ({"extra": {"storage_connection_string": other_key}}, "Storage: account 'mlclassic' refuses the key. "),
+            ({"extra": {"storage_connection_string": silent}}, "Storage: account 'a' does not answer. "),
+            ({"extra": {"storage_connection_string": "AccountName=a"}}, "Storage connection string: "),
+            ({"extra": {"time-out": 3}}, "Connection 'hooks_test' has an unknown extra 'time-out'; there are: "),
+            ({"extra": "{"}, "Connection 'hooks_test': the extra is not a JSON object"),
             ({"host": "ftp://x"}, "The management URL 'ftp://x' must start with http:// or https://"),
         ]
         for fields, start in cases:
@@ -228,7 +238,7 @@ def test_secrets_are_masked(airflow_connection: ServerProcess, client: Any, monk
     hook.client.fetch_blob(place)
     wanted = {airflow_connection.connection["token"], endpoint.primary_key, endpoint.secondary_key, *job.secrets}
     assert wanted <= masked
-    assert len(wanted) == 5
+    assert len(wanted) == 6
 
 
 # -- places ------------------------------------------------------------------------------------------------------------

@@ -32,6 +32,7 @@ def parser() -> argparse.ArgumentParser:
     _common(made)
     groups = made.add_subparsers(metavar="COMMAND", required=True)
     _command(groups, "check", services.check, "does the service answer and take the token?")
+    _command(groups, "doctor", services.doctor, "is everything there that retraining needs, and what to do if not")
     _login(groups)
     _services(_group(groups, "services", "web services"))
     _endpoints(_group(groups, "endpoints", "endpoints of a web service"))

@@ -1,9 +1,12 @@
-"""``azureml-classic services`` and ``check``."""
+"""``azureml-classic services``, ``check`` and ``doctor``."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from airflow_provider_azureml_classic.cli.session import DONE, REFUSED, Session
 from airflow_provider_azureml_classic.cli.views import SERVICE_COLUMNS, service_view
+from airflow_provider_azureml_classic.retraining.checkup import check_service, check_storage
 
 
 def check(session: Session) -> int:
@@ -13,6 +16,21 @@ def check(session: Session) -> int:
         {"url": session.access.url, "workspace": session.access.workspace_id, "web_services": len(services)}
     )
     return DONE
+
+
+def doctor(session: Session) -> int:
+    """Whether everything is there that retraining needs: connection, versions, clocks, storage."""
+    client, storage = session.client, session.access.storage
+
+    def now() -> datetime:
+        return datetime.now(UTC)
+
+    findings = client.perform(check_service(client, now))
+    findings.append(client.perform(check_storage(client, storage, now)))
+    words = {True: "ok", False: "WRONG", None: "-"}
+    rows = [{"check": one.check, "state": words[one.good], "found": one.found, "do": one.advice} for one in findings]
+    session.out.rows(rows, ("check", "state", "found", "do"))
+    return REFUSED if any(one.good is False for one in findings) else DONE
 
 
 def list_services(session: Session) -> int:

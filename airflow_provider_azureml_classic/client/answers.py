@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from airflow_provider_azureml_classic.client.retries import Steps
 from airflow_provider_azureml_classic.exceptions import ProtocolError, rejection, without_query
 from airflow_provider_azureml_classic.protocol.errors import from_response, has_error
 from airflow_provider_azureml_classic.protocol.messages import Request, Response
-from airflow_provider_azureml_classic.protocol.operations import WORKSPACES
+from airflow_provider_azureml_classic.protocol.operations import SERVER_VERSION, WORKSPACES
 
 
 def clean_url(url: str) -> str:
@@ -100,3 +101,28 @@ def items(data: Any) -> list[Any]:
 def encoded(data: Any) -> bytes:
     """A JSON body."""
     return json.dumps(data).encode()
+
+
+@dataclass(frozen=True)
+class ServiceFacts:
+    """What a service tells of itself; what it does not tell is empty.
+
+    :param web_services: how many the workspace has.
+    :param version: of this package on the server.
+    :param date: its time, as HTTP writes it.
+    """
+
+    web_services: int
+    version: str
+    date: str
+
+    @classmethod
+    def of(cls, request: Request, response: Response) -> ServiceFacts:
+        """From the list of its web services.
+
+        :param request: that asked for it.
+        :param response: its answer.
+        """
+        headers = response.headers
+        count = len(items(decoded(request, response)))
+        return cls(count, headers.get(SERVER_VERSION, ""), headers.get("date", ""))

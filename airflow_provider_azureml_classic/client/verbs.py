@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_provider_azureml_classic.client.answers import (
+    ServiceFacts,
     ask,
     check,
     clean_url,
@@ -114,6 +115,12 @@ class Verbs:
         """All web services of the workspace."""
         data = yield from self._manage(ops.LIST_SERVICES)
         return [WebService.from_wire(item) for item in items(data)]
+
+    @verb
+    def service_facts(self) -> Steps[ServiceFacts]:
+        """What the service tells of itself, beside its web services."""
+        request = self._management(ops.LIST_SERVICES)
+        return ServiceFacts.of(request, (yield from ask(request)))
 
     @verb
     def get_web_service(self, service_id: str) -> Steps[WebService]:

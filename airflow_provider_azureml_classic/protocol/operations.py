@@ -22,6 +22,8 @@ VERSION_PARAMETER, API_VERSION = "api-version", "2.0"
 FORMAT_PARAMETER, SWAGGER_FORMAT = "format", "swagger"
 DETAILS_PARAMETER = "details"
 REQUEST_ID = "x-ms-request-id"
+#: Header of the list of web services: version of this package that the server runs. Other services have none.
+SERVER_VERSION = "x-azureml-classic-version"
 #: Header of a scoring answer: the content digest of the model that gave it. Our addition.
 MODEL_HEADER = "x-azureml-classic-model"
 RETRY_AFTER = "retry-after"

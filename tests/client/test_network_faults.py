@@ -95,6 +95,7 @@ def calls(url: str) -> dict[str, tuple[Any, ...]]:
     blob = BlobReference("c/b.csv", f"{url}/store/", "?sig=x")
     return {
         "list_web_services": (),
+        "service_facts": (),
         "get_web_service": (SERVICE,),
         "find_web_service": ("Line",),
         "delete_web_service": (SERVICE,),

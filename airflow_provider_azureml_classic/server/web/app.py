@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
 
+from airflow_provider_azureml_classic import __version__
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.protocol import operations as ops
 from airflow_provider_azureml_classic.protocol.errors import known_members, to_response
@@ -234,7 +235,9 @@ class App:
 
     def _list_services(self, call: Call) -> Response:
         self._owner(call)
-        return _json([service.to_wire() for service in self._workspace.services()])
+        answer = _json([service.to_wire() for service in self._workspace.services()])
+        # To those alone who have the workspace token.
+        return replace(answer, headers={**answer.headers, ops.SERVER_VERSION: __version__})
 
     def _get_service(self, call: Call) -> Response:
         self._owner(call)
