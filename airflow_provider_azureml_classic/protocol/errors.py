@@ -155,7 +155,8 @@ def known_members(what: str, data: Mapping[str, Any], names: frozenset[str]) -> 
     """The members of an object under the names that the protocol gives them.
 
     Their case does not matter: the cloud service ran on .NET, whose readers of JSON disregard it, and Java's writers
-    begin names in lower case. A member that the protocol does not have is refused: it would silently be ignored.
+    begin names in lower case. A member that the protocol does not have is refused: it would silently be ignored; null
+    is nothing that could be, and typed clients write every member that they have.
 
     :param what: name of the object, for the message.
     :param data: decoded JSON.
@@ -168,6 +169,8 @@ def known_members(what: str, data: Mapping[str, Any], names: frozenset[str]) -> 
     members: dict[str, Any] = {}
     for key, value in data.items():
         name = spelled.get(key.lower())
+        if name is None and value is None:
+            continue
         if name is None:
             message = f"{what} has the unknown member {key!r}; it takes: {', '.join(sorted(names))}."
             raise rejection("UnexpectedParameter", message, target=key)

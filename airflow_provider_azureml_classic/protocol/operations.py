@@ -26,6 +26,8 @@ REQUEST_ID = "x-ms-request-id"
 SERVER_VERSION = "x-azureml-classic-version"
 #: Header of a scoring answer: the content digest of the model that gave it. Our addition.
 MODEL_HEADER = "x-azureml-classic-model"
+#: Header with the workspace token in calls of the Studio API, which do not send ``Authorization``.
+STUDIO_TOKEN = "x-ms-metaanalytics-authorizationtoken"  # noqa: S105 - a name
 RETRY_AFTER = "retry-after"
 ALLOW = "allow"
 ETAG = "etag"
@@ -60,6 +62,7 @@ class Operation:
     :param credential: the secret it takes.
     :param idempotent: sending it twice has the effect of sending it once, so an unanswered call may be repeated.
     :param versioned: it carries ``api-version=2.0``.
+    :param default_version: what a call without a version means; public clients leave it out of the calls of a job.
     """
 
     name: str
@@ -68,6 +71,7 @@ class Operation:
     credential: Credential
     idempotent: bool
     versioned: bool = False
+    default_version: str | None = API_VERSION
 
     def url(self, base: str, segments: Mapping[str, str], query: Iterable[tuple[str, str]] = ()) -> str:
         """Absolute URL of this operation.
@@ -117,6 +121,9 @@ DELETE_ENDPOINT = Operation("delete_endpoint", "DELETE", _ENDPOINT, Credential.E
 REFRESH_ENDPOINT = Operation("refresh_endpoint", "POST", _ENDPOINT + "/refresh", Credential.EITHER, True)
 # Our addition: see `keys`. Sent twice, the key is a new one all the same.
 REGENERATE_KEYS = Operation("regenerate_keys", "POST", _ENDPOINT + "/regeneratekeys", Credential.EITHER, True)
+# What clients of the Studio API read to see whether id and token are right; of it, there is nothing else (`studio`).
+GET_WORKSPACE = Operation("get_workspace", "GET", "/api" + _WS, Credential.WORKSPACE, True)
+LIST_DATA_SETS = Operation("list_data_sets", "GET", "/api" + _WS + "/datasources", Credential.WORKSPACE, True)
 # The paths below are joined to an endpoint's ApiLocation, so for a client they start there; see `below_api`.
 SUBMIT_JOB = Operation("submit_job", "POST", API_PATH + "/jobs", Credential.ENDPOINT, False, True)
 START_JOB = Operation("start_job", "POST", API_PATH + "/jobs/{job}/start", Credential.ENDPOINT, False, True)
@@ -126,7 +133,7 @@ LIST_JOBS = Operation("list_jobs", "GET", API_PATH + "/jobs", Credential.EITHER,
 GET_JOB_LOG = Operation("get_job_log", "GET", API_PATH + "/jobs/{job}/log", Credential.EITHER, True, True)
 CANCEL_JOB = Operation("cancel_job", "DELETE", API_PATH + "/jobs/{job}", Credential.ENDPOINT, True, True)
 _SCORE_END = "/execute"
-SCORE = Operation("score", "POST", API_PATH + _SCORE_END, Credential.ENDPOINT, True, True)
+SCORE = Operation("score", "POST", API_PATH + _SCORE_END, Credential.ENDPOINT, True, True, None)
 # Open to everybody: clients read these before they have a key (wire document, section 6).
 HELP_INDEX = Operation("help", "GET", _HELP, Credential.NONE, True)
 HELP_SCORE = Operation("help_score", "GET", _HELP + "/score", Credential.NONE, True)
@@ -159,6 +166,8 @@ OPERATIONS: tuple[Operation, ...] = (
     DELETE_ENDPOINT,
     REFRESH_ENDPOINT,
     REGENERATE_KEYS,
+    GET_WORKSPACE,
+    LIST_DATA_SETS,
     SUBMIT_JOB,
     START_JOB,
     GET_JOB,

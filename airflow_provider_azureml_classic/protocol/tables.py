@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from difflib import get_close_matches
 from operator import itemgetter
 from typing import Any
 
@@ -21,6 +22,10 @@ INPUTS = "Inputs"
 OUTPUTS = "Outputs"
 GLOBAL_PARAMETERS = "GlobalParameters"
 RESULTS = "Results"
+_CALL = frozenset({INPUTS, OUTPUTS, GLOBAL_PARAMETERS})
+_CALL_IN_LOWER_CASE = tuple(name.lower() for name in _CALL)
+#: Letters of a member's name that are compared.
+_LONGEST_NAME = 32
 
 
 @dataclass(frozen=True)
@@ -97,14 +102,21 @@ class Table:
 
 
 def read_call(body: Any) -> Mapping[str, Any]:
-    """The members of a request/response call.
+    """The members of a request/response call. Others are passed over, as clients write parameters of the query there.
 
     :param body: decoded JSON.
-    :raises RequestRejected: no object, or a member that no call has.
+    :raises RequestRejected: no object, or a member that is nearly one of ours: a typing error would change the answer.
     """
     if not isinstance(body, Mapping):
         raise rejection("RequestBodyInvalid", "The body must be a JSON object with Inputs.")
-    return known_members("The body", body, frozenset({INPUTS, OUTPUTS, GLOBAL_PARAMETERS}))
+    if _CALL.issuperset(body):
+        return body
+    return known_members("The body", {key: value for key, value in body.items() if _is_meant(key)}, _CALL)
+
+
+def _is_meant(key: str) -> bool:
+    """Whether a member is one of a call's, or a typing error for one."""
+    return bool(get_close_matches(key.lower()[:_LONGEST_NAME], _CALL_IN_LOWER_CASE, cutoff=0.75))
 
 
 def the_input(body: Mapping[str, Any], name: str) -> Any:

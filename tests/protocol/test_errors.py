@@ -223,6 +223,7 @@ def test_known_members() -> None:
     assert (e.value.detail_code, e.value.details[0].target) == ("UnexpectedParameter", "GolbalParameters")
     assert known_members("The job", {"A": 1}, frozenset("AB")) == {"A": 1}
     assert known_members("The job", {"a": 1, "B": 2}, frozenset("AB")) == {"A": 1, "B": 2}
+    assert known_members("The job", {"a": 1, "Output": None}, frozenset("AB")) == {"A": 1}
     with pytest.raises(RequestRejected, match=r"The job has the member A twice\."):
         known_members("The job", {"A": 1, "a": 2}, frozenset("AB"))
 

@@ -158,6 +158,8 @@ def test_empty_output() -> None:
         ([], "RequestBodyInvalid"),
         ("Inputs", "RequestBodyInvalid"),
         ({"Input": {}}, "UnexpectedParameter"),
+        ({"Inputs": {"input1": []}, "GolbalParameters": {}}, "UnexpectedParameter"),
+        ({"api-version": "2.0", "details": True, "x" * 99999: 1}, "MissingRequestInput"),
         ({}, "MissingRequestInput"),
         ({"Inputs": {}}, "MissingRequestInput"),
         ({"Inputs": {"input1": [], "input2": []}}, "InvalidInputNames"),

@@ -22,8 +22,11 @@ OF_THE_SERVICE = OF_ONE_ENDPOINT | {FIRST_MODELS}
 MAX_NAME_LENGTH = 1024
 _MAX_SEGMENT_BYTES = 255
 _CONTAINER = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
-# Control characters, what XML cannot carry, lone surrogates, and the other separator of Windows.
-_NEVER = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff\ufffe\uffff\\]")
+# What a file's name cannot hold: an empty part, and the other separator of Windows. On disk they are characters of the
+# private use area, 0xF000 above their own, as Cygwin writes them.
+_EMPTY_PART, _BACKSLASH = "\uf02f", "\uf05c"
+# Control characters, what XML cannot carry, lone surrogates, and what stands for others on disk.
+_NEVER = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff\ufffe\uffff\uf02f\uf05c]")
 # Colons are common in names made from timestamps, and harmful (drives, streams) on Windows only.
 _NEVER_ON_WINDOWS = re.compile(r'[<>:"|?*]')
 _DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
@@ -62,6 +65,8 @@ def check_blob(name: str, *, windows: bool = os.name == "nt") -> str:
         raise rejection(
             "BlobNameTooLong", f"The blob's name has {len(name)} characters, {MAX_NAME_LENGTH} are allowed."
         )
+    if not name:
+        raise rejection("InputBlobRelativeLocationInvalid", "The blob's name is empty.")
     for segment in name.split("/"):
         reason = _fault(segment, windows=windows)
         if reason:
@@ -69,13 +74,31 @@ def check_blob(name: str, *, windows: bool = os.name == "nt") -> str:
     return name
 
 
+def path_on_disk(blob: str) -> str:
+    """Where a blob is kept, below its container.
+
+    :param blob: an allowed name.
+    """
+    return "/".join(part.replace("\\", _BACKSLASH) or _EMPTY_PART for part in blob.split("/"))
+
+
+def name_of(path: str) -> str:
+    """The blob that :func:`path_on_disk` keeps at a path.
+
+    :param path: below its container.
+    """
+    return path.replace(_EMPTY_PART, "").replace(_BACKSLASH, "\\")
+
+
 def _fault(segment: str, *, windows: bool) -> str | None:
-    if not segment:
-        return "has an empty part"
-    if not segment.strip(". "):
+    if segment and not segment.strip(". "):
         return "has a part of dots or blanks only"
     if _NEVER.search(segment) or (windows and _NEVER_ON_WINDOWS.search(segment)):
         return "has a character that is not allowed"
-    if windows and (segment[-1] in ". " or _DEVICE.fullmatch(segment)):
+    if windows and (segment.endswith((".", " ")) or _DEVICE.fullmatch(segment)):
         return "has a part that Windows reserves"
-    return f"has a part of over {_MAX_SEGMENT_BYTES} bytes" if len(segment.encode()) > _MAX_SEGMENT_BYTES else None
+    return (
+        f"has a part of over {_MAX_SEGMENT_BYTES} bytes"
+        if len(path_on_disk(segment).encode()) > _MAX_SEGMENT_BYTES
+        else None
+    )

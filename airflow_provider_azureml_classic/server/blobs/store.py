@@ -29,7 +29,7 @@ from typing import BinaryIO
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.protocol.sas import StorageAccount
 from airflow_provider_azureml_classic.server.blobs.files import make_folder, publish, remove
-from airflow_provider_azureml_classic.server.blobs.names import check_blob, check_container
+from airflow_provider_azureml_classic.server.blobs.names import check_blob, check_container, name_of, path_on_disk
 
 TEMPORARY_FOLDER = ".tmp"
 BLOCKS_FOLDER = ".blocks"
@@ -187,7 +187,7 @@ class BlobStore:
         :param blob: path in it.
         :raises RequestRejected: a name is not allowed.
         """
-        return self.root / check_container(container) / check_blob(blob)
+        return self.root / check_container(container) / path_on_disk(check_blob(blob))
 
     def exists(self, container: str, blob: str) -> bool:
         """Whether there is such a blob.
@@ -248,7 +248,7 @@ class BlobStore:
         """
         folder = self.root / check_container(container)
         paths = (Path(base, name) for base, _, names in os.walk(folder) for name in names)
-        named = sorted((path.relative_to(folder).as_posix(), path) for path in paths)
+        named = sorted((name_of(path.relative_to(folder).as_posix()), path) for path in paths)
         for name, path in named:
             if name.startswith(prefix):
                 with suppress(FileNotFoundError):  # deleted since the walk

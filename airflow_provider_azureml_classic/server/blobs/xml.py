@@ -113,6 +113,13 @@ def read_block_list(body: bytes) -> list[str]:
     return reader.ids
 
 
+def _element(name: str, text: str) -> str:
+    """One element; an empty one closes itself, as the cloud wrote it. Its .NET library takes
+    ``<NextMarker></NextMarker>`` for a marker, and lists for ever.
+    """
+    return f"<{name}>{escape(text)}</{name}>" if text else f"<{name} />"
+
+
 def _blob_xml(blob: BlobProperties) -> str:
     properties = {
         "Last-Modified": http_date(blob),
@@ -121,7 +128,7 @@ def _blob_xml(blob: BlobProperties) -> str:
         "Content-Type": blob.content_type,
         "BlobType": "BlockBlob",
     }
-    inner = "".join(f"<{name}>{escape(value)}</{name}>" for name, value in properties.items())
+    inner = "".join(_element(name, value) for name, value in properties.items())
     return f"<Blob><Name>{escape(blob.name)}</Name><Properties>{inner}</Properties></Blob>"
 
 
@@ -154,7 +161,7 @@ def list_to_xml(
     :param parameters: elements that repeat the request: ``Prefix``, ``Marker``, ``MaxResults``, ``Delimiter``.
     :param more: marker of the next page, empty at the end.
     """
-    repeated = "".join(f"<{name}>{escape(value)}</{name}>" for name, value in parameters)
+    repeated = "".join(_element(name, value) for name, value in parameters)
     listed = "".join(
         f"<BlobPrefix><Name>{escape(entry)}</Name></BlobPrefix>"
         if isinstance(entry, str)
@@ -166,5 +173,6 @@ def list_to_xml(
     element = "Blobs" if container else "Containers"
     attributes = f"ServiceEndpoint={quoteattr(endpoint)}"
     attributes += f" ContainerName={quoteattr(container)}" if container else ""
-    inner = f"{repeated}<{element}>{listed}</{element}><NextMarker>{escape(more)}</NextMarker>"
+    entries_xml = f"<{element}>{listed}</{element}>" if listed else f"<{element} />"
+    inner = f"{repeated}{entries_xml}{_element('NextMarker', more)}"
     return f"{DECLARATION}<EnumerationResults {attributes}>{inner}</EnumerationResults>".encode(errors="replace")

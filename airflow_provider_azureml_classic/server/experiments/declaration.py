@@ -75,6 +75,8 @@ class Experiment:
         below one another.
     :param parameters: what callers may set, by name.
     :param rows: column and cell that a row must have to be used; nothing: all rows. Set by parameters only.
+    :param steps: parameters of the pipeline's steps, by scikit-learn's names (``step__parameter``). Set by parameters
+        only.
     :param columns: what is known of columns, by name; see :func:`~.tables.kinds.declared_kind`.
     :param encoding: of text files; ``None``: it is recognized.
     """
@@ -97,6 +99,7 @@ class Experiment:
     inputs: dict[str, str] = field(default_factory=lambda: {INPUT: TRAIN})
     parameters: dict[str, Parameter] = field(default_factory=dict)
     rows: dict[str, str] = field(default_factory=dict)
+    steps: dict[str, Any] = field(default_factory=dict)
     columns: dict[str, Kind] = field(default_factory=dict)
     encoding: str | None = None
 
@@ -363,6 +366,7 @@ def applied(experiment: Experiment, values: Mapping[str, Any]) -> Experiment:
     :param values: by parameter name; parameters that are no longer declared are left out.
     """
     estimator, rows, fraction = dict(experiment.estimator_parameters), dict(experiment.rows), experiment.test_fraction
+    steps = dict(experiment.steps)
     for name, value in values.items():
         sets = experiment.parameters[name].sets if name in experiment.parameters else ""
         if sets.startswith(parameters.ESTIMATOR):
@@ -371,4 +375,6 @@ def applied(experiment: Experiment, values: Mapping[str, Any]) -> Experiment:
             rows[sets.removeprefix(parameters.ROWS)] = value
         elif sets == parameters.TEST_FRACTION:
             fraction = value
-    return replace(experiment, estimator_parameters=estimator, rows=rows, test_fraction=fraction)
+        elif name in experiment.parameters and experiment.parameters[name].is_of_step:
+            steps["__".join(sets.split("."))] = value
+    return replace(experiment, estimator_parameters=estimator, rows=rows, test_fraction=fraction, steps=steps)

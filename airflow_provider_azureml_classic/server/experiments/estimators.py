@@ -55,6 +55,12 @@ def make(experiment: Experiment, schema: Schema) -> Any:
     :param experiment: the declaration.
     :param schema: a learnt schema.
     """
+    model = _made(experiment, schema)
+    # Unknown steps and parameters are refused by name.
+    return model.set_params(**experiment.steps) if experiment.steps else model
+
+
+def _made(experiment: Experiment, schema: Schema) -> Any:
     if _is_function(experiment):
         made = imports.load(experiment.estimator, experiment.directory)
         return boosting.hold(made(schema, **experiment.estimator_parameters))

@@ -7,6 +7,8 @@
     Location = { sets = "rows.location", default = "" }
     URI = { sets = "data" }
 
+``"STEP.PARAMETER"`` sets a parameter of any step of the pipeline, by scikit-learn's names for both.
+
 What a parameter sets decides which of the two web services has it: ``threshold`` is the scoring service's, the others
 are the training service's. A parameter without a default must be given, but for two: ``data`` stands instead of the
 input, and without a ``threshold`` the model's own labels stand.
@@ -42,7 +44,8 @@ class Parameter:
     """One declared web service parameter.
 
     :param name: as callers write it, case-sensitive.
-    :param sets: ``data``, ``test_fraction``, ``threshold``, ``estimator.KEYWORD`` or ``rows.COLUMN``.
+    :param sets: ``data``, ``test_fraction``, ``threshold``, ``estimator.KEYWORD``, ``rows.COLUMN`` or
+        ``STEP.PARAMETER``.
     :param kind: ``string``, ``integer``, ``number`` or ``boolean``.
     :param default: value where a caller gives none; ``None``: there is no default.
     :param minimum: least number allowed; likewise the greatest.
@@ -65,6 +68,11 @@ class Parameter:
         return self.sets == THRESHOLD
 
     @property
+    def is_of_step(self) -> bool:
+        """Whether it sets a parameter of a step of the pipeline."""
+        return "." in self.sets and not self.sets.startswith((ESTIMATOR, ROWS))
+
+    @property
     def required(self) -> bool:
         """Whether a call without it is refused."""
         return self.default is None and self.sets not in (DATA, THRESHOLD)
@@ -79,6 +87,8 @@ class Parameter:
             return f"use only the rows whose {target} is this" + (", all rows if empty" if self.default == "" else "")
         if self.sets.startswith(ESTIMATOR):
             return f"{target} of the estimator"
+        if self.is_of_step:
+            return f"{target} of the step {self.sets.partition('.')[0]}"
         return {
             DATA: "address of the training data, with its SAS token if it needs one; stands instead of the input",
             TEST_FRACTION: "share of the rows held out for the metrics",
@@ -201,11 +211,11 @@ def _entry_problem(entry: Any) -> str | None:
     if unknown:
         return f"has the unknown key {unknown[0]!r}. Known keys: {', '.join(_KEYS)}."
     sets = entry["sets"]
-    prefixed = any(sets.startswith(prefix) and sets != prefix for prefix in (ESTIMATOR, ROWS))
+    prefixed = all(sets.partition("."))
     if not prefixed and sets not in (DATA, TEST_FRACTION, THRESHOLD):
         return (
             f"sets {sets!r}. It must set one of: {DATA}, {TEST_FRACTION}, {THRESHOLD}, {ESTIMATOR}KEYWORD, "
-            f"{ROWS}COLUMN."
+            f"{ROWS}COLUMN, STEP.PARAMETER."
         )
     if entry.get("type", TEXT) not in _WORDS:
         return f"has type = {entry['type']!r}. It must be one of: {', '.join(_WORDS)}."

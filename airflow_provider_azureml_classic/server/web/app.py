@@ -28,6 +28,7 @@ from airflow_provider_azureml_classic.protocol.management import management_docu
 from airflow_provider_azureml_classic.protocol.messages import JSON_TYPE, Request, Response
 from airflow_provider_azureml_classic.protocol.not_offered import not_offered
 from airflow_provider_azureml_classic.protocol.purpose import Purpose
+from airflow_provider_azureml_classic.protocol.studio import NO_DATA_SETS, workspace_to_wire
 from airflow_provider_azureml_classic.protocol.swagger import api_document
 from airflow_provider_azureml_classic.protocol.values import EndpointSettings, boolean
 from airflow_provider_azureml_classic.server.help import pages
@@ -64,8 +65,9 @@ class Call:
 
     @property
     def key(self) -> str:
-        """See :func:`bearer`."""
-        return bearer(self.headers.get("authorization", ""))
+        """See :func:`bearer`; what clients of the Studio API send otherwise."""
+        authorization = self.headers.get("authorization")
+        return self.headers.get(ops.STUDIO_TOKEN, "") if authorization is None else bearer(authorization)
 
     def json(self) -> Any:
         """The decoded body; its declared charset matters where it is not UTF-8 only, as clients declare odd ones.
@@ -141,6 +143,8 @@ class App:
             ops.DELETE_ENDPOINT: self._delete_endpoint,
             ops.REFRESH_ENDPOINT: self._refresh_endpoint,
             ops.REGENERATE_KEYS: self._regenerate_keys,
+            ops.GET_WORKSPACE: self._get_workspace,
+            ops.LIST_DATA_SETS: self._list_data_sets,
             ops.SUBMIT_JOB: self._submit_job,
             ops.START_JOB: self._start_job,
             ops.GET_JOB: self._get_job,
@@ -222,7 +226,7 @@ class App:
                 raise rejection("MethodNotAllowed", f"{method} is not allowed here; use {', '.join(sorted(allowed))}.")
             raise rejection("PageNotFound", f"There is nothing at {path}.")
         values = ops.query_values(query)
-        if operation.versioned and values.get(ops.VERSION_PARAMETER) != ops.API_VERSION:
+        if operation.versioned and values.get(ops.VERSION_PARAMETER, operation.default_version) != ops.API_VERSION:
             version = f"{ops.VERSION_PARAMETER}={ops.API_VERSION}"
             raise rejection("BadVersionCall", f"The query must have {version}.")
         return Call(operation, segments, values, headers, body, request_id)
@@ -301,6 +305,14 @@ class App:
         which = KeyType.from_wire(call.json())
         endpoint = self._workspace.regenerate(caller, call.segments["service"], call.segments["endpoint"], which)
         return _json(endpoint.to_wire(), headers={ops.ETAG: endpoint.etag or ""})
+
+    def _get_workspace(self, call: Call) -> Response:
+        self._owner(call)
+        return _json(workspace_to_wire(call.segments["workspace"]))
+
+    def _list_data_sets(self, call: Call) -> Response:
+        self._owner(call)
+        return _json([dict(item) for item in NO_DATA_SETS])
 
     # -- jobs and scoring --------------------------------------------------------------------------------------------
 

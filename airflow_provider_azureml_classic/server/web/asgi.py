@@ -56,7 +56,8 @@ class Sites:
         health = {path.strip("/"): ("health", self.health) for path in PATHS}
         root = PORTAL.strip("/")
         pages = {segment: ("portal", self.portal) for segment in ("", root, f"{root}/")}
-        return {**health, **pages, f"{self.account}/": ("blobs", self._own_store)}
+        account = {segment: ("blobs", self._own_store) for segment in (self.account, f"{self.account}/")}
+        return {**health, **pages, **account}
 
     async def _own_store(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self.blobs({**scope, "root_path": scope.get("root_path", "") + f"/{self.account}"}, receive, send)

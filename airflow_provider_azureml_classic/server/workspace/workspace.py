@@ -199,7 +199,9 @@ class Workspace:
         if row is None:
             raise rejection(
                 "WebServiceNotFound",
-                f"There is no web service {service_id!r} in this workspace. Verify the id; a name is not an id.",
+                # The cloud's sentence, which clients compare; then what is wrong.
+                "Invalid web service ID provided. Verify the web service ID is correct and try again. There is no web "
+                f"service {service_id!r} in this workspace; a name is not an id.",
                 target=service_id,
             )
         return row

@@ -21,8 +21,24 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from airflow_provider_azureml_classic.exceptions import RequestRejected
 from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.server.experiments import Experiment, Scorer, train
+from airflow_provider_azureml_classic.server.experiments.declaration import applied
+from airflow_provider_azureml_classic.server.experiments.estimators import compares, make
+from airflow_provider_azureml_classic.server.experiments.parameters import Parameter
 
 CASES = Path(__file__).with_name("cases")
+
+
+def test_parameters_reach_any_step(tmp_path: Path) -> None:
+    """By the pipeline's own names; a step that is not there fails the training by name."""
+    shutil.copy(CASES / "four.csv", tmp_path)
+    name = "sklearn.linear_model.LogisticRegression"
+    declared = {"Missing": Parameter("Missing", "columns.numbers__impute__strategy"), "No": Parameter("No", "no.x")}
+    experiment = Experiment("T", name, "y", "four.csv", tmp_path, parameters=declared)
+    schema = train(experiment, None, tmp_path / "four.csv", tmp_path / "m.ilearner", tmp_path / "e.csv").schema
+    made = make(applied(experiment, {"Missing": "median"}), schema)
+    assert made.get_params()["columns__numbers__impute__strategy"] == "median"
+    with pytest.raises(RequestRejected, match="Invalid parameter 'no'"):
+        compares(applied(experiment, {"No": "x"}), schema)
 
 
 @pytest.mark.parametrize(

@@ -247,7 +247,6 @@ def test_a_deeply_nested_body_is_refused(endpoint: Endpoint, line_to: socket.soc
         "//",
         "/workspaces//webservices",
         "/execute?api-version=2.0",
-        "/mlclassic",
         "/a/execute",
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from airflow_provider_azureml_classic.protocol import operations as ops
 from airflow_provider_azureml_classic.protocol.operations import Credential, Operation
 from airflow_provider_azureml_classic.protocol.values import Endpoint
 from tests.support.calls import BODIES, GUARDED, assert_error_shape, by_name, least_body, path_of, refusal
-from tests.support.service import WORKSPACE, Clock, Service
+from tests.support.service import TOKEN, WORKSPACE, Clock, Service
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +126,7 @@ def test_a_call_that_needs_a_body_says_so(
 @pytest.mark.parametrize(
     "operation", [operation for operation in GUARDED if operation.versioned], ids=lambda operation: operation.name
 )
-@pytest.mark.parametrize("query", ["", "?api-version=1.0", "?api-version=", "?api-version=2.0.0", "?version=2.0"])
+@pytest.mark.parametrize("query", ["?api-version=1.0", "?api-version=", "?api-version=2.0.0"])
 def test_another_version_is_refused(service: Service, scorer: Endpoint, operation: Operation, query: str) -> None:
     """Jobs and scoring are version 2.0."""
     path = path_of(operation, service, scorer).partition("?")[0] + query
@@ -134,7 +135,34 @@ def test_another_version_is_refused(service: Service, scorer: Endpoint, operatio
     assert "api-version=2.0" in message
 
 
-@by_name
+@pytest.mark.parametrize("query", ["", "?version=2.0"])
+def test_a_call_of_a_job_without_a_version_is_understood(service: Service, scorer: Endpoint, query: str) -> None:
+    """Public clients leave it out, of DELETE too; scoring without one is refused as before."""
+    for operation in (ops.GET_JOB, ops.CANCEL_JOB):
+        path = path_of(operation, service, scorer).partition("?")[0] + query
+        assert_error_shape(service.ask(operation.method, path, key=scorer.primary_key), 404, "JobNotFound")
+    path = path_of(ops.SCORE, service, scorer).partition("?")[0] + query
+    assert_error_shape(service.ask("POST", path, {}, key=scorer.primary_key), 400, "BadVersionCall")
+
+
+@pytest.mark.parametrize("path", ["", "/datasources"])
+def test_clients_of_studio_validate_their_workspace(service: Service, path: str) -> None:
+    """R and azuremlps read these before anything else, with the token in a header of its own; writing is refused."""
+    url = f"/api/workspaces/{WORKSPACE}{path}"
+    answer = service.ask("GET", url, key=None, headers={ops.STUDIO_TOKEN: TOKEN})
+    data = json.loads(answer.body)
+    assert answer.status == 200
+    assert data == [{"Name": None}] if path else data["WorkspaceId"] == WORKSPACE
+    refused = service.ask("GET", url, key=None, headers={ops.STUDIO_TOKEN: "x"})
+    assert_error_shape(refused, 401, "ManagementRequestUnauthorized")
+    assert_error_shape(service.ask("POST", url, {}), 400, "OperationNotSupported")
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [operation for operation in ops.OPERATIONS if not operation.path.startswith("/api/")],
+    ids=lambda operation: operation.name,
+)
 def test_a_wrong_method_lists_the_right_ones(service: Service, scorer: Endpoint, operation: Operation) -> None:
     """405, with what is possible in the message."""
     for method in ("TRACE", "OPTIONS", "post"):
