@@ -49,6 +49,7 @@ EVERYTHING = f"""{ALL}
 to = dict(web_service="s", endpoint="e")
 with DAG("e", schedule=Asset("a")):
     up = UploadDataOperator(task_id="up", source="a.csv", destination="c/a.csv")
+    WriteTableOperator(task_id="table", job={{}}, table="t", sql_conn_id="c")
     train = BatchExecutionOperator(task_id="train", web_service="t", inputs={{"input1": up.output["location"]}})
     gate = ModelQualityGate(task_id="gate", job=train.output, thresholds={{"AUC": {{"min": 0.9}}}}, **to)
     update = UpdateTrainedModelOperator(

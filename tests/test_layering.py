@@ -41,7 +41,7 @@ FLOORS = {
         "hooks links",
         "fleet",
         "retraining",
-        "client tables",
+        "client tables importing",
         "protocol",
         "exceptions get_provider_info",
     ),

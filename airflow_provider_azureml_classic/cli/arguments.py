@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_azureml_classic import __version__
-from airflow_provider_azureml_classic.cli import completion, endpoints, jobs, login, scoring, services, train
+from airflow_provider_azureml_classic.cli import completion, endpoints, importing, jobs, login, scoring, services, train
 from airflow_provider_azureml_classic.cli.access import FILE_VARIABLE, TOKEN_VARIABLE, URL_VARIABLE, WORKSPACE_VARIABLE
 from airflow_provider_azureml_classic.cli.session import Command
 from airflow_provider_azureml_classic.protocol.values import ThrottleLevel, TraceLevel
@@ -44,6 +44,7 @@ def parser() -> argparse.ArgumentParser:
     one = _command(groups, "upload", jobs.upload, "put a file where jobs can read it")
     one.add_argument("file", type=Path)
     one.add_argument("destination", help="container/path in the storage account, or a URL with a SAS token")
+    _import(groups)
     shell = groups.add_parser("completion", help="print what makes a shell complete commands and names")
     shell.add_argument("shell", choices=["bash", "zsh", "fish"])
     shell.set_defaults(run=None, alone=completion.print_script)
@@ -96,6 +97,17 @@ def _login(groups: Any) -> None:
     one.add_argument("workspace", nargs="?", help="workspace id; the token is asked for, or read from standard input")
     one.set_defaults(alone=login.login)
     _command(groups, "logout", None, "forget a service that login has kept").set_defaults(alone=login.logout)
+
+
+def _import(groups: Any) -> None:
+    one = _command(groups, "import", None, "make DAGs of Data Factory files")
+    one.add_argument(
+        "files", nargs="+", type=Path, metavar="FILE", help="pipelines, datasets, linked services, templates"
+    )
+    one.add_argument("--into", type=Path, default=Path("dags"), metavar="FOLDER", help="(default: dags)")
+    one.add_argument("--service", action="append", default=[], metavar="LINKED=SERVICE[/ENDPOINT]", help="repeatable")
+    one.add_argument("--overwrite", action="store_true", help="replace files that are there")
+    one.set_defaults(alone=importing.import_files)
 
 
 def _services(groups: Any) -> None:

@@ -13,6 +13,7 @@ from airflow_provider_azureml_classic.operators.gate import ModelQualityGate
 from airflow_provider_azureml_classic.operators.jobs import CancelJobOperator
 from airflow_provider_azureml_classic.operators.rollback import RollbackModelOperator
 from airflow_provider_azureml_classic.operators.scoring import BatchScoringOperator, ScoreOperator
+from airflow_provider_azureml_classic.operators.table import WriteTableOperator
 from airflow_provider_azureml_classic.operators.update import UpdateTrainedModelOperator
 from airflow_provider_azureml_classic.operators.upload import UploadDataOperator
 
@@ -31,4 +32,5 @@ __all__ = [
     "ScoreOperator",
     "UpdateTrainedModelOperator",
     "UploadDataOperator",
+    "WriteTableOperator",
 ]
