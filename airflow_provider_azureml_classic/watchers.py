@@ -26,7 +26,7 @@ from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
 from airflow_provider_azureml_classic.hooks import AzureMLClassicHook, jittered
-from airflow_provider_azureml_classic.protocol.references import BlobReference, window_end_of
+from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint
 from airflow_provider_azureml_classic.retraining.freshness import Goal
 
@@ -253,7 +253,7 @@ class StaleModelTrigger(EndpointWatch):
         if fresh:
             # A stale model that comes back, as by a rollback, is news again.
             return Verdict({})
-        live, end = resource.location, window_end_of(resource.location)
+        live, end = resource.location, resource.window_end
         location = live.location if live else None
         sent_at = (seen or {}).get("told_at")
         if sent_at is not None and (seen or {}).get("told") == location and not self._is_due(sent_at, now):

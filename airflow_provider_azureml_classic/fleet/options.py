@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from airflow_provider_azureml_classic.protocol.jobs import MODEL_OUTPUT
+from airflow_provider_azureml_classic.retraining.placing import UNKNOWN_WINDOW
 from airflow_provider_azureml_classic.retraining.proof import Level
 from airflow_provider_azureml_classic.retraining.quality import check_limits
 
@@ -32,6 +33,7 @@ class Options:
     :param thresholds: limits by metric of the evaluation.
     :param allow_training_metrics: they may be metrics of the training rows.
     :param only_if_newer: keep a live model that was trained on newer data.
+    :param unknown_window: what to do if that cannot be told.
     :param proof: level to reach.
     :param proof_timeout: seconds allowed from PATCH to proof.
     :param on_failure: ``keep`` or ``rollback``.
@@ -50,6 +52,7 @@ class Options:
     thresholds: Mapping[str, Any] = field(default_factory=dict)
     allow_training_metrics: bool = False
     only_if_newer: bool = True
+    unknown_window: str | None = None
     proof: str = "strongest"
     proof_timeout: float = 120.0
     on_failure: str = "rollback"
@@ -63,6 +66,8 @@ class Options:
             raise ValueError(f"proof is {self.proof!r}; it must be strongest, resource, version or score.")
         if self.on_failure not in ("keep", "rollback"):
             raise ValueError(f"on_failure is {self.on_failure!r}; it must be 'keep' or 'rollback'.")
+        if self.unknown_window not in UNKNOWN_WINDOW:
+            raise ValueError(f"unknown_window is {self.unknown_window!r}; it must be 'replace', 'refuse' or None.")
         if self.max_active_jobs < 1:
             raise ValueError(f"max_active_jobs is {self.max_active_jobs}; it must be 1 or more.")
         check_limits(self.thresholds)

@@ -71,7 +71,7 @@ class Updater:
 
     def _put_live(self, row: Row, candidate: Candidate) -> Program[None]:
         facts: BlobFacts | None = None
-        outcome = "Trained, put live, and proved"
+        outcome, notes = "Trained, put live, and proved", list[str]()
 
         def find() -> Program[tuple[Target, Candidate]]:
             endpoint: Endpoint = yield Verbs.get_endpoint.steps(self._client, self.service.id, row.endpoint)
@@ -83,7 +83,9 @@ class Updater:
 
         def check(target: Target, candidate: Candidate) -> Program[str | None]:
             nonlocal facts, outcome
-            reason = older_than_live(target, candidate) if self.options.only_if_newer else None
+            reason = None
+            if self.options.only_if_newer:
+                reason = older_than_live(target, candidate, self.options.unknown_window, notes.append)
             if reason is None and candidate.location.base_location:
                 facts = yield Verbs.blob_facts.steps(self._client, candidate.location)
             if shows(target.endpoint, target.resource.name, candidate.location):
@@ -106,7 +108,7 @@ class Updater:
         if facts is None and candidate.location.base_location:
             facts = yield Verbs.blob_facts.steps(self._client, candidate.location)
         row.receipt, row.patch = receipt_of(update, facts), None
-        row.end(Outcome.UPDATED, f"{outcome} by {update.patch.level.value}.")
+        row.end(Outcome.UPDATED, " ".join([f"{outcome} by {update.patch.level.value}.", *notes[-1:]]))
 
 
 def sentence(error: Exception) -> str:

@@ -10,7 +10,6 @@ from airflow_provider_azureml_classic.exceptions import NotFound, rejection
 from airflow_provider_azureml_classic.links import EndpointHelpLink, PortalLink, push_help
 from airflow_provider_azureml_classic.operators.base import DEFAULT_ENDPOINT, AzureMLClassicOperator, airflow_errors
 from airflow_provider_azureml_classic.protocol.keys import KeyType
-from airflow_provider_azureml_classic.protocol.references import window_end_of
 from airflow_provider_azureml_classic.protocol.values import (
     Endpoint,
     EndpointSettings,
@@ -294,7 +293,7 @@ class ListEndpointsOperator(AzureMLClassicOperator):
     def _line(self, endpoint: Endpoint) -> dict[str, Any]:
         resource = endpoint.resource(self.resource) if endpoint.resources else None
         location = resource.location if resource else None
-        end = window_end_of(location)
+        end = resource.window_end if resource else None
         return {
             "name": endpoint.name,
             "resource": resource.name if resource else None,

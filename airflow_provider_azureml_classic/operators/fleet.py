@@ -91,6 +91,7 @@ class RetrainFleetOperator(UpdatingOperator):
     :param allow_training_metrics: with ``thresholds``, put a model live, too, whose metrics are those of its training
         rows, because there were too few to hold any out (``Rows Held Out`` of the evaluation is 0).
     :param only_if_newer: keep a live model that was trained on newer data.
+    :param unknown_window: as of ``UpdateTrainedModelOperator``; an endpoint that is refused counts as failed.
     :param resource: name of the updatable resource; ``None`` means the only one. (templated)
     :param model_output: the jobs' output that is the trained model.
     :param model_path: path of the models; by default
@@ -140,6 +141,7 @@ class RetrainFleetOperator(UpdatingOperator):
         thresholds: Mapping[str, Mapping[str, float]] | None = None,
         allow_training_metrics: bool = False,
         only_if_newer: bool = True,
+        unknown_window: Literal["replace", "refuse"] | None = None,
         resource: str | None = None,
         model_output: str = MODEL_OUTPUT,
         model_path: str | None = None,
@@ -168,6 +170,7 @@ class RetrainFleetOperator(UpdatingOperator):
         self.thresholds = thresholds
         self.allow_training_metrics = allow_training_metrics
         self.only_if_newer = only_if_newer
+        self.unknown_window = unknown_window
         self.resource = resource
         self.model_output = model_output
         self.model_path = model_path
@@ -305,6 +308,7 @@ class RetrainFleetOperator(UpdatingOperator):
             thresholds=dict(self.thresholds or {}),
             allow_training_metrics=self.allow_training_metrics,
             only_if_newer=self.only_if_newer,
+            unknown_window=self.unknown_window,
             proof=self.proof,
             proof_timeout=self.proof_timeout,
             on_failure=self.on_failure,

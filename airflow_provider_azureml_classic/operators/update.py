@@ -49,6 +49,9 @@ class UpdateTrainedModelOperator(ModelPlacingOperator):
     :param window_end: end of the model's training data, ISO 8601; by default the job's, else the one in the
         model's path. (templated)
     :param only_if_newer: skip when the live model was trained on newer data.
+    :param unknown_window: with ``only_if_newer``, if it is not known on which data the live model was trained:
+        ``replace`` it, or ``refuse``, which fails the task; by default ``refuse`` where the service tells windows, as
+        the server in this package does, and ``replace`` elsewhere. The model that a web service began with is replaced.
     :param proof: level to reach: ``resource``, ``version``, ``score``, or ``strongest`` that the service offers.
     :param proof_timeout: seconds allowed from PATCH to proof; the cloud service needed about 30.
     :param deferrable: wait for the proof in the triggerer, unless it comes within seconds; by default Airflow's
@@ -83,6 +86,7 @@ class UpdateTrainedModelOperator(ModelPlacingOperator):
         resource: str | None = None,
         window_end: str | None = None,
         only_if_newer: bool = True,
+        unknown_window: Literal["replace", "refuse"] | None = None,
         proof: Literal["strongest", "resource", "version", "score"] = "strongest",
         proof_timeout: float = 120.0,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
@@ -105,6 +109,7 @@ class UpdateTrainedModelOperator(ModelPlacingOperator):
         self.model_output = model_output
         self.window_end = window_end
         self.only_if_newer = only_if_newer
+        self.unknown_window = unknown_window
         self.on_failure = on_failure
 
     def _candidate(self) -> Candidate:
@@ -130,4 +135,6 @@ class UpdateTrainedModelOperator(ModelPlacingOperator):
         return skip(self, str(overtaken))
 
     def _reason_to_keep(self, target: Target, candidate: Candidate) -> str | None:
-        return older_than_live(target, candidate) if self.only_if_newer else None
+        if not self.only_if_newer:
+            return None
+        return older_than_live(target, candidate, self.unknown_window, self.log.warning)

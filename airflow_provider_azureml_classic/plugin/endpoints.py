@@ -18,7 +18,6 @@ from airflow_provider_azureml_classic.assets import spellings
 from airflow_provider_azureml_classic.client import Client
 from airflow_provider_azureml_classic.hooks import AzureMLClassicHook, ConnectionSettings
 from airflow_provider_azureml_classic.protocol.operations import portal_page
-from airflow_provider_azureml_classic.protocol.references import window_end_of
 from airflow_provider_azureml_classic.protocol.values import Endpoint, WebService
 from airflow_provider_azureml_classic.retraining.freshness import age_text
 
@@ -158,7 +157,7 @@ def _endpoints(settings: ConnectionSettings) -> list[tuple[WebService, Endpoint]
 
 
 def _window_end(endpoint: Endpoint) -> datetime | None:
-    return window_end_of(endpoint.resources[0].location)
+    return endpoint.resources[0].window_end
 
 
 def _state(window_end: datetime | None, max_age: timedelta, now: datetime) -> str:

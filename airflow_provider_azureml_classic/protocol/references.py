@@ -18,6 +18,7 @@ from urllib.parse import quote, unquote, urlsplit
 from airflow_provider_azureml_classic.exceptions import ProtocolError, rejection
 from airflow_provider_azureml_classic.protocol.errors import known_members
 from airflow_provider_azureml_classic.protocol.limits import MAX_ADDRESS
+from airflow_provider_azureml_classic.protocol.moments import read_time, stamp
 
 CONNECTION_STRING = "ConnectionString"
 RELATIVE_LOCATION = "RelativeLocation"
@@ -178,6 +179,34 @@ def _place(reference: BlobReference) -> tuple[str, str]:
     return parts.netloc.lower(), unquote(path)
 
 
+@dataclass(frozen=True)
+class ToldWindow:
+    """What a service tells of a model's training window: our addition, see :mod:`.purpose`.
+
+    :param end: exclusive end of the training data, if it is known: of the submission, else of the path.
+    :param is_first: the model that the web service began with, which any retrained one is newer than.
+    """
+
+    end: datetime | None = None
+    is_first: bool = False
+
+    @classmethod
+    def from_wire(cls, data: Any) -> ToldWindow | None:
+        """The window; ``None``: the service tells nothing that can be read.
+
+        :param data: decoded JSON.
+        """
+        if not isinstance(data, Mapping):
+            return None
+        return cls(read_time(data.get("End")), data.get("IsFirst") is True)
+
+    def to_wire(self) -> dict[str, Any]:
+        """Both members."""
+        return {"End": stamp(self.end), "IsFirst": self.is_first}
+
+
+#: Member of a resource.
+WINDOW = "ModelWindow"
 #: How a moment is written in a model's path: ISO 8601, basic, UTC.
 STAMP = "%Y%m%dT%H%M%SZ"
 _IN_PATH = re.compile(r"(?<!\d)(\d{8}T\d{6}Z)(?!\d)")

@@ -8,13 +8,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import Enum
 from typing import Any, TypeVar
 
 from airflow_provider_azureml_classic.exceptions import ProtocolError, rejection
 from airflow_provider_azureml_classic.protocol.digests import DIGESTS, Digests
 from airflow_provider_azureml_classic.protocol.errors import known_members, reading_answer
-from airflow_provider_azureml_classic.protocol.references import BlobReference
+from airflow_provider_azureml_classic.protocol.references import WINDOW, BlobReference, ToldWindow, window_end_of
 
 #: Endpoint names (azure-docs, ``studio/create-endpoint``): at most 24 lower-case letters and digits.
 ENDPOINT_NAME = re.compile(r"[a-z0-9]{1,24}")
@@ -131,12 +132,14 @@ class Resource:
     :param location: the blob last put in place; ``None`` if the service does not say.
     :param kind: what it is.
     :param digests: of the model, if the service tells them: our addition.
+    :param window: of the model's training data, if the service tells it: our addition.
     """
 
     name: str
     location: BlobReference | None = None
     kind: str = TRAINED_MODEL
     digests: Digests | None = None
+    window: ToldWindow | None = None
 
     @classmethod
     @reading_answer("The resource")
@@ -151,13 +154,19 @@ class Resource:
         empty = not location or (isinstance(location, Mapping) and not location.get("RelativeLocation"))
         digests = Digests.from_wire(data.get(DIGESTS))
         reference = None if empty else BlobReference.from_wire(location)
-        return cls(name, reference, data.get("Kind") or TRAINED_MODEL, digests)
+        return cls(name, reference, data.get("Kind") or TRAINED_MODEL, digests, ToldWindow.from_wire(data.get(WINDOW)))
 
     def to_wire(self) -> dict[str, Any]:
-        """Name, kind and location; digests where they are known."""
+        """Name, kind and location; digests and window where they are known."""
         location = self.location.to_wire() if self.location else None
         digests = {DIGESTS: self.digests.to_wire()} if self.digests else {}
-        return {"Name": self.name, "Kind": self.kind, "Location": location, **digests}
+        window = {WINDOW: self.window.to_wire()} if self.window else {}
+        return {"Name": self.name, "Kind": self.kind, "Location": location, **digests, **window}
+
+    @property
+    def window_end(self) -> datetime | None:
+        """End of the live model's training window: as the service tells it, else as the path says."""
+        return (self.window.end if self.window else None) or window_end_of(self.location)
 
 
 @dataclass(frozen=True)
@@ -399,7 +408,7 @@ def _resources(items: Any) -> tuple[Resource, ...] | None:
         )
     resources = []
     for item in items:
-        item = known_members("The resource", item, frozenset({"Name", "Location", "Kind", DIGESTS}))
+        item = known_members("The resource", item, frozenset({"Name", "Location", "Kind", DIGESTS, WINDOW}))
         name = item.get("Name")
         if not isinstance(name, str) or not name.strip():
             raise rejection("BadParameterValue", "A resource has no Name.", target="Name")

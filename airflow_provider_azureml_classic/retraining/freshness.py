@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from airflow_provider_azureml_classic.protocol.moments import moment_text, to_utc
-from airflow_provider_azureml_classic.protocol.references import STAMP, BlobReference, window_end_of
+from airflow_provider_azureml_classic.protocol.references import STAMP, BlobReference
 from airflow_provider_azureml_classic.protocol.values import Resource
 
 #: Where a trained model is written, unless an operator sets another path: never the same place twice.
@@ -144,7 +144,7 @@ class Goal:
         live = resource.location
         if live is None:
             return False, "The service does not name the live model, so its age is unknown."
-        end = window_end_of(live)
+        end = resource.window_end
         if self.location is not None:
             return live.same_place(self.location), f"Live is {live.location}."
         if end is None:

@@ -34,6 +34,9 @@ from airflow_provider_azureml_classic.retraining.proof import ROUNDS, Level, Pat
 #: Times that an endpoint may change between the GET and the PATCH before the task gives up.
 RACES = 5
 _PAUSE = 2.0
+#: What to do if it is not known on which data the live model was trained; ``None``: refuse where the service tells
+#: windows, replace elsewhere.
+UNKNOWN_WINDOW = (None, "replace", "refuse")
 T = TypeVar("T")
 
 
@@ -407,8 +410,8 @@ def _without_races(
 
 def _overtaken(after: Endpoint, patch: Patch) -> str | None:
     """Why a proof will never come, as a newer model is live; ``None`` if none is."""
-    live = after.resource(patch.resource).location
-    end, own = window_end_of(live), Window.from_json({"end": patch.window_end})
+    resource = after.resource(patch.resource)
+    live, end, own = resource.location, resource.window_end, Window.from_json({"end": patch.window_end})
     if live is None or end is None or own is None or end <= own.end:
         return None
     if shows(after, patch.resource, patch.location) or (patch.replaced and live.same_place(patch.replaced)):
@@ -419,15 +422,20 @@ def _overtaken(after: Endpoint, patch: Patch) -> str | None:
     )
 
 
-def older_than_live(target: Target, candidate: Candidate) -> str | None:
+def older_than_live(
+    target: Target, candidate: Candidate, unknown_window: str | None, log: Callable[[str], object]
+) -> str | None:
     """Why the live model must stay, as it was trained on newer data; ``None`` if it need not.
 
     :param target: what is live.
     :param candidate: the model to put live.
-    :raises ValueError: the candidate's training window is not known.
+    :param unknown_window: what to do if the live model's window is unknown: see :data:`UNKNOWN_WINDOW`.
+    :param log: told if the model is replaced all the same.
+    :raises ValueError: the candidate's training window is not known, or the live one's, and that is refused.
     """
-    live = window_end_of(target.resource.location)
+    live = target.resource.window_end
     if live is None:
+        _allow_unknown(target, unknown_window, log)
         return None
     if candidate.window is None:
         raise ValueError(
@@ -440,6 +448,27 @@ def older_than_live(target: Target, candidate: Candidate) -> str | None:
         f"Endpoint {target.endpoint.name!r} keeps its model: it was trained on data up to {moment_text(live)}, "
         f"this one only up to {moment_text(candidate.window.end)}."
     )
+
+
+def _allow_unknown(target: Target, unknown_window: str | None, log: Callable[[str], object]) -> None:
+    """Raise if a model of an unknown window must not be replaced; the one that a service began with always may."""
+    if unknown_window not in UNKNOWN_WINDOW:
+        raise ValueError(f"unknown_window is {unknown_window!r}; it must be 'replace', 'refuse' or None.")
+    resource = target.resource
+    if resource.window is not None and resource.window.is_first:
+        return
+    where = resource.location.location if resource.location else "which the service does not name"
+    problem = (
+        f"The training window of the live model of endpoint {target.endpoint.name!r}, {where}, is unknown, so "
+        "only_if_newer=True cannot tell whether the new model is newer."
+    )
+    # A service that tells windows knows that of every model whose training was submitted with one.
+    if unknown_window == "refuse" or (unknown_window is None and resource.window is not None):
+        raise ValueError(
+            f"{problem} If the new model is to replace it, set unknown_window='replace', once: the new model's window "
+            "is known from then on."
+        )
+    log(f"{problem} It is replaced all the same; unknown_window='refuse' fails the task instead.")
 
 
 def window_in_path(model: BlobReference) -> Window | None:

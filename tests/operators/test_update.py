@@ -7,15 +7,16 @@ import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
 from airflow_provider_azureml_classic.client import Client
 from airflow_provider_azureml_classic.exceptions import ServiceUnavailable
-from airflow_provider_azureml_classic.operators import UpdateTrainedModelOperator
+from airflow_provider_azureml_classic.operators import BatchExecutionOperator, UpdateTrainedModelOperator
 from airflow_provider_azureml_classic.protocol.messages import Request, Response
-from tests.support import BIKES, BIKES_SCORING, ServerProcess
+from tests.support import BIKES, BIKES_SCORING, ServerProcess, wait_for_job
 from tests.support.tasks import (
     DAY,
     Store,
@@ -27,8 +28,10 @@ from tests.support.tasks import (
     live,
     one_line,
     refused,
+    rentals,
     submitted,
     trained,
+    trainer,
     wired,
 )
 
@@ -178,6 +181,77 @@ class TestOnlyIfNewer:
             update("upunknown", location="models/nameless.ilearner").execute(context())
         given = update("upunknown", location="models/nameless.ilearner", window_end=NEXT.isoformat())
         assert given.execute(context())["window"]["end"] == NEXT.isoformat()
+
+
+class TestUnknownWindow:
+    """The live model lies at a path without a stamp, and nobody said on which data it was trained."""
+
+    @pytest.fixture
+    def nameless(self, client: Client, server: ServerProcess) -> str:
+        """An endpoint with such a model."""
+        name = f"upnameless{uuid4().hex[:6]}"
+        added(client, name)
+        job_id = submitted(server, client, path=f"training/{name}.csv", model=f"own/{name}.ilearner")
+        client.start_job(trainer(client), job_id)
+        wait_for_job(client, trainer(client), job_id)
+        update(name, location=f"own/{name}.ilearner").execute(context())
+        return name
+
+    def test_a_service_that_tells_windows(self, client: Client, nameless: str, new: Any) -> None:
+        """Our server knows all windows that it was told: one that it does not know is refused, with what to do."""
+        words = (f"'{nameless}'", f"own/{nameless}.ilearner, is unknown", "set unknown_window='replace', once")
+        with one_line(AirflowFailException, *words):
+            update(nameless, new).execute(context())
+        assert live(client, nameless) == f"own/{nameless}.ilearner"
+        update(nameless, new, unknown_window="replace").execute(context())
+        assert live(client, nameless) == path_of(NEW)
+
+    def test_another_service(self, client: Client, nameless: str, new: Any, capsys: pytest.CaptureFixture[str]) -> None:
+        """One that tells no windows has its model replaced, and the log says so, unless that is refused."""
+
+        def silent(**options: Any) -> UpdateTrainedModelOperator:
+            task = update(nameless, new, **options)
+            wired(task).bends["get_endpoint"] = without_windows
+            return task
+
+        with one_line(AirflowFailException, "is unknown"):
+            silent(unknown_window="refuse").execute(context())
+        silent().execute(context())
+        assert "is unknown, so only_if_newer=True cannot tell" in capsys.readouterr().out
+        assert live(client, nameless) == path_of(NEW)
+
+    def test_nonsense(self, nameless: str, new: Any) -> None:
+        """Another word is refused."""
+        with one_line(AirflowFailException, "unknown_window is 'hope'", "'replace', 'refuse' or None"):
+            update(nameless, new, unknown_window="hope").execute(context())
+
+
+def without_windows(request: Request, send: Send) -> Response:
+    """A service that tells no training window."""
+    response = send(request)
+    resources = json.loads(response.body).get("Resources") or []
+    return edited(response, Resources=[{**one, "ModelWindow": None} for one in resources])
+
+
+@pytest.mark.slow
+def test_a_path_without_a_stamp(client: Client, server: ServerProcess) -> None:
+    """The window of the submission counts: an older backfill does not replace a newer model at whatever path."""
+    added(client, "upownpath")
+    jobs = {}
+    for day, level in ((NEW, 500), (OLD, 100)):
+        server.upload(f"training/own{level}.csv", rentals(level))
+        jobs[day] = BatchExecutionOperator(
+            task_id="train",
+            web_service=BIKES,
+            inputs={"input1": f"training/own{level}.csv"},
+            outputs={"output1": f"own/{day:%Y-%m-%d}.ilearner"},
+            model_for="upownpath",
+            poll_interval=0.2,
+        ).execute(context(end=day))
+    update("upownpath", jobs[NEW]).execute(context())
+    with one_line(AirflowSkipException, "up to 2026-03-02 00:00 UTC", "only up to 2026-03-01 00:00 UTC"):
+        update("upownpath", jobs[OLD]).execute(context())
+    assert live(client, "upownpath") == f"own/{NEW:%Y-%m-%d}.ilearner"
 
 
 class TestRefused:

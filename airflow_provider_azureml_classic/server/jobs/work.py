@@ -259,7 +259,7 @@ class JobWork:
 
 def _trained(job: JobRow, reference: BlobReference, results: dict[str, Any], summary: TrainingSummary) -> End:
     path = samples_path(job.id)
-    model = trained_row(job.id, reference, summary.sha256)
+    model = trained_row(job.id, reference, summary.sha256, job.request.purpose)
     facts = model_row(summary.manifest, summary.sha256, summary.length, summary.content)
     values = {"results": results, "samples": path}
     return End(JobStatus.FINISHED, values, (model, facts, SamplesRow(summary.content, path)))

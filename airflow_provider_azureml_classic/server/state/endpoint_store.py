@@ -39,6 +39,7 @@ from airflow_provider_azureml_classic.server.state.tables import (
     model_samples,
     placements,
     resources,
+    trained_models,
     web_services,
 )
 
@@ -308,6 +309,18 @@ class Store:
         with self._db.read() as connection:
             rows = connection.execute(live.union(past).limit(limit)).all()
         return [BlobReference(relative, base) for relative, base in rows]
+
+    def trained_to(self, digest: str) -> datetime | None:
+        """End of the training window of a model that a job here wrote, ``None`` if it is not known.
+
+        :param digest: SHA-256 of the file.
+        """
+        end = sa.func.max(trained_models.c.window_end, type_=trained_models.c.window_end.type)
+        with self._db.read() as connection:
+            found: datetime | None = connection.execute(
+                sa.select(end).where(trained_models.c.digest == digest)
+            ).scalar()
+        return found
 
     def placement(self, endpoint_id: str, number: int) -> PlacementRow | None:
         """A model that an endpoint had, or ``None``."""

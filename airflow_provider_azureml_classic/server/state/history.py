@@ -9,6 +9,7 @@ from enum import Enum
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
+from airflow_provider_azureml_classic.protocol.purpose import Purpose
 from airflow_provider_azureml_classic.protocol.references import BlobReference, window_end_of
 from airflow_provider_azureml_classic.protocol.values import ENDPOINT_NAME
 from airflow_provider_azureml_classic.server.state.database import columns
@@ -64,16 +65,20 @@ class How(str, Enum):
     EARLIER = "earlier"
 
 
-def trained_row(job_id: str, reference: BlobReference, digest: str) -> TrainedRow:
-    """The model of a finished job.
+def trained_row(job_id: str, reference: BlobReference, digest: str, purpose: Purpose | None = None) -> TrainedRow:
+    """The model of a finished job: what it is for, and of which window, as its submission said, else as its path does.
 
     :param job_id: the job.
     :param reference: where it was written.
     :param digest: SHA-256 of the file.
+    :param purpose: what the submission said, if anything.
     """
     folders = reference.relative_location.split("/")[:-1]
     name = folders[-1] if len(folders) > 1 and ENDPOINT_NAME.fullmatch(folders[-1]) else None
-    return TrainedRow(job_id, name, reference.relative_location, digest, window_end_of(reference))
+    if purpose and purpose.endpoint and ENDPOINT_NAME.fullmatch(purpose.endpoint):
+        name = purpose.endpoint
+    end = (purpose.end.replace(microsecond=0) if purpose and purpose.end else None) or window_end_of(reference)
+    return TrainedRow(job_id, name, reference.relative_location, digest, end)
 
 
 def add_models(connection: sa.Connection, rows: Iterable[ModelRow]) -> None:
@@ -122,7 +127,8 @@ def add_placements(connection: sa.Connection, models: Sequence[ResourceRow], how
             "base_location": model.base_location,
             "relative_location": model.relative_location,
             "digest": model.digest,
-            "window_end": window_end_of(BlobReference(model.relative_location, model.base_location)),
+            "window_end": model.window_end
+            or window_end_of(BlobReference(model.relative_location, model.base_location)),
             "placed_at": now,
             "how": how.value,
             "live": True,

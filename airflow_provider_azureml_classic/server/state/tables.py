@@ -75,6 +75,8 @@ resources = sa.Table(
     sa.Column("digest", sa.String(64), nullable=False, index=True),
     # What the model answers with; not known of models of earlier versions.
     sa.Column("content", sa.String(64)),
+    # As the submission of its training said; none where it said nothing.
+    sa.Column("window_end", UtcTime),
 )
 keys = sa.Table(
     "endpoint_keys",
@@ -218,6 +220,7 @@ class ResourceRow:
     relative_location: str
     digest: str
     content: str | None = None
+    window_end: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

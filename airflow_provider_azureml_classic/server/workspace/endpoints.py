@@ -12,7 +12,7 @@ from airflow_provider_azureml_classic.protocol.digests import Digests
 from airflow_provider_azureml_classic.protocol.keys import KeyType
 from airflow_provider_azureml_classic.protocol.limits import MAX_DESCRIPTION
 from airflow_provider_azureml_classic.protocol.operations import HELP_INDEX, api_location
-from airflow_provider_azureml_classic.protocol.references import BlobReference
+from airflow_provider_azureml_classic.protocol.references import BlobReference, ToldWindow, window_end_of
 from airflow_provider_azureml_classic.protocol.values import (
     DEFAULT_ENDPOINT,
     HIGH_CONCURRENCY,
@@ -25,6 +25,7 @@ from airflow_provider_azureml_classic.protocol.values import (
     TraceLevel,
     WebService,
 )
+from airflow_provider_azureml_classic.server.blobs.names import FIRST_MODELS
 from airflow_provider_azureml_classic.server.settings import Settings, new_key
 from airflow_provider_azureml_classic.server.state.tables import EndpointRow, ResourceRow, ServiceRow
 from airflow_provider_azureml_classic.server.storage.locations import Locations
@@ -209,4 +210,7 @@ class Views:
     def _resource(self, model: ResourceRow) -> Resource:
         reference = BlobReference(model.relative_location, model.base_location)
         digests = Digests(model.digest, model.content)
-        return Resource(model.name, self._locations.published(reference, signed=False), digests=digests)
+        is_first = reference.relative_location.startswith(f"{FIRST_MODELS}/")
+        window = ToldWindow(model.window_end or window_end_of(reference), is_first)
+        published = self._locations.published(reference, signed=False)
+        return Resource(model.name, published, digests=digests, window=window)

@@ -98,7 +98,7 @@ class Updates:
             self._models.check(before.digest)
             content = self._models.scorer(before.digest).content
             places = before.base_location, before.relative_location
-            model = ResourceRow(row.id, before.resource, *places, before.digest, content)
+            model = ResourceRow(row.id, before.resource, *places, before.digest, content, before.window_end)
             changed = self._workspace.change(row, EndpointSettings(), (model,), etag(row), how=How.ROLLED_BACK)
             return self._workspace.view(changed)
 
@@ -138,7 +138,8 @@ class Updates:
                 target=name,
             )
         origin = location.origin
-        model = ResourceRow(row.id, name, origin.base_location, origin.relative_location, scorer.digest, scorer.content)
+        places, end = (origin.base_location, origin.relative_location), self._store.trained_to(scorer.digest)
+        model = ResourceRow(row.id, name, *places, scorer.digest, scorer.content, end)
         return model, model_row(scorer.manifest, scorer.digest, length, scorer.content)
 
     def _fetch(self, location: Location, pin: Pin) -> tuple[Scorer, int]:

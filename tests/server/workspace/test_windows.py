@@ -1,0 +1,80 @@
+"""An endpoint tells of which training window its live model is: as the submission said, else as the path says."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import sqlalchemy as sa
+
+from airflow_provider_azureml_classic.protocol.jobs import JobRequest
+from airflow_provider_azureml_classic.protocol.purpose import Purpose
+from airflow_provider_azureml_classic.protocol.references import ToldWindow
+from airflow_provider_azureml_classic.protocol.values import Endpoint, EndpointSettings, Resource
+from airflow_provider_azureml_classic.server.state.tables import placements
+from airflow_provider_azureml_classic.server.workspace.workspace import Caller
+from tests.support.service import Service, line
+
+DAY = datetime(2026, 3, 1, tzinfo=UTC)
+
+
+def trained(service: Service, path: str, purpose: Purpose | None) -> None:
+    """A model at a path, of a job that was submitted with a purpose."""
+    trainer = service.client.get_endpoint(service.training, "default")
+    source = service.put_blob(f"data/{path}.csv", line(5))
+    request = JobRequest({"input1": source}, {"output1": service.signed(path, "cw")}, purpose=purpose)
+    job_id = service.client.submit_job(trainer, request)
+    service.client.start_job(trainer, job_id)
+    service.ended(trainer, job_id)
+
+
+def told(service: Service, endpoint: Endpoint, path: str) -> ToldWindow | None:
+    """What the endpoint tells once it has the model at a path."""
+    settings = EndpointSettings(resources=(Resource(endpoint.resource().name, service.signed(path)),))
+    service.client.patch_endpoint(endpoint, settings)
+    return service.client.get_endpoint(service.scoring, endpoint.name).resource().window
+
+
+def test_the_submission_is_believed_before_the_path(service: Service) -> None:
+    """Its end counts to the second, wherever the model is put; without one the path's stamp does; else none is known.
+    A copy of the file has the window of the file.
+    """
+    endpoint = service.client.add_endpoint(service.scoring, "windows")
+    trained(service, "models/own.ilearner", Purpose("windows", end=DAY.replace(microsecond=5)))
+    trained(service, "models/20260201T000000Z.ilearner", Purpose("windows", end=DAY))
+    trained(service, "models/20260202T000000Z.ilearner", None)
+    trained(service, "models/nameless.ilearner", None)
+    service.put_blob("models/copy.ilearner", service.read_blob("models/own.ilearner"))
+    ends = {
+        "own": DAY,
+        "20260201T000000Z": DAY,
+        "20260202T000000Z": datetime(2026, 2, 2, tzinfo=UTC),
+        "nameless": None,
+        "copy": DAY,
+    }
+    for name, end in ends.items():
+        assert told(service, endpoint, f"models/{name}.ilearner") == ToldWindow(end), name
+
+
+def test_the_first_model_says_that_it_is(service: Service) -> None:
+    """It has no window; an endpoint that was retrained says so no more, and again after a refresh."""
+    endpoint = service.client.add_endpoint(service.scoring, "first")
+    assert endpoint.resource().window == ToldWindow(None, is_first=True)
+    trained(service, "models/retrained.ilearner", Purpose("first", end=DAY))
+    assert told(service, endpoint, "models/retrained.ilearner") == ToldWindow(DAY)
+    service.client.refresh_endpoint(service.scoring, "first", overwrite_resources=True)
+    again = service.client.get_endpoint(service.scoring, "first").resource()
+    assert again.window == ToldWindow(None, is_first=True)
+
+
+def test_a_rollback_brings_the_window_back(service: Service) -> None:
+    """The history keeps the window with the model."""
+    endpoint = service.client.add_endpoint(service.scoring, "undone")
+    trained(service, "models/undone.ilearner", Purpose("undone", end=DAY))
+    trained(service, "models/later.ilearner", Purpose("undone", end=DAY.replace(day=2)))
+    told(service, endpoint, "models/undone.ilearner")
+    told(service, endpoint, "models/later.ilearner")
+    with service.database.read() as connection:
+        first = sa.select(placements.c.id).where(placements.c.relative_location == "models/undone.ilearner")
+        number = connection.execute(first).scalar_one()
+    service.updates.roll_back(Caller(), service.scoring, "undone", number)
+    assert service.client.get_endpoint(service.scoring, "undone").resource().window == ToldWindow(DAY)
