@@ -36,6 +36,7 @@ from airflow_provider_azureml_classic import client
 from airflow_provider_azureml_classic.get_provider_info import get_provider_info
 from airflow_provider_azureml_classic.server import quickstart
 from airflow_provider_azureml_classic.server.__main__ import parser
+from airflow_provider_azureml_classic.server.experiments import preview
 from airflow_provider_azureml_classic.server.experiments.declaration import Experiment, load_experiments
 from tests.support import ROOT
 
@@ -222,6 +223,8 @@ def test_server_and_make_commands_exist():
             bad += [name for name in variables if f"$({name})" not in makefile and f"({name})" not in makefile]
         elif words[:2] == ["azureml-classic-server", "quickstart"]:
             quickstart.parser().parse_args(words[2:])
+        elif words[:2] == ["azureml-classic-server", "check"]:
+            preview.parser().parse_args(words[2:])
         elif words[0] == "azureml-classic-server" and words[1:]:
             parser().parse_args(words[1:])
     assert bad == []

@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 import tomllib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -25,8 +25,9 @@ from typing import TYPE_CHECKING, TextIO
 
 import uvicorn
 
-from airflow_provider_azureml_classic.exceptions import ServiceUnavailable
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, ServiceUnavailable
 from airflow_provider_azureml_classic.server import quickstart
+from airflow_provider_azureml_classic.server.experiments import preview
 from airflow_provider_azureml_classic.server.experiments.declaration import (
     Experiment,
     load_experiments,
@@ -72,6 +73,7 @@ _LIBRARIES = ("numpy", "onnx", "onnxruntime", "skl2onnx", "sklearn")
 _MAX_CONFIG = 1 << 20
 _REPEATABLE = (
     ("--experiments", "FILE.toml|MODULE:NAME", "declarations, in TOML or in Python"),
+    ("--redeclare", "NAME", "experiment whose declaration has changed: ids, keys and endpoints' models stay"),
     ("--allow-host", "HOST[:PORT]", "another host that locations of data and models may name"),
     ("--allow-private-host", "HOST[:PORT]", "the same for a name that resolves to a private address"),
     ("--trusted-proxy", "ADDRESS[/BITS]", "proxy, or network of proxies alone, whose X-Forwarded-For is believed"),
@@ -82,7 +84,8 @@ def parser() -> argparse.ArgumentParser:
     """The arguments of ``azureml-classic-server``."""
     options = argparse.ArgumentParser(
         prog="azureml-classic-server",
-        description="Azure Machine Learning Studio (classic) web services, self-hosted.",
+        description="Azure Machine Learning Studio (classic) web services, self-hosted. "
+        "azureml-classic-server check FILE.toml shows what the columns of an experiment's first data are taken for.",
         epilog=f"Environment: {WORKSPACE_VARIABLE} and {TOKEN_VARIABLE} set the workspace id and its token, "
         f"{ACCOUNT_KEY_VARIABLE} and {CIPHER_KEY_VARIABLE} the keys of the own store and of secrets in the database; "
         f"without them they are made at the first start and kept in DIR/secrets.json. {DATABASE_VARIABLE} is the same "
@@ -173,6 +176,8 @@ def main(argv: Sequence[str] | None = None, make_app: Callable[..., App] | None 
     :param make_app: makes another service than the usual one, which no argument can.
     """
     argv = sys.argv[1:] if argv is None else argv
+    if argv[:1] == ["check"]:
+        return _check(preview.parser().parse_args(argv[1:]).source)
     quick = quickstart.parser().parse_args(argv[1:]) if argv[:1] == ["quickstart"] else None
     os.umask(0o077)
     try:
@@ -322,12 +327,29 @@ def declared(sources: Sequence[str], *, samples: bool = True) -> list[Experiment
     :raises ValueError: there is none at all, or one cannot be used.
     """
     experiments = [*shipped_experiments()] if samples else []
-    for source in sources:
-        in_python = is_dotted(source) and ":" in source and not Path(source).exists()
-        experiments += experiments_in(source, Path.cwd()) if in_python else load_experiments(source)
+    experiments += (experiment for source in sources for experiment in declared_in(source))
     if not experiments:
         raise ValueError("There is nothing to serve: --no-samples needs --experiments with experiments of your own.")
     return experiments
+
+
+def declared_in(source: str) -> Iterable[Experiment]:
+    """The experiments of a source.
+
+    :param source: see :func:`declared`.
+    :raises ValueError: one cannot be used.
+    """
+    in_python = is_dotted(source) and ":" in source and not Path(source).exists()
+    return experiments_in(source, Path.cwd()) if in_python else load_experiments(source)
+
+
+def _check(source: str) -> int:
+    try:
+        check_libraries()
+        return 0 if preview.show(declared_in(source)) else USAGE
+    except (ValueError, OSError, AzureMLClassicError) as error:
+        print(f"azureml-classic-server check: {error}", file=sys.stderr)
+        return USAGE
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -399,6 +421,7 @@ def settings_from(arguments: argparse.Namespace, data_dir: Path | None, database
         adopt=arguments.adopt,
         trusted_proxies=tuple(map(checked_proxy, arguments.trusted_proxy)),
         evaluation_columns=arguments.evaluation_columns,
+        redeclared=frozenset(arguments.redeclare),
     )
 
 

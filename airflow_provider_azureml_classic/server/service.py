@@ -84,9 +84,9 @@ def running(
         reach = Reach(settings.allowed_hosts, settings.private_hosts | accounts.hosts)
         locations = Locations(blobs, reach, clock, accounts)
         models.origin = Origins(store, locations)
-        catalogue, columns = Catalogue(experiments, store), settings.evaluation_columns
+        catalogue, columns, anew = Catalogue(experiments, store), settings.evaluation_columns, settings.redeclared
         with database.exclusive(_SETUP_LOCK):
-            Setup(store, models, locations, workers, clock, pins).run(catalogue.experiments.values())
+            Setup(store, models, locations, workers, clock, pins).run(catalogue.experiments.values(), anew)
         workspace = Workspace(settings, store, locations, clock, lambda: peers.fresh)
         diagnostics = stack.enter_context(closing(Diagnostics(blobs, settings.workspace_id, clock)))
         work = JobWork(store, job_store, catalogue, models, locations, workers, peers, pins, columns)

@@ -62,6 +62,7 @@ class Settings:
     :param trusted_proxies: addresses and networks of proxies that are believed who their client is.
     :param evaluation_columns: golden and check rows are columns of the evaluation, too.
     :param sign_in_code: what a link to the portal holds that signs in once; empty: there is none.
+    :param redeclared: experiments whose declaration may have changed since they were set up.
     :param adopt: data directory and database belong together, whatever they remember.
     """
 
@@ -85,6 +86,7 @@ class Settings:
     sign_in_code: str = field(default="", repr=False)
     trusted_proxies: tuple[str, ...] = ()
     evaluation_columns: bool = False
+    redeclared: frozenset[str] = frozenset()
 
     @property
     def account(self) -> StorageAccount:

@@ -147,6 +147,7 @@ class Service:
             allowed_hosts=frozenset({"allowed.test"}),
             workers=1,
             adopt=more.pop("adopt", False),
+            redeclared=more.pop("redeclared", frozenset()),
         )
         self._stack = ExitStack()
         experiments = load_experiments(data_dir.parent / "experiments.toml")

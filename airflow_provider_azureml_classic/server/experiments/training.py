@@ -27,6 +27,7 @@ from airflow_provider_azureml_classic.server.experiments.ilearner import (
     write_ilearner,
 )
 from airflow_provider_azureml_classic.server.experiments.metrics import Metrics, evaluate
+from airflow_provider_azureml_classic.server.experiments.preview import notes_of, seen_in
 from airflow_provider_azureml_classic.server.experiments.profile import profile_of
 from airflow_provider_azureml_classic.server.experiments.samples import (
     FILE,
@@ -43,9 +44,8 @@ from airflow_provider_azureml_classic.server.experiments.schema import (
 )
 from airflow_provider_azureml_classic.server.experiments.scorer import Scorer
 from airflow_provider_azureml_classic.server.experiments.window import Span, window_of
-from airflow_provider_azureml_classic.tables.description import describe
-from airflow_provider_azureml_classic.tables.kinds import Decision, file_decimal
-from airflow_provider_azureml_classic.tables.table import Table
+from airflow_provider_azureml_classic.tables.description import Description
+from airflow_provider_azureml_classic.tables.kinds import file_decimal
 
 if TYPE_CHECKING:
     from numpy import int64
@@ -65,6 +65,7 @@ class TrainingSummary:
     :param seconds: how long it took.
     :param notes: what a reader of the metrics should know.
     :param read: rows of the training data; those are used that a parameter of the call did not leave out.
+    :param seen: the columns of the first training data; empty for any later one.
     """
 
     manifest: Manifest
@@ -74,6 +75,7 @@ class TrainingSummary:
     seconds: float
     notes: tuple[str, ...]
     read: int = 0
+    seen: tuple[Description, ...] = ()
 
     @property
     def rows(self) -> int:
@@ -182,12 +184,14 @@ def _train(
     golden = golden_rows(Scorer(manifest, graph, ""), frame, test.answers)
     digest, length = write_ilearner(model, graph, manifest)
     _write_evaluation(files, manifest, golden, test)
-    notes = tuple(filter(None, (test.note, *seen, *shifts, *troubles, *doubts)))
+    notes = tuple(filter(None, (test.note, *notes_of(seen), *shifts, *troubles, *doubts)))
     content = content_digest(manifest, graph)
-    return TrainingSummary(manifest, digest, length, content, time.perf_counter() - start, notes, read)
+    return TrainingSummary(manifest, digest, length, content, time.perf_counter() - start, notes, read, seen)
 
 
-def _read(experiment: Experiment, schema: Schema | None, data: Sequence[Path]) -> tuple[Frame, Schema, list[str], int]:
+def _read(
+    experiment: Experiment, schema: Schema | None, data: Sequence[Path]
+) -> tuple[Frame, Schema, tuple[Description, ...], int]:
     declared = {experiment.label, experiment.time_column, *(experiment.features or ()), *experiment.optional}
     names = schema.required if schema else experiment.features or ()
     # Where the features are "all columns", the first data decides which there are.
@@ -200,14 +204,9 @@ def _read(experiment: Experiment, schema: Schema | None, data: Sequence[Path]) -
     later, decision = decided(experiment, table, estimators.task_of(experiment), schema)
     later.check_columns(table)
     decision.check()
-    notes = [] if schema else _notes(table, decision, experiment.missing)
+    seen = () if schema else seen_in(experiment, table, decision)
     frame = Frame(table, decision.decimal)
-    return frame, later.learnt(frame), notes, every.rows
-
-
-def _notes(table: Table, decision: Decision, missing: Sequence[str]) -> list[str]:
-    """What a person should look at in the first data."""
-    return [f"Column {one.column!r}: {one.note}." for one in describe(table, decision, missing) if one.note]
+    return frame, later.learnt(frame), seen, every.rows
 
 
 @dataclass(frozen=True)

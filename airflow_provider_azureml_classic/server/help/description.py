@@ -31,6 +31,7 @@ from airflow_provider_azureml_classic.server.state.endpoint_store import Store
 from airflow_provider_azureml_classic.server.state.tables import EndpointRow, ServiceRow
 from airflow_provider_azureml_classic.server.workspace.catalogue import Catalogue
 from airflow_provider_azureml_classic.server.workspace.workspace import Workspace
+from airflow_provider_azureml_classic.tables.description import Description
 from airflow_provider_azureml_classic.tables.kinds import file_decimal
 
 log = logging.getLogger(__name__)
@@ -63,6 +64,7 @@ class Facts:
     :param prevent_update: updates are refused until this is lifted.
     :param from_training_data: the example rows are rows of training data.
     :param answer: the example rows, scored; ``None`` for a training service.
+    :param seen: the columns of the first training data.
     """
 
     api: ApiDescription
@@ -75,6 +77,7 @@ class Facts:
     prevent_update: bool
     from_training_data: bool
     answer: Table | None
+    seen: tuple[Description, ...] = ()
 
     @property
     def is_default(self) -> bool:
@@ -148,6 +151,7 @@ class Describer:
             prevent_update=row.prevent_update,
             from_training_data=sample is not None,
             answer=answer,
+            seen=() if scorer else self._catalogue.seen(service.experiment),
         )
 
     def _api(

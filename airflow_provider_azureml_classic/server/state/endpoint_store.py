@@ -128,6 +128,12 @@ class Store:
             for endpoint in defaults:
                 self._insert_endpoint(connection, endpoint)
 
+    def redeclare_experiment(self, row: ExperimentRow) -> None:
+        """Record another declaration and schema of an experiment; its services, endpoints and models stay."""
+        with self._db.write() as connection:
+            connection.execute(sa.delete(experiments).where(experiments.c.name == row.name))
+            connection.execute(sa.insert(experiments).values(**columns(row)))
+
     def samples_of(self, content: str) -> str | None:
         """Where the samples of a model are, as a path in the store of the service's outputs; ``None``: not known.
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import shlex
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from airflow_provider_azureml_classic.protocol.jobs import INPUT
 from airflow_provider_azureml_classic.protocol.references import MODEL_EXTENSION, BlobReference
@@ -19,6 +21,7 @@ from airflow_provider_azureml_classic.server.blobs.names import FIRST_MODELS, sa
 from airflow_provider_azureml_classic.server.clock import Clock
 from airflow_provider_azureml_classic.server.experiments.declaration import TRAIN, Experiment
 from airflow_provider_azureml_classic.server.experiments.parameters import Parameter
+from airflow_provider_azureml_classic.server.experiments.preview import table_of
 from airflow_provider_azureml_classic.server.experiments.schema import Schema
 from airflow_provider_azureml_classic.server.experiments.training import TrainingSummary, train
 from airflow_provider_azureml_classic.server.models.facts import model_row
@@ -28,8 +31,13 @@ from airflow_provider_azureml_classic.server.state.endpoint_store import Store
 from airflow_provider_azureml_classic.server.state.tables import ExperimentRow, ResourceRow, SamplesRow, ServiceRow
 from airflow_provider_azureml_classic.server.storage.locations import WRITE, Locations
 from airflow_provider_azureml_classic.server.workspace.endpoints import new_endpoint
+from airflow_provider_azureml_classic.tables.description import Description
+from airflow_provider_azureml_classic.tables.spelling import shown
 
 log = logging.getLogger(__name__)
+
+#: Members beside those of the schema, which :meth:`Schema.from_json` passes over.
+_SEEN, _DECLARATION = "seen", "declaration"
 
 
 class Catalogue:
@@ -47,6 +55,7 @@ class Catalogue:
                 raise ValueError(f"The experiment {experiment.name!r} is declared twice; rename one of them.")
             self.experiments = {**self.experiments, experiment.name: experiment}
         self._schemas: dict[str, Schema] = {}
+        self._seen: dict[str, tuple[Description, ...]] = {}
 
     def schema(self, name: str) -> Schema:
         """The columns of an experiment, inferred once from its first training data.
@@ -59,6 +68,17 @@ class Catalogue:
                 raise KeyError(name)
             self._schemas[name] = Schema.from_json(json.loads(row.schema))
         return self._schemas[name]
+
+    def seen(self, name: str) -> tuple[Description, ...]:
+        """The columns of the first training data; none where an earlier version has set up the experiment.
+
+        :param name: the experiment.
+        """
+        if name not in self._seen:
+            row = self._store.experiment(name)
+            items = json.loads(row.schema).get(_SEEN, ()) if row else ()
+            self._seen[name] = tuple(Description(**item) for item in items)
+        return self._seen[name]
 
     def inputs(self, name: str, *, training: bool) -> Mapping[str, str]:
         """What each input of a web service's jobs is for, by its name.
@@ -116,13 +136,15 @@ class Setup:
         self._pool = pool
         self._clock = clock
 
-    def run(self, experiments: Iterable[Experiment]) -> None:
+    def run(self, experiments: Iterable[Experiment], redeclared: Container[str] = ()) -> None:
         """Set up every experiment that is new; the first models are trained side by side.
 
         :param experiments: as declared.
+        :param redeclared: names of those that may have been changed: what is trained from now on is of the new
+            declaration, and endpoints keep the models that they have.
         :raises ValueError: a first training failed, or a declaration was changed under its web services.
         """
-        new = [experiment for experiment in experiments if not self._is_set_up(experiment)]
+        new = [experiment for experiment in experiments if not self._is_set_up(experiment, redeclared)]
         with TemporaryDirectory() as folder:
             trainings = []
             for number, experiment in enumerate(new):
@@ -144,20 +166,33 @@ class Setup:
                 with self._pins.pinned() as pin:
                     self._record(experiment, files, summary, pin)
 
-    def _is_set_up(self, experiment: Experiment) -> bool:
+    def _is_set_up(self, experiment: Experiment, redeclared: Container[str]) -> bool:
         row = self._store.experiment(experiment.name)
         if row is None:
             return False
-        if row.declaration != fingerprint(experiment):
-            raise ValueError(
-                f"The experiment {experiment.name!r} was declared with another label, features or task when it was set "
-                "up, and its endpoints serve models of that. Give the changed experiment another name."
-            )
-        return True
+        if row.declaration == fingerprint(experiment):
+            return True
+        if experiment.name in redeclared:
+            return False
+        raise ValueError(
+            f"The experiment {experiment.name!r} is declared in another way than when it was set up, and its endpoints "
+            f"serve models of that: {_changes(row, experiment)}. Give the changed experiment another name, or start "
+            f"once with --redeclare {shlex.quote(experiment.name)}: ids, URLs and keys stay, and endpoints keep their "
+            "models until they are updated."
+        )
 
     def _record(self, experiment: Experiment, files: _First, summary: TrainingSummary, pin: Pin) -> None:
-        manifest, digest = summary.manifest, self._models.put(files.model, pin).digest
-        about = model_row(manifest, digest, summary.length, summary.content)
+        manifest = summary.manifest
+        for line in table_of(experiment, summary.read, summary.seen):
+            log.info("%s", line)
+        about = {_SEEN: [asdict(one) for one in summary.seen], _DECLARATION: _fixed(experiment)}
+        schema = json.dumps({**manifest.schema.shifted({}).to_json(), **about})
+        row = ExperimentRow(experiment.name, fingerprint(experiment), schema)
+        if self._store.experiment(experiment.name) is not None:
+            self._store.redeclare_experiment(row)
+            return
+        digest = self._models.put(files.model, pin).digest
+        first_model = model_row(manifest, digest, summary.length, summary.content)
         owner = uuid.uuid5(uuid.NAMESPACE_URL, experiment.name).hex
         name, samples = f"{owner}{MODEL_EXTENSION}", SamplesRow(summary.content, samples_path(owner))
         self._locations.resolve(BlobReference(f"{FIRST_MODELS}/{name}"), WRITE).deliver(files.model)
@@ -172,8 +207,7 @@ class Setup:
             defaults[1].id, experiment.resource_name, "", f"{FIRST_MODELS}/{name}", digest, summary.content
         )
         defaults[1] = replace(defaults[1], resources=(first,))
-        row = ExperimentRow(experiment.name, fingerprint(experiment), json.dumps(manifest.schema.shifted({}).to_json()))
-        self._store.set_up_experiment(row, services, defaults, about, samples)
+        self._store.set_up_experiment(row, services, defaults, first_model, samples)
 
 
 def fingerprint(experiment: Experiment) -> str:
@@ -181,6 +215,26 @@ def fingerprint(experiment: Experiment) -> str:
 
     :param experiment: the declaration.
     """
+    return hashlib.sha256(json.dumps(_fixed(experiment), sort_keys=True).encode()).hexdigest()
+
+
+def _fixed(experiment: Experiment) -> dict[str, Any]:
+    """What of a declaration must not change under existing endpoints, ready for JSON."""
     fixed = ("name", "label", "features", "optional", "ignore", "task", "positive", "time_column", "missing")
-    values = {name: value for name, value in asdict(experiment).items() if name in fixed}
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+    values: dict[str, Any] = {name: getattr(experiment, name) for name in sorted(fixed)}
+    # Left out where they say nothing: earlier versions did not have them, and their digests stand.
+    if experiment.columns:
+        values["columns"] = {name: kind.to_json() for name, kind in experiment.columns.items()}
+    if experiment.encoding:
+        values["encoding"] = experiment.encoding
+    return values
+
+
+def _changes(row: ExperimentRow, experiment: Experiment) -> str:
+    """Which keys of a declaration differ, from what to what."""
+    before = json.loads(row.schema).get(_DECLARATION)
+    if before is None:
+        return "an earlier version set it up, which did not keep how"
+    now = json.loads(json.dumps(_fixed(experiment)))
+    keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+    return "; ".join(f"{key} was {shown(before.get(key))} and is {shown(now.get(key))}" for key in keys)

@@ -383,6 +383,14 @@ def test_training_rows_are_shown_if_asked_for_only(house: House) -> None:
     assert '[3.5, "blue"]' in shown
 
 
+def test_the_first_data_are_described_without_their_values(house: House) -> None:
+    """Kind and counts of each column are on the pages of the web service that trains; values are not."""
+    page = " ".join(house.page(house.endpoint(TRAINING, "described"), "/jobs").text.split())
+    table = page[page.index("Columns of the first training data") :]
+    assert "size number 0 4" in table
+    assert "1.25" not in table[:400]
+
+
 def test_typical_rows() -> None:
     """The middle of a range, whole where the range is; the first category; nothing of what is not known."""
     columns = (
