@@ -48,6 +48,14 @@ class Answers:
     #: Its name in earlier versions, which a user's own metric may read.
     said = predictions
 
+    def at(self, rows: Sequence[int]) -> Answers:
+        """The answers to some of the rows.
+
+        :param rows: their positions, which may repeat.
+        """
+        cells = [self.scored.values[row] for row in rows]
+        return Answers([self.labels[row] for row in rows], Table(self.scored.column_names, cells))
+
     def numbers(self) -> list[tuple[float, float]]:
         """Label and answer of each row.
 
@@ -84,10 +92,22 @@ class Metric:
 
     :param compute: gives the value, ``None`` where it is not defined.
     :param lower_is_better: as for an error or a loss.
+    :param sampled: gives a function of row positions that computes the value over these rows, where that is quicker
+        than to compute each sample from the beginning.
     """
 
     compute: Callable[[Answers], float | None]
     lower_is_better: bool
+    sampled: Callable[[Answers], Callable[[Sequence[int]], float | None]] | None = None
+
+    def over(self, answers: Answers) -> Callable[[Sequence[int]], float | None]:
+        """A function of row positions, which may repeat, that gives the value over these rows.
+
+        :param answers: of one model.
+        """
+        if self.sampled is not None:
+            return self.sampled(answers)
+        return lambda rows: self.compute(answers.at(rows))
 
 
 def _number(cell: Any) -> float:
@@ -106,85 +126,133 @@ def _text(cell: Any) -> str:
     return str(int(value)) if value.is_integer() else str(value)
 
 
-def _mean(values: Sequence[float]) -> float | None:
-    return math.fsum(values) / len(values) if values else None
+#: The value of a metric over rows at these positions, which may repeat; ``None`` where it is not defined.
+Resample = Callable[[Sequence[int]], float | None]
+#: Number columns, a value for each row; ``None``: the metric is not defined for such answers.
+Columns = list[list[float]] | None
 
 
-def _errors(answers: Answers, power: int) -> list[float]:
-    return [abs(label - answer) ** power for label, answer in answers.numbers()]
+def _of_means(columns: Callable[[Answers], Columns], combine: Callable[..., float | None]) -> Callable[..., Resample]:
+    """A metric that is a function of means over the rows.
+
+    :param columns: gives the values that means are taken of.
+    :param combine: makes the metric of the means.
+    """
+
+    def sampled(answers: Answers) -> Resample:
+        values = columns(answers)
+
+        def value(rows: Sequence[int]) -> float | None:
+            if values is None or not rows:
+                return None
+            return combine(*(math.fsum(map(column.__getitem__, rows)) / len(rows) for column in values))
+
+        return value
+
+    return sampled
 
 
-def _relative(answers: Answers, power: int) -> float | None:
+def _errors(power: int) -> Callable[[Answers], Columns]:
+    return lambda answers: [[abs(label - answer) ** power for label, answer in answers.numbers()]]
+
+
+def _squares(answers: Answers) -> Columns:
+    """Squared errors, labels and their squares, so that the spread of any rows is known."""
+    numbers = answers.numbers()
+    middle = math.fsum(label for label, _ in numbers) / (len(numbers) or 1)
+    # Around the middle, or the squares of large labels would lose their spread.
+    labels = [label - middle for label, _ in numbers]
+    return [[(label - answer) ** 2 for label, answer in numbers], labels, [label**2 for label in labels]]
+
+
+def _deviations(answers: Answers) -> Columns:
+    numbers = answers.numbers()
+    middle = math.fsum(label for label, _ in numbers) / (len(numbers) or 1)
+    return [[abs(label - answer) for label, answer in numbers], [abs(label - middle) for label, _ in numbers]]
+
+
+def _share(error: float, whole: float) -> float | None:
     """Error as a share of what always answering the mean would give."""
-    labels = [label for label, _ in answers.numbers()]
-    mean = _mean(labels)
-    whole = math.fsum(abs(label - mean) ** power for label in labels) if mean is not None else 0.0
-    return math.fsum(_errors(answers, power)) / whole if whole else None
+    return error / whole if whole > 0 else None
 
 
-def _root_mean_squared_error(answers: Answers) -> float | None:
-    mean = _mean(_errors(answers, 2))
-    return None if mean is None else math.sqrt(mean)
+def _relative_squared(error: float, label: float, square: float) -> float | None:
+    return _share(error, square - label * label)
 
 
-def _determination(answers: Answers) -> float | None:
-    share = _relative(answers, 2)
+def _determination(error: float, label: float, square: float) -> float | None:
+    share = _relative_squared(error, label, square)
     return None if share is None else 1 - share
 
 
-def _accuracy(answers: Answers) -> float | None:
-    return _mean([float(_text(a) == _text(b)) for a, b in zip(answers.labels, answers.predictions, strict=True)])
+def _hits(answers: Answers) -> list[float]:
+    return [float(_text(a) == _text(b)) for a, b in zip(answers.labels, answers.predictions, strict=True)]
 
 
-def _average_accuracy(answers: Answers) -> float | None:
-    classes, accuracy = len(answers.probabilities()), _accuracy(answers)
-    return 1 - 2 * (1 - accuracy) / classes if accuracy is not None and classes else None
+def _hits_and_classes(answers: Answers) -> Columns:
+    classes = len(answers.probabilities())
+    return [_hits(answers), [float(classes)] * len(answers.labels)] if classes else None
 
 
-def _log_loss(answers: Answers) -> float | None:
+def _losses(answers: Answers) -> Columns:
     chances = answers.probabilities()
     if not chances:
         return None
     # A class that the model does not know has no chance.
     hits = [chances[_text(label)][row] if _text(label) in chances else 0.0 for row, label in enumerate(answers.labels)]
-    return _mean([-math.log(min(max(p, _SMALLEST), 1 - _SMALLEST)) for p in hits])
+    return [[-math.log(min(max(p, _SMALLEST), 1 - _SMALLEST)) for p in hits]]
 
 
-def _auc(answers: Answers) -> float | None:
+def _auc(answers: Answers) -> Resample:
     """Chance that a row of one class is ranked above one of the other; the same whichever of both is "positive"."""
     chances = answers.probabilities()
     if len(chances) != 2:
-        return None
+        return lambda rows: None
     positive, scores = next(iter(chances.items()))
-    ranked = sorted(zip(scores, (_text(label) == positive for label in answers.labels), strict=True))
-    positives = sum(is_positive for _, is_positive in ranked)
-    negatives = len(ranked) - positives
-    if not positives or not negatives:
-        return None
-    ranks, at = 0.0, 0
-    while at < len(ranked):
-        end = at
-        while end < len(ranked) and ranked[end][0] == ranked[at][0]:
-            end += 1
-        # Rows with the same score share the mean of their ranks.
-        ranks += sum(is_positive for _, is_positive in ranked[at:end]) * (at + 1 + end) / 2
-        at = end
-    return (ranks - positives * (positives + 1) / 2) / (positives * negatives)
+    places = {score: place for place, score in enumerate(sorted(set(scores)))}
+    # Rows with the same score share a place, and so the mean of their ranks.
+    place_of = [places[score] for score in scores]
+    is_positive = [_text(label) == positive for label in answers.labels]
 
+    def value(rows: Sequence[int]) -> float | None:
+        hits, others = [0] * len(places), [0] * len(places)
+        for row in rows:
+            (hits if is_positive[row] else others)[place_of[row]] += 1
+        below = above = 0.0
+        for hit, other in zip(hits, others, strict=True):
+            above += hit * (below + other / 2)
+            below += other
+        positives = len(rows) - below
+        return above / (positives * below) if positives and below else None
+
+    return value
+
+
+def _identity(value: float) -> float:
+    return value
+
+
+def _by_rows(sampled: Callable[[Answers], Resample], *, lower_is_better: bool) -> Metric:
+    return Metric(lambda answers: sampled(answers)(range(len(answers.labels))), lower_is_better, sampled)
+
+
+_ACCURACY = _of_means(lambda answers: [_hits(answers)], _identity)
 
 #: Metrics that are computed from answers, by Studio's names.
 METRICS: Mapping[str, Metric] = MappingProxyType(
     {
-        "Mean Absolute Error": Metric(lambda answers: _mean(_errors(answers, 1)), True),
-        "Root Mean Squared Error": Metric(_root_mean_squared_error, True),
-        "Relative Absolute Error": Metric(lambda answers: _relative(answers, 1), True),
-        "Relative Squared Error": Metric(lambda answers: _relative(answers, 2), True),
-        "Coefficient of Determination": Metric(_determination, False),
-        "Accuracy": Metric(_accuracy, False),
-        "Overall accuracy": Metric(_accuracy, False),
-        "Average accuracy": Metric(_average_accuracy, False),
-        "AUC": Metric(_auc, False),
-        "Average Log Loss": Metric(_log_loss, True),
+        "Mean Absolute Error": _by_rows(_of_means(_errors(1), _identity), lower_is_better=True),
+        "Root Mean Squared Error": _by_rows(_of_means(_errors(2), math.sqrt), lower_is_better=True),
+        "Relative Absolute Error": _by_rows(_of_means(_deviations, _share), lower_is_better=True),
+        "Relative Squared Error": _by_rows(_of_means(_squares, _relative_squared), lower_is_better=True),
+        "Coefficient of Determination": _by_rows(_of_means(_squares, _determination), lower_is_better=False),
+        "Accuracy": _by_rows(_ACCURACY, lower_is_better=False),
+        "Overall accuracy": _by_rows(_ACCURACY, lower_is_better=False),
+        "Average accuracy": _by_rows(
+            _of_means(_hits_and_classes, lambda hits, classes: 1 - 2 * (1 - hits) / classes), lower_is_better=False
+        ),
+        "AUC": _by_rows(_auc, lower_is_better=False),
+        "Average Log Loss": _by_rows(_of_means(_losses, _identity), lower_is_better=True),
     }
 )
 

@@ -1,0 +1,116 @@
+"""Whether a new model takes the place of the live one, of what several sets of rows say of both.
+
+Rule: rows that the new file brought cannot tell a ruined file from a good one, since both models are measured on them.
+So the rows that the live model was measured on count as well; where they contradict, the world may have changed, or the
+file may be wrong. Data alone cannot tell these two apart: the judgement is then *undecided*, and says both figures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from airflow_provider_azureml_classic.retraining.intervals import Difference, Verdict
+
+#: What to do with a model of which the rows do not say whether it is worse.
+ON_UNDECIDED = ("pass", "keep", "fail")
+
+
+class Decision(str, Enum):
+    """What becomes of a new model."""
+
+    PASS = "pass"  # noqa: S105 - no password
+    KEEP = "kept"
+    FAIL = "failed"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What one set of rows says.
+
+    :param source: where the rows come from, as a sentence goes on after "on".
+    :param differences: of the two models, by metric.
+    :param earlier: the rows were held out of the live model's training: the new file did not bring them.
+    """
+
+    source: str
+    differences: Mapping[str, Difference]
+    earlier: bool = False
+
+    @property
+    def verdict(self) -> Verdict:
+        """Worse if one metric is, no worse if all are."""
+        verdicts = {one.verdict for one in self.differences.values()}
+        if Verdict.WORSE in verdicts:
+            return Verdict.WORSE
+        return Verdict.NO_WORSE if verdicts <= {Verdict.NO_WORSE} else Verdict.UNDECIDED
+
+    def sentences(self, verdict: Verdict) -> list[str]:
+        """The metrics that say so, a sentence each.
+
+        :param verdict: one of theirs.
+        """
+        named = ((name, one) for name, one in self.differences.items() if one.verdict is verdict)
+        return [f"On {self.source}, {name} is {one}." for name, one in named]
+
+    def to_json(self) -> dict[str, Any]:
+        """For XCom."""
+        differences = {name: one.to_json() for name, one in self.differences.items()}
+        return {"source": self.source, "verdict": self.verdict.value, "metrics": differences}
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What becomes of a new model, and why.
+
+    :param decision: what becomes of it.
+    :param undecided: whether the rows left it open.
+    :param reasons: a sentence each.
+    """
+
+    decision: Decision
+    undecided: bool = False
+    reasons: list[str] = field(default_factory=list)
+
+
+def judge(evidence: Sequence[Evidence], on_undecided: str | None, expected: bool | None) -> Judgement:
+    """The judgement of all sets of rows together.
+
+    :param evidence: of each set.
+    :param on_undecided: one of :data:`ON_UNDECIDED`; ``None``: *pass* if the training file was as
+        expected, else *keep*.
+    :param expected: whether the training file satisfies the live model's data contract, with labels shared out as
+        before; ``None``: not known, as with a service without contracts. Then the values decide where the intervals
+        do not.
+    """
+    brought = [one for one in evidence if not one.earlier]
+    earlier = [one for one in evidence if one.earlier]
+    if reasons := _sentences(brought, Verdict.WORSE):
+        return Judgement(Decision.KEEP, reasons=reasons)
+    against = _sentences(earlier, Verdict.WORSE)
+    open_ = _sentences(brought, Verdict.UNDECIDED)
+    if not against and not open_:
+        return Judgement(Decision.PASS)
+    if against:
+        against.append(
+            "The world may have changed, or the training file may be wrong: on the rows that it brought, the new "
+            "model is not worse."
+        )
+    reasons = [*against, *open_]
+    if on_undecided is not None:
+        decision = {"pass": Decision.PASS, "keep": Decision.KEEP, "fail": Decision.FAIL}[on_undecided]
+    elif expected is None and not against:
+        decision = Decision.PASS if all(_within(one) for one in brought) else Decision.KEEP
+    else:
+        decision = Decision.PASS if expected else Decision.KEEP
+    return Judgement(decision, True, reasons)
+
+
+def _sentences(evidence: Sequence[Evidence], verdict: Verdict) -> list[str]:
+    return [sentence for one in evidence for sentence in one.sentences(verdict)]
+
+
+def _within(evidence: Evidence) -> bool:
+    return all(one.gap <= one.allowed for one in evidence.differences.values())
