@@ -17,12 +17,14 @@ from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rej
 from airflow_provider_azureml_classic.protocol.arff import NUMERIC, STRING, Attribute
 from airflow_provider_azureml_classic.protocol.jobs import CHECK_ROWS, GOLDEN_ROWS, HELD_OUT
 from airflow_provider_azureml_classic.server.experiments import boosting, conversion, estimators, precision
+from airflow_provider_azureml_classic.server.experiments.contract import Contract, NewData, Terms, compare
 from airflow_provider_azureml_classic.server.experiments.declaration import Experiment
 from airflow_provider_azureml_classic.server.experiments.formats import writer
 from airflow_provider_azureml_classic.server.experiments.frame import Frame, chosen, joined, read_table
 from airflow_provider_azureml_classic.server.experiments.ilearner import (
     Manifest,
     content_digest,
+    read_ilearner,
     write_atomically,
     write_ilearner,
 )
@@ -147,6 +149,26 @@ class _Files:
     evaluation: Path
     samples: Path | None
     columns: bool
+
+
+def check_data(
+    experiment: Experiment, schema: Schema | None, data: Sequence[Path], live: Path | None, terms: Terms
+) -> Contract:
+    """What the data of a training are, beside those of the live model; nothing is trained.
+
+    :param experiment: what would be trained.
+    :param schema: of an earlier training.
+    :param data: files of rows.
+    :param live: file of the live model; ``None``: there is none.
+    :param terms: limits and window.
+    :raises RequestRejected: the data do not fit the schema.
+    """
+    frame, schema, _, _ = _read(experiment, schema, data)
+    schema, _ = precision.shifted(experiment, schema, frame)
+    matrix = encode(schema, frame, wide=not estimators.compares(experiment, schema))
+    truth = encode_label(schema, frame)
+    manifest = read_ilearner(live)[0] if live else None
+    return compare(manifest, NewData(frame, schema, matrix, truth, experiment.time_column), terms)
 
 
 def _train(

@@ -1,0 +1,438 @@
+"""The data contract: whether new training data are like those that the live model was trained on.
+
+Nobody writes it down: it is what the manifest of the live model says of its own training data. A rule is *broken*
+where new days, growth, a season or a new shop do not explain what is seen, and *never* benign where a model cannot
+come out of it that anybody wants. What is only worth a look is a note.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_azureml_classic.exceptions import rejection
+from airflow_provider_azureml_classic.protocol.moments import to_utc
+from airflow_provider_azureml_classic.server.experiments.frame import Frame
+from airflow_provider_azureml_classic.server.experiments.ilearner import Manifest, Profile
+from airflow_provider_azureml_classic.server.experiments.profile import different, profile_of
+from airflow_provider_azureml_classic.server.experiments.schema import NUMBER, Column, Schema
+from airflow_provider_azureml_classic.tables.description import describe
+from airflow_provider_azureml_classic.tables.kinds import DATE, Decision, Kind, read_numbers
+from airflow_provider_azureml_classic.tables.spelling import shown
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+#: What is said of a finding.
+NOTE, BROKEN, NEVER = "note", "broken", "never"
+#: What the whole says.
+SATISFIED, VIOLATED, NOT_KNOWN = "satisfied", "violated", "not known"
+
+#: How far each rule goes, and what its number is.
+LIMITS: Mapping[str, tuple[float, str]] = {
+    "outside": (0.1, "share of the numbers of a column beyond the range of before, widened by half of it on each side"),
+    "unknown": (0.5, "share of the texts of a column that are new"),
+    "respelled": (0.05, "share of the texts of a column that are old ones but for case, blanks and signs"),
+    "missing": (0.25, "by how much the share of cells without a value may grow"),
+    "duplicates": (0.5, "by how much the share of rows that repeat an earlier one may grow"),
+    "fewer": (0.2, "rows, as a share of those of before"),
+    "labels": (0.25, "share of the labels that are others than before (total variation)"),
+    "window": (0.01, "share of the rows whose time lies outside the declared window, or in the future"),
+}
+#: Most findings that are told.
+_MOST = 50
+#: Fewer rows than this show no leak: many columns are in the order of the label by chance.
+_TELLING = 50
+#: A class that had this share of the labels is missed.
+_MISSED = 0.02
+#: Clocks differ.
+_CLOCKS = timedelta(hours=1)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was found.
+
+    :param level: ``note``, ``broken`` or ``never`` (benign).
+    :param rule: a short name.
+    :param message: a sentence.
+    :param column: that it is about; empty: about the file.
+    """
+
+    level: str
+    rule: str
+    message: str
+    column: str = ""
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What a comparison found.
+
+    :param known: whether the live model tells what its training data looked like.
+    :param findings: the worst first.
+    :param rows: of the new data.
+    :param rows_before: of the live model's.
+    """
+
+    known: bool
+    findings: tuple[Finding, ...] = ()
+    rows: int = 0
+    rows_before: int | None = None
+
+    @property
+    def verdict(self) -> str:
+        """``satisfied``, ``violated`` or ``not known``; what is never benign violates in any case."""
+        levels = {finding.level for finding in self.findings}
+        if NEVER in levels or BROKEN in levels:
+            return VIOLATED
+        return SATISFIED if self.known else NOT_KNOWN
+
+    @property
+    def labels_as_before(self) -> bool | None:
+        """Whether the labels are shared out as before; ``None``: not known."""
+        return all(finding.rule != "labels" for finding in self.findings) if self.known else None
+
+    def to_json(self) -> dict[str, Any]:
+        """For a job's state, XCom and an asset's event: bounded, and without any row."""
+        return {
+            "verdict": self.verdict,
+            "labels_as_before": self.labels_as_before,
+            "rows": self.rows,
+            "rows_before": self.rows_before,
+            "findings": [
+                {"level": one.level, "rule": one.rule, "column": one.column, "message": one.message}
+                for one in self.findings[:_MOST]
+            ],
+            "left_out": max(0, len(self.findings) - _MOST),
+        }
+
+    def check(self, strict: bool) -> None:
+        """Refuse data that break the contract.
+
+        :param strict: also those that may be benign.
+        :raises RequestRejected: with the findings.
+        """
+        levels = (NEVER, BROKEN) if strict else (NEVER,)
+        bad = [finding for finding in self.findings if finding.level in levels]
+        if bad:
+            more = f" And {len(bad) - 3} more." if len(bad) > 3 else ""
+            raise rejection(
+                "InputMismatchError",
+                f"The data break the contract with the live model: {' '.join(one.message for one in bad[:3])}{more} "
+                "If this is how the data are to be, set data_check to 'warn' or 'off'.",
+                target=bad[0].column or None,
+            )
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a user says of the contract.
+
+    :param limits: number by rule, see :data:`LIMITS`; by ``column.rule`` for one column.
+    :param window: start and end of the training data, if it is declared; the end is exclusive.
+    :param now: the present time.
+    """
+
+    limits: Mapping[str, float] = field(default_factory=dict)
+    window: tuple[datetime | None, datetime | None] = (None, None)
+    now: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    def limit(self, rule: str, column: str = "") -> float:
+        """How far a rule goes.
+
+        :param rule: its name.
+        :param column: that it is applied to.
+        """
+        return self.limits.get(f"{column}.{rule}", self.limits.get(rule, LIMITS[rule][0]))
+
+
+@dataclass(frozen=True)
+class NewData:
+    """Training data that are looked at.
+
+    :param frame: the rows.
+    :param schema: learnt from them.
+    :param matrix: the encoded rows.
+    :param truth: their encoded labels.
+    :param time_column: date of a row, if it is declared.
+    """
+
+    frame: Frame
+    schema: Schema
+    matrix: NDArray[Any]
+    truth: NDArray[Any]
+    time_column: str | None = None
+
+    @property
+    def labels(self) -> NDArray[Any]:
+        """Positions of classes, or numbers as the file has them."""
+        return self.truth if self.schema.classes else self.truth + self.schema.offset
+
+
+def compare(live: Manifest | None, data: NewData, terms: Terms) -> Contract:
+    """What new training data are, beside those of the live model.
+
+    :param live: manifest of the live model; ``None``: there is none.
+    :param data: the new data.
+    :param terms: limits and window.
+    """
+    frame, schema = data.frame, data.schema
+    findings = [*_leaks(data), *_moments(data, terms)]
+    profile = live.profile if live else None
+    if live is None or profile is None:
+        return Contract(False, _sorted(findings), frame.rows)
+    kinds = Decision({name: schema.kind_of(name) for name in schema.names}, frame.decimal)
+    odd = {one.column for one in describe(frame.table, kinds, schema.missing) if one.note}
+    for column in live.schema.features:
+        findings += _column(live.schema, column, profile, data, terms, column.name in odd)
+    findings += _file(live, profile, data, terms)
+    findings += _labels(profile, data, terms)
+    findings += [
+        Finding(NOTE, "new", f"Column {name!r} is none of the model's.", name)
+        for name in frame.table.origin.names
+        if name and name not in (*live.schema.names, live.schema.label, data.time_column)
+    ]
+    return Contract(True, _sorted(findings), frame.rows, live.rows)
+
+
+def _sorted(findings: list[Finding]) -> tuple[Finding, ...]:
+    return tuple(sorted(findings, key=lambda one: (NEVER, BROKEN, NOTE).index(one.level)))
+
+
+def _percent(share: float) -> str:
+    return f"{share:.1%}" if 0 < share < 0.1 else f"{share:.0%}"
+
+
+# -- columns -----------------------------------------------------------------------------------------------------------
+
+
+def _column(
+    earlier: Schema, column: Column, profile: Profile, data: NewData, terms: Terms, odd: bool
+) -> Iterator[Finding]:
+    """What is found of one feature.
+
+    :param odd: it looks like an identifier or a date: its values are others each time.
+    """
+    name, frame, schema = column.name, data.frame, data.schema
+    before = profile["columns"].get(name)
+    if name not in frame.columns:
+        # One that the model needs is missed when the data are read.
+        if before and before["missing"] < 1:
+            yield Finding(BROKEN, "gone", f"Column {name!r} is gone.", name)
+        return
+    numbers, texts = None, None
+    if column.kind == NUMBER:
+        numbers = schema.numbers(frame, name)
+        missing = float((numbers != numbers).mean())
+    else:
+        texts = schema.texts(frame, name, column.categories)
+        missing = float((texts.codes < 0).mean())
+    was = before["missing"] if before else 0.0
+    if missing == 1 and was < 1:
+        yield Finding(NEVER, "blank", f"Column {name!r} has no value any more.", name)
+        return
+    if missing - was > terms.limit("missing", name):
+        yield Finding(
+            BROKEN, "missing", f"Column {name!r} has no value in {_percent(missing)} of the rows, before in "
+            f"{_percent(was)}.", name,
+        )  # fmt: skip
+    if odd or earlier.kind_of(name).kind == DATE:
+        return
+    if numbers is not None:
+        yield from _range(column, numbers, terms)
+    elif texts is not None:
+        yield from _categories(column, texts.cells, texts.counts(), terms)
+
+
+def _range(column: Column, values: NDArray[Any], terms: Terms) -> Iterator[Finding]:
+    low, high = column.minimum, column.maximum
+    there = values[values == values]
+    if low is None or high is None or not len(there):
+        return
+    # A column that had one value may have its neighbours.
+    reach = (high - low) / 2 or max(1.0, abs(high))
+    share = float(((there < low - reach) | (there > high + reach)).mean())
+    if share <= terms.limit("outside", column.name):
+        share = float(((there < low) | (there > high)).mean())
+        if share > terms.limit("outside", column.name):
+            yield Finding(
+                NOTE, "beyond", f"Column {column.name!r} goes beyond {low:g} to {high:g} in {_percent(share)} of the "
+                "rows.", column.name,
+            )  # fmt: skip
+        return
+    yield Finding(
+        BROKEN,
+        "outside",
+        f"Column {column.name!r} is far from {low:g} to {high:g} in {_percent(share)} of the rows: it has "
+        f"{there.min():g} to {there.max():g}. Has its unit changed?",
+        column.name,
+    )
+
+
+def _categories(column: Column, cells: Any, counts: NDArray[Any], terms: Terms) -> Iterator[Finding]:
+    known, rows = set(column.categories), int(counts.sum())
+    if not known or not rows:
+        return
+    new = {cell: int(count) for cell, count in zip(cells, counts.tolist(), strict=True) if cell not in known and count}
+    plain = {_plain(cell): cell for cell in known}
+    same = {cell: count for cell, count in new.items() if _plain(cell) in plain}
+    if same and sum(same.values()) > terms.limit("respelled", column.name) * rows:
+        cell = max(same, key=lambda cell: same[cell])
+        yield Finding(
+            BROKEN,
+            "respelled",
+            f"Column {column.name!r} is spelled in another way in {_percent(sum(same.values()) / rows)} of the rows: "
+            f"{shown(cell)}, before {shown(plain[_plain(cell)])}.",
+            column.name,
+        )
+        return
+    share = sum(new.values()) / rows
+    if not new:
+        return
+    examples = ", ".join(shown(cell) for cell in sorted(new, key=lambda cell: -new[cell])[:3])
+    broken = share > terms.limit("unknown", column.name)
+    yield Finding(
+        BROKEN if broken else NOTE,
+        "unknown",
+        f"Column {column.name!r} has texts that are new in {_percent(share)} of the rows, for example {examples}.",
+        column.name,
+    )
+
+
+def _plain(cell: str) -> str:
+    return "".join(letter for letter in cell.casefold() if letter.isalnum())
+
+
+# -- the file as a whole -----------------------------------------------------------------------------------------------
+
+
+def _file(live: Manifest, profile: Profile, data: NewData, terms: Terms) -> Iterator[Finding]:
+    """What is found of the rows as such."""
+    rows = data.frame.rows
+    if rows < terms.limit("fewer") * live.rows:
+        yield Finding(BROKEN, "fewer", f"There are {rows:,} rows, before there were {live.rows:,}.")
+    if profile_of(data.schema, data.matrix, data.truth) == profile:
+        yield Finding(NOTE, "again", "The data are those that the live model was trained on.")
+    share = (rows - different(data.matrix, data.truth)) / rows
+    was = profile["duplicates"] / max(1, profile["rows"])
+    if share - was > terms.limit("duplicates"):
+        yield Finding(
+            BROKEN, "duplicates", f"{_percent(share)} of the rows repeat an earlier one, before {_percent(was)}."
+        )
+
+
+def _labels(profile: Profile, data: NewData, terms: Terms) -> Iterator[Finding]:
+    import numpy as np
+
+    schema, truth = data.schema, data.labels
+    label, limit = schema.label, terms.limit("labels", schema.label)
+    if not schema.classes:
+        yield from _label_numbers(label, profile["label"].get("quantiles"), truth, limit)
+        return
+
+    was = profile["label"]["shares"]
+    shares = np.bincount(truth, minlength=len(schema.classes)) / len(truth)
+    now = {name[:40]: float(share) for name, share in zip(schema.classes, shares.tolist(), strict=True)}
+    for name, share in was.items():
+        if name not in now and share >= _MISSED:
+            yield Finding(
+                BROKEN, "labels", f"No row has the label {name!r} any more, before {_percent(share)} had.", label
+            )
+    moved = sum(abs(now.get(name, 0.0) - was.get(name, 0.0)) for name in {*now, *was}) / 2
+    if moved > limit:
+        name = max({*now, *was}, key=lambda name: abs(now.get(name, 0.0) - was.get(name, 0.0)))
+        yield Finding(
+            BROKEN,
+            "labels",
+            f"The labels are shared out in another way: {name!r} has {_percent(now.get(name, 0.0))} of the rows, "
+            f"before {_percent(was.get(name, 0.0))}.",
+            label,
+        )
+
+
+def _label_numbers(label: str, quantiles: list[float] | None, truth: NDArray[Any], limit: float) -> Iterator[Finding]:
+    if not quantiles:
+        return
+    low, *_, high = quantiles
+    reach = (high - low) / 2 or max(1.0, abs(high))
+    share = float(((truth < low - reach) | (truth > high + reach)).mean())
+    if share > limit:
+        yield Finding(
+            BROKEN,
+            "labels",
+            f"The label {label!r} is far from {low:g} to {high:g} in {_percent(share)} of the rows. Has its unit "
+            "changed?",
+            label,
+        )
+
+
+def _moments(data: NewData, terms: Terms) -> Iterator[Finding]:
+    time_column, schema, frame = data.time_column, data.schema, data.frame
+    if time_column is None or time_column not in frame.columns:
+        return
+    form = schema.kind_of(time_column).date_format or ""
+    days = read_numbers(frame.table, time_column, Kind(DATE, date_format=form), usual=schema.missing)
+    there = days[days == days]
+    if not len(there):
+        return
+    limit = terms.limit("window", time_column)
+    start, end = terms.window
+    future = float((there > _days(terms.now + _CLOCKS)).mean())
+    if future > limit:
+        yield Finding(
+            BROKEN,
+            "future",
+            f"Column {time_column!r} lies in the future in {_percent(future)} of the rows.",
+            time_column,
+        )
+    early = (there < _days(start)) if start else there != there
+    late = (there >= _days(end)) if end else there != there
+    outside = float((early | late).mean())
+    if outside > limit and not future > limit:
+        yield Finding(
+            BROKEN,
+            "window",
+            f"Column {time_column!r} lies outside the declared window in {_percent(outside)} of the rows.",
+            time_column,
+        )
+
+
+def _days(moment: datetime) -> float:
+    return to_utc(moment).timestamp() / 86_400
+
+
+# -- a label that stands among the features ----------------------------------------------------------------------------
+
+
+def _leaks(data: NewData) -> Iterator[Finding]:
+    """Columns that tell the label exactly."""
+    if data.frame.rows < _TELLING:
+        return
+    for position, column in enumerate(data.schema.features):
+        if _tells(column, data.matrix[:, position], data.truth, bool(data.schema.classes)):
+            yield Finding(
+                NOTE, "leak", f"Column {column.name!r} tells the label exactly. Is it known when the model is asked?",
+                column.name,
+            )  # fmt: skip
+
+
+def _tells(column: Column, values: NDArray[Any], truth: NDArray[Any], classes: bool) -> bool:
+    import numpy as np
+
+    if np.isnan(values).any() or values.min() == values.max() or truth.min() == truth.max():
+        return False
+    if column.kind == NUMBER and not classes:
+        return bool(abs(np.corrcoef(values, truth)[0, 1]) > 1 - 1e-9)
+    # In the order of the column, the label must change as rarely as it can, and never within one value.
+    order = np.argsort(values, kind="stable")
+    same = values[order][1:] == values[order][:-1]
+    changes = truth[order][1:] != truth[order][:-1]
+    if (same & changes).any():
+        return False
+    if column.kind == NUMBER:
+        return int(changes.sum()) == len(np.unique(truth)) - 1
+    # Texts of their own in each row tell anything.
+    return int((~same).sum() + 1) * 2 <= len(values)
