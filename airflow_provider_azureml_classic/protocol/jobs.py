@@ -27,6 +27,8 @@ SCORED_OUTPUT = "output1"
 #: Member of a job's state that names the file of its samples, and the members of that file (see :mod:`.samples` of
 #: the experiments), which earlier versions wrote as columns of the evaluation.
 SAMPLES = "Samples"
+#: Member of a job's state that says what its data were found to be, see :mod:`.contract` of the experiments.
+DATA_CHECK = "DataCheck"
 GOLDEN_ROWS, CHECK_ROWS = "Golden Rows", "Check Rows"
 #: Number of the evaluation: how many rows its other numbers are about. The measured model was fitted without them; at 0
 #: it was fitted on them. An addition of ours: where it is absent, that is not known.
@@ -166,6 +168,8 @@ class Job:
     :param samples: where rows are that a training kept, with answers, if the server says so: an addition of ours. It is
         not among the results, because clients take those for what the experiment declares.
     :param model: digests of the model that it trained, if the server tells them.
+    :param data_check: what its data were found to be beside those of the live model, if the server says so: an addition
+        of ours.
     """
 
     id: str
@@ -178,6 +182,7 @@ class Job:
     progress: str | None = None
     samples: BlobReference | None = None
     model: Digests | None = None
+    data_check: Mapping[str, Any] | None = None
 
     @classmethod
     @reading_answer("The job's state")
@@ -203,6 +208,7 @@ class Job:
             progress=data.get("Progress"),
             samples=BlobReference.from_wire(data[SAMPLES]) if data.get(SAMPLES) else None,
             model=Digests.from_wire(data.get(DIGESTS)),
+            data_check=json_object(DATA_CHECK, data[DATA_CHECK]) if data.get(DATA_CHECK) else None,
         )
 
     def to_wire(self) -> dict[str, Any]:
@@ -217,6 +223,7 @@ class Job:
             "Progress": self.progress,
             **({SAMPLES: self.samples.to_wire()} if self.samples else {}),
             **({DIGESTS: self.model.to_wire()} if self.model else {}),
+            **({DATA_CHECK: dict(self.data_check)} if self.data_check else {}),
         }
 
     @property

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -16,6 +16,12 @@ from airflow_provider_azureml_classic.protocol.moments import stamp, to_utc
 
 #: Name of the header.
 HEADER = "x-azureml-classic-purpose"
+#: What is done with data that break the contract with the live model; ``only`` trains nothing.
+WARN, FAIL, OFF, ONLY = "warn", "fail", "off", "only"
+DATA_CHECKS = (WARN, FAIL, OFF, ONLY)
+#: Rules of the data check that have a limit.
+DATA_RULES = ("outside", "unknown", "respelled", "missing", "duplicates", "fewer", "labels", "window")
+_MOST_LIMITS = 50
 #: Longest header, in letters.
 _LONGEST = 4096
 
@@ -28,12 +34,16 @@ class Purpose:
     :param web_service: id or name of its web service, where that is known; else the one of the same experiment.
     :param start: start of the training data.
     :param end: end of the training data, exclusive.
+    :param data_check: what to do with data that are not like those of the live model, one of :data:`DATA_CHECKS`.
+    :param limits: of the data check: number by rule, or by ``column.rule``.
     """
 
     endpoint: str | None = None
     web_service: str | None = None
     start: datetime | None = None
     end: datetime | None = None
+    data_check: str = WARN
+    limits: Mapping[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """As a JSON object, without what is not known."""
@@ -42,6 +52,8 @@ class Purpose:
             "WebService": self.web_service,
             "Start": stamp(self.start),
             "End": stamp(self.end),
+            "DataCheck": self.data_check if self.data_check != WARN else None,
+            "Limits": dict(self.limits) or None,
         }
         return {name: value for name, value in every.items() if value is not None}
 
@@ -62,7 +74,7 @@ class Purpose:
             start, end = (to_utc(value) if value else None for value in (texts["Start"], texts["End"]))
         except ValueError as error:
             raise _unreadable(str(error)) from None
-        return cls(texts["Endpoint"] or None, texts["WebService"] or None, start, end)
+        return cls(texts["Endpoint"] or None, texts["WebService"] or None, start, end, *_data_check(data))
 
     def to_header(self) -> dict[str, str]:
         """The header; none where nothing is known."""
@@ -85,6 +97,34 @@ class Purpose:
             return cls.from_json(json.loads(text))
         except (ValueError, RecursionError):
             raise _unreadable("it is not JSON") from None
+
+
+def _data_check(data: Mapping[str, Any]) -> tuple[str, dict[str, float]]:
+    mode, limits = data.get("DataCheck", WARN), data.get("Limits") or {}
+    if mode not in DATA_CHECKS:
+        raise _unreadable(f"its member DataCheck is none of {', '.join(DATA_CHECKS)}")
+    try:
+        return mode, check_limits(limits)
+    except ValueError as error:
+        raise _unreadable(str(error)) from None
+
+
+def check_limits(limits: Any) -> dict[str, float]:
+    """Limits of a data check as a user writes them, checked.
+
+    :param limits: number by rule (``outside``), or by ``column.rule`` (``age.outside``).
+    :raises ValueError: another form, or a rule that there is none.
+    """
+    if not isinstance(limits, Mapping) or len(limits) > _MOST_LIMITS:
+        raise ValueError(f"the limits of the data check must be a mapping of at most {_MOST_LIMITS} rules to numbers")
+    for name, value in limits.items():
+        number = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
+        if str(name).rpartition(".")[2] not in DATA_RULES or not number:
+            raise ValueError(
+                f"the limit {name!r} of the data check is {value!r}: expected a share from 0 to 1 for one of "
+                f"{', '.join(DATA_RULES)}, or for COLUMN.RULE"
+            )
+    return {str(name): float(value) for name, value in limits.items()}
 
 
 def _unreadable(reason: str) -> AzureMLClassicError:

@@ -10,9 +10,10 @@ from airflow_provider_azureml_classic.exceptions import RequestRejected
 from airflow_provider_azureml_classic.protocol.purpose import HEADER, Purpose
 
 WHOLE = Purpose("Zürich", "0" * 32, datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 2, 1, tzinfo=UTC))
+CHECKED = Purpose("mine", data_check="fail", limits={"outside": 0.5, "age.missing": 1.0})
 
 
-@pytest.mark.parametrize("purpose", [WHOLE, Purpose("mine"), Purpose(end=WHOLE.end)])
+@pytest.mark.parametrize("purpose", [WHOLE, Purpose("mine"), Purpose(end=WHOLE.end), CHECKED])
 def test_what_is_sent_is_read(purpose: Purpose) -> None:
     """Whatever is known of it; in the letters of a header."""
     headers = purpose.to_header()
@@ -39,6 +40,9 @@ def test_members_of_later_versions_are_passed_over() -> None:
         ("[]", "it is not a JSON object"),
         ('{"Endpoint": 3}', "its member Endpoint is not a text"),
         ('{"End": "soon"}', "'soon' is not a time"),
+        ('{"DataCheck": "perhaps"}', "none of warn, fail, off, only"),
+        ('{"Limits": {"ouside": 0.5}}', "'ouside' of the data check"),
+        ('{"Limits": {"outside": 5}}', "a share from 0 to 1"),
         ('{"Endpoint": "%s"}' % ("x" * 5000), "over 4096 letters"),
     ],
 )

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_azureml_classic.exceptions import rejection
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.protocol.moments import to_utc
 from airflow_provider_azureml_classic.server.experiments.frame import Frame
 from airflow_provider_azureml_classic.server.experiments.ilearner import Manifest, Profile
@@ -109,22 +109,30 @@ class Contract:
             "left_out": max(0, len(self.findings) - _MOST),
         }
 
-    def check(self, strict: bool) -> None:
-        """Refuse data that break the contract.
+    def problem(self, strict: bool) -> AzureMLClassicError | None:
+        """Why the data are refused; ``None`` if they are not.
 
-        :param strict: also those that may be benign.
-        :raises RequestRejected: with the findings.
+        :param strict: refuse also what may be benign.
         """
-        levels = (NEVER, BROKEN) if strict else (NEVER,)
-        bad = [finding for finding in self.findings if finding.level in levels]
-        if bad:
-            more = f" And {len(bad) - 3} more." if len(bad) > 3 else ""
-            raise rejection(
-                "InputMismatchError",
-                f"The data break the contract with the live model: {' '.join(one.message for one in bad[:3])}{more} "
-                "If this is how the data are to be, set data_check to 'warn' or 'off'.",
-                target=bad[0].column or None,
-            )
+        bad = [finding for finding in self.findings if finding.level in ((NEVER, BROKEN) if strict else (NEVER,))]
+        if not bad:
+            return None
+        more = f" And {len(bad) - 3} more." if len(bad) > 3 else ""
+        softer = "'warn' or 'off'" if strict and NEVER not in {one.level for one in bad} else "'off'"
+        return rejection(
+            "InputMismatchError",
+            f"The data break the contract with the live model: {' '.join(one.message for one in bad[:3])}{more} "
+            f"If the data are meant to be so, set data_check to {softer}.",
+            target=bad[0].column or None,
+        )
+
+    def lines(self) -> list[str]:
+        """For the job's log."""
+        if not self.known and not self.findings:
+            return ["Data check: the live model does not tell what its data looked like, or there is none."]
+        before = f", before {self.rows_before:,}" if self.rows_before is not None else ""
+        found = [f"Data check, {one.level}: {one.message}" for one in self.findings[:_MOST]]
+        return [f"Data check: the contract is {self.verdict} ({self.rows:,} rows{before}).", *found]
 
 
 @dataclass(frozen=True)
@@ -134,11 +142,15 @@ class Terms:
     :param limits: number by rule, see :data:`LIMITS`; by ``column.rule`` for one column.
     :param window: start and end of the training data, if it is declared; the end is exclusive.
     :param now: the present time.
+    :param strict: refuse also what may be benign.
+    :param only: train nothing.
     """
 
     limits: Mapping[str, float] = field(default_factory=dict)
     window: tuple[datetime | None, datetime | None] = (None, None)
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
+    strict: bool = False
+    only: bool = False
 
     def limit(self, rule: str, column: str = "") -> float:
         """How far a rule goes.

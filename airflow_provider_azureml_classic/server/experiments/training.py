@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -115,6 +115,7 @@ def train(
     samples: Path | None = None,
     columns: bool = False,
     *more: Path,
+    look: Callable[[NewData], None] | None = None,
 ) -> TrainingSummary:
     """Train a model and write it and its evaluation.
 
@@ -131,6 +132,7 @@ def train(
     :param columns: write them into the evaluation, too, which is numbers alone otherwise, and with them the window of
         the data: providers of the first version look for them there. A cell holds fewer check rows of a wide table.
     :param more: further files to train on, with the same columns.
+    :param look: is shown the data before anything is fitted; what it raises ends the training.
     :raises RequestRejected: the data does not fit the schema, or the estimator failed; the message says why.
     """
     import sklearn.ensemble  # noqa: F401 - its OpenMP library must be loaded before it can be limited
@@ -139,7 +141,7 @@ def train(
     # One thread a training: there is a worker process for each core, and OpenMP threads that wait for a core spin
     # (measured: 94 s instead of 7 s for two processes on two cores).
     with threadpool_limits(limits=1):
-        return _train(experiment, schema, (data, *more), held, model, _Files(evaluation, samples, columns))
+        return _train(experiment, schema, (data, *more), held, model, _Files(evaluation, samples, columns), look)
 
 
 @dataclass(frozen=True)
@@ -151,24 +153,30 @@ class _Files:
     columns: bool
 
 
-def check_data(
-    experiment: Experiment, schema: Schema | None, data: Sequence[Path], live: Path | None, terms: Terms
-) -> Contract:
-    """What the data of a training are, beside those of the live model; nothing is trained.
+class _NotTrained(Exception):
+    """The data are looked at, and nothing is trained on them."""
 
-    :param experiment: what would be trained.
-    :param schema: of an earlier training.
-    :param data: files of rows.
+
+def train_checked(terms: Terms, live: Path | None, *arguments: Any) -> tuple[Contract, TrainingSummary | None]:
+    """Compare the data with those of the live model, then train on them, unless the terms or the data forbid it.
+
+    :param terms: of the data check.
     :param live: file of the live model; ``None``: there is none.
-    :param terms: limits and window.
-    :raises RequestRejected: the data do not fit the schema.
+    :param arguments: of :func:`train`, which raises the same.
+    :return: what was found, and the training, if there was one.
     """
-    frame, schema, _, _ = _read(experiment, schema, data)
-    schema, _ = precision.shifted(experiment, schema, frame)
-    matrix = encode(schema, frame, wide=not estimators.compares(experiment, schema))
-    truth = encode_label(schema, frame)
-    manifest = read_ilearner(live)[0] if live else None
-    return compare(manifest, NewData(frame, schema, matrix, truth, experiment.time_column), terms)
+    found: list[Contract] = []
+
+    def look(data: NewData) -> None:
+        found.append(compare(read_ilearner(live)[0] if live else None, data, terms))
+        if terms.only or found[0].problem(terms.strict) is not None:
+            raise _NotTrained
+
+    try:
+        summary: TrainingSummary | None = train(*arguments, look=look)
+    except _NotTrained:
+        summary = None
+    return found[0], summary
 
 
 def _train(
@@ -178,6 +186,7 @@ def _train(
     held: Path | None,
     model: Path,
     files: _Files,
+    look: Callable[[NewData], None] | None,
 ) -> TrainingSummary:
     start = time.perf_counter()
     frame, schema, seen, read = _read(experiment, schema, data)
@@ -185,6 +194,8 @@ def _train(
     schema, shifts = precision.shifted(experiment, schema, frame)
     matrix = encode(schema, frame, wide=not estimators.compares(experiment, schema))
     truth = encode_label(schema, frame)
+    if look is not None:
+        look(NewData(frame, schema, matrix, truth, experiment.time_column))
     test = _evaluated(experiment, schema, frame, matrix, truth) if held is None else None
     fitted, troubles = _fitted(experiment, schema, matrix, truth)
     test = test or _evaluated_on(experiment, schema, held or data[0], fitted, matrix.dtype.itemsize > 4)

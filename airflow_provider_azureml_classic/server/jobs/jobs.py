@@ -111,7 +111,8 @@ class Jobs:
         }
         samples = self._locations.published(BlobReference(row.samples), signed=True) if row.samples else None
         model = self._jobs.model_of(job_id) if row.results else None
-        return replace(_job(row, progress, results), samples=samples, model=model)
+        job = _job(row, progress, results)
+        return replace(job, samples=samples, model=model, data_check=row.data_check)
 
     def page(self, endpoint: EndpointRow, limit: int, before: str | None) -> JobPage:
         """The jobs of an endpoint, newest first, without their results.

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import CancelledError, Executor, Future, wait
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
@@ -27,12 +27,14 @@ from airflow_provider_azureml_classic.protocol.jobs import (
     SCORED_OUTPUT,
     JobStatus,
 )
+from airflow_provider_azureml_classic.protocol.purpose import FAIL, OFF, ONLY, Purpose
 from airflow_provider_azureml_classic.protocol.references import MODEL_EXTENSION, BlobReference
 from airflow_provider_azureml_classic.server.blobs.names import samples_path
 from airflow_provider_azureml_classic.server.experiments.batch import score_file
+from airflow_provider_azureml_classic.server.experiments.contract import Contract, Terms
 from airflow_provider_azureml_classic.server.experiments.declaration import TRAIN, Experiment, applied
 from airflow_provider_azureml_classic.server.experiments.parameters import threshold_of
-from airflow_provider_azureml_classic.server.experiments.training import TrainingSummary, train
+from airflow_provider_azureml_classic.server.experiments.training import TrainingSummary, train, train_checked
 from airflow_provider_azureml_classic.server.jobs.arguments import input_extension, output_reference
 from airflow_provider_azureml_classic.server.models.facts import model_row
 from airflow_provider_azureml_classic.server.models.pins import Pins
@@ -146,10 +148,27 @@ class JobWork:
                 outputs = self._score(job, notes, service, endpoint, inputs)
                 leave()
                 return End(JobStatus.FINISHED, {"results": self._deliver(job, notes, outputs)})
-            outputs, samples, summary = self._train(job, notes, service, inputs)
+            purpose = job.request.purpose
+            live = self._live_model(service, purpose, pin)
+            contract, outputs, samples, summary = self._train(job, notes, service, inputs, live)
             leave()
+            if summary is None:
+                return _not_trained(contract, purpose)
             results = self._deliver(job, notes, outputs, samples)
-            return _trained(job, outputs[MODEL_OUTPUT][1], results, summary)
+            end = _trained(job, outputs[MODEL_OUTPUT][1], results, summary)
+            return end if contract is None else replace(end, values={**end.values, "data_check": contract.to_json()})
+
+    def _live_model(self, service: ServiceRow, purpose: Purpose | None, pin: Callable[[str], None]) -> Path | None:
+        """The file of the model whose place a new one is to take."""
+        if purpose is None or purpose.endpoint is None or purpose.data_check == OFF:
+            return None
+        scoring = next((one for one in self._store.services() if _scores_for(one, service, purpose)), None)
+        endpoint = self._store.endpoint_named(scoring.id, purpose.endpoint) if scoring else None
+        if endpoint is None or not endpoint.resources:
+            return None
+        digest = endpoint.resources[0].digest
+        pin(digest)
+        return self._models.file(digest)
 
     def _fetch(self, job: JobRow, notes: JobLog, folder: Path) -> dict[str, Path]:
         inputs = {}
@@ -162,8 +181,8 @@ class JobWork:
         return inputs
 
     def _train(
-        self, job: JobRow, notes: JobLog, service: ServiceRow, inputs: dict[str, Path]
-    ) -> tuple[Outputs, Path, TrainingSummary]:
+        self, job: JobRow, notes: JobLog, service: ServiceRow, inputs: dict[str, Path], live: Path | None
+    ) -> tuple[Contract | None, Outputs, Path, TrainingSummary | None]:
         experiment = self._catalogue.experiments.get(service.experiment)
         if experiment is None:
             raise rejection(
@@ -179,12 +198,22 @@ class JobWork:
         schema = self._catalogue.schema(experiment.name)
         configured = applied(experiment, job.request.global_parameters)
         notes.note(f"Training {experiment.estimator}.")
-        files = (data, model, evaluation, held, samples)
-        summary = self._elsewhere(job, notes, train, configured, schema, *files, self._columns, *more)
-        for line in summary_lines(summary):
+        arguments = (configured, schema, data, model, evaluation, held, samples, self._columns, *more)
+        contract, summary = self._trained(job, notes, live, arguments)
+        for line in (*(contract.lines() if contract else ()), *(summary_lines(summary) if summary else ())):
             notes.note(line)
         outputs = {MODEL_OUTPUT: (model, to_model), EVALUATION_OUTPUT: (evaluation, to_evaluation)}
-        return outputs, samples, summary
+        return contract, outputs, samples, summary
+
+    def _trained(
+        self, job: JobRow, notes: JobLog, live: Path | None, arguments: tuple[Any, ...]
+    ) -> tuple[Contract | None, TrainingSummary | None]:
+        purpose = job.request.purpose
+        if purpose is None or purpose.endpoint is None or purpose.data_check == OFF:
+            return None, self._elsewhere(job, notes, train, *arguments)
+        strict, only = purpose.data_check == FAIL, purpose.data_check == ONLY
+        terms = Terms(purpose.limits, (purpose.start, purpose.end), strict=strict, only=only)
+        return self._elsewhere(job, notes, train_checked, terms, live, *arguments)
 
     def _score(
         self, job: JobRow, notes: JobLog, service: ServiceRow, endpoint: EndpointRow, inputs: dict[str, Path]
@@ -255,6 +284,22 @@ class JobWork:
                 notes.note(f"{gone} {location.sent.location}: the job was cancelled.")
             notes.write()
         raise rejection("RequestCanceled", "The job was cancelled.")
+
+
+def _scores_for(scoring: ServiceRow, training: ServiceRow, purpose: Purpose) -> bool:
+    """Whether a model of the training service is for an endpoint of this one."""
+    named = purpose.web_service in (None, scoring.id, scoring.name)
+    return named and not scoring.training and scoring.experiment == training.experiment
+
+
+def _not_trained(contract: Contract | None, purpose: Purpose | None) -> End:
+    """The end of a job whose data were only looked at, or are not to be trained on."""
+    values = {"data_check": contract.to_json() if contract else None}
+    strict = purpose is not None and purpose.data_check == FAIL
+    problem = contract.problem(strict) if contract else None
+    if problem is None or (purpose is not None and purpose.data_check == ONLY):
+        return End(JobStatus.FINISHED, {**values, "results": {}})
+    return End(JobStatus.FAILED, {**values, "details": f"{problem.detail_code}: {problem.message}"})
 
 
 def _trained(job: JobRow, reference: BlobReference, results: dict[str, Any], summary: TrainingSummary) -> End:

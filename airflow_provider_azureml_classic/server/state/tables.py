@@ -98,6 +98,8 @@ jobs = sa.Table(
     sa.Column("results", sa.LargeBinary),
     # Path of the samples of the model that it wrote, in the store of the service's outputs.
     sa.Column("samples", sa.Text),
+    # What its data were found to be beside those of the live model.
+    sa.Column("data_check", sa.JSON),
     sa.Column("details", sa.Text),
     sa.Column("created_at", UtcTime, nullable=False),
     sa.Column("start_time", UtcTime),
@@ -260,6 +262,7 @@ class JobRow:
     end_time: datetime | None
     server_id: str | None = None
     samples: str | None = None
+    data_check: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)

@@ -11,16 +11,17 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_azureml_classic.exceptions import RequestRejected
+from airflow_provider_azureml_classic.protocol.purpose import DATA_RULES
 from airflow_provider_azureml_classic.server.experiments import Experiment, read_ilearner, train
 from airflow_provider_azureml_classic.server.experiments.contract import (
+    LIMITS,
     NOT_KNOWN,
     SATISFIED,
     VIOLATED,
     Contract,
     Terms,
 )
-from airflow_provider_azureml_classic.server.experiments.training import check_data
+from airflow_provider_azureml_classic.server.experiments.training import train_checked
 
 Row = dict[str, Any]
 EXPERIMENT = Experiment(
@@ -70,8 +71,12 @@ def look(live: Path, tmp_path: Path) -> Callable[..., Contract]:
     """Looks at rows beside those of the live model."""
 
     def looked(rows: list[Row], model: Path | None = live, **terms: Any) -> Contract:
-        schema = read_ilearner(live)[0].schema
-        return check_data(EXPERIMENT, schema, [write(tmp_path / "n.csv", rows)], model, Terms(**{"now": NOW, **terms}))
+        schema, data = read_ilearner(live)[0].schema, write(tmp_path / "n.csv", rows)
+        said = Terms(**{"now": NOW, "only": True, **terms})
+        files = (data, tmp_path / "m.ilearner", tmp_path / "e.csv")
+        contract, summary = train_checked(said, model, EXPERIMENT, schema, *files)
+        assert summary is None
+        return contract
 
     return looked
 
@@ -115,16 +120,14 @@ def test_what_a_person_would_stop_is_found(look: Callable[..., Contract], name: 
     found = {finding.rule: finding.message for finding in contract.findings if finding.level != "note"}
     assert set(found) == {rule}
     assert message in found[rule]
-    contract.check(strict=False)
-    with pytest.raises(RequestRejected, match="break the contract"):
-        contract.check(strict=True)
+    assert contract.problem(strict=False) is None
+    assert "break the contract" in str(contract.problem(strict=True))
 
 
 def test_a_column_without_any_value_is_never_benign(look: Callable[..., Contract]) -> None:
     """No model that anybody wants comes out of it, so it is refused unless the check is off."""
     contract = look(changed(shop(2), age=lambda row: ""))
-    with pytest.raises(RequestRejected, match="'age' has no value any more"):
-        contract.check(strict=False)
+    assert "'age' has no value any more" in str(contract.problem(strict=False))
 
 
 @pytest.mark.parametrize(
@@ -144,7 +147,7 @@ def test_what_happens_to_everybody_is_no_violation(look: Callable[..., Contract]
     contract = look(rows)
     assert contract.verdict == SATISFIED, contract.findings
     assert contract.labels_as_before
-    contract.check(strict=True)
+    assert contract.problem(strict=True) is None
 
 
 def test_rows_outside_the_declared_window_are_found(look: Callable[..., Contract]) -> None:
@@ -180,7 +183,7 @@ def test_without_a_profile_nothing_is_known(look: Callable[..., Contract], live:
     for model in (None, tmp_path / "old.ilearner"):
         contract = look(shop(2), model)
         assert (contract.verdict, contract.labels_as_before) == (NOT_KNOWN, None)
-        contract.check(strict=True)
+        assert contract.problem(strict=True) is None
     assert look(DAMAGES["future"][0](), None).verdict == VIOLATED
 
 
@@ -190,3 +193,8 @@ def test_what_is_told_is_bounded(look: Callable[..., Contract]) -> None:
     told = contract.to_json()
     assert len(told["findings"]) == 50
     assert told["left_out"] == 30
+
+
+def test_each_limit_can_be_set_by_a_client() -> None:
+    """The rules that a submission may name are those that have a limit."""
+    assert tuple(LIMITS) == DATA_RULES
