@@ -6,7 +6,19 @@ from typing import Any
 
 _NAME = "Azure ML Studio (classic)"
 _PACKAGE = "airflow_provider_azureml_classic"
-_OPERATORS = ("batch", "endpoints", "fleet", "gate", "jobs", "rollback", "scoring", "table", "update", "upload")
+_OPERATORS = (
+    "batch",
+    "data_check",
+    "endpoints",
+    "fleet",
+    "gate",
+    "jobs",
+    "rollback",
+    "scoring",
+    "table",
+    "update",
+    "upload",
+)
 _TRIGGERS = ("triggers", "watchers")
 _LINKS = ("BatchJobLink", "EndpointHelpLink", "PortalLink", "UpdateHelpLink")
 

@@ -1,6 +1,7 @@
 """Operators: one verb of the service each."""
 
 from airflow_provider_azureml_classic.operators.batch import BatchExecutionOperator
+from airflow_provider_azureml_classic.operators.data_check import DataCheckOperator
 from airflow_provider_azureml_classic.operators.endpoints import (
     AddEndpointOperator,
     DeleteEndpointOperator,
@@ -22,6 +23,7 @@ __all__ = [
     "BatchExecutionOperator",
     "BatchScoringOperator",
     "CancelJobOperator",
+    "DataCheckOperator",
     "DeleteEndpointOperator",
     "ListEndpointsOperator",
     "ModelQualityGate",

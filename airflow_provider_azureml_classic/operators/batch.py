@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_azureml_classic.operators.base import training_window, warn_of_moment
 from airflow_provider_azureml_classic.operators.running import JobOperator
 from airflow_provider_azureml_classic.protocol.jobs import MODEL_OUTPUT
-from airflow_provider_azureml_classic.protocol.purpose import Purpose
+from airflow_provider_azureml_classic.protocol.purpose import Purpose, check_limits
 from airflow_provider_azureml_classic.retraining.freshness import MODEL_PATH, Window, model_path
 
 if TYPE_CHECKING:
@@ -23,8 +23,9 @@ class BatchExecutionOperator(JobOperator):
     worker that is shut down leaves it to the retry. Clearing a finished task runs a new one.
 
     Returns a dict: ``web_service``, ``web_service_id``, ``endpoint``, ``job_id``, ``status``, ``outputs`` (location by
-    output name, without SAS tokens: a task that reads an output asks the job again for a fresh one), ``model_for`` and
-    ``window`` (``start`` and ``end`` of the training data).
+    output name, without SAS tokens: a task that reads an output asks the job again for a fresh one), ``model_for``,
+    ``window`` (``start`` and ``end`` of the training data) and ``data_check`` (what
+    :class:`~.data_check.DataCheckOperator` returns, ``None`` where nothing was checked).
 
     :param web_service: name or id of the web service that runs the job. (templated)
     :param endpoint: its endpoint. (templated)
@@ -40,6 +41,10 @@ class BatchExecutionOperator(JobOperator):
     :param window_start: start of the training data, ISO 8601; by default the DAG run's. (templated)
     :param window_end: end of the training data, ISO 8601; by default the DAG run's: its partition date, else the end
         of its data interval, else when it was due. (templated)
+    :param data_check: what to do, before anything is trained, with data that are not like those of the live model of
+        ``model_for``: ``warn``, ``fail`` or ``off``. What is never benign, such as a column without any value where
+        there were some, fails unless it is ``off``. Services without this addition check nothing.
+    :param data_limits: how far its rules go, see :class:`~.data_check.DataCheckOperator`.
     :param wait_for_completion: ``False`` returns once the job is started.
     :param deferrable: wait in the triggerer; by default Airflow's ``[operators] default_deferrable``.
     :param poll_interval: seconds between two polls of the job, at most.
@@ -66,6 +71,8 @@ class BatchExecutionOperator(JobOperator):
         model_path: str | None = None,
         window_start: str | None = None,
         window_end: str | None = None,
+        data_check: Literal["warn", "fail", "off"] = "warn",
+        data_limits: Mapping[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -74,8 +81,13 @@ class BatchExecutionOperator(JobOperator):
         self.model_path = model_path
         self.window_start = window_start
         self.window_end = window_end
+        self.data_check = data_check
+        self.data_limits = data_limits
 
     def _check(self, context: Context) -> None:
+        if self.data_check not in ("warn", "fail", "off"):
+            raise ValueError(f"data_check is {self.data_check!r}; it must be one of: warn, fail, off.")
+        check_limits(self.data_limits or {})
         self._window(context)
         if not self.window_end:
             warn_of_moment(self, context)
@@ -89,7 +101,8 @@ class BatchExecutionOperator(JobOperator):
 
     def _purpose(self, context: Context) -> Purpose | None:
         window = self._window(context)
-        return Purpose(self.model_for, None, window.start, window.end)
+        limits = dict(self.data_limits or {})
+        return Purpose(self.model_for, None, window.start, window.end, self.data_check, limits)
 
     def _window(self, context: Context) -> Window:
         return training_window(context, self.window_start, self.window_end)

@@ -86,6 +86,9 @@ class RetrainFleetOperator(UpdatingOperator):
     :param failure_threshold: how many endpoints may fail, as a number, or as a share below 1 (of the fleet, and of each
         wave). A wave with more failures is the last one, and the task fails.
     :param max_active_jobs: jobs in flight at most; the cloud service ran 40 at once for one endpoint.
+    :param data_check: what to do with data that are not like those of the live model, see
+        :class:`~.batch.BatchExecutionOperator`.
+    :param data_limits: how far its rules go, see :class:`~.data_check.DataCheckOperator`.
     :param thresholds: limits by metric of a job's evaluation: ``{"AUC": {"min": 0.9}}``; a model outside them is not
         put live. (templated)
     :param allow_training_metrics: with ``thresholds``, put a model live, too, whose metrics are those of its training
@@ -139,6 +142,8 @@ class RetrainFleetOperator(UpdatingOperator):
         items: Sequence[Mapping[str, Any]] | Callable[[Context], Iterable[Mapping[str, Any]]] | Any,
         training_endpoint: str = DEFAULT_ENDPOINT,
         thresholds: Mapping[str, Mapping[str, float]] | None = None,
+        data_check: Literal["warn", "fail", "off"] = "warn",
+        data_limits: Mapping[str, float] | None = None,
         allow_training_metrics: bool = False,
         only_if_newer: bool = True,
         unknown_window: Literal["replace", "refuse"] | None = None,
@@ -168,6 +173,8 @@ class RetrainFleetOperator(UpdatingOperator):
         self.items = items
         self.training_endpoint = training_endpoint
         self.thresholds = thresholds
+        self.data_check = data_check
+        self.data_limits = data_limits
         self.allow_training_metrics = allow_training_metrics
         self.only_if_newer = only_if_newer
         self.unknown_window = unknown_window
@@ -376,7 +383,14 @@ class RetrainFleetOperator(UpdatingOperator):
             {name: self.hook.reference(value) for name, value in item.inputs.items()},
             {self.model_output: self.hook.reference(path)},
             dict(item.global_parameters),
-            Purpose(item.endpoint, self._services()[2].id, item.window.start, item.window.end),
+            Purpose(
+                item.endpoint,
+                self._services()[2].id,
+                item.window.start,
+                item.window.end,
+                self.data_check,
+                dict(self.data_limits or {}),
+            ),
         )
 
     async def _run_here(self, memory: FleetMemory, rows: list[Row], wave: list[Row], options: Options) -> None:

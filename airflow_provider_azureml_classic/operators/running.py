@@ -24,15 +24,19 @@ from airflow_provider_azureml_classic.operators.base import (
 )
 from airflow_provider_azureml_classic.operators.ending import ended_by_a_person
 from airflow_provider_azureml_classic.operators.lineage import lineage
-from airflow_provider_azureml_classic.protocol.jobs import Job, JobRequest
+from airflow_provider_azureml_classic.protocol.jobs import Job, JobRequest, JobStatus
 from airflow_provider_azureml_classic.protocol.operations import GET_JOB, below_api
 from airflow_provider_azureml_classic.protocol.purpose import Purpose
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint
+from airflow_provider_azureml_classic.retraining.data_contract import tell
 from airflow_provider_azureml_classic.retraining.submitting import JobRunner, JobState
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+#: XCom of what was found in the data of a job that failed.
+DATA_CHECK_KEY = "data_check"
 
 
 class JobOperator(AzureMLClassicOperator):
@@ -261,6 +265,10 @@ class JobOperator(AzureMLClassicOperator):
 
     def _finish(self, context: Context, memory: JobMemory, job: Job) -> dict[str, Any]:
         self.ending.check()
+        tell(job.data_check, partial(self.log.info, "%s"), partial(self.log.warning, "%s"))
+        if job.status is JobStatus.FAILED and job.data_check:
+            # What a failed task returns is lost, so it is pushed before.
+            context["ti"].xcom_push(key=DATA_CHECK_KEY, value=dict(job.data_check))
         job.raise_unless_finished()
         memory.forget()
         self._results = job.results
@@ -271,6 +279,7 @@ class JobOperator(AzureMLClassicOperator):
             "job_id": job.id,
             "status": job.status.value,
             "outputs": {name: reference.location for name, reference in job.results.items()},
+            "data_check": dict(job.data_check) if job.data_check else None,
         }
         return self._result(context, facts)
 

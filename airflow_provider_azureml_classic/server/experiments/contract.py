@@ -16,7 +16,7 @@ from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rej
 from airflow_provider_azureml_classic.protocol.moments import to_utc
 from airflow_provider_azureml_classic.server.experiments.frame import Frame
 from airflow_provider_azureml_classic.server.experiments.ilearner import Manifest, Profile
-from airflow_provider_azureml_classic.server.experiments.profile import different, profile_of
+from airflow_provider_azureml_classic.server.experiments.profile import QUANTILES, different, profile_of
 from airflow_provider_azureml_classic.server.experiments.schema import NUMBER, Column, Schema
 from airflow_provider_azureml_classic.tables.description import describe
 from airflow_provider_azureml_classic.tables.kinds import DATE, Decision, Kind, read_numbers
@@ -32,7 +32,7 @@ SATISFIED, VIOLATED, NOT_KNOWN = "satisfied", "violated", "not known"
 
 #: How far each rule goes, and what its number is.
 LIMITS: Mapping[str, tuple[float, str]] = {
-    "outside": (0.1, "share of the numbers of a column beyond the range of before, widened by half of it on each side"),
+    "outside": (0.1, "share of the numbers of a column that are far beyond the range of before"),
     "unknown": (0.5, "share of the texts of a column that are new"),
     "respelled": (0.05, "share of the texts of a column that are old ones but for case, blanks and signs"),
     "missing": (0.25, "by how much the share of cells without a value may grow"),
@@ -49,6 +49,16 @@ _TELLING = 50
 _MISSED = 0.02
 #: Clocks differ.
 _CLOCKS = timedelta(hours=1)
+#: Factors between units: length, mass, time, money, per cent; and degrees Fahrenheit.
+_FACTORS = (1.609344, 2.2046, 2.54, 3.28084, 7.0, 10.0, 12.0, 24.0, 30.44, 60.0, 100.0, 365.25, 1000.0, 3600.0)
+_UNITS = (
+    (1.8, 32.0),
+    (1 / 1.8, -32 / 1.8),
+    *((factor, 0.0) for factor in _FACTORS),
+    *((1 / factor, 0.0) for factor in _FACTORS),
+)
+#: How near quantiles must be to those of before in another unit, as a share of their spread.
+_CLOSE = 0.1
 
 
 @dataclass(frozen=True)
@@ -231,9 +241,9 @@ def _column(
     name, frame, schema = column.name, data.frame, data.schema
     before = profile["columns"].get(name)
     if name not in frame.columns:
-        # One that the model needs is missed when the data are read.
+        # One that the model needs is missed when the data are read; this one is declared to be optional.
         if before and before["missing"] < 1:
-            yield Finding(BROKEN, "gone", f"Column {name!r} is gone.", name)
+            yield Finding(NOTE, "gone", f"Column {name!r} is gone.", name)
         return
     numbers, texts = None, None
     if column.kind == NUMBER:
@@ -254,34 +264,59 @@ def _column(
     if odd or earlier.kind_of(name).kind == DATE:
         return
     if numbers is not None:
-        yield from _range(column, numbers, terms)
+        yield from _range(column, before or {}, numbers, terms)
     elif texts is not None:
         yield from _categories(column, texts.cells, texts.counts(), terms)
 
 
-def _range(column: Column, values: NDArray[Any], terms: Terms) -> Iterator[Finding]:
-    low, high = column.minimum, column.maximum
+def _range(column: Column, before: Mapping[str, Any], values: NDArray[Any], terms: Terms) -> Iterator[Finding]:
     there = values[values == values]
-    if low is None or high is None or not len(there):
+    if column.minimum is None or column.maximum is None or not len(there):
         return
-    # A column that had one value may have its neighbours.
-    reach = (high - low) / 2 or max(1.0, abs(high))
-    share = float(((there < low - reach) | (there > high + reach)).mean())
-    if share <= terms.limit("outside", column.name):
-        share = float(((there < low) | (there > high)).mean())
-        if share > terms.limit("outside", column.name):
-            yield Finding(
-                NOTE, "beyond", f"Column {column.name!r} goes beyond {low:g} to {high:g} in {_percent(share)} of the "
-                "rows.", column.name,
-            )  # fmt: skip
+    name, low, high, limit = column.name, column.minimum, column.maximum, terms.limit("outside", column.name)
+    far = _far(there, low, high)
+    unit = _unit(before.get("quantiles"), there)
+    if far > limit or (unit and limit < 1):
+        changed = f" They are those of before times {unit:.4g}." if unit else ""
+        yield Finding(
+            BROKEN,
+            "outside",
+            f"Column {name!r} is far from {low:g} to {high:g} in {_percent(far)} of the rows: it has "
+            f"{there.min():g} to {there.max():g}.{changed} Has its unit changed?",
+            name,
+        )
         return
-    yield Finding(
-        BROKEN,
-        "outside",
-        f"Column {column.name!r} is far from {low:g} to {high:g} in {_percent(share)} of the rows: it has "
-        f"{there.min():g} to {there.max():g}. Has its unit changed?",
-        column.name,
-    )
+    beyond = float(((there < low) | (there > high)).mean())
+    if beyond > limit:
+        yield Finding(
+            NOTE, "beyond", f"Column {name!r} goes beyond {low:g} to {high:g} in {_percent(beyond)} of the rows.", name
+        )
+
+
+def _far(values: NDArray[Any], low: float, high: float) -> float:
+    """Share of values that no season and no growth explains.
+
+    December is far from none of the months of a summer, nor twice the price of last year from that.
+    """
+    reach = max((high - low) / 2, abs(low), abs(high))
+    return float(((values < low - reach) | (values > high + reach)).mean())
+
+
+def _unit(quantiles: list[float] | None, values: NDArray[Any]) -> float | None:
+    """The factor of a change of units that explains what has become of a column."""
+    import numpy as np
+
+    if not quantiles or len(values) < _TELLING:
+        return None
+    old = np.array(quantiles[1:-1])
+    new = np.quantile(values, QUANTILES)
+    spread = old[-1] - old[0]
+    if spread <= 0 or (abs(new - old) <= spread / 2).all():
+        return None
+    for factor, offset in _UNITS:
+        if (abs(factor * old + offset - new) <= _CLOSE * factor * spread).all():
+            return factor
+    return None
 
 
 def _categories(column: Column, cells: Any, counts: NDArray[Any], terms: Terms) -> Iterator[Finding]:
@@ -326,7 +361,8 @@ def _file(live: Manifest, profile: Profile, data: NewData, terms: Terms) -> Iter
     rows = data.frame.rows
     if rows < terms.limit("fewer") * live.rows:
         yield Finding(BROKEN, "fewer", f"There are {rows:,} rows, before there were {live.rows:,}.")
-    if profile_of(data.schema, data.matrix, data.truth) == profile:
+    now = profile_of(data.schema, data.matrix, data.truth)
+    if all(profile.get(name) == value for name, value in now.items()):
         yield Finding(NOTE, "again", "The data are those that the live model was trained on.")
     share = (rows - different(data.matrix, data.truth)) / rows
     was = profile["duplicates"] / max(1, profile["rows"])
@@ -369,8 +405,7 @@ def _label_numbers(label: str, quantiles: list[float] | None, truth: NDArray[Any
     if not quantiles:
         return
     low, *_, high = quantiles
-    reach = (high - low) / 2 or max(1.0, abs(high))
-    share = float(((truth < low - reach) | (truth > high + reach)).mean())
+    share = _far(truth, low, high)
     if share > limit:
         yield Finding(
             BROKEN,

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 LIMIT = 48_000
 #: Rows that quantiles are taken of; the smallest and the largest number are of all rows.
 _ROWS = 50_000
-_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+#: Of which shares quantiles are told, beside the smallest and the largest number.
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 #: Categories and classes that are told, and characters of each.
 _TOLD, _LETTERS = 10, 40
 #: An odd number that mixes bits well (2⁶⁴ divided by the golden ratio).
@@ -65,7 +66,7 @@ def _quantiles(values: NDArray[Any], offset: float) -> dict[str, Any]:
 
     if not len(values):
         return {}
-    some = np.quantile(values[spread(len(values), _ROWS)].astype(np.float64), _QUANTILES)
+    some = np.quantile(values[spread(len(values), _ROWS)].astype(np.float64), QUANTILES)
     numbers = np.array([values.min(), *some, values.max()], np.float64) + offset
     return {"quantiles": [float(f"{number:.12g}") for number in numbers.tolist()]}
 

@@ -115,7 +115,7 @@ def train(
     samples: Path | None = None,
     columns: bool = False,
     *more: Path,
-    look: Callable[[NewData], None] | None = None,
+    look: Callable[[NewData], None] = lambda _: None,
 ) -> TrainingSummary:
     """Train a model and write it and its evaluation.
 
@@ -186,7 +186,7 @@ def _train(
     held: Path | None,
     model: Path,
     files: _Files,
-    look: Callable[[NewData], None] | None,
+    look: Callable[[NewData], None],
 ) -> TrainingSummary:
     start = time.perf_counter()
     frame, schema, seen, read = _read(experiment, schema, data)
@@ -194,8 +194,7 @@ def _train(
     schema, shifts = precision.shifted(experiment, schema, frame)
     matrix = encode(schema, frame, wide=not estimators.compares(experiment, schema))
     truth = encode_label(schema, frame)
-    if look is not None:
-        look(NewData(frame, schema, matrix, truth, experiment.time_column))
+    look(NewData(frame, schema, matrix, truth, experiment.time_column))
     test = _evaluated(experiment, schema, frame, matrix, truth) if held is None else None
     fitted, troubles = _fitted(experiment, schema, matrix, truth)
     test = test or _evaluated_on(experiment, schema, held or data[0], fitted, matrix.dtype.itemsize > 4)
@@ -218,8 +217,8 @@ def _train(
     digest, length = write_ilearner(model, graph, manifest)
     _write_evaluation(files, manifest, golden, test)
     notes = tuple(filter(None, (test.note, *notes_of(seen), *shifts, *troubles, *doubts)))
-    content = content_digest(manifest, graph)
-    return TrainingSummary(manifest, digest, length, content, time.perf_counter() - start, notes, read, seen)
+    seconds = time.perf_counter() - start
+    return TrainingSummary(manifest, digest, length, content_digest(manifest, graph), seconds, notes, read, seen)
 
 
 def _read(

@@ -88,6 +88,11 @@ def changed(rows: list[Row], **changes: Callable[[Row], Any]) -> list[Row]:
 
 DAMAGES: Mapping[str, tuple[Callable[[], list[Row]], str, str]] = {
     "units": (lambda: changed(shop(2), age=lambda row: row["age"] * 365), "outside", "'age' is far from 18 to 80"),
+    "degrees": (
+        lambda: changed(shop(2), sales=lambda row: f"{float(row['sales']) * 1.8 + 32:.1f}"),
+        "outside",
+        "those of before times 1.8",
+    ),
     "shifted": (lambda: changed(shop(2), sales=lambda row: float(row["sales"]) + 500), "outside", "'sales'"),
     "case": (
         lambda: changed(shop(2), colour=lambda row: row["colour"].upper()),
@@ -139,8 +144,9 @@ def test_a_column_without_any_value_is_never_benign(look: Callable[..., Contract
         changed(shop(5), sales=lambda row: float(row["sales"]) * 1.2),
         changed(shop(6), colour=lambda row: "Black" if row["age"] > 70 else row["colour"]),
         changed(shop(7), age=lambda row: "" if row["age"] % 10 == 0 else row["age"]),
+        changed(shop(8), age=lambda row: row["age"] + 20),
     ],
-    ids=["day", "growth", "later", "season", "new colour", "some holes"],
+    ids=["day", "growth", "later", "season", "new colour", "some holes", "another decade"],
 )
 def test_what_happens_to_everybody_is_no_violation(look: Callable[..., Contract], rows: list[Row]) -> None:
     """New days, growth, a season, a new category, some holes."""

@@ -1,0 +1,31 @@
+"""What a service says of a job's data beside those of the live model, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+SATISFIED, VIOLATED, NOT_KNOWN = "satisfied", "violated", "not known"
+
+
+def sentences(found: Mapping[str, Any]) -> str:
+    """The first findings that are more than notes.
+
+    :param found: what a service says of data.
+    """
+    worse = [one["message"] for one in found["findings"] if one["level"] != "note"]
+    return " ".join([*worse[:3], *([f"And {len(worse) - 3} more."] if len(worse) > 3 else [])])
+
+
+def tell(found: Mapping[str, Any] | None, info: Callable[[str], object], warn: Callable[[str], object]) -> None:
+    """Say what the data of a job were found to be; a violation where nobody overlooks it.
+
+    :param found: what the service says; ``None``: nothing.
+    :param info: takes lines for the log.
+    :param warn: takes lines for the log that somebody should see.
+    """
+    if found is None:
+        return
+    (warn if found["verdict"] == VIOLATED else info)(f"Data check against the live model: {found['verdict']}.")
+    for one in found["findings"]:
+        (info if one["level"] == "note" else warn)(f"{one['level']}: {one['message']}")
