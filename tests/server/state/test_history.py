@@ -185,7 +185,7 @@ def test_numbers_from_a_file_are_made_safe(service: Service) -> None:
         "created": "never",
         "rows": "many",
     }
-    row = model_row(type(manifest).from_json(json.loads(json.dumps(data))), "d", 1)
+    row = model_row(type(manifest).from_json(json.loads(json.dumps(data))), "d", 1, "c")
     assert row.metrics == {"good": 1.0, "l" * 64: 2.5}
     assert (f"{row.window_start:%F}", row.window_end, row.created_at, row.rows) == ("2016-01-01", None, None, 0)
 
