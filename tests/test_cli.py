@@ -11,6 +11,7 @@ import pty
 import re
 import subprocess
 import sys
+import zipfile
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -107,7 +108,14 @@ def test_train_in_one_line(server: ServerProcess, tmp_path: Path) -> None:
     assert trained["outcome"] == "live"
     assert "20120201T000000Z" in trained["model"]
     assert "Proved by score" in done.stderr
-    assert list(answer(server, "endpoints", "show", BIKES_SCORING, "oneline")["models"].values()) == [trained["model"]]
+    shown = answer(server, "endpoints", "show", BIKES_SCORING, "oneline")
+    assert list(shown["models"].values()) == [trained["model"]]
+    assert (shown["trained_to"], " d " in shown["age"]) == ("2012-02-01 00:00:00+00:00", True)
+    model = tmp_path / "live.ilearner"
+    written = answer(server, "download", BIKES_SCORING, "oneline", str(model))
+    assert (written["model"], written["bytes"]) == (trained["model"], model.stat().st_size)
+    assert zipfile.is_zipfile(model)
+    assert "--overwrite" in run(server, "download", BIKES_SCORING, "oneline", str(model)).stderr
 
 
 @pytest.mark.parametrize(

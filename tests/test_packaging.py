@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import zipfile
@@ -45,6 +46,15 @@ def test_wheel_contains_everything_but_the_tests(wheel: zipfile.ZipFile):
     dags = {name.rpartition("/")[2] for name in names if "/share/azureml-classic/dags/" in name}
     assert dags == {path.name for path in (ROOT / "dags").glob("*.py")}
     assert [name for name in names if name.startswith(("tests/", "demo/", "dags/"))] == []
+
+
+def test_the_source_archive_has_guides_and_dags():
+    """What the README leads to is in it; that all of it is named follows the patterns of MANIFEST.in."""
+    patterns = re.findall(r"^recursive-include (docs|dags) (.*)$", (ROOT / "MANIFEST.in").read_text(), re.M)
+    endings = {folder: {pattern.lstrip("*") for pattern in text.split()} for folder, text in patterns}
+    names = [Path(name) for name in _files()]
+    left_out = [str(n) for n in names if n.parts[0] in ("docs", "dags") and n.suffix not in endings[n.parts[0]]]
+    assert left_out == []
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from airflow_provider_azureml_classic.cli.endpoints import found
 from airflow_provider_azureml_classic.cli.session import DONE, JOB_ENDED_BADLY, Session
@@ -178,16 +179,31 @@ def cancel(session: Session) -> int:
 
 def download(session: Session) -> int:
     """Write one output of a finished job into a file."""
-    said = session.arguments
-    job = session.client.get_job(found(session), said.job)
+    arguments = session.arguments
+    job = session.client.get_job(found(session), arguments.job)
     job.raise_unless_finished()
-    name, place = job.output(said.output_name)
-    if said.file.exists() and not said.overwrite:
-        raise ValueError(f"{said.file} is there already; say --overwrite to replace it.")
-    content = session.client.fetch_blob(readable(session, place))
-    said.file.write_bytes(content)
-    session.out.record({"output": name, "file": str(said.file), "bytes": len(content)})
+    name, place = job.output(arguments.output_name)
+    session.out.record({"output": name, **_written(session, place)})
     return DONE
+
+
+def download_model(session: Session) -> int:
+    """Write the model that is live on an endpoint into a file."""
+    resource = found(session).resource(session.arguments.resource)
+    if resource.location is None:
+        raise ValueError(f"The service does not tell where the model of {resource.name!r} is.")
+    session.out.record({"model": resource.location.location, **_written(session, resource.location)})
+    return DONE
+
+
+def _written(session: Session, place: BlobReference) -> dict[str, Any]:
+    """Write a blob into the file that the arguments name."""
+    file: Path = session.arguments.file
+    if file.exists() and not session.arguments.overwrite:
+        raise ValueError(f"{file} is there already; say --overwrite to replace it.")
+    content = session.client.fetch_blob(readable(session, place))
+    file.write_bytes(content)
+    return {"file": str(file), "bytes": len(content)}
 
 
 def readable(session: Session, place: BlobReference) -> BlobReference:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from airflow_provider_azureml_classic.protocol.jobs import Job
+from airflow_provider_azureml_classic.protocol.references import window_end_of
 from airflow_provider_azureml_classic.protocol.values import Endpoint, WebService
+from airflow_provider_azureml_classic.retraining.freshness import age_text
 
 SERVICE_COLUMNS = ("name", "id", "endpoints", "created")
 JOB_COLUMNS = ("id", "status", "created", "seconds", "progress")
-ENDPOINT_COLUMNS = ("name", "throttle_level", "max_concurrent_calls", "models", "version")
+ENDPOINT_COLUMNS = ("name", "age", "trained_to", "models", "throttle_level", "max_concurrent_calls", "version")
 
 
 def service_view(service: WebService) -> dict[str, Any]:
@@ -34,6 +37,9 @@ def endpoint_view(endpoint: Endpoint, *, keys: bool = False) -> dict[str, Any]:
     :param keys: show its keys too.
     """
     located = {r.name: r.location.location if r.location else None for r in endpoint.resources}
+    ends = [window_end_of(r.location) for r in endpoint.resources]
+    # An endpoint is as new as the oldest of its models.
+    trained_to = min((end for end in ends if end), default=None) if all(ends) else None
     view = {
         "name": endpoint.name,
         "description": endpoint.description,
@@ -44,6 +50,8 @@ def endpoint_view(endpoint: Endpoint, *, keys: bool = False) -> dict[str, Any]:
         "prevent_update": endpoint.prevent_update,
         "sample_data": endpoint.sample_data_enabled,
         "models": located,
+        "trained_to": trained_to,
+        "age": age_text(datetime.now(UTC) - trained_to) if trained_to else None,
         "digests": {r.name: r.digests.to_json() for r in endpoint.resources if r.digests},
         "version": endpoint.version,
         "api": endpoint.api_location,
