@@ -14,7 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowTaskTimeout
 
 from airflow_provider_azureml_classic import triggers
 from airflow_provider_azureml_classic.client import AsyncClient, Client
@@ -381,6 +381,25 @@ def test_ended_from_outside(
     states = started(server, name)
     assert states.count("Finished") >= 2
     assert state == "failed" or states == ["Finished"] * 2
+
+
+def test_execution_timeout_in_the_worker(
+    server: ServerProcess, store: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Airflow's time-out ends the attempt in the middle of whatever it does: the jobs in flight are cancelled, nothing
+    counts as failed, and what is known is kept.
+    """
+    items = uploaded(server, "timeout", 2)
+
+    async def late(engine: Engine) -> None:
+        raise AirflowTaskTimeout
+
+    monkeypatch.setattr(Engine, "_poll", late)
+    with pytest.raises(AirflowTaskTimeout):
+        fleet("timeout", items).execute(attempt(store))
+    rows = [Row.from_json(row) for row in store.kept["azureml_classic_fleet_0"]]
+    assert [(row.outcome, bool(row.job_id)) for row in rows] == [(None, True), (None, True)]
+    assert "Running" not in started(server, "timeout")
 
 
 def killed(self: Placing, *_: Any) -> Program[None]:

@@ -192,7 +192,13 @@ def test_the_report_is_complete_and_harmless() -> None:
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("proof", "hope"), ("on_failure", "shrug"), ("max_active_jobs", 0), ("thresholds", {"AUC": 1})],
+    [
+        ("proof", "hope"),
+        ("on_failure", "shrug"),
+        ("max_active_jobs", 0),
+        ("unknown_window", "hope"),
+        ("thresholds", {"AUC": 1}),
+    ],
 )
 def test_bad_options(option: str, value: Any) -> None:
     """An option that would fail every endpoint is refused at once, by name."""
