@@ -173,7 +173,9 @@ def event_extra(receipt: Mapping[str, Any]) -> dict[str, JsonValue]:
         "metrics": finite(receipt.get("metrics")),
         "model": model["location"],
         "sha256": model["sha256"],
+        "content": model.get("content"),
         "replaced": replaced["location"],
+        "replaced_content": replaced.get("content"),
         "proof": receipt["proof"]["level"],
     }
 

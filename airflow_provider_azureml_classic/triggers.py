@@ -401,7 +401,7 @@ class ProofTrigger(EndpointTrigger):
     async def poll(self, client: AsyncClient, endpoint: Endpoint) -> bool:
         """Whether the worker has a chance to prove it."""
         patch = Patch.from_json(self.placed)
-        if patch.level is Level.SCORE and self.trained_by is not None and self._golden is None:
+        if patch.level.is_scored and self.trained_by is not None and self._golden is None:
             self._golden = await self._golden_rows(client, JobTicket.from_json(self.trained_by))
         if patch.level is Level.SCORE and self._golden is None:
             # The worker may know golden rows of its own, such as those of a receipt.

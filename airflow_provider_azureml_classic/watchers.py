@@ -266,9 +266,11 @@ class StaleModelTrigger(EndpointWatch):
 
 
 class ModelChangeTrigger(EndpointWatch):
-    """Sends an event when an endpoint got another model, or its version changed.
+    """Sends an event when an endpoint got another model: by content where the service tells it, so that the same model
+    trained again is none; else by location and version.
 
-    The event holds ``now`` and ``before``, each with ``location`` and ``version``. The very first poll only remembers.
+    The event holds ``now`` and ``before``, each with ``location``, ``version`` and, where it is known, ``content``.
+    The very first poll only remembers.
 
     :param ours: beginning of the paths of models that your own DAGs write, for example ``models/bikes/``: a change to
         one of these sends no event.
@@ -297,11 +299,20 @@ class ModelChangeTrigger(EndpointWatch):
     def judge(self, endpoint: Endpoint, seen: State | None, now: datetime) -> Verdict:
         """Another location or version than those remembered."""
         live = endpoint.resource(self.resource).location
+        digests = endpoint.resource(self.resource).digests
         state = {"location": live.location if live else None, "version": endpoint.version}
+        if digests and digests.content:
+            state["content"] = digests.content
         own = bool(self.ours and live and live.relative_location.startswith(self._own_paths(live)))
-        if seen is None or own or dict(seen) == state:
+        if seen is None or own or _is_same(seen, state):
             return Verdict(state)
         return Verdict(state, {"now": state, "before": dict(seen)})
+
+
+def _is_same(seen: State, state: State) -> bool:
+    """Whether an endpoint has the model that was seen: by content where both are known, else by place and version."""
+    names = ("content",) if seen.get("content") and state.get("content") else ("location", "version")
+    return all(seen.get(name) == state.get(name) for name in names)
 
 
 def _seconds(value: timedelta | float) -> float:

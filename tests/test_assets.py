@@ -179,7 +179,9 @@ def test_event_extra_is_json_without_secrets():
         "metrics": {"Mean Absolute Error": 16.2},
         "model": "https://a/models/bikes/20260116T000000Z.ilearner",
         "sha256": "ab",
+        "content": None,
         "replaced": "https://a/models/old.ilearner",
+        "replaced_content": None,
         "proof": "score",
     }
 

@@ -120,7 +120,7 @@ def test_in_the_triggerer(client: Client, old: Any, new: Any) -> None:
     wire = wired(again)
     receipt = again.execute_complete(context(store), event_of(found))
     assert "patch_endpoint" not in wire.journal
-    assert receipt["proof"]["level"] == "score"
+    assert receipt["proof"]["level"] == "content"
     assert receipt["replaced"]["location"].endswith(path_of(old))
     assert receipt["model"]["location"].endswith(path_of(new))
     assert store.kept == {}
@@ -129,7 +129,7 @@ def test_in_the_triggerer(client: Client, old: Any, new: Any) -> None:
 def test_at_once(client: Client, old: Any, new: Any) -> None:
     """A proof that comes at once is worth no deferral."""
     prepared(client, "proofonce", old)
-    assert update("proofonce", new).execute(context())["proof"]["level"] == "score"
+    assert update("proofonce", new).execute(context())["proof"]["level"] == "content"
 
 
 def test_no_secret_leaves_the_worker(client: Client, server: ServerProcess, old: Any, new: Any) -> None:
@@ -204,7 +204,7 @@ def test_ended_between_patch_and_proof(client: Client, old: Any, new: Any, tries
     wire = wired(again)
     receipt = again.execute(context(store, max_tries=tries))
     assert "patch_endpoint" not in wire.journal
-    assert receipt["proof"]["level"] == "score"
+    assert receipt["proof"]["level"] == "content"
     assert receipt["replaced"]["location"].endswith(path_of(old))
 
 
@@ -242,10 +242,10 @@ def test_cleared_after_a_failed_proof(client: Client, old: Any, new: Any) -> Non
 def test_golden_rows_that_are_gone_prove_nothing(client: Client, old: Any, new: Any) -> None:
     """Where the evaluation can no longer be read, a proof by scoring is not taken as given."""
     prepared(client, "proofgone", old)
-    task, store = update("proofgone", new, proof_timeout=0.3), Store()
+    task, store = update("proofgone", new, proof="score", proof_timeout=0.3), Store()
     mute(wired(task))
     event = event_of(deferred(task, store))
-    again = update("proofgone", new, proof_timeout=0.3)
+    again = update("proofgone", new, proof="score", proof_timeout=0.3)
     wired(again).bends["fetch_blob"] = lambda *_: Response(200, {}, b"other\nfile\n")
     with one_line(AirflowFailException, "the golden rows to prove it with no longer exist."):
         for _ in range(50):
@@ -264,7 +264,7 @@ def test_rollback_operator(client: Client, old: Any, new: Any) -> None:
     mute(wired(task))
     found = deferred(task, store)
     undone = RollbackModelOperator(**given).execute_complete(context(store), event_of(found))
-    assert undone["proof"]["level"] == "score"
+    assert undone["proof"]["level"] == "content"
     assert live(client, "proofundo") == path_of(old)
     assert (task.web_service, task.endpoint, task.location, task.only_if_live) == ("", "", None, True)
 

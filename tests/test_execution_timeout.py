@@ -124,7 +124,7 @@ def test_update(client: Client, job: Any) -> None:
     assert live(client, "timedupdate").startswith("models/timed/")
     again = UpdateTrainedModelOperator(task_id="update", **given)
     wire = wired(again)
-    assert again.execute(begun(timedelta(), store))["proof"]["level"] == "score"
+    assert again.execute(begun(timedelta(), store))["proof"]["level"] == "content"
     assert "patch_endpoint" not in wire.journal
 
 

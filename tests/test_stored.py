@@ -351,7 +351,7 @@ def test_a_gate_that_waits(stored: Stored) -> None:
 def test_a_wait_for_freshness(stored: Stored) -> None:
     """A sensor's stored trigger ends once the endpoint has the model, and the sensor succeeds."""
     store = stored.memory("fresh", "fresh")
-    update("awaited", stored.returned("sequence", "train2")).execute(fresh())
+    update("awaited", None, location=SECOND).execute(fresh())
     event = event_of(stored.trigger("fresh", "fresh"))
     sensor = ModelFreshnessSensor(
         task_id="fresh",
@@ -421,7 +421,7 @@ def test_watches_remember(stored: Stored, client: Client) -> None:
         [state] = store.kept.values()
         assert asyncio.run(trigger._recall()) == state
         assert trigger.judge(endpoint, state, datetime.now(UTC)).event is None
-    update("watched", stored.returned("sequence", "train2")).execute(fresh())
+    update("watched", None, location=SECOND).execute(fresh())
     trigger, store = watch(stored, "change")
     told = event_of(trigger)
     assert told["before"]["location"].endswith(FIRST)

@@ -6,7 +6,10 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -17,8 +20,10 @@ from airflow.triggers.shared_stream import SharedStreamManager
 
 from airflow_provider_azureml_classic.client import AsyncClient, Client
 from airflow_provider_azureml_classic.exceptions import NotFound, ServiceUnavailable
+from airflow_provider_azureml_classic.protocol.digests import Digests
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint, EndpointSettings, Resource, WebService
+from airflow_provider_azureml_classic.server.experiments.ilearner import read_ilearner, write_ilearner
 from airflow_provider_azureml_classic.watchers import EndpointWatch, ModelChangeTrigger, StaleModelTrigger
 from tests.support import BIKES_SCORING, ServerProcess
 
@@ -354,13 +359,34 @@ async def test_siblings_share_one_poll(looking: Callable[..., Looks]):
     await manager.stop_all()
 
 
+def other_model(content: bytes) -> bytes:
+    """A model file that answers the same, and is another one."""
+    manifest, graph = read_ilearner(content)
+    with TemporaryDirectory() as folder:
+        write_ilearner(Path(folder) / "m", graph, replace(manifest, positive="other"))
+        return (Path(folder) / "m").read_bytes()
+
+
+@pytest.mark.parametrize(("content", "is_told"), [("a", False), ("b", True)])
+async def test_the_same_content_is_no_change(content: str, is_told: bool):
+    """Where the service tells the content of models, a change is another content, wherever it lies; also after a
+    state of an earlier version, which has none."""
+    first, moved, later = endpoint(), endpoint("x.ilearner", "v2"), endpoint("y.ilearner", "v3")
+    known = [
+        replace(one, resources=(replace(one.resources[0], digests=Digests(content=letter * 64)),))
+        for one, letter in ((first, "a"), (moved, "a"), (later, content))
+    ]
+    events = await told(at(ModelChangeTrigger(**SCORING), Store()), first, *known)
+    assert bool(events) is is_told
+
+
 async def test_on_the_real_service(airflow_connection: ServerProcess, client: Client):
     """Against the running server: the age of a first model is unknown, and a PATCH by somebody else is told."""
     service = client.find_web_service(BIKES_SCORING)
     before = client.add_endpoint(service.id, "watched")
     where = {"web_service": BIKES_SCORING, "endpoint": "watched", "poll_interval": 0.1}
     store, first = Store(), before.resource()
-    content = client.fetch_blob(airflow_connection.sas(first.location.relative_location))
+    content = other_model(client.fetch_blob(airflow_connection.sas(first.location.relative_location)))
     settings = EndpointSettings(
         resources=(Resource(first.name, airflow_connection.upload("moved/m.ilearner", content)),)
     )

@@ -197,7 +197,12 @@ class Verbs:
 
     @verb
     def patch_endpoint(
-        self, endpoint: Endpoint, settings: EndpointSettings, *, if_match: str | None = None
+        self,
+        endpoint: Endpoint,
+        settings: EndpointSettings,
+        *,
+        if_match: str | None = None,
+        model_file: str | None = None,
     ) -> Steps[None]:
         """Change an endpoint's settings or the location of its trained models.
 
@@ -207,9 +212,12 @@ class Verbs:
         :param endpoint: the endpoint, as read before.
         :param settings: what to change.
         :param if_match: ``ETag`` that the endpoint must still have; servers that do not know it ignore it.
+        :param model_file: SHA-256 of the file of the model that is meant, where only one is put in place. Our addition:
+            the server takes no other one, and takes its own copy of one that the endpoint had before.
         :raises RequestRejected: with status 412 when the endpoint has changed since.
         """
-        headers = {ops.IF_MATCH: if_match} if if_match else {}
+        conditions = {ops.IF_MATCH: if_match, ops.MODEL_FILE: model_file}
+        headers = {name: value for name, value in conditions.items() if value}
         body = encoded(settings.to_wire())
         for key in tuple(filter(None, (endpoint.primary_key, self._token))) or ("",):
             request = self._management(

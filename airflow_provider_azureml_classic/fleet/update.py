@@ -66,7 +66,7 @@ class Updater:
         reference = self.placing.readable(trained_model(job, {"model_output": self.options.model_output}))
         trained_by = JobTicket(self.options.training_id, self.options.training_endpoint, job.id)
         window = Window.from_json(row.window)
-        candidate = Candidate(reference, window, trained_by, evaluation.golden, evaluation.metrics)
+        candidate = Candidate(reference, window, trained_by, evaluation.golden, evaluation.metrics, job.model)
         yield from self._put_live(row, candidate)
 
     def _put_live(self, row: Row, candidate: Candidate) -> Program[None]:

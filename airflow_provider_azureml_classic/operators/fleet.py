@@ -103,7 +103,8 @@ class RetrainFleetOperator(UpdatingOperator):
     :param input_name: input that a reference without a name is for.
     :param window_start: start of the training data, ISO 8601; by default the DAG run's. (templated)
     :param window_end: end of the training data, ISO 8601; by default the DAG run's. (templated)
-    :param proof: level to reach: ``resource``, ``version``, ``score``, or ``strongest`` that the service offers.
+    :param proof: level to reach: ``resource``, ``version``, ``score``, ``content``, or ``strongest`` that the
+        service offers.
     :param proof_timeout: seconds allowed from PATCH to proof, for each endpoint.
     :param on_failure: when there is no proof in time, ``rollback`` puts the previous model back, ``keep`` does not.
     :param report_path: folder for ``fleet.csv`` and ``fleet.html``: a path or URL of Airflow's object storage.
@@ -153,7 +154,7 @@ class RetrainFleetOperator(UpdatingOperator):
         input_name: str = INPUT,
         window_start: str | None = None,
         window_end: str | None = None,
-        proof: Literal["strongest", "resource", "version", "score"] = "strongest",
+        proof: Literal["strongest", "resource", "version", "score", "content"] = "strongest",
         proof_timeout: float = 120.0,
         on_failure: Literal["keep", "rollback"] = "rollback",
         waves: Sequence[int] | int = (),

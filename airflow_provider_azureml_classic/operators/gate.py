@@ -19,12 +19,13 @@ from airflow_provider_azureml_classic.operators.base import (
     attempt_over,
 )
 from airflow_provider_azureml_classic.operators.placing import AT_ONCE, defer_to_proof
+from airflow_provider_azureml_classic.protocol.digests import same_model
 from airflow_provider_azureml_classic.protocol.references import CSV_EXTENSION, window_end_of
 from airflow_provider_azureml_classic.retraining import comparison
 from airflow_provider_azureml_classic.retraining.evaluation import Evaluation, read_evaluation
 from airflow_provider_azureml_classic.retraining.freshness import Window
 from airflow_provider_azureml_classic.retraining.jobs import JobTicket, trained_model
-from airflow_provider_azureml_classic.retraining.placing import Candidate, Placing, Target, find_target
+from airflow_provider_azureml_classic.retraining.placing import Candidate, Placing, Target, Update, find_target
 from airflow_provider_azureml_classic.retraining.quality import (
     METRICS,
     Allowance,
@@ -267,10 +268,12 @@ class ModelQualityGate(AzureMLClassicOperator):
         attempt: Attempt,
     ) -> None:
         model = trained_model(job, self.job, self.model_output)
-        live = self._live(report, model)
+        live = self._live(report, job, model)
         if live is None:
             return
-        rows, new = self._candidate(live, model, evaluation, attempt)
+        ticket = JobTicket.from_json(self.job)
+        candidate = Candidate(self.hook.readable(model), None, ticket, evaluation.golden, digests=job.model)
+        rows, new = self._candidate(live, candidate, evaluation, attempt)
         old = self._answers(live, rows)
         names = [name for name in self._metrics if name in evaluation.metrics or name in allowances]
         report.rows, report.source = len(rows.labels), rows.source
@@ -278,7 +281,7 @@ class ModelQualityGate(AzureMLClassicOperator):
         report.live = measured(old, names, self._metrics)
         report.reasons += worse(report.candidate, report.live, allowances, self._metrics)
 
-    def _live(self, report: Report, model: BlobReference) -> Endpoint | None:
+    def _live(self, report: Report, job: Job, model: BlobReference) -> Endpoint | None:
         """The endpoint to compare with; ``None`` if there is nothing to compare with."""
         service = self.hook.client.find_web_service(self.web_service)
         try:
@@ -289,9 +292,11 @@ class ModelQualityGate(AzureMLClassicOperator):
                 raise ValueError(f"There is no live model to compare with: {error.message} {hint}") from error
             report.notes.append(f"There is no endpoint {self.endpoint!r} yet, so there is no model to compare with.")
             return None
-        live = endpoint.resource(self.resource).location
+        resource = endpoint.resource(self.resource)
+        live, same = resource.location, same_model(job.model, resource.digests)
         report.live_model = live.location if live else None
-        if live is not None and live.same_place(model):
+        # A place says which model it is only where nothing else does.
+        if same or (same is None and live is not None and live.same_place(model)):
             report.notes.append("The new model is live already.")
             return None
         if window_end_of(live) is not None:
@@ -316,7 +321,7 @@ class ModelQualityGate(AzureMLClassicOperator):
             )
 
     def _candidate(
-        self, live: Endpoint, model: BlobReference, evaluation: Evaluation, attempt: Attempt
+        self, live: Endpoint, candidate: Candidate, evaluation: Evaluation, attempt: Attempt
     ) -> tuple[comparison.Labelled, Answers]:
         """The rows, and the new model's answers to them."""
         if not self.check_data or not self.check_endpoint:
@@ -328,17 +333,32 @@ class ModelQualityGate(AzureMLClassicOperator):
         rows = comparison.read_rows(self.hook.client.fetch_blob(file), label, file.location)
         if self.check_endpoint.strip() == live.name:
             raise ValueError(f"check_endpoint is {live.name!r}, the endpoint whose model is live; set another one.")
-        ticket = JobTicket.from_json(self.job)
-        candidate = Candidate(self.hook.readable(model), None, ticket, evaluation.golden)
-        return rows, self._answers(self._try(candidate, self.check_endpoint, attempt), rows)
+        trial = self._try(candidate, self.check_endpoint, attempt)
+        answers = self._answers(trial.target.endpoint, rows)
+        self._check_measured(trial)
+        return rows, answers
+
+    def _check_measured(self, trial: Update) -> None:
+        """Refuse what was measured if another model was put on the check endpoint meanwhile, perhaps by a gate."""
+        missing = self.hook.client.perform(
+            self._placing().missing(trial.target.endpoint, trial.candidate.golden, trial.patch)
+        )
+        if missing is not None:
+            raise AirflowException(
+                f"While the new model was measured on check_endpoint {trial.target.endpoint.name!r}, {missing} Nothing "
+                "was decided. Let each gate have a check endpoint of its own."
+            )
+
+    def _placing(self) -> Placing:
+        return Placing(self.hook.client, self.hook.readable, lambda text: self.log.info("%s", text))
 
     def _answers(self, endpoint: Endpoint, rows: comparison.Labelled) -> Answers:
         return self.hook.client.perform(comparison.answers_of(self.hook.client, endpoint, rows))
 
-    def _try(self, candidate: Candidate, check_endpoint: str, attempt: Attempt) -> Endpoint:
+    def _try(self, candidate: Candidate, check_endpoint: str, attempt: Attempt) -> Update:
         """Put the new model live on the check endpoint and wait until it answers there, here or in the triggerer."""
         client, (context, event) = self.hook.client, attempt
-        placing = Placing(client, self.hook.readable, lambda text: self.log.info("%s", text))
+        placing = self._placing()
 
         def find() -> Program[tuple[Target, Candidate]]:
             return (yield from find_target(client, self.web_service, check_endpoint, None)), candidate
@@ -349,7 +369,7 @@ class ModelQualityGate(AzureMLClassicOperator):
         here = min(deadline, time.time() + AT_ONCE) if self.deferrable else deadline
         missing = client.perform(placing.wait(trial, here))
         if missing is None:
-            return trial.target.endpoint
+            return trial
         unseen = f"The new model was put on check_endpoint {check_endpoint!r}, but it was not seen to be live there"
         if time.time() >= deadline:
             raise UpdateNotProved(f"{unseen} within {self.check_timeout:g} s: {missing}")

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow.sdk import conf
 
 from airflow_provider_azureml_classic.client.retries import Program
-from airflow_provider_azureml_classic.exceptions import AccessDenied, AzureMLClassicError
+from airflow_provider_azureml_classic.exceptions import AccessDenied, AzureMLClassicError, NotFound, rejection
 from airflow_provider_azureml_classic.operators.base import airflow_errors
 from airflow_provider_azureml_classic.operators.placing import ModelPlacingOperator
+from airflow_provider_azureml_classic.protocol.digests import Digests, same_model
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.retraining.evaluation import GoldenRows, evaluation_of
@@ -40,8 +41,9 @@ class RollbackModelOperator(ModelPlacingOperator):
     :param resource: name of the updatable resource; by default the receipt's, else the only one. (templated)
     :param only_if_live: the model that must be live now, by its location; ``True`` means the receipt's model, ``False``
         any model. (templated)
-    :param proof: level to reach: ``resource``, ``version``, ``score``, or ``strongest`` that can be reached. ``score``
-        compares with the answers that the receipt holds of the previous model, so it needs a receipt.
+    :param proof: level to reach: ``resource``, ``version``, ``score``, ``content``, or ``strongest`` that can be
+        reached. ``score`` compares with the answers that the receipt holds of the previous model, ``content`` with its
+        digests too, so they need a receipt.
     :param proof_timeout: seconds allowed from PATCH to proof.
     :param deferrable: wait for the proof in the triggerer, unless it comes within seconds; by default Airflow's
         ``[operators] default_deferrable``.
@@ -70,7 +72,7 @@ class RollbackModelOperator(ModelPlacingOperator):
         endpoint: str = "",
         resource: str | None = None,
         only_if_live: str | bool = True,
-        proof: Literal["strongest", "resource", "version", "score"] = "strongest",
+        proof: Literal["strongest", "resource", "version", "score", "content"] = "strongest",
         proof_timeout: float = 120.0,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         emit_asset: bool = True,
@@ -122,17 +124,38 @@ class RollbackModelOperator(ModelPlacingOperator):
     def _facts(self, reference: BlobReference) -> Program[BlobFacts | None]:
         try:
             return (yield from super()._facts(reference))
-        except AccessDenied:
-            # A receipt holds no token. The service may read from its own store what we may not.
+        except (AccessDenied, NotFound):
+            # A receipt holds no token. The service may read from its own store what we may not, or keep its own copy.
             self.log.info("The length and checksum of %s are unknown: it cannot be read from here.", reference.location)
             return None
+
+    def _check(self, target: Target, candidate: Candidate) -> Program[str | None]:
+        reason = self._reason_to_keep(target, candidate)
+        told = candidate.digests is not None and target.resource.digests is not None
+        if reason is None and not told:
+            yield from self._check_place(target, candidate)
+        return reason
+
+    def _check_place(self, target: Target, candidate: Candidate) -> Program[None]:
+        """Report a model that cannot be read, or is another one by now, before anything is changed."""
+        changed: str | None = None
+        try:
+            if candidate.digests is None:
+                yield from super()._facts(candidate.location)
+            else:
+                changed = yield from self._placing().changed(candidate.location, candidate.digests, target.resource)
+        except AccessDenied:
+            self.log.info("Only the service can tell whether %s can be read.", candidate.location.location)
+        if changed is not None:
+            raise rejection("ModelInvalid", f"{changed} Nothing was changed.")
 
     def _candidate(self) -> Candidate:
         receipt = self.receipt
         location = self.location if receipt is None else receipt["replaced"]["location"]
         model = self.hook.readable(self.hook.reference(location or ""))
         golden = self._golden(receipt) if receipt is not None else None
-        return Candidate(model, window_in_path(model), golden=golden)
+        digests = Digests.from_json(receipt["replaced"]) if receipt is not None else None
+        return Candidate(model, window_in_path(model), golden=golden, digests=digests)
 
     def _golden(self, receipt: Mapping[str, Any]) -> GoldenRows | None:
         """The golden rows of the model that is undone, with the answers that the previous one gave to them."""
@@ -149,7 +172,19 @@ class RollbackModelOperator(ModelPlacingOperator):
         return None
 
     def _reason_to_keep(self, target: Target, candidate: Candidate) -> str | None:
-        expected = self._expected()
+        expected, live_model = self._expected(), target.resource.digests
+        if (
+            self.receipt is not None
+            and self.only_if_live is True
+            and same_model(candidate.digests, live_model) is not True
+        ):
+            undone = self.receipt["model"]
+            is_there = shows(target.endpoint, target.resource.name, BlobReference.parse(undone["location"]))
+            if is_there and same_model(Digests.from_json(undone), live_model) is False:
+                return (
+                    f"Endpoint {target.endpoint.name!r} keeps its model: at {undone['location']} lies another one "
+                    "by now than the receipt's, so somebody else has updated it since."
+                )
         # The model to put back may be live already: an earlier attempt put it live, and its proof was lost.
         if expected is None or any(
             shows(target.endpoint, target.resource.name, model) for model in (expected, candidate.location)

@@ -28,10 +28,12 @@ class UpdateTrainedModelOperator(ModelPlacingOperator):
     backfill never moves an endpoint backwards. So does one whose model is replaced by a newer one before it is proved.
 
     Returns the receipt, a dict: ``web_service``, ``endpoint``, ``resource``, ``model`` (``location``, ``length``,
-    ``sha256``), ``window``, ``job_id``, ``metrics`` of the job's evaluation, ``proof`` (``level`` reached:
-    ``resource``, ``version`` or ``score``, and ``seconds`` from PATCH to proof), ``replaced`` (``location`` and
-    ``window_end`` of the previous model, and its ``answers`` to the new one's golden rows, with which a rollback proves
-    that it is back).
+    ``sha256`` of the file, digest of the ``content``), ``window``, ``job_id``, ``metrics`` of the job's evaluation,
+    ``proof`` (``level`` reached: ``resource``, ``version``, ``score`` or ``content``, and ``seconds`` from PATCH to
+    proof), ``replaced`` (``location``, ``window_end``, ``sha256`` and ``content`` of the previous model, and its
+    ``answers`` to the new one's golden rows, with which a rollback proves that it is back).
+
+    A training that gave the very model that is live already is *skipped* as that; its window is recorded.
 
     A task that is killed, cleared or retried between PATCH and proof leaves the new model live; its next attempt goes
     on with the proof.
@@ -52,7 +54,8 @@ class UpdateTrainedModelOperator(ModelPlacingOperator):
     :param unknown_window: with ``only_if_newer``, if it is not known on which data the live model was trained:
         ``replace`` it, or ``refuse``, which fails the task; by default ``refuse`` where the service tells windows, as
         the server in this package does, and ``replace`` elsewhere. The model that a web service began with is replaced.
-    :param proof: level to reach: ``resource``, ``version``, ``score``, or ``strongest`` that the service offers.
+    :param proof: level to reach: ``resource``, ``version``, ``score``, ``content``, or ``strongest`` that the
+        service offers.
     :param proof_timeout: seconds allowed from PATCH to proof; the cloud service needed about 30.
     :param deferrable: wait for the proof in the triggerer, unless it comes within seconds; by default Airflow's
         ``[operators] default_deferrable``.
@@ -87,7 +90,7 @@ class UpdateTrainedModelOperator(ModelPlacingOperator):
         window_end: str | None = None,
         only_if_newer: bool = True,
         unknown_window: Literal["replace", "refuse"] | None = None,
-        proof: Literal["strongest", "resource", "version", "score"] = "strongest",
+        proof: Literal["strongest", "resource", "version", "score", "content"] = "strongest",
         proof_timeout: float = 120.0,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         on_failure: Literal["keep", "rollback"] = "keep",
@@ -125,7 +128,7 @@ class UpdateTrainedModelOperator(ModelPlacingOperator):
         window = self._window_of(model, Window.from_json(result.get("window")))
         evaluation = self.hook.client.perform(evaluation_of(self.hook.client, job, self.log.info))
         trained_by = JobTicket.from_json(result)
-        return Candidate(model, window, trained_by, evaluation.golden, evaluation.metrics)
+        return Candidate(model, window, trained_by, evaluation.golden, evaluation.metrics, job.model)
 
     def _window_of(self, model: BlobReference, window: Window | None) -> Window | None:
         """The window that the task sets, else that of the job, else that of the model's path."""

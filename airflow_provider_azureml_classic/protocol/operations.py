@@ -28,6 +28,8 @@ SERVER_VERSION = "x-azureml-classic-version"
 MODEL_HEADER = "x-azureml-classic-model"
 #: Header with the workspace token in calls of the Studio API, which do not send ``Authorization``.
 STUDIO_TOKEN = "x-ms-metaanalytics-authorizationtoken"  # noqa: S105 - a name
+#: Header of an update: the SHA-256 of the file of the model that is meant. Our addition.
+MODEL_FILE = "x-azureml-classic-model-file"
 RETRY_AFTER = "retry-after"
 ALLOW = "allow"
 ETAG = "etag"

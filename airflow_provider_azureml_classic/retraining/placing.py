@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from airflow_provider_azureml_classic.client.retries import Pause, Program, jittered
 from airflow_provider_azureml_classic.client.verbs import BlobFacts, Verbs
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, UpdateNotProved, is_stale, rejection
+from airflow_provider_azureml_classic.protocol.digests import Digests, same_model
 from airflow_provider_azureml_classic.protocol.moments import moment_text
 from airflow_provider_azureml_classic.protocol.references import BlobReference, window_end_of
 from airflow_provider_azureml_classic.protocol.tables import Table
@@ -57,6 +58,7 @@ class Candidate:
     :param job: the job that trained it, if any.
     :param golden: rows to prove it with, if any.
     :param metrics: from the job's evaluation, if there is one.
+    :param digests: of the model, if the service told them.
     """
 
     location: BlobReference
@@ -64,6 +66,7 @@ class Candidate:
     job: JobTicket | None = None
     golden: GoldenRows | None = None
     metrics: Mapping[str, float] | None = None
+    digests: Digests | None = None
 
 
 @dataclass(frozen=True)
@@ -157,7 +160,8 @@ class Placing:
     :param client: of the workspace; blocking or asynchronous.
     :param readable: gives a reference a fresh token where the connection's account holds the blob.
     :param log: takes lines for the log.
-    :param proof: level to reach: ``resource``, ``version``, ``score``, or ``strongest`` that the service offers.
+    :param proof: level to reach: ``resource``, ``version``, ``score``, ``content``, or ``strongest`` that the service
+        offers.
     :param proof_timeout: seconds allowed from PATCH to proof.
     :param on_failure: without proof in time: ``keep`` the new model, or ``rollback`` to the previous one.
     """
@@ -195,6 +199,13 @@ class Placing:
             reason = (yield from check(target, candidate)) if check else None
             if reason is not None:
                 return reason
+            if before is None and (yield from self._is_live_already(target, candidate)):
+                # Nothing changes but the place that is named, and with it the end of the window.
+                yield from self.put(target, Patch(target.resource.name, candidate.location, model=candidate.digests))
+                return (
+                    f"Endpoint {target.endpoint.name!r} keeps its model: this training gave the very model that is "
+                    f"live already. Its window is recorded: the endpoint names {candidate.location.location} now."
+                )
             patch = yield from self.begin(target, candidate, before)
             kept = remember(patch)
             if isinstance(kept, Awaitable):
@@ -212,9 +223,11 @@ class Placing:
         """
 
         def attempt(target: Target, candidate: Candidate) -> Program[Update]:
-            level = Level.SCORE if candidate.golden else Level.RESOURCE
-            patch = Patch(target.resource.name, candidate.location, level)
-            if not shows(target.endpoint, patch.resource, patch.location):
+            told = self._tells(target.resource, candidate)
+            level = Level.CONTENT if told else Level.SCORE if candidate.golden else Level.RESOURCE
+            patch = Patch(target.resource.name, candidate.location, level, model=candidate.digests)
+            other = same_model(candidate.digests, target.resource.digests) is False
+            if other or not shows(target.endpoint, patch.resource, patch.location):
                 yield from self.put(target, patch)
             return Update(target, candidate, patch)
 
@@ -228,11 +241,11 @@ class Placing:
         :param earlier: the PATCH of an attempt that was not proved: what that one replaced counts as replaced.
         :raises ValueError: the level of proof cannot be reached.
         """
-        level, answers = yield from self._level(target.endpoint, candidate)
-        now, replaced = time.time(), target.resource.location
+        level, answers = yield from self._level(target, candidate)
+        now, replaced, model = time.time(), target.resource.location, target.resource.digests
         if shows(target.endpoint, target.resource.name, candidate.location):
             # What lay at this place before is gone: a model does not replace itself.
-            replaced = answers = None
+            replaced = answers = model = None
         return Patch(
             resource=target.resource.name,
             location=candidate.location,
@@ -244,6 +257,8 @@ class Placing:
             patched_at=now,
             deadline=now + self.proof_timeout,
             window_end=candidate.window.end.isoformat() if candidate.window else None,
+            model=candidate.digests,
+            replaced_model=earlier.replaced_model if earlier else model,
         )
 
     def put(self, target: Target, patch: Patch) -> Program[None]:
@@ -254,7 +269,7 @@ class Placing:
         :raises ChangedMeanwhile: the endpoint has changed since it was read, so nothing was put live.
         """
         try:
-            yield self._patch(target, patch.location, if_match=target.endpoint.etag)
+            yield self._patch(target, patch.location, patch.model, if_match=target.endpoint.etag)
         except AzureMLClassicError as error:
             if not (error.retryable or is_stale(error)):
                 raise
@@ -322,12 +337,34 @@ class Placing:
             live = now.resource(name).location
             if live and not any(shows(now, name, reference) for reference in (patch.location, previous)):
                 return f"Somebody else has put {live.location} live since; it was left alone.", False
-            yield self._patch(target, self.readable(previous), if_match=now.etag)
-            if not shows((yield self._fetch(target.endpoint)), name, previous):
+            model = patch.replaced_model
+            if reason := (yield from self.changed(self.readable(previous), model, now.resource(name))):
+                return f"The previous model could not be put back: {reason}", False
+            yield self._patch(target, self.readable(previous), model, if_match=now.etag)
+            after: Endpoint = yield self._fetch(target.endpoint)
+            if not shows(after, name, previous):
                 return f"The service accepted the previous model, {previous.location}, but does not name it.", False
+            if same_model(model, after.resource(name).digests) is False:
+                return f"Another model than the previous one is live from {previous.location}.", False
         except AzureMLClassicError as error:
             return f"The previous model could not be put back: {error}", False
         return f"The previous model was put back: {previous.location}; the endpoint names it again.", True
+
+    def changed(self, location: BlobReference, model: Digests | None, live: Resource) -> Program[str | None]:
+        """Why a place does not hold the file that is meant, as a sentence; ``None`` if it does, or that is not known.
+
+        A service that tells its models compares by itself, and may have kept a file that its store has no more.
+
+        :param location: with what opens it.
+        :param model: digests of the model that is meant.
+        :param live: what the endpoint has now.
+        """
+        if model is None or model.file is None or live.digests is not None or not location.base_location:
+            return None
+        facts: BlobFacts = yield Verbs.blob_facts.steps(self.client, location)
+        if facts.sha256 == model.file:
+            return None
+        return f"{location.location} holds another model now than the one that is meant."
 
     def missing(self, endpoint: Endpoint, golden: GoldenRows | None, patch: Patch) -> Program[str | None]:
         """Which proof is still missing, as the end of a sentence; ``None`` if none is.
@@ -346,51 +383,80 @@ class Placing:
         if reason := _overtaken(after, patch):
             raise Overtaken(reason)
         missing = patch.missing(after)
-        if missing is not None or patch.level is not Level.SCORE:
+        if missing is not None or not patch.level.is_scored:
             return missing
-        if golden is None:
+        if golden is None and patch.level is Level.SCORE:
             return "the golden rows to prove it with no longer exist."
         for _ in range(ROUNDS):
-            answers = yield from self._answers(after, golden)
-            if answers is None or not golden.agrees(answers):
+            answers, model = yield from self._answers(after, golden)
+            if golden is not None and (answers is None or not golden.agrees(answers)):
                 return "it does not give the new model's answers to the golden rows."
+            if patch.level is Level.CONTENT and (patch.model is None or model != patch.model.content):
+                return "another model gives its answers than the one that was meant."
         return None
 
     # -- parts ---------------------------------------------------------------------------------------------------------
 
-    def _patch(self, target: Target, location: BlobReference, *, if_match: str | None = None) -> Any:
+    def _patch(
+        self, target: Target, location: BlobReference, model: Digests | None, *, if_match: str | None = None
+    ) -> Any:
         settings = EndpointSettings(resources=(Resource(target.resource.name, location),))
-        return Verbs.patch_endpoint.steps(self.client, target.endpoint, settings, if_match=if_match)
+        file = model.file if model else None
+        return Verbs.patch_endpoint.steps(self.client, target.endpoint, settings, if_match=if_match, model_file=file)
 
     def _fetch(self, endpoint: Endpoint) -> Any:
         return Verbs.get_endpoint.steps(self.client, endpoint.web_service_id, endpoint.name)
 
-    def _level(self, before: Endpoint, candidate: Candidate) -> Program[tuple[Level, Table | None]]:
+    def _level(self, target: Target, candidate: Candidate) -> Program[tuple[Level, Table | None]]:
         """The level to reach, and the live model's answers to the golden rows; ``score`` needs answers that differ from
-        the new model's.
+        the new model's, ``content`` a service that tells which model it is.
         """
         if self.proof not in ("strongest", *(level.value for level in Level)):
-            raise ValueError(f"proof is {self.proof!r}; it must be strongest, resource, version or score.")
-        if self.proof not in ("strongest", Level.SCORE.value):
+            raise ValueError(f"proof is {self.proof!r}; it must be strongest, resource, version, score or content.")
+        if self.proof in (Level.RESOURCE.value, Level.VERSION.value):
             return Level(self.proof), None
-        golden = candidate.golden
-        answers = (yield from self._answers(before, golden)) if golden else None
+        before, golden, wanted = target.endpoint, candidate.golden, self.proof
+        answers = (yield from self._answers(before, golden))[0] if golden else None
+        if wanted != Level.SCORE.value and self._tells(target.resource, candidate):
+            return Level.CONTENT, answers
+        if wanted == Level.CONTENT.value:
+            raise ValueError(
+                "proof='content' cannot be reached: the digests of the models are not known. Use proof='strongest'."
+            )
         if golden is not None and (answers is None or not golden.agrees(answers)):
             return Level.SCORE, answers
         why = "the live model gives the same answers" if golden else "there are no golden rows"
-        if self.proof == Level.SCORE.value:
+        if wanted == Level.SCORE.value:
             raise ValueError(f"proof='score' cannot be reached: {why}. Use proof='strongest'.")
         self.log(f"The update of {before.name!r} cannot be proved by scoring: {why}.")
         # Without an ETag a new model need not change the version: the cloud service's was that of the graph.
         return (Level.VERSION if before.etag else Level.RESOURCE), answers
 
-    def _answers(self, endpoint: Endpoint, golden: GoldenRows) -> Program[Table | None]:
-        """The endpoint's answers to the golden rows; ``None`` if it cannot answer them."""
+    @staticmethod
+    def _tells(resource: Resource, candidate: Candidate) -> bool:
+        """Whether the service tells which model an endpoint has, and it is known which one is meant."""
+        return resource.digests is not None and candidate.digests is not None and candidate.digests.content is not None
+
+    def _answers(self, endpoint: Endpoint, golden: GoldenRows | None) -> Program[tuple[Table | None, str | None]]:
+        """The endpoint's answers to the golden rows, ``None`` if it cannot answer them; and which model answered.
+        Without golden rows it is asked for none, which a service that tells its model answers.
+        """
         try:
-            return golden.narrowed((yield Verbs.score.steps(self.client, endpoint, golden.rows)))
+            rows = golden.rows if golden else Table((), [])
+            table, model = yield Verbs.score_by.steps(self.client, endpoint, rows)
         except AzureMLClassicError as error:
             self.log(f"Endpoint {endpoint.name!r} does not score just now: {error}")
-            return None
+            return None, None
+        return golden.narrowed(table) if golden else table, model
+
+    def _is_live_already(self, target: Target, candidate: Candidate) -> Program[bool]:
+        """Whether a training gave the very model that is live from another training, and that is seen to answer."""
+        if candidate.job is None or shows(target.endpoint, target.resource.name, candidate.location):
+            return False
+        if candidate.digests is None or not same_model(candidate.digests, target.resource.digests):
+            return False
+        _, model = yield from self._answers(target.endpoint, candidate.golden)
+        return model is not None and model == candidate.digests.content
 
 
 def _without_races(
@@ -488,6 +554,7 @@ def receipt_of(update: Update, facts: BlobFacts | None) -> dict[str, Any]:
     """
     target, candidate, patch = update.target, update.candidate, update.patch
     replaced, replaced_end, job = patch.replaced, window_end_of(patch.replaced), candidate.job
+    model = patch.model or Digests()
     return {
         "web_service": target.service.name,
         "web_service_id": target.service.id,
@@ -495,8 +562,9 @@ def receipt_of(update: Update, facts: BlobFacts | None) -> dict[str, Any]:
         "resource": target.resource.name,
         "model": {
             "location": candidate.location.location,
-            "length": facts.length if facts else None,
-            "sha256": facts.sha256 if facts else None,
+            "length": facts.length if facts and model.file in (None, facts.sha256) else None,
+            "sha256": model.file or (facts.sha256 if facts else None),
+            "content": model.content,
         },
         "window": candidate.window.to_json() if candidate.window else None,
         "job_id": job.job_id if job else None,
@@ -507,6 +575,7 @@ def receipt_of(update: Update, facts: BlobFacts | None) -> dict[str, Any]:
             "location": replaced.location if replaced else None,
             "window_end": replaced_end.isoformat() if replaced_end else None,
             "answers": patch.answers.to_wire() if patch.answers else None,
+            **(patch.replaced_model or Digests()).to_json(),
         },
         "updated_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from airflow_provider_azureml_classic.protocol.digests import Digests, same_model
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.protocol.values import Endpoint
@@ -31,6 +32,12 @@ class Level(str, Enum):
     RESOURCE = "resource"
     VERSION = "version"
     SCORE = "score"
+    CONTENT = "content"
+
+    @property
+    def is_scored(self) -> bool:
+        """Whether its proof is in answers of the endpoint."""
+        return self in (Level.SCORE, Level.CONTENT)
 
 
 def as_expected(expect: Expectation | None, answers: Sequence[Mapping[str, Any]], tolerance: float) -> bool:
@@ -81,6 +88,8 @@ class Patch:
     :param deadline: seconds since 1970 until which the proof is waited for.
     :param failed: the proof did not come in time.
     :param window_end: of the model that was put live, ISO 8601, if known.
+    :param model: digests of the model that was put live, if known.
+    :param replaced_model: digests of the model that was live before, if the service told them.
     """
 
     resource: str
@@ -94,6 +103,8 @@ class Patch:
     deadline: float = 0.0
     failed: bool = False
     window_end: str | None = None
+    model: Digests | None = None
+    replaced_model: Digests | None = None
 
     def to_json(self) -> dict[str, Any]:
         """For the task state store and the triggerer."""
@@ -104,6 +115,8 @@ class Patch:
             "replaced": _reference_to_json(self.replaced) if self.replaced else None,
             "answers": self.answers.to_wire() if self.answers else None,
             "window_end": self.window_end,
+            "model": self.model.to_json() if self.model else None,
+            "replaced_model": self.replaced_model.to_json() if self.replaced_model else None,
         }
 
     @classmethod
@@ -120,7 +133,10 @@ class Patch:
                 location=_reference_from_json(data["location"]),
                 replaced=_reference_from_json(data["replaced"]) if data["replaced"] else None,
                 answers=Table.from_wire(data["answers"]) if data["answers"] else None,
-                window_end=data.get("window_end"),  # absent in what version 0.1 kept
+                # Absent in what version 0.1 kept:
+                window_end=data.get("window_end"),
+                model=Digests.from_json(data.get("model")),
+                replaced_model=Digests.from_json(data.get("replaced_model")),
             )
         except (KeyError, TypeError):
             raise ValueError(f"The state of the update cannot be read: its members are {sorted(data)}.") from None
@@ -133,7 +149,9 @@ class Patch:
         if not shows(after, self.resource, self.location):
             live = after.resource(self.resource).location
             return f"it still names {live.location if live else 'no location'} as its model."
-        must_move = self.level is Level.VERSION or (self.level is Level.SCORE and self.etag is not None)
+        if self.level is Level.CONTENT and not same_model(self.model, after.resource(self.resource).digests):
+            return f"another model is live from {self.location.location} than the one that was meant."
+        must_move = self.level is Level.VERSION or (self.level.is_scored and self.etag is not None)
         return f"its version is still {after.version}." if must_move and not self.has_moved(after) else None
 
     def has_moved(self, after: Endpoint) -> bool:

@@ -46,7 +46,7 @@ def test_day_after_day(report: dict[str, Any]) -> None:
         assert job["window"]["start"] == day.isoformat()
         assert stamped(day) in receipt["model"]["location"]
         assert receipt["job_id"] == job["job_id"]
-        assert receipt["proof"]["level"] == "score"
+        assert receipt["proof"]["level"] == "content"
         assert seen["location"] == receipt["model"]["location"]
         assert seen["answers"]
     outcomes = [run["returned"]["add_endpoint"]["outcome"] for run in report["runs"][:3]]
@@ -92,7 +92,7 @@ def test_deferred(report: dict[str, Any], log: str) -> None:
     """With deferral as the default the same DAG ends the same way, through the trigger."""
     run = report["runs"][6]
     assert (run["state"], set(run["tasks"].values())) == ("success", {"success"})
-    assert run["returned"]["update"]["proof"]["level"] == "score"
+    assert run["returned"]["update"]["proof"]["level"] == "content"
     assert stamped(DEFERRED_DAY) in report["live"]
     # Airflow's word when a task has deferred; the runs before did not.
     assert log.count("running trigger in line") == 1

@@ -30,7 +30,7 @@ def test_two_waves(server: ServerProcess, tmp_path: Path) -> None:
     assert told["counts"]["updated"] == len(names)
     assert [row["endpoint"] for row in told["rows"]] == names
     assert {event["extra"]["endpoint"] for event in run["events"]} == set(names)
-    assert {event["extra"]["proof"] for event in run["events"]} == {"score"}
+    assert {event["extra"]["proof"] for event in run["events"]} == {"content"}
     log = airflow.log.read_text(errors="replace")
     assert log.count("running trigger in line") == 2
     assert "Wave 1: 1 of 3 endpoints." in log

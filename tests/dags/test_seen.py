@@ -132,7 +132,7 @@ def test_update_is_an_event_with_the_receipt(airflow: DagProcess, studio: Server
         "model": receipt["model"]["location"],
         "sha256": receipt["model"]["sha256"],
         "replaced": receipt["replaced"]["location"],
-        "proof": "score",
+        "proof": "content",
     }
     assert event["extra"]["metrics"]["Mean Absolute Error"] > 0
     assert "/bikes/20260301T000000Z-" in event["extra"]["model"]

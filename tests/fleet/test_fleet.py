@@ -78,7 +78,7 @@ def test_each_endpoint_is_as_if_it_were_alone(
     assert started(server, "alone") == ["Finished"] * 4
     assert store.kept == {}
     lines = list(csv.DictReader((tmp_path / "report" / "fleet.csv").read_text().splitlines()))
-    assert [line["proof"] for line in lines] == ["score"] * 4
+    assert [line["proof"] for line in lines] == ["content"] * 4
     assert result["report"] == str(tmp_path / "report" / "fleet.html")
     assert "alone3" in Path(result["report"]).read_text()
     for number in range(4):
@@ -428,7 +428,7 @@ def test_killed_between_patch_and_proof(
     [receipt] = receipts
     assert receipt["replaced"]["location"].endswith(first)
     assert receipt["replaced"]["answers"]
-    assert receipt["proof"]["level"] == "score"
+    assert receipt["proof"]["level"] == "content"
     assert receipt["model"]["sha256"]
     assert live(client, "between0") != first
 

@@ -207,7 +207,7 @@ def test_update(client: Client, server: ServerProcess) -> None:
     assert live(client, "endingupdate").startswith("models/endingupdate/")
     again = UpdateTrainedModelOperator(task_id="update", **options)
     journal = wired(again).journal
-    assert again.execute(attempt(store))["proof"]["level"] == "score"
+    assert again.execute(attempt(store))["proof"]["level"] == "content"
     assert "patch_endpoint" not in journal
 
 

@@ -171,7 +171,7 @@ class TestUpdates:
         """A service that goes back later is found out by the sensor, which says what is live and what is awaited."""
         before = begun(lied_to, "later", old)
         plan("later", "revert", after=1)
-        assert update("later", new).execute(context())["proof"]["level"] == "score"
+        assert update("later", new).execute(context())["proof"]["level"] == "content"
         sensor = ModelFreshnessSensor(
             task_id="fresh", web_service=BIKES_SCORING, endpoint="later", job=new, timeout=60, deferrable=True
         )
@@ -210,7 +210,7 @@ class TestUpdates:
         before = begun(lied_to, "cutpatch", old)
         plan("cutpatch", "cut", verb="patch_endpoint")
         receipt = update("cutpatch", new, proof_timeout=10).execute(context())
-        assert (receipt["proof"]["level"], receipt["replaced"]["location"]) == ("score", before)
+        assert (receipt["proof"]["level"], receipt["replaced"]["location"]) == ("content", before)
         assert live(lied_to, "cutpatch") == receipt["model"]["location"]
 
     @pytest.mark.slow

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
+from datetime import datetime, timedelta
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -57,7 +58,7 @@ def test_the_receipt_is_enough(client: Client, old: Any, new: Any) -> None:
     assert live(client, "backreceipt") == first["model"]["location"] == found["model"]["location"]
     assert found["replaced"]["location"] == second["model"]["location"]
     assert found["window"]["end"] == DAY.isoformat()
-    assert found["proof"]["level"] == "score"
+    assert found["proof"]["level"] == "content"
     rollback(receipt=found).execute(context())
     assert live(client, "backreceipt") == second["model"]["location"]
 
@@ -132,11 +133,53 @@ def test_what_cannot_be_understood(options: Any, words: str) -> None:
 def test_a_connection_without_a_storage_account(
     server: ServerProcess, client: Client, old: Any, new: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The service reads its own store itself: the receipt then lacks length and checksum, nothing else."""
+    """The service reads its own store itself: the receipt then lacks the length, nothing else."""
     first, second = updated(client, "backbare", old, new)
     said = json.loads(server.connection["airflow_conn"])
     del said["extra"]
     monkeypatch.setenv("AIRFLOW_CONN_AZUREML_CLASSIC_DEFAULT", json.dumps(said))
     found = rollback(receipt=second).execute(context())
     assert live(client, "backbare") == first["model"]["location"]
-    assert found["model"] == {"location": first["model"]["location"], "length": None, "sha256": None}
+    assert found["model"] == {**first["model"], "length": None}
+
+
+def path_of(end: datetime) -> str:
+    """Path of a model of this module."""
+    return f"models/back/{end:%Y%m%dT%H%M%SZ}.ilearner"
+
+
+def put_live(name: str, **model: Any) -> dict[str, Any]:
+    """Receipt of an update."""
+    task = UpdateTrainedModelOperator(task_id="u", web_service=BIKES_SCORING, endpoint=name, **model)
+    return task.execute(context())
+
+
+@pytest.mark.parametrize("content", ["another", "damaged"])
+def test_the_bytes_of_the_receipt_are_put_back(
+    server: ServerProcess, client: Client, old: Any, new: Any, content: str
+) -> None:
+    """Whatever lies at the place by now: the server keeps the models that an endpoint had."""
+    name, path = f"back{content}", f"models/back{content}.ilearner"
+    models = {end: client.fetch_blob(server.sas(path_of(end))) for end in (DAY, NEXT)}
+    server.upload(path, models[DAY])
+    added(client, name)
+    put_live(name, location=path)
+    receipt = put_live(name, job=new)
+    assert receipt["replaced"]["sha256"] == sha256(models[DAY]).hexdigest()
+    server.upload(path, models[NEXT] if content == "another" else b"damaged")
+    undone = rollback(receipt=receipt).execute(context())
+    digests = client.get_endpoint(client.find_web_service(BIKES_SCORING).id, name).resource().digests
+    assert digests is not None
+    assert digests.file == undone["model"]["sha256"] == receipt["replaced"]["sha256"]
+    assert undone["proof"]["level"] == "content"
+
+
+def test_a_model_that_nobody_keeps_is_not_put_back(server: ServerProcess, client: Client, old: Any, new: Any) -> None:
+    """The receipt names bytes that are nowhere: it fails before it touches anything, and says so."""
+    added(client, "backlost")
+    receipt = put_live("backlost", job=new)
+    before = live(client, "backlost")
+    nowhere = {**receipt["replaced"], "location": f"{server.account.endpoint}/{path_of(DAY)}", "sha256": "0" * 64}
+    with one_sentence(AirflowFailException, "holds another model than the one that is meant", "Nothing was changed"):
+        rollback(receipt={**receipt, "replaced": nowhere}).execute(context())
+    assert live(client, "backlost") == before

@@ -16,6 +16,7 @@ from airflow_provider_azureml_classic.client import Client
 from airflow_provider_azureml_classic.exceptions import ServiceUnavailable
 from airflow_provider_azureml_classic.operators import BatchExecutionOperator, UpdateTrainedModelOperator
 from airflow_provider_azureml_classic.protocol.messages import Request, Response
+from airflow_provider_azureml_classic.server.experiments.ilearner import content_digest, read_ilearner
 from tests.support import BIKES, BIKES_SCORING, ServerProcess, wait_for_job
 from tests.support.tasks import (
     DAY,
@@ -87,15 +88,18 @@ class TestPutInPlace:
             "location": f"{server.account.endpoint}/{path_of(NEW)}",
             "length": len(content),
             "sha256": hashlib.sha256(content).hexdigest(),
+            "content": content_digest(*read_ilearner(content)),
         }
         replaced = dict(found["replaced"])
         # What the old model said to the new one's golden rows: other numbers, as many.
         assert len(replaced.pop("answers")["Values"]) == 5
+        before = content_digest(*read_ilearner(client.fetch_blob(server.sas(path_of(OLD)))))
+        assert (replaced.pop("content"), len(replaced.pop("sha256"))) == (before, 64)
         assert replaced == {
             "location": f"{server.account.endpoint}/{path_of(OLD)}",
             "window_end": OLD.isoformat(),
         }
-        assert (found["proof"]["level"], found["job_id"]) == ("score", new["job_id"])
+        assert (found["proof"]["level"], found["job_id"]) == ("content", new["job_id"])
         assert found["proof"]["seconds"] >= 0
         assert found["window"] == {"start": None, "end": NEW.isoformat()}
         assert (found["web_service"], found["endpoint"]) == (BIKES_SCORING, "upreceipt")
@@ -162,19 +166,28 @@ class TestOnlyIfNewer:
         """If asked, an older model is put in place."""
         added(client, "updemand")
         update("updemand", new).execute(context())
-        assert update("updemand", old, only_if_newer=False).execute(context())["proof"]["level"] == "score"
+        assert update("updemand", old, only_if_newer=False).execute(context())["proof"]["level"] == "content"
         assert live(client, "updemand") == path_of(OLD)
 
     def test_equal_window_goes_on(self, client: Client, new: Any) -> None:
-        """The same day trained again is put in place again, proved by what changes: the version."""
+        """The model of a job whose model is live is put in place again, and proved."""
         added(client, "upequal")
         update("upequal", new).execute(context())
-        assert update("upequal", new).execute(context())["proof"]["level"] == "version"
+        assert update("upequal", new).execute(context())["proof"]["level"] == "content"
 
-    def test_unknown_window(self, client: Client, server: ServerProcess, new: Any) -> None:
+    def test_the_same_model_is_live_already(self, client: Client, server: ServerProcess, new: Any) -> None:
+        """A training that gave what is live already is skipped as that, and its window is recorded."""
+        added(client, "uplive")
+        server.upload("models/elsewhere.ilearner", client.fetch_blob(server.sas(path_of(NEW))))
+        update("uplive", location="models/elsewhere.ilearner").execute(context())
+        with one_line(AirflowSkipException, "'uplive' keeps its model", "the very model that is live already"):
+            update("uplive", new).execute(context())
+        assert live(client, "uplive") == path_of(NEW)
+
+    def test_unknown_window(self, client: Client, server: ServerProcess, old: Any, new: Any) -> None:
         """A model without a window is not put over one with a window, and it is said what to give."""
         added(client, "upunknown")
-        server.upload("models/nameless.ilearner", client.fetch_blob(server.sas(path_of(NEW))))
+        server.upload("models/nameless.ilearner", client.fetch_blob(server.sas(path_of(OLD))))
         update("upunknown", location="models/nameless.ilearner").execute(context())
         update("upunknown", new).execute(context())
         with one_line(AirflowFailException, "nameless.ilearner is unknown", "Set window_end", "only_if_newer=False"):
@@ -266,7 +279,7 @@ class TestRefused:
             ),
             ({"endpoint": "upnowhere"}, ("has no endpoint 'upnowhere'", "it has")),
             ({"resource": "Other"}, ("no updatable resource 'Other'; it has: 'Bike Rental [trained model]'",)),
-            ({"proof": "hope"}, ("proof is 'hope'", "strongest, resource, version or score")),
+            ({"proof": "hope"}, ("proof is 'hope'", "resource, version, score or content")),
             ({"location": "models/x.ilearner"}, ("exactly one of job",)),
             (
                 {"job": None},
@@ -362,7 +375,7 @@ class TestProof:
         )
         assert task.execute(context())["proof"]["level"] == "resource"
 
-    @pytest.mark.parametrize(("source", "level"), [("location", "resource"), ("job", "score")])
+    @pytest.mark.parametrize(("source", "level"), [("location", "resource"), ("job", "content")])
     def test_version_of_the_graph(self, client: Client, old: Any, new: Any, source: str, level: str) -> None:
         """A service without ``ETag`` whose version does not change with a model is proved by what it does show."""
         name = f"upgraph{source}"
@@ -445,7 +458,7 @@ class TestProof:
             return first[0] if looks < 4 and "upslow" in request.url else first[-1]
 
         wire.bends["get_endpoint"] = slow
-        assert task.execute(context())["proof"]["level"] == "score"
+        assert task.execute(context())["proof"]["level"] == "content"
 
     def test_unseen(self, client: Client, old: Any, new: Any) -> None:
         """An endpoint that cannot be seen after the PATCH is no proof; the error is in the sentence."""
@@ -543,7 +556,7 @@ class TestRaces:
         task = update("uprace", new)
         wire = wired(task)
         wire.bends["patch_endpoint"] = once(self.CHANGED)
-        assert task.execute(context())["proof"]["level"] == "score"
+        assert task.execute(context())["proof"]["level"] == "content"
         assert wire.journal.count("patch_endpoint") == 2
         assert wire.journal.count("get_job") == 2
 
@@ -618,7 +631,7 @@ class TestRaces:
         found = task.execute(context())
         assert wire.journal.count("patch_endpoint") == 1
         assert found["replaced"]["window_end"] == OLD.isoformat()
-        assert found["proof"]["level"] == "score"
+        assert found["proof"]["level"] == "content"
 
     def test_other_refusal(self, client: Client, old: Any, new: Any) -> None:
         """Any other refusal fails the task at once, and the old model stays live."""

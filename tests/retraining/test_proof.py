@@ -53,7 +53,7 @@ def test_has_moved(after: dict[str, str], moved: bool) -> None:
 
 def test_levels_are_spelled_as_users_write_them() -> None:
     """The levels are what the operator's parameter takes."""
-    assert [level.value for level in Level] == ["resource", "version", "score"]
+    assert [level.value for level in Level] == ["resource", "version", "score", "content"]
 
 
 def test_a_patch_survives() -> None:

@@ -48,7 +48,7 @@ class Update:
         (self.points / f"{self.run}.mute").unlink()
         self.airflow.wait_for_task(self.dag_id, self.run, "success")
         receipt = self.airflow.returned(self.dag_id, self.run)
-        assert receipt["proof"]["level"] == "score"
+        assert receipt["proof"]["level"] == "content"
         assert receipt["replaced"]["location"].endswith(self.before)
         assert (self.points / f"{self.run}.calls").read_text().split().count("patch_endpoint") == 1
 

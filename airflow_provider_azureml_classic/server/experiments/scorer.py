@@ -130,7 +130,9 @@ class Scorer:
             ``BadParameterValue``: a threshold for a model that gives no probabilities of two classes.
         """
         values = table.values
-        answers = self._answers(self._encode(self._plan(table.column_names), values), threshold) if values else []
+        # No rows need no columns: whoever asks for none learns which model answers.
+        plan = self._plan(table.column_names) if values or table.column_names else []
+        answers = self._answers(self._encode(plan, values), threshold) if values else []
         names, types = self.names, self.types
         if not passthrough:
             return Table(names, answers, types)

@@ -334,3 +334,9 @@ class Store:
         with self._db.read() as connection:
             row = connection.execute(query).mappings().first()
         return to_row(PlacementRow, row) if row else None
+
+    def has_had(self, endpoint_id: str, digest: str) -> bool:
+        """Whether the history of an endpoint has a model."""
+        query = sa.select(placements.c.id).where(placements.c.endpoint_id == endpoint_id, placements.c.digest == digest)
+        with self._db.read() as connection:
+            return connection.execute(query.limit(1)).first() is not None

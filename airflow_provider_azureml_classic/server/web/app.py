@@ -280,6 +280,7 @@ class App:
             call.segments["endpoint"],
             EndpointSettings.from_wire(call.json()),
             call.headers.get(ops.IF_MATCH),
+            call.headers.get(ops.MODEL_FILE, "").strip().lower() or None,
         )
         return _json(endpoint.to_wire(), headers={ops.ETAG: endpoint.etag or ""})
 

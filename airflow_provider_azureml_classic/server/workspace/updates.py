@@ -56,7 +56,13 @@ class Updates:
         self._locations = locations
 
     def patch(
-        self, caller: Caller, service_id: str, name: str, settings: EndpointSettings, if_match: str | None
+        self,
+        caller: Caller,
+        service_id: str,
+        name: str,
+        settings: EndpointSettings,
+        if_match: str | None,
+        digest: str | None = None,
     ) -> Endpoint:
         """Change an endpoint's settings and models, all or nothing.
 
@@ -65,13 +71,14 @@ class Updates:
         :param name: the endpoint's name.
         :param settings: what to change.
         :param if_match: ``ETag`` that the endpoint must still have.
+        :param digest: SHA-256 of the file that is meant, if the caller says so: of the one model that is put in place.
         """
         service, row = self._workspace.endpoint(caller, service_id, name)
         # A patch that lifts PreventUpdate may carry the update itself.
         if settings.resources and settings.prevent_update is not False:
             check_updatable(row, "updated")
         with self._pinned() as pin:
-            models = [self._model(caller, service, row, resource, pin) for resource in settings.resources or ()]
+            models = [self._model(caller, service, row, resource, pin, digest) for resource in settings.resources or ()]
             _check_different([model.name for model, _ in models])
             placed, files = tuple(model for model, _ in models), tuple(file for _, file in models)
             return self._workspace.view(self._workspace.change(row, settings, placed, if_match, files=files))
@@ -113,7 +120,13 @@ class Updates:
             )
 
     def _model(
-        self, caller: Caller, service: ServiceRow, row: EndpointRow, resource: Resource, pin: Pin
+        self,
+        caller: Caller,
+        service: ServiceRow,
+        row: EndpointRow,
+        resource: Resource,
+        pin: Pin,
+        digest: str | None,
     ) -> tuple[ResourceRow, ModelRow]:
         # Raises with the list of resources where the name is wrong, or the service is a training service.
         name = self._workspace.view(row).resource(resource.name).name
@@ -129,7 +142,7 @@ class Updates:
         location = self._locations.resolve(reference)
         if caller.endpoint is not None and location.guarded:
             _check_own_model(row, location)
-        scorer, length = self._fetch(location, pin)
+        scorer, length = self._meant(row, location, digest, pin) if digest else self._fetch(location, pin)
         if scorer.manifest.experiment != service.experiment:
             raise rejection(
                 "ModelInvalid",
@@ -141,6 +154,27 @@ class Updates:
         places, end = (origin.base_location, origin.relative_location), self._store.trained_to(scorer.digest)
         model = ResourceRow(row.id, name, *places, scorer.digest, scorer.content, end)
         return model, model_row(scorer.manifest, scorer.digest, length, scorer.content)
+
+    def _meant(self, row: EndpointRow, location: Location, digest: str, pin: Pin) -> tuple[Scorer, int]:
+        """The model of a digest: the server's own copy if the endpoint has had it, else what lies at the place."""
+        scorer, length = self._kept(row, digest, pin) or self._fetch(location, pin)
+        if scorer.digest != digest:
+            raise rejection(
+                "ModelInvalid",
+                f"{location.sent.location!r} holds another model than the one that is meant (SHA-256 {digest}), and "
+                "the server keeps no copy of that one. Nothing was changed. Train it again.",
+            )
+        return scorer, length
+
+    def _kept(self, row: EndpointRow, digest: str, pin: Pin) -> tuple[Scorer, int] | None:
+        """A model that the endpoint had before, from the server's own copy, whatever lies in the store by now."""
+        if not self._store.has_had(row.id, digest):
+            return None
+        pin(digest)
+        if not self._models.is_kept(digest):
+            return None
+        self._models.check(digest)
+        return self._models.scorer(digest), self._models.file(digest).stat().st_size
 
     def _fetch(self, location: Location, pin: Pin) -> tuple[Scorer, int]:
         with TemporaryDirectory() as folder:
