@@ -219,6 +219,18 @@ def file_decimal(tables: Table | Iterable[Table], kinds: Mapping[str, Kind], mis
     return "," if len(commas) > len(points) or (len(commas) == len(points) and delimiter == ";") else "."
 
 
+def comma_columns(table: Table, missing: Collection[str] = MISSING) -> frozenset[str]:
+    """Columns of numbers with decimal commas; a cell ``1,5`` among texts is a text.
+
+    :param table: all rows of a file.
+    :param missing: texts that mean "no value" in all columns.
+    """
+    if file_decimal(table, dict.fromkeys(table.names, Kind()), missing) != ",":
+        return frozenset()
+    kinds = decide(table, table.names, missing=missing).kinds
+    return frozenset(name for name, kind in kinds.items() if kind.kind == NUMBER)
+
+
 def _has_commas(table: Table, name: str, kind: Kind, missing: Collection[str]) -> bool:
     """Whether nearly all cells of a column are numbers, if commas are decimal, and some have one."""
     import pyarrow as pa

@@ -5,7 +5,7 @@ from __future__ import annotations
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.tables import reading
-from airflow_provider_azureml_classic.tables.kinds import Kind, file_decimal
+from airflow_provider_azureml_classic.tables.kinds import comma_columns
 from airflow_provider_azureml_classic.tables.table import encoded
 from airflow_provider_azureml_classic.tables.values import with_points
 
@@ -29,10 +29,10 @@ def parse_rows(content: bytes, name: str, title: str = "") -> Table:
         table = reading.read(content, title or reading.title_of(name))
     except AzureMLClassicError as error:
         raise rejection("InputParseError", f"{name}: {error.message}") from None
-    comma = file_decimal(table, dict.fromkeys(table.names, Kind())) == ","
+    commas = comma_columns(table)
     columns = []
-    for column in table.columns.values():
-        different = encoded(with_points(column) if comma else column)
+    for name, column in table.columns.items():
+        different = encoded(with_points(column) if name in commas else column)
         cells = [*different.cells, ""]
         columns.append([cells[code] for code in different.codes.tolist()])
     return Table(table.names, [list(row) for row in zip(*columns, strict=True)])

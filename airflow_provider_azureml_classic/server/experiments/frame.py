@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_azureml_classic.exceptions import rejection
 from airflow_provider_azureml_classic.tables import reading
-from airflow_provider_azureml_classic.tables.kinds import MISSING, Kind, file_decimal
+from airflow_provider_azureml_classic.tables.kinds import MISSING, Kind, comma_columns, file_decimal
 from airflow_provider_azureml_classic.tables.spelling import listed, parse_number
 from airflow_provider_azureml_classic.tables.table import Table, as_texts
 from airflow_provider_azureml_classic.tables.values import recoded, with_points
@@ -87,12 +87,12 @@ def joined(tables: Sequence[Table], optional: Collection[str], missing: Collecti
                 f"its columns are: {listed(table.columns)}.",
                 target=absent,
             )
-    commas = [file_decimal(table, dict.fromkeys(table.columns, Kind()), missing) == "," for table in tables]
+    commas = [comma_columns(table, missing) for table in tables]
     # What is written with a comma in one file may be written with a point in another.
-    mixed = [comma and not all(commas) for comma in commas]
+    mixed = [frozenset() if all(commas) else names for names in commas]
     columns = {}
     for name in first.columns:
-        columns[name] = _below([_cells(table, name, comma) for table, comma in zip(tables, mixed, strict=True)])
+        columns[name] = _below([_cells(table, name, name in names) for table, names in zip(tables, mixed, strict=True)])
     return Table(first.origin, columns, sum(table.rows for table in tables))
 
 
