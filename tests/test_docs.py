@@ -38,6 +38,7 @@ from airflow_provider_azureml_classic.server import quickstart
 from airflow_provider_azureml_classic.server.__main__ import parser
 from airflow_provider_azureml_classic.server.experiments import preview
 from airflow_provider_azureml_classic.server.experiments.declaration import Experiment, load_experiments
+from airflow_provider_azureml_classic.server.models import backup
 from tests.support import ROOT
 
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("**/*.md")])
@@ -225,6 +226,8 @@ def test_server_and_make_commands_exist():
             quickstart.parser().parse_args(words[2:])
         elif words[:2] == ["azureml-classic-server", "check"]:
             preview.parser().parse_args(words[2:])
+        elif words[:1] == ["azureml-classic-server"] and words[1:2] in ([name] for name in backup.COMMANDS):
+            backup.parser().parse_args(words[1:])
         elif words[0] == "azureml-classic-server" and words[1:]:
             parser().parse_args(words[1:])
     assert bad == []
@@ -234,6 +237,7 @@ def test_options_exist():
     """An option that stands alone in a sentence is one of our programs, or of `airflow backfill create`."""
     spans = {span for path in PAGES for span in re.findall(r"`(--[a-z-]+)", path.read_text())}
     server = {option for action in parser()._actions for option in action.option_strings}
+    server |= set(re.findall(r"--[a-z-]+", inspect.getsource(backup.parser)))
     shell = set(
         re.findall(r"--[a-z-]+", (ROOT / "airflow_provider_azureml_classic" / "cli" / "arguments.py").read_text())
     )

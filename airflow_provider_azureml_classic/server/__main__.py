@@ -36,6 +36,7 @@ from airflow_provider_azureml_classic.server.experiments.declaration import (
 from airflow_provider_azureml_classic.server.experiments.imports import is_dotted
 from airflow_provider_azureml_classic.server.experiments.python import experiments_in
 from airflow_provider_azureml_classic.server.folders import in_use, scratch_folder, usable, write_private
+from airflow_provider_azureml_classic.server.models import backup
 from airflow_provider_azureml_classic.server.service import running
 from airflow_provider_azureml_classic.server.settings import (
     ACCOUNT_KEY_VARIABLE,
@@ -56,6 +57,7 @@ from airflow_provider_azureml_classic.server.settings import (
 )
 from airflow_provider_azureml_classic.server.state.engine import DATABASE_VARIABLE, checked_url
 from airflow_provider_azureml_classic.server.web.app import App
+from airflow_provider_azureml_classic.server.web.certificate import Certificate, Renewal
 from airflow_provider_azureml_classic.server.web.connections import Connection, check_all, raise_file_limit
 
 if TYPE_CHECKING:
@@ -91,13 +93,16 @@ def parser() -> argparse.ArgumentParser:
         f"without them they are made at the first start and kept in DIR/secrets.json. {DATABASE_VARIABLE} is the same "
         f"as --database, {STORAGE_VARIABLE} as --storage: they keep secrets out of the list of processes. "
         f"{STORAGE_ACCOUNTS_VARIABLE} holds --storage-account items, blanks between them. "
-        "`azureml-classic-server quickstart` starts a server with sample data and says what to do next.",
+        "`azureml-classic-server quickstart` starts a server with sample data and says what to do next; "
+        "`... backup --data-dir DIR BACKUP` copies the data while it runs, `... restore` puts the copy back.",
     )
     options.add_argument(
         "--data-dir", type=Path, required=True, metavar="DIR", help="folder for all data; created if absent"
     )
     options.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     options.add_argument("--port", type=int, default=8080, help="port to listen on, 0 = any free one (default: 8080)")
+    for option, what in (("--tls-cert", "certificate with its chain"), ("--tls-key", "its key, without a password")):
+        options.add_argument(option, type=Path, metavar="FILE", help=f"PEM file: {what}; read again when it changes")
     options.add_argument("--public-url", metavar="URL", help="base of the URLs handed out, if a proxy is in front")
     options.add_argument("--config", type=Path, metavar="FILE.toml", help="the other options, by their names")
     options.add_argument("--check-config", action="store_true", help="check options and experiments, and end")
@@ -181,6 +186,9 @@ def main(argv: Sequence[str] | None = None, make_app: Callable[..., App] | None 
     quick = quickstart.parser().parse_args(argv[1:]) if argv[:1] == ["quickstart"] else None
     os.umask(0o077)
     try:
+        if argv[:1] and argv[0] in backup.COMMANDS:
+            print(backup.main(argv))
+            return 0
         if quick:
             check_libraries()
             quick.folder = quick.folder.resolve()
@@ -375,6 +383,34 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
+def certificate_of(arguments: argparse.Namespace) -> tuple[Path, Path] | None:
+    """Files of the certificate to answer with, if there is one, and of its key.
+
+    :param arguments: parsed.
+    :raises ValueError: it cannot be used.
+    """
+    chain, key = arguments.tls_cert, arguments.tls_key
+    if not chain and not key:
+        return None
+    if not chain or not key:
+        raise ValueError("--tls-cert and --tls-key go together: give both.")
+    Certificate(chain.resolve(), key.resolve()).check()
+    return chain.resolve(), key.resolve()
+
+
+def own_url(arguments: argparse.Namespace, port: int) -> str:
+    """The base of every URL that is handed out.
+
+    :param arguments: parsed.
+    :param port: the port taken.
+    :raises ValueError: the one that was given is none.
+    """
+    host = "127.0.0.1" if arguments.host in ("0.0.0.0", "::") else arguments.host  # noqa: S104 - compared, not bound
+    address = f"[{host}]" if ":" in host else host
+    scheme = "https" if arguments.tls_cert else "http"
+    return checked_public_url(arguments.public_url or f"{scheme}://{address}:{port}")
+
+
 def database_of(arguments: argparse.Namespace) -> str:
     """The URL of a database for several servers that arguments or environment say; empty: there is none.
 
@@ -399,11 +435,9 @@ def settings_from(arguments: argparse.Namespace, data_dir: Path | None, database
         with usable(data_dir):
             loaded = load_secrets(data_dir, os.environ)
     storage, storage_accounts = storage_from(arguments.storage, arguments.storage_account, os.environ)
-    host = "127.0.0.1" if arguments.host in ("0.0.0.0", "::") else arguments.host  # noqa: S104 - compared, not bound
-    address = f"[{host}]" if ":" in host else host
     return Settings(
         data_dir=data_dir or arguments.data_dir,
-        public_url=checked_public_url(arguments.public_url or f"http://{address}:{port}"),
+        public_url=own_url(arguments, port),
         workspace_id=loaded.workspace_id,
         token=loaded.token,
         account_key=loaded.account_key,
@@ -422,6 +456,7 @@ def settings_from(arguments: argparse.Namespace, data_dir: Path | None, database
         trusted_proxies=tuple(map(checked_proxy, arguments.trusted_proxy)),
         evaluation_columns=arguments.evaluation_columns,
         redeclared=frozenset(arguments.redeclare),
+        certificate=certificate_of(arguments),
     )
 
 
@@ -459,6 +494,8 @@ def serve(
             # Without a word the web server would believe everybody on this machine.
             proxy_headers=bool(settings.trusted_proxies),
             forwarded_allow_ips=list(settings.trusted_proxies),
+            ssl_certfile=settings.certificate[0] if settings.certificate else None,
+            ssl_keyfile=settings.certificate[1] if settings.certificate else None,
         )
         AnnouncingServer(config, settings, folder).run(sockets=[listener])
     return 0
@@ -475,6 +512,7 @@ class AnnouncingServer(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, settings: Settings, folder: Path | None = None) -> None:
         super().__init__(config)
         self._settings = settings
+        self._renewal: Renewal | None = None
         self._folder = folder
 
     @contextmanager
@@ -489,6 +527,8 @@ class AnnouncingServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start to answer, then say so."""
         await super().startup(sockets)
+        if self._settings.certificate and self.config.ssl:
+            self._renewal = Renewal(Certificate(*self._settings.certificate), self.config.ssl)
         announce(self._settings)
         if self._folder:
             print(quickstart.next_steps(self._settings, self._folder), flush=True)
@@ -500,6 +540,8 @@ class AnnouncingServer(uvicorn.Server):
         """
 
         if counter % 10 == 0:
+            if self._renewal:
+                self._renewal.poll()
             check_all(self.server_state.connections, asyncio.get_running_loop().time())
         return await super().on_tick(counter)
 

@@ -61,6 +61,7 @@ class Settings:
     :param score_timeout: seconds that a scoring call may take.
     :param trusted_proxies: addresses and networks of proxies that are believed who their client is.
     :param evaluation_columns: golden and check rows are columns of the evaluation, too.
+    :param certificate: files of the certificate and its key to answer with over TLS; ``None``: without.
     :param sign_in_code: what a link to the portal holds that signs in once; empty: there is none.
     :param redeclared: experiments whose declaration may have changed since they were set up.
     :param adopt: data directory and database belong together, whatever they remember.
@@ -87,6 +88,7 @@ class Settings:
     trusted_proxies: tuple[str, ...] = ()
     evaluation_columns: bool = False
     redeclared: frozenset[str] = frozenset()
+    certificate: tuple[Path, Path] | None = None
 
     @property
     def account(self) -> StorageAccount:

@@ -1,0 +1,211 @@
+"""Copies of a data directory that fit together, made while the server runs, and put back.
+
+Rule 1: the database is copied first, at one moment, by SQLite's own means; then the model files. A model that the copy
+names is still there: removed files wait a day.
+Rule 2: every file's SHA-256 stands in the backup, and nothing is put back that is not what it was.
+Rule 3: a backup, or a restored directory, is there whole or not at all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import sqlite3
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+from airflow_provider_azureml_classic import __version__
+from airflow_provider_azureml_classic.protocol.references import MODEL_EXTENSION
+from airflow_provider_azureml_classic.server.models.pair import MODELS_FOLDER, REMEMBERED
+from airflow_provider_azureml_classic.server.models.store import TRASH
+
+CONTENTS, DATABASE, SECRETS, BLOBS = "backup.json", "state.db", "secrets.json", "blobs"
+COMMANDS = ("backup", "restore")
+_POSTGRES = (
+    "The database is not in the data directory: it is PostgreSQL. Back it up first, with pg_dump --format=custom, and "
+    "then the directory with --without-database. To restore, pg_restore it, restore the directory, and start the "
+    "server with --database."
+)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The arguments of both commands."""
+    options = argparse.ArgumentParser(prog="azureml-classic-server", description=__doc__.splitlines()[0])
+    commands = options.add_subparsers(dest="command", required=True)
+    for name, meaning in zip(
+        COMMANDS, ("copy the data directory, while the server runs", "put a copy back"), strict=True
+    ):
+        command = commands.add_parser(name, help=meaning, description=meaning)
+        command.add_argument("--data-dir", type=Path, required=True, metavar="DIR", help="the server's data directory")
+        command.add_argument("backup", type=Path, metavar="BACKUP", help="folder of the copy")
+        if name == "backup":
+            command.add_argument(
+                "--without-blobs", action="store_true", help="leave out data, models and outputs of jobs"
+            )
+            command.add_argument("--without-database", action="store_true", help="the database is PostgreSQL")
+    return options
+
+
+def main(argv: Sequence[str]) -> str:
+    """Carry out one of the commands; returns what to tell.
+
+    :param argv: its arguments.
+    :raises ValueError: it cannot be done, and nothing was changed; the message says why.
+    :raises OSError: likewise.
+    """
+    arguments = parser().parse_args(argv)
+    if arguments.command == "restore":
+        return restore(arguments.backup, arguments.data_dir)
+    return back_up(
+        arguments.data_dir, arguments.backup, blobs=not arguments.without_blobs, database=not arguments.without_database
+    )
+
+
+def back_up(data_dir: Path, target: Path, *, blobs: bool = True, database: bool = True) -> str:
+    """Copy a data directory whose server may run.
+
+    :param data_dir: the data directory.
+    :param target: folder of the copy, not there yet.
+    :param blobs: copy the own store, too.
+    :param database: it is in the directory; otherwise it is left out.
+    :returns: what was done.
+    :raises ValueError: there is no database, or a model in place is missing or damaged.
+    """
+    if database and not (data_dir / DATABASE).exists():
+        raise ValueError(f"{data_dir} has no {DATABASE}. {_POSTGRES}")
+    with _made(target) as folder:
+        named = _copy_database(data_dir / DATABASE, folder / DATABASE) if database else set()
+        models = _copy_models(data_dir / MODELS_FOLDER, folder / MODELS_FOLDER)
+        lacking = sorted(named - models)
+        if lacking:
+            raise ValueError(
+                f"{len(lacking)} of {len(named)} models in place are missing or damaged in {data_dir / MODELS_FOLDER}, "
+                f"the first is {lacking[0]}. Mend them first: /readyz names them, and a PATCH with the model does it."
+            )
+        for name in (SECRETS, REMEMBERED):
+            if (data_dir / name).exists():
+                shutil.copyfile(data_dir / name, folder / name)
+        if blobs:
+            _copy_tree(data_dir / BLOBS, folder / BLOBS)
+        files = {str(path.relative_to(folder)): _digest(path) for path in _files(folder)}
+        (folder / CONTENTS).write_text(json.dumps({"version": __version__, "files": files}, indent=1))
+    return f"{target} has {len(models)} models, {len(files)} files in all, and every key: keep it under lock."
+
+
+def restore(source: Path, data_dir: Path) -> str:
+    """Put a backup back.
+
+    :param source: folder of the copy.
+    :param data_dir: not there yet, or empty.
+    :returns: what was done.
+    :raises ValueError: the backup is damaged, or the directory is used.
+    """
+    files = _contents(source)
+    damaged = [
+        name for name, digest in files.items() if not (source / name).is_file() or _digest(source / name) != digest
+    ]
+    if damaged:
+        raise ValueError(f"{len(damaged)} files of {source} are missing or damaged, the first is {damaged[0]}.")
+    with _made(data_dir) as folder:
+        for name in files:
+            (folder / name).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            shutil.copyfile(source / name, folder / name)
+    note = "" if DATABASE in files else f" {_POSTGRES}"
+    return f"{data_dir} has the {len(files)} files of {source}. Start the server with it.{note}"
+
+
+def _contents(source: Path) -> Mapping[str, str]:
+    try:
+        files = json.loads((source / CONTENTS).read_text())["files"]
+        names = {str(name): str(digest) for name, digest in files.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise ValueError(f"{source} is no backup: its {CONTENTS} is missing or damaged.") from None
+    for name in names:
+        # Its writer may be anybody: no file outside the directory is written.
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise ValueError(f"{source} is no backup: it names the file {name!r}.")
+    return names
+
+
+@contextmanager
+def _made(target: Path) -> Iterator[Path]:
+    """A folder that gets its name when the block has ended well."""
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise ValueError(f"{target} is there already, and not empty. Name another folder.")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    folder = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    folder.mkdir(mode=0o700)
+    try:
+        yield folder
+        for path in _files(folder):
+            path.chmod(0o600)
+            _force_to_disk(path)
+        os.replace(folder, target)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _force_to_disk(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _copy_database(source: Path, target: Path) -> set[str]:
+    """Copy it as it is at one moment; returns the digests of the models in place."""
+    try:
+        with (
+            closing(sqlite3.connect(f"{source.resolve().as_uri()}?mode=ro", uri=True, timeout=30)) as reader,
+            closing(sqlite3.connect(target)) as writer,
+        ):
+            # In one step, so that a busy server does not make it begin anew for ever.
+            reader.backup(writer)
+            writer.execute("PRAGMA journal_mode=DELETE")
+            state = writer.execute("PRAGMA integrity_check(1)").fetchone()[0]
+            if state != "ok":
+                raise ValueError(f"The database {source} is damaged: {state}. Use an older backup.")
+            return {digest for (digest,) in writer.execute("SELECT DISTINCT digest FROM resources")}
+    except sqlite3.Error as error:
+        raise ValueError(f"The database {source} cannot be copied: {error}.") from None
+
+
+def _copy_models(source: Path, target: Path) -> set[str]:
+    """Copy the model files that are whole, those that wait in the trash among them; returns their digests."""
+    target.mkdir(mode=0o700)
+    digests = set()
+    for folder in (source / TRASH, source):
+        for path in sorted(folder.glob(f"*{MODEL_EXTENSION}")):
+            copy = target / path.name
+            # It may go to the trash meanwhile, where the copy was begun.
+            with suppress(FileNotFoundError):
+                shutil.copyfile(path, copy)
+                if _digest(copy) == path.stem:
+                    digests.add(path.stem)
+                elif path.stem not in digests:
+                    copy.unlink()
+    return digests
+
+
+def _copy_tree(source: Path, target: Path) -> None:
+    for path in _files(source):
+        name = path.relative_to(source)
+        # Only there is something half written; a blob may be called anything.
+        if name.parts[0].startswith("."):
+            continue
+        (target / name).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # A blob may be deleted meanwhile.
+        with suppress(FileNotFoundError):
+            shutil.copyfile(path, target / name)
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

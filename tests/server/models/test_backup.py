@@ -1,0 +1,124 @@
+"""Backups that fit together, made while the server runs, and put back whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from airflow_provider_azureml_classic.protocol.references import BlobReference
+from airflow_provider_azureml_classic.protocol.values import Endpoint
+from airflow_provider_azureml_classic.server.__main__ import USAGE, main
+from airflow_provider_azureml_classic.server.models import backup
+from tests.support.service import Clock, Service
+
+
+@pytest.fixture
+def copied(service: Service, scorer: Endpoint, tmp_path: Path) -> Path:
+    """A backup of a running service whose endpoint ``mine`` answers 10."""
+    assert service.patch("mine", BlobReference("models/ten.ilearner")).status == 200
+    (service.settings.data_dir / "secrets.json").write_text("{}")
+    assert main(["backup", "--data-dir", str(service.settings.data_dir), str(tmp_path / "copy")]) == 0
+    return tmp_path / "copy"
+
+
+def test_it_comes_back(
+    service: Service, scorer: Endpoint, copied: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was live at the backup is live after it is restored, whatever was changed and lost in between."""
+    service.patch("mine", BlobReference("models/twenty.ilearner"))
+    service.close()
+    folder = service.settings.data_dir
+    shutil.rmtree(folder)
+    assert main(["restore", "--data-dir", str(folder), str(copied)]) == 0
+    assert {path.stat().st_mode & 0o077 for path in folder.rglob("*") if path.is_file()} == {0}
+    again = Service(folder, clock, monkeypatch)
+    try:
+        assert again.slope(scorer) == 10
+        assert again.read_blob("models/twenty.ilearner").startswith(b"PK")
+        assert (folder / "secrets.json").read_text() == "{}"
+    finally:
+        again.close()
+
+
+def test_it_fits_together_while_everything_changes(service: Service, scorer: Endpoint, tmp_path: Path) -> None:
+    """Backups beside updates and removals: each has every model that its database names."""
+    ended = threading.Event()
+
+    def update() -> None:
+        for n in range(10_000):
+            if ended.is_set():
+                return
+            service.patch("mine", BlobReference(f"models/{('ten', 'twenty', 'three')[n % 3]}.ilearner"))
+            for digest in service.models.digests() - service.store.digests_in_place():
+                service.models.remove(digest)
+
+    thread = threading.Thread(target=update, daemon=True)
+    thread.start()
+    try:
+        for n in range(5):
+            backup.back_up(service.settings.data_dir, tmp_path / f"copy{n}")
+    finally:
+        ended.set()
+        thread.join(60)
+    assert len(list(tmp_path.glob("copy*/backup.json"))) == 5
+
+
+def cut(path: Path) -> None:
+    """The first half of a file."""
+    os.truncate(path, path.stat().st_size // 2)
+
+
+@pytest.mark.parametrize("damage", [cut, Path.unlink], ids=["cut", "deleted"])
+@pytest.mark.parametrize("pattern", ["state.db", "models/*", "blobs/models/ten.ilearner", "secrets.json"])
+def test_a_damaged_backup_is_not_put_back(copied: Path, tmp_path: Path, pattern: str, damage: Callable) -> None:
+    """Each file is compared first; nothing is left where it should have gone."""
+    damage(next(copied.glob(pattern)))
+    with pytest.raises(ValueError, match="missing or damaged"):
+        backup.restore(copied, tmp_path / "new")
+    assert not [path for path in tmp_path.iterdir() if "new" in path.name]
+
+
+def test_a_damaged_model_is_in_no_backup(service: Service, scorer: Endpoint, tmp_path: Path) -> None:
+    """A copy that could not be served is none: the message names the model, and no folder is left."""
+    for path in (service.settings.data_dir / "models").glob("*.ilearner"):
+        cut(path)
+    with pytest.raises(ValueError, match="models in place are missing or damaged"):
+        backup.back_up(service.settings.data_dir, tmp_path / "copy")
+    assert not [path for path in tmp_path.iterdir() if "copy" in path.name]
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "../outside", "models/../../outside"])
+def test_a_backup_names_no_file_outside(copied: Path, tmp_path: Path, name: str) -> None:
+    """Whoever wrote it writes nothing elsewhere."""
+    contents = json.loads((copied / backup.CONTENTS).read_text())
+    contents["files"][name] = "0" * 64
+    (copied / backup.CONTENTS).write_text(json.dumps(contents))
+    with pytest.raises(ValueError, match="it names the file"):
+        backup.restore(copied, tmp_path / "new")
+
+
+def test_what_is_there_is_not_overwritten(
+    service: Service, copied: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither a backup nor a data directory; and a folder without a database says what PostgreSQL needs."""
+    folder = str(service.settings.data_dir)
+    assert main(["backup", "--data-dir", folder, str(copied)]) == USAGE
+    assert main(["restore", "--data-dir", folder, str(copied)]) == USAGE
+    assert capsys.readouterr().err.count("is there already, and not empty") == 2
+    assert main(["backup", "--data-dir", str(tmp_path / "none"), str(tmp_path / "b")]) == USAGE
+    assert "pg_dump" in capsys.readouterr().err
+    assert main(["restore", "--data-dir", str(tmp_path / "new"), str(tmp_path / "none")]) == USAGE
+    assert "is no backup" in capsys.readouterr().err
+    assert main(["backup", "--data-dir", folder, str(tmp_path / "b"), "--without-database", "--without-blobs"]) == 0
+    assert sorted(path.name for path in (tmp_path / "b").iterdir()) == [
+        "backup.json",
+        "database.json",
+        "models",
+        "secrets.json",
+    ]
