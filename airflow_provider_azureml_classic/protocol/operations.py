@@ -136,6 +136,14 @@ GET_JOB_LOG = Operation("get_job_log", "GET", API_PATH + "/jobs/{job}/log", Cred
 CANCEL_JOB = Operation("cancel_job", "DELETE", API_PATH + "/jobs/{job}", Credential.ENDPOINT, True, True)
 _SCORE_END = "/execute"
 SCORE = Operation("score", "POST", API_PATH + _SCORE_END, Credential.ENDPOINT, True, True, None)
+# The Open Inference Protocol; see `inference`. A model's name holds its web service and endpoint.
+_MODEL = "/v2/models/{model}"
+INFERENCE_LIVE = Operation("inference_live", "GET", "/v2/health/live", Credential.NONE, True)
+INFERENCE_READY = Operation("inference_ready", "GET", "/v2/health/ready", Credential.NONE, True)
+INFERENCE_SERVER = Operation("inference_server", "GET", "/v2", Credential.NONE, True)
+INFERENCE_MODEL = Operation("inference_model", "GET", _MODEL, Credential.ENDPOINT, True)
+INFERENCE_MODEL_READY = Operation("inference_model_ready", "GET", _MODEL + "/ready", Credential.ENDPOINT, True)
+INFER = Operation("infer", "POST", _MODEL + "/infer", Credential.ENDPOINT, True)
 # Open to everybody: clients read these before they have a key (wire document, section 6).
 HELP_INDEX = Operation("help", "GET", _HELP, Credential.NONE, True)
 HELP_SCORE = Operation("help_score", "GET", _HELP + "/score", Credential.NONE, True)
@@ -177,6 +185,12 @@ OPERATIONS: tuple[Operation, ...] = (
     LIST_JOBS,
     GET_JOB_LOG,
     SCORE,
+    INFERENCE_LIVE,
+    INFERENCE_READY,
+    INFERENCE_SERVER,
+    INFERENCE_MODEL,
+    INFERENCE_MODEL_READY,
+    INFER,
     HELP_INDEX,
     HELP_SCORE,
     HELP_JOBS,

@@ -16,7 +16,14 @@ from airflow_provider_azureml_classic.protocol.operations import OPERATIONS, Ope
 WS, SERVICE, GUID, JOB = "1c2d3e4f", "9f8e7d6c", "0a1b2c3d", "7b6a5948"
 MANAGEMENT = "https://management.azureml.net"
 API = f"https://ussouthcentral.services.azureml.net/workspaces/{WS}/services/{GUID}"
-SEGMENTS = {"workspace": WS, "service": SERVICE, "endpoint": "store017", "endpoint_id": GUID, "job": JOB}
+SEGMENTS = {
+    "workspace": WS,
+    "service": SERVICE,
+    "endpoint": "store017",
+    "endpoint_id": GUID,
+    "job": JOB,
+    "model": "m~e",
+}
 FACTORY = settings(database=None, deadline=None, max_examples=60)
 
 
@@ -157,13 +164,14 @@ def test_version_is_on_api_calls_only() -> None:
 def test_credentials() -> None:
     """Endpoint calls take the endpoint key only, but for the lists that we added; web services take the token only."""
     documents = {ops.HELP_INDEX, ops.HELP_SCORE, ops.HELP_JOBS, ops.HELP_UPDATE, ops.HELP_STYLE}
+    documents |= {ops.INFERENCE_LIVE, ops.INFERENCE_READY, ops.INFERENCE_SERVER}
     documents |= {ops.API_DOCUMENT, ops.HELP_DOCUMENT, ops.SWAGGER, ops.MANAGEMENT_DOCUMENT}
     for operation in OPERATIONS:
         if operation in documents:
             assert operation.credential is ops.Credential.NONE
         elif operation in (ops.LIST_JOBS, ops.GET_JOB_LOG):
             assert operation.credential is ops.Credential.EITHER
-        elif operation.path.startswith(ops.API_PATH):
+        elif operation.path.startswith((ops.API_PATH, "/v2/models")):
             assert operation.credential is ops.Credential.ENDPOINT
         elif "/endpoints" in operation.path:
             assert operation.credential is ops.Credential.EITHER

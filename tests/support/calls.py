@@ -9,13 +9,18 @@ import pytest
 
 from airflow_provider_azureml_classic.exceptions import CODES
 from airflow_provider_azureml_classic.protocol import operations as ops
+from airflow_provider_azureml_classic.protocol.inference import ROOT
 from airflow_provider_azureml_classic.protocol.messages import Response
 from airflow_provider_azureml_classic.protocol.operations import Credential, Operation
 from airflow_provider_azureml_classic.protocol.values import Endpoint
 from tests.support.service import WORKSPACE, Service
 
 #: Operations that answer in the protocol's shape; help pages and documents are open to everybody.
-GUARDED = tuple(operation for operation in ops.OPERATIONS if operation.credential is not Credential.NONE)
+GUARDED = tuple(
+    operation
+    for operation in ops.OPERATIONS
+    if operation.credential is not Credential.NONE and not operation.path.startswith(ROOT)
+)
 BODIES = (
     ops.ADD_ENDPOINT,
     ops.PATCH_ENDPOINT,
@@ -56,6 +61,7 @@ def path_of(operation: Operation, service: Service, scorer: Endpoint, /, **chang
         "endpoint": "mine",
         "endpoint_id": scorer.api_location.rpartition("/")[2],
         "job": "0" * 32,
+        "model": f"{service.scoring}~mine",
         **changed,
     }
     return operation.url("", segments)

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from airflow_provider_azureml_classic import __version__
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
+from airflow_provider_azureml_classic.protocol import inference
 from airflow_provider_azureml_classic.protocol import operations as ops
 from airflow_provider_azureml_classic.protocol.errors import known_members, to_response
 from airflow_provider_azureml_classic.protocol.job_history import (
@@ -22,7 +23,7 @@ from airflow_provider_azureml_classic.protocol.job_history import (
     read_limit,
     write_log,
 )
-from airflow_provider_azureml_classic.protocol.jobs import JobRequest
+from airflow_provider_azureml_classic.protocol.jobs import INPUT, SCORED_OUTPUT, JobRequest
 from airflow_provider_azureml_classic.protocol.keys import KeyType
 from airflow_provider_azureml_classic.protocol.management import management_document
 from airflow_provider_azureml_classic.protocol.messages import JSON_TYPE, Request, Response
@@ -30,6 +31,7 @@ from airflow_provider_azureml_classic.protocol.not_offered import not_offered
 from airflow_provider_azureml_classic.protocol.purpose import Purpose
 from airflow_provider_azureml_classic.protocol.studio import NO_DATA_SETS, workspace_to_wire
 from airflow_provider_azureml_classic.protocol.swagger import api_document
+from airflow_provider_azureml_classic.protocol.tables import INPUTS, RESULTS
 from airflow_provider_azureml_classic.protocol.values import EndpointSettings, boolean
 from airflow_provider_azureml_classic.server.help import pages
 from airflow_provider_azureml_classic.server.help.description import Describer, Facts
@@ -152,6 +154,11 @@ class App:
             ops.LIST_JOBS: self._list_jobs,
             ops.GET_JOB_LOG: self._get_job_log,
             ops.SCORE: self._score,
+            **dict.fromkeys((ops.INFERENCE_LIVE, ops.INFERENCE_READY), lambda _: Response(200)),
+            ops.INFERENCE_SERVER: lambda _: _json(inference.server_to_wire(__version__)),
+            ops.INFERENCE_MODEL: self._inference_model,
+            ops.INFERENCE_MODEL_READY: self._inference_ready,
+            ops.INFER: self._infer,
             **dict.fromkeys(pages.PAGES, self._help),
             ops.HELP_STYLE: lambda _: pages.style(),
             **dict.fromkeys((ops.API_DOCUMENT, ops.HELP_DOCUMENT, ops.SWAGGER), self._api_document),
@@ -202,7 +209,9 @@ class App:
         if error.status == 405:
             headers[ops.ALLOW] = ", ".join(sorted(ops.match(method, path)[2]))
         log.info("%s %s %s %s %s", headers[ops.REQUEST_ID], method, path, error.status, error.detail_code)
-        return to_response(error, headers)
+        return (
+            inference.refusal(error, headers) if path.startswith(inference.ROOT + "/") else to_response(error, headers)
+        )
 
     def lane(self, method: str, path: str, body: bytes) -> Lane:
         """Where a request is answered.
@@ -358,6 +367,32 @@ class App:
         )
         response = _json(answer)
         return replace(response, headers={**response.headers, ops.MODEL_HEADER: content})
+
+    # -- the Open Inference Protocol ---------------------------------------------------------------------------------
+
+    def _inference_model(self, call: Call) -> Response:
+        endpoint = self._workspace.endpoint_of_model(call.segments["model"], call.key)
+        content, columns = self._scoring.columns(endpoint)
+        return _json(inference.model_to_wire(call.segments["model"], content, columns.inputs, columns.outputs))
+
+    def _inference_ready(self, call: Call) -> Response:
+        self._scoring.columns(self._workspace.endpoint_of_model(call.segments["model"], call.key))
+        return Response(200)
+
+    def _infer(self, call: Call) -> Response:
+        model = call.segments["model"]
+        endpoint = self._workspace.endpoint_of_model(model, call.key)
+        named = ""
+
+        def read() -> dict[str, Any]:
+            nonlocal named
+            length = call.headers.get(inference.HEADER_LENGTH)
+            named, table = inference.read_request(call.body, length, lambda part: replace(call, body=part).json())
+            return {INPUTS: {INPUT: table.to_wire()}}
+
+        answer, content = self._scoring.execute(endpoint, read, call.request_id, swagger=False, details=True)
+        table = answer[RESULTS][SCORED_OUTPUT]["value"]
+        return _json(inference.answer_to_wire(model, content, named, table))
 
     # -- what everybody may read -------------------------------------------------------------------------------------
 

@@ -22,7 +22,7 @@ from airflow_provider_azureml_classic.protocol.tables import (
     write_results,
 )
 from airflow_provider_azureml_classic.server.experiments.parameters import checked, threshold_of
-from airflow_provider_azureml_classic.server.experiments.scorer import Scorer
+from airflow_provider_azureml_classic.server.experiments.scorer import Columns, Scorer
 from airflow_provider_azureml_classic.server.models.store import ModelStore
 from airflow_provider_azureml_classic.server.state.endpoint_store import Store
 from airflow_provider_azureml_classic.server.state.tables import EndpointRow
@@ -147,6 +147,17 @@ class Scoring:
             raise
         self._diagnostics.scored(endpoint, request_id, perf_counter() - start, None)
         return write_results({SCORED_OUTPUT: write_output(answer, swagger=swagger, details=details)}), content
+
+    def columns(self, endpoint: EndpointRow) -> tuple[str, Columns]:
+        """Digest of what an endpoint answers with, and its columns.
+
+        :param endpoint: the endpoint asked for.
+        :raises RequestRejected: ``BatchExecutionOnly``.
+        """
+        if not endpoint.resources:
+            raise rejection("BatchExecutionOnly", "This is a training web service: it has no model to score with.")
+        scorer = self._models.scorer(endpoint.resources[0].digest)
+        return scorer.content, scorer.columns()
 
     def _answer(self, endpoint: EndpointRow, body: Any) -> tuple[Table, str]:
         if not endpoint.resources:

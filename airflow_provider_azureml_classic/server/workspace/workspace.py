@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from threading import Lock
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
+from airflow_provider_azureml_classic.protocol.inference import SEPARATOR
 from airflow_provider_azureml_classic.protocol.keys import KeyType
 from airflow_provider_azureml_classic.protocol.values import (
     DEFAULT_ENDPOINT,
@@ -121,6 +122,23 @@ class Workspace:
         good = [hmac.compare_digest(presented, candidate.encode()) for candidate in keys]
         if row is None or not any(good) or workspace_id != self._settings.workspace_id:
             raise rejection("ScoreRequestUnauthorized", "Invalid credentials provided.")
+        return row
+
+    def endpoint_of_model(self, model: str, key: str) -> EndpointRow:
+        """The endpoint that clients of the Open Inference Protocol call a model, if the key is one of its two.
+
+        :param model: ``WEB SERVICE~ENDPOINT``, by the service's name or id.
+        :param key: what follows ``Bearer``.
+        :raises AccessDenied: also for a model that is not there, so that names cannot be probed.
+        """
+        row = self._store.endpoint_with_key(key)
+        service = row and self._store.service(row.service_id)
+        names = {f"{named}{SEPARATOR}{row.name}" for named in (service.id, service.name)} if row and service else set()
+        if row is None or model not in names:
+            raise rejection(
+                "ScoreRequestUnauthorized",
+                "Invalid credentials provided. A model is WEB SERVICE~ENDPOINT, and its key is that endpoint's.",
+            )
         return row
 
     def endpoint_for_reading(self, workspace_id: str, endpoint_id: str, key: str) -> EndpointRow:

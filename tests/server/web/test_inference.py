@@ -1,0 +1,156 @@
+"""The Open Inference Protocol: what clients of KServe, Triton and MLServer send over HTTP."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import struct
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+
+from airflow_provider_azureml_classic.exceptions import RequestRejected
+from airflow_provider_azureml_classic.protocol.inference import HEADER_LENGTH, read_request
+from airflow_provider_azureml_classic.protocol.messages import Response
+from airflow_provider_azureml_classic.protocol.values import Endpoint
+from tests.support.service import Clock, Service
+
+
+@pytest.fixture(scope="module")
+def service(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """One service for all tests of this module, as none of their calls changes anything."""
+    folder = Path(shutil.copytree(trained, tmp_path_factory.mktemp("inference") / "service"))
+    with pytest.MonkeyPatch.context() as patch:
+        running = Service(folder / "data", Clock(), patch)
+    yield running
+    running.close()
+
+
+@pytest.fixture(scope="module")
+def scorer(service: Service) -> Endpoint:
+    """The endpoint ``mine`` of the scoring service."""
+    return service.client.add_endpoint(service.scoring, "mine")
+
+
+def asked(service: Service, scorer: Endpoint, method: str, end: str, body: bytes = b"", **headers: str) -> Response:
+    """An answer about the model of the endpoint, by the name of its service."""
+    name = service.client.get_web_service(service.scoring).name
+    path = f"/v2/models/{quote(name)}~mine{end}"
+    return service.ask(
+        method, path, body, key=scorer.primary_key, headers={k.replace("_", "-"): v for k, v in headers.items()}
+    )
+
+
+def rows_of(service: Service, scorer: Endpoint) -> tuple[list[dict[str, Any]], list[list[Any]]]:
+    """The model's columns with two cells each as tensors, and the same rows as the classic call takes them."""
+    columns = json.loads(asked(service, scorer, "GET", "").body)["inputs"]
+    cells = [[1.5, 2.5] if column["datatype"] == "FP64" else ["a", "ü"] for column in columns]
+    tensors = [{**column, "shape": [2], "data": data} for column, data in zip(columns, cells, strict=True)]
+    return tensors, [list(row) for row in zip(*cells, strict=True)]
+
+
+def packed(tensors: list[dict[str, Any]]) -> tuple[bytes, int]:
+    """Tensors in Triton's binary form, and the length of the JSON before them."""
+    heads, rest = [], b""
+    for tensor in tensors:
+        if tensor["datatype"] == "FP64":
+            content = struct.pack("<2d", *tensor["data"])
+        else:
+            content = b"".join(len(t.encode()).to_bytes(4, "little") + t.encode() for t in tensor["data"])
+        rest += content
+        heads.append(
+            {k: v for k, v in tensor.items() if k != "data"} | {"parameters": {"binary_data_size": len(content)}}
+        )
+    head = json.dumps({"inputs": heads}).encode()
+    return head + rest, len(head)
+
+
+def test_health_is_open(service: Service) -> None:
+    """Probes have no key."""
+    for path in ("/v2/health/live", "/v2/health/ready", "/v2"):
+        assert service.ask("GET", path, key=None).status == 200
+
+
+def test_answers_are_those_of_the_classic_call(service: Service, scorer: Endpoint) -> None:
+    """As lists, as rows of one cell, and as bytes: the same labels, and the same numbers as numbers."""
+    tensors, rows = rows_of(service, scorer)
+    table = {"ColumnNames": [tensor["name"] for tensor in tensors], "Values": rows}
+    path = f"{scorer.api_location[scorer.api_location.index('/workspaces') :]}/execute?api-version=2.0"
+    classic = json.loads(service.ask("POST", path, {"Inputs": {"input1": table}}, key=scorer.primary_key).body)
+    value = classic["Results"]["output1"]["value"]
+    nested = [{**tensor, "shape": [2, 1], "data": [[cell] for cell in tensor["data"]]} for tensor in tensors]
+    binary, length = packed(tensors)
+    assert asked(service, scorer, "GET", "/ready").status == 200
+    for body, headers in (
+        (json.dumps({"id": "7", "inputs": tensors}).encode(), {}),
+        (json.dumps({"inputs": nested}).encode(), {}),
+        (binary, {HEADER_LENGTH: str(length)}),
+    ):
+        answer = asked(service, scorer, "POST", "/infer", body, **headers)
+        data = json.loads(answer.body)
+        assert answer.status == 200, data
+        assert [output["name"] for output in data["outputs"]] == value["ColumnNames"]
+        for column, output in enumerate(data["outputs"]):
+            expected = [row[column] for row in value["Values"]]
+            assert output["data"] == (list(map(float, expected)) if output["datatype"] == "FP64" else expected)
+    assert data["model_version"] == json.loads(asked(service, scorer, "GET", "").body)["versions"][0]
+
+
+def test_the_key_is_that_of_the_endpoint(service: Service, scorer: Endpoint) -> None:
+    """Another endpoint's key and another name are refused alike, and an error is a text."""
+    other = service.client.add_endpoint(service.scoring, "other")
+    for model, key in ((f"{service.scoring}~mine", other.primary_key), ("no~mine", scorer.primary_key), ("x", None)):
+        answer = service.ask("POST", f"/v2/models/{model}/infer", b"{}", key=key)
+        assert answer.status == 401
+        assert json.loads(answer.body)["error"].startswith("ScoreRequestUnauthorized: ")
+
+
+def tensor(kind: str, shape: list[int], **more: Any) -> dict[str, Any]:
+    """A request of one tensor."""
+    return {"inputs": [{"name": "x", "datatype": kind, "shape": shape, **more}]}
+
+
+@pytest.mark.parametrize(
+    ("body", "header", "said"),
+    [
+        (b"{}", None, "has no inputs"),
+        (tensor("FP32", [1, 2], data=[1, 2]), None, "each column is a tensor"),
+        (tensor("FP32", [999999999], data=[1]), None, "1 cells; its shape"),
+        ({"inputs": [{"name": "x", "datatype": "X", "shape": [1], "data": [1]}]}, None, "the datatype must be"),
+        ({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1], "data": [[1, 2]]}]}, None, "a flat list"),
+        ({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1], "data": [1]}] * 2}, None, "is there twice"),
+        (tensor("BYTES", [1], parameters={"binary_data_size": 9}), None, "follow"),
+        (b'{"inputs": []}', "x", "must be a number of bytes"),
+    ],
+)  # fmt: skip
+def test_what_is_no_request_is_told(body: Any, header: str | None, said: str) -> None:
+    """By the tensor at fault; a shape makes nothing that was not sent."""
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    with pytest.raises(RequestRejected, match=said):
+        read_request(content, header, json.loads)
+
+
+@pytest.mark.parametrize("content", [b"\x05\0\0\0abc", b"\xff\xff\xff\xffa", b"\x01\0\0\0\xff", b"\x01\0"])
+def test_texts_that_are_cut_off(content: bytes) -> None:
+    """A length beyond the end is refused before anything is made of it."""
+    tensor = {"name": "x", "datatype": "BYTES", "shape": [1], "parameters": {"binary_data_size": len(content)}}
+    head = json.dumps({"inputs": [tensor]}).encode()
+    with pytest.raises(RequestRejected, match="Tensor 'x'"):
+        read_request(head + content, str(len(head)), json.loads)
+
+
+def test_a_byte_makes_little() -> None:
+    """A megabyte of empty texts or truth values makes at most a hundred times as much."""
+    for kind, content in (("BYTES", b"\0\0\0\0" * (1 << 18)), ("BOOL", b"\1" * (1 << 20))):
+        rows = 1 << (18 if kind == "BYTES" else 20)
+        tensor = {"name": "x", "datatype": kind, "shape": [rows], "parameters": {"binary_data_size": len(content)}}
+        head = json.dumps({"inputs": [tensor]}).encode()
+        tracemalloc.start()
+        read_request(head + content, str(len(head)), json.loads)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 100 * len(content)
