@@ -90,7 +90,11 @@ class Target:
         """
         if patch is None or not shows(self.endpoint, patch.resource, candidate.location):
             return None
-        same = patch.replaced is not None and patch.replaced.same_place(patch.location)
+        live = self.endpoint.resource(patch.resource).digests
+        if same_model(patch.model, patch.replaced_model) is False:
+            same = not same_model(patch.model, live)
+        else:
+            same = patch.replaced is not None and patch.replaced.same_place(patch.location)
         return patch if patch.location.same_place(candidate.location) and not same else None
 
 
@@ -243,7 +247,8 @@ class Placing:
         """
         level, answers = yield from self._level(target, candidate)
         now, replaced, model = time.time(), target.resource.location, target.resource.digests
-        if shows(target.endpoint, target.resource.name, candidate.location):
+        other = same_model(candidate.digests, model) is False
+        if shows(target.endpoint, target.resource.name, candidate.location) and not other:
             # What lay at this place before is gone: a model does not replace itself.
             replaced = answers = model = None
         return Patch(

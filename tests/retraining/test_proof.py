@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 
 from airflow_provider_azureml_classic.exceptions import RequestRejected
+from airflow_provider_azureml_classic.protocol.digests import Digests
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.tables import Table
-from airflow_provider_azureml_classic.protocol.values import Endpoint, Resource
+from airflow_provider_azureml_classic.protocol.values import Endpoint, Resource, WebService
+from airflow_provider_azureml_classic.retraining.placing import Candidate, Target
 from airflow_provider_azureml_classic.retraining.proof import Level, Patch, shows
 
 
@@ -65,3 +67,15 @@ def test_a_patch_survives() -> None:
     for data in (kept, {**patch.to_json(), "location": 3}):
         with pytest.raises(ValueError, match=r"The state of the update cannot be read: its members are \['answers'"):
             Patch.from_json(data)
+
+
+def test_a_place_that_is_used_again_replaces_another_model() -> None:
+    """An update that went to the place of the model it replaced counts as sent once the endpoint has its model."""
+    one, other = Digests("1" * 64, "a" * 64), Digests("2" * 64, "b" * 64)
+    patch = Patch("m", LIVE, replaced=LIVE, model=other, replaced_model=one)
+    taken_up = []
+    for digests in (one, other):
+        resource = Resource("m", LIVE, digests=digests)
+        target = Target(WebService("1", "s"), Endpoint("e", resources=(resource,)), resource)
+        taken_up.append(target.earlier(patch, Candidate(LIVE, None, digests=other)) is patch)
+    assert taken_up == [False, True]
