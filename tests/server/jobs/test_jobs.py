@@ -256,7 +256,7 @@ GOOD = {"RelativeLocation": "data/five.csv"}
             "InvalidOutputOverrideName",
             ("'Output1'", "output1, output2", "case-sensitive"),
         ),
-        ({"Input": {"RelativeLocation": "data/five.xlsx"}}, "InvalidBlobExtension", (".csv", "five.parquet")),
+        ({"Input": {"RelativeLocation": "data/five.xlsx"}}, "InvalidBlobExtension", (".csv", "five.xlsx")),
         ({"Input": {"RelativeLocation": "data/five"}}, "InvalidBlobExtension", (".csv or .tsv or .arff",)),
         ({"Input": {"RelativeLocation": "data/five.ilearner"}}, "InvalidBlobExtension", (".csv or .tsv or .arff",)),
         (
