@@ -22,9 +22,18 @@ from airflow_provider_azureml_classic.operators.placing import AT_ONCE, defer_to
 from airflow_provider_azureml_classic.protocol.digests import same_model
 from airflow_provider_azureml_classic.protocol.references import CSV_EXTENSION, window_end_of
 from airflow_provider_azureml_classic.retraining import comparison
+from airflow_provider_azureml_classic.retraining.data_contract import as_expected
 from airflow_provider_azureml_classic.retraining.evaluation import Evaluation, read_evaluation
 from airflow_provider_azureml_classic.retraining.freshness import Window
+from airflow_provider_azureml_classic.retraining.intervals import differences_of
 from airflow_provider_azureml_classic.retraining.jobs import JobTicket, trained_model
+from airflow_provider_azureml_classic.retraining.judgement import (
+    ON_UNDECIDED,
+    Decision,
+    Evidence,
+    Judgement,
+    judge,
+)
 from airflow_provider_azureml_classic.retraining.placing import Candidate, Placing, Target, Update, find_target
 from airflow_provider_azureml_classic.retraining.quality import (
     METRICS,
@@ -35,7 +44,6 @@ from airflow_provider_azureml_classic.retraining.quality import (
     on_training_rows,
     outside,
     table_text,
-    worse,
 )
 
 if TYPE_CHECKING:
@@ -62,6 +70,8 @@ class Report:
     :param live_model: location of the live model.
     :param rows: number of rows.
     :param source: where they come from.
+    :param differences: of both models' metrics, with their intervals.
+    :param judgement: what the comparison says.
     :param reasons: why the model is not good enough; empty if it is.
     :param notes: what a reader of the metrics should know.
     """
@@ -73,6 +83,8 @@ class Report:
     live_model: str | None = None
     rows: int = 0
     source: str | None = None
+    differences: dict[str, Any] = field(default_factory=dict)
+    judgement: Judgement | None = None
     reasons: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -86,6 +98,8 @@ class Report:
             "live_model": self.live_model,
             "metrics": {"evaluation": self.evaluation, "candidate": self.candidate, "live": self.live},
             "compared_on": {"rows": self.rows, "source": self.source},
+            "differences": self.differences,
+            "undecided": self.judgement is not None and self.judgement.undecided,
         }
 
 
@@ -121,6 +135,9 @@ class ModelQualityGate(AzureMLClassicOperator):
         service starts with, or if the endpoint does not exist yet: ``compare`` (fails without an endpoint), ``pass``
         without a comparison, or ``fail``.
     :param on_worse: ``skip`` or ``fail`` the task.
+    :param on_undecided: what to do where the rows do not tell whether the model is worse: ``pass``, ``keep`` the live
+        model or ``fail``. By default *pass* if the training file satisfies the data contract with labels shared out as
+        before, *keep* if it does not; where no contract is known, the plain values decide.
     :param allow_training_metrics: let a model pass whose metrics are those of its training rows, because there were too
         few to hold any out (``Rows Held Out`` of the evaluation is 0). Without it such a model is not good enough,
         unless ``check_data`` is all that it is judged by.
@@ -164,6 +181,7 @@ class ModelQualityGate(AzureMLClassicOperator):
         max_worse: Mapping[str, float | str] | None = None,
         first_model: Literal["compare", "pass", "fail"] = "compare",
         on_worse: Literal["skip", "fail"] = "skip",
+        on_undecided: Literal["pass", "keep", "fail"] | None = None,
         allow_training_metrics: bool = False,
         check_data: Mapping[str, Any] | str | None = None,
         check_endpoint: str | None = None,
@@ -184,6 +202,7 @@ class ModelQualityGate(AzureMLClassicOperator):
         self.max_worse = max_worse
         self.first_model = first_model
         self.on_worse = on_worse
+        self.on_undecided = on_undecided
         self.allow_training_metrics = allow_training_metrics
         self.check_data = check_data
         self.check_endpoint = check_endpoint
@@ -227,7 +246,8 @@ class ModelQualityGate(AzureMLClassicOperator):
             # What a skipped or failed task returns is lost, so it is pushed before.
             context["ti"].xcom_push(key="return_value", value=result)
             reason = f"Endpoint {self.endpoint!r} keeps its model: {' '.join(report.reasons)}"
-            raise AirflowSkipException(reason) if self.on_worse == "skip" else AirflowFailException(reason)
+            fails = self.on_worse == "fail" or (report.judgement and report.judgement.decision is Decision.FAIL)
+            raise AirflowFailException(reason) if fails else AirflowSkipException(reason)
         return result
 
     # -- the rules -----------------------------------------------------------------------------------------------------
@@ -239,9 +259,10 @@ class ModelQualityGate(AzureMLClassicOperator):
         for name, value, allowed in (
             ("first_model", self.first_model, ("compare", "pass", "fail")),
             ("on_worse", self.on_worse, ("skip", "fail")),
+            ("on_undecided", self.on_undecided, (None, *ON_UNDECIDED)),
         ):
             if value not in allowed:
-                raise ValueError(f"{name} is {value!r}; it must be one of: {', '.join(allowed)}.")
+                raise ValueError(f"{name} is {value!r}; it must be one of: {', '.join(map(str, allowed))}.")
         if bool(self.check_data) != bool(self.check_endpoint):
             raise ValueError("check_data and check_endpoint belong together: set both or neither.")
         unknown = [name for name in self.max_worse or {} if name not in self._metrics]
@@ -279,7 +300,13 @@ class ModelQualityGate(AzureMLClassicOperator):
         report.rows, report.source = len(rows.labels), rows.source
         report.candidate = measured(new, names, self._metrics)
         report.live = measured(old, names, self._metrics)
-        report.reasons += worse(report.candidate, report.live, allowances, self._metrics)
+        differences = differences_of(new, old, allowances, self._metrics)
+        evidence = Evidence(f"{len(rows.labels)} rows {rows.source}", differences)
+        report.judgement = judge([evidence], self.on_undecided, as_expected(job.data_check))
+        report.differences = {name: one.to_json() for name, one in differences.items()}
+        (report.notes if report.judgement.decision is Decision.PASS else report.reasons).extend(
+            report.judgement.reasons
+        )
 
     def _live(self, report: Report, job: Job, model: BlobReference) -> Endpoint | None:
         """The endpoint to compare with; ``None`` if there is nothing to compare with."""

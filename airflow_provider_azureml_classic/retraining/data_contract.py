@@ -29,3 +29,13 @@ def tell(found: Mapping[str, Any] | None, info: Callable[[str], object], warn: C
     (warn if found["verdict"] == VIOLATED else info)(f"Data check against the live model: {found['verdict']}.")
     for one in found["findings"]:
         (info if one["level"] == "note" else warn)(f"{one['level']}: {one['message']}")
+
+
+def as_expected(found: Mapping[str, Any] | None) -> bool | None:
+    """Whether the data satisfy the contract, with labels shared out as before; ``None``: not known.
+
+    :param found: what the service says; ``None``: nothing.
+    """
+    if found is None or found["verdict"] == NOT_KNOWN:
+        return None
+    return found["verdict"] == SATISFIED and bool(found["labels_as_before"])

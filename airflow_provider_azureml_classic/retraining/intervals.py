@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from statistics import NormalDist, stdev
@@ -42,6 +43,7 @@ class Difference:
     :param high: upper end of the interval.
     :param allowed: by how much it may be worse.
     :param rows: how many it was measured on.
+    :param rule: what is allowed, as the user wrote it.
     """
 
     candidate: float
@@ -51,15 +53,26 @@ class Difference:
     high: float
     allowed: float
     rows: int
+    rule: str = ""
 
     @property
     def verdict(self) -> Verdict:
         """*Worse* if the whole interval lies beyond what is allowed, *no worse* if it lies within."""
-        if self.rows < FEW_ROWS or math.isnan(self.low) or math.isnan(self.high):
+        if not self._is_known:
             return Verdict.UNDECIDED
-        if self.low > self.allowed:
+        if self.low > self._bound:
             return Verdict.WORSE
-        return Verdict.NO_WORSE if self.high <= self.allowed else Verdict.UNDECIDED
+        return Verdict.NO_WORSE if self.high <= self._bound else Verdict.UNDECIDED
+
+    @property
+    def is_within(self) -> bool:
+        """Whether the difference on these rows, whatever it is worth, is allowed."""
+        return self.gap <= self._bound
+
+    @property
+    def _bound(self) -> float:
+        # A rounding error is no difference.
+        return self.allowed + 1e-9 * max(abs(self.candidate), abs(self.live))
 
     def to_json(self) -> dict[str, Any]:
         """For XCom; a bound that is not known is ``None``."""
@@ -68,13 +81,16 @@ class Difference:
         return {**known, "low": low, "high": high, "verdict": self.verdict.value}
 
     def __str__(self) -> str:
-        if self.rows < FEW_ROWS or math.isnan(self.low):
-            return f"{self.candidate:.6g}, the live model's {self.live:.6g}; {self.rows} rows are too few to tell"
-        return (
-            f"{self.candidate:.6g}, the live model's {self.live:.6g}: {self.verdict.value} "
-            f"(worse by {self.gap:.3g}, surely between {self.low:.3g} and {self.high:.3g}; allowed are "
-            f"{self.allowed:.3g})"
-        )
+        """As the end of a sentence that begins with the metric and "is"."""
+        values = f"{self.candidate:.6g}, the live model's {self.live:.6g}"
+        gap = f"worse by {self.gap:.6g}, of which {self.rule or format(self.allowed, 'g')} is allowed"
+        if not self._is_known:
+            return f"{values}: {gap}; {self.rows} rows are too few to be sure"
+        return f"{values}: {gap}; surely between {self.low:.3g} and {self.high:.3g}"
+
+    @property
+    def _is_known(self) -> bool:
+        return self.rows >= FEW_ROWS and not math.isnan(self.low) and not math.isnan(self.high)
 
 
 def difference(metric: Metric, candidate: Answers, live: Answers, allowance: Allowance, risk: float) -> Difference:
@@ -98,8 +114,6 @@ def difference(metric: Metric, candidate: Answers, live: Answers, allowance: All
         raise ValueError(f"It is not defined for the answers of the {'new' if new is None else 'live'} model.")
     sign = 1 if metric.lower_is_better else -1
     allowed = allowance.of(old)
-    # An equal model has no worse a value, but for rounding.
-    tiny = 1e-9 * max(abs(new), abs(old))
     drawn = min(rows, _LARGEST_SAMPLE)
     # Seeded: the same answers give the same verdict whenever a task is repeated.
     source = random.Random(0)  # noqa: S311 - not for secrets
@@ -112,9 +126,34 @@ def difference(metric: Metric, candidate: Answers, live: Answers, allowance: All
             gaps.append(sign * (some_new - some_old) - (allowance.of(some_old) - allowed))
     gap = sign * (new - old)
     if len(gaps) < _SAMPLES // 2:
-        return Difference(new, old, gap, math.nan, math.nan, allowed + tiny, rows)
+        return Difference(new, old, gap, math.nan, math.nan, allowed, rows, str(allowance))
     reach = _quantile(1 - risk, rows - 1) * stdev(gaps) * math.sqrt(drawn / rows)
-    return Difference(new, old, gap, gap - reach, gap + reach, allowed + tiny, rows)
+    return Difference(new, old, gap, gap - reach, gap + reach, allowed, rows, str(allowance))
+
+
+#: Chance that an equally good model is called worse by a gate as a whole.
+RISK = 0.01
+
+
+def differences_of(
+    candidate: Answers, live: Answers, allowances: Mapping[str, Allowance], metrics: Mapping[str, Metric]
+) -> dict[str, Difference]:
+    """The intervals of all metrics that a rule names.
+
+    :param candidate: answers of the new model.
+    :param live: answers of the live model to the same rows.
+    :param allowances: by metric.
+    :param metrics: how to compute them.
+    :raises ValueError: a metric is not defined for one of them.
+    """
+    risk = shared(RISK, len(allowances))
+    differences = {}
+    for name, allowance in allowances.items():
+        try:
+            differences[name] = difference(metrics[name], candidate, live, allowance, risk)
+        except ValueError as error:
+            raise ValueError(f"The metric {name!r} cannot be compared. {error}") from None
+    return differences
 
 
 def shared(risk: float, comparisons: int) -> float:
