@@ -46,6 +46,12 @@ ALLOWED: dict[Operation, str] = {
     ops.SCORE: OWN,
     ops.GET_WORKSPACE: OWNER,
     ops.LIST_DATA_SETS: OWNER,
+    ops.INFERENCE_LIVE: ALL,
+    ops.INFERENCE_READY: ALL,
+    ops.INFERENCE_SERVER: ALL,
+    ops.INFERENCE_MODEL: OWN,
+    ops.INFERENCE_MODEL_READY: OWN,
+    ops.INFER: OWN,
     ops.HELP_INDEX: ALL,
     ops.HELP_SCORE: ALL,
     ops.HELP_JOBS: ALL,
@@ -82,7 +88,7 @@ class House:
         """Path and query of a call about ``mine``."""
         guid = self.mine.api_location.rpartition("/")[2]
         names = {"workspace": WORKSPACE, "service": self.service.scoring, "endpoint": "mine", "endpoint_id": guid}
-        return operation.url("", {**names, "job": self.job})
+        return operation.url("", {**names, "job": self.job, "model": f"{self.service.scoring}~mine"})
 
     def state(self) -> object:
         """What a refused call must not change."""
