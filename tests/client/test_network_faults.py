@@ -110,6 +110,7 @@ def calls(url: str) -> dict[str, tuple[Any, ...]]:
         "get_job": (endpoint, "j1"),
         "cancel_job": (endpoint, "j1"),
         "score": (endpoint, [{"x": 1}]),
+        "score_by": (endpoint, [{"x": 1}]),
         "fetch_blob": (blob,),
         "store_blob": (blob, CONTENT),
         "blob_facts": (blob,),
