@@ -60,8 +60,12 @@ def _pieces(path: Path, seen: Callable[[int], None]) -> Iterator[bytes]:
 def submit(session: Session) -> int:
     """Submit and start a job; with ``--wait``, stay until it has ended."""
     said, endpoint = session.arguments, found(session)
+    inputs = pairs(said.input, "--input", "")
+    if any(not name for name, _ in inputs):
+        usual = session.client.names(endpoint).input or INPUT
+        inputs = [(name or usual, text) for name, text in inputs]
     request = JobRequest(
-        inputs={name: session.access.place(text) for name, text in pairs(said.input, "--input", INPUT)},
+        inputs={name: session.access.place(text) for name, text in inputs},
         outputs={name: session.access.place(text) for name, text in pairs(said.out, "--out", None)},
         global_parameters=dict(pairs(said.parameter, "--parameter", None)),
     )

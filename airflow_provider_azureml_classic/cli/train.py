@@ -100,13 +100,13 @@ def train(session: Session) -> int:
 
 
 def _request(session: Session, data: str, trainer: Endpoint, target: Target, window: Window | None) -> JobRequest:
-    access, outputs = session.access, {}
+    access, outputs, names = session.access, {}, session.client.names(trainer)
     start, end = (window.start, window.end) if window else (None, None)
     if window:
         path = model_path(MODEL_PATH, trainer.web_service_id, target.endpoint.name, window)
-        outputs[MODEL_OUTPUT] = access.place(path)
+        outputs[names.output or MODEL_OUTPUT] = access.place(path)
     return JobRequest(
-        inputs={INPUT: access.place(data)},
+        inputs={names.input or INPUT: access.place(data)},
         outputs=outputs,
         global_parameters=dict(pairs(session.arguments.parameter, "--parameter", None)),
         purpose=Purpose(target.endpoint.name, target.service.id, start, end),

@@ -10,8 +10,10 @@ from typing import Any
 from airflow_provider_azureml_classic.client.retries import Steps
 from airflow_provider_azureml_classic.exceptions import ProtocolError, rejection, without_query
 from airflow_provider_azureml_classic.protocol.errors import from_response, has_error
+from airflow_provider_azureml_classic.protocol.jobs import SCORED_OUTPUT
 from airflow_provider_azureml_classic.protocol.messages import Request, Response
 from airflow_provider_azureml_classic.protocol.operations import SERVER_VERSION, WORKSPACES
+from airflow_provider_azureml_classic.protocol.tables import RESULTS, Table, read_output
 
 
 def clean_url(url: str) -> str:
@@ -126,3 +128,32 @@ class ServiceFacts:
         headers = response.headers
         count = len(items(decoded(request, response)))
         return cls(count, headers.get(SERVER_VERSION, ""), headers.get("date", ""))
+
+
+def output_of(data: Any, name: str | None, url: str) -> Table:
+    """The output of a scoring call's answer.
+
+    :param data: decoded JSON.
+    :param name: of the output; ``None``: the only one.
+    :param url: that was called.
+    :raises ProtocolError: there is none, or it is no table.
+    """
+    results = data.get(RESULTS) if isinstance(data, Mapping) else None
+    if name is None:
+        name = next(iter(results)) if isinstance(results, Mapping) and len(results) == 1 else SCORED_OUTPUT
+    if not isinstance(results, Mapping) or name not in results:
+        names = ", ".join(results) if isinstance(results, Mapping) else "none"
+        raise ProtocolError(f"The answer has no output {name!r}; it has: {names}.", verb="score", url=url)
+    return read_output(name, results[name])
+
+
+@dataclass(frozen=True)
+class BlobFacts:
+    """What identifies a blob's content.
+
+    :param length: bytes.
+    :param sha256: hex digest.
+    """
+
+    length: int
+    sha256: str

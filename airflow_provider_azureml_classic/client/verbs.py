@@ -9,9 +9,11 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from airflow_provider_azureml_classic.client.answers import (
+    BlobFacts as BlobFacts,
+)
 from airflow_provider_azureml_classic.client.answers import (
     ServiceFacts,
     ask,
@@ -20,6 +22,7 @@ from airflow_provider_azureml_classic.client.answers import (
     decoded,
     encoded,
     items,
+    output_of,
 )
 from airflow_provider_azureml_classic.client.integrity import is_sha256
 from airflow_provider_azureml_classic.client.retries import Steps
@@ -28,6 +31,7 @@ from airflow_provider_azureml_classic.exceptions import (
     AzureMLClassicError,
     NotFound,
     ProtocolError,
+    RequestRejected,
     ServiceUnavailable,
     rejection,
 )
@@ -49,11 +53,12 @@ from airflow_provider_azureml_classic.protocol.job_history import (
     LogLine,
     read_log,
 )
-from airflow_provider_azureml_classic.protocol.jobs import INPUT, SCORED_OUTPUT, Job, JobRequest, read_job_id
+from airflow_provider_azureml_classic.protocol.jobs import INPUT, Job, JobRequest, read_job_id
 from airflow_provider_azureml_classic.protocol.keys import KeyType
 from airflow_provider_azureml_classic.protocol.messages import Request, Response
 from airflow_provider_azureml_classic.protocol.references import BlobReference
-from airflow_provider_azureml_classic.protocol.tables import GLOBAL_PARAMETERS, INPUTS, RESULTS, Table, read_output
+from airflow_provider_azureml_classic.protocol.swagger import Names
+from airflow_provider_azureml_classic.protocol.tables import GLOBAL_PARAMETERS, INPUTS, Table
 from airflow_provider_azureml_classic.protocol.values import (
     API_LOCATION,
     OVERWRITE_RESOURCES,
@@ -64,18 +69,6 @@ from airflow_provider_azureml_classic.protocol.values import (
 
 #: Seconds allowed for a scoring call (azure-docs ``stream-analytics-scale-with-machine-learning-functions``).
 SCORE_TIMEOUT = 100.0
-
-
-@dataclass(frozen=True)
-class BlobFacts:
-    """What identifies a blob's content.
-
-    :param length: bytes.
-    :param sha256: hex digest.
-    """
-
-    length: int
-    sha256: str
 
 
 class Verbs:
@@ -104,6 +97,8 @@ class Verbs:
         self._on_secret = on_secret or (lambda secret: None)
         #: Keys that took the place of others, by `ApiLocation` and the other: whoever waits has read its endpoint once.
         self._renewed: dict[tuple[str, str], str] = {}
+        #: Names of the inputs of scoring calls that are not the usual one, by `ApiLocation`.
+        self._inputs: dict[str, str] = {}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.management_url!r}, workspace_id={self.workspace_id!r})"
@@ -301,23 +296,21 @@ class Verbs:
         endpoint: Endpoint,
         rows: Table | Sequence[Mapping[str, Any]],
         *,
-        input_name: str = INPUT,
-        output_name: str = SCORED_OUTPUT,
+        input_name: str | None = None,
+        output_name: str | None = None,
         global_parameters: Mapping[str, Any] | None = None,
     ) -> Steps[Table]:
         """Score rows through the request/response service.
 
         :param endpoint: endpoint of a scoring service.
         :param rows: a table, or one mapping a row.
-        :param input_name: name of the web service input.
-        :param output_name: name of the web service output.
+        :param input_name: name of the web service input; by default ``input1``, or what the service calls it.
+        :param output_name: name of the web service output; by default the only one.
         :param global_parameters: web service parameters by name.
         :return: the output table; cells are strings, with ``ColumnTypes``.
         """
-        names = {"input_name": input_name, "output_name": output_name}
-        answer = yield from Verbs.score_by.steps(self, endpoint, rows, global_parameters=global_parameters, **names)
-        table: Table = answer[0]
-        return table
+        options: Any = {"input_name": input_name, "output_name": output_name, "global_parameters": global_parameters}
+        return (yield from Verbs.score_by.steps(self, endpoint, rows, **options))[0]
 
     @verb
     def score_by(
@@ -325,30 +318,46 @@ class Verbs:
         endpoint: Endpoint,
         rows: Table | Sequence[Mapping[str, Any]],
         *,
-        input_name: str = INPUT,
-        output_name: str = SCORED_OUTPUT,
+        input_name: str | None = None,
+        output_name: str | None = None,
         global_parameters: Mapping[str, Any] | None = None,
     ) -> Steps[tuple[Table, str | None]]:
         """Score rows, and learn which model answered.
 
         :param endpoint: endpoint of a scoring service.
         :param rows: a table, or one mapping a row.
-        :param input_name: name of the web service input.
-        :param output_name: name of the web service output.
-        :param global_parameters: web service parameters by name.
+        :param input_name: see :meth:`score`, likewise the others.
         :return: as :meth:`score`; and the content digest of the model, ``None`` where the service does not tell.
         """
-        table = Table.of(rows)
-        body = encoded({INPUTS: {input_name: table.to_wire()}, GLOBAL_PARAMETERS: dict(global_parameters or {})})
-        request, response = yield from self._call(endpoint, ops.SCORE, body, query=[ops.WITH_TYPES])
-        data = decoded(request, response)
-        results = data.get(RESULTS) if isinstance(data, Mapping) else None
-        if not isinstance(results, Mapping) or output_name not in results:
-            names = ", ".join(results) if isinstance(results, Mapping) else "none"
-            raise ProtocolError(
-                f"The answer has no output {output_name!r}; it has: {names}.", verb="score", url=request.url
-            )
-        return read_output(output_name, results[output_name]), response.headers.get(ops.MODEL_HEADER)
+        table, parameters = Table.of(rows).to_wire(), dict(global_parameters or {})
+
+        def asked(name: str) -> Generator[Request, Response, tuple[Request, Response]]:
+            body = encoded({INPUTS: {name: table}, GLOBAL_PARAMETERS: parameters})
+            return self._call(endpoint, ops.SCORE, body, query=[ops.WITH_TYPES])
+
+        name = input_name or self._inputs.get(endpoint.api_location, INPUT)
+        try:
+            request, response = yield from asked(name)
+        except RequestRejected as error:
+            is_refused = input_name is None and error.detail_code == "InvalidInputNames"
+            other = (yield from Verbs.names.steps(self, endpoint)).input if is_refused else None
+            if other is None or other == name:
+                raise
+            self._inputs[endpoint.api_location] = other
+            request, response = yield from asked(other)
+        return output_of(decoded(request, response), output_name, request.url), response.headers.get(ops.MODEL_HEADER)
+
+    @verb
+    def names(self, endpoint: Endpoint) -> Steps[Names]:
+        """What a service calls its inputs and outputs, as its API document says; nothing, where there is none.
+
+        :param endpoint: endpoint of a training or a scoring service.
+        """
+        try:
+            request, response = yield from self._call(endpoint, ops.SWAGGER)
+            return Names.of(decoded(request, response))
+        except (RequestRejected, NotFound):
+            return Names()
 
     # -- blobs -----------------------------------------------------------------------------------------------------
 

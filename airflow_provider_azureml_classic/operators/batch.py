@@ -9,6 +9,7 @@ from airflow_provider_azureml_classic.operators.base import training_window, war
 from airflow_provider_azureml_classic.operators.running import JobOperator
 from airflow_provider_azureml_classic.protocol.jobs import MODEL_OUTPUT
 from airflow_provider_azureml_classic.protocol.purpose import Purpose, check_limits
+from airflow_provider_azureml_classic.protocol.references import MODEL_EXTENSION, BlobReference
 from airflow_provider_azureml_classic.retraining.freshness import MODEL_PATH, Window, model_path
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ class BatchExecutionOperator(JobOperator):
     :param outputs: by output name, where to write, in the same forms. (templated)
     :param global_parameters: web service parameters by name. (templated)
     :param model_for: the scoring endpoint that the trained model is for; names the model's path. (templated)
-    :param model_output: output that is the trained model.
+    :param model_output: output that is the trained model; by default the one of ``outputs`` that ends in ``.ilearner``,
+        else the one that the service says, else ``output1``.
     :param model_path: path of the model, if ``model_for`` is set and ``outputs`` does not name one; by default
         ``models/{service}/{endpoint}/{window_end}-{token}.ilearner``, where each job has a
         token of its own. (templated)
@@ -67,7 +69,7 @@ class BatchExecutionOperator(JobOperator):
         self,
         *,
         model_for: str | None = None,
-        model_output: str = MODEL_OUTPUT,
+        model_output: str | None = None,
         model_path: str | None = None,
         window_start: str | None = None,
         window_end: str | None = None,
@@ -94,9 +96,11 @@ class BatchExecutionOperator(JobOperator):
 
     def _destinations(self, context: Context, service_id: str) -> dict[str, Any]:
         outputs = super()._destinations(context, service_id)
-        if self.model_for and self.model_output not in outputs:
+        named = self.model_output or next(iter(_models(outputs)), None)
+        if self.model_for and named not in outputs:
+            name = named or self._names().output or MODEL_OUTPUT
             path = model_path(self.model_path or MODEL_PATH, service_id, self.model_for, self._window(context))
-            outputs[self.model_output] = path
+            outputs[name] = path
         return outputs
 
     def _purpose(self, context: Context) -> Purpose | None:
@@ -109,4 +113,14 @@ class BatchExecutionOperator(JobOperator):
 
     def _result(self, context: Context, facts: dict[str, Any]) -> dict[str, Any]:
         window = self._window(context).to_json()
-        return {**facts, "model_output": self.model_output, "model_for": self.model_for, "window": window}
+        models = _models(facts["outputs"])
+        name = self.model_output or (models[0] if len(models) == 1 else None)
+        return {**facts, "model_output": name, "model_for": self.model_for, "window": window}
+
+
+def _models(outputs: Mapping[str, Any]) -> list[str]:
+    """Names of the outputs that are models.
+
+    :param outputs: by name, where each is.
+    """
+    return [name for name, value in outputs.items() if BlobReference.parse(value).extension == MODEL_EXTENSION]

@@ -44,6 +44,7 @@ from airflow_provider_azureml_classic.operators.ending import ended_by_a_person
 from airflow_provider_azureml_classic.operators.placing import UpdatingOperator
 from airflow_provider_azureml_classic.protocol.jobs import INPUT, MODEL_OUTPUT, JobRequest
 from airflow_provider_azureml_classic.protocol.purpose import Purpose
+from airflow_provider_azureml_classic.protocol.swagger import Names
 from airflow_provider_azureml_classic.protocol.values import Endpoint, WebService
 from airflow_provider_azureml_classic.retraining.freshness import MODEL_PATH, model_path
 
@@ -96,11 +97,13 @@ class RetrainFleetOperator(UpdatingOperator):
     :param only_if_newer: keep a live model that was trained on newer data.
     :param unknown_window: as of ``UpdateTrainedModelOperator``; an endpoint that is refused counts as failed.
     :param resource: name of the updatable resource; ``None`` means the only one. (templated)
-    :param model_output: the jobs' output that is the trained model.
+    :param model_output: the jobs' output that is the trained model; by default the one that the service says, else
+        ``output1``.
     :param model_path: path of the models; by default
         ``models/{service}/{endpoint}/{window_end}-{token}.ilearner``, where each job has a token of its
         own. (templated)
-    :param input_name: input that a reference without a name is for.
+    :param input_name: input that a reference without a name is for; by default the one that the service says, else
+        ``input1``.
     :param window_start: start of the training data, ISO 8601; by default the DAG run's. (templated)
     :param window_end: end of the training data, ISO 8601; by default the DAG run's. (templated)
     :param proof: level to reach: ``resource``, ``version``, ``score``, ``content``, or ``strongest`` that the
@@ -149,9 +152,9 @@ class RetrainFleetOperator(UpdatingOperator):
         only_if_newer: bool = True,
         unknown_window: Literal["replace", "refuse"] | None = None,
         resource: str | None = None,
-        model_output: str = MODEL_OUTPUT,
+        model_output: str | None = None,
         model_path: str | None = None,
-        input_name: str = INPUT,
+        input_name: str | None = None,
         window_start: str | None = None,
         window_end: str | None = None,
         proof: Literal["strongest", "resource", "version", "score", "content"] = "strongest",
@@ -199,6 +202,7 @@ class RetrainFleetOperator(UpdatingOperator):
         self.max_asset_events = max_asset_events
         self._engine: Engine | None = None
         self._resolved: tuple[WebService, Endpoint, WebService] | None = None
+        self._ports: tuple[str, str] | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Take up what an earlier attempt left, then run wave after wave."""
@@ -280,7 +284,7 @@ class RetrainFleetOperator(UpdatingOperator):
         mappings = self.items(context) if callable(self.items) else self.items
         if isinstance(mappings, str | Mapping) or not isinstance(mappings, Iterable):
             raise ValueError(f"items must be a list of mappings, not {type(mappings).__name__}.")
-        items = parse_items(mappings, window, self.input_name)
+        items = parse_items(mappings, window, self._port_names()[0])
         if not self.window_end and any(item.window is window for item in items):
             warn_of_moment(self, context)
         default = self._services()[2].default_endpoint_name
@@ -301,6 +305,16 @@ class RetrainFleetOperator(UpdatingOperator):
             self._resolved = training, trainer, scoring
         return self._resolved
 
+    def _port_names(self) -> tuple[str, str]:
+        """Names of the training service's input and of its output that is the model; asked for once, if at all."""
+        if self._ports is None:
+            names = Names(self.input_name, self.model_output)
+            if names.input is None or names.output is None:
+                service = self.hook.client.names(self._services()[1])
+                names = Names(names.input or service.input, names.output or service.output)
+            self._ports = names.input or INPUT, names.output or MODEL_OUTPUT
+        return self._ports
+
     def _options(self, deadline: float | None) -> Options:
         training, trainer, scoring = self._services()
         options = Options(
@@ -308,7 +322,7 @@ class RetrainFleetOperator(UpdatingOperator):
             training_endpoint=trainer.name,
             scoring_id=scoring.id,
             resource=self.resource,
-            model_output=self.model_output,
+            model_output=self._port_names()[1],
             max_active_jobs=self.max_active_jobs,
             poll_interval=self.poll_interval,
             job_timeout=self.job_timeout,
@@ -382,7 +396,7 @@ class RetrainFleetOperator(UpdatingOperator):
         path = model_path(self.model_path or MODEL_PATH, self._services()[0].id, item.endpoint, item.window)
         return JobRequest(
             {name: self.hook.reference(value) for name, value in item.inputs.items()},
-            {self.model_output: self.hook.reference(path)},
+            {self._port_names()[1]: self.hook.reference(path)},
             dict(item.global_parameters),
             Purpose(
                 item.endpoint,

@@ -28,6 +28,7 @@ from airflow_provider_azureml_classic.protocol.jobs import Job, JobRequest, JobS
 from airflow_provider_azureml_classic.protocol.operations import GET_JOB, below_api
 from airflow_provider_azureml_classic.protocol.purpose import Purpose
 from airflow_provider_azureml_classic.protocol.references import BlobReference
+from airflow_provider_azureml_classic.protocol.swagger import Names
 from airflow_provider_azureml_classic.protocol.values import Endpoint
 from airflow_provider_azureml_classic.retraining.data_contract import tell
 from airflow_provider_azureml_classic.retraining.submitting import JobRunner, JobState
@@ -92,6 +93,7 @@ class JobOperator(AzureMLClassicOperator):
         self.job_timeout = job_timeout
         self.on_timeout = on_timeout
         self._running: tuple[JobRunner, str] | None = None
+        self._target: Endpoint | None = None
         self._results: Mapping[str, BlobReference] | None = None
 
     def _check(self, context: Context) -> None:
@@ -112,6 +114,10 @@ class JobOperator(AzureMLClassicOperator):
         """
         return dict(self.outputs or {})
 
+    def _names(self) -> Names:
+        """What the service calls its inputs and outputs; nothing before the task runs."""
+        return self.hook.client.names(self._target) if self._target else Names()
+
     @abstractmethod
     def _result(self, context: Context, facts: dict[str, Any]) -> dict[str, Any]:
         """What the task returns.
@@ -126,7 +132,7 @@ class JobOperator(AzureMLClassicOperator):
             self._check(context)
             memory, perform = JobMemory(context), self.hook.client.perform
             service, endpoint = self.hook.find(self.web_service, self.endpoint)
-            runner = self._runner(endpoint)
+            self._target, runner = endpoint, self._runner(endpoint)
             state = perform(runner.begin(memory, partial(self._request, context, service.id), self.job_timeout))
             self._running = (runner, state.job_id)
             push_help(context, endpoint)

@@ -44,7 +44,8 @@ class BatchScoringOperator(JobOperator):
         service's own store, a URL with its SAS token, or a blob reference. (templated)
     :param destination: where the scored rows go, in the same forms; by default a path that the service chooses, a
         new one for each job. (templated)
-    :param input_name: the web service's input that ``source`` is.
+    :param input_name: the web service's input that ``source`` is; by default the one that the service says, else
+        ``input1``. Likewise ``output_name`` of ``destination``, else ``output1``.
     :param output_name: the web service's output that ``destination`` is.
     :param inputs: further inputs by name, where the web service has several. (templated)
     :param outputs: further outputs by name. (templated)
@@ -65,8 +66,8 @@ class BatchScoringOperator(JobOperator):
         *,
         source: Mapping[str, Any] | str,
         destination: Mapping[str, Any] | str | None = None,
-        input_name: str = INPUT,
-        output_name: str = SCORED_OUTPUT,
+        input_name: str | None = None,
+        output_name: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -76,14 +77,18 @@ class BatchScoringOperator(JobOperator):
         self.output_name = output_name
 
     def _sources(self) -> dict[str, Any]:
-        return {**super()._sources(), self.input_name: self.source}
+        return {**super()._sources(), self.input_name or self._names().input or INPUT: self.source}
 
     def _destinations(self, context: Context, service_id: str) -> dict[str, Any]:
         outputs = super()._destinations(context, service_id)
-        return outputs if self.destination is None else {**outputs, self.output_name: self.destination}
+        if self.destination is None:
+            return outputs
+        return {**outputs, self.output_name or self._names().output or SCORED_OUTPUT: self.destination}
 
     def _result(self, context: Context, facts: dict[str, Any]) -> dict[str, Any]:
-        location = facts["outputs"].get(self.output_name)
+        locations = facts["outputs"]
+        only = next(iter(locations)) if len(locations) == 1 else SCORED_OUTPUT
+        location = locations.get(self.output_name or only)
         if location and location.endswith(MODEL_EXTENSION):
             raise rejection(
                 "OperationNotSupported",
@@ -104,8 +109,8 @@ class ScoreOperator(AzureMLClassicOperator):
     :param expect: called with the answers; a false result fails the task, which may then be retried. Or the expected
         answers themselves, one mapping each, with the columns to compare.
     :param tolerance: by which numbers may differ from ``expect``, absolutely or relatively.
-    :param input_name: the web service's input.
-    :param output_name: the web service's output.
+    :param input_name: the web service's input; by default the one that it has.
+    :param output_name: the web service's output; by default the one that it has.
     :param global_parameters: web service parameters by name. (templated)
     :param azureml_classic_conn_id: connection of type ``azureml_classic``. (templated)
     """
@@ -122,8 +127,8 @@ class ScoreOperator(AzureMLClassicOperator):
         rows: Sequence[Mapping[str, Any]],
         expect: Expectation | None = None,
         tolerance: float = 1e-4,
-        input_name: str = INPUT,
-        output_name: str = SCORED_OUTPUT,
+        input_name: str | None = None,
+        output_name: str | None = None,
         global_parameters: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:

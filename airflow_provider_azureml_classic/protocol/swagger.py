@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from airflow_provider_azureml_classic.protocol import operations as ops
-from airflow_provider_azureml_classic.protocol.jobs import INPUT, SAMPLES, SCORED_OUTPUT, JobStatus
+from airflow_provider_azureml_classic.protocol.jobs import SAMPLES, JobStatus
 from airflow_provider_azureml_classic.protocol.references import (
     BASE_LOCATION,
     CONNECTION_STRING,
@@ -27,6 +27,8 @@ from airflow_provider_azureml_classic.protocol.references import (
 )
 from airflow_provider_azureml_classic.protocol.tables import GLOBAL_PARAMETERS, INPUTS, OUTPUTS, RESULTS, Table
 
+#: Member of ours of the definitions of a job's inputs and outputs: which one of them a client means that names none.
+FIRST = "x-first"
 _JSON = "application/json"
 _JOB = "jobId"
 _KEY = "api_key"
@@ -86,6 +88,8 @@ class ApiDescription:
     :param inputs: columns to send, name and type (``Double``, ``Int64``, ``Boolean``, ``String``).
     :param optional: names of the columns that may be left out.
     :param outputs: columns of a scoring call's answer.
+    :param input_name: what a scoring call's input is called; of a training service, its first input to train on.
+    :param output_name: what a scoring call's output is called; of a training service, the model.
     :param batch_inputs: what a batch job reads, by input name.
     :param inputs_required: a job needs all of them; otherwise a parameter may stand for the first.
     :param batch_outputs: what a batch job writes, by output name.
@@ -100,11 +104,45 @@ class ApiDescription:
     inputs: tuple[tuple[str, str], ...]
     optional: frozenset[str]
     outputs: tuple[tuple[str, str], ...]
+    input_name: str
+    output_name: str
     batch_inputs: Mapping[str, str]
     inputs_required: bool
     batch_outputs: Mapping[str, str]
     parameters: tuple[ParameterDescription, ...]
     example: Table
+
+
+@dataclass(frozen=True)
+class Names:
+    """What the experiment of a web service calls its inputs and outputs.
+
+    :param input: the one that rows go to: to be scored, or to train on; ``None``: not known.
+    :param output: the one with the scored rows, or with the model; ``None``: not known.
+    """
+
+    input: str | None = None
+    output: str | None = None
+
+    @classmethod
+    def of(cls, document: Any) -> Names:
+        """The names in an API document, of whatever service.
+
+        :param document: decoded JSON.
+        """
+        definitions = document.get("definitions") if isinstance(document, Mapping) else None
+        if not isinstance(definitions, Mapping):
+            return cls()
+        return cls(*(_name_in(definitions, what) for what in ("Inputs", "Outputs")))
+
+
+def _name_in(definitions: Mapping[str, Any], what: str) -> str | None:
+    of_jobs, of_calls = (definitions.get(f"{kind}{what}") for kind in ("Batch", "Execution"))
+    name = of_jobs.get(FIRST) if isinstance(of_jobs, Mapping) else None
+    calls = of_calls.get("properties") if isinstance(of_calls, Mapping) else None
+    if name is None and isinstance(calls, Mapping) and len(calls) == 1:
+        (name,) = calls
+    return name if isinstance(name, str) and name else None
 
 
 def execution_body(api: ApiDescription, *, swagger: bool) -> dict[str, Any]:
@@ -114,7 +152,7 @@ def execution_body(api: ApiDescription, *, swagger: bool) -> dict[str, Any]:
     :param swagger: the list-of-objects form.
     """
     rows = api.example.rows if swagger else api.example.to_wire()
-    return {INPUTS: {INPUT: rows}, GLOBAL_PARAMETERS: example_parameters(api)}
+    return {INPUTS: {api.input_name: rows}, GLOBAL_PARAMETERS: example_parameters(api)}
 
 
 def example_parameters(api: ApiDescription) -> dict[str, Any]:
@@ -247,7 +285,7 @@ def _definitions(api: ApiDescription) -> dict[str, Any]:
     )
     return {
         **({} if api.training else _execution_definitions(api)),
-        f"{INPUT}Item": _object(items, required, description=row),
+        f"{api.input_name}Item": _object(items, required, description=row),
         **_batch_definitions(api),
         GLOBAL_PARAMETERS: _object(
             {p.name: p.definition() for p in api.parameters}, tuple(p.name for p in api.parameters if p.required)
@@ -273,10 +311,10 @@ def _execution_definitions(api: ApiDescription) -> dict[str, Any]:
             (INPUTS, *_with_parameters(api)),
             example=execution_body(api, swagger=True),
         ),
-        "ExecutionInputs": _object({INPUT: rows(INPUT)}, (INPUT,)),
+        "ExecutionInputs": _object({api.input_name: rows(api.input_name)}, (api.input_name,)),
         "ExecutionResults": _object({RESULTS: _ref("ExecutionOutputs")}),
-        "ExecutionOutputs": _object({SCORED_OUTPUT: rows(SCORED_OUTPUT)}),
-        f"{SCORED_OUTPUT}Item": _object(
+        "ExecutionOutputs": _object({api.output_name: rows(api.output_name)}),
+        f"{api.output_name}Item": _object(
             {name: dict(_TYPES[kind]) for name, kind in api.outputs},
             description="A row of the answer. Cells are sent as text whatever their type, as the cloud service did.",
         ),
@@ -308,8 +346,8 @@ def _batch_definitions(api: ApiDescription) -> dict[str, Any]:
     write = f"Where to write, if not to the service's own store. {_described(api.batch_outputs)}."
     return {
         "BatchExecutionRequest": request,
-        "BatchInputs": {**inputs, "description": read},
-        "BatchOutputs": {**outputs, "description": write},
+        "BatchInputs": {**inputs, "description": read, FIRST: api.input_name},
+        "BatchOutputs": {**outputs, "description": write, FIRST: api.output_name},
         "BatchExecutionStatus": _object(status, ("StatusCode",)),
     }
 

@@ -75,6 +75,7 @@ class Answers:
             "j1": job,
             "log": {"Lines": [{"Time": "2026-01-01T00:00:00Z", "Text": "begun"}]},
             "refresh": {},
+            "swagger.json": {"definitions": {"BatchInputs": {"x-first": "rows"}}},
         }
         return by_tail[tail]
 
@@ -111,6 +112,7 @@ def calls(url: str) -> dict[str, tuple[Any, ...]]:
         "cancel_job": (endpoint, "j1"),
         "score": (endpoint, [{"x": 1}]),
         "score_by": (endpoint, [{"x": 1}]),
+        "names": (endpoint,),
         "fetch_blob": (blob,),
         "store_blob": (blob, CONTENT),
         "blob_facts": (blob,),

@@ -257,7 +257,11 @@ class Service:
 
     def submit(self, endpoint: Endpoint, source: BlobReference, **outputs: BlobReference) -> str:
         """Register and start a job."""
-        job_id = self.client.submit_job(endpoint, JobRequest({"input1": source}, outputs))
+        return self.submit_as(endpoint, "input1", source, **outputs)
+
+    def submit_as(self, endpoint: Endpoint, name: str, source: BlobReference, **outputs: BlobReference) -> str:
+        """Register and start a job whose input has this name."""
+        job_id = self.client.submit_job(endpoint, JobRequest({name: source}, outputs))
         self.client.start_job(endpoint, job_id)
         return job_id
 

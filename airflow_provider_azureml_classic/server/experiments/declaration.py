@@ -13,6 +13,7 @@ A declaration gives two web services: one that trains, one that scores.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -23,7 +24,7 @@ from types import MappingProxyType
 from typing import Any
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
-from airflow_provider_azureml_classic.protocol.jobs import INPUT
+from airflow_provider_azureml_classic.protocol.jobs import EVALUATION_OUTPUT, INPUT, MODEL_OUTPUT, SCORED_OUTPUT
 from airflow_provider_azureml_classic.protocol.limits import MAX_DECLARATION
 from airflow_provider_azureml_classic.protocol.references import CSV_EXTENSION, INPUT_EXTENSIONS
 from airflow_provider_azureml_classic.protocol.values import SCORING_SUFFIX
@@ -47,6 +48,10 @@ PIPELINES: Mapping[str, str] = MappingProxyType(
 
 #: What an input of the training web service is for: rows to train on, or rows for the metrics instead of held-out ones.
 TRAIN, EVALUATE = "train", "evaluate"
+#: What an output is: the trained model, its evaluation; the scored rows, which the scoring web service has alone.
+MODEL, EVALUATION, SCORED = "model", "evaluation", "scored"
+#: What an input or output may be called: a part of paths and of addresses within documents.
+_PORT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,8 @@ class Experiment:
     :param estimator_parameters: keyword arguments for the estimator.
     :param inputs: the training service's inputs by name, each ``train`` or ``evaluate``; several to train on are put
         below one another.
+    :param outputs: the training service's outputs by name, in their order: one ``model``, at most one ``evaluation``.
+    :param scoring_input: name of the scoring service's input; likewise of its output.
     :param parameters: what callers may set, by name.
     :param rows: column and cell that a row must have to be used; nothing: all rows. Set by parameters only.
     :param steps: parameters of the pipeline's steps, by scikit-learn's names (``step__parameter``). Set by parameters
@@ -97,6 +104,9 @@ class Experiment:
     test_fraction: float = 0.2
     estimator_parameters: dict[str, Any] = field(default_factory=dict)
     inputs: dict[str, str] = field(default_factory=lambda: {INPUT: TRAIN})
+    outputs: dict[str, str] = field(default_factory=lambda: {MODEL_OUTPUT: MODEL, EVALUATION_OUTPUT: EVALUATION})
+    scoring_input: str = INPUT
+    scoring_output: str = SCORED_OUTPUT
     parameters: dict[str, Parameter] = field(default_factory=dict)
     rows: dict[str, str] = field(default_factory=dict)
     steps: dict[str, Any] = field(default_factory=dict)
@@ -109,6 +119,20 @@ class Experiment:
         :param training: of the one that trains.
         """
         return {name: parameter for name, parameter in self.parameters.items() if parameter.scoring != training}
+
+    def inputs_of(self, *, training: bool) -> dict[str, str]:
+        """What each input of one of the two web services is for, by its name.
+
+        :param training: of the one that trains.
+        """
+        return self.inputs if training else {self.scoring_input: TRAIN}
+
+    def outputs_of(self, *, training: bool) -> dict[str, str]:
+        """What each output of one of the two web services is, by its name, in their order.
+
+        :param training: of the one that trains.
+        """
+        return self.outputs if training else {self.scoring_output: SCORED}
 
     @property
     def training_service(self) -> str:
@@ -192,7 +216,17 @@ def _is_fraction(value: Any) -> bool:
     return isinstance(value, float) and 0 < value < 1
 
 
+def _is_port(value: Any) -> bool:
+    return isinstance(value, str) and _PORT.fullmatch(value) is not None
+
+
+def _are_outputs(value: Any) -> bool:
+    roles = list(value.values()) if isinstance(value, dict) and all(map(_is_port, value)) else []
+    return sorted(map(str, roles)) in ([MODEL], [EVALUATION, MODEL])
+
+
 _TEXT = ("a text, not empty and without blanks around it", _is_text)
+_PORT_NAME = ("a name of at most 64 letters, digits, dots, hyphens and underscores", _is_port)
 _NAMES = ("a list of different column names", _is_names)
 
 #: Key of an [[experiment]] table: what it must be, in words and as a test.
@@ -219,6 +253,13 @@ KEYS: Mapping[str, tuple[str, Callable[[Any], bool]]] = MappingProxyType(
             f'a table of names with "{TRAIN}" (at least one) or "{EVALUATE}", for example {{ input1 = "{TRAIN}" }}',
             lambda value: isinstance(value, dict) and all(value) and {TRAIN} <= {*value.values()} <= {TRAIN, EVALUATE},
         ),
+        "outputs": (
+            f'a table of names (letters, digits, ".", "-", "_") with "{MODEL}" (one) and "{EVALUATION}" (one or none), '
+            f'for example {{ output2 = "{MODEL}", output1 = "{EVALUATION}" }}',
+            _are_outputs,
+        ),
+        "scoring_input": _PORT_NAME,
+        "scoring_output": _PORT_NAME,
         "parameters": ("a table of tables", lambda value: isinstance(value, dict)),
         "columns": ("a table of tables", lambda value: isinstance(value, dict)),
         "encoding": _TEXT,

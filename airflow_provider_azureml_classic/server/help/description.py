@@ -8,19 +8,24 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import MappingProxyType
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
-from airflow_provider_azureml_classic.protocol.jobs import EVALUATION_OUTPUT, MODEL_OUTPUT, SCORED_OUTPUT
 from airflow_provider_azureml_classic.protocol.references import DATA_EXTENSIONS, MODEL_EXTENSION
 from airflow_provider_azureml_classic.protocol.swagger import ApiDescription, ParameterDescription
 from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.protocol.values import DEFAULT_ENDPOINT
-from airflow_provider_azureml_classic.server.experiments.declaration import CLASSIFICATION, EVALUATE, TRAIN, Experiment
+from airflow_provider_azureml_classic.server.experiments.declaration import (
+    CLASSIFICATION,
+    EVALUATE,
+    EVALUATION,
+    MODEL,
+    SCORED,
+    TRAIN,
+    Experiment,
+)
 from airflow_provider_azureml_classic.server.experiments.frame import Frame, read_table
 from airflow_provider_azureml_classic.server.experiments.parameters import DATA, Parameter
 from airflow_provider_azureml_classic.server.experiments.samples import cell_of
@@ -37,11 +42,11 @@ from airflow_provider_azureml_classic.tables.kinds import file_decimal
 log = logging.getLogger(__name__)
 
 _DATA = f"{', '.join(DATA_EXTENSIONS[:-1])} or {DATA_EXTENSIONS[-1]}"
-#: What jobs write, by output name.
-TRAINING_OUTPUTS: Mapping[str, str] = MappingProxyType(
-    {MODEL_OUTPUT: f"the trained model, {MODEL_EXTENSION}", EVALUATION_OUTPUT: f"its evaluation, {_DATA}"}
-)
-SCORING_OUTPUTS: Mapping[str, str] = MappingProxyType({SCORED_OUTPUT: f"the scored rows, {_DATA}"})
+_OUTPUT_ROLES = {
+    MODEL: f"the trained model, {MODEL_EXTENSION}",
+    EVALUATION: f"its evaluation, {_DATA}",
+    SCORED: f"the scored rows, {_DATA}",
+}
 #: Rows of training data shown for an endpoint that has ``SampleDataEnabled``.
 SAMPLE_ROWS = 2
 
@@ -58,6 +63,7 @@ class Facts:
     :param workspace: id of the workspace.
     :param service: id of its web service.
     :param experiment: name of the experiment behind it.
+    :param training_input: name of the training web service's input of rows to train on.
     :param guid: its GUID.
     :param public_url: base of the addresses on the management host.
     :param resources: names of the updatable resources.
@@ -71,6 +77,7 @@ class Facts:
     workspace: str
     service: str
     experiment: str
+    training_input: str
     guid: str
     public_url: str
     resources: tuple[str, ...]
@@ -145,6 +152,7 @@ class Describer:
             workspace=workspace_id,
             service=service.id,
             experiment=service.experiment,
+            training_input=self._first_input(service.experiment, training=True),
             guid=row.id,
             public_url=self.public_url,
             resources=tuple(resource.name for resource in row.resources),
@@ -158,6 +166,8 @@ class Describer:
         self, service: ServiceRow, row: EndpointRow, schema: Schema, rows: Table, answer: Table | None
     ) -> ApiDescription:
         columns = _feature_columns(schema)
+        inputs = self._catalogue.inputs(service.experiment, training=service.training)
+        outputs = self._catalogue.outputs(service.experiment, training=service.training)
         parameters = self._catalogue.parameters(service.experiment, training=service.training).values()
         return ApiDescription(
             title=service.name,
@@ -167,16 +177,20 @@ class Describer:
             inputs=columns if answer else (*columns, (schema.label, _label_type(schema))),
             optional=frozenset(schema.optional),
             outputs=_columns(answer) if answer else (),
-            batch_inputs=self._inputs(service),
+            input_name=self._first_input(service.experiment, training=service.training),
+            output_name=next(name for name, role in outputs.items() if role != EVALUATION),
+            batch_inputs={
+                name: _INPUT_ROLES[role] if service.training else "the rows to score" for name, role in inputs.items()
+            },
             inputs_required=not any(parameter.sets == DATA for parameter in parameters),
             parameters=tuple(_parameter(parameter) for parameter in parameters),
-            batch_outputs=SCORING_OUTPUTS if answer else TRAINING_OUTPUTS,
+            batch_outputs={name: _OUTPUT_ROLES[role] for name, role in outputs.items()},
             example=rows if answer else _labelled(schema, rows),
         )
 
-    def _inputs(self, service: ServiceRow) -> dict[str, str]:
-        names = self._catalogue.inputs(service.experiment, training=service.training)
-        return {name: _INPUT_ROLES[role] if service.training else "the rows to score" for name, role in names.items()}
+    def _first_input(self, experiment: str, *, training: bool) -> str:
+        inputs = self._catalogue.inputs(experiment, training=training)
+        return next(name for name, role in inputs.items() if role == TRAIN)
 
     def _scored(self, experiment: str, scorer: Scorer, rows: Table) -> Table:
         """The answers of an example; without rows where the model does not take what its manifest says."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from airflow_provider_azureml_classic.protocol import operations as ops
-from airflow_provider_azureml_classic.protocol.jobs import SCORED_OUTPUT, Job, JobRequest, JobStatus
+from airflow_provider_azureml_classic.protocol.jobs import Job, JobRequest, JobStatus
 from airflow_provider_azureml_classic.protocol.messages import Response
 from airflow_provider_azureml_classic.protocol.references import DATA_EXTENSIONS, MODEL_EXTENSION, BlobReference
 from airflow_provider_azureml_classic.protocol.swagger import example_parameters, execution_body
@@ -120,14 +120,14 @@ def _score(facts: Facts) -> dict[str, Any]:
         output = write_output(facts.answer, swagger=swagger, details=False)
         url = ops.below_api(ops.SCORE, facts.api.api_location, {}, query)
         forms.append(
-            {"title": title, "url": url, "request": request, "response": write_results({SCORED_OUTPUT: output})}
+            {"title": title, "url": url, "request": request, "response": write_results({facts.api.output_name: output})}
         )
     return {"forms": forms, "table": forms[0], "details": "=".join(ops.WITH_TYPES)}
 
 
 def _jobs(facts: Facts) -> dict[str, Any]:
-    output, extension = next(iter(facts.api.batch_outputs)), DATA_EXTENSIONS[0]
-    extension = MODEL_EXTENSION if facts.api.training else extension
+    output = facts.api.output_name
+    extension = MODEL_EXTENSION if facts.api.training else DATA_EXTENSIONS[0]
     reference = BlobReference(f"results/january{extension}")
     files = zip(facts.api.batch_inputs, _files(), strict=False)
     inputs = {name: BlobReference(f"data/{file}.csv") for name, file in files}
@@ -144,7 +144,7 @@ def _jobs(facts: Facts) -> dict[str, Any]:
         "request": _without_empty(request.to_wire()),
         "job_id": _JOB,
         "done": job.to_wire(),
-        "input": next(iter(facts.api.batch_inputs)),
+        "input": facts.api.input_name,
         "output": output,
         "csv": _csv(facts.api.example),
         "below": urlsplit(facts.api.api_location).path,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from airflow_provider_azureml_classic.exceptions import rejection
-from airflow_provider_azureml_classic.protocol.jobs import EVALUATION_OUTPUT, MODEL_OUTPUT, SCORED_OUTPUT, JobRequest
+from airflow_provider_azureml_classic.protocol.jobs import JobRequest
 from airflow_provider_azureml_classic.protocol.references import (
     CSV_EXTENSION,
     DATA_EXTENSIONS,
@@ -16,7 +16,7 @@ from airflow_provider_azureml_classic.protocol.references import (
 )
 from airflow_provider_azureml_classic.server.blobs.names import OUTPUT_CONTAINER
 from airflow_provider_azureml_classic.server.experiments import parameters
-from airflow_provider_azureml_classic.server.experiments.declaration import TRAIN
+from airflow_provider_azureml_classic.server.experiments.declaration import MODEL, TRAIN
 from airflow_provider_azureml_classic.server.state.tables import JobRow, ServiceRow
 from airflow_provider_azureml_classic.server.storage.locations import READ, WRITE, Locations
 from airflow_provider_azureml_classic.server.workspace.catalogue import Catalogue
@@ -86,7 +86,8 @@ class Arguments:
         return {name: self._locations.checked(inputs[name], READ) for name in names}
 
     def _outputs(self, service: ServiceRow, references: Mapping[str, BlobReference]) -> dict[str, BlobReference]:
-        extensions = output_extensions(service)
+        roles = self._catalogue.outputs(service.experiment, training=service.training)
+        extensions = {name: (MODEL_EXTENSION,) if role == MODEL else DATA_EXTENSIONS for name, role in roles.items()}
         outputs = {}
         for name, reference in references.items():
             if name not in extensions:
@@ -103,16 +104,6 @@ class Arguments:
 def _missing_inputs(missing: list[str], first: str, address: str) -> str:
     instead = f", or the parameter {address} instead of {first}" if address and first in missing else ""
     return f"The job needs the input {' and '.join(missing)}{instead}."
-
-
-def output_extensions(service: ServiceRow) -> dict[str, tuple[str, ...]]:
-    """The outputs of a web service and the extensions that each may have.
-
-    :param service: the web service.
-    """
-    if service.training:
-        return {MODEL_OUTPUT: (MODEL_EXTENSION,), EVALUATION_OUTPUT: DATA_EXTENSIONS}
-    return {SCORED_OUTPUT: DATA_EXTENSIONS}
 
 
 def input_extension(reference: BlobReference) -> str:

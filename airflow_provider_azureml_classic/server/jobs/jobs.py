@@ -11,7 +11,7 @@ from typing import Protocol
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.protocol.job_history import JobPage, LogLine
 from airflow_provider_azureml_classic.protocol.jobs import Job, JobRequest, JobStatus
-from airflow_provider_azureml_classic.protocol.references import BlobReference
+from airflow_provider_azureml_classic.protocol.references import MODEL_EXTENSION, BlobReference
 from airflow_provider_azureml_classic.server.clock import Clock
 from airflow_provider_azureml_classic.server.jobs.arguments import Arguments
 from airflow_provider_azureml_classic.server.state.endpoint_store import Store
@@ -151,6 +151,15 @@ class Jobs:
         row = self._jobs.get(job_id)
         reference = (row.results or {}).get(name) if row else None
         return BlobReference.from_wire(reference) if reference else None
+
+    def model(self, job_id: str) -> BlobReference | None:
+        """Where the server itself reads the model that a finished job wrote; ``None`` if there is none.
+
+        :param job_id: the job, of whatever endpoint.
+        """
+        row = self._jobs.get(job_id)
+        results = [BlobReference.from_wire(wire) for wire in (row.results or {}).values()] if row else []
+        return next((output for output in results if output.extension == MODEL_EXTENSION), None)
 
     def facts(self, job_id: str) -> JobRow:
         """A job of whatever endpoint, as it is kept: its locations may hold secrets.

@@ -20,19 +20,15 @@ from typing import Any, TypeVar
 from airflow_provider_azureml_classic.exceptions import rejection
 from airflow_provider_azureml_classic.protocol.job_history import LogLine
 from airflow_provider_azureml_classic.protocol.jobs import (
-    EVALUATION_OUTPUT,
     HELD_OUT,
-    INPUT,
-    MODEL_OUTPUT,
-    SCORED_OUTPUT,
     JobStatus,
 )
 from airflow_provider_azureml_classic.protocol.purpose import FAIL, OFF, ONLY, Purpose
-from airflow_provider_azureml_classic.protocol.references import MODEL_EXTENSION, BlobReference
+from airflow_provider_azureml_classic.protocol.references import CSV_EXTENSION, MODEL_EXTENSION, BlobReference
 from airflow_provider_azureml_classic.server.blobs.names import samples_path
 from airflow_provider_azureml_classic.server.experiments.batch import score_file
 from airflow_provider_azureml_classic.server.experiments.contract import Contract, Terms
-from airflow_provider_azureml_classic.server.experiments.declaration import TRAIN, Experiment, applied
+from airflow_provider_azureml_classic.server.experiments.declaration import MODEL, TRAIN, Experiment, applied
 from airflow_provider_azureml_classic.server.experiments.parameters import threshold_of
 from airflow_provider_azureml_classic.server.experiments.training import TrainingSummary, train, train_checked
 from airflow_provider_azureml_classic.server.jobs.arguments import input_extension, output_reference
@@ -154,8 +150,9 @@ class JobWork:
             leave()
             if summary is None:
                 return _not_trained(contract, purpose)
+            reference = next(place for path, place in outputs.values() if path.suffix == MODEL_EXTENSION)
             results = self._deliver(job, notes, outputs, samples)
-            end = _trained(job, outputs[MODEL_OUTPUT][1], results, summary)
+            end = _trained(job, reference, results, summary)
             return end if contract is None else replace(end, values={**end.values, "data_check": contract.to_json()})
 
     def _live_model(self, service: ServiceRow, purpose: Purpose | None, pin: Callable[[str], None]) -> Path | None:
@@ -191,10 +188,9 @@ class JobWork:
                 "--experiments.",
             )
         (data, *more), held = files_by_role(experiment, inputs)
-        to_model = output_reference(job, MODEL_OUTPUT, MODEL_EXTENSION)
-        to_evaluation = output_reference(job, EVALUATION_OUTPUT)
-        model, evaluation = data.with_name("model.ilearner"), data.with_name(f"evaluation{to_evaluation.extension}")
-        samples = data.with_name("samples.json")
+        outputs = self._outputs(job, service, data.parent)
+        model, samples = data.with_name(f"model{MODEL_EXTENSION}"), data.with_name("samples.json")
+        evaluation = next((path for path, _ in outputs.values() if path != model), data.with_name("evaluation.csv"))
         schema = self._catalogue.schema(experiment.name)
         configured = applied(experiment, job.request.global_parameters)
         notes.note(f"Training {experiment.estimator}.")
@@ -202,7 +198,6 @@ class JobWork:
         contract, summary = self._trained(job, notes, live, arguments)
         for line in (*(contract.lines() if contract else ()), *(summary_lines(summary) if summary else ())):
             notes.note(line)
-        outputs = {MODEL_OUTPUT: (model, to_model), EVALUATION_OUTPUT: (evaluation, to_evaluation)}
         return contract, outputs, samples, summary
 
     def _trained(
@@ -215,20 +210,28 @@ class JobWork:
         terms = Terms(purpose.limits, (purpose.start, purpose.end), strict=strict, only=only)
         return self._elsewhere(job, notes, train_checked, terms, live, *arguments)
 
+    def _outputs(self, job: JobRow, service: ServiceRow, folder: Path) -> Outputs:
+        """The file of each output, which is named by what it is, and where it goes."""
+        outputs = {}
+        for name, role in self._catalogue.outputs(service.experiment, training=service.training).items():
+            reference = output_reference(job, name, MODEL_EXTENSION if role == MODEL else CSV_EXTENSION)
+            outputs[name] = folder / f"{role}{reference.extension}", reference
+        return outputs
+
     def _score(
         self, job: JobRow, notes: JobLog, service: ServiceRow, endpoint: EndpointRow, inputs: dict[str, Path]
     ) -> Outputs:
-        data = inputs[INPUT]
+        (data,) = inputs.values()
         model = self._models.file(endpoint.resources[0].digest)
-        reference = output_reference(job, SCORED_OUTPUT)
-        scored = data.with_name(f"scored{reference.extension}")
+        outputs = self._outputs(job, service, data.parent)
+        ((scored, _),) = outputs.values()
         passthrough = self._catalogue.passthrough(service.experiment)
         declared = self._catalogue.parameters(service.experiment, training=False)
         threshold = threshold_of(declared, job.request.global_parameters)
         notes.note("Scoring.")
         rows = self._elsewhere(job, notes, score_file, model, data, scored, passthrough, threshold)
         notes.note(f"Scored {rows:,} rows.")
-        return {SCORED_OUTPUT: (scored, reference)}
+        return outputs
 
     def _elsewhere(self, job: JobRow, notes: JobLog, function: Callable[..., T], *arguments: Any) -> T:
         """Carry out the heavy part of a job in another process, for as long as the job is wanted from this server."""

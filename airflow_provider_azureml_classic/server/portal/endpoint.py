@@ -11,7 +11,6 @@ from starlette.responses import JSONResponse, Response
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.protocol import operations as ops
-from airflow_provider_azureml_classic.protocol.jobs import MODEL_OUTPUT, SCORED_OUTPUT
 from airflow_provider_azureml_classic.protocol.keys import KeyType
 from airflow_provider_azureml_classic.protocol.swagger import execution_body
 from airflow_provider_azureml_classic.protocol.tables import RESULTS, Table, read_output
@@ -133,7 +132,7 @@ def score(visit: Visit) -> Page:
     try:
         body = execution_body(replace(facts.api, example=table), swagger=False)
         answer, _ = core.scoring.execute(row, lambda: body, uuid.uuid4().hex, swagger=False, details=False)
-        answered = read_output(SCORED_OUTPUT, answer[RESULTS][SCORED_OUTPUT])
+        answered = read_output(facts.api.output_name, answer[RESULTS][facts.api.output_name])
     except AzureMLClassicError as error:
         return _page(visit, service, row, Answer(error=error.message))
     return _page(visit, service, row, Answer(tuple(zip(answered.column_names, answered.values[0], strict=True))))
@@ -248,7 +247,7 @@ def do(visit: Visit) -> Go:
 
 def _use(visit: Visit, service: ServiceRow, row: EndpointRow, job_id: str) -> None:
     """Put the model of a finished job in place."""
-    place = visit.core.jobs.output(job_id, MODEL_OUTPUT)
+    place = visit.core.jobs.model(job_id)
     if place is None:
         raise rejection("JobNotFound", f"Job {job_id!r} has no trained model.", target=job_id)
     resource = visit.core.workspace.view(row).resource()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
-from airflow_provider_azureml_classic.protocol.jobs import INPUT, MODEL_OUTPUT, JobRequest
+from airflow_provider_azureml_classic.protocol.jobs import JobRequest
 from airflow_provider_azureml_classic.protocol.moments import to_utc
 from airflow_provider_azureml_classic.protocol.purpose import Purpose
 from airflow_provider_azureml_classic.protocol.references import (
@@ -169,13 +169,14 @@ def submit_job(visit: Visit) -> Page | Go:
 
 def _submitted(visit: Visit, endpoint: EndpointRow) -> str:
     upload = visit.file("data")
+    api = visit.core.describer.called(visit.core.settings.workspace_id, endpoint.id).api
     if upload is None:
         raise rejection(
             "BatchJobInputsNotSpecified",
             "Choose a CSV file with a header row, or a TSV, ARFF or Parquet file.",
-            target=INPUT,
+            target=api.input_name,
         )
-    outputs, purpose = _outputs(visit)
+    outputs, purpose = _outputs(visit, api.output_name)
     # The name is only for people who look into the store; what a browser calls a file may be anything.
     name = re.sub(r"[^A-Za-z0-9._-]+", "_", Path(upload.filename or "").name)[-80:].lstrip("._") or "data"
     if not name.lower().endswith(INPUT_EXTENSIONS):
@@ -187,14 +188,14 @@ def _submitted(visit: Visit, endpoint: EndpointRow) -> str:
             while chunk := upload.file.read(1 << 20):
                 file.write(chunk)
         if not path.stat().st_size:
-            raise rejection("BatchJobInputsNotSpecified", "The file is empty.", target=INPUT)
+            raise rejection("BatchJobInputsNotSpecified", "The file is empty.", target=api.input_name)
         visit.core.locations.resolve(place, WRITE).deliver(path)
-    job_id = visit.core.jobs.submit(endpoint, JobRequest({INPUT: place}, outputs, purpose=purpose))
+    job_id = visit.core.jobs.submit(endpoint, JobRequest({api.input_name: place}, outputs, purpose=purpose))
     visit.core.jobs.start(endpoint, job_id)
     return job_id
 
 
-def _outputs(visit: Visit) -> tuple[dict[str, BlobReference], Purpose | None]:
+def _outputs(visit: Visit, model: str) -> tuple[dict[str, BlobReference], Purpose | None]:
     """Where the model goes, and what it is for: its endpoint and window, if it is for one."""
     name, until = visit.text("for_endpoint"), visit.text("until")
     if not name:
@@ -204,7 +205,7 @@ def _outputs(visit: Visit) -> tuple[dict[str, BlobReference], Purpose | None]:
         raise rejection("BadParameterValue", f"{until!r} is not a date, such as 2026-01-31.", target="until")
     stamp = f"{to_utc(parsed[0]):{STAMP}}" if parsed else f"portal-{uuid.uuid4().hex[:12]}"
     path = BlobReference(f"models/{check_endpoint_name(name)}/{stamp}{MODEL_EXTENSION}")
-    return {MODEL_OUTPUT: path}, Purpose(name, end=to_utc(parsed[0]) if parsed else None)
+    return {model: path}, Purpose(name, end=to_utc(parsed[0]) if parsed else None)
 
 
 _ONE = "/services/{service}"

@@ -21,7 +21,6 @@ from typing import Any, Protocol
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
 from airflow_provider_azureml_classic.protocol import operations as ops
-from airflow_provider_azureml_classic.protocol.jobs import INPUT, SCORED_OUTPUT
 from airflow_provider_azureml_classic.protocol.messages import JSON_TYPE
 from airflow_provider_azureml_classic.protocol.tables import (
     Table,
@@ -190,13 +189,13 @@ class MicroBatcher:
         start = perf_counter()
         pending, self._pending = self._pending, []
         predictors: dict[str, Predictor | None] = {}
-        groups: dict[tuple[int, float | None], tuple[Predictor, list[Pending]]] = {}
+        groups: dict[tuple[int, float | None, tuple[str, str]], tuple[Predictor, list[Pending]]] = {}
         for call in pending:
             predictor = self._read(call, predictors)
             if predictor is None:
                 call.connection.read(call.data)
             else:
-                key = (id(predictor.scorer), predictor.threshold)
+                key = (id(predictor.scorer), predictor.threshold, predictor.names)
                 groups.setdefault(key, (predictor, []))[1].append(call)
         for predictor, group in groups.values():
             for batch in _batches(group):
@@ -215,12 +214,15 @@ class MicroBatcher:
                 predictors[endpoint_id] = self._scoring.predictor(row)
             predictor = predictors[endpoint_id]
             members = read_call(json_text.read(call.body))
-            data = the_input(members, INPUT)
+            if predictor is None:
+                return None
+            name, _ = predictor.names
+            data = the_input(members, name)
             # Before the table is made, which of many objects may be much larger than they are.
             if data.__class__ is list and len(data) >= MANY:
                 return None
-            table = read_input(INPUT, data)
-            if predictor is None or global_parameters(members) or not 0 < len(table.values) < MANY:
+            table = read_input(name, data)
+            if global_parameters(members) or not 0 < len(table.values) < MANY:
                 return None
             call.rows = predictor.scorer.encoded(table)
         except (AzureMLClassicError, ValueError, RecursionError):
@@ -263,7 +265,7 @@ def _batches(group: list[Pending]) -> Iterable[list[Pending]]:
 def _answer(predictor: Predictor, head: Head, rows: Sequence[tuple[str, ...]], request_id: str) -> bytes:
     """Everything behind the status line and the headers that all answers have."""
     names = predictor.scorer.names
-    before, after = _around(names, predictor.scorer.types, head.objects, head.types)
+    before, after = _around(predictor.names[1], names, predictor.scorer.types, head.objects, head.types)
     values = json_text.write([dict(zip(names, row, strict=True)) for row in rows] if head.objects else rows)
     body = b"%b%b%b" % (before, values, after)
     start = _head(predictor.scorer.content)
@@ -278,8 +280,10 @@ def _head(content: str) -> bytes:
 
 
 @lru_cache(maxsize=256)
-def _around(names: tuple[str, ...], types: tuple[str, ...], objects: bool, with_types: bool) -> tuple[bytes, bytes]:
+def _around(
+    output: str, names: tuple[str, ...], types: tuple[str, ...], objects: bool, with_types: bool
+) -> tuple[bytes, bytes]:
     """What stands before and after the rows of an answer."""
     nothing: Any = write_output(Table(names, [], types), swagger=objects, details=with_types)
-    before, _, after = json_text.write(write_results({SCORED_OUTPUT: nothing})).rpartition(b"[]")
+    before, _, after = json_text.write(write_results({output: nothing})).rpartition(b"[]")
     return before, after

@@ -14,12 +14,18 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from airflow_provider_azureml_classic.protocol.jobs import INPUT
+from airflow_provider_azureml_classic.protocol.jobs import EVALUATION_OUTPUT, INPUT, MODEL_OUTPUT, SCORED_OUTPUT
 from airflow_provider_azureml_classic.protocol.references import MODEL_EXTENSION, BlobReference
 from airflow_provider_azureml_classic.protocol.values import DEFAULT_ENDPOINT
 from airflow_provider_azureml_classic.server.blobs.names import FIRST_MODELS, samples_path
 from airflow_provider_azureml_classic.server.clock import Clock
-from airflow_provider_azureml_classic.server.experiments.declaration import TRAIN, Experiment
+from airflow_provider_azureml_classic.server.experiments.declaration import (
+    EVALUATION,
+    MODEL,
+    SCORED,
+    TRAIN,
+    Experiment,
+)
 from airflow_provider_azureml_classic.server.experiments.parameters import Parameter
 from airflow_provider_azureml_classic.server.experiments.preview import table_of
 from airflow_provider_azureml_classic.server.experiments.schema import Schema
@@ -87,7 +93,26 @@ class Catalogue:
         :param training: of the web service that trains.
         """
         experiment = self.experiments.get(name)
-        return experiment.inputs if training and experiment else {INPUT: TRAIN}
+        return experiment.inputs_of(training=training) if experiment else {INPUT: TRAIN}
+
+    def outputs(self, name: str, *, training: bool) -> Mapping[str, str]:
+        """What each output of a web service is, by its name, in their order.
+
+        :param name: the experiment.
+        :param training: of the web service that trains.
+        """
+        experiment = self.experiments.get(name)
+        if experiment:
+            return experiment.outputs_of(training=training)
+        return {MODEL_OUTPUT: MODEL, EVALUATION_OUTPUT: EVALUATION} if training else {SCORED_OUTPUT: SCORED}
+
+    def scoring_names(self, name: str) -> tuple[str, str]:
+        """Names of the scoring service's input and output.
+
+        :param name: the experiment.
+        """
+        (read,), (written,) = self.inputs(name, training=False), self.outputs(name, training=False)
+        return read, written
 
     def parameters(self, name: str, *, training: bool) -> Mapping[str, Parameter]:
         """What callers of a web service may set.

@@ -10,7 +10,6 @@ from time import perf_counter
 from typing import Any
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
-from airflow_provider_azureml_classic.protocol.jobs import INPUT, SCORED_OUTPUT
 from airflow_provider_azureml_classic.protocol.limits import MAX_CELLS
 from airflow_provider_azureml_classic.protocol.tables import (
     Table,
@@ -34,10 +33,12 @@ from airflow_provider_azureml_classic.server.workspace.diagnostics import Diagno
 class Predictor:
     """What answers an endpoint's calls that set no parameter.
 
+    :param names: of the web service's input and output.
     :param scorer: its model.
     :param threshold: see :meth:`~.experiments.scorer.Scorer.score`.
     """
 
+    names: tuple[str, str]
     scorer: Scorer
     threshold: float | None
 
@@ -120,7 +121,8 @@ class Scoring:
         experiment = self._experiment(endpoint)
         if self._catalogue.passthrough(experiment):
             return None
-        return Predictor(self._models.scorer(endpoint.resources[0].digest), self._threshold(experiment, {}))
+        names, scorer = self._catalogue.scoring_names(experiment), self._models.scorer(endpoint.resources[0].digest)
+        return Predictor(names, scorer, self._threshold(experiment, {}))
 
     def execute(
         self, endpoint: EndpointRow, read: Callable[[], Any], request_id: str, *, swagger: bool, details: bool
@@ -146,7 +148,8 @@ class Scoring:
             self._diagnostics.scored(endpoint, request_id, perf_counter() - start, error)
             raise
         self._diagnostics.scored(endpoint, request_id, perf_counter() - start, None)
-        return write_results({SCORED_OUTPUT: write_output(answer, swagger=swagger, details=details)}), content
+        _, output = self._catalogue.scoring_names(self._experiment(endpoint))
+        return write_results({output: write_output(answer, swagger=swagger, details=details)}), content
 
     def columns(self, endpoint: EndpointRow) -> tuple[str, Columns]:
         """Digest of what an endpoint answers with, and its columns.
@@ -164,21 +167,21 @@ class Scoring:
             raise rejection(
                 "BatchExecutionOnly", "This is a training web service: it has no request/response call, only jobs."
             )
-        members = read_call(body)
-        table = read_input(INPUT, the_input(members, INPUT))
+        members, experiment = read_call(body), self._experiment(endpoint)
+        name, _ = self._catalogue.scoring_names(experiment)
+        table = read_input(name, the_input(members, name))
         digest = endpoint.resources[0].digest
         new = not self._models.is_loaded(digest)
         scorer = self._models.scorer(digest)
         if new:
             self._diagnostics.loaded(endpoint, digest)
-        experiment = self._experiment(endpoint)
         threshold = self._threshold(experiment, global_parameters(members))
         if len(table.values) > scorer.most_rows:
             raise rejection(
                 "InputParseError",
                 f"{len(table.values)} rows are too many for one call of this model: at most {scorer.most_rows} make "
                 f"a table of {MAX_CELLS:,} cells. Send fewer rows a call, or score them as a batch job.",
-                target=INPUT,
+                target=name,
             )
         return scorer.score(table, self._catalogue.passthrough(experiment), threshold), scorer.content
 

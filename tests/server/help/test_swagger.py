@@ -364,6 +364,8 @@ def test_description_of_every_type() -> None:
         inputs,
         frozenset(),
         inputs,
+        "input1",
+        "output1",
         {"input1": "rows"},
         True,
         {},

@@ -87,9 +87,9 @@ def code(reply: tuple[int, dict[str, str], Any]) -> tuple[int, str]:
 def lines_server(tmp_path_factory: pytest.TempPathFactory, trained: Path) -> Iterator[ServerProcess]:
     """A server whose models answer the slope of a line: 2 at first; models of slopes 3 and 10 are in its store."""
     folder = tmp_path_factory.mktemp("express")
-    server = ServerProcess(
-        folder / "data", "--experiments", str(declaration(folder, "Line")), "--workers", "1", "--access-log"
-    )
+    declared = declaration(folder, "Line", "Named")
+    declared.write_text(declared.read_text() + 'scoring_input = "lol"\nscoring_output = "result_user"\n')
+    server = ServerProcess(folder / "data", "--experiments", str(declared), "--workers", "1", "--access-log")
     for name in ("three", "ten"):
         server.upload(f"models/{name}.ilearner", trained / "data" / "blobs" / "models" / f"{name}.ilearner")
     yield server
@@ -124,6 +124,19 @@ def warm(endpoint: Endpoint) -> Iterator[Callable[..., Line]]:
     yield open_line
     for line in made:
         line.close()
+
+
+def test_calls_of_a_service_with_names_of_its_own(admin: Client) -> None:
+    """They are answered together as all others are, under the names that its experiment declares."""
+    named = admin.get_endpoint(admin.find_web_service("Named [predictive exp.]").id, "default")
+    line = Line(named)
+    body = {"Inputs": {"lol": [{"x": 1}]}}
+    replies = [line.ask(body) for _ in range(4)]
+    assert [reply[0] for reply in replies] == [200] * 4
+    assert [reply[2] for reply in replies[1:]] == [replies[0][2]] * 3
+    assert list(replies[0][2]["Results"]) == ["result_user"]
+    assert code(line.ask(table(1))) == (400, "InvalidInputNames")
+    line.close()
 
 
 def put_in_place(server: ServerProcess, client: Client, endpoint: Endpoint, name: str) -> None:
