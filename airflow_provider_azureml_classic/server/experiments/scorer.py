@@ -7,6 +7,7 @@ many; what is unusual in a cell is left to one slow function.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from airflow_provider_azureml_classic.server.experiments.graph import Graph
 from airflow_provider_azureml_classic.server.experiments.ilearner import Manifest, content_digest, read_ilearner
 from airflow_provider_azureml_classic.server.experiments.number_text import texts_of
 from airflow_provider_azureml_classic.server.experiments.schema import NUMBER, UNKNOWN, Column, not_a_number
+from airflow_provider_azureml_classic.server.experiments.unusual import Ranges, Unusual
 from airflow_provider_azureml_classic.tables import dates
 from airflow_provider_azureml_classic.tables.kinds import DATE, Kind
 from airflow_provider_azureml_classic.tables.spelling import shown
@@ -86,6 +88,11 @@ class Scorer:
         self._offsets = _array(schema.offsets) if schema.offsets else None
         self._outputs = output_columns(manifest)
         self.names, self.types = (tuple(part) for part in zip(*self._outputs, strict=True))
+        self._ranges = Ranges(
+            [_bounds(column) for column in schema.features],
+            [frozenset(kind.missing_texts(schema.missing)) for kind in self._kinds],
+            schema.offsets,
+        )
         self._plans: dict[tuple[str, ...], _Plan] = {}
         self._run = Graph(manifest, graph, reread)
         #: Rows of one call: neither what the model takes nor what it answers is a larger table.
@@ -120,19 +127,29 @@ class Scorer:
         features = tuple(zip(names, types, strict=True))
         return Columns(features, self._outputs)
 
-    def score(self, table: Table, passthrough: Sequence[str] = (), threshold: float | None = None) -> Table:
+    def score(
+        self,
+        table: Table,
+        passthrough: Sequence[str] = (),
+        threshold: float | None = None,
+        unusual: Callable[[Unusual], object] | None = None,
+    ) -> Table:
         """The model's answers, one row for each row of ``table``; every cell is a string.
 
         :param table: the features by name, in any order; further columns are ignored.
         :param passthrough: columns of ``table`` to repeat in front of the answer; ``("*",)``: all of them.
         :param threshold: least *Scored Probabilities* of a row that is labelled with the positive class.
+        :param unusual: told what of it the model did not see in its training.
         :raises RequestRejected: ``InputMismatchError``: a feature is absent; ``InputParseError``: a cell is no number;
             ``BadParameterValue``: a threshold for a model that gives no probabilities of two classes.
         """
         values = table.values
         # No rows need no columns: whoever asks for none learns which model answers.
         plan = self._plan(table.column_names) if values or table.column_names else []
-        answers = self._answers(self._encode(plan, values), threshold) if values else []
+        matrix = self._encode(plan, values) if values else None
+        answers = self._answers(matrix, threshold) if matrix is not None else []
+        if unusual is not None and matrix is not None:
+            unusual(self._ranges.in_matrix(matrix, values, [place for place, _ in plan]))
         names, types = self.names, self.types
         if not passthrough:
             return Table(names, answers, types)
@@ -142,6 +159,14 @@ class Scorer:
         rows = [(*(_text(row[i]) for i in kept), *answer) for row, answer in zip(values, answers, strict=True)]
         columns = tuple(table.column_names[i] for i in kept)
         return Table(columns + names, rows, tuple(self._type(name) for name in columns) + types)
+
+    def unusual(self, table: Table, rows: Sequence[Sequence[float]]) -> Unusual:
+        """What of a small table the model did not see in its training.
+
+        :param table: see :meth:`score`.
+        :param rows: see :meth:`encoded`.
+        """
+        return self._ranges.in_rows(rows, table.values, [place for place, _ in self._plan(table.column_names)])
 
     def encoded(self, table: Table) -> list[list[float]]:
         """The rows of a small table as :meth:`answers` takes them.
@@ -301,6 +326,13 @@ class Scorer:
             message = f"Column {name!r}, row {row}: {shown(cell)} is not a date in the form {form or 'YYYY-MM-DD'}."
             raise rejection("InputParseError", message, target=name)
         return day
+
+
+def _bounds(column: Column) -> tuple[float, float] | None:
+    if column.kind != NUMBER:
+        return None
+    known = column.minimum is not None and column.maximum is not None
+    return (float(column.minimum or 0), float(column.maximum or 0)) if known else (-math.inf, math.inf)
 
 
 def _array(numbers: Sequence[float]) -> NDArray[float64]:

@@ -21,6 +21,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from airflow_provider_azureml_classic.protocol.jobs import JobStatus
+from airflow_provider_azureml_classic.server.experiments.unusual import UnusualCells
 from airflow_provider_azureml_classic.server.models.store import ModelStore
 from airflow_provider_azureml_classic.server.settings import Settings
 from airflow_provider_azureml_classic.server.state.database import Database, DatabaseDown
@@ -50,6 +51,7 @@ class Health:
     :param queries: endpoints.
     :param job_queries: jobs.
     :param in_place: gives the digests of the models that endpoints have.
+    :param unusual: counts cells that models did not see in their training.
     """
 
     settings: Settings
@@ -59,6 +61,7 @@ class Health:
     queries: Queries
     job_queries: JobQueries
     in_place: Callable[[], set[str]]
+    unusual: UnusualCells
 
     @cached_property
     def _threads(self) -> CapacityLimiter:
@@ -171,6 +174,14 @@ class Collector:
             "training_slots": ("Jobs that may run at a time.", self._health.settings.workers),
             "training_slots_used": ("Jobs that run now.", counts.get(JobStatus.RUNNING.value, 0)),
         }
+        cells = CounterMetricFamily(
+            "azureml_classic_unusual_cells", "Cells that the model did not see in its training.", labels=["kind"]
+        )
+        rows, unknown, outside = self._health.unusual.total
+        cells.add_metric(["unknown category"], unknown)
+        cells.add_metric(["outside trained range"], outside)
+        yield cells
+        yield CounterMetricFamily("azureml_classic_detailed_rows", "Rows of calls that ask for details.", value=rows)
         for name, (text, value) in gauges.items():
             yield GaugeMetricFamily(f"azureml_classic_{name}", text, value=value)
 

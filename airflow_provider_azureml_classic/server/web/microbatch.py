@@ -225,6 +225,8 @@ class MicroBatcher:
             if global_parameters(members) or not 0 < len(table.values) < MANY:
                 return None
             call.rows = predictor.scorer.encoded(table)
+            if call.head.types:
+                self._scoring.unusual.add(predictor.scorer.unusual(table, call.rows))
         except (AzureMLClassicError, ValueError, RecursionError):
             return None
         return predictor

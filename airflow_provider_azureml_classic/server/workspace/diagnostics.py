@@ -26,6 +26,7 @@ from airflow_provider_azureml_classic.protocol.values import TraceLevel
 from airflow_provider_azureml_classic.server.blobs.names import DIAGNOSTICS_CONTAINER
 from airflow_provider_azureml_classic.server.blobs.store import BlobStore
 from airflow_provider_azureml_classic.server.clock import Clock
+from airflow_provider_azureml_classic.server.experiments.unusual import Unusual
 from airflow_provider_azureml_classic.server.state.tables import EndpointRow
 
 log = logging.getLogger(__name__)
@@ -73,16 +74,27 @@ class Diagnostics:
         self._lock = threading.Lock()
         self.dropped = 0
 
-    def scored(self, endpoint: EndpointRow, request_id: str, seconds: float, error: AzureMLClassicError | None) -> None:
+    def scored(
+        self,
+        endpoint: EndpointRow,
+        request_id: str,
+        seconds: float,
+        error: AzureMLClassicError | None,
+        unusual: Unusual | None = None,
+    ) -> None:
         """A scoring call was answered.
 
         :param endpoint: the endpoint called.
         :param request_id: of the answer.
         :param seconds: how long it took.
         :param error: what it was refused with, if it was.
+        :param unusual: cells that the model did not see in its training, if the call asked for details.
         """
         if is_logged(endpoint, failed=error is not None):
             content = {"requestId": request_id, "milliseconds": round(seconds * 1000, 3), **_result(error)}
+            if unusual is not None:
+                rows, unknown, outside = unusual
+                content |= {"rows": rows, "unknownCategories": unknown, "outsideTrainedRange": outside}
             self._put(endpoint, REQUESTS, request_id, content)
 
     def loaded(self, endpoint: EndpointRow, digest: str) -> None:

@@ -22,6 +22,7 @@ from airflow_provider_azureml_classic.protocol.tables import (
 )
 from airflow_provider_azureml_classic.server.experiments.parameters import checked, threshold_of
 from airflow_provider_azureml_classic.server.experiments.scorer import Columns, Scorer
+from airflow_provider_azureml_classic.server.experiments.unusual import Unusual, UnusualCells
 from airflow_provider_azureml_classic.server.models.store import ModelStore
 from airflow_provider_azureml_classic.server.state.endpoint_store import Store
 from airflow_provider_azureml_classic.server.state.tables import EndpointRow
@@ -100,6 +101,8 @@ class Scoring:
         self._catalogue = catalogue
         self._models = models
         self._experiments: dict[str, str] = {}
+        #: Of the calls that ask for details.
+        self.unusual = UnusualCells()
 
     def is_ready(self, endpoint: EndpointRow) -> bool:
         """Whether :meth:`execute` answers soon: without reading a file or the database, and by a model that is fast.
@@ -141,13 +144,13 @@ class Scoring:
         try:
             self._throttle.begin(endpoint)
             try:
-                answer, content = self._answer(endpoint, read())
+                answer, content, unusual = self._answer(endpoint, read(), details=details)
             finally:
                 self._throttle.end(endpoint)
         except AzureMLClassicError as error:
             self._diagnostics.scored(endpoint, request_id, perf_counter() - start, error)
             raise
-        self._diagnostics.scored(endpoint, request_id, perf_counter() - start, None)
+        self._diagnostics.scored(endpoint, request_id, perf_counter() - start, None, unusual)
         _, output = self._catalogue.scoring_names(self._experiment(endpoint))
         return write_results({output: write_output(answer, swagger=swagger, details=details)}), content
 
@@ -162,7 +165,7 @@ class Scoring:
         scorer = self._models.scorer(endpoint.resources[0].digest)
         return scorer.content, scorer.columns()
 
-    def _answer(self, endpoint: EndpointRow, body: Any) -> tuple[Table, str]:
+    def _answer(self, endpoint: EndpointRow, body: Any, *, details: bool) -> tuple[Table, str, Unusual | None]:
         if not endpoint.resources:
             raise rejection(
                 "BatchExecutionOnly", "This is a training web service: it has no request/response call, only jobs."
@@ -183,7 +186,10 @@ class Scoring:
                 f"a table of {MAX_CELLS:,} cells. Send fewer rows a call, or score them as a batch job.",
                 target=name,
             )
-        return scorer.score(table, self._catalogue.passthrough(experiment), threshold), scorer.content
+        seen: list[Unusual] = []
+        told = (lambda call: seen.append(self.unusual.add(call))) if details else None
+        answer = scorer.score(table, self._catalogue.passthrough(experiment), threshold, told)
+        return answer, scorer.content, seen[0] if seen else None
 
     def _threshold(self, experiment: str, sent: Mapping[str, Any]) -> float | None:
         declared = self._catalogue.parameters(experiment, training=False)

@@ -79,6 +79,9 @@ def test_metrics_count(http: TestClient, scorer: Endpoint) -> None:
     assert lines['azureml_classic_requests_total{route="none",status="404"}'] == "1.0"
     assert lines['azureml_classic_request_seconds_bucket{le="+Inf",route="score"}'] == "3.0"
     assert lines['azureml_classic_jobs{state="Running"}'] == "0.0"
+    assert lines['azureml_classic_unusual_cells_total{kind="unknown category"}'] == "0.0"
+    assert lines['azureml_classic_unusual_cells_total{kind="outside trained range"}'] == "0.0"
+    assert lines["azureml_classic_detailed_rows_total"] == "0.0"
     assert lines["azureml_classic_endpoints"] == "5.0"
     assert lines["azureml_classic_training_slots"] == "1.0"
     assert float(lines["azureml_classic_loaded_models"]) >= 1
