@@ -11,7 +11,7 @@ from typing import Any
 from airflow_provider_azureml_classic.cli.endpoints import found
 from airflow_provider_azureml_classic.cli.session import DONE, JOB_ENDED_BADLY, Session
 from airflow_provider_azureml_classic.cli.views import JOB_COLUMNS, job_view
-from airflow_provider_azureml_classic.client.verbs import BlobFacts
+from airflow_provider_azureml_classic.client.answers import BlobFacts
 from airflow_provider_azureml_classic.exceptions import WaitTimeout
 from airflow_provider_azureml_classic.protocol.job_history import MAX_PAGE
 from airflow_provider_azureml_classic.protocol.jobs import INPUT, Job, JobRequest, JobStatus

@@ -12,9 +12,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from typing import Any
 
 from airflow_provider_azureml_classic.client.answers import (
-    BlobFacts as BlobFacts,
-)
-from airflow_provider_azureml_classic.client.answers import (
+    BlobFacts,
     ServiceFacts,
     ask,
     check,
@@ -322,12 +320,9 @@ class Verbs:
         output_name: str | None = None,
         global_parameters: Mapping[str, Any] | None = None,
     ) -> Steps[tuple[Table, str | None]]:
-        """Score rows, and learn which model answered.
+        """Score rows as :meth:`score`, and learn which model answered.
 
-        :param endpoint: endpoint of a scoring service.
-        :param rows: a table, or one mapping a row.
-        :param input_name: see :meth:`score`, likewise the others.
-        :return: as :meth:`score`; and the content digest of the model, ``None`` where the service does not tell.
+        :return: also the content digest of the model, ``None`` where the service does not tell.
         """
         table, parameters = Table.of(rows).to_wire(), dict(global_parameters or {})
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
+from airflow_provider_azureml_classic.client.answers import BlobFacts
 from airflow_provider_azureml_classic.client.retries import Program
-from airflow_provider_azureml_classic.client.verbs import BlobFacts, Verbs
+from airflow_provider_azureml_classic.client.verbs import Verbs
 from airflow_provider_azureml_classic.exceptions import UpdateNotProved
 from airflow_provider_azureml_classic.fleet.options import Options
 from airflow_provider_azureml_classic.fleet.rows import Outcome, Row

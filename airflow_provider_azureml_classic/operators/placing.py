@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Asset, Context
     from airflow.sdk.definitions.mappedoperator import OperatorPartial
 
-    from airflow_provider_azureml_classic.client.verbs import BlobFacts
+    from airflow_provider_azureml_classic.client.answers import BlobFacts
     from airflow_provider_azureml_classic.protocol.references import BlobReference
     from airflow_provider_azureml_classic.retraining.placing import Candidate
 

@@ -22,7 +22,7 @@ from airflow_provider_azureml_classic.retraining.proof import shows
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_provider_azureml_classic.client.verbs import BlobFacts
+    from airflow_provider_azureml_classic.client.answers import BlobFacts
 
 
 class RollbackModelOperator(ModelPlacingOperator):

@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
+from airflow_provider_azureml_classic.client.answers import BlobFacts
 from airflow_provider_azureml_classic.client.retries import Pause, Program, jittered
-from airflow_provider_azureml_classic.client.verbs import BlobFacts, Verbs
+from airflow_provider_azureml_classic.client.verbs import Verbs
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, UpdateNotProved, is_stale, rejection
 from airflow_provider_azureml_classic.protocol.digests import Digests, same_model
 from airflow_provider_azureml_classic.protocol.moments import moment_text

@@ -20,8 +20,8 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 from pyarrow import parquet
 
 from airflow_provider_azureml_classic.client import AsyncClient, Client
+from airflow_provider_azureml_classic.client.answers import BlobFacts
 from airflow_provider_azureml_classic.client.retries import NO_RETRIES
-from airflow_provider_azureml_classic.client.verbs import BlobFacts
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, ServiceUnavailable
 from airflow_provider_azureml_classic.operators import BatchExecutionOperator, UploadDataOperator
 from airflow_provider_azureml_classic.operators.upload import _streaming

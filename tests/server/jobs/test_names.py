@@ -170,8 +170,8 @@ def connected(service: Service, monkeypatch: pytest.MonkeyPatch) -> Service:
 
 
 def test_the_provider_follows_the_declared_names(connected: Service, data: BlobReference, scorer: Endpoint) -> None:
-    """Nobody tells the operators a name: the model goes where it belongs, is put live and proved by scoring, and the
-    endpoint scores, at once and as a batch.
+    """Nobody tells the operators a name: the model goes where it belongs, is put live and proved, and the endpoint
+    scores, at once and as a batch.
     """
     path = data.relative_location
     train = BatchExecutionOperator(
@@ -181,7 +181,7 @@ def test_the_provider_follows_the_declared_names(connected: Service, data: BlobR
     assert job["model_output"] == "output2"
     assert re.search(r"/models/\w+/mine/20260301T000000Z-\w+\.ilearner$", job["outputs"]["output2"])
     update = UpdateTrainedModelOperator(task_id="u", web_service=SCORING, endpoint="mine", job=job)
-    assert update.execute(context())["proof"]["level"] == "score"
+    assert update.execute(context())["proof"]["level"] == "content"
     (answer,) = ScoreOperator(task_id="s", web_service=SCORING, endpoint="mine", rows=[{"x": 1.0}]).execute(context())
     assert round(float(answer["Scored Labels"])) == 5
     batch = BatchScoringOperator(
