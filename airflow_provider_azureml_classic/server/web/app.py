@@ -23,7 +23,7 @@ from airflow_provider_azureml_classic.protocol.job_history import (
     read_limit,
     write_log,
 )
-from airflow_provider_azureml_classic.protocol.jobs import INPUT, SCORED_OUTPUT, JobRequest
+from airflow_provider_azureml_classic.protocol.jobs import JobRequest
 from airflow_provider_azureml_classic.protocol.keys import KeyType
 from airflow_provider_azureml_classic.protocol.management import management_document
 from airflow_provider_azureml_classic.protocol.messages import JSON_TYPE, Request, Response
@@ -382,16 +382,17 @@ class App:
     def _infer(self, call: Call) -> Response:
         model = call.segments["model"]
         endpoint = self._workspace.endpoint_of_model(model, call.key)
+        source, output = self._scoring.names(endpoint)
         named = ""
 
         def read() -> dict[str, Any]:
             nonlocal named
             length = call.headers.get(inference.HEADER_LENGTH)
             named, table = inference.read_request(call.body, length, lambda part: replace(call, body=part).json())
-            return {INPUTS: {INPUT: table.to_wire()}}
+            return {INPUTS: {source: table.to_wire()}}
 
         answer, content = self._scoring.execute(endpoint, read, call.request_id, swagger=False, details=True)
-        table = answer[RESULTS][SCORED_OUTPUT]["value"]
+        table = answer[RESULTS][output]["value"]
         return _json(inference.answer_to_wire(model, content, named, table))
 
     # -- what everybody may read -------------------------------------------------------------------------------------

@@ -151,8 +151,15 @@ class Scoring:
             self._diagnostics.scored(endpoint, request_id, perf_counter() - start, error)
             raise
         self._diagnostics.scored(endpoint, request_id, perf_counter() - start, None, unusual)
-        _, output = self._catalogue.scoring_names(self._experiment(endpoint))
+        _, output = self.names(endpoint)
         return write_results({output: write_output(answer, swagger=swagger, details=details)}), content
+
+    def names(self, endpoint: EndpointRow) -> tuple[str, str]:
+        """Names of the input and the output of an endpoint's calls.
+
+        :param endpoint: the endpoint asked for.
+        """
+        return self._catalogue.scoring_names(self._experiment(endpoint))
 
     def columns(self, endpoint: EndpointRow) -> tuple[str, Columns]:
         """Digest of what an endpoint answers with, and its columns.

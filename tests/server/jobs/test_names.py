@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import pytest
 
@@ -98,6 +98,14 @@ def test_scoring_has_the_declared_names(service: Service, scorer: Endpoint) -> N
     assert list(job.results) == ["result_user"]
     other = service.client.get_endpoint(service.other_scoring, "default")
     assert list(body_of(service, other, "input1")[1]["Results"]) == ["output1"]
+
+
+def test_tensors_do_not_know_the_declared_names(service: Service, scorer: Endpoint) -> None:
+    """In the Open Inference Protocol columns have names, and inputs and outputs of the service have none."""
+    path = f"/v2/models/{quote(SCORING)}~{scorer.name}/infer"
+    body = {"inputs": [{"name": "x", "shape": [1], "datatype": "FP64", "data": [1.0]}]}
+    answer = service.ask("POST", path, body, key=scorer.primary_key)
+    assert (answer.status, json.loads(answer.body)["outputs"][0]["name"]) == (200, "Scored Labels")
 
 
 def test_pages_and_documents_have_the_declared_names(service: Service, trainer: Endpoint, scorer: Endpoint) -> None:
