@@ -42,6 +42,8 @@ FILE_LIMIT = 256 << 20
 EXPANDED = {MANIFEST: (256 << 10, 64, 32 << 20), MODEL: (64 << 20, 64, 1 << 30)}
 
 _FEW = 16
+#: Sign and length in bytes of a zip's end record; the last two bytes are the length of the comment that follows.
+_END, _END_LENGTH = b"PK\x05\x06", 22
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -165,6 +167,7 @@ def read_ilearner(source: Path | bytes) -> tuple[Manifest, bytes]:
         raise _invalid("it is a zip with many members")
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            _check_end(content)
             members = _members(archive, len(content))
             profile, more = _profile(archive.comment), len(archive.namelist()) - 2
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
@@ -174,6 +177,18 @@ def read_ilearner(source: Path | bytes) -> tuple[Manifest, bytes]:
     if found != manifest.sha256:
         raise _invalid(f"{MODEL} has SHA-256 {found}, the manifest says {manifest.sha256}")
     return manifest, members[MODEL]
+
+
+def _check_end(content: bytes) -> None:
+    """Refuse a file that is cut in the comment, or goes on behind it: zipfile takes the comment for as long as it is.
+
+    :param content: a zip; its end record, found as zipfile finds it, tells the length of the comment.
+    :raises BadZipFile: the file does not end with its comment.
+    """
+    comment = content.rfind(_END) + _END_LENGTH
+    end = comment + int.from_bytes(content[comment - 2 : comment], "little")
+    if len(content) != end:
+        raise zipfile.BadZipFile(f"it has {len(content)} bytes, where its end record says {end}")
 
 
 def _limited(path: Path) -> bytes:
@@ -229,7 +244,7 @@ _SIGNS = (
     (b"BZh", "a bzip2 file"),
     (b"\x89HDF", "an HDF5 file"),
     (b"PAR1", "a Parquet file"),
-    (b"PK\x05\x06", "an empty zip"),
+    (_END, "an empty zip"),
     (b"\x08", "a bare ONNX graph or another Protocol Buffers message"),
     (b"<?xml", "an XML document"),
     (b"{", "a JSON document"),

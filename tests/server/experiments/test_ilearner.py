@@ -195,6 +195,17 @@ def test_a_truncated_model_is_refused(model, share):
         read(content[: int(len(content) * share)])
 
 
+@pytest.mark.parametrize(
+    "changed", [lambda file: file[:-1], lambda file: file[:-40], lambda file: file + b"\0", lambda file: file + file]
+)
+def test_a_file_ends_where_its_zip_ends(tmp_path, changed):
+    """Neither cut in the profile, which is the last of a file, nor with anything behind it."""
+    path = tmp_path / "m.ilearner"
+    write(path, GRAPH, replace(manifest(), profile={"rows": 10, "columns": {"income": {"missing": 0.5}}}))
+    with pytest.raises(RequestRejected, match="damaged or cut short"):
+        read(changed(path.read_bytes()))
+
+
 def test_a_flipped_bit_is_refused(model):
     """Damage inside a member is found."""
     content = bytearray(model.read_bytes())
