@@ -16,6 +16,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from ipaddress import IPv6Address, ip_address, ip_network
 from threading import Lock
 
 from cryptography.fernet import Fernet, InvalidToken
@@ -28,6 +29,8 @@ COOKIE = "azureml_classic_session"
 #: Wrong tokens that an address may send before it has to wait, and its longest wait, in seconds.
 FREE_TRIES, LONGEST_WAIT = 5, 60
 _ADDRESSES = 10_000
+#: Leading bits of an IPv6 address that count: one host may take any address behind them.
+_IPV6_BITS = 64
 
 
 @dataclass(frozen=True)
@@ -146,8 +149,19 @@ class Sessions:
                 self._ended.popitem(last=False)
 
 
+def _counted_as(address: str) -> str:
+    """What an address is counted as: IPv6 as its network, IPv4 written as IPv6 as IPv4."""
+    try:
+        ip = ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if not isinstance(ip, IPv6Address):
+        return str(ip)
+    return str(ip.ipv4_mapped or ip_network((int(ip), _IPV6_BITS), strict=False))
+
+
 class Brake:
-    """Makes those wait who send wrong tokens: twice as long each time.
+    """Makes those wait who send wrong tokens: twice as long each time. An IPv6 network of 64 bits is one address.
 
     :param clock: gives the present time.
     """
@@ -162,7 +176,7 @@ class Brake:
 
         :param address: of the client.
         """
-        count, last = self._tries.get(address, (0, 0.0))
+        count, last = self._tries.get(_counted_as(address), (0, 0.0))
         if count < FREE_TRIES:
             return 0
         pause = min(1 << (count - FREE_TRIES), LONGEST_WAIT)
@@ -173,9 +187,10 @@ class Brake:
 
         :param address: of the client.
         """
+        counted = _counted_as(address)
         with self._lock:
-            count, _ = self._tries.pop(address, (0, 0.0))
-            self._tries[address] = (min(count + 1, 20), self._clock().timestamp())
+            count, _ = self._tries.pop(counted, (0, 0.0))
+            self._tries[counted] = (min(count + 1, 20), self._clock().timestamp())
             if len(self._tries) > _ADDRESSES:
                 self._tries.popitem(last=False)
 
@@ -185,4 +200,4 @@ class Brake:
         :param address: of the client.
         """
         with self._lock:
-            self._tries.pop(address, None)
+            self._tries.pop(_counted_as(address), None)

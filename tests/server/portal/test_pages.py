@@ -185,6 +185,25 @@ def test_the_brake_forgets(clock: Clock) -> None:
 
 
 @pytest.mark.parametrize(
+    ("guesses", "waits", "passes"),
+    [
+        ("2001:db8:1:2::{}", "2001:db8:1:2:ffff::1", "2001:db8:1:3::1"),
+        ("2001:db8:1:2::{}%eth0", "2001:db8:1:2::", "2001:db8:1:20::"),
+        ("::ffff:192.0.2.1", "192.0.2.1", "::ffff:192.0.2.2"),
+        ("192.0.2.1", "::ffff:c000:201", "192.0.2.2"),
+    ],
+)
+def test_a_network_of_one_host_is_one_address(clock: Clock, guesses: str, waits: str, passes: str) -> None:
+    """Another address of the same IPv6 network, or another spelling of an IPv4 address, is no new beginning."""
+    brake = Brake(clock)
+    for number in range(6):
+        brake.failed(guesses.format(number))
+    assert (brake.wait(waits) > 0, brake.wait(passes)) == (True, 0)
+    brake.passed(waits)
+    assert brake.wait(guesses.format(0)) == 0
+
+
+@pytest.mark.parametrize(
     ("wanted", "goes"),
     [
         ("/portal/jobs?state=failed", "/portal/jobs?state=failed"),

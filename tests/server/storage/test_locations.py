@@ -408,5 +408,5 @@ def test_a_reference_is_resolved_once(service: Service, scorer: Endpoint, traine
     job_id = service.submit(trainer, data)
     assert counts == {"resolved": 2, "verify": 2}
     assert service.ended(trainer, job_id).status is JobStatus.FINISHED
-    # The input and two outputs.
-    assert counts == {"resolved": 5, "verify": 2}
+    # The input, the samples of the model and two outputs.
+    assert counts == {"resolved": 6, "verify": 2}
