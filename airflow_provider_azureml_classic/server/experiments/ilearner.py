@@ -167,7 +167,7 @@ def read_ilearner(source: Path | bytes) -> tuple[Manifest, bytes]:
         raise _invalid("it is a zip with many members")
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            _check_end(content)
+            _check_whole(archive, content)
             members = _members(archive, len(content))
             profile, more = _profile(archive.comment), len(archive.namelist()) - 2
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
@@ -179,16 +179,18 @@ def read_ilearner(source: Path | bytes) -> tuple[Manifest, bytes]:
     return manifest, members[MODEL]
 
 
-def _check_end(content: bytes) -> None:
-    """Refuse a file that is cut in the comment, or goes on behind it: zipfile takes the comment for as long as it is.
+def _check_whole(archive: zipfile.ZipFile, content: bytes) -> None:
+    """Refuse a file that is cut in the comment, or has anything before or behind the zip: zipfile reads them all.
 
-    :param content: a zip; its end record, found as zipfile finds it, tells the length of the comment.
-    :raises BadZipFile: the file does not end with its comment.
+    :param archive: the zip.
+    :param content: the file; its end record, found as zipfile finds it, tells the length of the comment.
+    :raises BadZipFile: the file does not begin with a member, or does not end with the comment.
     """
     comment = content.rfind(_END) + _END_LENGTH
     end = comment + int.from_bytes(content[comment - 2 : comment], "little")
-    if len(content) != end:
-        raise zipfile.BadZipFile(f"it has {len(content)} bytes, where its end record says {end}")
+    start = min((member.header_offset for member in archive.infolist()), default=0)
+    if (start, end) != (0, len(content)):
+        raise zipfile.BadZipFile(f"it has {len(content)} bytes, of which its end record names {start} to {end}")
 
 
 def _limited(path: Path) -> bytes:
