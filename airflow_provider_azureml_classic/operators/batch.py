@@ -106,7 +106,9 @@ class BatchExecutionOperator(JobOperator):
     def _purpose(self, context: Context) -> Purpose | None:
         window = self._window(context)
         limits = dict(self.data_limits or {})
-        return Purpose(self.model_for, None, window.start, window.end, self.data_check, limits)
+        # The interval of a run is not what its file begins with: many hold all days so far.
+        start = window.start if self.window_start else None
+        return Purpose(self.model_for, None, start, window.end, self.data_check, limits)
 
     def _window(self, context: Context) -> Window:
         return training_window(context, self.window_start, self.window_end)

@@ -35,7 +35,7 @@ class DataCheckOperator(JobOperator):
     :param on_violation: ``fail`` or ``skip`` the task, or ``pass``.
     :param data_limits: how far rules go: a share from 0 to 1 by rule (``{"outside": 0.2}``), or by column and rule
         (``{"age.outside": 0.5}``).
-    :param window_start: start of the training data, ISO 8601; by default the DAG run's. (templated)
+    :param window_start: start of the training data, ISO 8601; by default none that is checked. (templated)
     :param window_end: end of the training data, ISO 8601, exclusive; by default the DAG run's. (templated)
     :param outputs: not needed, as nothing is written. (templated)
     :param global_parameters: web service parameters by name. (templated)
@@ -74,7 +74,8 @@ class DataCheckOperator(JobOperator):
 
     def _purpose(self, context: Context) -> Purpose:
         window = training_window(context, self.window_start, self.window_end)
-        return Purpose(self.model_for, None, window.start, window.end, ONLY, dict(self.data_limits or {}))
+        start = window.start if self.window_start else None
+        return Purpose(self.model_for, None, start, window.end, ONLY, dict(self.data_limits or {}))
 
     def _result(self, context: Context, facts: dict[str, Any]) -> dict[str, Any]:
         found = facts["data_check"] or {"verdict": NOT_KNOWN, "labels_as_before": None, "findings": []}

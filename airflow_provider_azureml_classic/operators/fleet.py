@@ -401,7 +401,7 @@ class RetrainFleetOperator(UpdatingOperator):
             Purpose(
                 item.endpoint,
                 self._services()[2].id,
-                item.window.start,
+                item.window.start if self.window_start else None,
                 item.window.end,
                 self.data_check,
                 dict(self.data_limits or {}),

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
 from airflow_provider_azureml_classic.client import Client
-from airflow_provider_azureml_classic.operators import BatchExecutionOperator, DataCheckOperator
-from tests.support import BIKES, ServerProcess
+from airflow_provider_azureml_classic.operators import BatchExecutionOperator, DataCheckOperator, ModelQualityGate
+from airflow_provider_azureml_classic.protocol.references import BlobReference
+from airflow_provider_azureml_classic.protocol.values import EndpointSettings
+from tests.support import BIKES, BIKES_SCORING, ServerProcess
+from tests.support.gates import added, trained
 from tests.support.tasks import context, rentals
 
 pytestmark = pytest.mark.usefixtures("airflow_connection")
@@ -32,8 +37,12 @@ class Pushed:
 
 @pytest.fixture
 def endpoint(server: ServerProcess, client: Client) -> str:
-    """An endpoint that keeps the model of the first data."""
-    client.add_endpoint(client.find_web_service(f"{BIKES} [predictive exp.]").id, "lookedat")
+    """An endpoint whose model was trained on data of its own."""
+    name = "lookedat"
+    job = trained(server, client, name, datetime(2026, 2, 1, tzinfo=UTC), rentals().decode())
+    made = added(client, name)
+    place = BlobReference(f"models/{name}/20260201T000000Z.ilearner")
+    client.patch_endpoint(made, EndpointSettings(resources=(replace(made.resource(), location=place),)))
     lines = rentals().decode().splitlines()
     at = lines[0].split(",").index("windspeed")
     blown = [lines[0]]
@@ -43,7 +52,8 @@ def endpoint(server: ServerProcess, client: Client) -> str:
         blown.append(",".join(cells))
     server.upload("training/usual.csv", rentals())
     server.upload("training/blown.csv", "\n".join(blown).encode())
-    return "lookedat"
+    assert len(job["job_id"]) == 32
+    return name
 
 
 def look(data: str, **options: Any) -> DataCheckOperator:
@@ -52,13 +62,9 @@ def look(data: str, **options: Any) -> DataCheckOperator:
     return DataCheckOperator(task_id="look", web_service=BIKES, inputs={"input1": f"training/{data}.csv"}, **given)
 
 
-#: The first data are two years of another town: few rows, and other numbers of rentals, are as they should be here.
-USUAL = {"fewer": 0.0, "labels": 1.0, "missing": 1.0}
-
-
 def test_data_as_before_pass(endpoint: str) -> None:
     """What was found is returned; nothing is trained."""
-    found = look("usual", model_for=endpoint, data_limits=USUAL).execute(context())
+    found = look("usual", model_for=endpoint).execute(context())
     assert (found["verdict"], found["rows"]) == ("satisfied", 240)
     assert len(found["job_id"]) == 32
 
@@ -67,11 +73,11 @@ def test_data_as_before_pass(endpoint: str) -> None:
 def test_data_unlike_before_end_the_task(endpoint: str, mode: Any, error: type[AirflowException]) -> None:
     """With what was found in XCom; a repetition finds the same, so a failure is final."""
     pushed = Pushed()
-    task = look("blown", model_for=endpoint, data_limits=USUAL, on_violation=mode)
+    task = look("blown", model_for=endpoint, on_violation=mode)
     with pytest.raises(error, match="Column 'windspeed' is far from"):
         task.execute({**context(), "ti": pushed})
     assert pushed.values["return_value"]["findings"][0]["rule"] == "outside"
-    passing = look("blown", model_for=endpoint, data_limits=USUAL, on_violation="pass")
+    passing = look("blown", model_for=endpoint, on_violation="pass")
     told = passing.execute(context())
     assert told["verdict"] == "violated"
 
@@ -90,7 +96,6 @@ def test_a_training_fails_before_it_begins(endpoint: str) -> None:
         web_service=BIKES,
         inputs={"input1": "training/blown.csv"},
         data_check="fail",
-        data_limits=USUAL,
         **options,
     )
     with pytest.raises(AirflowException, match="break the contract with the live model"):
@@ -100,6 +105,34 @@ def test_a_training_fails_before_it_begins(endpoint: str) -> None:
         task = BatchExecutionOperator(task_id="train", web_service=BIKES, **options, **wrong)
         with pytest.raises(AirflowException, match=r"perhaps|ouside"):
             task.execute(context())
+
+
+def test_a_gate_does_not_believe_figures_of_a_file_that_breaks_the_contract(endpoint: str) -> None:
+    """However good they are: the rows that the file brought cannot tell whether it is wrong. A user may say so."""
+    train = BatchExecutionOperator(
+        task_id="train",
+        web_service=BIKES,
+        inputs={"input1": "training/blown.csv"},
+        model_for=endpoint,
+        poll_interval=0.05,
+        deferrable=False,
+        **JANUARY,
+    )
+    job = train.execute(context())
+    assert job["data_check"]["verdict"] == "violated"
+    rules: dict[str, Any] = {"endpoint": endpoint, "job": job, "max_worse": {"Mean Absolute Error": 1000}}
+
+    def gate(**options: Any) -> ModelQualityGate:
+        return ModelQualityGate(task_id="gate", web_service=BIKES_SCORING, **rules, **options)
+
+    for options, error in (({}, AirflowSkipException), ({"on_undecided": "fail"}, AirflowFailException)):
+        pushed = Pushed()
+        with pytest.raises(error, match="The training file is not as those before"):
+            gate(**options).execute({**context(), "ti": pushed})
+        assert (pushed.values["return_value"]["decision"], pushed.values["return_value"]["undecided"]) == ("kept", True)
+    passed = gate(on_undecided="pass").execute(context())
+    assert (passed["decision"], passed["undecided"]) == ("pass", True)
+    assert "The training file is not as those before" in passed["notes"][-1]
 
 
 def test_options_are_checked(endpoint: str) -> None:

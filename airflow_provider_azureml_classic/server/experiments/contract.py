@@ -8,7 +8,7 @@ come out of it that anybody wants. What is only worth a look is a note.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -139,7 +139,7 @@ class Contract:
     def lines(self) -> list[str]:
         """For the job's log."""
         if not self.known and not self.findings:
-            return ["Data check: the live model does not tell what its data looked like, or there is none."]
+            return ["Data check: there is no live model that tells what the data of this endpoint look like."]
         before = f", before {self.rows_before:,}" if self.rows_before is not None else ""
         found = [f"Data check, {one.level}: {one.message}" for one in self.findings[:_MOST]]
         return [f"Data check: the contract is {self.verdict} ({self.rows:,} rows{before}).", *found]
@@ -154,6 +154,8 @@ class Terms:
     :param now: the present time.
     :param strict: refuse also what may be benign.
     :param only: train nothing.
+    :param first: the live model is the one that the web service began with: its data tell what columns there are, but
+        not what those of this endpoint are like. So nothing but notes comes of it.
     """
 
     limits: Mapping[str, float] = field(default_factory=dict)
@@ -161,6 +163,7 @@ class Terms:
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
     strict: bool = False
     only: bool = False
+    first: bool = False
 
     def limit(self, rule: str, column: str = "") -> float:
         """How far a rule goes.
@@ -217,7 +220,9 @@ def compare(live: Manifest | None, data: NewData, terms: Terms) -> Contract:
         for name in frame.table.origin.names
         if name and name not in (*live.schema.names, live.schema.label, data.time_column)
     ]
-    return Contract(True, _sorted(findings), frame.rows, live.rows)
+    if terms.first:
+        findings = [replace(one, level=NOTE) if one.level == BROKEN else one for one in findings]
+    return Contract(not terms.first, _sorted(findings), frame.rows, live.rows)
 
 
 def _sorted(findings: list[Finding]) -> tuple[Finding, ...]:

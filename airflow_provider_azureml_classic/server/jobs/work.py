@@ -25,7 +25,7 @@ from airflow_provider_azureml_classic.protocol.jobs import (
 )
 from airflow_provider_azureml_classic.protocol.purpose import FAIL, OFF, ONLY, Purpose
 from airflow_provider_azureml_classic.protocol.references import CSV_EXTENSION, MODEL_EXTENSION, BlobReference
-from airflow_provider_azureml_classic.server.blobs.names import samples_path
+from airflow_provider_azureml_classic.server.blobs.names import FIRST_MODELS, samples_path
 from airflow_provider_azureml_classic.server.experiments.batch import score_file
 from airflow_provider_azureml_classic.server.experiments.contract import Contract, Terms
 from airflow_provider_azureml_classic.server.experiments.declaration import MODEL, TRAIN, Experiment, applied
@@ -73,6 +73,18 @@ class End:
     status: JobStatus
     values: dict[str, Any]
     trained: Trained | None = None
+
+
+@dataclass(frozen=True)
+class _Live:
+    """The model whose place a new one is to take.
+
+    :param file: its file; ``None``: there is none.
+    :param is_first: the web service began with it.
+    """
+
+    file: Path | None = None
+    is_first: bool = False
 
 
 class JobWork:
@@ -155,17 +167,17 @@ class JobWork:
             end = _trained(job, reference, results, summary)
             return end if contract is None else replace(end, values={**end.values, "data_check": contract.to_json()})
 
-    def _live_model(self, service: ServiceRow, purpose: Purpose | None, pin: Callable[[str], None]) -> Path | None:
-        """The file of the model whose place a new one is to take."""
+    def _live_model(self, service: ServiceRow, purpose: Purpose | None, pin: Callable[[str], None]) -> _Live:
+        """The model whose place a new one is to take."""
         if purpose is None or purpose.endpoint is None or purpose.data_check == OFF:
-            return None
+            return _Live()
         scoring = next((one for one in self._store.services() if _scores_for(one, service, purpose)), None)
         endpoint = self._store.endpoint_named(scoring.id, purpose.endpoint) if scoring else None
         if endpoint is None or not endpoint.resources:
-            return None
-        digest = endpoint.resources[0].digest
-        pin(digest)
-        return self._models.file(digest)
+            return _Live()
+        model = endpoint.resources[0]
+        pin(model.digest)
+        return _Live(self._models.file(model.digest), model.relative_location.startswith(f"{FIRST_MODELS}/"))
 
     def _fetch(self, job: JobRow, notes: JobLog, folder: Path) -> dict[str, Path]:
         inputs = {}
@@ -178,7 +190,7 @@ class JobWork:
         return inputs
 
     def _train(
-        self, job: JobRow, notes: JobLog, service: ServiceRow, inputs: dict[str, Path], live: Path | None
+        self, job: JobRow, notes: JobLog, service: ServiceRow, inputs: dict[str, Path], live: _Live
     ) -> tuple[Contract | None, Outputs, Path, TrainingSummary | None]:
         experiment = self._catalogue.experiments.get(service.experiment)
         if experiment is None:
@@ -201,14 +213,14 @@ class JobWork:
         return contract, outputs, samples, summary
 
     def _trained(
-        self, job: JobRow, notes: JobLog, live: Path | None, arguments: tuple[Any, ...]
+        self, job: JobRow, notes: JobLog, live: _Live, arguments: tuple[Any, ...]
     ) -> tuple[Contract | None, TrainingSummary | None]:
         purpose = job.request.purpose
         if purpose is None or purpose.endpoint is None or purpose.data_check == OFF:
             return None, self._elsewhere(job, notes, train, *arguments)
         strict, only = purpose.data_check == FAIL, purpose.data_check == ONLY
-        terms = Terms(purpose.limits, (purpose.start, purpose.end), strict=strict, only=only)
-        return self._elsewhere(job, notes, train_checked, terms, live, *arguments)
+        terms = Terms(purpose.limits, (purpose.start, purpose.end), strict=strict, only=only, first=live.is_first)
+        return self._elsewhere(job, notes, train_checked, terms, live.file, *arguments)
 
     def _outputs(self, job: JobRow, service: ServiceRow, folder: Path) -> Outputs:
         """The file of each output, which is named by what it is, and where it goes."""

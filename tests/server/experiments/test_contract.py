@@ -173,6 +173,13 @@ def test_a_limit_can_be_set_for_each_column(look: Callable[..., Contract]) -> No
     assert look(rows, limits={"sales.outside": 1.0}).verdict == VIOLATED
 
 
+def test_the_first_model_of_a_web_service_binds_nobody(look: Callable[..., Contract]) -> None:
+    """Its data are somebody else's: what is unlike them is a note, and the contract not known; blanks still fail."""
+    contract = look(DAMAGES["tiny"][0](), first=True)
+    assert (contract.verdict, {finding.level for finding in contract.findings}) == (NOT_KNOWN, {"note"})
+    assert look(changed(shop(2), age=lambda row: ""), first=True).problem(strict=False) is not None
+
+
 def test_a_leaked_label_and_old_data_are_notes(look: Callable[..., Contract]) -> None:
     """They may be meant; a column that is none of the model's is told, too."""
     leaked = look(changed(shop(2), age=lambda row: 70 if row["y"] == "yes" else 30))

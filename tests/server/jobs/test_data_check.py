@@ -8,13 +8,18 @@ import pytest
 
 from airflow_provider_azureml_classic.protocol.jobs import Job, JobRequest, JobStatus
 from airflow_provider_azureml_classic.protocol.purpose import Purpose
+from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint
 from tests.support.service import Service, line
 
 
 @pytest.fixture
 def run(service: Service, trainer: Endpoint, scorer: Endpoint) -> Any:
-    """Runs a job for the endpoint of the scorer."""
+    """Runs a job for the endpoint of the scorer, whose model was trained on data of its own."""
+    place = BlobReference("models/mine/two.ilearner")
+    first = service.submit(trainer, service.put_blob("data/two.csv", line(2)), output1=place)
+    assert service.ended(trainer, first).status is JobStatus.FINISHED
+    assert service.patch(scorer.name, place).status == 200
 
     def ran(content: bytes, **purpose: Any) -> Job:
         place = service.put_blob("data/new.csv", content)
@@ -75,6 +80,19 @@ def test_without_a_live_model_nothing_is_known(run: Any) -> None:
     """As for an endpoint that does not exist yet, or another web service."""
     assert run(FAR, endpoint="new", data_check="fail").data_check["verdict"] == "not known"
     assert run(FAR, web_service="other").data_check["verdict"] == "not known"
+
+
+def test_the_first_model_of_the_web_service_binds_nobody(service: Service, trainer: Endpoint) -> None:
+    """An endpoint's first data may be unlike those that the service was set up with."""
+    service.client.add_endpoint(service.scoring, "fresh")
+    place = service.put_blob("data/far.csv", FAR)
+    request = JobRequest({"input1": place}, purpose=Purpose("fresh", data_check="fail"))
+    job_id = service.client.submit_job(trainer, request)
+    service.client.start_job(trainer, job_id)
+    job = service.ended(trainer, job_id)
+    assert job.status is JobStatus.FINISHED
+    assert job.data_check is not None
+    assert (job.data_check["verdict"], job.data_check["findings"][0]["level"]) == ("not known", "note")
 
 
 def test_a_job_that_is_for_nothing_is_as_it_was(service: Service, trainer: Endpoint) -> None:
