@@ -104,12 +104,14 @@ def _login(groups: Any) -> None:
 
 
 def _import(groups: Any) -> None:
-    one = _command(groups, "import", None, "make DAGs of Data Factory files")
+    one = _command(groups, "import", None, "make DAGs of Data Factory files, declarations of API documents")
     one.add_argument(
-        "files", nargs="+", type=Path, metavar="FILE", help="pipelines, datasets, linked services, templates"
+        "files", nargs="+", type=Path, metavar="FILE", help="of Data Factory; or swagger.json of web services"
     )
     one.add_argument("--into", type=Path, default=Path("dags"), metavar="FOLDER", help="(default: dags)")
     one.add_argument("--service", action="append", default=[], metavar="LINKED=SERVICE[/ENDPOINT]", help="repeatable")
+    one.add_argument("--label", default="", metavar="COLUMN", help="what a model of the API document predicts")
+    one.add_argument("--parameter", action="append", default=[], metavar="NAME=SETS", help="repeatable")
     one.add_argument("--overwrite", action="store_true", help="replace files that are there")
     one.set_defaults(alone=importing.import_files)
 

@@ -1,1 +1,1 @@
-"""What is left of the cloud service's time, read: Data Factory files become DAGs. Pure."""
+"""What is left of the cloud service's time, read: Data Factory files become DAGs, API documents declarations. Pure."""

@@ -156,9 +156,18 @@ def report(groups: Sequence[Sequence[Plan]], findings: Sequence[Finding]) -> str
     lines += ["", "## Connections to make", "", "No key, password or address was taken along.", ""]
     lines += [f"- `{name}`: {kind}{_FILL.get(kind, '')}" for name, kind in sorted(connections.items())]
     every = [*findings, *(finding for plans in groups for plan in plans for finding in plan.findings)]
-    lines += ["", "## To do by hand", "", "| file | activity | property | do |", "|---|---|---|---|"]
-    lines += [f"| {_cell(f.file)} | {_cell(f.activity)} | {_cell(f.property)} | {_cell(f.todo)} |" for f in every]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", *to_do(every, "activity")]) + "\n"
+
+
+def to_do(findings: Sequence[Finding], what: str) -> list[str]:
+    """The part of a report that lists what to do by hand, in lines.
+
+    :param findings: a line of its table each.
+    :param what: they are about.
+    """
+    lines = ["## To do by hand", "", f"| file | {what} | property | do |", "|---|---|---|---|"]
+    rows = ((f.file, f.activity, f.property, f.todo) for f in findings)
+    return lines + ["| " + " | ".join(map(_cell, row)) + " |" for row in rows]
 
 
 _FILL: Mapping[str, str] = {

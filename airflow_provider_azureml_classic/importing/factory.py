@@ -83,18 +83,27 @@ def reference(value: Any) -> str:
     return str(value or "")
 
 
-def read(paths: Iterable[Path]) -> Factory:
-    """The resources of files, and of all ``.json`` files in folders.
+def load(paths: Iterable[Path]) -> list[tuple[str, Any]]:
+    """Names and decoded JSON of files, and of all ``.json`` files in folders.
 
     :param paths: files and folders.
     :raises ValueError: a file that is no JSON, too large, or too many of them.
     """
-    factory = Factory()
     files = [file for path in paths for file in (sorted(path.rglob("*.json")) if path.is_dir() else [path])]
     if len(files) > MAX_FILES:
         raise ValueError(f"{len(files)} files are too many; at most {MAX_FILES} are read. Name a folder below.")
-    for file in files:
-        _take(factory, file.name, _json(file))
+    return [(file.name, _json(file)) for file in files]
+
+
+def read(files: Iterable[tuple[str, Any]]) -> Factory:
+    """The resources of files.
+
+    :param files: name and decoded JSON of each.
+    :raises ValueError: no pipeline is in them.
+    """
+    factory = Factory()
+    for file, data in files:
+        _take(factory, file, data)
     if not factory.pipelines:
         raise ValueError(
             "No pipeline is in these files: none has properties.activities. Name the pipelines' files too."
@@ -104,11 +113,11 @@ def read(paths: Iterable[Path]) -> Factory:
 
 def _json(file: Path) -> Any:
     if file.stat().st_size > MAX_FILE:
-        raise ValueError(f"{file} has over {MAX_FILE:,} bytes; a Data Factory file is smaller.")
+        raise ValueError(f"{file} has over {MAX_FILE:,} bytes; what can be imported is smaller.")
     try:
         return json.loads(file.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{file} is not JSON: {error}. Export it from Data Factory again.") from None
+        raise ValueError(f"{file} is not JSON: {error}. Export it again.") from None
 
 
 def _take(factory: Factory, file: str, data: Any) -> None:
