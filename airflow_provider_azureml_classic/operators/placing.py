@@ -30,6 +30,7 @@ from airflow_provider_azureml_classic.operators.base import (
     skip,
 )
 from airflow_provider_azureml_classic.operators.lineage import lineage
+from airflow_provider_azureml_classic.protocol.digests import Digests
 from airflow_provider_azureml_classic.retraining.placing import (
     Overtaken,
     Placing,
@@ -38,7 +39,7 @@ from airflow_provider_azureml_classic.retraining.placing import (
     find_target,
     receipt_of,
 )
-from airflow_provider_azureml_classic.retraining.proof import Patch
+from airflow_provider_azureml_classic.retraining.proof import Patch, shows
 
 if TYPE_CHECKING:
     from airflow.sdk import Asset, Context
@@ -215,12 +216,21 @@ class ModelPlacingOperator(UpdatingOperator):
     def _receipt(self, context: Context, update: Update) -> dict[str, Any]:
         """The receipt; it is also recorded at the endpoint's asset, and remembered for OpenLineage."""
         target, location = update.target, update.candidate.location
+        if update.patch.model is None:
+            update = replace(update, patch=replace(update.patch, model=self._live_model(update)))
         receipt = receipt_of(update, self.hook.client.perform(self._facts(location)))
         assets = spellings(self.hook.settings, self.web_service or target.service.name, target.service, target.endpoint)
         self._lineage = (location, assets[0])
         if self.emit_asset:
             record_update(context, self.outlets, receipt, assets)
         return receipt
+
+    def _live_model(self, update: Update) -> Digests | None:
+        """Digests of a model that was known by its place alone; ``None`` if the service tells none, or has another."""
+        target, name = update.target, update.patch.resource
+        endpoint = self.hook.client.get_endpoint(target.service.id, target.endpoint.name)
+        is_there = shows(endpoint, name, update.candidate.location)
+        return endpoint.resource(name).digests if is_there else None
 
     def _placing(self) -> Placing:
         """How the model is put live."""

@@ -106,8 +106,10 @@ def test_a_location(client: Client, old: Any, new: Any) -> None:
     there = {"web_service": BIKES_SCORING, "endpoint": "backplace", "location": "models/back/20260301T000000Z.ilearner"}
     with one_sentence(AirflowSkipException, "keeps its model"):
         rollback(only_if_live="models/other.ilearner", **there).execute(context())
-    rollback(only_if_live=second["model"]["location"], **there).execute(context())
+    receipt = rollback(only_if_live=second["model"]["location"], **there).execute(context())
     assert live(client, "backplace") == first["model"]["location"]
+    # Known by its place alone before; the service tells the rest once it has it.
+    assert receipt["model"]["content"] == first["model"]["content"] is not None
 
 
 @pytest.mark.parametrize(
