@@ -34,6 +34,9 @@ _UNIQUE = 0.95
 _WIDEST = 24
 _DATE = re.compile(r"\d{4}-\d{1,2}-\d{1,2}([ T].*)?|\d{1,2}([/.-])\d{1,2}\2(\d{4}|\d{2})([ T].*)?", re.DOTALL)
 _SAMPLE = 200
+_OWN_TEXTS = "looks like an identifier, or text of its own in each row"
+#: What is to be done about what is odd; a label is not ignored.
+_IGNORE, _ASKED = "ignore it unless it tells something", "is this the column to be predicted?"
 #: Moments as whole seconds since 1970, from 2001 to 2033.
 _SECONDS = (1e9, 2e9)
 _DATES = (19_000_101, 21_001_231)
@@ -63,30 +66,37 @@ class Description:
     note: str = ""
 
 
-def describe(table: Table, decision: Decision, missing: Collection[str] = MISSING) -> list[Description]:
+def describe(
+    table: Table, decision: Decision, missing: Collection[str] = MISSING, label: str | None = None
+) -> list[Description]:
     """What there is to be seen of each column that was decided.
 
     :param table: all rows.
     :param decision: of its columns.
     :param missing: texts that mean "no value" in all columns.
+    :param label: the column that is predicted, which cannot be ignored: other notes are made of it.
     """
-    return [_describe(table, name, kind, decision, missing) for name, kind in decision.kinds.items()]
+    return [_describe(table, name, kind, decision, missing, name == label) for name, kind in decision.kinds.items()]
 
 
-def _describe(table: Table, name: str, kind: Kind, decision: Decision, missing: Collection[str]) -> Description:
+def _describe(
+    table: Table, name: str, kind: Kind, decision: Decision, missing: Collection[str], label: bool
+) -> Description:
     if name not in table.columns:
         return Description(name, str(kind.kind), note="the data has no such column")
     if name in decision.problems:
         return Description(name, str(kind.kind), example=_example(table, name), note=decision.problems[name].message)
     if kind.kind in (NUMBER, DATE):
-        return _of_numbers(table, name, kind, decision, missing)
+        return _of_numbers(table, name, kind, decision, missing, label)
     if kind.kind == UNDECIDED:
         note = "has no value; its kind is decided when the first ones come. Declare kind, or ignore it"
         return Description(name, UNDECIDED, table.rows, note=note)
-    return _of_texts(table, name, kind, decision, missing)
+    return _of_texts(table, name, kind, decision, missing, label)
 
 
-def _of_numbers(table: Table, name: str, kind: Kind, decision: Decision, missing: Collection[str]) -> Description:
+def _of_numbers(
+    table: Table, name: str, kind: Kind, decision: Decision, missing: Collection[str], label: bool
+) -> Description:
     import numpy as np
 
     values = read_numbers(table, name, kind, decision.decimal, missing)
@@ -94,7 +104,7 @@ def _of_numbers(table: Table, name: str, kind: Kind, decision: Decision, missing
     distinct = np.unique(there)
     ends = [_spelled(value, kind) for value in (distinct[[0, -1]] if len(distinct) else ())]
     smallest, largest = ends or ("", "")
-    note = decision.notes.get(name, "") or (_number_note(there, distinct) if kind.kind == NUMBER else "")
+    note = decision.notes.get(name, "") or (_number_note(there, distinct, label) if kind.kind == NUMBER else "")
     absent = len(values) - len(there)
     return Description(
         name, str(kind.kind), absent, len(distinct), smallest, largest, _example(table, name, kind, missing), note
@@ -107,20 +117,22 @@ def _spelled(value: float, kind: Kind) -> str:
     return str(int(value)) if float(value).is_integer() and abs(value) < 1e16 else repr(float(value))
 
 
-def _number_note(values: NDArray[float64], distinct: NDArray[float64]) -> str:
+def _number_note(values: NDArray[float64], distinct: NDArray[float64], label: bool) -> str:
     import numpy as np
 
     if len(values) < _TELLING or not (np.floor(distinct) == distinct).all():
         return ""
     low, high = distinct[0], distinct[-1]
     if _DATES[0] <= low and high <= _DATES[1] and all(map(_is_date, distinct[:_SAMPLE].tolist())):
-        return 'looks like dates (yyyymmdd): declare kind = "date" with date_format = "%Y%m%d", or ignore it'
+        advice = 'declare kind = "date" with date_format = "%Y%m%d", or ignore it'
+        return f"looks like dates (yyyymmdd): {_ASKED if label else advice}"
     if _SECONDS[0] <= low and high <= _SECONDS[1] and len(distinct) > _TELLING:
         return "looks like moments in seconds since 1970"
     if len(distinct) == len(values) and high - low + 1 == len(values):
-        return "looks like a row number: ignore it unless it tells something"
-    if len(distinct) >= _UNIQUE * len(values) and high >= 1e5 and low >= 0:
-        return "looks like an identifier: ignore it unless it tells something"
+        return f"looks like a row number: {_ASKED if label else _IGNORE}"
+    # Prices and counts are of their own in each row, too: a label is often one.
+    if not label and len(distinct) >= _UNIQUE * len(values) and high >= 1e5 and low >= 0:
+        return f"looks like an identifier: {_IGNORE}"
     return ""
 
 
@@ -129,23 +141,28 @@ def _is_date(number: float) -> bool:
     return dates.parse_time(text, "%Y%m%d") is not None
 
 
-def _of_texts(table: Table, name: str, kind: Kind, decision: Decision, missing: Collection[str]) -> Description:
+def _of_texts(
+    table: Table, name: str, kind: Kind, decision: Decision, missing: Collection[str], label: bool
+) -> Description:
     import numpy as np
 
     column = read_categories(table, name, kind, usual=missing)
     absent = int(np.count_nonzero(column.codes < 0))
     ends = (min(column.cells), max(column.cells)) if column.cells else ("", "")
-    note = decision.notes.get(name, "") or ("" if kind.kind == BOOLEAN else _text_note(column, table.rows - absent))
+    note = decision.notes.get(name, "") or (
+        "" if kind.kind == BOOLEAN else _text_note(column, table.rows - absent, label)
+    )
     example = _example(table, name, kind, missing)
     return Description(name, str(kind.kind), absent, len(column.cells), _cut(ends[0]), _cut(ends[1]), example, note)
 
 
-def _text_note(column: Encoded, rows: int) -> str:
+def _text_note(column: Encoded, rows: int, label: bool) -> str:
     cells = column.cells
     if cells and all(_DATE.fullmatch(cell) for cell in cells[:_SAMPLE]):
-        return 'looks like dates: declare kind = "date", or ignore it'
+        advice = 'declare kind = "date", or ignore it'
+        return f"looks like dates: {_ASKED if label else advice}"
     if rows >= _TELLING and len(cells) >= _UNIQUE * rows:
-        return "looks like an identifier, or text of its own in each row: ignore it unless it tells something"
+        return f"has a label of its own in each row: {_ASKED}" if label else f"{_OWN_TEXTS}: {_IGNORE}"
     signs = sorted(NO_VALUE.intersection(cells))
     return f"{signs[0]} is a text here; if it means no value, declare missing" if signs else ""
 

@@ -59,6 +59,26 @@ def test_notes(cells: list[str], said: str) -> None:
     assert bool(note(cells)) == bool(said)
 
 
+@pytest.mark.parametrize(
+    ("cells", "said"),
+    [
+        ([f"C-{i:05}" for i in range(40)], "has a label of its own in each row: is this"),
+        ([str(i) for i in range(1, 41)], "looks like a row number: is this"),
+        ([f"202601{i % 28 + 1:02}" for i in range(40)], "looks like dates (yyyymmdd): is this"),
+        ([f"2026-01-{i % 28 + 1:02}" for i in range(40)], "looks like dates: is this"),
+        ([str(100_003 + 7919 * i) for i in range(40)], ""),
+        (["a", "b"] * 20, ""),
+    ],
+)
+def test_notes_of_the_label(cells: list[str], said: str) -> None:
+    """Nobody is told to ignore the label or to declare it a date; prices are none but a label."""
+    table = column(cells)
+    (seen,) = describe(table, decided(table), label="x")
+    assert seen.note.startswith(said)
+    assert bool(seen.note) == bool(said)
+    assert "ignore" not in seen.note
+
+
 def test_problems_are_shown() -> None:
     """A column that is refused stands in the table with its problem, beside the others."""
     found = described(case("01/dash.csv"))

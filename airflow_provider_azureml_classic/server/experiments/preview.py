@@ -47,7 +47,7 @@ def seen_in(experiment: Experiment, table: Table, decision: Decision) -> tuple[D
     :param table: the data.
     :param decision: what the columns are.
     """
-    used = describe(table, decision, experiment.missing)
+    used = describe(table, decision, experiment.missing, experiment.label)
     others = [Description(name, IGNORE) for name in table.names if name not in decision.kinds]
     return (*used, *others)
 
