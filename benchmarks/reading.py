@@ -13,7 +13,7 @@ from benchmarks.common import ROOT, WORK, Figure, Result, interleaved, median, s
 _ROWS = 1_000_000
 #: Different texts of the columns of texts.
 _CATEGORIES = (3, 8, 16, 40, 100, 1000)
-_MEASURED = """
+MEASURED = """
 import sys, time
 {imports}
 start = time.process_time()
@@ -23,7 +23,7 @@ peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM
 print(matrix.shape, time.process_time() - start, int(peak) / 1024)
 """
 #: Numbers as the library reads them, texts as codes, the label as codes; nothing is checked.
-_SCRIPT = _MEASURED.format(
+_SCRIPT = MEASURED.format(
     imports="import numpy as np, pyarrow as pa\nfrom pyarrow import csv",
     work="""
 table = csv.read_csv(sys.argv[1], read_options=csv.ReadOptions(use_threads=False))
@@ -37,7 +37,7 @@ truth = table["label"].combine_chunks().dictionary_encode().indices.to_numpy()
 """,
 )
 #: The same rows, by the reader of this package: kinds are decided, rows and quotes are checked, NA is no value.
-_OURS = _MEASURED.format(
+_OURS = MEASURED.format(
     imports="""
 import numpy as np, pyarrow.csv, pyarrow.compute
 from pathlib import Path

@@ -16,6 +16,9 @@ from airflow_provider_azureml_classic.exceptions import RequestRejected
 from airflow_provider_azureml_classic.tables.reading import title_of
 from airflow_provider_azureml_classic.tables.rows import parse_rows
 
+#: A job's answer is a file, not rows: where files cannot be read, it could not be read either.
+_BY_JOB = "Or let the service read the file: upload it, then score it in a job (jobs submit ... --input PATH --wait)."
+
 
 def score(session: Session) -> int:
     """Score rows through the request/response service, some hundred in a call."""
@@ -60,7 +63,7 @@ def _rows(path: Path) -> Sequence[Mapping[str, Any]]:
     starts = {b"@": "ARFF", b"%": "ARFF", b"PAR1": "Parquet"}
     title = next((title for sign, title in starts.items() if piped and start.startswith(sign)), title_of(name))
     try:
-        return parse_rows(data, name, title).rows
+        return parse_rows(data, name, title, _BY_JOB).rows
     except RequestRejected as error:
         raise ValueError(error.message) from None
 

@@ -20,6 +20,7 @@ from airflow_provider_azureml_classic.tables.spelling import listed
 
 #: Rows of one scoring call, and bytes of them: far from its limits of 4 MB and 100 s.
 _CALL, _CALL_BYTES = 500, 2 << 20
+_HELD_OUT = "Or leave check_data out: the rows that the training held out are read by the service."
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def read_rows(content: bytes, label: str, source: str) -> Labelled:
     :raises RequestRejected: it cannot be read, or has no rows or no such column.
     :raises ValueError: the library that reads files is not installed.
     """
-    table = parse_rows(content, source)
+    table = parse_rows(content, source, otherwise=_HELD_OUT)
     names = table.column_names
     if label not in names:
         raise rejection(

@@ -14,17 +14,18 @@ MISSING_LIBRARY = (
 )
 
 
-def parse_rows(content: bytes, name: str, title: str = "") -> Table:
+def parse_rows(content: bytes, name: str, title: str = "", otherwise: str = "") -> Table:
     """The rows of a file.
 
     :param content: the file.
     :param name: what it is called, for messages.
     :param title: ``CSV``, ``TSV``, ``ARFF`` or ``Parquet``; by default what its name says.
+    :param otherwise: a sentence: what else may be done where the library is not installed.
     :raises RequestRejected: it cannot be read; the message begins with its name.
     :raises ValueError: the library that reads files is not installed.
     """
     if not reading.installed():
-        raise ValueError(f"{name} cannot be read: that {MISSING_LIBRARY}")
+        raise ValueError(f"{name} cannot be read: that {MISSING_LIBRARY}. {otherwise}".rstrip())
     try:
         table = reading.read(content, title or reading.title_of(name))
     except AzureMLClassicError as error:
