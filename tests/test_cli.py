@@ -111,6 +111,16 @@ def test_train_in_one_line(server: ServerProcess, tmp_path: Path) -> None:
     shown = answer(server, "endpoints", "show", BIKES_SCORING, "oneline")
     assert list(shown["models"].values()) == [trained["model"]]
     assert (shown["trained_to"], " d " in shown["age"]) == ("2012-02-01 00:00:00+00:00", True)
+    blown = tmp_path / "blown.csv"
+    names, *rows = training.read_text().splitlines()
+    at = names.split(",").index("windspeed")
+    cells = [row.split(",") for row in rows]
+    blown.write_text("\n".join([names, *(",".join([*row[:at], "900", *row[at + 1 :]]) for row in cells), ""]))
+    command[3] = str(blown)
+    unlike = run(server, *command, "--window-end", "2012-02-02")
+    assert (unlike.returncode, json.loads(unlike.stdout)["outcome"]) == (KEPT, "kept"), unlike.stderr
+    assert "Column 'windspeed' is far from" in unlike.stderr
+    assert "--data-check off" in unlike.stderr
     model = tmp_path / "live.ilearner"
     written = answer(server, "download", BIKES_SCORING, "oneline", str(model))
     assert (written["model"], written["bytes"]) == (trained["model"], model.stat().st_size)

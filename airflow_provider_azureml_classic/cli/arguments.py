@@ -204,6 +204,12 @@ def _train(groups: Any) -> None:
     one.add_argument(
         "--allow-training-metrics", action="store_true", help="accept metrics of a file too small to hold rows out"
     )
+    one.add_argument(
+        "--data-check",
+        choices=("warn", "fail", "off"),
+        default="warn",
+        help="data unlike those of the live model: train and keep the live model, refuse them, or do not look",
+    )
     one.add_argument("--window-end", metavar="TIME", help="end of the data, ISO 8601; a model is as new as its data")
     one.add_argument("--window-start", metavar="TIME", help="start of the data")
     one.add_argument("--parameter", action="append", default=[], metavar="NAME=VALUE", help="repeatable")

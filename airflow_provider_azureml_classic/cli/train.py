@@ -17,9 +17,10 @@ from airflow_provider_azureml_classic.exceptions import NotFound
 from airflow_provider_azureml_classic.protocol.jobs import INPUT, MODEL_OUTPUT, Job, JobRequest
 from airflow_provider_azureml_classic.protocol.moments import to_utc
 from airflow_provider_azureml_classic.protocol.purpose import Purpose
-from airflow_provider_azureml_classic.protocol.references import DATA_EXTENSIONS, MODEL_EXTENSION, STAMP
+from airflow_provider_azureml_classic.protocol.references import INPUT_EXTENSIONS, MODEL_EXTENSION, STAMP
 from airflow_provider_azureml_classic.protocol.values import SCORING_SUFFIX, Endpoint, WebService
 from airflow_provider_azureml_classic.retraining import comparison
+from airflow_provider_azureml_classic.retraining.data_contract import as_expected, tell
 from airflow_provider_azureml_classic.retraining.evaluation import Evaluation, evaluation_of
 from airflow_provider_azureml_classic.retraining.freshness import MODEL_PATH, Window, model_path
 from airflow_provider_azureml_classic.retraining.jobs import JobTicket
@@ -82,7 +83,13 @@ def train(session: Session) -> int:
     data = _uploaded(session)
     job = _run(session, endpoint, _request(session, data, endpoint, target, window))
     evaluation = client.perform(evaluation_of(client, job, session.out.say))
+    tell(job.data_check, session.out.say, session.out.say)
     reasons = _judged(session, target, evaluation, rules)
+    if arguments.put_live and as_expected(job.data_check) is False:
+        reasons.append(
+            "The data are not as those before, and rows that the file brought itself do not tell whether it is wrong. "
+            "If they are meant to be so, say --data-check off."
+        )
     model = job.output(extension=MODEL_EXTENSION)[1]
     if arguments.put_live and not reasons:
         ticket = JobTicket(trainer.id, endpoint.name, job.id)
@@ -109,7 +116,7 @@ def _request(session: Session, data: str, trainer: Endpoint, target: Target, win
         inputs={names.input or INPUT: access.place(data)},
         outputs=outputs,
         global_parameters=dict(pairs(session.arguments.parameter, "--parameter", None)),
-        purpose=Purpose(target.endpoint.name, target.service.id, start, end),
+        purpose=Purpose(target.endpoint.name, target.service.id, start, end, session.arguments.data_check),
     )
 
 
@@ -150,8 +157,8 @@ def _uploaded(session: Session) -> str:
     """Send the file; returns its place."""
     path, endpoint = session.arguments.file, session.arguments.endpoint
     extension = path.suffix.lower()
-    if extension not in DATA_EXTENSIONS:
-        raise ValueError(f"{path} must end in {', '.join(DATA_EXTENSIONS)}: the extension tells the format.")
+    if extension not in INPUT_EXTENSIONS:
+        raise ValueError(f"{path} must end in {', '.join(INPUT_EXTENSIONS)}: the extension tells the format.")
     place = f"training/{endpoint}/{datetime.now(UTC):{STAMP}}-{secrets.token_hex(3)}{extension}"
     send(session, path, session.access.signed(place, "cw"))
     return place

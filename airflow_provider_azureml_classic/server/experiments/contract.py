@@ -132,7 +132,7 @@ class Contract:
         return rejection(
             "InputMismatchError",
             f"The data break the contract with the live model: {' '.join(one.message for one in bad[:3])}{more} "
-            f"If the data are meant to be so, set data_check to {softer}.",
+            f"If the data are meant to be so, set data_check (azureml-classic train: --data-check) to {softer}.",
             target=bad[0].column or None,
         )
 
@@ -282,14 +282,12 @@ def _range(column: Column, before: Mapping[str, Any], values: NDArray[Any], term
     far = _far(there, low, high)
     unit = _unit(before.get("quantiles"), there)
     if far > limit or (unit and limit < 1):
-        changed = f" They are those of before times {unit:.4g}." if unit else ""
-        yield Finding(
-            BROKEN,
-            "outside",
-            f"Column {name!r} is far from {low:g} to {high:g} in {_percent(far)} of the rows: it has "
-            f"{there.min():g} to {there.max():g}.{changed} Has its unit changed?",
-            name,
+        where = (
+            f"is far from {low:g} to {high:g} in {_percent(far)} of the rows" if far > limit else "has other numbers"
         )
+        changed = f", those of before times {unit:.4g}" if unit else ""
+        message = f"Column {name!r} {where}: {there.min():g} to {there.max():g}{changed}. Has its unit changed?"
+        yield Finding(BROKEN, "outside", message, name)
         return
     beyond = float(((there < low) | (there > high)).mean())
     if beyond > limit:
