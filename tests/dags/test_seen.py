@@ -111,6 +111,13 @@ def asset_of(studio: ServerProcess, endpoint: str) -> str:
     return endpoint_asset(**where, web_service=BIKES_SCORING, endpoint=endpoint).uri
 
 
+def other_data(studio: ServerProcess, number: int) -> None:
+    """Change the usual file a little: the same data give the model that is live already, which is not put live."""
+    *rows, last = CURRENT.training.decode().rstrip().split("\n")
+    head, _, count = last.rpartition(",")
+    studio.upload("bike-rental/current.csv", "\n".join([*rows, f"{head},{int(count) + 300 * number}", ""]))
+
+
 def test_update_is_an_event_with_the_receipt(airflow: DagProcess, studio: ServerProcess):
     """A DAG without a word about assets records one event, whose extra is the receipt; the model is due's.
 
@@ -133,6 +140,8 @@ def test_update_is_an_event_with_the_receipt(airflow: DagProcess, studio: Server
         "sha256": receipt["model"]["sha256"],
         "replaced": receipt["replaced"]["location"],
         "proof": "content",
+        "content": receipt["model"]["content"],
+        "replaced_content": receipt["replaced"]["content"],
     }
     assert event["extra"]["metrics"]["Mean Absolute Error"] > 0
     assert "/bikes/20260301T000000Z-" in event["extra"]["model"]
@@ -174,6 +183,7 @@ def test_skipped_update_is_no_event(airflow: DagProcess, webhook: Webhook):
 
 def test_declared_asset_has_the_only_event(airflow: DagProcess, studio: ServerProcess):
     """An asset that the task declares has one event with the extra; the alias of all endpoints has none then."""
+    other_data(studio, 1)
     run = airflow.run("declared", logical_date="2026-03-11T00:00:00+00:00")
     [event] = run["events"]
     assert (event["uri"], event["aliases"]) == (asset_of(studio, "declared"), [])
@@ -218,11 +228,12 @@ def test_every_week(airflow: DagProcess, webhook: Webhook):
     assert run["xcoms"]["upload"]["return_value"]["rows"] == 28 * 24
     receipt = run["xcoms"]["update"]["return_value"]
     assert receipt["window"] == {"start": "2026-02-23T00:00:00+00:00", "end": "2026-03-23T00:00:00+00:00"}
-    assert any("'weekly'" in body["text"] and "Proof: score" in body["text"] for _, body in webhook.messages)
+    assert any("'weekly'" in body["text"] and "Proof: content" in body["text"] for _, body in webhook.messages)
 
 
 def test_lineage(airflow: DagProcess, studio: ServerProcess, lineage: Path):
     """Airflow's own listener tells OpenLineage: the data make the model, the model serves the endpoint."""
+    other_data(studio, 2)
     run = airflow.run("declared", logical_date="2026-03-13T00:00:00+00:00")
     events = [json.loads(line) for line in lineage.read_text().splitlines()]
 

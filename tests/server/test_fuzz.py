@@ -18,7 +18,7 @@ from airflow_provider_azureml_classic.protocol import operations as ops
 from airflow_provider_azureml_classic.protocol.operations import Credential, Operation
 from airflow_provider_azureml_classic.protocol.values import Endpoint
 from tests.support import BIKES, BIKES_SCORING, ServerProcess
-from tests.support.service import Service
+from tests.support.service import SCORING, Service
 
 #: Operations of the service itself; those of blobs have no path of their own.
 OPERATIONS = [one for one in vars(ops).values() if isinstance(one, Operation) and one.path]
@@ -37,7 +37,13 @@ def assert_answered(status: int, body: bytes) -> None:
     """No fault; a refusal has the protocol's shape with at least one detail."""
     assert status < 500 or status in HONEST, body[:500]
     if status >= 400:
-        details = json.loads(body)["error"]["details"]
+        error = json.loads(body)["error"]
+        # The Open Inference Protocol has a text there.
+        details = (
+            error["details"]
+            if isinstance(error, dict)
+            else [dict(zip(("code", "message"), error.split(": ", 1), strict=True))]
+        )
         assert details
         assert all(detail["code"] and detail["message"] for detail in details)
 
@@ -146,6 +152,7 @@ def test_no_request_is_a_fault(operation: Operation, service: Service, scorer: E
         if odd is None and operation in (ops.DELETE_SERVICE, ops.DELETE_ENDPOINT):
             return
         names = {**ids, "endpoint_id": urlsplit(scorer.api_location).path.rpartition("/")[2]}
+        names["model"] = quote(f"{SCORING}~mine")
         if odd:
             names[odd] = quote(text.encode(errors="replace"), safe="")
         path = operation.path.format(**names)

@@ -109,7 +109,7 @@ def _json(data: Any, *, status: int = 200, headers: Mapping[str, str] | None = N
 
 
 #: Of answers that hold keys, tokens or somebody's data; whoever may cache the others is told by their own headers.
-_NOT_KEPT: Mapping[str, str] = {"cache-control": "no-store"}
+NOT_KEPT: Mapping[str, str] = {"cache-control": "no-store"}
 _KEPT: Mapping[str, str] = {}
 
 
@@ -186,7 +186,7 @@ class App:
         try:
             call = self._matched(request_id, method, path, query, headers, body)
             response = self._handlers[call.operation](call)
-            kept = _KEPT if call.operation.credential is ops.Credential.NONE else _NOT_KEPT
+            kept = _KEPT if call.operation.credential is ops.Credential.NONE else NOT_KEPT
             return Response(response.status, {**response.headers, **kept, ops.REQUEST_ID: request_id}, response.body)
         except AzureMLClassicError as error:
             return self.refuse(method, path, error, request_id)

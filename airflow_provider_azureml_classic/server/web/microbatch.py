@@ -35,7 +35,7 @@ from airflow_provider_azureml_classic.server.experiments.scorer import MANY
 from airflow_provider_azureml_classic.server.state.tables import EndpointRow
 from airflow_provider_azureml_classic.server.traffic import Observer
 from airflow_provider_azureml_classic.server.web import json_body as json_text
-from airflow_provider_azureml_classic.server.web.app import bearer
+from airflow_provider_azureml_classic.server.web.app import NOT_KEPT, bearer
 from airflow_provider_azureml_classic.server.web.lanes import MAX_AT_ONCE
 from airflow_provider_azureml_classic.server.workspace.scoring import Predictor, Scoring
 from airflow_provider_azureml_classic.server.workspace.workspace import Workspace
@@ -277,7 +277,7 @@ def _answer(predictor: Predictor, head: Head, rows: Sequence[tuple[str, ...]], r
 @lru_cache(maxsize=1024)
 def _head(content: str) -> bytes:
     """The headers of a model's answers, up to the id of the request."""
-    lines = {**JSON_TYPE, ops.MODEL_HEADER: content}
+    lines = {**JSON_TYPE, **NOT_KEPT, ops.MODEL_HEADER: content}
     return "".join(f"{name}: {value}\r\n" for name, value in lines.items()).encode() + f"{ops.REQUEST_ID}: ".encode()
 
 

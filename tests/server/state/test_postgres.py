@@ -21,7 +21,14 @@ from airflow_provider_azureml_classic.server.state.database import Database
 from airflow_provider_azureml_classic.server.state.endpoint_store import Store
 from airflow_provider_azureml_classic.server.state.engine import DATABASE_VARIABLE, checked_url
 from airflow_provider_azureml_classic.server.state.job_store import JobStore
-from airflow_provider_azureml_classic.server.state.tables import ExperimentRow, JobRow, ModelRow, ServiceRow, servers
+from airflow_provider_azureml_classic.server.state.tables import (
+    ExperimentRow,
+    JobRow,
+    ModelRow,
+    SamplesRow,
+    ServiceRow,
+    servers,
+)
 from airflow_provider_azureml_classic.server.workspace.endpoints import new_endpoint
 from tests.support import ServerProcess
 from tests.support.postgres import PASSWORD, Cluster, cluster, free_port
@@ -82,7 +89,8 @@ def test_servers_claim_no_more_jobs_than_may_run(postgres: Cluster) -> None:
         service = ServiceRow("5" * 32, "S", "E", True, now)
         endpoint = new_endpoint(service.id, "default", now)
         model = ModelRow("0" * 64, 1, 1, None, None, None, {})
-        Store(database).set_up_experiment(ExperimentRow("E", "x", "{}"), [service], [endpoint], model)
+        samples = SamplesRow("c", "x")
+        Store(database).set_up_experiment(ExperimentRow("E", "x", "{}"), [service], [endpoint], model, samples)
         with database.write() as connection:
             connection.execute(sa.insert(servers), [{"id": "server", "beat": 0}])
         store = JobStore(database, lambda: now, 2)

@@ -204,7 +204,6 @@ def _row(service: Service, endpoint: Endpoint) -> Any:
     [
         ("PUT", f"/workspaces/{WORKSPACE}/webservices/{'9' * 32}", "--experiments"),
         ("PUT", "/workspaces/any/webservices/any/", "publishWebService"),
-        ("GET", f"/api/workspaces/{WORKSPACE}/datasources", "datasets"),
         ("GET", f"/workspaces/{WORKSPACE}/experiments", "experiments"),
         ("POST", f"/api/workspaces/{WORKSPACE}/experiments/1/webservice", "TOML"),
         ("POST", "/api/resourceuploads/workspaces/x/", "blobs"),
