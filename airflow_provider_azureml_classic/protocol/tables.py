@@ -26,6 +26,8 @@ _CALL = frozenset({INPUTS, OUTPUTS, GLOBAL_PARAMETERS})
 _CALL_IN_LOWER_CASE = tuple(name.lower() for name in _CALL)
 #: Letters of a member's name that are compared.
 _LONGEST_NAME = 32
+#: Members of a call: each that is none of ours is compared with those that are.
+_MOST_MEMBERS = 1000
 
 
 @dataclass(frozen=True)
@@ -105,12 +107,17 @@ def read_call(body: Any) -> Mapping[str, Any]:
     """The members of a request/response call. Others are passed over, as clients write parameters of the query there.
 
     :param body: decoded JSON.
-    :raises RequestRejected: no object, or a member that is nearly one of ours: a typing error would change the answer.
+    :raises RequestRejected: no object, too many members, or a member that is nearly one of ours: a typing error would
+        change the answer.
     """
     if not isinstance(body, Mapping):
         raise rejection("RequestBodyInvalid", "The body must be a JSON object with Inputs.")
     if _CALL.issuperset(body):
         return body
+    if len(body) > _MOST_MEMBERS:
+        raise rejection(
+            "RequestBodyInvalid", f"The body has {len(body):,} members; at most {_MOST_MEMBERS:,} are read."
+        )
     return known_members("The body", {key: value for key, value in body.items() if _is_meant(key)}, _CALL)
 
 

@@ -177,3 +177,11 @@ def test_a_row_that_is_no_list() -> None:
     """It is refused by its number."""
     with pytest.raises(RequestRejected, match="Row 2 of input 'i' is not a list of values"):
         read_input("i", {"ColumnNames": ["x"], "Values": [["1"], "2"]})
+
+
+def test_members_of_a_call_are_bounded() -> None:
+    """Others than ours are passed over, but not any number of them."""
+    others = {f"other{number}": number for number in range(999)}
+    assert read_call({"Inputs": {}, **others}) == {"Inputs": {}}
+    with pytest.raises(RequestRejected, match="1,001 members; at most 1,000"):
+        read_call({"Inputs": {}, **others, "more": 1})

@@ -21,6 +21,10 @@ DROP_SECONDS, DROP_GAP_SECONDS = 30.0, 2.0
 #: A body up to this size is always read, one over it only while all of these together hold less than the second.
 SMALL_BODY = 64 << 10
 MAX_HELD = 256 << 20
+#: Larger ones that are decoded and answered at a time, in bytes of all together: JSON becomes up to 40 times as much.
+#: The others wait their turn, in seconds.
+MAX_DECODED = 16 << 20
+LONGEST_TURN = 10.0
 
 
 class BodyReader:
@@ -110,6 +114,40 @@ class Share:
         """The request is answered."""
         self._budget.held -= self._size
         self._size = 0
+
+
+class Turns:
+    """Which bodies may be decoded now, so that what is made of them has a bound; small ones always may."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._freed = asyncio.Event()
+
+    async def begin(self, size: int) -> None:
+        """Wait until a body may be decoded; :meth:`end` must follow.
+
+        :param size: of the body, in bytes.
+        :raises ServiceUnavailable: ``NoMoreResources``: it waited too long.
+        """
+        if size <= SMALL_BODY:
+            return
+        try:
+            async with asyncio.timeout(LONGEST_TURN):
+                while self.size + size > MAX_DECODED:
+                    self._freed.clear()
+                    await self._freed.wait()
+        except TimeoutError:
+            raise _no_more() from None
+        self.size += size
+
+    def end(self, size: int) -> None:
+        """The request is answered.
+
+        :param size: of its body.
+        """
+        if size > SMALL_BODY:
+            self.size -= size
+            self._freed.set()
 
 
 def _no_more() -> AzureMLClassicError:

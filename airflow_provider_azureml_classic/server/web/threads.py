@@ -11,6 +11,7 @@ from anyio import CapacityLimiter, to_thread
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.protocol.messages import Response
 from airflow_provider_azureml_classic.protocol.values import MAX_CONCURRENCY
+from airflow_provider_azureml_classic.server.web.bodies import Turns
 from airflow_provider_azureml_classic.server.web.lanes import Lane
 
 #: Calls and pages that are at work at a time, besides scoring calls that need no database.
@@ -49,6 +50,7 @@ class Threads:
         self._timeout = score_timeout
         self._most = most
         self._running: set[asyncio.Task[Response]] = set()
+        self._turns = Turns()
 
     async def answer(
         self, lane: Lane, method: str, path: str, query: str, headers: Mapping[str, str], body: bytes
@@ -59,12 +61,12 @@ class Threads:
         """
         arguments = (method, path, query, headers, body)
         if lane is Lane.OTHER:
-            return await to_thread.run_sync(self._app.answer, *arguments, limiter=self._limiter)
+            return await self._run(self._limiter, *arguments)
         if len(self._running) >= self._most:
             message = f"This server is already running {self._most} scoring calls. Try again."
             return self._app.refuse(method, path, rejection("TooManyConcurrentRequests", message))
         limiter = None if lane is Lane.THREAD else self._limiter
-        call = asyncio.ensure_future(to_thread.run_sync(self._app.answer, *arguments, limiter=limiter))
+        call = asyncio.ensure_future(self._run(limiter, *arguments))
         self._running.add(call)
         call.add_done_callback(self._running.discard)
         # A thread cannot be stopped: what runs on is counted until it ends.
@@ -75,3 +77,21 @@ class Threads:
             f"Scoring takes more than {self._timeout:g} s. Send fewer rows per call, or score them as a batch job."
         )
         return self._app.refuse(method, path, rejection("ScoreRequestTimeout", message))
+
+    async def _run(
+        self,
+        limiter: CapacityLimiter | None,
+        method: str,
+        path: str,
+        query: str,
+        headers: Mapping[str, str],
+        body: bytes,
+    ) -> Response:
+        try:
+            await self._turns.begin(len(body))
+        except AzureMLClassicError as error:
+            return self._app.refuse(method, path, error)
+        try:
+            return await to_thread.run_sync(self._app.answer, method, path, query, headers, body, limiter=limiter)
+        finally:
+            self._turns.end(len(body))

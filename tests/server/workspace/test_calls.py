@@ -23,6 +23,7 @@ from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint
 from airflow_provider_azureml_classic.server.blobs.names import DIAGNOSTICS_CONTAINER
 from airflow_provider_azureml_classic.server.experiments.scorer import Scorer
+from airflow_provider_azureml_classic.server.web import bodies
 from airflow_provider_azureml_classic.server.web.lanes import Lane
 from airflow_provider_azureml_classic.server.web.threads import Threads, database_threads
 from airflow_provider_azureml_classic.server.workspace.diagnostics import Diagnostics
@@ -106,6 +107,31 @@ async def test_calls_of_all_endpoints_together_are_bounded(service: Service, sco
     slow.go.set()
     assert (await first).status == 200
     assert (await threads.answer(Lane.THREAD, "POST", path, query, headers, body)).status == 200
+
+
+async def test_large_bodies_are_decoded_in_turns(
+    service: Service, scorer: Endpoint, slow: Slow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What does not fit waits, at last for 503, whatever its operation; a small body never does, and all are let go."""
+    monkeypatch.setattr(bodies, "MAX_DECODED", 2 * bodies.SMALL_BODY)
+    threads = Threads(service.app, 60, database_threads())
+    path, _, query = service.api_path(scorer, "/execute").partition("?")
+    headers, body = {"authorization": f"Bearer {scorer.primary_key}"}, json.dumps(ROW).encode()
+    large = body + b" " * bodies.SMALL_BODY
+    first = asyncio.ensure_future(threads.answer(Lane.THREAD, "POST", path, query, headers, large))
+    assert await asyncio.to_thread(slow.arrived.acquire, timeout=60)
+    monkeypatch.setattr(bodies, "LONGEST_TURN", 0.01)
+    for lane in (Lane.THREAD, Lane.OTHER):
+        beyond = await threads.answer(lane, "POST", path, query, headers, large)
+        assert (beyond.status, detail(beyond), beyond.headers["retry-after"]) == (503, "NoMoreResources", "1")
+    assert (await threads.answer(Lane.OTHER, "GET", "/static/help.css", "", {}, b"")).status == 200
+    monkeypatch.setattr(bodies, "LONGEST_TURN", 60)
+    waiting = asyncio.ensure_future(threads.answer(Lane.THREAD, "POST", path, query, headers, large))
+    await asyncio.sleep(0.05)
+    assert not waiting.done()
+    slow.go.set()
+    assert [(await call).status for call in (first, waiting)] == [200, 200]
+    assert threads._turns.size == 0
 
 
 async def test_a_call_that_takes_too_long_is_answered(service: Service, scorer: Endpoint, slow: Slow) -> None:
