@@ -33,6 +33,7 @@ _UNIQUE = 0.95
 #: Widest cell of a printed table.
 _WIDEST = 24
 _DATE = re.compile(r"\d{4}-\d{1,2}-\d{1,2}([ T].*)?|\d{1,2}([/.-])\d{1,2}\2(\d{4}|\d{2})([ T].*)?", re.DOTALL)
+_CODE = re.compile(r"[+-]?0\d")
 _SAMPLE = 200
 _OWN_TEXTS = "looks like an identifier, or text of its own in each row"
 #: What is to be done about what is odd; a label is not ignored.
@@ -104,7 +105,9 @@ def _of_numbers(
     distinct = np.unique(there)
     ends = [_spelled(value, kind) for value in (distinct[[0, -1]] if len(distinct) else ())]
     smallest, largest = ends or ("", "")
-    note = decision.notes.get(name, "") or (_number_note(there, distinct, label) if kind.kind == NUMBER else "")
+    note = decision.notes.get(name, "")
+    if kind.kind == NUMBER:
+        note = note or _code_note(table, name) or _number_note(there, distinct, label)
     absent = len(values) - len(there)
     return Description(
         name, str(kind.kind), absent, len(distinct), smallest, largest, _example(table, name, kind, missing), note
@@ -115,6 +118,16 @@ def _spelled(value: float, kind: Kind) -> str:
     if kind.kind == DATE:
         return dates.spelled(float(value))
     return str(int(value)) if float(value).is_integer() and abs(value) < 1e16 else repr(float(value))
+
+
+def _code_note(table: Table, name: str) -> str:
+    """For digits that are no number: 00358 of a postal code is 358 as a number."""
+    import pyarrow as pa
+
+    kind = table.columns[name].type
+    texts = pa.types.is_string(kind) or pa.types.is_dictionary(kind)
+    code = next((cell for cell in table.encoded(name).cells if _CODE.match(cell)), None) if texts else None
+    return f'has leading zeros ({_cut(code)}): declare kind = "text" if it is a code' if code is not None else ""
 
 
 def _number_note(values: NDArray[float64], distinct: NDArray[float64], label: bool) -> str:

@@ -47,6 +47,8 @@ def test_all_kinds() -> None:
         ([str(1_767_225_600 + 86_400 * i) for i in range(40)], "looks like moments in seconds since 1970"),
         ([f"2026-01-{i % 28 + 1:02}" for i in range(40)], "looks like dates"),
         ([f"01/{i % 28 + 1:02}/2026 10:00" for i in range(40)], "looks like dates"),
+        ([f"{i * 251:05}" for i in range(40)], "has leading zeros (00000)"),
+        ([f"0.{i}" for i in range(40)], ""),
         (["a", "b"] * 20, ""),
         ([f"{i}.25" for i in range(40)], ""),
         ([str(i % 30) for i in range(40)], ""),
