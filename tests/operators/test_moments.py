@@ -38,7 +38,7 @@ def test_training_warns(capsys: pytest.CaptureFixture[str], kind: str) -> None:
     task._check(moment(kind))
     [said] = warnings(capsys)
     assert [word for word in NAMED if word not in said] == []
-    assert task._result(moment(kind), {})["window"] == {"start": None, "end": DAY.isoformat()}
+    assert task._result(moment(kind), {"outputs": {}})["window"] == {"start": None, "end": DAY.isoformat()}
     path = task._destinations(moment(kind), "training")["output1"]
     assert path.startswith("models/training/bikes/20260301T000000Z-")
 
