@@ -20,7 +20,7 @@ from airflow_provider_azureml_classic.protocol.purpose import Purpose
 from airflow_provider_azureml_classic.protocol.references import INPUT_EXTENSIONS, MODEL_EXTENSION, STAMP
 from airflow_provider_azureml_classic.protocol.values import SCORING_SUFFIX, Endpoint, WebService
 from airflow_provider_azureml_classic.retraining import comparison
-from airflow_provider_azureml_classic.retraining.data_contract import as_expected, tell
+from airflow_provider_azureml_classic.retraining.data_contract import UNLIKE, as_expected, tell
 from airflow_provider_azureml_classic.retraining.evaluation import Evaluation, evaluation_of
 from airflow_provider_azureml_classic.retraining.freshness import MODEL_PATH, Window, model_path
 from airflow_provider_azureml_classic.retraining.jobs import JobTicket
@@ -86,10 +86,7 @@ def train(session: Session) -> int:
     tell(job.data_check, session.out.say, session.out.say)
     reasons = _judged(session, target, evaluation, rules)
     if arguments.put_live and as_expected(job.data_check) is False:
-        reasons.append(
-            "The data are not as those before, and rows that the file brought itself do not tell whether it is wrong. "
-            "If they are meant to be so, say --data-check off."
-        )
+        reasons.append(f"{UNLIKE} If it is meant to be so, say --data-check off.")
     model = job.output(extension=MODEL_EXTENSION)[1]
     if arguments.put_live and not reasons:
         ticket = JobTicket(trainer.id, endpoint.name, job.id)

@@ -7,6 +7,7 @@ HTTP library, no data library and nothing of the server.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from airflow_provider_azureml_classic.hooks import AzureMLClassicHook
 from airflow_provider_azureml_classic.hooks import airflow_errors as airflow_errors
 from airflow_provider_azureml_classic.operators.ending import Ending
 from airflow_provider_azureml_classic.protocol.moments import to_utc
+from airflow_provider_azureml_classic.protocol.purpose import Purpose
 from airflow_provider_azureml_classic.protocol.values import DEFAULT_ENDPOINT as DEFAULT_ENDPOINT
 from airflow_provider_azureml_classic.retraining.freshness import Window, is_moment, run_window
 
@@ -41,6 +43,28 @@ def training_window(context: Context, start: str | None, end: str | None) -> Win
     if end:
         return Window(to_utc(end), to_utc(start) if start else None)
     return run_window(context)
+
+
+def job_purpose(
+    endpoint: str | None,
+    web_service: str | None,
+    window: Window,
+    declared_start: str | None,
+    data_check: str,
+    limits: Mapping[str, float] | None,
+) -> Purpose:
+    """What a training job is for. A start that is that of the run's interval is not told: a file need not begin there,
+    many hold all days so far.
+
+    :param endpoint: the scoring endpoint that the model is for.
+    :param web_service: its web service, if it is known.
+    :param window: of the training data.
+    :param declared_start: the start that a user set.
+    :param data_check: what to do with data that are not like those of the live model.
+    :param limits: how far rules go.
+    """
+    start = window.start if declared_start else None
+    return Purpose(endpoint, web_service, start, window.end, data_check, dict(limits or {}))
 
 
 def warn_of_moment(task: BaseOperator, context: Context) -> None:

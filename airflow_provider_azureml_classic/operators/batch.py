@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_provider_azureml_classic.operators.base import training_window, warn_of_moment
+from airflow_provider_azureml_classic.operators.base import job_purpose, training_window, warn_of_moment
 from airflow_provider_azureml_classic.operators.running import JobOperator
+from airflow_provider_azureml_classic.protocol.data_check import check_limits
 from airflow_provider_azureml_classic.protocol.jobs import MODEL_OUTPUT
-from airflow_provider_azureml_classic.protocol.purpose import Purpose, check_limits
+from airflow_provider_azureml_classic.protocol.purpose import Purpose
 from airflow_provider_azureml_classic.protocol.references import MODEL_EXTENSION, BlobReference
 from airflow_provider_azureml_classic.retraining.freshness import MODEL_PATH, Window, model_path
 
@@ -105,10 +106,7 @@ class BatchExecutionOperator(JobOperator):
 
     def _purpose(self, context: Context) -> Purpose | None:
         window = self._window(context)
-        limits = dict(self.data_limits or {})
-        # The interval of a run is not what its file begins with: many hold all days so far.
-        start = window.start if self.window_start else None
-        return Purpose(self.model_for, None, start, window.end, self.data_check, limits)
+        return job_purpose(self.model_for, None, window, self.window_start, self.data_check, self.data_limits)
 
     def _window(self, context: Context) -> Window:
         return training_window(context, self.window_start, self.window_end)

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from airflow_provider_azureml_classic.operators.base import training_window
+from airflow_provider_azureml_classic.operators.base import job_purpose, training_window
 from airflow_provider_azureml_classic.operators.running import JobOperator
-from airflow_provider_azureml_classic.protocol.purpose import ONLY, Purpose, check_limits
-from airflow_provider_azureml_classic.retraining.data_contract import NOT_KNOWN, VIOLATED, sentences
+from airflow_provider_azureml_classic.protocol.data_check import NOT_KNOWN, ONLY, VIOLATED, check_limits
+from airflow_provider_azureml_classic.protocol.purpose import Purpose
+from airflow_provider_azureml_classic.retraining.data_contract import sentences
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -74,8 +75,7 @@ class DataCheckOperator(JobOperator):
 
     def _purpose(self, context: Context) -> Purpose:
         window = training_window(context, self.window_start, self.window_end)
-        start = window.start if self.window_start else None
-        return Purpose(self.model_for, None, start, window.end, ONLY, dict(self.data_limits or {}))
+        return job_purpose(self.model_for, None, window, self.window_start, ONLY, self.data_limits)
 
     def _result(self, context: Context, facts: dict[str, Any]) -> dict[str, Any]:
         found = facts["data_check"] or {"verdict": NOT_KNOWN, "labels_as_before": None, "findings": []}

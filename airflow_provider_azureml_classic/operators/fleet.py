@@ -37,13 +37,13 @@ from airflow_provider_azureml_classic.operators.base import (
     airflow_errors,
     attempt_ends,
     attempt_over,
+    job_purpose,
     training_window,
     warn_of_moment,
 )
 from airflow_provider_azureml_classic.operators.ending import ended_by_a_person
 from airflow_provider_azureml_classic.operators.placing import UpdatingOperator
 from airflow_provider_azureml_classic.protocol.jobs import INPUT, MODEL_OUTPUT, JobRequest
-from airflow_provider_azureml_classic.protocol.purpose import Purpose
 from airflow_provider_azureml_classic.protocol.swagger import Names
 from airflow_provider_azureml_classic.protocol.values import Endpoint, WebService
 from airflow_provider_azureml_classic.retraining.freshness import MODEL_PATH, model_path
@@ -398,13 +398,13 @@ class RetrainFleetOperator(UpdatingOperator):
             {name: self.hook.reference(value) for name, value in item.inputs.items()},
             {self._port_names()[1]: self.hook.reference(path)},
             dict(item.global_parameters),
-            Purpose(
+            job_purpose(
                 item.endpoint,
                 self._services()[2].id,
-                item.window.start if self.window_start else None,
-                item.window.end,
+                item.window,
+                self.window_start,
                 self.data_check,
-                dict(self.data_limits or {}),
+                self.data_limits,
             ),
         )
 

@@ -12,16 +12,11 @@ from datetime import datetime
 from typing import Any
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
+from airflow_provider_azureml_classic.protocol.data_check import DATA_CHECKS, WARN, check_limits
 from airflow_provider_azureml_classic.protocol.moments import stamp, to_utc
 
 #: Name of the header.
 HEADER = "x-azureml-classic-purpose"
-#: What is done with data that break the contract with the live model; ``only`` trains nothing.
-WARN, FAIL, OFF, ONLY = "warn", "fail", "off", "only"
-DATA_CHECKS = (WARN, FAIL, OFF, ONLY)
-#: Rules of the data check that have a limit.
-DATA_RULES = ("outside", "unknown", "respelled", "missing", "duplicates", "fewer", "labels", "window")
-_MOST_LIMITS = 50
 #: Longest header, in letters.
 _LONGEST = 4096
 
@@ -107,24 +102,6 @@ def _data_check(data: Mapping[str, Any]) -> tuple[str, dict[str, float]]:
         return mode, check_limits(limits)
     except ValueError as error:
         raise _unreadable(str(error)) from None
-
-
-def check_limits(limits: Any) -> dict[str, float]:
-    """Limits of a data check as a user writes them, checked.
-
-    :param limits: number by rule (``outside``), or by ``column.rule`` (``age.outside``).
-    :raises ValueError: another form, or a rule that there is none.
-    """
-    if not isinstance(limits, Mapping) or len(limits) > _MOST_LIMITS:
-        raise ValueError(f"the limits of the data check must be a mapping of at most {_MOST_LIMITS} rules to numbers")
-    for name, value in limits.items():
-        number = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
-        if str(name).rpartition(".")[2] not in DATA_RULES or not number:
-            raise ValueError(
-                f"the limit {name!r} of the data check is {value!r}: expected a share from 0 to 1 for one of "
-                f"{', '.join(DATA_RULES)}, or for COLUMN.RULE"
-            )
-    return {str(name): float(value) for name, value in limits.items()}
 
 
 def _unreadable(reason: str) -> AzureMLClassicError:

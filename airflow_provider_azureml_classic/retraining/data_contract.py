@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-SATISFIED, VIOLATED, NOT_KNOWN = "satisfied", "violated", "not known"
+from airflow_provider_azureml_classic.protocol.data_check import NOT_KNOWN, NOTE, SATISFIED, VIOLATED
+
+#: Why figures are not believed, however good they are.
+UNLIKE = (
+    "The training file is not as those before (see its data check), and rows that it brought itself do not tell "
+    "whether it is wrong."
+)
 
 
 def sentences(found: Mapping[str, Any]) -> str:
@@ -13,7 +19,7 @@ def sentences(found: Mapping[str, Any]) -> str:
 
     :param found: what a service says of data.
     """
-    worse = [one["message"] for one in found["findings"] if one["level"] != "note"]
+    worse = [one["message"] for one in found["findings"] if one["level"] != NOTE]
     return " ".join([*worse[:3], *([f"And {len(worse) - 3} more."] if len(worse) > 3 else [])])
 
 
@@ -28,7 +34,7 @@ def tell(found: Mapping[str, Any] | None, info: Callable[[str], object], warn: C
         return
     (warn if found["verdict"] == VIOLATED else info)(f"Data check against the live model: {found['verdict']}.")
     for one in found["findings"]:
-        (info if one["level"] == "note" else warn)(f"{one['level']}: {one['message']}")
+        (info if one["level"] == NOTE else warn)(f"{one['level']}: {one['message']}")
 
 
 def as_expected(found: Mapping[str, Any] | None) -> bool | None:

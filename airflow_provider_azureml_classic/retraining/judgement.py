@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
 
+from airflow_provider_azureml_classic.retraining.data_contract import UNLIKE
 from airflow_provider_azureml_classic.retraining.intervals import Difference, Verdict
 
 #: What to do with a model of which the rows do not say whether it is worse.
@@ -55,11 +55,6 @@ class Evidence:
         named = ((name, one) for name, one in self.differences.items() if one.verdict is verdict)
         return [f"On {self.source}, {name} is {one}." for name, one in named]
 
-    def to_json(self) -> dict[str, Any]:
-        """For XCom."""
-        differences = {name: one.to_json() for name, one in self.differences.items()}
-        return {"source": self.source, "verdict": self.verdict.value, "metrics": differences}
-
 
 @dataclass(frozen=True)
 class Judgement:
@@ -92,10 +87,7 @@ def judge(evidence: Sequence[Evidence], on_undecided: str | None, expected: bool
     against = _sentences(earlier, Verdict.WORSE)
     open_ = _sentences(brought, Verdict.UNDECIDED)
     if expected is False and not any(one.verdict is Verdict.NO_WORSE for one in earlier):
-        open_.append(
-            "The training file is not as those before (see its data check), and rows that it brought itself do not "
-            "tell whether it is wrong."
-        )
+        open_.append(UNLIKE)
     if not against and not open_:
         return Judgement(Decision.PASS)
     if against:

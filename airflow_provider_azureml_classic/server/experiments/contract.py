@@ -13,10 +13,19 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
+from airflow_provider_azureml_classic.protocol.data_check import (
+    BROKEN,
+    LIMITS,
+    NEVER,
+    NOT_KNOWN,
+    NOTE,
+    SATISFIED,
+    VIOLATED,
+)
 from airflow_provider_azureml_classic.protocol.moments import to_utc
 from airflow_provider_azureml_classic.server.experiments.frame import Frame
 from airflow_provider_azureml_classic.server.experiments.ilearner import Manifest, Profile
-from airflow_provider_azureml_classic.server.experiments.profile import QUANTILES, different, profile_of
+from airflow_provider_azureml_classic.server.experiments.profile import QUANTILES
 from airflow_provider_azureml_classic.server.experiments.schema import NUMBER, Column, Schema
 from airflow_provider_azureml_classic.tables.description import describe
 from airflow_provider_azureml_classic.tables.kinds import DATE, Decision, Kind, read_numbers
@@ -25,22 +34,8 @@ from airflow_provider_azureml_classic.tables.spelling import shown
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-#: What is said of a finding.
-NOTE, BROKEN, NEVER = "note", "broken", "never"
-#: What the whole says.
-SATISFIED, VIOLATED, NOT_KNOWN = "satisfied", "violated", "not known"
-
-#: How far each rule goes, and what its number is.
-LIMITS: Mapping[str, tuple[float, str]] = {
-    "outside": (0.1, "share of the numbers of a column that are far beyond the range of before"),
-    "unknown": (0.5, "share of the texts of a column that are new"),
-    "respelled": (0.05, "share of the texts of a column that are old ones but for case, blanks and signs"),
-    "missing": (0.25, "by how much the share of cells without a value may grow"),
-    "duplicates": (0.5, "by how much the share of rows that repeat an earlier one may grow"),
-    "fewer": (0.2, "rows, as a share of those of before"),
-    "labels": (0.25, "share of the labels that are others than before (total variation)"),
-    "window": (0.01, "share of the rows whose time lies outside the declared window, or in the future"),
-}
+#: Rules about the values of a column.
+_OF_VALUES = ("outside", "beyond", "respelled", "unknown")
 #: Most findings that are told.
 _MOST = 50
 #: Fewer rows than this show no leak: many columns are in the order of the label by chance.
@@ -149,7 +144,7 @@ class Contract:
 class Terms:
     """What a user says of the contract.
 
-    :param limits: number by rule, see :data:`LIMITS`; by ``column.rule`` for one column.
+    :param limits: number by rule, see :data:`~.protocol.data_check.LIMITS`; by ``column.rule`` for one column.
     :param window: start and end of the training data, if it is declared; the end is exclusive.
     :param now: the present time.
     :param strict: refuse also what may be benign.
@@ -171,7 +166,7 @@ class Terms:
         :param rule: its name.
         :param column: that it is applied to.
         """
-        return self.limits.get(f"{column}.{rule}", self.limits.get(rule, LIMITS[rule][0]))
+        return self.limits.get(f"{column}.{rule}", self.limits.get(rule, LIMITS[rule]))
 
 
 @dataclass(frozen=True)
@@ -182,6 +177,7 @@ class NewData:
     :param schema: learnt from them.
     :param matrix: the encoded rows.
     :param truth: their encoded labels.
+    :param profile: of these, see :func:`~.profile.profile_of`.
     :param time_column: date of a row, if it is declared.
     """
 
@@ -189,6 +185,7 @@ class NewData:
     schema: Schema
     matrix: NDArray[Any]
     truth: NDArray[Any]
+    profile: Profile
     time_column: str | None = None
 
     @property
@@ -204,15 +201,14 @@ def compare(live: Manifest | None, data: NewData, terms: Terms) -> Contract:
     :param data: the new data.
     :param terms: limits and window.
     """
-    frame, schema = data.frame, data.schema
+    frame = data.frame
     findings = [*_leaks(data), *_moments(data, terms)]
     profile = live.profile if live else None
     if live is None or profile is None:
         return Contract(False, _sorted(findings), frame.rows)
-    kinds = Decision({name: schema.kind_of(name) for name in schema.names}, frame.decimal)
-    odd = {one.column for one in describe(frame.table, kinds, schema.missing) if one.note}
     for column in live.schema.features:
-        findings += _column(live.schema, column, profile, data, terms, column.name in odd)
+        findings += _column(live.schema, column, profile, data, terms)
+    findings = _without_odd(findings, data)
     findings += _file(live, profile, data, terms)
     findings += _labels(profile, data, terms)
     findings += [
@@ -236,13 +232,19 @@ def _percent(share: float) -> str:
 # -- columns -----------------------------------------------------------------------------------------------------------
 
 
-def _column(
-    earlier: Schema, column: Column, profile: Profile, data: NewData, terms: Terms, odd: bool
-) -> Iterator[Finding]:
-    """What is found of one feature.
-
-    :param odd: it looks like an identifier or a date: its values are others each time.
+def _without_odd(findings: list[Finding], data: NewData) -> list[Finding]:
+    """The findings without those of the values of columns that look like identifiers or dates: they are others each
+    time. Only columns of which something was found are looked at.
     """
+    columns = [one.column for one in findings if one.rule in _OF_VALUES]
+    schema, frame = data.schema, data.frame
+    kinds = Decision({name: schema.kind_of(name) for name in columns}, frame.decimal)
+    odd = {one.column for one in describe(frame.table, kinds, schema.missing) if one.note}
+    return [one for one in findings if one.column not in odd or one.rule not in _OF_VALUES]
+
+
+def _column(earlier: Schema, column: Column, profile: Profile, data: NewData, terms: Terms) -> Iterator[Finding]:
+    """What is found of one feature."""
     name, frame, schema = column.name, data.frame, data.schema
     before = profile["columns"].get(name)
     if name not in frame.columns:
@@ -266,7 +268,7 @@ def _column(
             BROKEN, "missing", f"Column {name!r} has no value in {_percent(missing)} of the rows, before in "
             f"{_percent(was)}.", name,
         )  # fmt: skip
-    if odd or earlier.kind_of(name).kind == DATE:
+    if earlier.kind_of(name).kind == DATE:
         return
     if numbers is not None:
         yield from _range(column, before or {}, numbers, terms)
@@ -364,10 +366,9 @@ def _file(live: Manifest, profile: Profile, data: NewData, terms: Terms) -> Iter
     rows = data.frame.rows
     if rows < terms.limit("fewer") * live.rows:
         yield Finding(BROKEN, "fewer", f"There are {rows:,} rows, before there were {live.rows:,}.")
-    now = profile_of(data.schema, data.matrix, data.truth)
-    if all(profile.get(name) == value for name, value in now.items()):
+    if all(profile.get(name) == value for name, value in data.profile.items()):
         yield Finding(NOTE, "again", "The data are those that the live model was trained on.")
-    share = (rows - different(data.matrix, data.truth)) / rows
+    share = data.profile["duplicates"] / rows
     was = profile["duplicates"] / max(1, profile["rows"])
     if share - was > terms.limit("duplicates"):
         yield Finding(

@@ -34,7 +34,7 @@ def profile_of(schema: Schema, matrix: NDArray[Any], truth: NDArray[Any]) -> Pro
     :return: a JSON object; ``left_out`` columns are not in it, where there are too many.
     """
     rows = len(matrix)
-    profile: Profile = {"rows": rows, "duplicates": rows - different(matrix, truth), "columns": {}}
+    profile: Profile = {"rows": rows, "duplicates": rows - _different(matrix, truth), "columns": {}}
     if schema.classes:
         profile["label"] = _shares(schema.classes, truth)
     else:
@@ -83,12 +83,8 @@ def _share(count: int, rows: int) -> float:
     return round(count / rows, 4) if rows else 0.0
 
 
-def different(matrix: NDArray[Any], truth: NDArray[Any]) -> int:
-    """How many different rows there are, by 64 bits of each.
-
-    :param matrix: the encoded rows.
-    :param truth: their encoded labels.
-    """
+def _different(matrix: NDArray[Any], truth: NDArray[Any]) -> int:
+    """How many different rows there are, by 64 bits of each."""
     import numpy as np
 
     mixed = np.zeros(len(matrix), np.uint64)

@@ -194,7 +194,8 @@ def _train(
     schema, shifts = precision.shifted(experiment, schema, frame)
     matrix = encode(schema, frame, wide=not estimators.compares(experiment, schema))
     truth = encode_label(schema, frame)
-    look(NewData(frame, schema, matrix, truth, experiment.time_column))
+    profile = profile_of(schema, matrix, truth)
+    look(NewData(frame, schema, matrix, truth, profile, experiment.time_column))
     test = _evaluated(experiment, schema, frame, matrix, truth) if held is None else None
     fitted, troubles = _fitted(experiment, schema, matrix, truth)
     test = test or _evaluated_on(experiment, schema, held or data[0], fitted, matrix.dtype.itemsize > 4)
@@ -211,11 +212,10 @@ def _train(
         sha256=sha256(graph).hexdigest(),
         positive=positive,
         probabilities=hasattr(fitted, "predict_proba"),
-        profile=profile_of(schema, matrix, truth) | {"fitted": test.facts(frame.rows)},
+        profile=profile | {"fitted": test.facts(frame.rows)},
     )
-    golden = golden_rows(Scorer(manifest, graph, ""), frame, test.answers)
     digest, length = write_ilearner(model, graph, manifest)
-    _write_evaluation(files, manifest, golden, test)
+    _write_evaluation(files, manifest, golden_rows(Scorer(manifest, graph, ""), frame, test.answers), test)
     notes = tuple(filter(None, (test.note, *notes_of(seen), *shifts, *troubles, *doubts)))
     seconds = time.perf_counter() - start
     return TrainingSummary(manifest, digest, length, content_digest(manifest, graph), seconds, notes, read, seen)

@@ -18,12 +18,13 @@ from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 from airflow_provider_azureml_classic.exceptions import rejection
+from airflow_provider_azureml_classic.protocol.data_check import FAIL, OFF, ONLY
 from airflow_provider_azureml_classic.protocol.job_history import LogLine
 from airflow_provider_azureml_classic.protocol.jobs import (
     HELD_OUT,
     JobStatus,
 )
-from airflow_provider_azureml_classic.protocol.purpose import FAIL, OFF, ONLY, Purpose
+from airflow_provider_azureml_classic.protocol.purpose import Purpose
 from airflow_provider_azureml_classic.protocol.references import CSV_EXTENSION, MODEL_EXTENSION, BlobReference
 from airflow_provider_azureml_classic.server.blobs.names import FIRST_MODELS, samples_path
 from airflow_provider_azureml_classic.server.experiments.batch import score_file

@@ -11,13 +11,9 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_azureml_classic.protocol.purpose import DATA_RULES
+from airflow_provider_azureml_classic.protocol.data_check import LIMITS, NOT_KNOWN, SATISFIED, VIOLATED, check_limits
 from airflow_provider_azureml_classic.server.experiments import Experiment, read_ilearner, train
 from airflow_provider_azureml_classic.server.experiments.contract import (
-    LIMITS,
-    NOT_KNOWN,
-    SATISFIED,
-    VIOLATED,
     Contract,
     Terms,
 )
@@ -210,4 +206,7 @@ def test_what_is_told_is_bounded(look: Callable[..., Contract]) -> None:
 
 def test_each_limit_can_be_set_by_a_client() -> None:
     """The rules that a submission may name are those that have a limit."""
-    assert tuple(LIMITS) == DATA_RULES
+    assert check_limits({rule: 1.0 for rule in LIMITS} | {f"age.{rule}": 0.0 for rule in LIMITS})
+    assert {Terms().limit(rule) for rule in LIMITS} == set(LIMITS.values())
+    with pytest.raises(ValueError, match="ouside"):
+        check_limits({"ouside": 0.5})
