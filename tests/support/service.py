@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -274,3 +275,13 @@ class Service:
                 return job
             poll.wait(0.02)
         raise AssertionError(f"job {job_id} is still {job.status.value}")
+
+
+@contextmanager
+def copied(trained: Path, folder: Path) -> Iterator[Service]:
+    """A service on a copy of the trained one, for tests that change nothing and share it."""
+    shutil.copytree(trained, folder / "service")
+    with pytest.MonkeyPatch.context() as patch:
+        running = Service(folder / "service" / "data", Clock(), patch)
+    yield running
+    running.close()

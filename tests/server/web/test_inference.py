@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import struct
 import tracemalloc
 from collections.abc import Iterator
@@ -17,17 +16,14 @@ from airflow_provider_azureml_classic.exceptions import RequestRejected
 from airflow_provider_azureml_classic.protocol.inference import HEADER_LENGTH, read_request
 from airflow_provider_azureml_classic.protocol.messages import Response
 from airflow_provider_azureml_classic.protocol.values import Endpoint
-from tests.support.service import Clock, Service
+from tests.support.service import Service, copied
 
 
 @pytest.fixture(scope="module")
 def service(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """One service for all tests of this module, as none of their calls changes anything."""
-    folder = Path(shutil.copytree(trained, tmp_path_factory.mktemp("inference") / "service"))
-    with pytest.MonkeyPatch.context() as patch:
-        running = Service(folder / "data", Clock(), patch)
-    yield running
-    running.close()
+    with copied(trained, tmp_path_factory.mktemp("inference")) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,17 +12,14 @@ from airflow_provider_azureml_classic.protocol import operations as ops
 from airflow_provider_azureml_classic.protocol.operations import Credential, Operation
 from airflow_provider_azureml_classic.protocol.values import Endpoint
 from tests.support.calls import BODIES, GUARDED, assert_error_shape, by_name, least_body, path_of, refusal
-from tests.support.service import TOKEN, WORKSPACE, Clock, Service
+from tests.support.service import TOKEN, WORKSPACE, Service, copied
 
 
 @pytest.fixture(scope="module")
 def service(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """One service for all tests of this module, as none of their calls changes anything."""
-    folder = Path(shutil.copytree(trained, tmp_path_factory.mktemp("refusals") / "service"))
-    with pytest.MonkeyPatch.context() as patch:
-        running = Service(folder / "data", Clock(), patch)
-    yield running
-    running.close()
+    with copied(trained, tmp_path_factory.mktemp("refusals")) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
