@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
-from airflow_provider_azureml_classic.protocol.data_check import DATA_CHECKS, WARN, check_limits
+from airflow_provider_azureml_classic.protocol.data_check import DATA_CHECKS, OFF, WARN, check_limits
 from airflow_provider_azureml_classic.protocol.moments import stamp, to_utc
 
 #: Name of the header.
@@ -39,6 +39,11 @@ class Purpose:
     end: datetime | None = None
     data_check: str = WARN
     limits: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def compared_with(self) -> str | None:
+        """The endpoint whose live model's data the new ones are compared with; ``None``: with none."""
+        return None if self.data_check == OFF else self.endpoint
 
     def to_json(self) -> dict[str, Any]:
         """As a JSON object, without what is not known."""
@@ -107,7 +112,7 @@ def _data_check(data: Mapping[str, Any]) -> tuple[str, dict[str, float]]:
 def _unreadable(reason: str) -> AzureMLClassicError:
     return rejection(
         "RequestBodyInvalid",
-        f"The header {HEADER} cannot be read: {reason}. Expected a JSON object with Endpoint, WebService, Start and "
-        "End, or no such header.",
+        f"The header {HEADER} cannot be read: {reason}. Expected a JSON object with Endpoint, WebService, Start, "
+        "End, DataCheck and Limits, or no such header.",
         target=HEADER,
     )

@@ -6,6 +6,7 @@ Rule: what a killed server left is removed by the next one, and by nobody while 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import shutil
 import tempfile
@@ -146,3 +147,12 @@ def _remove_if_left(folder: Path) -> None:
     with suppress(OSError), (folder / "lock").open("r+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file.
+
+    :param path: of the file.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -178,9 +178,7 @@ def load_secrets(data_dir: Path, environ: Mapping[str, str]) -> Secrets:
     """
     path = data_dir / "secrets.json"
     stored = _read(path) if path.exists() else {}
-    overrides = {member: environ.get(variable, "").strip() for member, variable in VARIABLES.items()}
-    loaded = Secrets(**{member: overrides[member] or stored.get(member) or make() for member, make in _MAKERS.items()})
-    _check(loaded)
+    loaded = _merged(stored, environ)
     text = json.dumps(asdict(loaded), indent=2)
     if not stored:
         if not write_private(path, text, overwrite=False):
@@ -197,10 +195,14 @@ def new_secrets(environ: Mapping[str, str]) -> Secrets:
     :param environ: environment variables.
     :raises ValueError: a variable that cannot be used.
     """
+    return _merged({}, environ)
+
+
+def _merged(stored: Mapping[str, str], environ: Mapping[str, str]) -> Secrets:
     overrides = {member: environ.get(variable, "").strip() for member, variable in VARIABLES.items()}
-    made = Secrets(**{member: overrides[member] or make() for member, make in _MAKERS.items()})
-    _check(made)
-    return made
+    merged = Secrets(**{member: overrides[member] or stored.get(member) or make() for member, make in _MAKERS.items()})
+    _check(merged)
+    return merged
 
 
 def _check(loaded: Secrets) -> None:

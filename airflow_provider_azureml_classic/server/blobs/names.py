@@ -102,3 +102,11 @@ def _fault(segment: str, *, windows: bool) -> str | None:
         if len(path_on_disk(segment).encode()) > _MAX_SEGMENT_BYTES
         else None
     )
+
+
+def is_first_model(path: str) -> bool:
+    """Whether a place is that of a model that a web service began with.
+
+    :param path: container and name of a blob.
+    """
+    return path.startswith(f"{FIRST_MODELS}/")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_azureml_classic.exceptions import rejection
+from airflow_provider_azureml_classic.server.experiments.declaration import Experiment
 from airflow_provider_azureml_classic.tables import reading
 from airflow_provider_azureml_classic.tables.kinds import MISSING, Kind, comma_columns, file_decimal
 from airflow_provider_azureml_classic.tables.spelling import listed, parse_number
@@ -65,6 +66,21 @@ def read_blocks(path: Path) -> Iterator[Table]:
     :raises RequestRejected: it cannot be read; the message names the row.
     """
     return reading.blocks(path, reading.title_of(path.name))
+
+
+def first_table(
+    experiment: Experiment, *, expected: Collection[str] = (), wanted: Collection[str | None] | None = None
+) -> Table:
+    """The rows of an experiment's first data.
+
+    :param experiment: the declaration.
+    :param expected: see :func:`read_table`, as for the rest.
+    :param wanted: columns to keep; ``None``: all.
+    :raises (OSError, RequestRejected): they cannot be read.
+    """
+    title = reading.title_of(experiment.first_extension)
+    content = experiment.first_rows()
+    return reading.read(content, title, expected=expected, wanted=wanted, encoding=experiment.encoding)
 
 
 def joined(tables: Sequence[Table], optional: Collection[str], missing: Collection[str] = MISSING) -> Table:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from airflow_provider_azureml_classic.server.experiments import estimators
 from airflow_provider_azureml_classic.server.experiments.declaration import Experiment
-from airflow_provider_azureml_classic.server.experiments.frame import read_table
+from airflow_provider_azureml_classic.server.experiments.frame import first_table
 from airflow_provider_azureml_classic.server.experiments.schema import decided
 from airflow_provider_azureml_classic.tables.description import Description, describe, lines
 from airflow_provider_azureml_classic.tables.kinds import IGNORE, Decision
@@ -66,10 +64,7 @@ def preview(experiment: Experiment) -> tuple[list[str], bool]:
     :param experiment: the declaration.
     :raises (OSError, AzureMLClassicError): the data cannot be read.
     """
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / f"first{experiment.first_extension}"
-        path.write_bytes(experiment.first_rows())
-        table = read_table(path, expected=(experiment.label,), encoding=experiment.encoding)
+    table = first_table(experiment, expected=(experiment.label,))
     schema, decision = decided(experiment, table, estimators.task_of(experiment), None)
     schema.check_columns(table)
     return [*table_of(experiment, table.rows, seen_in(experiment, table, decision))], not decision.problems

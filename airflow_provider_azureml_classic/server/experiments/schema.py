@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
@@ -111,7 +112,11 @@ class Schema:
             return self.kinds[name]
         if name == self.label:
             return Kind(TEXT if self.task == CLASSIFICATION else NUMBER)
-        return _IMPLIED.get(next((c.kind for c in self.features if c.name == name), ""), Kind())
+        return _IMPLIED.get(self._stored_kinds.get(name, ""), Kind())
+
+    @cached_property
+    def _stored_kinds(self) -> dict[str, str]:
+        return {column.name: column.kind for column in self.features}
 
     @property
     def decided(self) -> dict[str, Kind]:

@@ -9,8 +9,6 @@ from __future__ import annotations
 import logging
 import math
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.protocol.references import DATA_EXTENSIONS, MODEL_EXTENSION
@@ -26,7 +24,7 @@ from airflow_provider_azureml_classic.server.experiments.declaration import (
     TRAIN,
     Experiment,
 )
-from airflow_provider_azureml_classic.server.experiments.frame import Frame, read_table
+from airflow_provider_azureml_classic.server.experiments.frame import Frame, first_table
 from airflow_provider_azureml_classic.server.experiments.parameters import DATA, Parameter
 from airflow_provider_azureml_classic.server.experiments.samples import cell_of
 from airflow_provider_azureml_classic.server.experiments.schema import NUMBER, Column, Schema
@@ -271,10 +269,7 @@ def _typical(column: Column) -> float | str:
 
 
 def _first_rows(experiment: Experiment, schema: Schema) -> Table:
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / f"first{experiment.first_extension}"
-        path.write_bytes(experiment.first_rows())
-        table = read_table(path, wanted=set(schema.names), encoding=experiment.encoding)
+    table = first_table(experiment, wanted=set(schema.names))
     frame = Frame(table, file_decimal(table, schema.decided, schema.missing))
     names = [name for name in schema.names if name in frame.columns]
     rows = [[cell_of(schema, frame, name, row) for name in names] for row in range(min(SAMPLE_ROWS, frame.rows))]

@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 from airflow_provider_azureml_classic.exceptions import rejection
-from airflow_provider_azureml_classic.protocol.data_check import FAIL, OFF, ONLY
+from airflow_provider_azureml_classic.protocol.data_check import FAIL, ONLY
 from airflow_provider_azureml_classic.protocol.job_history import LogLine
 from airflow_provider_azureml_classic.protocol.jobs import (
     HELD_OUT,
@@ -26,7 +26,7 @@ from airflow_provider_azureml_classic.protocol.jobs import (
 )
 from airflow_provider_azureml_classic.protocol.purpose import Purpose
 from airflow_provider_azureml_classic.protocol.references import CSV_EXTENSION, MODEL_EXTENSION, BlobReference
-from airflow_provider_azureml_classic.server.blobs.names import FIRST_MODELS, samples_path
+from airflow_provider_azureml_classic.server.blobs.names import is_first_model, samples_path
 from airflow_provider_azureml_classic.server.experiments.batch import score_file
 from airflow_provider_azureml_classic.server.experiments.contract import Contract, Terms
 from airflow_provider_azureml_classic.server.experiments.declaration import MODEL, TRAIN, Experiment, applied
@@ -170,15 +170,15 @@ class JobWork:
 
     def _live_model(self, service: ServiceRow, purpose: Purpose | None, pin: Callable[[str], None]) -> _Live:
         """The model whose place a new one is to take."""
-        if purpose is None or purpose.endpoint is None or purpose.data_check == OFF:
+        if purpose is None or purpose.compared_with is None:
             return _Live()
         scoring = next((one for one in self._store.services() if _scores_for(one, service, purpose)), None)
-        endpoint = self._store.endpoint_named(scoring.id, purpose.endpoint) if scoring else None
+        endpoint = self._store.endpoint_named(scoring.id, purpose.compared_with) if scoring else None
         if endpoint is None or not endpoint.resources:
             return _Live()
         model = endpoint.resources[0]
         pin(model.digest)
-        return _Live(self._models.file(model.digest), model.relative_location.startswith(f"{FIRST_MODELS}/"))
+        return _Live(self._models.file(model.digest), is_first_model(model.relative_location))
 
     def _fetch(self, job: JobRow, notes: JobLog, folder: Path) -> dict[str, Path]:
         inputs = {}
@@ -217,7 +217,7 @@ class JobWork:
         self, job: JobRow, notes: JobLog, live: _Live, arguments: tuple[Any, ...]
     ) -> tuple[Contract | None, TrainingSummary | None]:
         purpose = job.request.purpose
-        if purpose is None or purpose.endpoint is None or purpose.data_check == OFF:
+        if purpose is None or purpose.compared_with is None:
             return None, self._elsewhere(job, notes, train, *arguments)
         strict, only = purpose.data_check == FAIL, purpose.data_check == ONLY
         terms = Terms(purpose.limits, (purpose.start, purpose.end), strict=strict, only=only, first=live.is_first)

@@ -9,7 +9,6 @@ Rule 3: a backup, or a restored directory, is there whole or not at all.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import shutil
@@ -21,6 +20,7 @@ from pathlib import Path
 
 from airflow_provider_azureml_classic import __version__
 from airflow_provider_azureml_classic.protocol.references import MODEL_EXTENSION
+from airflow_provider_azureml_classic.server.folders import file_digest
 from airflow_provider_azureml_classic.server.models.pair import MODELS_FOLDER, REMEMBERED
 from airflow_provider_azureml_classic.server.models.store import TRASH
 
@@ -92,7 +92,7 @@ def back_up(data_dir: Path, target: Path, *, blobs: bool = True, database: bool 
                 shutil.copyfile(data_dir / name, folder / name)
         if blobs:
             _copy_tree(data_dir / BLOBS, folder / BLOBS)
-        files = {str(path.relative_to(folder)): _digest(path) for path in _files(folder)}
+        files = {str(path.relative_to(folder)): file_digest(path) for path in _files(folder)}
         (folder / CONTENTS).write_text(json.dumps({"version": __version__, "files": files}, indent=1))
     return f"{target} has {len(models)} models, {len(files)} files in all, and every key: keep it under lock."
 
@@ -107,7 +107,7 @@ def restore(source: Path, data_dir: Path) -> str:
     """
     files = _contents(source)
     damaged = [
-        name for name, digest in files.items() if not (source / name).is_file() or _digest(source / name) != digest
+        name for name, digest in files.items() if not (source / name).is_file() or file_digest(source / name) != digest
     ]
     if damaged:
         raise ValueError(f"{len(damaged)} files of {source} are missing or damaged, the first is {damaged[0]}.")
@@ -183,7 +183,7 @@ def _copy_models(source: Path, target: Path) -> set[str]:
             # It may go to the trash meanwhile, where the copy was begun.
             with suppress(FileNotFoundError):
                 shutil.copyfile(path, copy)
-                if _digest(copy) == path.stem:
+                if file_digest(copy) == path.stem:
                     digests.add(path.stem)
                 elif path.stem not in digests:
                     copy.unlink()
@@ -204,8 +204,3 @@ def _copy_tree(source: Path, target: Path) -> None:
 
 def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

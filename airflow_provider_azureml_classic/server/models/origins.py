@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
+from airflow_provider_azureml_classic.server.folders import file_digest
 from airflow_provider_azureml_classic.server.state.endpoint_store import Store
 from airflow_provider_azureml_classic.server.storage.http import PATCH_SECONDS
 from airflow_provider_azureml_classic.server.storage.locations import Locations
@@ -37,14 +37,9 @@ class Origins:
         for reference in self._store.origins(digest, _MOST):
             try:
                 self._locations.resolve(reference).fetch(target, PATCH_SECONDS)
-                if _digest(target) == digest:
+                if file_digest(target) == digest:
                     return
                 reason = rejection("BlobNotFound", f"{reference.location!r} holds another model now.")
             except AzureMLClassicError as error:
                 reason = error
         raise reason
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -11,7 +11,8 @@ lane        which requests                                               where t
 ``THREAD``  other scoring calls of an endpoint that is remembered        in a thread, within a time
 ``READER``  scoring calls of any other endpoint                          the same, in a thread that may wait for
                                                                          the database
-``OTHER``   everything else                                              in a thread that may wait for the database
+``OTHER``   everything else, calls of the Open Inference Protocol too    in a thread that may wait for the database,
+                                                                         without a time
 ==========  ===========================================================  ========================================
 
 The first is decided by the connection before a request exists, and goes back to the others whatever is unusual.

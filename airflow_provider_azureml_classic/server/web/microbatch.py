@@ -32,6 +32,7 @@ from airflow_provider_azureml_classic.protocol.tables import (
     write_results,
 )
 from airflow_provider_azureml_classic.server.experiments.scorer import MANY
+from airflow_provider_azureml_classic.server.experiments.unusual import Unusual
 from airflow_provider_azureml_classic.server.state.tables import EndpointRow
 from airflow_provider_azureml_classic.server.traffic import Observer
 from airflow_provider_azureml_classic.server.web import json_body as json_text
@@ -147,6 +148,7 @@ class Pending:
     :param head: its head.
     :param body: its body.
     :param rows: its rows as the model takes them.
+    :param unusual: its cells that the model did not see in its training, if the call asks for details.
     """
 
     connection: Answerable
@@ -154,6 +156,7 @@ class Pending:
     head: Head
     body: bytes
     rows: list[list[float]] = field(default_factory=list)
+    unusual: Unusual | None = None
 
 
 class MicroBatcher:
@@ -226,7 +229,7 @@ class MicroBatcher:
                 return None
             call.rows = predictor.scorer.encoded(table)
             if call.head.types:
-                self._scoring.unusual.add(predictor.scorer.unusual(table, call.rows))
+                call.unusual = predictor.scorer.unusual(table, call.rows)
         except (AzureMLClassicError, ValueError, RecursionError):
             return None
         return predictor
@@ -247,6 +250,8 @@ class MicroBatcher:
             first += len(call.rows)
             request_id = next(self._ids)
             call.connection.answer(_answer(predictor, call.head, rows, request_id), now)
+            if call.unusual is not None:
+                self._scoring.unusual.add(call.unusual)
             ids.setdefault((call.head.path, call.head.segments[1]), []).append(request_id)
         for (path, endpoint_id), request_ids in ids.items():
             self._observer.scored(path, endpoint_id, request_ids, perf_counter() - start)

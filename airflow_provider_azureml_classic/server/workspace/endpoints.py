@@ -25,7 +25,7 @@ from airflow_provider_azureml_classic.protocol.values import (
     TraceLevel,
     WebService,
 )
-from airflow_provider_azureml_classic.server.blobs.names import FIRST_MODELS
+from airflow_provider_azureml_classic.server.blobs.names import is_first_model
 from airflow_provider_azureml_classic.server.settings import Settings, new_key
 from airflow_provider_azureml_classic.server.state.tables import EndpointRow, ResourceRow, ServiceRow
 from airflow_provider_azureml_classic.server.storage.locations import Locations
@@ -210,7 +210,7 @@ class Views:
     def _resource(self, model: ResourceRow) -> Resource:
         reference = BlobReference(model.relative_location, model.base_location)
         digests = Digests(model.digest, model.content)
-        is_first = reference.relative_location.startswith(f"{FIRST_MODELS}/")
+        is_first = is_first_model(reference.relative_location)
         window = ToldWindow(model.window_end or window_end_of(reference), is_first)
         published = self._locations.published(reference, signed=False)
         return Resource(model.name, published, digests=digests, window=window)

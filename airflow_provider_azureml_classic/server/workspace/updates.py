@@ -174,7 +174,7 @@ class Updates:
         if not self._models.is_kept(digest):
             return None
         self._models.check(digest)
-        return self._models.scorer(digest), self._models.file(digest).stat().st_size
+        return self._models.scorer(digest), self._models.path(digest).stat().st_size
 
     def _fetch(self, location: Location, pin: Pin) -> tuple[Scorer, int]:
         with TemporaryDirectory() as folder:
