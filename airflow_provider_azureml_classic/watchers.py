@@ -297,7 +297,7 @@ class ModelChangeTrigger(EndpointWatch):
         return own, *(f"{folder}/{one}/{rest}" for one in service if rest and _SERVICE_ID.fullmatch(one))
 
     def judge(self, endpoint: Endpoint, seen: State | None, now: datetime) -> Verdict:
-        """Another location or version than those remembered."""
+        """Another model than the one remembered."""
         live = endpoint.resource(self.resource).location
         digests = endpoint.resource(self.resource).digests
         state = {"location": live.location if live else None, "version": endpoint.version}

@@ -107,7 +107,7 @@ def test_train_in_one_line(server: ServerProcess, tmp_path: Path) -> None:
     trained = json.loads(done.stdout)
     assert trained["outcome"] == "live"
     assert "20120201T000000Z" in trained["model"]
-    assert "Proved by score" in done.stderr
+    assert "Proved by content" in done.stderr
     shown = answer(server, "endpoints", "show", BIKES_SCORING, "oneline")
     assert list(shown["models"].values()) == [trained["model"]]
     assert (shown["trained_to"], " d " in shown["age"]) == ("2012-02-01 00:00:00+00:00", True)
@@ -126,6 +126,10 @@ def test_train_in_one_line(server: ServerProcess, tmp_path: Path) -> None:
     assert (written["model"], written["bytes"]) == (trained["model"], model.stat().st_size)
     assert zipfile.is_zipfile(model)
     assert "--overwrite" in run(server, "download", BIKES_SCORING, "oneline", str(model)).stderr
+    command[3] = str(training)
+    again = run(server, *command, "--window-end", "2012-02-01", "--data-check", "off")
+    assert again.returncode == cli.DONE, again.stderr
+    assert "live already" in again.stderr
 
 
 @pytest.mark.parametrize(

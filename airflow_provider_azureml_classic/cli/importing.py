@@ -43,7 +43,7 @@ def _pipelines(arguments: argparse.Namespace, out: Output, read: factory.Factory
     plans = list(pipelines.Converter(read, services).plans())
     groups = [part for group in pipelines.copies(plans) for part in _fleets(group)]
     files = {f"{dags.dag_name(group)}.py": dags.dag_source(group) for group in groups}
-    files[_REPORT] = dags.report(groups, read.findings)
+    files[_REPORT] = dags.report(groups)
     if len(files) <= len(groups):
         raise ValueError("Two pipelines have the same name; import them into different folders, one call each.")
     _write(arguments, files)

@@ -91,7 +91,7 @@ def train(session: Session) -> int:
     if arguments.put_live and not reasons:
         ticket = JobTicket(trainer.id, endpoint.name, job.id)
         golden, metrics = evaluation.golden, evaluation.metrics
-        _put_live(session, target, Candidate(readable(session, model), window, ticket, golden, metrics))
+        _put_live(session, target, Candidate(readable(session, model), window, ticket, golden, metrics, job.model))
     outcome = "kept" if reasons else "live" if arguments.put_live else "trained"
     result = {"job": job.id, "data": data, "model": model.location, "metrics": finite(evaluation.metrics)}
     session.out.record({**result, "outcome": outcome, "reasons": reasons})
@@ -187,5 +187,7 @@ def _put_live(session: Session, target: Target, candidate: Candidate) -> None:
         return (yield from find_target(client, target.service.id, target.endpoint.name, name)), candidate
 
     update: Any = client.perform(placing.place(find))
-    if not isinstance(update, str):
+    if isinstance(update, str):
+        session.out.say(update)
+    else:
         client.perform(placing.prove(update))

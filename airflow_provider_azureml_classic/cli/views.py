@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from airflow_provider_azureml_classic.protocol.jobs import Job
-from airflow_provider_azureml_classic.protocol.references import window_end_of
 from airflow_provider_azureml_classic.protocol.values import Endpoint, WebService
 from airflow_provider_azureml_classic.retraining.freshness import age_text
 
@@ -37,7 +36,7 @@ def endpoint_view(endpoint: Endpoint, *, keys: bool = False) -> dict[str, Any]:
     :param keys: show its keys too.
     """
     located = {r.name: r.location.location if r.location else None for r in endpoint.resources}
-    ends = [window_end_of(r.location) for r in endpoint.resources]
+    ends = [r.window_end for r in endpoint.resources]
     # An endpoint is as new as the oldest of its models.
     trained_to = min((end for end in ends if end), default=None) if all(ends) else None
     view = {

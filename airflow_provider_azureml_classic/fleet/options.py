@@ -63,7 +63,7 @@ class Options:
         :raises ValueError: naming the option.
         """
         if self.proof not in ("strongest", *(level.value for level in Level)):
-            raise ValueError(f"proof is {self.proof!r}; it must be strongest, resource, version or score.")
+            raise ValueError(f"proof is {self.proof!r}; it must be strongest, resource, version, score or content.")
         if self.on_failure not in ("keep", "rollback"):
             raise ValueError(f"on_failure is {self.on_failure!r}; it must be 'keep' or 'rollback'.")
         if self.unknown_window not in UNKNOWN_WINDOW:

@@ -44,12 +44,14 @@ class Item:
     :param inputs: references to the data by input name; they may hold secrets, so they never leave the worker.
     :param window: of the training data.
     :param global_parameters: web service parameters by name.
+    :param is_declared: the window is the item's own, and not that of the run.
     """
 
     endpoint: str
     inputs: Mapping[str, Any] = field(repr=False)
     window: Window
     global_parameters: Mapping[str, Any] = field(default_factory=dict)
+    is_declared: bool = False
 
 
 @dataclass
@@ -149,7 +151,8 @@ def _item(data: Any, default: Window, input_name: str) -> Item:
         window = Window(to_utc(data["window_end"]), to_utc(data["window_start"]) if data.get("window_start") else None)
     elif data.get("window_start"):
         raise ValueError("it has window_start, but no window_end.")
-    return Item(check_endpoint_name(str(data["endpoint"])), inputs, window, dict(data.get("global_parameters") or {}))
+    endpoint, parameters = check_endpoint_name(str(data["endpoint"])), dict(data.get("global_parameters") or {})
+    return Item(endpoint, inputs, window, parameters, is_declared=window is not default)
 
 
 def chunks(rows: Sequence[Row]) -> Iterator[tuple[int, list[Row]]]:

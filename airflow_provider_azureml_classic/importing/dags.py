@@ -142,11 +142,10 @@ def _value(value: Any, varying: Mapping[str, str], tasks: str) -> str:
     return repr(value)
 
 
-def report(groups: Sequence[Sequence[Plan]], findings: Sequence[Finding]) -> str:
+def report(groups: Sequence[Sequence[Plan]]) -> str:
     """What was made, what is to be filled in, and what to do by hand.
 
     :param groups: copies of one pipeline, a DAG each.
-    :param findings: of the files besides those of the plans.
     """
     lines = ["# Import of Data Factory files", "", "| DAG | pipelines | tasks | empty tasks |", "|---|---|---|---|"]
     for plans in groups:
@@ -155,7 +154,7 @@ def report(groups: Sequence[Sequence[Plan]], findings: Sequence[Finding]) -> str
     connections = {name: kind for plans in groups for plan in plans for name, kind in plan.connections.items()}
     lines += ["", "## Connections to make", "", "No key, password or address was taken along.", ""]
     lines += [f"- `{name}`: {kind}{_FILL.get(kind, '')}" for name, kind in sorted(connections.items())]
-    every = [*findings, *(finding for plans in groups for plan in plans for finding in plan.findings)]
+    every = [finding for plans in groups for plan in plans for finding in plan.findings]
     return "\n".join([*lines, "", *to_do(every, "activity")]) + "\n"
 
 

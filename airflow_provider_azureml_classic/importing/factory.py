@@ -62,7 +62,6 @@ class Factory:
     pipelines: list[Resource] = field(default_factory=list)
     datasets: dict[str, Resource] = field(default_factory=dict)
     services: dict[str, Resource] = field(default_factory=dict)
-    findings: list[Finding] = field(default_factory=list)
 
     def dataset(self, name: Any) -> Resource | None:
         """A dataset by name."""

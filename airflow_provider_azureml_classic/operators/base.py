@@ -49,7 +49,7 @@ def job_purpose(
     endpoint: str | None,
     web_service: str | None,
     window: Window,
-    declared_start: str | None,
+    is_declared: bool,
     data_check: str,
     limits: Mapping[str, float] | None,
 ) -> Purpose:
@@ -59,11 +59,11 @@ def job_purpose(
     :param endpoint: the scoring endpoint that the model is for.
     :param web_service: its web service, if it is known.
     :param window: of the training data.
-    :param declared_start: the start that a user set.
+    :param is_declared: a user has set the window; see :func:`training_window` for when that is.
     :param data_check: what to do with data that are not like those of the live model.
     :param limits: how far rules go.
     """
-    start = window.start if declared_start else None
+    start = window.start if is_declared else None
     return Purpose(endpoint, web_service, start, window.end, data_check, dict(limits or {}))
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_azureml_classic.operators.base import job_purpose, training_window, warn_of_moment
 from airflow_provider_azureml_classic.operators.running import JobOperator
-from airflow_provider_azureml_classic.protocol.data_check import check_limits
+from airflow_provider_azureml_classic.protocol.data_check import check_options
 from airflow_provider_azureml_classic.protocol.jobs import MODEL_OUTPUT
 from airflow_provider_azureml_classic.protocol.purpose import Purpose
 from airflow_provider_azureml_classic.protocol.references import MODEL_EXTENSION, BlobReference
@@ -88,9 +88,7 @@ class BatchExecutionOperator(JobOperator):
         self.data_limits = data_limits
 
     def _check(self, context: Context) -> None:
-        if self.data_check not in ("warn", "fail", "off"):
-            raise ValueError(f"data_check is {self.data_check!r}; it must be one of: warn, fail, off.")
-        check_limits(self.data_limits or {})
+        check_options(self.data_check, self.data_limits)
         self._window(context)
         if not self.window_end:
             warn_of_moment(self, context)
@@ -106,7 +104,7 @@ class BatchExecutionOperator(JobOperator):
 
     def _purpose(self, context: Context) -> Purpose | None:
         window = self._window(context)
-        return job_purpose(self.model_for, None, window, self.window_start, self.data_check, self.data_limits)
+        return job_purpose(self.model_for, None, window, bool(self.window_end), self.data_check, self.data_limits)
 
     def _window(self, context: Context) -> Window:
         return training_window(context, self.window_start, self.window_end)

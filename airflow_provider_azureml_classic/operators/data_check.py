@@ -75,7 +75,7 @@ class DataCheckOperator(JobOperator):
 
     def _purpose(self, context: Context) -> Purpose:
         window = training_window(context, self.window_start, self.window_end)
-        return job_purpose(self.model_for, None, window, self.window_start, ONLY, self.data_limits)
+        return job_purpose(self.model_for, None, window, bool(self.window_end), ONLY, self.data_limits)
 
     def _result(self, context: Context, facts: dict[str, Any]) -> dict[str, Any]:
         found = facts["data_check"] or {"verdict": NOT_KNOWN, "labels_as_before": None, "findings": []}

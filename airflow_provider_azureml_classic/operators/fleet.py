@@ -43,6 +43,7 @@ from airflow_provider_azureml_classic.operators.base import (
 )
 from airflow_provider_azureml_classic.operators.ending import ended_by_a_person
 from airflow_provider_azureml_classic.operators.placing import UpdatingOperator
+from airflow_provider_azureml_classic.protocol.data_check import check_options
 from airflow_provider_azureml_classic.protocol.jobs import INPUT, MODEL_OUTPUT, JobRequest
 from airflow_provider_azureml_classic.protocol.swagger import Names
 from airflow_provider_azureml_classic.protocol.values import Endpoint, WebService
@@ -280,6 +281,7 @@ class RetrainFleetOperator(UpdatingOperator):
     # -- what is asked for ---------------------------------------------------------------------------------------------
 
     def _items(self, context: Context) -> list[Item]:
+        check_options(self.data_check, self.data_limits)
         window = training_window(context, self.window_start, self.window_end)
         mappings = self.items(context) if callable(self.items) else self.items
         if isinstance(mappings, str | Mapping) or not isinstance(mappings, Iterable):
@@ -402,7 +404,7 @@ class RetrainFleetOperator(UpdatingOperator):
                 item.endpoint,
                 self._services()[2].id,
                 item.window,
-                self.window_start,
+                item.is_declared or bool(self.window_end),
                 self.data_check,
                 self.data_limits,
             ),

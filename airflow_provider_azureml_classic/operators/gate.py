@@ -20,7 +20,7 @@ from airflow_provider_azureml_classic.operators.base import (
 )
 from airflow_provider_azureml_classic.operators.placing import AT_ONCE, defer_to_proof
 from airflow_provider_azureml_classic.protocol.digests import same_model
-from airflow_provider_azureml_classic.protocol.references import CSV_EXTENSION, window_end_of
+from airflow_provider_azureml_classic.protocol.references import CSV_EXTENSION
 from airflow_provider_azureml_classic.retraining import comparison
 from airflow_provider_azureml_classic.retraining.data_contract import as_expected
 from airflow_provider_azureml_classic.retraining.evaluation import Evaluation, read_evaluation
@@ -47,6 +47,8 @@ from airflow_provider_azureml_classic.retraining.quality import (
 )
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from airflow.sdk import Context
 
     from airflow_provider_azureml_classic.protocol.jobs import Job
@@ -326,8 +328,8 @@ class ModelQualityGate(AzureMLClassicOperator):
         if same or (same is None and live is not None and live.same_place(model)):
             report.notes.append("The new model is live already.")
             return None
-        if window_end_of(live) is not None:
-            self._note_overlap(report, live)
+        if resource.window_end is not None:
+            self._note_overlap(report, resource.window_end)
             return endpoint
         if self.first_model == "fail":
             raise ValueError(
@@ -339,9 +341,9 @@ class ModelQualityGate(AzureMLClassicOperator):
             return None
         return endpoint
 
-    def _note_overlap(self, report: Report, live: BlobReference | None) -> None:
-        window, end = Window.from_json(self.job.get("window")), window_end_of(live)
-        if window and window.start and end and window.start < end and not self.check_data:
+    def _note_overlap(self, report: Report, end: datetime) -> None:
+        window = Window.from_json(self.job.get("window"))
+        if window and window.start and window.start < end and not self.check_data:
             report.notes.append(
                 f"The live model was trained on data up to {end:%Y-%m-%d %H:%M} UTC, this one on data from "
                 f"{window.start:%Y-%m-%d %H:%M} UTC on: the live one may have seen some of the rows, which favours it."

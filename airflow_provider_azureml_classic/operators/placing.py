@@ -216,7 +216,8 @@ class ModelPlacingOperator(UpdatingOperator):
     def _receipt(self, context: Context, update: Update) -> dict[str, Any]:
         """The receipt; it is also recorded at the endpoint's asset, and remembered for OpenLineage."""
         target, location = update.target, update.candidate.location
-        if update.patch.model is None:
+        # A service that told no digests before tells none now.
+        if update.patch.model is None and target.resource.digests is not None:
             update = replace(update, patch=replace(update.patch, model=self._live_model(update)))
         receipt = receipt_of(update, self.hook.client.perform(self._facts(location)))
         assets = spellings(self.hook.settings, self.web_service or target.service.name, target.service, target.endpoint)

@@ -94,6 +94,7 @@ class JobOperator(AzureMLClassicOperator):
         self.on_timeout = on_timeout
         self._running: tuple[JobRunner, str] | None = None
         self._target: Endpoint | None = None
+        self._service_names: Names | None = None
         self._results: Mapping[str, BlobReference] | None = None
 
     def _check(self, context: Context) -> None:
@@ -115,8 +116,10 @@ class JobOperator(AzureMLClassicOperator):
         return dict(self.outputs or {})
 
     def _names(self) -> Names:
-        """What the service calls its inputs and outputs; nothing before the task runs."""
-        return self.hook.client.names(self._target) if self._target else Names()
+        """What the service calls its inputs and outputs, asked for once; nothing before the task runs."""
+        if self._service_names is None and self._target is not None:
+            self._service_names = self.hook.client.names(self._target)
+        return self._service_names or Names()
 
     @abstractmethod
     def _result(self, context: Context, facts: dict[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from airflow.sdk import BaseHook
 
 from airflow_provider_azureml_classic.exceptions import rejection
 from airflow_provider_azureml_classic.operators.base import AzureMLClassicOperator, airflow_errors
+from airflow_provider_azureml_classic.protocol.references import CSV_EXTENSION
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -61,8 +62,9 @@ class WriteTableOperator(AzureMLClassicOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Fetch the file with a fresh token, and insert its rows in one transaction a thousand."""
         with airflow_errors():
-            _, blob = self.hook.finished_job(self.job).output(self.output_name, extension=".csv")
-            names, *rows = csv.reader(io.StringIO(self.hook.client.fetch_blob(blob).decode("utf-8-sig")))
+            _, blob = self.hook.finished_job(self.job).output(self.output_name, extension=CSV_EXTENSION)
+            content = self.hook.client.fetch_blob(self.hook.readable(blob)).decode("utf-8-sig")
+            names, *rows = list(csv.reader(io.StringIO(content))) or [[]]
             if not names:
                 raise rejection("InvalidBlob", f"{blob.location} has no header row.")
         connection: Any = BaseHook.get_connection(self.sql_conn_id)

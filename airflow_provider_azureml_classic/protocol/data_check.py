@@ -37,6 +37,18 @@ LIMITS: Mapping[str, float] = MappingProxyType(
 _MOST_LIMITS = 50
 
 
+def check_options(mode: str, limits: Any) -> None:
+    """Return if what a user says of the data check of a training can be meant.
+
+    :param mode: ``warn``, ``fail`` or ``off``.
+    :param limits: see :func:`check_limits`, or nothing.
+    :raises ValueError: naming the option.
+    """
+    if mode not in (WARN, FAIL, OFF):
+        raise ValueError(f"data_check is {mode!r}; it must be one of: warn, fail, off.")
+    check_limits(limits or {})
+
+
 def check_limits(limits: Any) -> dict[str, float]:
     """Limits of a data check as a user writes them, checked.
 

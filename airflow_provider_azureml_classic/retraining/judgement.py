@@ -1,8 +1,9 @@
 """Whether a new model takes the place of the live one, of what several sets of rows say of both.
 
 Rule: rows that the new file brought cannot tell a ruined file from a good one, since both models are measured on them.
-So the rows that the live model was measured on count as well; where they contradict, the world may have changed, or the
-file may be wrong. Data alone cannot tell these two apart: the judgement is then *undecided*, and says both figures.
+So what the file is beside those before counts as well, and rows that the live model was measured on, where a caller
+has any; where they contradict, the world may have changed, or the file may be wrong. Data alone cannot tell these two
+apart: the judgement is then *undecided*, and says both figures.
 """
 
 from __future__ import annotations

@@ -362,7 +362,7 @@ def on_training_rows(metrics: Mapping[str, float | None]) -> list[str]:
         return []
     return [
         f"{HELD_OUT} is 0: the metrics are those of the training rows, which say little about others. Train on more "
-        "rows, or set allow_training_metrics=True."
+        "rows, or set allow_training_metrics=True (on the command line: --allow-training-metrics)."
     ]
 
 

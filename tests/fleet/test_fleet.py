@@ -192,6 +192,8 @@ def test_refused_items_do_not_stop_the_task_at_once(server: ServerProcess, store
     ("options", "said"),
     [
         ({"waves": [0]}, "waves is [0]"),
+        ({"data_check": "perhaps"}, "data_check is 'perhaps'"),
+        ({"data_limits": {"ouside": 0.5}}, "the limit 'ouside' of the data check"),
         ({"failure_threshold": -1}, "failure_threshold is -1"),
         ({"failure_threshold": float("nan")}, "failure_threshold is nan"),
         ({"failure_threshold": float("inf")}, "failure_threshold is inf"),

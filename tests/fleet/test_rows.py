@@ -40,6 +40,7 @@ def test_items_are_read() -> None:
     named = {"endpoint": "b", "inputs": {"x": "a/b.csv"}, "window_end": "2026-01-02", "global_parameters": {"p": 1}}
     first, second = parse_items([{"endpoint": " a ", "inputs": "c/d.csv"}, named], WEEK, "input1")
     assert (first.endpoint, first.inputs, first.window) == ("a", {"input1": "c/d.csv"}, WEEK)
+    assert (first.is_declared, second.is_declared) == (False, True)
     assert (second.inputs, second.window.end.day, second.global_parameters) == ({"x": "a/b.csv"}, 2, {"p": 1})
 
 

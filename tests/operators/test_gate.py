@@ -264,6 +264,21 @@ class TestFirstModel:
         with one_sentence(AirflowFailException, "names no training window, and first_model='fail'"):
             gate("gatefirst", moved, max_worse={ERROR: 0}, first_model="fail").execute(context())
 
+    def test_a_window_that_the_service_tells_counts(self, client: Client, good: Any, moved: Any) -> None:
+        """A model at a path without a stamp is of the window that its submission said, and not of unknown age."""
+        name = "gatetold"
+        train = BatchExecutionOperator(
+            task_id="t",
+            web_service=BIKES,
+            inputs={"input1": f"training/gategood-{DAY:%Y%m%d}.csv"},
+            outputs={"output1": "models/unstamped.ilearner"},
+            model_for=name,
+            poll_interval=0.05,
+        )
+        put(client, name, train.execute(context()))
+        found = gate(name, moved, max_worse={ERROR: 0}, first_model="fail").execute(context())
+        assert found["metrics"]["live"][ERROR] > found["metrics"]["candidate"][ERROR]
+
     def test_no_endpoint(self, moved: Any) -> None:
         """Without the endpoint there is nothing to compare with: only "pass" passes."""
         found = gate("gatenone", moved, max_worse={ERROR: 0}, first_model="pass").execute(context())

@@ -20,6 +20,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, RequestRejected, rejection
 from airflow_provider_azureml_classic.server.experiments.graph import LIMIT_SECONDS
@@ -140,8 +141,9 @@ class ModelStore:
                 if hashlib.file_digest(file, "sha256").hexdigest() != digest:
                     raise rejection("ResourceLoadFailed", f"The file of the model {digest} was changed or damaged.")
                 os.fsync(file.fileno())
+                seen = _state(file)
             os.replace(temporary, self.path(digest))
-            self._is_sound(digest)
+            self._believe(digest, seen)
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -213,16 +215,18 @@ class ModelStore:
             self._broken[digest] = MISSING
             return False
         with self.path(digest).open("rb") as file:
-            state = os.fstat(file.fileno())
-            seen = (state.st_ino, state.st_size, state.st_mtime_ns)
+            seen = _state(file)
             believed = known and self._sound.get(digest) == seen
             if not believed and hashlib.file_digest(file, "sha256").hexdigest() != digest:
                 self._sound.pop(digest, None)
                 self._broken[digest] = DAMAGED
                 return False
+        self._believe(digest, seen)
+        return True
+
+    def _believe(self, digest: str, seen: tuple[int, int, int]) -> None:
         self._sound[digest] = seen
         self._broken.pop(digest, None)
-        return True
 
     def empty_trash(self, now: float) -> None:
         """Remove what has been in the trash for :data:`TRASH_SECONDS`.
@@ -349,3 +353,9 @@ class ModelStore:
         :param digest: SHA-256 of the model file.
         """
         return self._root / f"{digest}.ilearner"
+
+
+def _state(file: BinaryIO) -> tuple[int, int, int]:
+    """What changes with a file's content."""
+    state = os.fstat(file.fileno())
+    return state.st_ino, state.st_size, state.st_mtime_ns
