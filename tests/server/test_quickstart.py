@@ -51,7 +51,7 @@ def test_quickstart_works_as_it_says(started: str, tmp_path: Path) -> None:
         command = [sys.executable, "-m", "airflow_provider_azureml_classic.cli", *shlex.split(line)[1:]]
         done = subprocess.run(command, env={**os.environ, name: value}, capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stderr
-    assert "Proved by score" in done.stderr
+    assert "Proved by content" in done.stderr
     folder = tmp_path / "first"
     assert "first_retrain.py" in os.listdir(folder / "dags")
     assert "azureml_classic_default" in json.loads((folder / "data" / "airflow_connections.json").read_text())

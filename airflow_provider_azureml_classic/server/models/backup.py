@@ -32,6 +32,9 @@ _POSTGRES = (
     "server with --database."
 )
 
+#: How often the folders of models are read while one is lacking.
+_PASSES = 10
+
 
 def parser() -> argparse.ArgumentParser:
     """The arguments of both commands."""
@@ -80,7 +83,7 @@ def back_up(data_dir: Path, target: Path, *, blobs: bool = True, database: bool 
         raise ValueError(f"{data_dir} has no {DATABASE}. {_POSTGRES}")
     with _made(target) as folder:
         named = _copy_database(data_dir / DATABASE, folder / DATABASE) if database else set()
-        models = _copy_models(data_dir / MODELS_FOLDER, folder / MODELS_FOLDER)
+        models = _copy_models(data_dir / MODELS_FOLDER, folder / MODELS_FOLDER, named)
         lacking = sorted(named - models)
         if lacking:
             raise ValueError(
@@ -173,21 +176,31 @@ def _copy_database(source: Path, target: Path) -> set[str]:
         raise ValueError(f"The database {source} cannot be copied: {error}.") from None
 
 
-def _copy_models(source: Path, target: Path) -> set[str]:
-    """Copy the model files that are whole, those that wait in the trash among them; returns their digests."""
+def _copy_models(source: Path, target: Path, named: set[str]) -> set[str]:
+    """Copy the model files that are whole, those that wait in the trash among them; returns their digests.
+
+    A model may go to the trash while the folders are read, or come back: whoever is looked for in one may be in the
+    other by then. So both are read again while a model is lacking that the database names.
+    """
     target.mkdir(mode=0o700)
-    digests = set()
-    for folder in (source / TRASH, source):
-        for path in sorted(folder.glob(f"*{MODEL_EXTENSION}")):
-            copy = target / path.name
-            # It may go to the trash meanwhile, where the copy was begun.
-            with suppress(FileNotFoundError):
-                shutil.copyfile(path, copy)
-                if file_digest(copy) == path.stem:
-                    digests.add(path.stem)
-                elif path.stem not in digests:
-                    copy.unlink()
+    digests: set[str] = set()
+    for _ in range(_PASSES):
+        for path in (path for folder in (source, source / TRASH) for path in folder.glob(f"*{MODEL_EXTENSION}")):
+            if path.stem not in digests and _copied(path, target / path.name):
+                digests.add(path.stem)
+        if named <= digests:
+            break
     return digests
+
+
+def _copied(path: Path, copy: Path) -> bool:
+    """Copy a model file, if it is there and whole; whether it was."""
+    with suppress(FileNotFoundError):
+        shutil.copyfile(path, copy)
+        if file_digest(copy) == path.stem:
+            return True
+        copy.unlink()
+    return False
 
 
 def _copy_tree(source: Path, target: Path) -> None:

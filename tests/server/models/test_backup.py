@@ -15,6 +15,7 @@ from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint
 from airflow_provider_azureml_classic.server.__main__ import USAGE, main
 from airflow_provider_azureml_classic.server.models import backup
+from airflow_provider_azureml_classic.server.models.store import TRASH
 from tests.support.service import Clock, Service
 
 
@@ -67,6 +68,30 @@ def test_it_fits_together_while_everything_changes(service: Service, scorer: End
         ended.set()
         thread.join(60)
     assert len(list(tmp_path.glob("copy*/backup.json"))) == 5
+
+
+@pytest.mark.parametrize("back", [False, True], ids=["to the trash", "and back"])
+def test_a_model_that_moves_while_it_is_looked_for_is_found(
+    service: Service, scorer: Endpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, back: bool
+) -> None:
+    """Each time just before it would be copied: from the models to the trash, and from there back."""
+    models = service.settings.data_dir / "models"
+    (trash := models / TRASH).mkdir(exist_ok=True)
+    [digest, *_] = service.store.digests_in_place()
+    places, moves = [models / f"{digest}.ilearner", trash / f"{digest}.ilearner"], []
+    copy = shutil.copyfile
+
+    def moved(source: Path, target: Path) -> None:
+        if Path(source) == places[0] and len(moves) <= back:
+            moves.append(source)
+            places[0].rename(places[1])
+            places.reverse()
+        copy(source, target)
+
+    monkeypatch.setattr(backup.shutil, "copyfile", moved)
+    backup.back_up(service.settings.data_dir, tmp_path / "copy")
+    assert len(moves) == 1 + back
+    assert (tmp_path / "copy" / "models" / f"{digest}.ilearner").exists()
 
 
 def cut(path: Path) -> None:
