@@ -30,18 +30,30 @@ EXPERIMENT = Experiment(
     ignore=("day",),
 )
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
+TICKETS = 1_000_000
 
 
 def shop(seed: int, count: int = 400, first_day: int = 1) -> list[Row]:
-    """Rows of a shop: two numbers, a text, a day in January, and a label."""
+    """Rows of a shop: two numbers, a text, a ticket of its own for each, a day in January, and a label."""
     source = random.Random(seed)  # noqa: S311 - test data
+    # Far from those of another shop, and in no order.
+    tickets = random.Random(seed).sample(range(seed * TICKETS, (seed + 1) * TICKETS), count)  # noqa: S311 - test data
     rows = []
     for number in range(count):
         age, sales = source.randint(18, 80), source.gauss(50, 10)
         colour = source.choice(["Red", "Green", "Blue"])
         label = "yes" if age / 50 + sales / 50 + (colour == "Red") + source.gauss(0, 0.5) > 2.4 else "no"
         day = f"2026-01-{first_day + number % 10:02}"
-        rows.append({"day": day, "age": age, "sales": f"{sales:.2f}", "colour": colour, "y": label})
+        rows.append(
+            {
+                "day": day,
+                "age": age,
+                "sales": f"{sales:.2f}",
+                "colour": colour,
+                "ticket": tickets[number],
+                "y": label,
+            }
+        )
     return rows
 
 

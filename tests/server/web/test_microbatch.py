@@ -343,11 +343,11 @@ def way(service: Service, scorer: Endpoint) -> Callable[..., Any]:
         connection.connection_made(wire)
         path = service.api_path(scorer, "/execute")
 
-        def request(body: Any, place: int = 1) -> bytes:
+        def request(body: Any, place: int = 1, query: str = "") -> bytes:
             content = json.dumps(body).encode()
             lines = ["Host: x", f"Authorization: Bearer {scorer.primary_key}"]
             lines.insert(place, f"Content-Length: {len(content)}")
-            return "\r\n".join([f"POST {path} HTTP/1.1", *lines, "", ""]).encode() + content
+            return "\r\n".join([f"POST {path}{query} HTTP/1.1", *lines, "", ""]).encode() + content
 
         return connection, wire, seen, request
 
@@ -373,6 +373,23 @@ async def test_calls_after_the_first_do_not_go_through_asgi(way: Callable[..., A
         connection.data_received(request(table(*[1] * number), place))
         await settle(wire, number)
     assert len(seen) == 1
+
+
+async def test_unusual_cells_of_calls_that_ask_for_details_are_counted(
+    way: Callable[..., Any], service: Service
+) -> None:
+    """Of calls that are answered together as of the first one, which is not; without details nothing is counted."""
+    counted = []
+    for query in ("&details=true", ""):
+        connection, wire, seen, request = way()
+        before = service.app._scoring.unusual.total
+        for number in range(1, 4):
+            connection.data_received(request(table(1, 1e9), query=query))
+            await settle(wire, number)
+        assert len(seen) == 1
+        after = service.app._scoring.unusual.total
+        counted.append([late - early for late, early in zip(after, before, strict=True)])
+    assert counted == [[6, 0, 3], [0, 0, 0]]
 
 
 async def test_what_waits_is_answered_before_the_server_stops_and_before_what_comes_next(
