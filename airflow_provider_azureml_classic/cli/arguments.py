@@ -7,7 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_azureml_classic import __version__
-from airflow_provider_azureml_classic.cli import completion, endpoints, importing, jobs, login, scoring, services, train
+from airflow_provider_azureml_classic.cli import (
+    completion,
+    endpoints,
+    exporting,
+    importing,
+    jobs,
+    login,
+    scoring,
+    services,
+    train,
+)
 from airflow_provider_azureml_classic.cli.access import FILE_VARIABLE, TOKEN_VARIABLE, URL_VARIABLE, WORKSPACE_VARIABLE
 from airflow_provider_azureml_classic.cli.session import Command
 from airflow_provider_azureml_classic.protocol.values import ThrottleLevel, TraceLevel
@@ -16,7 +26,7 @@ _EPILOG = (
     f"Without --connection, --conn-id or --profile the service is that of {URL_VARIABLE}, {WORKSPACE_VARIABLE} and "
     f"{TOKEN_VARIABLE}, of the file {FILE_VARIABLE}, or what `login` has kept. Exit status: 0 done, 1 refused by the "
     "service, 2 wrong arguments, 3 the job failed or was cancelled, 4 no answer or out of time, "
-    "5 a new model that is not good enough."
+    "5 a new model that is not good enough, or an export that is refused or answers otherwise."
 )
 
 
@@ -45,6 +55,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("file", type=Path)
     one.add_argument("destination", help="container/path in the storage account, or a URL with a SAS token")
     _import(groups)
+    _export(groups)
     one = _of_endpoint(groups, "download", jobs.download_model, "write the model that is live into a file")
     one.add_argument("file", type=Path)
     one.add_argument("--resource", metavar="NAME", help="updatable resource, where there are several")
@@ -114,6 +125,16 @@ def _import(groups: Any) -> None:
     one.add_argument("--parameter", action="append", default=[], metavar="NAME=SETS", help="repeatable")
     one.add_argument("--overwrite", action="store_true", help="replace files that are there")
     one.set_defaults(alone=importing.import_files)
+
+
+def _export(groups: Any) -> None:
+    one = _of_service(groups, "export", exporting.export, "write models as other tools load them, and compare answers")
+    names: Any = one.add_argument("endpoints", nargs="*", metavar="endpoint", help="(default: all)")
+    names.completer = completion.endpoint_names
+    one.add_argument("--to", choices=exporting.TARGETS, required=True, help="what loads the models")
+    one.add_argument("--into", type=Path, default=Path("export"), metavar="FOLDER", help="(default: export)")
+    one.add_argument("--rows", type=Path, metavar="FILE", help="rows to compare answers on (default: rows made up)")
+    one.add_argument("--overwrite", action="store_true", help="replace files that are there")
 
 
 def _services(groups: Any) -> None:

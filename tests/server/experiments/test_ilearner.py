@@ -12,6 +12,7 @@ from dataclasses import replace
 import pytest
 
 from airflow_provider_azureml_classic.exceptions import RequestRejected
+from airflow_provider_azureml_classic.protocol import model_file
 from airflow_provider_azureml_classic.server.experiments import Column, Manifest, Schema, ilearner
 from airflow_provider_azureml_classic.server.experiments import read_ilearner as read
 from airflow_provider_azureml_classic.server.experiments import write_ilearner as write
@@ -216,7 +217,7 @@ def test_a_flipped_bit_is_refused(model):
 
 def test_a_zip_bomb_is_not_expanded(monkeypatch):
     """Expansion stops at so many bytes for each that a member has in the file, and a larger claim is believed."""
-    monkeypatch.setitem(ilearner.EXPANDED, ilearner.MODEL, (1 << 20, 64, 1 << 30))
+    monkeypatch.setitem(model_file.EXPANDED, model_file.MODEL, (1 << 20, 64, 1 << 30))
     for member, content in (("model.onnx", bytes(8 << 20)), ("manifest.json", b" " * (8 << 20))):
         members = {"manifest.json": manifest_json(), "model.onnx": b"", member: content}
         with pytest.raises(RequestRejected, match=f"{member} expands to more than"):
@@ -225,7 +226,7 @@ def test_a_zip_bomb_is_not_expanded(monkeypatch):
 
 def test_zeros_are_expanded_as_far_as_models_have_them(monkeypatch):
     """A table of neighbours has many: what expands to some dozen times its size is read."""
-    monkeypatch.setitem(ilearner.EXPANDED, ilearner.MODEL, (0, 64, 1 << 30))
+    monkeypatch.setitem(model_file.EXPANDED, model_file.MODEL, (0, 64, 1 << 30))
     noise = b"".join(hashlib.sha512(bytes([number])).digest() for number in range(32))
     graph = noise + bytes(40 * len(noise))
     content = zipped(manifest_json=json.dumps(manifest(graph).to_json()).encode(), model_onnx=graph)
@@ -240,7 +241,7 @@ def test_a_zip_of_many_members_is_not_listed():
 
 def test_a_bomb_that_lies_about_its_size_is_refused(monkeypatch):
     """A header that claims a small size does not get a large member through."""
-    monkeypatch.setitem(ilearner.EXPANDED, ilearner.MODEL, (0, 0, 1 << 21))
+    monkeypatch.setitem(model_file.EXPANDED, model_file.MODEL, (0, 0, 1 << 21))
     honest = (8 << 20).to_bytes(4, "little")
     content = zipped(manifest_json=manifest_json(), model_onnx=bytes(8 << 20)).replace(honest, b"\x10\0\0\0")
     with pytest.raises(RequestRejected) as caught:
@@ -250,6 +251,6 @@ def test_a_bomb_that_lies_about_its_size_is_refused(monkeypatch):
 
 def test_a_file_over_the_limit_is_not_read(model, monkeypatch):
     """A file larger than allowed is refused by its size."""
-    monkeypatch.setattr(ilearner, "FILE_LIMIT", 100)
+    monkeypatch.setattr(model_file, "FILE_LIMIT", 100)
     with pytest.raises(RequestRejected, match="at most 100 are read"):
         read(model)

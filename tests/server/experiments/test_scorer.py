@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_azureml_classic.exceptions import RequestRejected
+from airflow_provider_azureml_classic.protocol import model_file
 from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.server.experiments import (
     Experiment,
     Scorer,
     conversion,
-    ilearner,
     read_ilearner,
     train,
     write_ilearner,
@@ -309,4 +309,4 @@ def test_a_model_that_is_no_model_is_refused_on_load(tmp_path):
     (tmp_path / "x").write_bytes(b"a,b\n1,2\n")
     with pytest.raises(RequestRejected, match="a CSV"):
         Scorer.load(tmp_path / "x")
-    assert ilearner.FILE_LIMIT == 256 << 20
+    assert model_file.FILE_LIMIT == 256 << 20

@@ -1,0 +1,1 @@
+"""Exports: the graph alone, and beside other tools."""
