@@ -157,3 +157,31 @@ class BlobFacts:
 
     length: int
     sha256: str
+
+
+#: Details of a 404 that are about what was asked for; any other one is about the call itself.
+ABSENT = frozenset(
+    {
+        *("WorkspaceNotFound", "WebServiceNotFound", "WebServiceIdNotFoundInWorkspace"),
+        *("EndpointNotFound", "JobNotFound", "BlobNotFound"),
+    }
+)
+#: Statuses of an address that a service does not have.
+UNKNOWN_CALL = frozenset({404, 405, 501})
+
+
+def check_offered(request: Request, response: Response, what: str, instead: str) -> None:
+    """Raise a sentence where a service does not have a call of ours.
+
+    :param request: the call.
+    :param response: its answer.
+    :param what: what the call does.
+    :param instead: what to do without it.
+    :raises RequestRejected: ``OperationNotSupported``.
+    """
+    if response.status in UNKNOWN_CALL and from_response(request, response).detail_code not in ABSENT:
+        raise rejection(
+            "OperationNotSupported",
+            f"This service offers no call that {what} (it answered HTTP {response.status}); it is an addition of "
+            f"azureml-classic-server. {instead}",
+        )

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import Any
 
 from airflow_provider_azureml_classic.client.answers import (
+    ABSENT,
+    UNKNOWN_CALL,
     BlobFacts,
     ServiceFacts,
     ask,
     check,
+    check_offered,
     clean_url,
     decoded,
     encoded,
@@ -35,14 +38,13 @@ from airflow_provider_azureml_classic.exceptions import (
 )
 from airflow_provider_azureml_classic.protocol import operations as ops
 from airflow_provider_azureml_classic.protocol.blocks import (
-    BLOCK_SIZE,
     MAX_BLOCKS,
     block_id,
     block_list,
     block_list_url,
     block_url,
+    in_blocks,
 )
-from airflow_provider_azureml_classic.protocol.errors import from_response
 from airflow_provider_azureml_classic.protocol.job_history import (
     BEFORE_PARAMETER,
     LIMIT_PARAMETER,
@@ -54,6 +56,7 @@ from airflow_provider_azureml_classic.protocol.job_history import (
 from airflow_provider_azureml_classic.protocol.jobs import INPUT, Job, JobRequest, read_job_id
 from airflow_provider_azureml_classic.protocol.keys import KeyType
 from airflow_provider_azureml_classic.protocol.messages import Request, Response
+from airflow_provider_azureml_classic.protocol.model_scoring import ModelAnswers, ModelCall
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.swagger import Names
 from airflow_provider_azureml_classic.protocol.tables import GLOBAL_PARAMETERS, INPUTS, Table
@@ -442,7 +445,7 @@ class Verbs:
         headers: Mapping[str, str] | None = None,
     ) -> Request:
         typed = {"content-type": "application/json; charset=utf-8"} if body else {}
-        timeout = SCORE_TIMEOUT if operation is ops.SCORE else self.timeout
+        timeout = SCORE_TIMEOUT if operation in (ops.SCORE, ops.SCORE_MODEL) else self.timeout
         return Request(
             operation,
             url,
@@ -485,14 +488,28 @@ class Verbs:
             ops.REGENERATE_KEYS, encoded(which.to_wire()), service=service_id, endpoint=name.strip()
         )
         response = yield request
-        if response.status in _UNKNOWN_CALL and from_response(request, response).detail_code not in _ABSENT:
-            raise rejection(
-                "OperationNotSupported",
-                f"This service offers no call that regenerates keys (it answered HTTP {response.status}); it is an "
-                "addition of azureml-classic-server. Regenerate the key where the service is administered.",
-            )
+        check_offered(request, response, "regenerates keys", "Regenerate the key where the service is administered.")
         check(request, response)
         return self._masked(Endpoint.from_wire(decoded(request, response), etag=response.headers.get(ops.ETAG)))
+
+    @verb
+    def score_model(self, endpoint: Endpoint, asked: ModelCall) -> Steps[ModelAnswers]:
+        """Score rows with a model that need not be on any endpoint; nothing is put in place.
+
+        Our addition to the protocol.
+
+        :param endpoint: on which the model could be put in place.
+        :param asked: the model, and the rows.
+        :return: its answers, and its digests.
+        :raises RequestRejected: ``OperationNotSupported``: the service does not have this call.
+        """
+        names = {"service": endpoint.web_service_id, "endpoint": endpoint.name}
+        key = self._token or endpoint.primary_key
+        request = self._management(ops.SCORE_MODEL, encoded(asked.to_wire()), None, key, **names)
+        response = yield request
+        check_offered(request, response, "scores rows with a model", "Put the model on an endpoint, and ask that.")
+        check(request, response)
+        return ModelAnswers.from_wire(decoded(request, response))
 
     @verb
     def list_jobs(self, endpoint: Endpoint, *, limit: int = PAGE, before: str | None = None) -> Steps[JobPage]:
@@ -526,7 +543,7 @@ class Verbs:
         try:
             request, response = yield from self._call(endpoint, operation, b"", query=query, headers=None, **segments)
         except AzureMLClassicError as error:
-            if error.status not in _UNKNOWN_CALL or error.detail_code in _ABSENT:
+            if error.status not in UNKNOWN_CALL or error.detail_code in ABSENT:
                 raise
             raise rejection(
                 "OperationNotSupported",
@@ -549,7 +566,7 @@ class Verbs:
         self._mask(reference.secrets)
         upload, identifiers = uuid.uuid4().hex, list[str]()
         digest, length = hashlib.sha256(), 0
-        for block in _blocks(pieces):
+        for block in in_blocks(pieces):
             identifiers.append(block_id(upload, len(identifiers)))
             if len(identifiers) > MAX_BLOCKS:
                 raise rejection("OutOfMemoryLimit", f"{reference.location} would be over {MAX_BLOCKS} blocks long.")
@@ -565,26 +582,6 @@ class Verbs:
         except AzureMLClassicError as error:
             raise _overtaken(reference, error) from error
         return facts
-
-
-#: Details of a 404 that are about what was asked for; any other one is about the call itself.
-_ABSENT = frozenset(
-    {"WorkspaceNotFound", "WebServiceNotFound", "WebServiceIdNotFoundInWorkspace", "EndpointNotFound", "JobNotFound"}
-)
-_UNKNOWN_CALL = frozenset({404, 405, 501})
-
-
-def _blocks(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    buffer = bytearray()
-    for piece in pieces:
-        buffer += piece
-        while len(buffer) >= BLOCK_SIZE:
-            with memoryview(buffer) as view:
-                block = bytes(view[:BLOCK_SIZE])
-            del buffer[:BLOCK_SIZE]
-            yield block
-    if buffer:
-        yield bytes(buffer)
 
 
 def _overtaken(reference: BlobReference, error: AzureMLClassicError) -> AzureMLClassicError:

@@ -7,7 +7,7 @@ length; a list drops every staged block that it does not name.
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from urllib.parse import quote
 
 from airflow_provider_azureml_classic.protocol.references import BlobReference
@@ -55,3 +55,20 @@ def block_list(identifiers: Iterable[str]) -> bytes:
 
 def _with(reference: BlobReference, query: str) -> str:
     return f"{reference.url}{'&' if reference.sas_token else '?'}{query}"
+
+
+def in_blocks(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Content in blocks of :data:`BLOCK_SIZE`, the last one shorter.
+
+    :param pieces: of any size.
+    """
+    buffer = bytearray()
+    for piece in pieces:
+        buffer += piece
+        while len(buffer) >= BLOCK_SIZE:
+            with memoryview(buffer) as view:
+                block = bytes(view[:BLOCK_SIZE])
+            del buffer[:BLOCK_SIZE]
+            yield block
+    if buffer:
+        yield bytes(buffer)

@@ -36,6 +36,7 @@ _DESCRIBED: dict[ops.Operation, tuple[str, str | None, dict[int, str | None]]] =
     ops.DELETE_ENDPOINT: ("Deletes an endpoint with its jobs.", None, {204: None}),
     ops.REFRESH_ENDPOINT: ("Brings an endpoint to the default one's state.", "Refresh", {200: None, 304: None}),
     ops.REGENERATE_KEYS: ("Replaces one key of an endpoint.", "Key", {200: "Endpoint"}),
+    ops.SCORE_MODEL: ("Scores rows with a model that need not be in place.", "ModelCall", {200: "ModelAnswers"}),
 }
 
 
@@ -96,7 +97,8 @@ def _definitions() -> dict[str, Any]:
         "DiagnosticsTraceLevel": _one_of(TraceLevel),
     }
     reference = dict.fromkeys(("BaseLocation", "RelativeLocation", "SasBlobToken"), _TEXT)
-    resource = _object({"Name": _TEXT, "Location": _object(reference, "RelativeLocation")}, "Name", "Location")
+    location = _object(reference, "RelativeLocation")
+    resource = _object({"Name": _TEXT, "Location": location}, "Name", "Location")
     named = ("Name", "WebServiceId", "WorkspaceId", "CreationTime", "HelpLocation", "ApiLocation", "Version")
     names = (*named, "PrimaryKey", "SecondaryKey")
     endpoint = {**dict.fromkeys(names, _TEXT), **settings, "Resources": {"type": "array", "items": {"type": "object"}}}
@@ -114,6 +116,8 @@ def _definitions() -> dict[str, Any]:
             "additionalProperties": False,
         },
         "Refresh": {**_object({ops.OVERWRITE_RESOURCES: _FLAG}), "additionalProperties": False},
+        "ModelCall": _object({"Location": location, **_any("ModelDigests", "Rows"), "HeldOut": _FLAG}),
+        "ModelAnswers": _object(_any("Answers", "ModelDigests", "HeldOut"), "Answers"),
         "Key": _object({KEY_TYPE: _one_of(KeyType)}, KEY_TYPE),
         "ErrorResponse": _object({"error": _object(error, *error)}, "error"),
     }
@@ -125,6 +129,10 @@ def _ref(definition: str) -> dict[str, str]:
 
 def _object(properties: dict[str, Any], *required: str) -> dict[str, Any]:
     return {"type": "object", **({"required": list(required)} if required else {}), "properties": properties}
+
+
+def _any(*names: str) -> dict[str, Any]:
+    return {name: {"type": "object"} for name in names}
 
 
 def _one_of(values: Any) -> dict[str, Any]:

@@ -123,6 +123,8 @@ DELETE_ENDPOINT = Operation("delete_endpoint", "DELETE", _ENDPOINT, Credential.E
 REFRESH_ENDPOINT = Operation("refresh_endpoint", "POST", _ENDPOINT + "/refresh", Credential.EITHER, True)
 # Our addition: see `keys`. Sent twice, the key is a new one all the same.
 REGENERATE_KEYS = Operation("regenerate_keys", "POST", _ENDPOINT + "/regeneratekeys", Credential.EITHER, True)
+# Our addition: see `model_scoring`. Who may put a model live on the endpoint may ask it as well.
+SCORE_MODEL = Operation("score_model", "POST", _ENDPOINT + "/scoremodel", Credential.EITHER, True)
 # What clients of the Studio API read to see whether id and token are right; of it, there is nothing else (`studio`).
 GET_WORKSPACE = Operation("get_workspace", "GET", "/api" + _WS, Credential.WORKSPACE, True)
 LIST_DATA_SETS = Operation("list_data_sets", "GET", "/api" + _WS + "/datasources", Credential.WORKSPACE, True)
@@ -176,6 +178,7 @@ OPERATIONS: tuple[Operation, ...] = (
     DELETE_ENDPOINT,
     REFRESH_ENDPOINT,
     REGENERATE_KEYS,
+    SCORE_MODEL,
     GET_WORKSPACE,
     LIST_DATA_SETS,
     SUBMIT_JOB,

@@ -92,7 +92,7 @@ def running(
         work = JobWork(store, job_store, catalogue, models, locations, workers, peers, pins, columns)
         runner = Runner(work, store, job_store, settings.workers, clock, peers, diagnostics)
         stack.callback(runner.close)
-        updates = Updates(workspace, models, locations, pins, store)
+        updates = Updates(workspace, models, locations, pins, store, stack.enter_context(closing(Trials())).ask)
         jobs = Jobs(store, job_store, Arguments(catalogue, locations), locations, runner, clock)
         scoring = Scoring(store, catalogue, models, diagnostics)
         describer = Describer(workspace, store, catalogue, models, settings.public_url)

@@ -37,6 +37,7 @@ ALLOWED: dict[Operation, str] = {
     ops.DELETE_ENDPOINT: EITHER,
     ops.REFRESH_ENDPOINT: EITHER,
     ops.REGENERATE_KEYS: EITHER,
+    ops.SCORE_MODEL: EITHER,
     ops.SUBMIT_JOB: OWN,
     ops.START_JOB: OWN,
     ops.GET_JOB: OWN,
@@ -67,6 +68,7 @@ BODIES = {
     ops.SCORE: {"Inputs": {"input1": [{"x": 1}]}, "GlobalParameters": {}},
     ops.PATCH_ENDPOINT: {"Description": "changed"},
     ops.REGENERATE_KEYS: {"KeyType": "Secondary"},
+    ops.SCORE_MODEL: {"Location": {"RelativeLocation": "models/none.ilearner"}, "HeldOut": True},
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Any
 
 import pytest
 
@@ -26,6 +27,7 @@ BODIES = (
     ops.PATCH_ENDPOINT,
     ops.REFRESH_ENDPOINT,
     ops.REGENERATE_KEYS,
+    ops.SCORE_MODEL,
     ops.SUBMIT_JOB,
     ops.SCORE,
 )
@@ -67,8 +69,10 @@ def path_of(operation: Operation, service: Service, scorer: Endpoint, /, **chang
     return operation.url("", segments)
 
 
-def least_body(operation: Operation) -> dict[str, str]:
+def least_body(operation: Operation) -> dict[str, Any]:
     """The smallest body that is read."""
+    if operation is ops.SCORE_MODEL:
+        return {"ModelDigests": {"File": "0" * 64}, "HeldOut": True}
     return {"KeyType": "Primary"} if operation is ops.REGENERATE_KEYS else {}
 
 

@@ -19,13 +19,14 @@ from airflow_provider_azureml_classic.client import Client
 from airflow_provider_azureml_classic.client.retries import NO_RETRIES
 from airflow_provider_azureml_classic.protocol.jobs import Job, JobRequest
 from airflow_provider_azureml_classic.protocol.messages import Response
+from airflow_provider_azureml_classic.protocol.model_scoring import ModelAnswers
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.sas import sign
 from airflow_provider_azureml_classic.protocol.values import Endpoint
 from airflow_provider_azureml_classic.server import service as service_module
 from airflow_provider_azureml_classic.server.blobs.store import BlobStore
 from airflow_provider_azureml_classic.server.experiments import load_experiments
-from airflow_provider_azureml_classic.server.experiments.trial import tried
+from airflow_provider_azureml_classic.server.experiments.trial import Question, answered, tried
 from airflow_provider_azureml_classic.server.jobs.work import JobWork
 from airflow_provider_azureml_classic.server.models.store import ModelStore
 from airflow_provider_azureml_classic.server.models.trials import Trials
@@ -121,6 +122,10 @@ class Tried(Trials):
     def __call__(self, path: Path) -> None:
         """Try one."""
         tried(path)
+
+    def ask(self, question: Question) -> ModelAnswers:
+        """Ask one."""
+        return ModelAnswers.from_wire(json.loads(json.dumps(answered(question).to_wire())))  # type: ignore[union-attr]
 
 
 class Service:

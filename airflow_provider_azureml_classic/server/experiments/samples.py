@@ -15,6 +15,7 @@ from airflow_provider_azureml_classic.server.experiments.declaration import CLAS
 from airflow_provider_azureml_classic.server.experiments.frame import Frame
 from airflow_provider_azureml_classic.server.experiments.schema import NUMBER, Schema
 from airflow_provider_azureml_classic.server.experiments.scorer import Scorer, answer_rows, output_columns
+from airflow_provider_azureml_classic.tables.dates import parse_time
 
 if TYPE_CHECKING:
     from numpy import int64
@@ -65,7 +66,12 @@ def _widths(manifest: Manifest, answers: Sequence[NDArray[Any]]) -> dict[str, fl
 
 
 def check_rows(
-    manifest: Manifest, frame: Frame, held: NDArray[int64], answers: Sequence[NDArray[Any]], limit: int = CELL
+    manifest: Manifest,
+    frame: Frame,
+    held: NDArray[int64],
+    answers: Sequence[NDArray[Any]],
+    time_column: str | None,
+    limit: int = CELL,
 ) -> str:
     """Held-out rows with their labels and the answers of the model that did not see them, as JSON: 500 of them, or all
     that there are, or as many as the limit lets through.
@@ -74,6 +80,7 @@ def check_rows(
     :param frame: the training data.
     :param held: positions of the held-out rows; none where there were too few to hold any out.
     :param answers: what a model fitted without them answers, served; see :func:`~.conversion.as_served`.
+    :param time_column: whose times go with them, so that a later gate leaves out those that its model knows.
     :param limit: characters of the JSON.
     """
     import numpy as np
@@ -81,6 +88,8 @@ def check_rows(
     chosen = spread(len(held), _CHECK) if len(held) else np.arange(0)
     while len(chosen):
         checked = _checked(manifest, frame, held[chosen], [part[chosen] for part in answers])
+        if time_column in frame.columns:
+            checked["Times"] = _times(manifest.schema, frame, str(time_column), held[chosen].tolist())
         text = json.dumps(checked, separators=(",", ":"))
         if len(text) <= limit:
             return text
@@ -101,6 +110,13 @@ def _checked(manifest: Manifest, frame: Frame, rows: NDArray[int64], answers: Se
         "Input": _table(schema, frame, rows.tolist()).to_wire(),
         "Output": Table(names, answer_rows(manifest, answers)).to_wire(),
     }
+
+
+def _times(schema: Schema, frame: Frame, column: str, rows: list[int]) -> list[str | None]:
+    """ISO texts, ``None`` where a row has no time."""
+    form = schema.kind_of(column).date_format or ""
+    times = (parse_time(frame.table.cell(column, row), form) for row in rows)
+    return [time[1] if time else None for time in times]
 
 
 def _table(schema: Schema, frame: Frame, rows: list[int]) -> Table:

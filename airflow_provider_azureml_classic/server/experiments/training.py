@@ -23,7 +23,6 @@ from airflow_provider_azureml_classic.server.experiments.formats import writer
 from airflow_provider_azureml_classic.server.experiments.frame import Frame, chosen, joined, read_table
 from airflow_provider_azureml_classic.server.experiments.ilearner import (
     Manifest,
-    content_digest,
     read_ilearner,
     write_atomically,
     write_ilearner,
@@ -215,10 +214,10 @@ def _train(
         profile=profile | {"fitted": test.facts(frame.rows)},
     )
     digest, length = write_ilearner(model, graph, manifest)
-    _write_evaluation(files, manifest, golden_rows(Scorer(manifest, graph, ""), frame, test.answers), test)
+    scorer = Scorer(manifest, graph, "")
+    _write_evaluation(files, manifest, golden_rows(scorer, frame, test.answers), test, experiment.time_column)
     notes = tuple(filter(None, (test.note, *notes_of(seen), *shifts, *troubles, *doubts)))
-    seconds = time.perf_counter() - start
-    return TrainingSummary(manifest, digest, length, content_digest(manifest, graph), seconds, notes, read, seen)
+    return TrainingSummary(manifest, digest, length, scorer.content, time.perf_counter() - start, notes, read, seen)
 
 
 def _read(
@@ -368,8 +367,8 @@ def _graph(
         ) from None
 
 
-def _write_evaluation(files: _Files, manifest: Manifest, golden: str, test: _Test) -> None:
-    check = partial(check_rows, manifest, test.frame, test.rows, test.answers)
+def _write_evaluation(files: _Files, manifest: Manifest, golden: str, test: _Test, time_column: str | None) -> None:
+    check = partial(check_rows, manifest, test.frame, test.rows, test.answers, time_column)
     numbers = {name: "" if value is None else repr(value) for name, value in manifest.metrics.items()}
     numbers |= {"Rows": str(manifest.rows)}
     start, end = manifest.window or ("", "")

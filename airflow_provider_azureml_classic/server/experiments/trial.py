@@ -1,8 +1,8 @@
-"""A model's trial, before it is put in place: rules, several rows, memory and time.
+"""A model's trial, before it is put in place: rules, several rows, memory and time; and its answers to a client's rows.
 
-As a program it is told how many seconds of a processor a trial may take. It reads paths of model files, one a line, and
-writes a line of JSON for each: ``null``, or what is wrong. What takes longer ends, and the process with it.
-A graph from elsewhere may take any time and memory, or the process with it: so this one is none that serves.
+As a program it is told how many seconds of a processor a trial may take. It reads questions, one a line, and writes a
+line of JSON for each: the answer, and the code and message of what is wrong. What takes longer ends, and the process
+with it. A graph from elsewhere may take any time and memory, or the process with it: so this one is none that serves.
 """
 
 from __future__ import annotations
@@ -11,17 +11,110 @@ import json
 import os
 import resource
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
+from airflow_provider_azureml_classic.protocol.digests import Digests
+from airflow_provider_azureml_classic.protocol.jobs import CHECK_ROWS
+from airflow_provider_azureml_classic.protocol.model_scoring import HeldOutRows, ModelAnswers
+from airflow_provider_azureml_classic.protocol.moments import read_time
+from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.server.experiments import graph_rules
 from airflow_provider_azureml_classic.server.experiments.graph import Graph, fits_rows, step_of
 from airflow_provider_azureml_classic.server.experiments.ilearner import read_ilearner
+from airflow_provider_azureml_classic.server.experiments.scorer import Scorer
 
 #: Bytes of a model file for which a trial may take a second more.
 BYTES_A_SECOND = 16 << 20
 #: Bytes that it may take: so many, and so many more for each of the model file.
 FREE_MEMORY, MEMORY_A_BYTE = 1 << 30, 16
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of a model.
+
+    :param model: its file.
+    :param experiment: of which it must be; ``None``: any, and it is tried alone.
+    :param rows: to score.
+    :param samples: the file of the samples of another model, whose held-out rows are scored instead.
+    :param trusted: it was put in place before, and is not tried again.
+    """
+
+    model: Path
+    experiment: str | None = None
+    rows: Table | None = None
+    samples: Path | None = None
+    trusted: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """For a line of JSON."""
+        rows = self.rows.to_wire() if self.rows else None
+        samples = str(self.samples) if self.samples else None
+        return {**self.__dict__, "model": str(self.model), "rows": rows, "samples": samples}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Question:
+        """The question that :meth:`to_json` wrote.
+
+        :param value: decoded JSON.
+        """
+        rows = Table.from_wire(value["rows"]) if value["rows"] else None
+        samples = Path(value["samples"]) if value["samples"] else None
+        return cls(Path(value["model"]), value["experiment"], rows, samples, value["trusted"])
+
+
+def answered(question: Question) -> ModelAnswers | None:
+    """The answers of a model; ``None`` if it was only to be tried.
+
+    :param question: what is asked.
+    :raises RequestRejected: see :func:`tried`; ``ModelInvalid`` too for a model of another experiment; otherwise as
+        :meth:`~.scorer.Scorer.score` does.
+    """
+    if not question.trusted:
+        tried(question.model)
+    if question.experiment is None:
+        return None
+    scorer = Scorer.load(question.model)
+    if scorer.manifest.experiment != question.experiment:
+        raise _invalid(f"it is of the experiment {scorer.manifest.experiment!r}, not of {question.experiment!r}")
+    digests = Digests(scorer.digest, scorer.content)
+    if question.samples is not None:
+        return _answered_held_out(scorer, digests, question.samples)
+    rows = question.rows or Table((), [])
+    if len(rows.values) > scorer.most_rows:
+        raise rejection("InputParseError", f"At most {scorer.most_rows:,} rows a call can be asked of this model.")
+    return ModelAnswers(scorer.score(rows), digests)
+
+
+def _answered_held_out(scorer: Scorer, digests: Digests, samples: Path) -> ModelAnswers:
+    """The answers to the rows that were held out of another model's training, but for those that this one may know."""
+    check = json.loads(samples.read_bytes()).get(CHECK_ROWS)
+    if check is None:
+        return ModelAnswers(Table((), []), digests)
+    chosen = _unknown(scorer.manifest.window, check.get("Times"))
+    kept = range(len(check["Labels"])) if chosen is None else chosen
+    rows, live = (_at(Table.from_wire(check[name]), kept) for name in ("Input", "Output"))
+    left_out = None if chosen is None else len(check["Labels"]) - len(kept)
+    told = HeldOutRows([check["Labels"][row] for row in kept], live, None, left_out)
+    return ModelAnswers(scorer.score(rows), digests, told)
+
+
+def _at(table: Table, rows: Sequence[int]) -> Table:
+    return Table(table.column_names, [table.values[row] for row in rows])
+
+
+def _unknown(window: tuple[str, str] | None, times: list[str | None] | None) -> list[int] | None:
+    """Positions of the rows whose time is not in a window; ``None``: that cannot be told."""
+    ends = [read_time(text) for text in window or ()]
+    if not ends or None in ends or not times:
+        return None
+    first, last = (end for end in ends if end is not None)
+    moments = [read_time(text) for text in times]
+    return [row for row, moment in enumerate(moments) if moment is not None and not first <= moment <= last]
 
 
 def tried(path: Path) -> None:
@@ -64,20 +157,23 @@ def _lower(kind: int, most: int) -> None:
 
 
 def main() -> None:
-    """Try models until there are no more."""
+    """Answer questions until there are no more."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     for line in sys.stdin:
-        path = Path(json.loads(line))
-        _limit(path.stat().st_size, int(sys.argv[1]))
+        question = Question.from_json(json.loads(line))
+        _limit(question.model.stat().st_size, int(sys.argv[1]))
+        answer: dict[str, Any] | None = None
+        refused: tuple[str, str] | None = None
         try:
-            tried(path)
-            said = None
+            answers = answered(question)
+            answer = answers.to_wire() if answers else None
         except AzureMLClassicError as error:
-            said = error.message if not error.details else error.details[0].message
+            detail = error.details[0] if error.details else None
+            refused = (detail.code, detail.message) if detail else ("ModelInvalid", error.message)
         except MemoryError:
-            said = "The trained model cannot be used: it takes too much memory. Train it again."
+            refused = "ModelInvalid", "The trained model cannot be used: it takes too much memory. Train it again."
         try:
-            print(json.dumps(said), flush=True)
+            print(json.dumps([answer, refused]), flush=True)
         except BrokenPipeError:
             # The server was killed; at its end Python would try to write once more.
             os._exit(0)

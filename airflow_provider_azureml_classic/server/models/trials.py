@@ -1,4 +1,6 @@
-"""Processes in which models are tried before they are put in place; one that takes too long is killed."""
+"""Processes in which models are tried before they are put in place, or asked without being put in place; one that takes
+too long is killed.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +12,12 @@ import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
+from airflow_provider_azureml_classic.protocol.model_scoring import ModelAnswers
 from airflow_provider_azureml_classic.server.experiments import trial
+from airflow_provider_azureml_classic.server.experiments.trial import Question
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +27,8 @@ TRIAL_SECONDS = 60.0
 CPU_SECONDS = 10
 #: Trials at a time.
 PROCESSES = 2
+#: Questions at work or waiting: each has a thread of those that management calls have as well.
+MOST_QUESTIONS = 12
 
 
 class Trials:
@@ -33,6 +40,7 @@ class Trials:
 
     def __init__(self, size: int = PROCESSES, cpu_seconds: int = CPU_SECONDS) -> None:
         self._cpu_seconds = cpu_seconds
+        self._places = threading.Semaphore(MOST_QUESTIONS)
         self._free = threading.Semaphore(size)
         self._lock = threading.Lock()
         self._idle: list[subprocess.Popen[str]] = []
@@ -45,17 +53,36 @@ class Trials:
         :param path: its file.
         :raises RequestRejected: ``ModelInvalid``: the message says why it cannot be used.
         """
+        self._ask(Question(path))
+
+    def ask(self, question: Question) -> ModelAnswers:
+        """Ask a model.
+
+        :param question: with the experiment that the model must be of.
+        :raises RequestRejected: see :func:`~.trial.answered`.
+        :raises ServiceUnavailable: ``TooManyConcurrentRequests``.
+        """
+        if not self._places.acquire(blocking=False):
+            text = f"This server is asking {MOST_QUESTIONS} models already that are on no endpoint. Try again."
+            raise rejection("TooManyConcurrentRequests", text)
+        try:
+            return ModelAnswers.from_wire(self._ask(question))
+        finally:
+            self._places.release()
+
+    def _ask(self, question: Question) -> Any:
         with self._free:
             process = self._take()
+            answer, refused = None, _ENDED
             try:
-                said = _ask(process, path)
+                answer, refused = _ask(process, question)
             except (OSError, ValueError):
-                said = _ENDED
                 log.warning("the trial of a model ended with its process")
             finally:
-                self._give_back(process, whole=said is not _ENDED)
-        if said is not None:
-            raise rejection("ModelInvalid", said)
+                self._give_back(process, whole=refused is not _ENDED)
+        if refused is not None:
+            raise rejection(*refused)
+        return answer
 
     def _take(self) -> subprocess.Popen[str]:
         with self._lock:
@@ -85,9 +112,12 @@ class Trials:
             process.kill()
 
 
-_ENDED = (
+#: Code and message of what is wrong.
+Refused = tuple[str, str] | None
+_ENDED: Refused = (
+    "ModelInvalid",
     f"The trained model cannot be used: its trial was ended, as it took more than {CPU_SECONDS} s or too much "
-    "memory. Train it again, as a smaller model."
+    "memory. Train it again, as a smaller model.",
 )
 
 
@@ -102,18 +132,18 @@ def _started(cpu_seconds: int) -> subprocess.Popen[str]:
     )
 
 
-def _ask(process: subprocess.Popen[str], path: Path) -> str | None:
-    """What a process says of a model; ``ValueError`` if it says nothing."""
+def _ask(process: subprocess.Popen[str], question: Question) -> tuple[Any, Refused]:
+    """What a process answers; ``ValueError`` if it says nothing."""
     if process.stdin is None or process.stdout is None:
         raise ValueError
-    process.stdin.write(json.dumps(str(path)) + "\n")
+    process.stdin.write(json.dumps(question.to_json()) + "\n")
     process.stdin.flush()
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
         if not selector.select(TRIAL_SECONDS):
             raise ValueError
-    said: str | None = json.loads(process.stdout.readline())
-    return said
+    answer, refused = json.loads(process.stdout.readline())
+    return answer, tuple(refused) if refused else None
 
 
 def _end(process: subprocess.Popen[str]) -> None:

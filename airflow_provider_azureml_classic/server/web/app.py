@@ -27,6 +27,7 @@ from airflow_provider_azureml_classic.protocol.jobs import JobRequest
 from airflow_provider_azureml_classic.protocol.keys import KeyType
 from airflow_provider_azureml_classic.protocol.management import management_document
 from airflow_provider_azureml_classic.protocol.messages import JSON_TYPE, Request, Response
+from airflow_provider_azureml_classic.protocol.model_scoring import ModelCall
 from airflow_provider_azureml_classic.protocol.not_offered import not_offered
 from airflow_provider_azureml_classic.protocol.purpose import Purpose
 from airflow_provider_azureml_classic.protocol.studio import NO_DATA_SETS, workspace_to_wire
@@ -145,6 +146,7 @@ class App:
             ops.DELETE_ENDPOINT: self._delete_endpoint,
             ops.REFRESH_ENDPOINT: self._refresh_endpoint,
             ops.REGENERATE_KEYS: self._regenerate_keys,
+            ops.SCORE_MODEL: self._score_model,
             ops.GET_WORKSPACE: self._get_workspace,
             ops.LIST_DATA_SETS: self._list_data_sets,
             ops.SUBMIT_JOB: self._submit_job,
@@ -315,6 +317,12 @@ class App:
         which = KeyType.from_wire(call.json())
         endpoint = self._workspace.regenerate(caller, call.segments["service"], call.segments["endpoint"], which)
         return _json(endpoint.to_wire(), headers={ops.ETAG: endpoint.etag or ""})
+
+    def _score_model(self, call: Call) -> Response:
+        caller = self._workspace.caller(call.segments["workspace"], call.key)
+        asked = ModelCall.from_wire(call.json())
+        answers = self._updates.score(caller, call.segments["service"], call.segments["endpoint"], asked)
+        return _json(answers.to_wire())
 
     def _get_workspace(self, call: Call) -> Response:
         self._owner(call)

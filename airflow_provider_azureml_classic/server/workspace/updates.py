@@ -1,18 +1,24 @@
-"""Putting a retrained model in place: fetch, check, load, then switch in one step.
+"""Putting a retrained model in place: fetch, check, load, then switch in one step; and asking one that is not in place.
 
 Whatever fails before the switch changes nothing, and the cost does not depend on how many endpoints there are.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
+from airflow_provider_azureml_classic.protocol.digests import Digests
 from airflow_provider_azureml_classic.protocol.errors import repeated
+from airflow_provider_azureml_classic.protocol.model_scoring import ModelAnswers, ModelCall
 from airflow_provider_azureml_classic.protocol.references import MODEL_EXTENSION, BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint, EndpointSettings, Resource
 from airflow_provider_azureml_classic.server.experiments.scorer import Scorer
+from airflow_provider_azureml_classic.server.experiments.trial import Question
 from airflow_provider_azureml_classic.server.models.facts import model_row
 from airflow_provider_azureml_classic.server.models.pins import Pin, Pins
 from airflow_provider_azureml_classic.server.models.store import ModelStore
@@ -39,6 +45,7 @@ class Updates:
     :param locations: where new models come from.
     :param pins: keep model files while they are put in place.
     :param store: the models that endpoints had.
+    :param ask: asks a model in another process.
     """
 
     def __init__(
@@ -48,7 +55,9 @@ class Updates:
         locations: Locations,
         pins: Pins,
         store: Store,
+        ask: Callable[[Question], ModelAnswers],
     ) -> None:
+        self._ask = ask
         self._store = store
         self._pinned = pins.pinned
         self._workspace = workspace
@@ -109,6 +118,45 @@ class Updates:
             changed = self._workspace.change(row, EndpointSettings(), (model,), etag(row), how=How.ROLLED_BACK)
             return self._workspace.view(changed)
 
+    def score(self, caller: Caller, service_id: str, name: str, call: ModelCall) -> ModelAnswers:
+        """Ask a model that could be put in place on an endpoint, without putting it there or loading it here.
+
+        :param caller: who asks.
+        :param service_id: id of the web service.
+        :param name: the endpoint's name.
+        :param call: what is asked.
+        :raises RequestRejected: as :meth:`patch`; or the model cannot score the rows.
+        """
+        service, row = self._workspace.endpoint(caller, service_id, name)
+        if not row.resources:
+            raise rejection("NoUpdatableResources", f"Endpoint {name!r} has no models.", target=name)
+        with self._pinned() as pin, TemporaryDirectory() as folder:
+            model, trusted = self._meant_file(caller, row, call, pin, Path(folder))
+            samples = None if call.rows else self._samples(row, Path(folder))
+            question = Question(model, service.experiment, call.rows, samples, trusted)
+            with _naming(call.location):
+                answers = self._ask(question)
+            file, live = answers.model and answers.model.file, row.resources[0]
+            if call.file not in (None, file):
+                raise _another(call.location, call.file)
+            told = answers.held_out and replace(answers.held_out, model=Digests(live.digest, live.content))
+            return replace(answers, held_out=told)
+
+    def _samples(self, row: EndpointRow, folder: Path) -> Path | None:
+        """The samples of an endpoint's live model, as a file; ``None``: the server has none."""
+        content = row.resources[0].content
+        path = content and self._store.samples_of(content)
+        if not path:
+            return None
+        target = folder / "samples.json"
+        try:
+            self._locations.resolve(BlobReference(path)).fetch(target, PATCH_SECONDS)
+        except AzureMLClassicError as error:
+            if error.status != 404:
+                raise
+            return None
+        return target
+
     def _fetch_again(self, before: PlacementRow, pin: Pin) -> None:
         reference = BlobReference(before.relative_location, before.base_location)
         if self._fetch(self._locations.resolve(reference), pin)[0].digest != before.digest:
@@ -133,15 +181,7 @@ class Updates:
         reference = resource.location
         if reference is None:
             raise rejection("MissingInputBlobInformation", f"The resource {name!r} has no Location.", target=name)
-        if reference.extension != MODEL_EXTENSION:
-            raise rejection(
-                "InvalidBlobExtension",
-                f"{reference.relative_location!r} does not end in {MODEL_EXTENSION}, so it is not a trained model.",
-                target=name,
-            )
-        location = self._locations.resolve(reference)
-        if caller.endpoint is not None and location.guarded:
-            _check_own_model(row, location)
+        location = self._resolved(caller, row, reference, name)
         scorer, length = self._meant(row, location, digest, pin) if digest else self._fetch(location, pin)
         if scorer.manifest.experiment != service.experiment:
             raise rejection(
@@ -155,37 +195,83 @@ class Updates:
         model = ResourceRow(row.id, name, *places, scorer.digest, scorer.content, end)
         return model, model_row(scorer.manifest, scorer.digest, length, scorer.content)
 
+    def _resolved(self, caller: Caller, row: EndpointRow, reference: BlobReference, name: str) -> Location:
+        """Where a model is, if this caller may have it on this endpoint."""
+        if reference.extension != MODEL_EXTENSION:
+            raise rejection(
+                "InvalidBlobExtension",
+                f"{reference.relative_location!r} does not end in {MODEL_EXTENSION}, so it is not a trained model.",
+                target=name,
+            )
+        location = self._locations.resolve(reference)
+        if caller.endpoint is not None and location.guarded:
+            _check_own_model(row, location)
+        return location
+
+    def _meant_file(
+        self, caller: Caller, row: EndpointRow, call: ModelCall, pin: Pin, folder: Path
+    ) -> tuple[Path, bool]:
+        """The file of the model that is asked, and whether the endpoint has had it."""
+        location = self._resolved(caller, row, call.location, call.location.location) if call.location else None
+        if call.file and self._has_kept(row, call.file, pin):
+            return self._models.path(call.file), True
+        if location is None:
+            raise rejection(
+                "ModelInvalid",
+                f"The server keeps no model with the SHA-256 {call.file} that endpoint {row.name!r} has had. Give the "
+                "Location of the model as well.",
+            )
+        path = folder / f"model{MODEL_EXTENSION}"
+        location.fetch(path, PATCH_SECONDS)
+        return path, False
+
     def _meant(self, row: EndpointRow, location: Location, digest: str, pin: Pin) -> tuple[Scorer, int]:
         """The model of a digest: the server's own copy if the endpoint has had it, else what lies at the place."""
         scorer, length = self._kept(row, digest, pin) or self._fetch(location, pin)
         if scorer.digest != digest:
-            raise rejection(
-                "ModelInvalid",
-                f"{location.sent.location!r} holds another model than the one that is meant (SHA-256 {digest}), and "
-                "the server keeps no copy of that one. Nothing was changed. Train it again.",
-            )
+            raise _another(location.sent, digest)
         return scorer, length
 
     def _kept(self, row: EndpointRow, digest: str, pin: Pin) -> tuple[Scorer, int] | None:
         """A model that the endpoint had before, from the server's own copy, whatever lies in the store by now."""
-        if not self._store.has_had(row.id, digest):
-            return None
-        pin(digest)
-        if not self._models.is_kept(digest):
+        if not self._has_kept(row, digest, pin):
             return None
         self._models.check(digest)
         return self._models.scorer(digest), self._models.path(digest).stat().st_size
+
+    def _has_kept(self, row: EndpointRow, digest: str, pin: Pin) -> bool:
+        """Whether the server has a copy of a model that the endpoint had before."""
+        if digest not in {model.digest for model in row.resources} and not self._store.has_had(row.id, digest):
+            return False
+        pin(digest)
+        return self._models.is_kept(digest)
 
     def _fetch(self, location: Location, pin: Pin) -> tuple[Scorer, int]:
         with TemporaryDirectory() as folder:
             path = Path(folder) / f"model{MODEL_EXTENSION}"
             location.fetch(path, PATCH_SECONDS)
-            try:
+            with _naming(location.sent):
                 return self._models.put(path, pin), path.stat().st_size
-            except AzureMLClassicError as error:
-                if error.detail_code != "ModelInvalid":
-                    raise
-                raise rejection("ModelInvalid", f"{location.sent.location!r}: {error.message}") from None
+
+
+@contextmanager
+def _naming(reference: BlobReference | None) -> Iterator[None]:
+    """Put the place of a model before the message that it is none, or another one."""
+    try:
+        yield
+    except AzureMLClassicError as error:
+        if error.detail_code != "ModelInvalid" or reference is None:
+            raise
+        raise rejection("ModelInvalid", f"{reference.location!r}: {error.message}") from None
+
+
+def _another(reference: BlobReference | None, digest: str | None) -> AzureMLClassicError:
+    place = repr(reference.location) if reference else "The server"
+    return rejection(
+        "ModelInvalid",
+        f"{place} holds another model than the one that is meant (SHA-256 {digest}), and the server keeps no copy of "
+        "that one. Nothing was changed. Train it again.",
+    )
 
 
 def _check_own_model(row: EndpointRow, location: Location) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import onnx
 import pytest
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, RequestRejected
+from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.protocol.values import Endpoint
 from airflow_provider_azureml_classic.server.experiments import (
     Experiment,
@@ -25,14 +27,14 @@ from airflow_provider_azureml_classic.server.experiments import (
     graph_rules,
     trial,
 )
-from airflow_provider_azureml_classic.server.experiments.trial import tried
+from airflow_provider_azureml_classic.server.experiments.trial import Question, tried
 from airflow_provider_azureml_classic.server.models.trials import Trials
 from airflow_provider_azureml_classic.server.state.overview import Queries
 from airflow_provider_azureml_classic.server.web.lanes import Lane
 from airflow_provider_azureml_classic.server.workspace.workspace import Caller
 from tests.server.experiments import zoo
 from tests.support import graphs
-from tests.support.service import Service
+from tests.support.service import TRAINING, Service
 
 EXPERIMENT = Experiment(name="Zoo", estimator="e", label="y", first_data="x.csv", directory=Path())
 
@@ -168,7 +170,12 @@ def test_a_trial_ends(trials: Trials, file_of: Callable[[bytes], Path]) -> None:
         trials(file_of(graphs.slow()))
     with pytest.raises(RequestRejected, match="Loop"):
         trials(file_of(graphs.looping()))
-    trials(file_of(graphs.fine()))
+    question = Question(file_of(graphs.fine()), TRAINING, Table(("x",), [[4.0]]))
+    assert [float(cell) for cell in trials.ask(question).answers.column("Scored Labels")] == [8.0]
+    with pytest.raises(RequestRejected, match="no column 'x'"):
+        trials.ask(replace(question, rows=Table(("z",), [[4.0]])))
+    with pytest.raises(RequestRejected, match="trial was ended"):
+        trials.ask(replace(question, model=file_of(graphs.slow())))
 
 
 def test_a_trial_that_is_killed_is_told(trials: Trials, file_of: Callable[[bytes], Path]) -> None:
@@ -221,7 +228,7 @@ def test_a_trial_ends_silently_if_its_server_was_killed(file_of: Callable[[bytes
     assert process.stdin is not None
     assert process.stdout is not None
     process.stdout.close()
-    process.stdin.write(json.dumps(str(file_of(graphs.fine()))) + "\n")
+    process.stdin.write(json.dumps(Question(file_of(graphs.fine())).to_json()) + "\n")
     process.stdin.close()
     assert process.wait(60) == 0
     assert process.stderr is not None
