@@ -7,8 +7,8 @@ A method marked :class:`verb` returns its result on a blocking client and an awa
 from __future__ import annotations
 
 import hashlib
-import uuid
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from airflow_provider_azureml_classic.client.answers import (
@@ -27,24 +27,16 @@ from airflow_provider_azureml_classic.client.answers import (
 )
 from airflow_provider_azureml_classic.client.integrity import is_sha256
 from airflow_provider_azureml_classic.client.retries import Steps
+from airflow_provider_azureml_classic.client.uploads import upload_in_blocks
 from airflow_provider_azureml_classic.client.verb import verb
 from airflow_provider_azureml_classic.exceptions import (
     AzureMLClassicError,
     NotFound,
     ProtocolError,
     RequestRejected,
-    ServiceUnavailable,
     rejection,
 )
 from airflow_provider_azureml_classic.protocol import operations as ops
-from airflow_provider_azureml_classic.protocol.blocks import (
-    MAX_BLOCKS,
-    block_id,
-    block_list,
-    block_list_url,
-    block_url,
-    in_blocks,
-)
 from airflow_provider_azureml_classic.protocol.job_history import (
     BEFORE_PARAMETER,
     LIMIT_PARAMETER,
@@ -58,6 +50,7 @@ from airflow_provider_azureml_classic.protocol.keys import KeyType
 from airflow_provider_azureml_classic.protocol.messages import Request, Response
 from airflow_provider_azureml_classic.protocol.model_scoring import ModelAnswers, ModelCall
 from airflow_provider_azureml_classic.protocol.references import BlobReference
+from airflow_provider_azureml_classic.protocol.rehearsal import Rehearsal
 from airflow_provider_azureml_classic.protocol.swagger import Names
 from airflow_provider_azureml_classic.protocol.tables import GLOBAL_PARAMETERS, INPUTS, Table
 from airflow_provider_azureml_classic.protocol.values import (
@@ -65,9 +58,12 @@ from airflow_provider_azureml_classic.protocol.values import (
     OVERWRITE_RESOURCES,
     Endpoint,
     EndpointSettings,
+    Resource,
     WebService,
 )
 
+#: Seconds allowed for a rehearsal: two models answer up to 10,000 rows, others perhaps before them.
+REHEARSAL_TIMEOUT = 180.0
 #: Seconds allowed for a scoring call (azure-docs ``stream-analytics-scale-with-machine-learning-functions``).
 SCORE_TIMEOUT = 100.0
 
@@ -213,16 +209,46 @@ class Verbs:
         :raises RequestRejected: with status 412 when the endpoint has changed since.
         """
         conditions = {ops.IF_MATCH: if_match, ops.MODEL_FILE: model_file}
-        headers = {name: value for name, value in conditions.items() if value}
-        body = encoded(settings.to_wire())
+        check(*(yield from self._of_endpoint(ops.PATCH_ENDPOINT, endpoint, settings, conditions)))
+
+    def _of_endpoint(
+        self,
+        operation: ops.Operation,
+        endpoint: Endpoint,
+        settings: EndpointSettings,
+        headers: Mapping[str, str | None],
+        timeout: float | None = None,
+    ) -> Generator[Request, Response, tuple[Request, Response]]:
+        """Ask with the endpoint's own key, then with the workspace token."""
+        sent, body = {name: value for name, value in headers.items() if value}, encoded(settings.to_wire())
+        names = {"service": endpoint.web_service_id, "endpoint": endpoint.name}
         for key in tuple(filter(None, (endpoint.primary_key, self._token))) or ("",):
-            request = self._management(
-                ops.PATCH_ENDPOINT, body, headers, key, service=endpoint.web_service_id, endpoint=endpoint.name
-            )
+            request = replace(self._management(operation, body, sent, key, **names), timeout=timeout or self.timeout)
             response = yield request
             if response.status not in (401, 403):
                 break
+        return request, response
+
+    @verb
+    def rehearse_update(
+        self, endpoint: Endpoint, resource: Resource, *, model_file: str | None = None
+    ) -> Steps[Rehearsal]:
+        """What an update would change, on the last calls that an endpoint keeps; nothing is put in place.
+
+        Our addition to the protocol.
+
+        :param endpoint: the endpoint, as read before.
+        :param resource: which of its models, and where the new one is.
+        :param model_file: SHA-256 of the file of the model that is meant.
+        :raises RequestRejected: ``OperationNotSupported``: the service does not have this call.
+        """
+        settings, headers = EndpointSettings(resources=(resource,)), {ops.MODEL_FILE: model_file}
+        request, response = yield from self._of_endpoint(
+            ops.REHEARSE_UPDATE, endpoint, settings, headers, REHEARSAL_TIMEOUT
+        )
+        check_offered(request, response, "rehearses an update", "Judge the model by a gate.")
         check(request, response)
+        return Rehearsal.from_json(decoded(request, response))
 
     @verb
     def refresh_endpoint(self, service_id: str, name: str, *, overwrite_resources: bool = False) -> Steps[bool]:
@@ -322,16 +348,19 @@ class Verbs:
         input_name: str | None = None,
         output_name: str | None = None,
         global_parameters: Mapping[str, Any] | None = None,
+        trial: bool = False,
     ) -> Steps[tuple[Table, str | None]]:
         """Score rows as :meth:`score`, and learn which model answered.
 
+        :param trial: it is only to show which model is live; a service of ours keeps no such call for rehearsals.
         :return: also the content digest of the model, ``None`` where the service does not tell.
         """
         table, parameters = Table.of(rows).to_wire(), dict(global_parameters or {})
+        headers = {ops.TRIAL: "1"} if trial else {}
 
         def asked(name: str) -> Generator[Request, Response, tuple[Request, Response]]:
             body = encoded({INPUTS: {name: table}, GLOBAL_PARAMETERS: parameters})
-            return self._call(endpoint, ops.SCORE, body, query=[ops.WITH_TYPES])
+            return self._call(endpoint, ops.SCORE, body, query=[ops.WITH_TYPES], headers=headers)
 
         name = input_name or self._inputs.get(endpoint.api_location, INPUT)
         try:
@@ -564,34 +593,4 @@ class Verbs:
         :return: length and SHA-256 of what was written.
         """
         self._mask(reference.secrets)
-        upload, identifiers = uuid.uuid4().hex, list[str]()
-        digest, length = hashlib.sha256(), 0
-        for block in in_blocks(pieces):
-            identifiers.append(block_id(upload, len(identifiers)))
-            if len(identifiers) > MAX_BLOCKS:
-                raise rejection("OutOfMemoryLimit", f"{reference.location} would be over {MAX_BLOCKS} blocks long.")
-            digest.update(block)
-            length += len(block)
-            url = block_url(reference, identifiers[-1])
-            yield from ask(Request(ops.PUT_BLOCK, url, {}, block, self.timeout))
-        facts = BlobFacts(length, digest.hexdigest())
-        headers = {"content-type": "application/xml", ops.BLOB_SHA256: facts.sha256}
-        url = block_list_url(reference)
-        try:
-            yield from ask(Request(ops.PUT_BLOCK_LIST, url, headers, block_list(identifiers), self.timeout))
-        except AzureMLClassicError as error:
-            raise _overtaken(reference, error) from error
-        return facts
-
-
-def _overtaken(reference: BlobReference, error: AzureMLClassicError) -> AzureMLClassicError:
-    """Another upload to the same blob drops the blocks of this one: trying again may succeed."""
-    if error.detail_code != "InvalidBlockList":
-        return error
-    return ServiceUnavailable(
-        f"{reference.location} was written by somebody else at the same time; nothing of this upload is left.",
-        code=error.code,
-        status=error.status,
-        verb=ops.PUT_BLOCK_LIST.name,
-        url=reference.location,
-    )
+        return (yield from upload_in_blocks(reference, pieces, self.timeout))

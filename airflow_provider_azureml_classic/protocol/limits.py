@@ -24,5 +24,7 @@ MAX_ADDRESS = 4096
 MAX_PARAMETER = 16_384
 #: Parameters of a query, and fields of a form.
 MAX_FIELDS = 200
+#: Calls that an endpoint may keep for rehearsals.
+MAX_KEPT_CALLS = 10_000
 #: Bytes of a declaration.
 MAX_DECLARATION = 1 << 20

@@ -33,6 +33,7 @@ _DESCRIBED: dict[ops.Operation, tuple[str, str | None, dict[int, str | None]]] =
     ops.GET_ENDPOINT: ("One endpoint, by name or id.", None, {200: "Endpoint"}),
     ops.ADD_ENDPOINT: ("Adds an endpoint, or changes its settings.", "Settings", {200: "Endpoint", 201: "Endpoint"}),
     ops.PATCH_ENDPOINT: ("Changes settings, or puts trained models in place.", "Patch", {200: "Endpoint"}),
+    ops.REHEARSE_UPDATE: ("What an update would change, on the calls that are kept.", "Patch", {200: "Rehearsal"}),
     ops.DELETE_ENDPOINT: ("Deletes an endpoint with its jobs.", None, {204: None}),
     ops.REFRESH_ENDPOINT: ("Brings an endpoint to the default one's state.", "Refresh", {200: None, 304: None}),
     ops.REGENERATE_KEYS: ("Replaces one key of an endpoint.", "Key", {200: "Endpoint"}),
@@ -103,6 +104,7 @@ def _definitions() -> dict[str, Any]:
     names = (*named, "PrimaryKey", "SecondaryKey")
     endpoint = {**dict.fromkeys(names, _TEXT), **settings, "Resources": {"type": "array", "items": {"type": "object"}}}
     service = {**dict.fromkeys(("Id", "Name", "WorkspaceId"), _TEXT), "EndpointCount": {"type": "integer"}}
+    count, share = {"type": "integer"}, {"type": "number"}
     detail = _object(dict.fromkeys(("code", "message", "target"), _TEXT), "code", "message")
     error = {"code": _TEXT, "message": _TEXT, "details": {"type": "array", "minItems": 1, "items": detail}}
     return {
@@ -119,6 +121,7 @@ def _definitions() -> dict[str, Any]:
         "ModelCall": _object({"Location": location, **_any("ModelDigests", "Rows"), "HeldOut": _FLAG}),
         "ModelAnswers": _object(_any("Answers", "ModelDigests", "HeldOut"), "Answers"),
         "Key": _object({KEY_TYPE: _one_of(KeyType)}, KEY_TYPE),
+        "Rehearsal": _object({"calls": count, "rows": count, "changed": share, "stability": share}, "calls", "rows"),
         "ErrorResponse": _object({"error": _object(error, *error)}, "error"),
     }
 

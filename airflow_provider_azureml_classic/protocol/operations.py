@@ -26,6 +26,9 @@ REQUEST_ID = "x-ms-request-id"
 SERVER_VERSION = "x-azureml-classic-version"
 #: Header of a scoring answer: the content digest of the model that gave it. Our addition.
 MODEL_HEADER = "x-azureml-classic-model"
+#: Header of a scoring call that is made to see how a model answers, and not for its answers: such calls are not kept
+#: for rehearsals. Our addition.
+TRIAL = "x-azureml-classic-trial"
 #: Header with the workspace token in calls of the Studio API, which do not send ``Authorization``.
 STUDIO_TOKEN = "x-ms-metaanalytics-authorizationtoken"  # noqa: S105 - a name
 #: Header of an update: the SHA-256 of the file of the model that is meant. Our addition.
@@ -120,6 +123,8 @@ GET_ENDPOINT = Operation("get_endpoint", "GET", _ENDPOINT, Credential.EITHER, Tr
 ADD_ENDPOINT = Operation("add_endpoint", "PUT", _ENDPOINT, Credential.EITHER, True)
 PATCH_ENDPOINT = Operation("patch_endpoint", "PATCH", _ENDPOINT, Credential.EITHER, True)
 DELETE_ENDPOINT = Operation("delete_endpoint", "DELETE", _ENDPOINT, Credential.EITHER, True)
+# Our addition: see `rehearsal`. It changes nothing; its body is that of an update.
+REHEARSE_UPDATE = Operation("rehearse_update", "POST", _ENDPOINT + "/rehearse", Credential.EITHER, True)
 REFRESH_ENDPOINT = Operation("refresh_endpoint", "POST", _ENDPOINT + "/refresh", Credential.EITHER, True)
 # Our addition: see `keys`. Sent twice, the key is a new one all the same.
 REGENERATE_KEYS = Operation("regenerate_keys", "POST", _ENDPOINT + "/regeneratekeys", Credential.EITHER, True)
@@ -175,6 +180,7 @@ OPERATIONS: tuple[Operation, ...] = (
     GET_ENDPOINT,
     ADD_ENDPOINT,
     PATCH_ENDPOINT,
+    REHEARSE_UPDATE,
     DELETE_ENDPOINT,
     REFRESH_ENDPOINT,
     REGENERATE_KEYS,

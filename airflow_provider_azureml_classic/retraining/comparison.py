@@ -83,7 +83,7 @@ def answers_of(client: Verbs, endpoint: Endpoint, rows: Labelled) -> Program[Ans
     """
     parts: list[Table] = []
     for part in _parts(rows.rows):
-        parts.append((yield Verbs.score.steps(client, endpoint, part)))
+        parts.append((yield Verbs.score_by.steps(client, endpoint, part, trial=True))[0])
     values = [row for part in parts for row in part.values]
     return Answers(rows.labels, Table(parts[0].column_names, values))
 

@@ -449,7 +449,7 @@ class Placing:
         """
         try:
             rows = golden.rows if golden else Table((), [])
-            table, model = yield Verbs.score_by.steps(self.client, endpoint, rows)
+            table, model = yield Verbs.score_by.steps(self.client, endpoint, rows, trial=True)
         except AzureMLClassicError as error:
             self.log(f"Endpoint {endpoint.name!r} does not score just now: {error}")
             return None, None

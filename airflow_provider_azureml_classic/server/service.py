@@ -32,6 +32,7 @@ from airflow_provider_azureml_classic.server.settings import Settings
 from airflow_provider_azureml_classic.server.state.database import Database, DatabaseDown
 from airflow_provider_azureml_classic.server.state.endpoint_store import Store
 from airflow_provider_azureml_classic.server.state.job_store import JobStore
+from airflow_provider_azureml_classic.server.state.kept_calls import KeptCalls
 from airflow_provider_azureml_classic.server.state.peers import Peers
 from airflow_provider_azureml_classic.server.storage.accounts import Accounts
 from airflow_provider_azureml_classic.server.storage.allowed_hosts import Reach
@@ -44,6 +45,8 @@ from airflow_provider_azureml_classic.server.web.microbatch import MicroBatcher
 from airflow_provider_azureml_classic.server.web.threads import Threads, database_threads
 from airflow_provider_azureml_classic.server.workspace.catalogue import Catalogue, Setup
 from airflow_provider_azureml_classic.server.workspace.diagnostics import Diagnostics
+from airflow_provider_azureml_classic.server.workspace.keeping import Keeper
+from airflow_provider_azureml_classic.server.workspace.rehearsals import Rehearsals
 from airflow_provider_azureml_classic.server.workspace.scoring import Scoring
 from airflow_provider_azureml_classic.server.workspace.updates import Updates
 from airflow_provider_azureml_classic.server.workspace.workspace import Workspace
@@ -92,16 +95,23 @@ def running(
         work = JobWork(store, job_store, catalogue, models, locations, workers, peers, pins, columns)
         runner = Runner(work, store, job_store, settings.workers, clock, peers, diagnostics)
         stack.callback(runner.close)
-        updates = Updates(workspace, models, locations, pins, store, stack.enter_context(closing(Trials())).ask)
+        updates = Updates(workspace, models, locations, pins, store, stack.enter_context(closing(Trials())))
         jobs = Jobs(store, job_store, Arguments(catalogue, locations), locations, runner, clock)
-        scoring = Scoring(store, catalogue, models, diagnostics)
+        scoring = Scoring(store, catalogue, models, diagnostics, _keeper(stack, store, catalogue, database, clock))
         describer = Describer(workspace, store, catalogue, models, settings.public_url)
         threads = database_threads()
         core = Core(settings, workspace, updates, jobs, scoring, describer, locations, models, database, clock, threads)
-        app = make_app(workspace, updates, jobs, scoring, describer)
+        app = make_app(workspace, updates, jobs, scoring, describer, Rehearsals(workspace, updates, scoring, clock))
         peers.on_change, peers.on_job, peers.on_death = workspace.forget, runner.poll, janitor.wake
         runner.poll()
         yield app, http_server(app, core, blobs)
+
+
+def _keeper(stack: ExitStack, store: Store, catalogue: Catalogue, database: Database, clock: Clock) -> Keeper:
+    """What keeps calls of endpoints; it writes what waits before the database closes."""
+    keeper = stack.enter_context(closing(Keeper(store, catalogue, KeptCalls(database), clock)))
+    keeper.start()
+    return keeper
 
 
 def _executor(settings: Settings) -> DaskExecutor | ProcessExecutor:

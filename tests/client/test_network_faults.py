@@ -20,7 +20,8 @@ from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, Ser
 from airflow_provider_azureml_classic.protocol.jobs import JobRequest
 from airflow_provider_azureml_classic.protocol.keys import KeyType
 from airflow_provider_azureml_classic.protocol.references import BlobReference
-from airflow_provider_azureml_classic.protocol.values import Endpoint, EndpointSettings
+from airflow_provider_azureml_classic.protocol.rehearsal import Rehearsal
+from airflow_provider_azureml_classic.protocol.values import Endpoint, EndpointSettings, Resource
 from tests.support.broken_network import BrokenNetwork, Fault, http, untouched
 
 WORKSPACE, SERVICE, GUID = "1" * 32, "2" * 32, "3" * 32
@@ -70,6 +71,7 @@ class Answers:
             "endpoints": [endpoint, {**endpoint, "Name": "two"}],
             "one": endpoint,
             "regeneratekeys": endpoint,
+            "rehearse": Rehearsal(3).to_json(),
             "execute": {"Results": {"output1": table}},
             "jobs": "j1" if method == "POST" else {"Jobs": [job], "Next": None},
             "j1": job,
@@ -105,6 +107,7 @@ def calls(url: str) -> dict[str, tuple[Any, ...]]:
         "add_endpoint": (SERVICE, "one"),
         "patch_endpoint": (endpoint, EndpointSettings(description="d")),
         "refresh_endpoint": (SERVICE, "one"),
+        "rehearse_update": (endpoint, Resource("r", BlobReference("m/a.ilearner"))),
         "delete_endpoint": (SERVICE, "one"),
         "submit_job": (endpoint, JobRequest({"input1": blob})),
         "start_job": (endpoint, "j1"),

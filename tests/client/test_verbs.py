@@ -126,7 +126,17 @@ CALLS: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
     "blob_facts": ((BLOB,), {}),
 }
 #: Verbs of our additions, which have tests of their own: the service that the others are tried on does not know them.
-ADDITIONS = {"job_log", "list_jobs", "names", "regenerate_key", "score_by", "service_facts", "store_stream"}
+ADDITIONS = {
+    "job_log",
+    "list_jobs",
+    "names",
+    "regenerate_key",
+    "rehearse_update",
+    "score_by",
+    "score_model",
+    "service_facts",
+    "store_stream",
+}
 
 
 def call(client: Any, name: str) -> Any:

@@ -34,6 +34,7 @@ ALLOWED: dict[Operation, str] = {
     ops.GET_ENDPOINT: EITHER,
     ops.ADD_ENDPOINT: EITHER,
     ops.PATCH_ENDPOINT: EITHER,
+    ops.REHEARSE_UPDATE: EITHER,
     ops.DELETE_ENDPOINT: EITHER,
     ops.REFRESH_ENDPOINT: EITHER,
     ops.REGENERATE_KEYS: EITHER,
@@ -67,6 +68,7 @@ BODIES = {
     ops.SUBMIT_JOB: JobRequest({"input1": BlobReference("data/rows.csv")}).to_wire(),
     ops.SCORE: {"Inputs": {"input1": [{"x": 1}]}, "GlobalParameters": {}},
     ops.PATCH_ENDPOINT: {"Description": "changed"},
+    ops.REHEARSE_UPDATE: {"Resources": []},
     ops.REGENERATE_KEYS: {"KeyType": "Secondary"},
     ops.SCORE_MODEL: {"Location": {"RelativeLocation": "models/none.ilearner"}, "HeldOut": True},
 }

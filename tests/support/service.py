@@ -21,6 +21,7 @@ from airflow_provider_azureml_classic.protocol.jobs import Job, JobRequest
 from airflow_provider_azureml_classic.protocol.messages import Response
 from airflow_provider_azureml_classic.protocol.model_scoring import ModelAnswers
 from airflow_provider_azureml_classic.protocol.references import BlobReference
+from airflow_provider_azureml_classic.protocol.rehearsal import Rehearsal
 from airflow_provider_azureml_classic.protocol.sas import sign
 from airflow_provider_azureml_classic.protocol.values import Endpoint
 from airflow_provider_azureml_classic.server import service as service_module
@@ -125,7 +126,16 @@ class Tried(Trials):
 
     def ask(self, question: Question) -> ModelAnswers:
         """Ask one."""
-        return ModelAnswers.from_wire(json.loads(json.dumps(answered(question).to_wire())))  # type: ignore[union-attr]
+        return ModelAnswers.from_wire(self._answered(question))
+
+    def rehearse(self, question: Question) -> Rehearsal:
+        """Ask two."""
+        return Rehearsal.from_json(self._answered(question))
+
+    @staticmethod
+    def _answered(question: Question) -> Any:
+        sent = Question.from_json(json.loads(json.dumps(question.to_json())))
+        return json.loads(json.dumps(answered(sent).to_wire()))  # type: ignore[union-attr]
 
 
 class Service:

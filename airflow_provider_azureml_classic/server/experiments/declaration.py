@@ -25,7 +25,7 @@ from typing import Any
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
 from airflow_provider_azureml_classic.protocol.jobs import EVALUATION_OUTPUT, INPUT, MODEL_OUTPUT, SCORED_OUTPUT
-from airflow_provider_azureml_classic.protocol.limits import MAX_DECLARATION
+from airflow_provider_azureml_classic.protocol.limits import MAX_DECLARATION, MAX_KEPT_CALLS
 from airflow_provider_azureml_classic.protocol.references import CSV_EXTENSION, INPUT_EXTENSIONS
 from airflow_provider_azureml_classic.protocol.values import SCORING_SUFFIX
 from airflow_provider_azureml_classic.server.experiments import imports, parameters
@@ -86,6 +86,9 @@ class Experiment:
         only.
     :param columns: what is known of columns, by name; see :func:`~.tables.kinds.declared_kind`.
     :param encoding: of text files; ``None``: it is recognized.
+    :param keep_calls: calls that each endpoint of the scoring service keeps, so that an update can be rehearsed on
+        them; none without it. The workspace's owner may set another number for an endpoint in the portal.
+    :param keep_calls_days: days after which a call is no longer kept.
     """
 
     name: str
@@ -112,6 +115,8 @@ class Experiment:
     steps: dict[str, Any] = field(default_factory=dict)
     columns: dict[str, Kind] = field(default_factory=dict)
     encoding: str | None = None
+    keep_calls: int = 0
+    keep_calls_days: int = 30
 
     def parameters_of(self, *, training: bool) -> dict[str, Parameter]:
         """The parameters of one of the two web services.
@@ -225,6 +230,10 @@ def _are_outputs(value: Any) -> bool:
     return sorted(map(str, roles)) in ([MODEL], [EVALUATION, MODEL])
 
 
+def _is_whole(least: int, most: int) -> Callable[[Any], bool]:
+    return lambda value: type(value) is int and least <= value <= most
+
+
 _TEXT = ("a text, not empty and without blanks around it", _is_text)
 _PORT_NAME = ("a name of at most 64 letters, digits, dots, hyphens and underscores", _is_port)
 _NAMES = ("a list of different column names", _is_names)
@@ -263,6 +272,8 @@ KEYS: Mapping[str, tuple[str, Callable[[Any], bool]]] = MappingProxyType(
         "parameters": ("a table of tables", lambda value: isinstance(value, dict)),
         "columns": ("a table of tables", lambda value: isinstance(value, dict)),
         "encoding": _TEXT,
+        "keep_calls": (f"a whole number from 0 to {MAX_KEPT_CALLS:,}", _is_whole(0, MAX_KEPT_CALLS)),
+        "keep_calls_days": ("a whole number from 1 to 365", _is_whole(1, 365)),
     }
 )
 

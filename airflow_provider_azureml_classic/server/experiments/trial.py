@@ -21,10 +21,12 @@ from airflow_provider_azureml_classic.protocol.digests import Digests
 from airflow_provider_azureml_classic.protocol.jobs import CHECK_ROWS
 from airflow_provider_azureml_classic.protocol.model_scoring import HeldOutRows, ModelAnswers
 from airflow_provider_azureml_classic.protocol.moments import read_time
+from airflow_provider_azureml_classic.protocol.rehearsal import Rehearsal
 from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.server.experiments import graph_rules
 from airflow_provider_azureml_classic.server.experiments.graph import Graph, fits_rows, step_of
 from airflow_provider_azureml_classic.server.experiments.ilearner import read_ilearner
+from airflow_provider_azureml_classic.server.experiments.replay import rehearse
 from airflow_provider_azureml_classic.server.experiments.scorer import Scorer
 
 #: Bytes of a model file for which a trial may take a second more.
@@ -42,6 +44,9 @@ class Question:
     :param rows: to score.
     :param samples: the file of the samples of another model, whose held-out rows are scored instead.
     :param trusted: it was put in place before, and is not tried again.
+    :param live: the file of the model that answers now, to which it is compared.
+    :param calls: rows that both answer, newest first.
+    :param threshold: of their labels.
     """
 
     model: Path
@@ -49,12 +54,17 @@ class Question:
     rows: Table | None = None
     samples: Path | None = None
     trusted: bool = False
+    live: Path | None = None
+    calls: Sequence[Table] = ()
+    threshold: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """For a line of JSON."""
         rows = self.rows.to_wire() if self.rows else None
-        samples = str(self.samples) if self.samples else None
-        return {**self.__dict__, "model": str(self.model), "rows": rows, "samples": samples}
+        samples, live = (str(path) if path else None for path in (self.samples, self.live))
+        calls = [[call.column_names, call.values] for call in self.calls]
+        paths = {"model": str(self.model), "samples": samples, "live": live}
+        return {**self.__dict__, **paths, "rows": rows, "calls": calls}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Question:
@@ -63,12 +73,14 @@ class Question:
         :param value: decoded JSON.
         """
         rows = Table.from_wire(value["rows"]) if value["rows"] else None
-        samples = Path(value["samples"]) if value["samples"] else None
-        return cls(Path(value["model"]), value["experiment"], rows, samples, value["trusted"])
+        samples, live = (Path(value[name]) if value[name] else None for name in ("samples", "live"))
+        calls = [Table(tuple(names), values) for names, values in value["calls"]]
+        plain = {name: value[name] for name in ("experiment", "trusted", "threshold")}
+        return cls(Path(value["model"]), rows=rows, samples=samples, live=live, calls=calls, **plain)
 
 
-def answered(question: Question) -> ModelAnswers | None:
-    """The answers of a model; ``None`` if it was only to be tried.
+def answered(question: Question) -> ModelAnswers | Rehearsal | None:
+    """The answers of a model, or how they differ from those of another; ``None`` if it was only to be tried.
 
     :param question: what is asked.
     :raises RequestRejected: see :func:`tried`; ``ModelInvalid`` too for a model of another experiment; otherwise as
@@ -81,6 +93,8 @@ def answered(question: Question) -> ModelAnswers | None:
     scorer = Scorer.load(question.model)
     if scorer.manifest.experiment != question.experiment:
         raise _invalid(f"it is of the experiment {scorer.manifest.experiment!r}, not of {question.experiment!r}")
+    if question.live is not None:
+        return rehearse(Scorer.load(question.live), scorer, question.calls, question.threshold)
     digests = Digests(scorer.digest, scorer.content)
     if question.samples is not None:
         return _answered_held_out(scorer, digests, question.samples)

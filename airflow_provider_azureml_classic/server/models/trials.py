@@ -16,6 +16,7 @@ from typing import Any
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.protocol.model_scoring import ModelAnswers
+from airflow_provider_azureml_classic.protocol.rehearsal import Rehearsal
 from airflow_provider_azureml_classic.server.experiments import trial
 from airflow_provider_azureml_classic.server.experiments.trial import Question
 
@@ -62,11 +63,23 @@ class Trials:
         :raises RequestRejected: see :func:`~.trial.answered`.
         :raises ServiceUnavailable: ``TooManyConcurrentRequests``.
         """
+        return ModelAnswers.from_wire(self._asked(question))
+
+    def rehearse(self, question: Question) -> Rehearsal:
+        """Ask two models the same.
+
+        :param question: with the live model and its calls.
+        :raises RequestRejected: see :func:`~.trial.answered`.
+        :raises ServiceUnavailable: ``TooManyConcurrentRequests``.
+        """
+        return Rehearsal.from_json(self._asked(question))
+
+    def _asked(self, question: Question) -> Any:
         if not self._places.acquire(blocking=False):
             text = f"This server is asking {MOST_QUESTIONS} models already that are on no endpoint. Try again."
             raise rejection("TooManyConcurrentRequests", text)
         try:
-            return ModelAnswers.from_wire(self._ask(question))
+            return self._ask(question)
         finally:
             self._places.release()
 

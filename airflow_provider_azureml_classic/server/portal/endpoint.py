@@ -80,6 +80,8 @@ def _page(visit: Visit, service: ServiceRow, row: EndpointRow, answer: Answer | 
         "busiest": max(max(hour.minutes), 1),
         "jobs": jobs[:5],
         "cards": _metrics(live, metrics),
+        "keeping": core.scoring.keeper.keeping(row, service.experiment),
+        "kept": core.scoring.keeper.count(row),
     }
     return Page("endpoint", values, 400 if answer and answer.error else 200)
 
@@ -238,6 +240,13 @@ def do(visit: Visit) -> Go:
     if what == "use":
         _use(visit, service, row, visit.text("number"))
         return Go(here, "The model is live.")
+    if what == "keep":
+        changed_row = workspace.keep_calls(service.id, row.name, visit.number("calls"))
+        visit.core.scoring.keeper.settle(changed_row, service.experiment)
+        calls = visit.core.scoring.keeper.keeping(changed_row, service.experiment).calls
+        return Go(
+            here, f"The last {calls:,} calls are kept." if calls else "No calls are kept; those that were are gone."
+        )
     for key in KeyType:
         if what == f"regenerate-{key.value.lower()}":
             workspace.regenerate(OWNER, service.id, row.name, key)

@@ -9,6 +9,7 @@ import json
 import logging
 import threading
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
@@ -199,6 +200,14 @@ class Database:
     def decrypt(self, token: bytes) -> str:
         """Decrypt."""
         return self._cipher.decrypt(token).decode()
+
+    def encrypt_packed(self, data: Any) -> bytes:
+        """Compress and encrypt what :func:`json.dumps` takes."""
+        return self._cipher.encrypt(zlib.compress(json.dumps(data).encode(), 3))
+
+    def decrypt_packed(self, token: bytes) -> Any:
+        """What :meth:`encrypt_packed` was given."""
+        return json.loads(zlib.decompress(self._cipher.decrypt(token)))
 
     def encrypt_json(self, data: Any) -> bytes:
         """Encrypt what :func:`json.dumps` takes."""

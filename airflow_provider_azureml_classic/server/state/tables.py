@@ -62,6 +62,8 @@ endpoints = sa.Table(
     sa.Column("sample_data_enabled", sa.Boolean, nullable=False),
     sa.Column("revision", sa.Integer, nullable=False),
     sa.Column("changed_at", UtcTime, nullable=False),
+    # Calls that are kept for rehearsals; none: as its experiment declares.
+    sa.Column("keep_calls", sa.Integer),
     sa.UniqueConstraint("service_id", "name"),
 )
 resources = sa.Table(
@@ -77,6 +79,30 @@ resources = sa.Table(
     sa.Column("content", sa.String(64)),
     # As the submission of its training said; none where it said nothing.
     sa.Column("window_end", UtcTime),
+)
+# Calls that endpoints answered, some together, encrypted.
+kept_calls = sa.Table(
+    "kept_calls",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("endpoint_id", sa.ForeignKey("endpoints.id", ondelete="CASCADE"), nullable=False, index=True),
+    # Of the oldest of them.
+    sa.Column("begun_at", UtcTime, nullable=False),
+    sa.Column("expires_at", UtcTime, nullable=False, index=True),
+    sa.Column("calls", sa.Integer, nullable=False),
+    sa.Column("content", sa.LargeBinary, nullable=False),
+    sa.Column("size", sa.Integer, nullable=False),
+)
+# What the kept calls said of models that were to be put in place: figures, no rows.
+rehearsals = sa.Table(
+    "rehearsals",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("endpoint_id", sa.ForeignKey("endpoints.id", ondelete="CASCADE"), nullable=False, index=True),
+    # SHA-256 of the file of the new model.
+    sa.Column("digest", sa.String(64), nullable=False),
+    sa.Column("rehearsed_at", UtcTime, nullable=False),
+    sa.Column("figures", sa.JSON, nullable=False),
 )
 keys = sa.Table(
     "endpoint_keys",
@@ -241,6 +267,7 @@ class EndpointRow:
     sample_data_enabled: bool
     revision: int
     changed_at: datetime
+    keep_calls: int | None
     primary_key: str = field(repr=False)
     secondary_key: str = field(repr=False)
     resources: tuple[ResourceRow, ...] = ()

@@ -40,6 +40,7 @@ from airflow_provider_azureml_classic.server.jobs.jobs import Jobs
 from airflow_provider_azureml_classic.server.state.tables import EndpointRow
 from airflow_provider_azureml_classic.server.web import json_body as json_text
 from airflow_provider_azureml_classic.server.web.lanes import Lane, lane
+from airflow_provider_azureml_classic.server.workspace.rehearsals import Rehearsals
 from airflow_provider_azureml_classic.server.workspace.scoring import Scoring
 from airflow_provider_azureml_classic.server.workspace.updates import Updates
 from airflow_provider_azureml_classic.server.workspace.workspace import Workspace
@@ -122,19 +123,27 @@ class App:
     :param jobs: batch jobs.
     :param scoring: the request/response service.
     :param describer: says what everybody may know of an endpoint.
+    :param rehearsals: says what an update would change.
     :cvar waits: it may wait before it answers, so that all calls need threads.
     """
 
     waits = False
 
     def __init__(
-        self, workspace: Workspace, updates: Updates, jobs: Jobs, scoring: Scoring, describer: Describer
+        self,
+        workspace: Workspace,
+        updates: Updates,
+        jobs: Jobs,
+        scoring: Scoring,
+        describer: Describer,
+        rehearsals: Rehearsals,
     ) -> None:
         self._workspace = workspace
         self._updates = updates
         self._jobs = jobs
         self._scoring = scoring
         self._describer = describer
+        self._rehearsals = rehearsals
         self._handlers: dict[ops.Operation, Callable[[Call], Response]] = {
             ops.LIST_SERVICES: self._list_services,
             ops.GET_SERVICE: self._get_service,
@@ -143,6 +152,7 @@ class App:
             ops.GET_ENDPOINT: self._get_endpoint,
             ops.ADD_ENDPOINT: self._add_endpoint,
             ops.PATCH_ENDPOINT: self._patch_endpoint,
+            ops.REHEARSE_UPDATE: self._rehearse_update,
             ops.DELETE_ENDPOINT: self._delete_endpoint,
             ops.REFRESH_ENDPOINT: self._refresh_endpoint,
             ops.REGENERATE_KEYS: self._regenerate_keys,
@@ -295,6 +305,13 @@ class App:
         )
         return _json(endpoint.to_wire(), headers={ops.ETAG: endpoint.etag or ""})
 
+    def _rehearse_update(self, call: Call) -> Response:
+        caller = self._workspace.caller(call.segments["workspace"], call.key)
+        settings = EndpointSettings.from_wire(call.json())
+        digest = call.headers.get(ops.MODEL_FILE, "").strip().lower() or None
+        names = call.segments["service"], call.segments["endpoint"]
+        return _json(self._rehearsals.rehearse(caller, *names, settings, digest).to_json())
+
     def _delete_endpoint(self, call: Call) -> Response:
         caller = self._workspace.caller(call.segments["workspace"], call.key)
         self._workspace.delete_endpoint(caller, call.segments["service"], call.segments["endpoint"])
@@ -372,6 +389,7 @@ class App:
             call.request_id,
             swagger=ops.wants_objects(call.query),
             details=ops.wants_types(call.query),
+            keep=ops.TRIAL not in call.headers,
         )
         response = _json(answer)
         return replace(response, headers={**response.headers, ops.MODEL_HEADER: content})
@@ -399,7 +417,7 @@ class App:
             named, table = inference.read_request(call.body, length, lambda part: replace(call, body=part).json())
             return {INPUTS: {source: table.to_wire()}}
 
-        answer, content = self._scoring.execute(endpoint, read, call.request_id, swagger=False, details=True)
+        answer, content = self._scoring.execute(endpoint, read, call.request_id, swagger=False, details=True, keep=True)
         table = answer[RESULTS][output]["value"]
         return _json(inference.answer_to_wire(model, content, named, table))
 

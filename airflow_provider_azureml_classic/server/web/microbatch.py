@@ -38,6 +38,7 @@ from airflow_provider_azureml_classic.server.traffic import Observer
 from airflow_provider_azureml_classic.server.web import json_body as json_text
 from airflow_provider_azureml_classic.server.web.app import NOT_KEPT, bearer
 from airflow_provider_azureml_classic.server.web.lanes import MAX_AT_ONCE
+from airflow_provider_azureml_classic.server.workspace.keeping import Buffer
 from airflow_provider_azureml_classic.server.workspace.scoring import Predictor, Scoring
 from airflow_provider_azureml_classic.server.workspace.workspace import Workspace
 
@@ -80,6 +81,7 @@ class Head:
     :param segments: of the path: workspace and GUID of the endpoint.
     :param objects: answer with a list of objects.
     :param types: answer with column types.
+    :param trial: see :data:`~.protocol.operations.TRIAL`.
     :param key: what follows ``Bearer``.
     :param opened: the endpoint as it was when the key was last found to be right.
     """
@@ -90,6 +92,7 @@ class Head:
     segments: tuple[str, str]
     objects: bool
     types: bool
+    trial: bool
     key: str = field(repr=False)
     opened: EndpointRow | None = field(default=None, repr=False)
 
@@ -135,6 +138,7 @@ def head_of(data: bytes, method: bytes, url: bytes, headers: Headers) -> Head | 
         segments=(segments["workspace"], segments["endpoint_id"]),
         objects=ops.wants_objects(values),
         types=ops.wants_types(values),
+        trial=ops.TRIAL.encode() in by_name,
         key=bearer(by_name.get(b"authorization", b"").decode("latin-1")),
     )
 
@@ -149,6 +153,8 @@ class Pending:
     :param body: its body.
     :param rows: its rows as the model takes them.
     :param unusual: its cells that the model did not see in its training, if the call asks for details.
+    :param table: its rows as they were decoded.
+    :param buffer: where it is kept, if it is to be kept.
     """
 
     connection: Answerable
@@ -157,6 +163,8 @@ class Pending:
     body: bytes
     rows: list[list[float]] = field(default_factory=list)
     unusual: Unusual | None = None
+    table: Table | None = None
+    buffer: Buffer | None = None
 
 
 class MicroBatcher:
@@ -228,6 +236,8 @@ class MicroBatcher:
             if global_parameters(members) or not 0 < len(table.values) < MANY:
                 return None
             call.rows = predictor.scorer.encoded(table)
+            if predictor.buffer is not None and not call.head.trial:
+                call.table, call.buffer = table, predictor.buffer
             if call.head.types:
                 call.unusual = predictor.scorer.unusual(table, call.rows)
         except (AzureMLClassicError, ValueError, RecursionError):
@@ -252,6 +262,8 @@ class MicroBatcher:
             call.connection.answer(_answer(predictor, call.head, rows, request_id), now)
             if call.unusual is not None:
                 self._scoring.unusual.add(call.unusual)
+            if call.buffer is not None and call.table is not None:
+                self._scoring.keeper.add(call.buffer, call.table, len(call.body))
             ids.setdefault((call.head.path, call.head.segments[1]), []).append(request_id)
         for (path, endpoint_id), request_ids in ids.items():
             self._observer.scored(path, endpoint_id, request_ids, perf_counter() - start)

@@ -123,6 +123,14 @@ class Catalogue:
         experiment = self.experiments.get(name)
         return experiment.parameters_of(training=training) if experiment else {}
 
+    def keep_calls(self, name: str) -> tuple[int, int]:
+        """How many calls each endpoint of an experiment keeps where nothing else is set for it, and for how many days.
+
+        :param name: the experiment; one that is no longer declared keeps none.
+        """
+        experiment = self.experiments.get(name)
+        return (experiment.keep_calls, experiment.keep_calls_days) if experiment else (0, 1)
+
     def passthrough(self, name: str) -> tuple[str, ...]:
         """Input columns that the scoring service of an experiment repeats.
 

@@ -57,6 +57,7 @@ def new_endpoint(service_id: str, name: str, now: datetime) -> EndpointRow:
         sample_data_enabled=False,
         revision=1,
         changed_at=now,
+        keep_calls=None,
     )
 
 

@@ -28,6 +28,7 @@ from airflow_provider_azureml_classic.server.state.endpoint_store import Store
 from airflow_provider_azureml_classic.server.state.tables import EndpointRow
 from airflow_provider_azureml_classic.server.workspace.catalogue import Catalogue
 from airflow_provider_azureml_classic.server.workspace.diagnostics import Diagnostics, is_logged
+from airflow_provider_azureml_classic.server.workspace.keeping import Buffer, Keeper
 
 
 @dataclass(frozen=True)
@@ -37,11 +38,13 @@ class Predictor:
     :param names: of the web service's input and output.
     :param scorer: its model.
     :param threshold: see :meth:`~.experiments.scorer.Scorer.score`.
+    :param buffer: where the calls are kept, if the endpoint keeps them.
     """
 
     names: tuple[str, str]
     scorer: Scorer
     threshold: float | None
+    buffer: Buffer | None = None
 
 
 class Throttle:
@@ -92,10 +95,14 @@ class Scoring:
     :param catalogue: the experiments.
     :param models: the loaded models.
     :param diagnostics: writes the logs that endpoints ask for.
+    :param keeper: keeps the calls of endpoints whose owner wants that.
     """
 
-    def __init__(self, store: Store, catalogue: Catalogue, models: ModelStore, diagnostics: Diagnostics) -> None:
+    def __init__(
+        self, store: Store, catalogue: Catalogue, models: ModelStore, diagnostics: Diagnostics, keeper: Keeper
+    ) -> None:
         self._store = store
+        self.keeper = keeper
         self._diagnostics = diagnostics
         self._throttle = Throttle()
         self._catalogue = catalogue
@@ -121,14 +128,21 @@ class Scoring:
         """
         if not self.is_ready(endpoint) or self._throttle.is_full(endpoint) or is_logged(endpoint, failed=False):
             return None
-        experiment = self._experiment(endpoint)
+        experiment = self.experiment(endpoint)
         if self._catalogue.passthrough(experiment):
             return None
         names, scorer = self._catalogue.scoring_names(experiment), self._models.scorer(endpoint.resources[0].digest)
-        return Predictor(names, scorer, self._threshold(experiment, {}))
+        return Predictor(names, scorer, self.threshold(experiment, {}), self.keeper.buffer(endpoint, experiment))
 
     def execute(
-        self, endpoint: EndpointRow, read: Callable[[], Any], request_id: str, *, swagger: bool, details: bool
+        self,
+        endpoint: EndpointRow,
+        read: Callable[[], Any],
+        request_id: str,
+        *,
+        swagger: bool,
+        details: bool,
+        keep: bool = False,
     ) -> tuple[dict[str, Any], str]:
         """Score the rows of a request; the answer, and the content digest of the model that gave it.
 
@@ -137,6 +151,7 @@ class Scoring:
         :param request_id: of the answer, for the diagnostics log.
         :param swagger: answer in the list-of-objects form.
         :param details: answer with column types.
+        :param keep: it is the call of somebody who uses the answers, to be kept if the endpoint keeps such.
         :raises RequestRejected: naming the input, column or row at fault.
         :raises ServiceUnavailable: ``RequestThrottled``.
         """
@@ -144,7 +159,7 @@ class Scoring:
         try:
             self._throttle.begin(endpoint)
             try:
-                answer, content, unusual = self._answer(endpoint, read(), details=details)
+                answer, content, unusual = self._answer(endpoint, read(), details=details, keep=keep)
             finally:
                 self._throttle.end(endpoint)
         except AzureMLClassicError as error:
@@ -159,7 +174,7 @@ class Scoring:
 
         :param endpoint: the endpoint asked for.
         """
-        return self._catalogue.scoring_names(self._experiment(endpoint))
+        return self._catalogue.scoring_names(self.experiment(endpoint))
 
     def columns(self, endpoint: EndpointRow) -> tuple[str, Columns]:
         """Digest of what an endpoint answers with, and its columns.
@@ -172,12 +187,14 @@ class Scoring:
         scorer = self._models.scorer(endpoint.resources[0].digest)
         return scorer.content, scorer.columns()
 
-    def _answer(self, endpoint: EndpointRow, body: Any, *, details: bool) -> tuple[Table, str, Unusual | None]:
+    def _answer(
+        self, endpoint: EndpointRow, body: Any, *, details: bool, keep: bool
+    ) -> tuple[Table, str, Unusual | None]:
         if not endpoint.resources:
             raise rejection(
                 "BatchExecutionOnly", "This is a training web service: it has no request/response call, only jobs."
             )
-        members, experiment = read_call(body), self._experiment(endpoint)
+        members, experiment = read_call(body), self.experiment(endpoint)
         name, _ = self._catalogue.scoring_names(experiment)
         table = read_input(name, the_input(members, name))
         digest = endpoint.resources[0].digest
@@ -185,7 +202,7 @@ class Scoring:
         scorer = self._models.scorer(digest)
         if new:
             self._diagnostics.loaded(endpoint, digest)
-        threshold = self._threshold(experiment, global_parameters(members))
+        threshold = self.threshold(experiment, global_parameters(members))
         if len(table.values) > scorer.most_rows:
             raise rejection(
                 "InputParseError",
@@ -196,13 +213,24 @@ class Scoring:
         seen: list[Unusual] = []
         told = (lambda call: seen.append(self.unusual.add(call))) if details else None
         answer = scorer.score(table, self._catalogue.passthrough(experiment), threshold, told)
+        if keep:
+            self.keeper.add_large(endpoint, experiment, table)
         return answer, scorer.content, seen[0] if seen else None
 
-    def _threshold(self, experiment: str, sent: Mapping[str, Any]) -> float | None:
+    def threshold(self, experiment: str, sent: Mapping[str, Any]) -> float | None:
+        """See :meth:`~.experiments.scorer.Scorer.score`.
+
+        :param experiment: of the endpoint.
+        :param sent: parameters of the call.
+        """
         declared = self._catalogue.parameters(experiment, training=False)
         return threshold_of(declared, checked(declared, sent)) if declared or sent else None
 
-    def _experiment(self, endpoint: EndpointRow) -> str:
+    def experiment(self, endpoint: EndpointRow) -> str:
+        """Name of the experiment of an endpoint.
+
+        :param endpoint: the endpoint.
+        """
         experiment = self._experiments.get(endpoint.service_id)
         if experiment is None:
             service = self._store.service(endpoint.service_id)

@@ -5,7 +5,8 @@ Whatever fails before the switch changes nothing, and the cost does not depend o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import hashlib
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,12 +17,15 @@ from airflow_provider_azureml_classic.protocol.digests import Digests
 from airflow_provider_azureml_classic.protocol.errors import repeated
 from airflow_provider_azureml_classic.protocol.model_scoring import ModelAnswers, ModelCall
 from airflow_provider_azureml_classic.protocol.references import MODEL_EXTENSION, BlobReference
+from airflow_provider_azureml_classic.protocol.rehearsal import Rehearsal
+from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.protocol.values import Endpoint, EndpointSettings, Resource
 from airflow_provider_azureml_classic.server.experiments.scorer import Scorer
 from airflow_provider_azureml_classic.server.experiments.trial import Question
 from airflow_provider_azureml_classic.server.models.facts import model_row
 from airflow_provider_azureml_classic.server.models.pins import Pin, Pins
 from airflow_provider_azureml_classic.server.models.store import ModelStore
+from airflow_provider_azureml_classic.server.models.trials import Trials
 from airflow_provider_azureml_classic.server.state.endpoint_store import Store
 from airflow_provider_azureml_classic.server.state.history import How
 from airflow_provider_azureml_classic.server.state.tables import (
@@ -45,7 +49,7 @@ class Updates:
     :param locations: where new models come from.
     :param pins: keep model files while they are put in place.
     :param store: the models that endpoints had.
-    :param ask: asks a model in another process.
+    :param trials: asks models in other processes.
     """
 
     def __init__(
@@ -55,9 +59,9 @@ class Updates:
         locations: Locations,
         pins: Pins,
         store: Store,
-        ask: Callable[[Question], ModelAnswers],
+        trials: Trials,
     ) -> None:
-        self._ask = ask
+        self._trials = trials
         self._store = store
         self._pinned = pins.pinned
         self._workspace = workspace
@@ -135,12 +139,43 @@ class Updates:
             samples = None if call.rows else self._samples(row, Path(folder))
             question = Question(model, service.experiment, call.rows, samples, trusted)
             with _naming(call.location):
-                answers = self._ask(question)
+                answers = self._trials.ask(question)
             file, live = answers.model and answers.model.file, row.resources[0]
             if call.file not in (None, file):
                 raise _another(call.location, call.file)
             told = answers.held_out and replace(answers.held_out, model=Digests(live.digest, live.content))
             return replace(answers, held_out=told)
+
+    def rehearse(
+        self,
+        caller: Caller,
+        row: EndpointRow,
+        experiment: str,
+        model: ModelCall,
+        calls: Sequence[Table],
+        threshold: float | None,
+    ) -> tuple[Rehearsal, str]:
+        """Answer calls with the live model of an endpoint and with another, which is fetched as for an update.
+
+        :param caller: who asks.
+        :param row: the endpoint.
+        :param experiment: of the endpoint.
+        :param model: the other model.
+        :param calls: rows, newest first.
+        :param threshold: see :meth:`~.scorer.Scorer.score`.
+        :return: figures, and the SHA-256 of the other model's file.
+        :raises RequestRejected: as :meth:`patch`.
+        """
+        with self._pinned() as pin, TemporaryDirectory() as folder:
+            new, trusted = self._meant_file(caller, row, model, pin, Path(folder))
+            with new.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            if model.file not in (None, digest):
+                raise _another(model.location, model.file)
+            live = self._models.file(row.resources[0].digest)
+            question = Question(new, experiment, trusted=trusted, live=live, calls=calls, threshold=threshold)
+            with _naming(model.location):
+                return self._trials.rehearse(question), digest
 
     def _samples(self, row: EndpointRow, folder: Path) -> Path | None:
         """The samples of an endpoint's live model, as a file; ``None``: the server has none."""

@@ -15,6 +15,7 @@ from threading import Lock
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.protocol.inference import SEPARATOR
 from airflow_provider_azureml_classic.protocol.keys import KeyType
+from airflow_provider_azureml_classic.protocol.limits import MAX_KEPT_CALLS
 from airflow_provider_azureml_classic.protocol.values import (
     DEFAULT_ENDPOINT,
     Endpoint,
@@ -350,6 +351,25 @@ class Workspace:
         if changed is None:
             raise rejection("EndpointNotFound", f"Endpoint {row.name!r} was deleted meanwhile.", target=row.name)
         return changed
+
+    def keep_calls(self, service_id: str, name: str, calls: int | None) -> EndpointRow:
+        """Set how many calls an endpoint keeps for rehearsals: a decision of the workspace's owner.
+
+        :param service_id: id of the web service.
+        :param name: the endpoint's name.
+        :param calls: how many; ``None``: as its experiment declares.
+        :raises RequestRejected: ``BadParameterValue``.
+        """
+        if calls is not None and not 0 <= calls <= MAX_KEPT_CALLS:
+            raise rejection(
+                "BadParameterValue", f"Calls to keep: {calls}; expected a number from 0 to {MAX_KEPT_CALLS:,}."
+            )
+        for _ in range(_ATTEMPTS):
+            _, row = self.endpoint(Caller(), service_id, name)
+            if self._store.change_endpoint(row, {"keep_calls": calls}, (), self._clock()):
+                self.forget(row.id)
+                return self.endpoint(Caller(), service_id, name)[1]
+        raise rejection("UpdateWebServiceResourceFailed", f"Too many clients change endpoint {name!r} at once.")
 
     def refresh(self, caller: Caller, service_id: str, name: str, *, overwrite: bool) -> bool:
         """Bring an endpoint to the state of the default one: its models too if ``overwrite``.

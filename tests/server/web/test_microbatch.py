@@ -88,7 +88,9 @@ def lines_server(tmp_path_factory: pytest.TempPathFactory, trained: Path) -> Ite
     """A server whose models answer the slope of a line: 2 at first; models of slopes 3 and 10 are in its store."""
     folder = tmp_path_factory.mktemp("express")
     declared = declaration(folder, "Line", "Named")
-    declared.write_text(declared.read_text() + 'scoring_input = "lol"\nscoring_output = "result_user"\n')
+    declared.write_text(
+        declared.read_text() + 'scoring_input = "lol"\nscoring_output = "result_user"\nkeep_calls = 9\n'
+    )
     server = ServerProcess(folder / "data", "--experiments", str(declared), "--workers", "1", "--access-log")
     for name in ("three", "ten"):
         server.upload(f"models/{name}.ilearner", trained / "data" / "blobs" / "models" / f"{name}.ilearner")
@@ -137,6 +139,18 @@ def test_calls_of_a_service_with_names_of_its_own(admin: Client) -> None:
     assert list(replies[0][2]["Results"]) == ["result_user"]
     assert code(line.ask(table(1))) == (400, "InvalidInputNames")
     line.close()
+
+
+def test_calls_that_are_answered_together_are_kept(admin: Client) -> None:
+    """An experiment that keeps its calls keeps these as well, but for those that only try the model."""
+    service = admin.find_web_service("Named [predictive exp.]").id
+    named = admin.add_endpoint(service, "kept")
+    line = Line(named)
+    for number in range(4):
+        assert line.ask({"Inputs": {"lol": [{"x": number}]}})[0] == 200
+        assert line.ask({"Inputs": {"lol": [{"x": number}]}}, "x-azureml-classic-trial: 1")[0] == 200
+    line.close()
+    assert admin.rehearse_update(named, named.resource()).rows == 4
 
 
 def put_in_place(server: ServerProcess, client: Client, endpoint: Endpoint, name: str) -> None:
