@@ -55,11 +55,20 @@ programs: ## install the programs that tests start and pip does not have (Azurit
 
 .PHONY: test
 test: $(READY) ## run all tests
-	@$(PY) -m pytest -n $(JOBS) --ignore tests/standalone
+	@$(PY) -m pytest -n $(JOBS) --ignore tests/standalone --ignore tests/targets
 
 .PHONY: standalone
 standalone: $(READY) ## kill the processes of a real Airflow, and backfill on it (5 minutes)
 	@$(PY) -m pytest -n 0 --timeout 1800 tests/standalone
+
+TARGETS := mlflow azureml azureml-server
+.PHONY: targets
+targets: $(READY) ## load exports with MLflow, MLServer and Azure ML, in environments of their own (1.5 GB, 3 minutes)
+	@for name in $(TARGETS); do \
+		test -x $(VENV)-$$name/bin/python || $(UV) venv --quiet --python $(PY) $(VENV)-$$name; \
+		$(UV) pip install --quiet --python $(VENV)-$$name/bin/python $(SYSTEM_CERTS) -r tests/targets/$$name.txt || exit 1; \
+	done
+	@$(PY) -m pytest -n 0 tests/targets
 
 .PHONY: crash
 crash: $(READY) ## kill the server at 130 random moments under load (15 minutes; CRASH_SEED= repeats the choices)
@@ -84,11 +93,11 @@ celery: $(READY) ## watch a fleet on two Celery workers, with PostgreSQL and Red
 
 .PHONY: quick
 quick: $(READY) ## run the quick tests
-	@$(PY) -m pytest -n 2 --ignore tests/standalone -m "not slow"
+	@$(PY) -m pytest -n 2 --ignore tests/standalone --ignore tests/targets -m "not slow"
 
 .PHONY: coverage
 coverage: $(READY) ## list the lines and branches that no test runs (TESTS= for some of them only)
-	@$(PY) -m pytest -n $(JOBS) --ignore tests/standalone $(TESTS) --cov
+	@$(PY) -m pytest -n $(JOBS) --ignore tests/standalone --ignore tests/targets $(TESTS) --cov
 
 .PHONY: format
 format: $(READY) ## format the code

@@ -131,7 +131,7 @@ def _export(groups: Any) -> None:
     one = _of_service(groups, "export", exporting.export, "write models as other tools load them, and compare answers")
     names: Any = one.add_argument("endpoints", nargs="*", metavar="endpoint", help="(default: all)")
     names.completer = completion.endpoint_names
-    one.add_argument("--to", choices=exporting.TARGETS, required=True, help="what loads the models")
+    one.add_argument("--to", choices=list(exporting.TARGETS), required=True, help="what loads the models")
     one.add_argument("--into", type=Path, default=Path("export"), metavar="FOLDER", help="(default: export)")
     one.add_argument("--rows", type=Path, metavar="FILE", help="rows to compare answers on (default: rows made up)")
     one.add_argument("--overwrite", action="store_true", help="replace files that are there")

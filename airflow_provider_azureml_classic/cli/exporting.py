@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from airflow_provider_azureml_classic.cli.jobs import readable
 from airflow_provider_azureml_classic.cli.session import DONE, KEPT, Session
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, RequestRejected
-from airflow_provider_azureml_classic.exporting import comparing, report
+from airflow_provider_azureml_classic.exporting import azureml, comparing, mlflow, report
 from airflow_provider_azureml_classic.exporting.comparing import Exported
 from airflow_provider_azureml_classic.exporting.graph import self_contained
 from airflow_provider_azureml_classic.exporting.libraries import check_libraries
 from airflow_provider_azureml_classic.exporting.model import Model
+from airflow_provider_azureml_classic.exporting.package import Files, Package
 from airflow_provider_azureml_classic.exporting.runtime import GRAPH, ExportedModel
 from airflow_provider_azureml_classic.protocol.jobs import SCORED_OUTPUT
 from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.protocol.values import Endpoint, WebService
 from airflow_provider_azureml_classic.tables.rows import parse_rows
 
-TARGETS = ("onnx",)
+#: What an export is made for: gives the files of one endpoint.
+TARGETS: Mapping[str, Callable[[Package], Files]] = MappingProxyType(
+    {"onnx": lambda package: {GRAPH: package.graph}, "mlflow": mlflow.files, "azureml-v2": azureml.files}
+)
 #: Rows in a call.
 _BATCH = 500
 _COLUMNS = ("endpoint", "outcome", "rows", "other_labels", "difference", "reason")
@@ -70,16 +75,22 @@ def _exported(session: Session, endpoint: Endpoint, rows: Table | None) -> Expor
         if error.retryable:
             raise
         return Exported(endpoint.name, reason=error.message)
-    folder: Path = session.arguments.into / endpoint.name
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / GRAPH).write_bytes(graph)
+    package = Package(session.arguments.service, endpoint.name, model, graph, asked, report.tags_of(model))
+    files = TARGETS[session.arguments.to](package)
+    _write(session.arguments.into / endpoint.name, files)
     return Exported(
         endpoint.name,
-        [f"{endpoint.name}/{GRAPH}"],
+        [f"{endpoint.name}/{name}" for name in files if "/" not in name],
         comparing.compared(model, live, exported),
         facts=report.facts_of(model),
         left=report.left_behind(endpoint, model),
     )
+
+
+def _write(folder: Path, files: Files) -> None:
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
 
 
 def _model_file(session: Session, endpoint: Endpoint) -> bytes:

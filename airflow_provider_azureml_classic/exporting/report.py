@@ -29,6 +29,16 @@ def facts_of(model: Model) -> dict[str, Any]:
     }
 
 
+def tags_of(model: Model) -> dict[str, str]:
+    """The same as texts, as tools keep them beside a model.
+
+    :param model: of it.
+    """
+    facts = facts_of(model)
+    metrics = {f"metric {name}": value for name, value in facts.pop("metrics").items()}
+    return {"experiment": model.experiment, **{name: str(value) for name, value in {**facts, **metrics}.items()}}
+
+
 def left_behind(endpoint: Endpoint, model: Model) -> list[str]:
     """What of an endpoint no export has.
 

@@ -206,7 +206,9 @@ class Predictor:
         cells = data.astype(object).where(data.notna(), None)
         table = Table(tuple(map(str, data.columns)), cells.to_numpy().tolist())
         found = self._model.run(self._model.feed(table))
-        return pandas.DataFrame({name: found[name] for name in self._model.answers}, index=data.index)
+        # Texts as objects: what serves the model may not know the type that pandas 3 has for them.
+        columns = {name: pandas.Series(found[name], data.index, found[name].dtype) for name in self._model.answers}
+        return pandas.DataFrame(columns)
 
 
 def _load_pyfunc(path: str) -> Predictor:
