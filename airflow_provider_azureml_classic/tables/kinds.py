@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
@@ -364,9 +365,12 @@ class _Column:
     def _mixed(self, tally: _Tally) -> tuple[AzureMLClassicError | None, str]:
         """What is wrong with a column that has other cells than numbers, or what is to be noted."""
         others, good, total = tally.others, tally.good, tally.total
+        looked_at = dict(islice(others.items(), _LOOKED_AT))
         for accepts, message in self._readings():
-            share = good + sum(count for cell, count in list(others.items())[:_LOOKED_AT] if accepts(cell))
-            cell = next(filter(accepts, others), None)
+            accepted = {cell: count for cell, count in looked_at.items() if accepts(cell)}
+            # As many of those that were not looked at as of those that were.
+            share = good + sum(accepted.values()) * (total - good) / sum(looked_at.values())
+            cell = next(iter(accepted), None)
             if cell is not None and share >= NEARLY_ALL * total:
                 few = accepts is not is_infinite and len(others) <= _MANY and not good
                 return (None, f"{shown(cell)} {message}") if few else (self._problem(cell, message), "")

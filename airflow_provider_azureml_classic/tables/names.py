@@ -15,7 +15,7 @@ def check_names(names: Sequence[str], title: str, expected: Collection[str] = ()
 
     :param names: cells of the header row, without blanks around them.
     :param title: the format, for messages.
-    :param expected: columns of which at least one must be there.
+    :param expected: columns of which at least one must be there; beside it a number is a name, too.
     :param declared: whether the file declares them, so that a number is a name, too.
     :raises RequestRejected: naming the cell at fault.
     """
@@ -23,8 +23,8 @@ def check_names(names: Sequence[str], title: str, expected: Collection[str] = ()
     needs = f"The {title} needs {heading(title)}"
     first = "what it declares" if declared else "its first row"
     wish = f"; expected the columns {listed(expected)}" if expected else ""
-    number = next((name for name in names if name not in expected and parse_number(name) is not None), None)
-    if number is not None and not declared:
+    number = next((name for name in names if parse_number(name) is not None), None)
+    if number is not None and not declared and not set(expected) & set(names):
         raise rejection("InputParseError", f"{needs}: {first} has the number {listed([number])} for a name{wish}.")
     twice = repeated(list(filter(None, names)))
     if twice is not None:

@@ -101,12 +101,15 @@ def read(
     return Table(tables[-1].origin, columns, sum(table.rows for table in tables))
 
 
-def read_names(source: Source, title: str, *, encoding: str | None = None) -> tuple[str, ...]:
+def read_names(
+    source: Source, title: str, *, encoding: str | None = None, expected: Collection[str] = ()
+) -> tuple[str, ...]:
     """The names of a file's columns; for text files no library is needed, and no more is read than the first rows.
 
     :param source: see :func:`blocks`.
     :param title: ``CSV``, ``TSV``, ``ARFF`` or ``Parquet``.
     :param encoding: of a text file; by default it is recognized.
+    :param expected: columns without which a first row is not taken for a header row.
     :raises RequestRejected: the file is empty, is no text, or names no columns.
     """
     with _opened(source) as file:
@@ -115,7 +118,7 @@ def read_names(source: Source, title: str, *, encoding: str | None = None) -> tu
         elif title == "ARFF":
             names = tuple(attribute.name.strip() for attribute in arff_attributes(_pieces(file, _LINES), encoding))
         else:
-            return DelimitedParser(title, encoding=encoding).header(_pieces(file))
+            return DelimitedParser(title, encoding=encoding, expected=expected).header(_pieces(file))
     check_names(names, title, declared=True)
     return names
 

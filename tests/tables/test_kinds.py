@@ -128,6 +128,13 @@ def test_spreadsheets(form: str, value: Any) -> None:
     assert numbers(cells, declared) == [value(i) for i in range(1, 61)]
 
 
+@pytest.mark.parametrize("form", ["{:,}", "${}", "1e{}"])
+def test_so_many_different_cells_that_not_all_are_looked_at(form: str) -> None:
+    """They are refused as a few are, and not silently categories."""
+    cells = [form.format(i) for i in range(1000, 4000)]
+    assert problem_of([*cells, "a"]).startswith(f"Column 'x', row 1: {cells[0]!r}")
+
+
 def test_declared_numbers_are_numbers_still() -> None:
     """A declaration of numbers lets spreadsheets' numbers be read, and nothing else."""
     with pytest.raises(RequestRejected, match="Column 'x', row 2: 'abc' is not a number"):

@@ -24,7 +24,12 @@ _MAX_NOMINAL = 10_000
 
 
 def score_file(
-    model: Path, data: Path, target: Path, passthrough: Sequence[str] = (), threshold: float | None = None
+    model: Path,
+    data: Path,
+    target: Path,
+    passthrough: Sequence[str] = (),
+    threshold: float | None = None,
+    encoding: str | None = None,
 ) -> int:
     """Score every row of a file.
 
@@ -33,18 +38,20 @@ def score_file(
     :param target: the file to write, in the format of its extension.
     :param passthrough: input columns to repeat.
     :param threshold: see :meth:`~.scorer.Scorer.score`.
+    :param encoding: of a text file, as the experiment declares it; by default it is recognized.
     :return: number of rows.
     :raises RequestRejected: naming the column and the row at fault.
     """
     scorer = Scorer.load(model)
     schema = scorer.manifest.schema
     repeated = _Repeated(schema, passthrough) if title_of(target.name) == "ARFF" else None
-    blocks = read_blocks(data)
+    blocks = read_blocks(data, schema.required, encoding)
     decimal = file_decimal(map(repeated.see, blocks) if repeated else blocks, schema.decided, schema.missing)
     rows = 0
     with target.open("w", newline="", encoding="utf-8") as file:
         out = None
-        for chunk in _chunks(read_blocks(data), schema, decimal, min(_CHUNK, scorer.most_rows)):
+        blocks = read_blocks(data, schema.required, encoding)
+        for chunk in _chunks(blocks, schema, decimal, min(_CHUNK, scorer.most_rows)):
             scored = scorer.score(chunk, passthrough, threshold)
             if out is None:
                 columns = _columns(scorer.manifest, repeated, scored.column_names)

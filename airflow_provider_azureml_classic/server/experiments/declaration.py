@@ -385,7 +385,8 @@ def _header_problem(experiment: Experiment, path: Path) -> str | None:
 
     needed = {experiment.label, *(experiment.features or ()), experiment.time_column} - {None, *experiment.optional}
     try:
-        columns = reading.read_names(path, reading.title_of(path.name), encoding=experiment.encoding)
+        title = reading.title_of(path.name)
+        columns = reading.read_names(path, title, encoding=experiment.encoding, expected=(experiment.label,))
     except AzureMLClassicError as error:
         return f"first_data = {experiment.first_data!r}: {error.message}"
     absent = sorted(str(name) for name in needed - set(columns))

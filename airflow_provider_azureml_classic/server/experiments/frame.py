@@ -59,13 +59,15 @@ def read_table(
     return reading.read(path, reading.title_of(path.name), expected=expected, wanted=wanted, encoding=encoding)
 
 
-def read_blocks(path: Path) -> Iterator[Table]:
+def read_blocks(path: Path, expected: Collection[str], encoding: str | None = None) -> Iterator[Table]:
     """The rows of a file in blocks; see :func:`~.tables.reading.blocks`.
 
     :param path: the file.
+    :param expected: see :func:`read_table`, as for the rest.
+    :param encoding: of a text file; by default it is recognized.
     :raises RequestRejected: it cannot be read; the message names the row.
     """
-    return reading.blocks(path, reading.title_of(path.name))
+    return reading.blocks(path, reading.title_of(path.name), expected=expected, encoding=encoding)
 
 
 def first_table(

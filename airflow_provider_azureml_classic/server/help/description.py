@@ -269,7 +269,7 @@ def _typical(column: Column) -> float | str:
 
 
 def _first_rows(experiment: Experiment, schema: Schema) -> Table:
-    table = first_table(experiment, wanted=set(schema.names))
+    table = first_table(experiment, expected=(experiment.label,), wanted=set(schema.names))
     frame = Frame(table, file_decimal(table, schema.decided, schema.missing))
     names = [name for name in schema.names if name in frame.columns]
     rows = [[cell_of(schema, frame, name, row) for name in names] for row in range(min(SAMPLE_ROWS, frame.rows))]

@@ -241,8 +241,9 @@ class JobWork:
         passthrough = self._catalogue.passthrough(service.experiment)
         declared = self._catalogue.parameters(service.experiment, training=False)
         threshold = threshold_of(declared, job.request.global_parameters)
+        encoding = self._catalogue.encoding(service.experiment)
         notes.note("Scoring.")
-        rows = self._elsewhere(job, notes, score_file, model, data, scored, passthrough, threshold)
+        rows = self._elsewhere(job, notes, score_file, model, data, scored, passthrough, threshold, encoding)
         notes.note(f"Scored {rows:,} rows.")
         return outputs
 

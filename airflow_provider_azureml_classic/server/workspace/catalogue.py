@@ -139,6 +139,14 @@ class Catalogue:
         experiment = self.experiments.get(name)
         return experiment.passthrough if experiment else ()
 
+    def encoding(self, name: str) -> str | None:
+        """The declared encoding of the text files of an experiment.
+
+        :param name: the experiment; of one that is no longer declared nothing is known.
+        """
+        experiment = self.experiments.get(name)
+        return experiment.encoding if experiment else None
+
 
 @dataclass(frozen=True)
 class _First:

@@ -111,6 +111,18 @@ def test_as_many_rows_are_scored_as_were_sent(tmp_path: Path) -> None:
     assert score_file(tmp_path / "m.ilearner", CASES / "16/score.csv", tmp_path / "s.csv") == 3
 
 
+def test_years_are_names_of_columns_beside_the_others(tmp_path: Path) -> None:
+    """A row with the label or a feature is the header row, whatever else stands in it: in training and in scoring."""
+    rows = "".join(f"{i},{i % 7},{i}\n" for i in range(60))
+    (tmp_path / "d.csv").write_text(f"1999,2000,y\n{rows}")
+    tree = "sklearn.tree.DecisionTreeRegressor"
+    declared = from_table("the test", tmp_path, {"name": "P", "estimator": tree, "label": "y", "first_data": "d.csv"})
+    summary = train(declared, None, tmp_path / "d.csv", tmp_path / "m.ilearner", tmp_path / "e.csv")
+    assert summary.schema.names == ("1999", "2000")
+    (tmp_path / "ask.csv").write_text("2000,1999\n1,2\n3,4\n")
+    assert score_file(tmp_path / "m.ilearner", tmp_path / "ask.csv", tmp_path / "s.csv") == 2
+
+
 @pytest.mark.parametrize("name", ["13/semicolon.csv", "13/tabs.tsv"])
 def test_decimal_commas_are_numbers_with_any_delimiter(tmp_path: Path, name: str) -> None:
     """Semicolons and tabs mean the same."""

@@ -99,7 +99,7 @@ def test_an_experiment_can_be_sent_to_a_worker_process(declared):
         ('label = "churned"', 'labell = "churned"', ["'labell' is not a known key", "Did you mean 'label'?"]),
         ('label = "churned"\n', "", ["'label' is missing", "a text"]),
         ('label = "churned"', "label = 3", ["label = 3 is wrong", "a text"]),
-        ('label = "churned"', 'label = "gone"', ["no column 'gone'", "age, plan, churned"]),
+        ('label = "churned"', 'label = "gone"', ["expected the columns gone", "age, plan, churned"]),
         ("churn.csv", "none.csv", ["there is no file", "none.csv", "package.module:function"]),
         ("churn.csv", "nowhere_at_all:write", ["there is no module 'nowhere_at_all'"]),
         ("boosting-classifier", "boosting-clasifier", ["neither a pipeline", "boosting-classifier", "dotted path"]),

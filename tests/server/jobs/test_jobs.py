@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -480,6 +481,17 @@ def test_a_scoring_service_scores_files(service: Service, scorer: Endpoint) -> N
     assert (job.details, list(job.results)) == (None, ["output1"])
     rows = list(csv.DictReader(io.StringIO(service.read_blob("scored/rows.csv").decode())))
     assert [round(float(row["Scored Labels"]), 2) for row in rows] == [10, 10]
+
+
+def test_files_to_score_are_in_the_declared_encoding(
+    service: Service, scorer: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As files to train on are; what is read in another way has no column of the model."""
+    experiments = service.work._catalogue.experiments
+    monkeypatch.setitem(experiments, "Line", replace(experiments["Line"], encoding="cp037"))
+    source = service.put_blob("data/rows.csv", "x\n1\n2\n".encode("cp037"))
+    job = service.ended(scorer, service.submit(scorer, source, output1=BlobReference("scored/rows.csv")))
+    assert (job.details, service.read_blob("scored/rows.csv").count(b"\n")) == (None, 3)
 
 
 def test_a_job_of_a_deleted_endpoint_ends_quietly(service: Service, data: BlobReference, caplog: Any) -> None:
