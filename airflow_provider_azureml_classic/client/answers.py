@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_provider_azureml_classic.client.retries import Steps
-from airflow_provider_azureml_classic.exceptions import ProtocolError, rejection, without_query
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, ProtocolError, rejection, without_query
 from airflow_provider_azureml_classic.protocol.errors import from_response, has_error
 from airflow_provider_azureml_classic.protocol.jobs import SCORED_OUTPUT
 from airflow_provider_azureml_classic.protocol.messages import Request, Response
@@ -160,18 +160,18 @@ class BlobFacts:
 
 
 #: Details of a 404 that are about what was asked for; any other one is about the call itself.
-ABSENT = frozenset(
+_ABSENT = frozenset(
     {
         *("WorkspaceNotFound", "WebServiceNotFound", "WebServiceIdNotFoundInWorkspace"),
         *("EndpointNotFound", "JobNotFound", "BlobNotFound"),
     }
 )
 #: Statuses of an address that a service does not have.
-UNKNOWN_CALL = frozenset({404, 405, 501})
+_UNKNOWN_CALL = frozenset({404, 405, 501})
 
 
 def check_offered(request: Request, response: Response, what: str, instead: str) -> None:
-    """Raise a sentence where a service does not have a call of ours.
+    """Raise the error that ``response`` is, if it is one; a sentence where a service does not have a call of ours.
 
     :param request: the call.
     :param response: its answer.
@@ -179,9 +179,36 @@ def check_offered(request: Request, response: Response, what: str, instead: str)
     :param instead: what to do without it.
     :raises RequestRejected: ``OperationNotSupported``.
     """
-    if response.status in UNKNOWN_CALL and from_response(request, response).detail_code not in ABSENT:
-        raise rejection(
-            "OperationNotSupported",
-            f"This service offers no call that {what} (it answered HTTP {response.status}); it is an addition of "
-            f"azureml-classic-server. {instead}",
-        )
+    try:
+        check(request, response)
+    except AzureMLClassicError as error:
+        raise offered(error, what, instead) from None
+
+
+def offered(error: AzureMLClassicError, what: str, instead: str) -> AzureMLClassicError:
+    """The error of a call of ours: a sentence where the service does not have it.
+
+    :param error: as it was raised.
+    :param what: what the call does.
+    :param instead: what to do without it.
+    """
+    if error.status not in _UNKNOWN_CALL or error.detail_code in _ABSENT:
+        return error
+    return rejection(
+        "OperationNotSupported",
+        f"This service offers no call that {what} (it answered HTTP {error.status}); it is an addition of "
+        f"azureml-classic-server. {instead}",
+    )
+
+
+def ask_addition(request: Request, what: str, instead: str) -> Steps[Response]:
+    """Send a call of ours.
+
+    :param request: what to send.
+    :param what: what the call does.
+    :param instead: what to do without it.
+    :raises RequestRejected: ``OperationNotSupported``.
+    """
+    response = yield request
+    check_offered(request, response, what, instead)
+    return response

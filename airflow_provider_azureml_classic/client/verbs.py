@@ -12,19 +12,20 @@ from dataclasses import replace
 from typing import Any
 
 from airflow_provider_azureml_classic.client.answers import (
-    ABSENT,
-    UNKNOWN_CALL,
     BlobFacts,
     ServiceFacts,
     ask,
+    ask_addition,
     check,
     check_offered,
     clean_url,
     decoded,
     encoded,
     items,
+    offered,
     output_of,
 )
+from airflow_provider_azureml_classic.client.drift import drift_pages
 from airflow_provider_azureml_classic.client.integrity import is_sha256
 from airflow_provider_azureml_classic.client.retries import Steps
 from airflow_provider_azureml_classic.client.uploads import upload_in_blocks
@@ -34,9 +35,9 @@ from airflow_provider_azureml_classic.exceptions import (
     NotFound,
     ProtocolError,
     RequestRejected,
-    rejection,
 )
 from airflow_provider_azureml_classic.protocol import operations as ops
+from airflow_provider_azureml_classic.protocol.drift import EndpointDrift, Terms
 from airflow_provider_azureml_classic.protocol.job_history import (
     BEFORE_PARAMETER,
     LIMIT_PARAMETER,
@@ -243,11 +244,9 @@ class Verbs:
         :raises RequestRejected: ``OperationNotSupported``: the service does not have this call.
         """
         settings, headers = EndpointSettings(resources=(resource,)), {ops.MODEL_FILE: model_file}
-        request, response = yield from self._of_endpoint(
-            ops.REHEARSE_UPDATE, endpoint, settings, headers, REHEARSAL_TIMEOUT
-        )
+        steps = self._of_endpoint(ops.REHEARSE_UPDATE, endpoint, settings, headers, REHEARSAL_TIMEOUT)
+        request, response = yield from steps
         check_offered(request, response, "rehearses an update", "Judge the model by a gate.")
-        check(request, response)
         return Rehearsal.from_json(decoded(request, response))
 
     @verb
@@ -513,12 +512,10 @@ class Verbs:
         :return: the endpoint with its keys as they are now.
         :raises RequestRejected: ``OperationNotSupported``.
         """
-        request = self._management(
-            ops.REGENERATE_KEYS, encoded(which.to_wire()), service=service_id, endpoint=name.strip()
-        )
-        response = yield request
-        check_offered(request, response, "regenerates keys", "Regenerate the key where the service is administered.")
-        check(request, response)
+        body = encoded(which.to_wire())
+        request = self._management(ops.REGENERATE_KEYS, body, service=service_id, endpoint=name.strip())
+        instead = "Regenerate the key where the service is administered."
+        response = yield from ask_addition(request, "regenerates keys", instead)
         return self._masked(Endpoint.from_wire(decoded(request, response), etag=response.headers.get(ops.ETAG)))
 
     @verb
@@ -535,9 +532,7 @@ class Verbs:
         names = {"service": endpoint.web_service_id, "endpoint": endpoint.name}
         key = self._token or endpoint.primary_key
         request = self._management(ops.SCORE_MODEL, encoded(asked.to_wire()), None, key, **names)
-        response = yield request
-        check_offered(request, response, "scores rows with a model", "Put the model on an endpoint, and ask that.")
-        check(request, response)
+        response = yield from ask_addition(request, "scores rows with a model", "Put it on an endpoint, and ask that.")
         return ModelAnswers.from_wire(decoded(request, response))
 
     @verb
@@ -572,14 +567,23 @@ class Verbs:
         try:
             request, response = yield from self._call(endpoint, operation, b"", query=query, headers=None, **segments)
         except AzureMLClassicError as error:
-            if error.status not in UNKNOWN_CALL or error.detail_code in ABSENT:
-                raise
-            raise rejection(
-                "OperationNotSupported",
-                f"This service does not list jobs or their logs (it answered HTTP {error.status}); that is an "
-                "addition of azureml-classic-server.",
-            ) from error
+            raise offered(error, "lists jobs and their logs", "Look for them where they were submitted.") from None
         return decoded(request, response)
+
+    @verb
+    def get_drift(
+        self, service_id: str, terms: Terms | None = None, *, verdict: str | None = None
+    ) -> Steps[list[EndpointDrift]]:
+        """How far what is asked is from what was trained, of all endpoints of a scoring web service, by name. Our
+        addition to the protocol.
+
+        :param service_id: 32 hex digits.
+        :param terms: what counts as a drift.
+        :param verdict: of these endpoints only, see :data:`~.protocol.drift.VERDICTS`.
+        :raises RequestRejected: ``OperationNotSupported``: the service does not have this call.
+        """
+        request = self._management(ops.GET_DRIFT, service=service_id)
+        return (yield from drift_pages(request, terms, verdict))
 
     @verb
     def store_stream(self, reference: BlobReference, pieces: Iterable[bytes]) -> Steps[BlobFacts]:

@@ -130,6 +130,8 @@ REFRESH_ENDPOINT = Operation("refresh_endpoint", "POST", _ENDPOINT + "/refresh",
 REGENERATE_KEYS = Operation("regenerate_keys", "POST", _ENDPOINT + "/regeneratekeys", Credential.EITHER, True)
 # Our addition: see `model_scoring`. Who may put a model live on the endpoint may ask it as well.
 SCORE_MODEL = Operation("score_model", "POST", _ENDPOINT + "/scoremodel", Credential.EITHER, True)
+# Our addition: see `drift`.
+GET_DRIFT = Operation("get_drift", "GET", _SERVICE + "/drift", Credential.WORKSPACE, True)
 # What clients of the Studio API read to see whether id and token are right; of it, there is nothing else (`studio`).
 GET_WORKSPACE = Operation("get_workspace", "GET", "/api" + _WS, Credential.WORKSPACE, True)
 LIST_DATA_SETS = Operation("list_data_sets", "GET", "/api" + _WS + "/datasources", Credential.WORKSPACE, True)
@@ -187,6 +189,7 @@ OPERATIONS: tuple[Operation, ...] = (
     SCORE_MODEL,
     GET_WORKSPACE,
     LIST_DATA_SETS,
+    GET_DRIFT,
     SUBMIT_JOB,
     START_JOB,
     GET_JOB,

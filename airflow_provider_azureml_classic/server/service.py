@@ -11,6 +11,10 @@ from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
 from airflow_provider_azureml_classic.server.blobs.app import blob_app
 from airflow_provider_azureml_classic.server.blobs.store import BlobStore
 from airflow_provider_azureml_classic.server.clock import Clock, system_clock
+from airflow_provider_azureml_classic.server.counters.drift import Drift
+from airflow_provider_azureml_classic.server.counters.intake import Intake
+from airflow_provider_azureml_classic.server.counters.ledger import Ledger
+from airflow_provider_azureml_classic.server.counters.traffic import Observer
 from airflow_provider_azureml_classic.server.experiments.declaration import Experiment
 from airflow_provider_azureml_classic.server.help.description import Describer
 from airflow_provider_azureml_classic.server.jobs.arguments import Arguments
@@ -37,7 +41,6 @@ from airflow_provider_azureml_classic.server.state.peers import Peers
 from airflow_provider_azureml_classic.server.storage.accounts import Accounts
 from airflow_provider_azureml_classic.server.storage.allowed_hosts import Reach
 from airflow_provider_azureml_classic.server.storage.locations import MAX_DOWNLOAD, Locations
-from airflow_provider_azureml_classic.server.traffic import Observer
 from airflow_provider_azureml_classic.server.web.app import App
 from airflow_provider_azureml_classic.server.web.asgi import HttpServer, Sites
 from airflow_provider_azureml_classic.server.web.health import Health
@@ -82,10 +85,7 @@ def running(
         janitor = stack.enter_context(closing(Janitor(store, models, blobs, pins, peers, pair.is_whole)))
         janitor.start()
         workers = stack.enter_context(closing(_executor(settings)))
-        accounts = Accounts(settings.account, settings.storage_accounts, settings.storage)
-        # An account of the configuration may be anywhere.
-        reach = Reach(settings.allowed_hosts, settings.private_hosts | accounts.hosts)
-        locations = Locations(blobs, reach, clock, accounts)
+        locations = _locations(settings, blobs, clock)
         models.origin = Origins(store, locations)
         catalogue, columns, anew = Catalogue(experiments, store), settings.evaluation_columns, settings.redeclared
         with database.exclusive(_SETUP_LOCK):
@@ -97,14 +97,23 @@ def running(
         stack.callback(runner.close)
         updates = Updates(workspace, models, locations, pins, store, stack.enter_context(closing(Trials())))
         jobs = Jobs(store, job_store, Arguments(catalogue, locations), locations, runner, clock)
-        scoring = Scoring(store, catalogue, models, diagnostics, _keeper(stack, store, catalogue, database, clock))
+        intake, drift = _counters(stack, database, clock)
+        keeper = _keeper(stack, store, catalogue, database, clock)
+        scoring = Scoring(store, catalogue, models, diagnostics, keeper, intake)
         describer = Describer(workspace, store, catalogue, models, settings.public_url)
-        threads = database_threads()
-        core = Core(settings, workspace, updates, jobs, scoring, describer, locations, models, database, clock, threads)
-        app = make_app(workspace, updates, jobs, scoring, describer, Rehearsals(workspace, updates, scoring, clock))
+        threads, parts = database_threads(), (updates, jobs, scoring, describer, drift)
+        core = Core(settings, workspace, *parts, locations, models, database, clock, threads)
+        app = make_app(workspace, *parts, Rehearsals(workspace, updates, scoring, clock))
         peers.on_change, peers.on_job, peers.on_death = workspace.forget, runner.poll, janitor.wake
         runner.poll()
         yield app, http_server(app, core, blobs)
+
+
+def _locations(settings: Settings, blobs: BlobStore, clock: Clock) -> Locations:
+    accounts = Accounts(settings.account, settings.storage_accounts, settings.storage)
+    # An account of the configuration may be anywhere.
+    reach = Reach(settings.allowed_hosts, settings.private_hosts | accounts.hosts)
+    return Locations(blobs, reach, clock, accounts)
 
 
 def _keeper(stack: ExitStack, store: Store, catalogue: Catalogue, database: Database, clock: Clock) -> Keeper:
@@ -134,7 +143,7 @@ def http_server(app: App, core: Core, blobs: BlobStore) -> HttpServer:
         health=Health(
             *(core.settings, core.database, core.models, core.traffic, core.queries, core.job_queries),
             Store(core.database).digests_in_place,
-            core.scoring.unusual,
+            core.scoring.intake,
         ),
     )
     observer = Observer(core.traffic, log=core.settings.access_log)
@@ -169,6 +178,12 @@ def model_store(
     except AzureMLClassicError as error:
         raise ValueError(f"The storage account of --storage cannot be used: {error.message}") from None
     return models
+
+
+def _counters(stack: ExitStack, database: Database, clock: Clock) -> tuple[Intake, Drift]:
+    ledger = Ledger(database)
+    intake = stack.enter_context(closing(Intake(ledger, clock)))
+    return intake, Drift(ledger, intake.settle, clock)
 
 
 def _peers(stack: ExitStack, database: Database) -> Peers:

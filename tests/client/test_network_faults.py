@@ -17,6 +17,7 @@ from airflow_provider_azureml_classic.client import AsyncClient, Client, RetryPo
 from airflow_provider_azureml_classic.client.verb import verb
 from airflow_provider_azureml_classic.client.verbs import Verbs
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, ServiceUnavailable
+from airflow_provider_azureml_classic.protocol.drift import STEADY, DriftPage, EndpointDrift
 from airflow_provider_azureml_classic.protocol.jobs import JobRequest
 from airflow_provider_azureml_classic.protocol.keys import KeyType
 from airflow_provider_azureml_classic.protocol.references import BlobReference
@@ -71,6 +72,7 @@ class Answers:
             "endpoints": [endpoint, {**endpoint, "Name": "two"}],
             "one": endpoint,
             "regeneratekeys": endpoint,
+            "drift": DriftPage((EndpointDrift("one", STEADY, "m"),)).to_wire(),
             "rehearse": Rehearsal(3).to_json(),
             "execute": {"Results": {"output1": table}},
             "jobs": "j1" if method == "POST" else {"Jobs": [job], "Next": None},
@@ -107,6 +109,7 @@ def calls(url: str) -> dict[str, tuple[Any, ...]]:
         "add_endpoint": (SERVICE, "one"),
         "patch_endpoint": (endpoint, EndpointSettings(description="d")),
         "refresh_endpoint": (SERVICE, "one"),
+        "get_drift": (SERVICE,),
         "rehearse_update": (endpoint, Resource("r", BlobReference("m/a.ilearner"))),
         "delete_endpoint": (SERVICE, "one"),
         "submit_job": (endpoint, JobRequest({"input1": blob})),

@@ -127,6 +127,7 @@ CALLS: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
 }
 #: Verbs of our additions, which have tests of their own: the service that the others are tried on does not know them.
 ADDITIONS = {
+    "get_drift",
     "job_log",
     "list_jobs",
     "names",

@@ -48,6 +48,7 @@ ALLOWED: dict[Operation, str] = {
     ops.SCORE: OWN,
     ops.GET_WORKSPACE: OWNER,
     ops.LIST_DATA_SETS: OWNER,
+    ops.GET_DRIFT: OWNER,
     ops.INFERENCE_LIVE: ALL,
     ops.INFERENCE_READY: ALL,
     ops.INFERENCE_SERVER: ALL,

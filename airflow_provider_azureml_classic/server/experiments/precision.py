@@ -15,7 +15,7 @@ from airflow_provider_azureml_classic.exceptions import rejection
 from airflow_provider_azureml_classic.server.experiments import estimators
 from airflow_provider_azureml_classic.server.experiments.declaration import CLASSIFICATION, Experiment
 from airflow_provider_azureml_classic.server.experiments.frame import Frame
-from airflow_provider_azureml_classic.server.experiments.samples import spread
+from airflow_provider_azureml_classic.server.experiments.profile import spread
 from airflow_provider_azureml_classic.server.experiments.schema import NUMBER, Schema, encode, encode_label
 
 if TYPE_CHECKING:

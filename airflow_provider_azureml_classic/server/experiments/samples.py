@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.server.experiments.declaration import CLASSIFICATION
 from airflow_provider_azureml_classic.server.experiments.frame import Frame
+from airflow_provider_azureml_classic.server.experiments.profile import spread
 from airflow_provider_azureml_classic.server.experiments.schema import NUMBER, Schema
 from airflow_provider_azureml_classic.server.experiments.scorer import Scorer, answer_rows, output_columns
 from airflow_provider_azureml_classic.tables.dates import parse_time
@@ -31,17 +32,6 @@ CELL = 100_000
 FILE = 64 << 20
 #: Share of the largest answer that the spread is at least: 5e-6 of that are some roundings in 32 bits.
 _ROUNDED = 0.05
-
-
-def spread(rows: int, count: int) -> NDArray[int64]:
-    """Positions of at most ``count`` rows, evenly spread over all.
-
-    :param rows: number of rows.
-    :param count: how many are wanted.
-    """
-    import numpy as np
-
-    return np.unique(np.linspace(0, rows - 1, min(rows, count)).astype(np.int64))
 
 
 def golden_rows(scorer: Scorer, frame: Frame, answers: Sequence[NDArray[Any]]) -> str:

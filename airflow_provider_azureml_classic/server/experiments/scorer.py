@@ -7,10 +7,10 @@ many; what is unusual in a cell is left to one slow function.
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +19,10 @@ from airflow_provider_azureml_classic.protocol.limits import MAX_CELLS
 from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.server.experiments.declaration import CLASSIFICATION
 from airflow_provider_azureml_classic.server.experiments.graph import Graph
+from airflow_provider_azureml_classic.server.experiments.histogram import Histogram, Unusual
 from airflow_provider_azureml_classic.server.experiments.ilearner import Manifest, content_digest, read_ilearner
 from airflow_provider_azureml_classic.server.experiments.number_text import texts_of
 from airflow_provider_azureml_classic.server.experiments.schema import NUMBER, UNKNOWN, Column, not_a_number
-from airflow_provider_azureml_classic.server.experiments.unusual import Ranges, Unusual
 from airflow_provider_azureml_classic.tables import dates
 from airflow_provider_azureml_classic.tables.kinds import DATE, Kind
 from airflow_provider_azureml_classic.tables.spelling import shown
@@ -88,11 +88,6 @@ class Scorer:
         self._offsets = _array(schema.offsets) if schema.offsets else None
         self._outputs = output_columns(manifest)
         self.names, self.types = (tuple(part) for part in zip(*self._outputs, strict=True))
-        self._ranges = Ranges(
-            [_bounds(column) for column in schema.features],
-            [frozenset(kind.missing_texts(schema.missing)) for kind in self._kinds],
-            schema.offsets,
-        )
         self._plans: dict[tuple[str, ...], _Plan] = {}
         self._run = Graph(manifest, graph, reread)
         #: Rows of one call: neither what the model takes nor what it answers is a larger table.
@@ -120,6 +115,21 @@ class Scorer:
         """The rule that the graph of a model breaks which is in place from before there was one."""
         return self._run.problem
 
+    @cached_property
+    def histogram(self) -> Histogram:
+        """The bins that what it is asked is counted in."""
+        schema = self.manifest.schema
+        return Histogram(self.manifest, [frozenset(kind.missing_texts(schema.missing)) for kind in self._kinds])
+
+    def unusual(self, matrix: NDArray[float32], table: Table) -> Unusual:
+        """What of a call the model did not see in its training.
+
+        :param matrix: its rows as the model takes them.
+        :param table: the call.
+        """
+        counts = self.histogram.count(matrix, ((row, table.column_names) for row in table.values))
+        return self.histogram.unusual(counts, len(matrix))
+
     def columns(self) -> Columns:
         """The columns to send and the columns of the answer."""
         names = self.manifest.schema.names
@@ -132,14 +142,14 @@ class Scorer:
         table: Table,
         passthrough: Sequence[str] = (),
         threshold: float | None = None,
-        unusual: Callable[[Unusual], object] | None = None,
+        asked: Callable[[NDArray[float32]], object] | None = None,
     ) -> Table:
         """The model's answers, one row for each row of ``table``; every cell is a string.
 
         :param table: the features by name, in any order; further columns are ignored.
         :param passthrough: columns of ``table`` to repeat in front of the answer; ``("*",)``: all of them.
         :param threshold: least *Scored Probabilities* of a row that is labelled with the positive class.
-        :param unusual: told what of it the model did not see in its training.
+        :param asked: told the rows as the model takes them, once they are answered.
         :raises RequestRejected: ``InputMismatchError``: a feature is absent; ``InputParseError``: a cell is no number;
             ``BadParameterValue``: a threshold for a model that gives no probabilities of two classes.
         """
@@ -147,9 +157,9 @@ class Scorer:
         # No rows need no columns: whoever asks for none learns which model answers.
         plan = self._plan(table.column_names) if values or table.column_names else []
         matrix = self._encode(plan, values) if values else None
-        answers = self._answers(matrix, threshold) if matrix is not None else []
-        if unusual is not None and matrix is not None:
-            unusual(self._ranges.in_matrix(matrix, values, [place for place, _ in plan]))
+        answers = self.answers(matrix, threshold) if matrix is not None else []
+        if asked is not None and matrix is not None:
+            asked(matrix)
         names, types = self.names, self.types
         if not passthrough:
             return Table(names, answers, types)
@@ -160,35 +170,28 @@ class Scorer:
         columns = tuple(table.column_names[i] for i in kept)
         return Table(columns + names, rows, tuple(self._type(name) for name in columns) + types)
 
-    def unusual(self, table: Table, rows: Sequence[Sequence[float]]) -> Unusual:
-        """What of a small table the model did not see in its training.
-
-        :param table: see :meth:`score`.
-        :param rows: see :meth:`encoded`.
-        """
-        return self._ranges.in_rows(rows, table.values, [place for place, _ in self._plan(table.column_names)])
-
     def encoded(self, table: Table) -> list[list[float]]:
-        """The rows of a small table as :meth:`answers` takes them.
+        """The rows of a small table as :meth:`matrix` takes them.
 
         :param table: see :meth:`score`, which raises the same.
         """
         plan = self._plan(table.column_names)
         return [self._encode_row(plan, row, number) for number, row in enumerate(table.values, 1)]
 
-    def answers(self, rows: list[list[float]], threshold: float | None = None) -> list[tuple[str, ...]]:
+    def answers(self, matrix: NDArray[float32], threshold: float | None = None) -> list[tuple[str, ...]]:
         """The answers to encoded rows, in the columns of :attr:`names`; every cell is a string.
 
-        :param rows: at least one, of one table or of several; see :meth:`encoded`.
+        :param matrix: see :meth:`matrix`.
         :param threshold: see :meth:`score`, which raises the same.
         """
-        return self._answers(self._matrix(rows), threshold)
-
-    def _answers(self, matrix: NDArray[float32], threshold: float | None) -> list[tuple[str, ...]]:
         answers = answer_rows(self.manifest, self._run(matrix))
         return answers if threshold is None else self._relabel(answers, threshold)
 
-    def _matrix(self, rows: list[list[float]]) -> NDArray[float32]:
+    def matrix(self, rows: list[list[float]]) -> NDArray[float32]:
+        """Encoded rows as the model takes them.
+
+        :param rows: at least one, of one table or of several; see :meth:`encoded`.
+        """
         import numpy as np
 
         # In 64 bits first: 32 would merge the numbers that the offsets are there to keep apart.
@@ -230,7 +233,7 @@ class Scorer:
         import numpy as np
 
         if len(values) < MANY:
-            return self._matrix([self._encode_row(plan, row, number) for number, row in enumerate(values, 1)])
+            return self.matrix([self._encode_row(plan, row, number) for number, row in enumerate(values, 1)])
         matrix = np.empty((len(values), len(plan)), np.float32, order="F")
         columns = list(zip(*values, strict=True))
         for index, (position, codes) in enumerate(plan):
@@ -326,13 +329,6 @@ class Scorer:
             message = f"Column {name!r}, row {row}: {shown(cell)} is not a date in the form {form or 'YYYY-MM-DD'}."
             raise rejection("InputParseError", message, target=name)
         return day
-
-
-def _bounds(column: Column) -> tuple[float, float] | None:
-    if column.kind != NUMBER:
-        return None
-    known = column.minimum is not None and column.maximum is not None
-    return (float(column.minimum or 0), float(column.maximum or 0)) if known else (-math.inf, math.inf)
 
 
 def _array(numbers: Sequence[float]) -> NDArray[float64]:

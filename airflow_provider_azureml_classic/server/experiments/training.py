@@ -29,12 +29,11 @@ from airflow_provider_azureml_classic.server.experiments.ilearner import (
 )
 from airflow_provider_azureml_classic.server.experiments.metrics import Metrics, evaluate
 from airflow_provider_azureml_classic.server.experiments.preview import notes_of, seen_in
-from airflow_provider_azureml_classic.server.experiments.profile import profile_of
+from airflow_provider_azureml_classic.server.experiments.profile import profile_of, spread
 from airflow_provider_azureml_classic.server.experiments.samples import (
     FILE,
     check_rows,
     golden_rows,
-    spread,
 )
 from airflow_provider_azureml_classic.server.experiments.schema import (
     UNKNOWN,

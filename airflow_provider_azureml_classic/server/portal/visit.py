@@ -15,6 +15,8 @@ from starlette.datastructures import FormData, UploadFile
 from airflow_provider_azureml_classic.exceptions import rejection
 from airflow_provider_azureml_classic.protocol.operations import PORTAL
 from airflow_provider_azureml_classic.server.clock import Clock
+from airflow_provider_azureml_classic.server.counters.drift import Drift
+from airflow_provider_azureml_classic.server.counters.traffic import Traffic
 from airflow_provider_azureml_classic.server.help.description import Describer
 from airflow_provider_azureml_classic.server.jobs.jobs import Jobs
 from airflow_provider_azureml_classic.server.models.store import ModelStore
@@ -25,7 +27,6 @@ from airflow_provider_azureml_classic.server.state.job_overview import JobQuerie
 from airflow_provider_azureml_classic.server.state.overview import Queries
 from airflow_provider_azureml_classic.server.state.tables import EndpointRow, ServiceRow
 from airflow_provider_azureml_classic.server.storage.locations import Locations
-from airflow_provider_azureml_classic.server.traffic import Traffic
 from airflow_provider_azureml_classic.server.workspace.scoring import Scoring
 from airflow_provider_azureml_classic.server.workspace.updates import Updates
 from airflow_provider_azureml_classic.server.workspace.workspace import Caller, Workspace
@@ -47,6 +48,7 @@ class Core:
     jobs: Jobs
     scoring: Scoring
     describer: Describer
+    drift: Drift
     locations: Locations
     models: ModelStore
     database: Database

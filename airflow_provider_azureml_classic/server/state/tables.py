@@ -216,6 +216,28 @@ freshness_limits = sa.Table(
     sa.Column("service_id", sa.ForeignKey("web_services.id", ondelete="CASCADE"), primary_key=True),
     sa.Column("hours", sa.Integer, nullable=False),
 )
+# What an endpoint's calls asked of one of its models on one day (of UTC, as an ordinal), of all servers together.
+asked = sa.Table(
+    "asked",
+    metadata,
+    sa.Column("endpoint_id", sa.ForeignKey("endpoints.id", ondelete="CASCADE"), primary_key=True),
+    sa.Column("digest", sa.String(64), primary_key=True),
+    sa.Column("day", sa.Integer, primary_key=True),
+    sa.Column("calls", sa.BigInteger, nullable=False),
+    sa.Column("rows", sa.BigInteger, nullable=False),
+    # Of the rows, those that are in the counts.
+    sa.Column("counted", sa.BigInteger, nullable=False),
+    # In the bins of the model.
+    sa.Column("counts", sa.JSON, nullable=False),
+)
+# The bins of a model, and what of each its training rows were.
+model_bins = sa.Table(
+    "model_bins",
+    metadata,
+    sa.Column("digest", sa.String(64), primary_key=True),
+    sa.Column("rows", sa.BigInteger, nullable=False),
+    sa.Column("features", sa.JSON, nullable=False),
+)
 
 
 @dataclass(frozen=True)

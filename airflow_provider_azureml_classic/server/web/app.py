@@ -16,6 +16,7 @@ from airflow_provider_azureml_classic import __version__
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.protocol import inference
 from airflow_provider_azureml_classic.protocol import operations as ops
+from airflow_provider_azureml_classic.protocol.drift import AFTER_PARAMETER, DriftPage, Terms
 from airflow_provider_azureml_classic.protocol.errors import known_members, to_response
 from airflow_provider_azureml_classic.protocol.job_history import (
     BEFORE_PARAMETER,
@@ -34,6 +35,7 @@ from airflow_provider_azureml_classic.protocol.studio import NO_DATA_SETS, works
 from airflow_provider_azureml_classic.protocol.swagger import api_document
 from airflow_provider_azureml_classic.protocol.tables import INPUTS, RESULTS
 from airflow_provider_azureml_classic.protocol.values import EndpointSettings, boolean
+from airflow_provider_azureml_classic.server.counters.drift import Drift
 from airflow_provider_azureml_classic.server.help import pages
 from airflow_provider_azureml_classic.server.help.description import Describer, Facts
 from airflow_provider_azureml_classic.server.jobs.jobs import Jobs
@@ -123,6 +125,7 @@ class App:
     :param jobs: batch jobs.
     :param scoring: the request/response service.
     :param describer: says what everybody may know of an endpoint.
+    :param drift: says how far what is asked is from what was trained.
     :param rehearsals: says what an update would change.
     :cvar waits: it may wait before it answers, so that all calls need threads.
     """
@@ -136,8 +139,10 @@ class App:
         jobs: Jobs,
         scoring: Scoring,
         describer: Describer,
+        drift: Drift,
         rehearsals: Rehearsals,
     ) -> None:
+        self._drift = drift
         self._workspace = workspace
         self._updates = updates
         self._jobs = jobs
@@ -159,6 +164,7 @@ class App:
             ops.SCORE_MODEL: self._score_model,
             ops.GET_WORKSPACE: self._get_workspace,
             ops.LIST_DATA_SETS: self._list_data_sets,
+            ops.GET_DRIFT: self._get_drift,
             ops.SUBMIT_JOB: self._submit_job,
             ops.START_JOB: self._start_job,
             ops.GET_JOB: self._get_job,
@@ -348,6 +354,12 @@ class App:
     def _list_data_sets(self, call: Call) -> Response:
         self._owner(call)
         return _json([dict(item) for item in NO_DATA_SETS])
+
+    def _get_drift(self, call: Call) -> Response:
+        self._owner(call)
+        service = self._workspace.service_row(call.segments["service"])
+        terms, first = Terms.from_query(call.query), AFTER_PARAMETER not in call.query
+        return _json(DriftPage.of(self._drift.of_service(service.id, terms, anew=first), call.query).to_wire())
 
     # -- jobs and scoring --------------------------------------------------------------------------------------------
 

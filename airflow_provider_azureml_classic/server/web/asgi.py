@@ -10,7 +10,7 @@ from typing import Any
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.protocol.messages import Response
 from airflow_provider_azureml_classic.protocol.operations import PORTAL
-from airflow_provider_azureml_classic.server.traffic import Observer
+from airflow_provider_azureml_classic.server.counters.traffic import Observer
 from airflow_provider_azureml_classic.server.web.app import App
 from airflow_provider_azureml_classic.server.web.bodies import BodyReader, Budget
 from airflow_provider_azureml_classic.server.web.connections import MAX_HEAD, head_too_long

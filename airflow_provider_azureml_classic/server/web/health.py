@@ -21,13 +21,13 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from airflow_provider_azureml_classic.protocol.jobs import JobStatus
-from airflow_provider_azureml_classic.server.experiments.unusual import UnusualCells
+from airflow_provider_azureml_classic.server.counters.intake import Intake
+from airflow_provider_azureml_classic.server.counters.traffic import BOUNDS, Traffic
 from airflow_provider_azureml_classic.server.models.store import ModelStore
 from airflow_provider_azureml_classic.server.settings import Settings
 from airflow_provider_azureml_classic.server.state.database import Database, DatabaseDown
 from airflow_provider_azureml_classic.server.state.job_overview import JobQueries
 from airflow_provider_azureml_classic.server.state.overview import Queries
-from airflow_provider_azureml_classic.server.traffic import BOUNDS, Traffic
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry, Metric
@@ -51,7 +51,7 @@ class Health:
     :param queries: endpoints.
     :param job_queries: jobs.
     :param in_place: gives the digests of the models that endpoints have.
-    :param unusual: counts cells that models did not see in their training.
+    :param intake: counts what is asked.
     """
 
     settings: Settings
@@ -61,7 +61,7 @@ class Health:
     queries: Queries
     job_queries: JobQueries
     in_place: Callable[[], set[str]]
-    unusual: UnusualCells
+    intake: Intake
 
     @cached_property
     def _threads(self) -> CapacityLimiter:
@@ -177,11 +177,13 @@ class Collector:
         cells = CounterMetricFamily(
             "azureml_classic_unusual_cells", "Cells that the model did not see in its training.", labels=["kind"]
         )
-        rows, unknown, outside = self._health.unusual.total
+        rows, unknown, outside = self._health.intake.unusual
         cells.add_metric(["unknown category"], unknown)
         cells.add_metric(["outside trained range"], outside)
         yield cells
-        yield CounterMetricFamily("azureml_classic_detailed_rows", "Rows of calls that ask for details.", value=rows)
+        yield CounterMetricFamily(
+            "azureml_classic_counted_rows", "Rows of scoring calls whose cells were counted.", value=rows
+        )
         for name, (text, value) in gauges.items():
             yield GaugeMetricFamily(f"azureml_classic_{name}", text, value=value)
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import count
 from time import perf_counter
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
 from airflow_provider_azureml_classic.protocol import operations as ops
@@ -31,16 +31,19 @@ from airflow_provider_azureml_classic.protocol.tables import (
     write_output,
     write_results,
 )
-from airflow_provider_azureml_classic.server.experiments.scorer import MANY
-from airflow_provider_azureml_classic.server.experiments.unusual import Unusual
+from airflow_provider_azureml_classic.server.counters.traffic import Observer
+from airflow_provider_azureml_classic.server.experiments.scorer import MANY, Scorer
 from airflow_provider_azureml_classic.server.state.tables import EndpointRow
-from airflow_provider_azureml_classic.server.traffic import Observer
 from airflow_provider_azureml_classic.server.web import json_body as json_text
 from airflow_provider_azureml_classic.server.web.app import NOT_KEPT, bearer
 from airflow_provider_azureml_classic.server.web.lanes import MAX_AT_ONCE
 from airflow_provider_azureml_classic.server.workspace.keeping import Buffer
 from airflow_provider_azureml_classic.server.workspace.scoring import Predictor, Scoring
 from airflow_provider_azureml_classic.server.workspace.workspace import Workspace
+
+if TYPE_CHECKING:
+    from numpy import float32
+    from numpy.typing import NDArray
 
 Headers = Iterable[tuple[bytes, bytes]]
 
@@ -50,6 +53,7 @@ _LONGEST = 7
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d{1,%d})(?=\r\n)" % _LONGEST, re.IGNORECASE)
 #: Headers that change how a request is read or answered; the web server knows what they mean.
 _UNUSUAL = frozenset({b"expect", b"transfer-encoding", b"upgrade"})
+_NO_TABLE = Table((), [])
 #: Rows that are scored together at most: about as much as one call of many rows.
 _MOST_ROWS = 512
 
@@ -151,9 +155,8 @@ class Pending:
     :param data: the request as it came.
     :param head: its head.
     :param body: its body.
-    :param rows: its rows as the model takes them.
-    :param unusual: its cells that the model did not see in its training, if the call asks for details.
-    :param table: its rows as they were decoded.
+    :param table: its rows.
+    :param rows: the same, encoded.
     :param buffer: where it is kept, if it is to be kept.
     """
 
@@ -161,9 +164,8 @@ class Pending:
     data: bytes
     head: Head
     body: bytes
-    rows: list[list[float]] = field(default_factory=list)
-    unusual: Unusual | None = None
-    table: Table | None = None
+    table: Table = field(default=_NO_TABLE, repr=False)
+    rows: list[list[float]] = field(default_factory=list, repr=False)
     buffer: Buffer | None = None
 
 
@@ -178,6 +180,7 @@ class MicroBatcher:
     def __init__(self, workspace: Workspace, scoring: Scoring, observer: Observer) -> None:
         self._workspace = workspace
         self._scoring = scoring
+        self._intake = scoring.intake
         self._observer = observer
         self._pending: list[Pending] = []
         self._ids = (f"{secrets.token_hex(12)}{number:08x}" for number in count())
@@ -235,11 +238,9 @@ class MicroBatcher:
             table = read_input(name, data)
             if global_parameters(members) or not 0 < len(table.values) < MANY:
                 return None
-            call.rows = predictor.scorer.encoded(table)
+            call.table, call.rows = table, predictor.scorer.encoded(table)
             if predictor.buffer is not None and not call.head.trial:
-                call.table, call.buffer = table, predictor.buffer
-            if call.head.types:
-                call.unusual = predictor.scorer.unusual(table, call.rows)
+                call.buffer = predictor.buffer
         except (AzureMLClassicError, ValueError, RecursionError):
             return None
         return predictor
@@ -248,7 +249,8 @@ class MicroBatcher:
         self, predictor: Predictor, batch: Sequence[Pending], loop: asyncio.AbstractEventLoop, start: float
     ) -> None:
         try:
-            answers = predictor.scorer.answers([row for call in batch for row in call.rows], predictor.threshold)
+            matrix = predictor.scorer.matrix([row for call in batch for row in call.rows])
+            answers = predictor.scorer.answers(matrix, predictor.threshold)
         except Exception:  # whatever it is, the error of each call says it where the call is answered by itself
             for call in batch:
                 call.connection.read(call.data)
@@ -260,13 +262,25 @@ class MicroBatcher:
             first += len(call.rows)
             request_id = next(self._ids)
             call.connection.answer(_answer(predictor, call.head, rows, request_id), now)
-            if call.unusual is not None:
-                self._scoring.unusual.add(call.unusual)
-            if call.buffer is not None and call.table is not None:
+            if call.buffer is not None:
                 self._scoring.keeper.add(call.buffer, call.table, len(call.body))
             ids.setdefault((call.head.path, call.head.segments[1]), []).append(request_id)
         for (path, endpoint_id), request_ids in ids.items():
             self._observer.scored(path, endpoint_id, request_ids, perf_counter() - start)
+        tables = [call.table for call in batch if not call.head.trial]
+        if len(ids) == 1 and len(tables) == len(batch):
+            self._intake.add(endpoint_id, predictor.scorer, matrix, tables, len(matrix))
+        else:
+            self._count(predictor.scorer, batch, matrix)
+
+    def _count(self, scorer: Scorer, batch: Sequence[Pending], matrix: NDArray[float32]) -> None:
+        """Count what several endpoints were asked, or some calls only: those of people who use the answers."""
+        first = 0
+        for call in batch:
+            end = first + len(call.rows)
+            if not call.head.trial:
+                self._intake.add(call.head.segments[1], scorer, matrix[first:end], [call.table], end - first)
+            first = end
 
 
 def _batches(group: list[Pending]) -> Iterable[list[Pending]]:

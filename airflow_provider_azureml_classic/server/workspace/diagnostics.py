@@ -26,7 +26,7 @@ from airflow_provider_azureml_classic.protocol.values import TraceLevel
 from airflow_provider_azureml_classic.server.blobs.names import DIAGNOSTICS_CONTAINER
 from airflow_provider_azureml_classic.server.blobs.store import BlobStore
 from airflow_provider_azureml_classic.server.clock import Clock
-from airflow_provider_azureml_classic.server.experiments.unusual import Unusual
+from airflow_provider_azureml_classic.server.experiments.histogram import Unusual
 from airflow_provider_azureml_classic.server.state.tables import EndpointRow
 
 log = logging.getLogger(__name__)

@@ -20,9 +20,10 @@ from airflow_provider_azureml_classic.protocol.tables import (
     write_output,
     write_results,
 )
+from airflow_provider_azureml_classic.server.counters.intake import Intake
+from airflow_provider_azureml_classic.server.experiments.histogram import Unusual
 from airflow_provider_azureml_classic.server.experiments.parameters import checked, threshold_of
 from airflow_provider_azureml_classic.server.experiments.scorer import Columns, Scorer
-from airflow_provider_azureml_classic.server.experiments.unusual import Unusual, UnusualCells
 from airflow_provider_azureml_classic.server.models.store import ModelStore
 from airflow_provider_azureml_classic.server.state.endpoint_store import Store
 from airflow_provider_azureml_classic.server.state.tables import EndpointRow
@@ -96,11 +97,19 @@ class Scoring:
     :param models: the loaded models.
     :param diagnostics: writes the logs that endpoints ask for.
     :param keeper: keeps the calls of endpoints whose owner wants that.
+    :param intake: counts what is asked.
     """
 
     def __init__(
-        self, store: Store, catalogue: Catalogue, models: ModelStore, diagnostics: Diagnostics, keeper: Keeper
+        self,
+        store: Store,
+        catalogue: Catalogue,
+        models: ModelStore,
+        diagnostics: Diagnostics,
+        keeper: Keeper,
+        intake: Intake,
     ) -> None:
+        self.intake = intake
         self._store = store
         self.keeper = keeper
         self._diagnostics = diagnostics
@@ -108,8 +117,6 @@ class Scoring:
         self._catalogue = catalogue
         self._models = models
         self._experiments: dict[str, str] = {}
-        #: Of the calls that ask for details.
-        self.unusual = UnusualCells()
 
     def is_ready(self, endpoint: EndpointRow) -> bool:
         """Whether :meth:`execute` answers soon: without reading a file or the database, and by a model that is fast.
@@ -210,12 +217,14 @@ class Scoring:
                 f"a table of {MAX_CELLS:,} cells. Send fewer rows a call, or score them as a batch job.",
                 target=name,
             )
-        seen: list[Unusual] = []
-        told = (lambda call: seen.append(self.unusual.add(call))) if details else None
-        answer = scorer.score(table, self._catalogue.passthrough(experiment), threshold, told)
+        matrices: list[Any] = []
+        answer = scorer.score(table, self._catalogue.passthrough(experiment), threshold, matrices.append)
         if keep:
             self.keeper.add_large(endpoint, experiment, table)
-        return answer, scorer.content, seen[0] if seen else None
+            for matrix in matrices:
+                self.intake.add_call(endpoint.id, scorer, matrix, table)
+        told = details and is_logged(endpoint, failed=False)
+        return answer, scorer.content, scorer.unusual(matrices[0], table) if told and matrices else None
 
     def threshold(self, experiment: str, sent: Mapping[str, Any]) -> float | None:
         """See :meth:`~.experiments.scorer.Scorer.score`.

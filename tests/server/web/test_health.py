@@ -11,7 +11,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from airflow_provider_azureml_classic.protocol.values import Endpoint
-from airflow_provider_azureml_classic.server.traffic import BOUNDS, Hour, Observer, Traffic, access_logger
+from airflow_provider_azureml_classic.server.counters.traffic import BOUNDS, Hour, Observer, Traffic, access_logger
 from tests.support import ServerProcess
 from tests.support.portal import BASE
 from tests.support.service import TOKEN, Service
@@ -81,7 +81,7 @@ def test_metrics_count(http: TestClient, scorer: Endpoint) -> None:
     assert lines['azureml_classic_jobs{state="Running"}'] == "0.0"
     assert lines['azureml_classic_unusual_cells_total{kind="unknown category"}'] == "0.0"
     assert lines['azureml_classic_unusual_cells_total{kind="outside trained range"}'] == "0.0"
-    assert lines["azureml_classic_detailed_rows_total"] == "0.0"
+    assert lines["azureml_classic_counted_rows_total"] == "0.0"
     assert lines["azureml_classic_endpoints"] == "5.0"
     assert lines["azureml_classic_training_slots"] == "1.0"
     assert float(lines["azureml_classic_loaded_models"]) >= 1

@@ -389,21 +389,21 @@ async def test_calls_after_the_first_do_not_go_through_asgi(way: Callable[..., A
     assert len(seen) == 1
 
 
-async def test_unusual_cells_of_calls_that_ask_for_details_are_counted(
-    way: Callable[..., Any], service: Service
-) -> None:
-    """Of calls that are answered together as of the first one, which is not; without details nothing is counted."""
-    counted = []
-    for query in ("&details=true", ""):
-        connection, wire, seen, request = way()
-        before = service.app._scoring.unusual.total
-        for number in range(1, 4):
-            connection.data_received(request(table(1, 1e9), query=query))
-            await settle(wire, number)
-        assert len(seen) == 1
-        after = service.app._scoring.unusual.total
-        counted.append([late - early for late, early in zip(after, before, strict=True)])
-    assert counted == [[6, 0, 3], [0, 0, 0]]
+async def test_what_is_asked_together_is_counted_for_each_endpoint(way: Callable[..., Any], service: Service) -> None:
+    """Calls, rows and unusual cells, of the first call that goes another way too."""
+    intake = service.app._scoring.intake
+    intake.settle()
+    before = intake.unusual
+    connection, wire, seen, request = way()
+    for number in range(1, 4):
+        connection.data_received(request(table(1, 1e9)))
+        await settle(wire, number)
+    assert len(seen) == 1
+    intake.settle()
+    assert [late - early for late, early in zip(intake.unusual, before, strict=True)] == [6, 0, 3]
+    (mine,) = [one for one in intake._ledger.of_service(service.scoring, 0) if one.name == "mine"]
+    assert mine.total is not None
+    assert (mine.total.calls, mine.total.rows, mine.total.counted) == (3, 6, 6)
 
 
 async def test_what_waits_is_answered_before_the_server_stops_and_before_what_comes_next(

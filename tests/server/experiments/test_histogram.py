@@ -1,4 +1,4 @@
-"""Cells that a model did not see in its training are counted for calls that ask for details."""
+"""What a model is asked is counted in the bins of its training."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.protocol.values import Endpoint, EndpointSettings, TraceLevel
 from airflow_provider_azureml_classic.server.experiments import Experiment, Scorer, train
-from airflow_provider_azureml_classic.server.experiments.unusual import Unusual
+from airflow_provider_azureml_classic.server.experiments.histogram import MORE, Unusual
 from tests.support.service import Service
 
 
@@ -19,7 +19,8 @@ from tests.support.service import Service
 def scorer(tmp_path_factory: pytest.TempPathFactory) -> Scorer:
     """A model of days as numbers, which are shifted, of small numbers and of colours."""
     folder, draw = tmp_path_factory.mktemp("unusual"), random.Random(0)  # noqa: S311 - test data
-    rows = [f"{20_260_101 + n % 28},{n % 10},{draw.choice(('red', 'green'))},{n % 7}" for n in range(120)]
+    colours = [draw.choice(("red", "green")) if n % 10 else "" for n in range(120)]
+    rows = [f"{20_260_101 + n % 28},{n % 10},{colour},{n % 7}" for n, colour in enumerate(colours)]
     (folder / "d.csv").write_text("\n".join(["day,n,colour,y", *rows, ""]))
     experiment = Experiment("T", "boosting-regressor", "y", "d.csv", folder)
     train(experiment, None, folder / "d.csv", folder / "m.ilearner", folder / "e.csv")
@@ -43,23 +44,44 @@ def scorer(tmp_path_factory: pytest.TempPathFactory) -> Scorer:
 @pytest.mark.parametrize("times", [1, 40])
 def test_unusual_cells(scorer: Scorer, row: tuple[Any, ...], unknown: int, outside: int, times: int) -> None:
     """Numbers outside of their range, at its very ends too, and categories that are not known; nothing is neither. Few
-    rows, many rows and rows that are scored together with others count alike.
+    rows and many rows count alike.
     """
-    table, calls = Table(("day", "n", "colour"), [list(row)] * times), list[Unusual]()
+    table, calls = Table(("day", "n", "colour"), [list(row)] * times), list[Any]()
     scorer.score(table, (), None, calls.append)
-    assert calls == [Unusual(times, unknown * times, outside * times)]
-    assert scorer.unusual(table, scorer.encoded(table)) == calls[0]
+    assert scorer.unusual(calls[0], table) == Unusual(times, unknown * times, outside * times)
 
 
-def test_a_call_without_rows_or_details_counts_nothing(scorer: Scorer) -> None:
+def test_training_rows_fall_into_the_bins_as_the_profile_says(scorer: Scorer) -> None:
+    """Also numbers of few values, of which many equal a quantile, and rows without a value."""
+    histogram = scorer.histogram
+    colours = [["red", "green", None][n % 3] for n in range(120)]
+    table = Table(("day", "n", "colour"), [[20_260_101 + n % 28, n % 10, colours[n]] for n in range(120)])
+    calls: list[Any] = []
+    scorer.score(table, (), None, calls.append)
+    counts, start = histogram.count(calls[0], ((row, table.column_names) for row in table.values)).tolist(), 0
+    for expected in histogram.expected:
+        assert expected.shares is not None
+        assert sum(expected.shares) == pytest.approx(1, abs=1e-3)
+        bins = counts[start : start + expected.bins]
+        if expected.name != "colour":
+            assert [count / 120 for count in bins] == pytest.approx(expected.shares[:-1], abs=1e-3)
+        assert len(bins) >= 3
+        start += expected.bins + MORE
+    assert counts[-MORE:] == [40, 0, 0]
+    assert histogram.expected[-1].shares[-1] == pytest.approx(0.1)  # type: ignore[index]
+
+
+def test_a_call_without_rows_counts_nothing(scorer: Scorer) -> None:
     """There is nothing to count."""
-    calls: list[Unusual] = []
+    calls: list[Any] = []
     scorer.score(Table(("day", "n", "colour"), []), (), None, calls.append)
     assert calls == []
 
 
-def test_calls_with_details_are_counted(service: Service, scorer: Scorer) -> None:
-    """For the metrics of the server, and in the diagnostics log of the endpoint, where it has one."""
+def test_unusual_cells_are_told(service: Service) -> None:
+    """Those of all calls in the metrics of the server; those of a call in the diagnostics log of its endpoint, if it
+    asks for details.
+    """
     endpoint: Endpoint = service.client.add_endpoint(service.scoring, "mine")
     settings = EndpointSettings(diagnostics_trace_level=TraceLevel.ALL)
     service.client.patch_endpoint(endpoint, settings)
@@ -67,7 +89,8 @@ def test_calls_with_details_are_counted(service: Service, scorer: Scorer) -> Non
     for query in ("", "&details=true"):
         body = {"Inputs": {"input1": [{"x": 1.0}, {"x": 99.0}]}}
         assert service.ask("POST", path + query, body, key=endpoint.primary_key).status == 200
-    assert service.app._scoring.unusual.total == (2, 0, 1)
+    service.app._scoring.intake.settle()
+    assert service.app._scoring.intake.unusual == (4, 0, 2)
     service.close()
     folder = service.settings.data_dir / "blobs" / "ml-diagnostics"
     logs = sorted((json.loads(file.read_text()) for file in folder.rglob("score/requests/*.json")), key=len)
