@@ -17,12 +17,22 @@ def import_files(arguments: argparse.Namespace, out: Output) -> int:
     """Write a DAG file for each pipeline, one for many copies, or the declaration of an experiment; and a report."""
     files = factory.load(arguments.files)
     documents = [file for file in files if swagger.is_document(file[1])]
+    _check_options(arguments, bool(documents))
     if not documents:
         return _pipelines(arguments, out, factory.read(files))
     if len(documents) < len(files):
         other = next(name for name, data in files if not swagger.is_document(data))
         raise ValueError(f"{other} is no API document, and {documents[0][0]} is one: import them in a call each.")
     return _declarations(arguments, out, documents)
+
+
+def _check_options(arguments: argparse.Namespace, documents: bool) -> None:
+    """Refuse what means nothing to the files that are imported."""
+    without = ["--service"] if documents else ["--label", "--parameter"]
+    given = next((option for option in without if getattr(arguments, option[2:])), None)
+    if given is not None:
+        what = "files of Data Factory" if documents else "API documents of web services"
+        raise ValueError(f"{given} is for {what}, which these are not: leave it out.")
 
 
 def _declarations(arguments: argparse.Namespace, out: Output, documents: list[tuple[str, Any]]) -> int:
@@ -40,7 +50,7 @@ def _declarations(arguments: argparse.Namespace, out: Output, documents: list[tu
 
 def _pipelines(arguments: argparse.Namespace, out: Output, read: factory.Factory) -> int:
     services = dict(_service(text) for text in arguments.service)
-    plans = list(pipelines.Converter(read, services).plans())
+    plans = pipelines.Converter(read, services).plans()
     groups = [part for group in pipelines.copies(plans) for part in _fleets(group)]
     files = {f"{dags.dag_name(group)}.py": dags.dag_source(group) for group in groups}
     files[_REPORT] = dags.report(groups)

@@ -40,6 +40,14 @@ _MOMENTS: Mapping[str, str] = MappingProxyType(
 _TEXTS: Mapping[str, str] = MappingProxyType(
     {"pipeline().runid": "run_id", "pipeline().pipeline": "dag.dag_id", "pipeline().triggername": "dag.dag_id"}
 )
+#: How a moment is written where nothing else is said.
+_ISO = "yyyy-MM-ddTHH:mm:ss"
+#: Functions of a moment, a number and a unit.
+_CALCULATED: Mapping[str, str] = MappingProxyType({"addtotime": "+", "subtractfromtime": "-"})
+_HOUR = "minute=0, second=0, microsecond=0"
+_BEGINNINGS: Mapping[str, str] = MappingProxyType(
+    {"startofhour": _HOUR, "startofday": f"hour=0, {_HOUR}", "startofmonth": f"day=1, hour=0, {_HOUR}"}
+)
 _UNITS = ("years", "months", "weeks", "days", "hours", "minutes", "seconds")
 
 
@@ -158,8 +166,19 @@ def strftime(dotnet: str) -> str:
     return "".join(parts)
 
 
-def code(node: Node) -> str:
-    """The Jinja expression that a tree is.
+def _call(node: Node) -> str:
+    name = str(node.value).lower()
+    if name == "text.format":
+        return " ~ ".join(_formatted(node)) or "''"
+    if name == "concat":
+        return "(" + " ~ ".join(text_code(part) for part in node.parts) + ")"
+    if name == "formatdatetime" and node.parts:
+        return _moment_text(moment_code(node.parts[0]), _argument(node, 1) or _ISO)
+    raise NotConverted(f"the function {node.value} has no counterpart")
+
+
+def text_code(node: Node) -> str:
+    """The Jinja expression of a text that a tree is; a moment is written as ISO 8601, or as it says.
 
     :param node: as parsed.
     :raises NotConverted: a name or function that has no counterpart.
@@ -168,47 +187,68 @@ def code(node: Node) -> str:
         return repr(node.value)
     if node.kind == "number":
         return str(node.value)
+    moment = _known_moment(node)
+    if moment:
+        return _moment_text(*moment)
     if node.kind == "call":
         return _call(node)
-    known = _MOMENTS.get(node.path) or _TEXTS.get(node.path)
-    if known:
-        return known
+    if node.path in _TEXTS:
+        return _TEXTS[node.path]
     if node.path.startswith("pipeline().parameters."):
         return f"params[{str(node.value)!r}]"
     raise NotConverted(f"{node.path} has no counterpart")
 
 
-def _call(node: Node) -> str:
-    name = str(node.value).lower()
-    if name == "text.format":
-        return " ~ ".join(_formatted(node)) or "''"
-    if name == "concat":
-        return "(" + " ~ ".join(text_code(part) for part in node.parts) + ")"
-    if name in ("utcnow", "formatdatetime"):
-        moment = _RUN if name == "utcnow" else code(node.parts[0]) if node.parts else ""
-        given = node.parts[name == "formatdatetime" :]
-        return _moment_text(moment, given[0].value if given else "yyyy-MM-ddTHH:mm:ss")
-    added = re.fullmatch(r"(?:(?:date|time|datetime)\.)?add(\w+)", name)
-    if added and added[1] in _UNITS and len(node.parts) >= 2:
-        moved = f"{code(node.parts[0])}.add({added[1]}={code(node.parts[1])})"
-        return _moment_text(moved, node.parts[2].value) if len(node.parts) > 2 else moved
-    raise NotConverted(f"the function {node.value} has no counterpart")
-
-
-def text_code(node: Node) -> str:
-    """As :func:`code`; a moment is written as ISO 8601.
+def moment_code(node: Node) -> str:
+    """The Jinja expression of a moment that a tree is; what is a text, such as a parameter, is read as one.
 
     :param node: as parsed.
+    :raises NotConverted: a name or function that has no counterpart.
     """
-    written = code(node)
-    bare = written in (_START, _END, _RUN) or (
-        written.endswith(")") and ".add(" in written and "strftime" not in written
-    )
-    return _moment_text(written, "yyyy-MM-ddTHH:mm:ss") if bare else written
+    moment = _known_moment(node)
+    return moment[0] if moment else f"macros.dateutil.parser.parse({text_code(node)})"
+
+
+def _known_moment(node: Node) -> tuple[str, str] | None:
+    """Code of a moment, and how it is written as a text; ``None`` for what is a text."""
+    if node.path in _MOMENTS:
+        return _MOMENTS[node.path], _ISO
+    name = str(node.value).lower() if node.kind == "call" else ""
+    if name == "utcnow":
+        return _RUN, _argument(node, 0) or _ISO
+    added = re.fullmatch(r"(?:(?:date|time|datetime)\.)?add(\w+)", name)
+    if added and added[1] in _UNITS and len(node.parts) >= 2:
+        return _moved(node, added[1]), _argument(node, 2) or _ISO
+    if name in _CALCULATED and len(node.parts) >= 3:
+        unit = f"{str(node.parts[2].value).lower().removesuffix('s')}s"
+        if unit in _UNITS:
+            return _moved(node, unit, _CALCULATED[name]), _argument(node, 3) or _ISO
+    if name in _BEGINNINGS and node.parts:
+        return f"{moment_code(node.parts[0])}.replace({_BEGINNINGS[name]})", _argument(node, 1) or _ISO
+    return None
+
+
+def _moved(node: Node, unit: str, sign: str = "+") -> str:
+    """A moment, and so many units more or less; months and years are none of Python's own."""
+    delta = "macros.dateutil.relativedelta.relativedelta" if unit in ("years", "months") else "macros.timedelta"
+    return f"({moment_code(node.parts[0])} {sign} {delta}({unit}={_number_code(node.parts[1])}))"
+
+
+def _number_code(node: Node) -> str:
+    return str(node.value) if node.kind == "number" else f"({text_code(node)} | int)"
+
+
+def _argument(node: Node, place: int) -> str:
+    """A format among the arguments of a call; empty where it has none."""
+    if len(node.parts) <= place:
+        return ""
+    if node.parts[place].kind != "text":
+        raise NotConverted(f"the format of {node.value} is no text")
+    return str(node.parts[place].value)
 
 
 def _moment_text(moment: str, dotnet: str) -> str:
-    return f"{moment}.strftime({strftime(str(dotnet))!r})"
+    return f"{moment}.strftime({strftime(dotnet)!r})"
 
 
 def _pieces(node: Node) -> list[tuple[str, bool]]:
@@ -221,7 +261,7 @@ def _pieces(node: Node) -> list[tuple[str, bool]]:
             pieces.append((literal, False))
         elif opened and int(number) + 1 < len(node.parts):
             argument = node.parts[int(number) + 1]
-            pieces.append((_moment_text(code(argument), form) if form else text_code(argument), True))
+            pieces.append((_moment_text(moment_code(argument), form) if form else text_code(argument), True))
         else:
             raise NotConverted(f"Text.Format names the argument {number}, which is not there")
     return pieces

@@ -13,10 +13,13 @@ from typing import Any
 
 from airflow_provider_azureml_classic.importing.expressions import NotConverted, template
 from airflow_provider_azureml_classic.importing.factory import Factory, Finding, Resource, reference
-from airflow_provider_azureml_classic.protocol.jobs import INPUT, MODEL_OUTPUT
+from airflow_provider_azureml_classic.protocol.jobs import INPUT, MODEL_OUTPUT, SCORED_OUTPUT
 from airflow_provider_azureml_classic.protocol.references import MODEL_EXTENSION
+from airflow_provider_azureml_classic.protocol.values import DEFAULT_ENDPOINT
 
-_BATCH = ("azuremlbatchexecution", "azuremlbatchscoring")
+_SCORING = "azuremlbatchscoring"
+_BATCH = ("azuremlbatchexecution", _SCORING)
+_SIDES = ("Input", "Output")
 _UPDATE = "azuremlupdateresource"
 _QUERY = re.compile(r"database query\s*(\d*)", re.IGNORECASE)
 #: A parameter of any name that holds a query.
@@ -80,6 +83,7 @@ class Plan:
     :param paused: it was paused.
     :param tasks: in order.
     :param connections: kind of each connection needed, by id.
+    :param services: linked services that its Azure ML activities name.
     :param findings: what is to be done by hand.
     """
 
@@ -92,6 +96,7 @@ class Plan:
     paused: bool = True
     tasks: list[Task] = field(default_factory=list)
     connections: dict[str, str] = field(default_factory=dict)
+    services: set[str] = field(default_factory=set)
     findings: list[Finding] = field(default_factory=list)
 
 
@@ -114,10 +119,20 @@ class Converter:
         self._factory = factory
         self._services = services
 
-    def plans(self) -> Iterator[Plan]:
-        """One plan a pipeline."""
-        for pipeline in self._factory.pipelines:
-            yield _Pipeline(self._factory, self._services, pipeline).plan()
+    def plans(self) -> list[Plan]:
+        """One plan a pipeline.
+
+        :raises ValueError: a linked service was given that no Azure ML activity names.
+        """
+        plans = [_Pipeline(self._factory, self._services, pipeline).plan() for pipeline in self._factory.pipelines]
+        used = {name for plan in plans for name in plan.services}
+        unknown = next((name for name in self._services if name not in {one.lower() for one in used}), None)
+        if unknown is not None:
+            names = ", ".join(sorted(map(repr, used))) or "none"
+            raise ValueError(
+                f"--service {unknown!r}: no Azure ML activity names this linked service; they name: {names}."
+            )
+        return plans
 
 
 class _Pipeline:
@@ -230,6 +245,7 @@ class _Pipeline:
         """Which web service and endpoint a linked service stands for."""
         name = reference(activity.get("linkedServiceName")) or "AzureML"
         self._plan.connections["azureml_classic_default"] = "azureml_classic"
+        self._plan.services.add(name)
         given = self._services.get(name.lower())
         if given:
             return {"web_service": given[0], "endpoint": given[1]}
@@ -238,7 +254,7 @@ class _Pipeline:
             f"{name!r} has ids of the cloud only: say --service '{name}=NAME OF THE WEB SERVICE/ENDPOINT', or fill in "
             "web_service and endpoint",
         )
-        return {"web_service": name, "endpoint": "default"}
+        return {"web_service": name, "endpoint": DEFAULT_ENDPOINT}
 
     def _policy(self, activity: Mapping[str, Any]) -> dict[str, Any]:
         policy = activity.get("policy")
@@ -258,9 +274,11 @@ class _Pipeline:
 
     def _batch(self, activity: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
         before: list[str] = []
-        inputs = {name: self._input(name, value, before) for name, value in self._ports(settings, "webServiceInput")}
+        ports = (self._ports(settings, f"webService{side}") or self._implied(activity, side) for side in _SIDES)
+        web_inputs, web_outputs = ports
+        inputs = {name: self._input(name, value, before) for name, value in web_inputs}
         outputs, tables = {}, []
-        for name, value in self._ports(settings, "webServiceOutput"):
+        for name, value in web_outputs:
             dataset = self._factory.dataset(reference(value))
             if dataset is not None and "table" in dataset.type:
                 tables.append((name, self._table_of(dataset), self._database(dataset)))
@@ -323,6 +341,8 @@ class _Pipeline:
         writer = self._writers.get(path.lower()) or self._in_folder(path)
         model = {"job": Code(f"{{}}[{writer!r}].output")} if writer else {"location": path}
         arguments = self._service(activity) | model
+        if arguments["endpoint"] == DEFAULT_ENDPOINT:
+            self._todo("linkedServiceName", "the model of the endpoint 'default' cannot be replaced: name another one")
         resource = settings.get("trainedModelName")
         if resource:
             self._todo("trainedModelName", f"it was {resource!r}: set resource if the endpoint has several models")
@@ -357,6 +377,19 @@ class _Pipeline:
             return [(INPUT if name.endswith("Input") else MODEL_OUTPUT, settings[name])]
         return list(_mapping(settings.get(f"{name}s")).items())
 
+    def _implied(self, activity: Mapping[str, Any], side: str) -> list[tuple[str, Any]]:
+        """The first form of *AzureMLBatchScoring* names no input of the web service: the activity's file is sent."""
+        settings = _mapping(activity.get("typeProperties"))
+        parameters = {**_mapping(settings.get("globalParameters")), **_mapping(settings.get("webServiceParameters"))}
+        if str(activity.get("type")).lower() != _SCORING or parameters:
+            return []
+        files = [one for one in activity.get(f"{side.lower()}s") or () if self._is_blob(one)]
+        return [(INPUT if side == "Input" else SCORED_OUTPUT, one) for one in files[:1]]
+
+    def _is_blob(self, value: Any) -> bool:
+        dataset = self._factory.dataset(reference(value))
+        return dataset is not None and "blob" in dataset.type
+
     def _input(self, name: str, value: Any, before: list[str]) -> str:
         dataset = self._factory.dataset(reference(value)) if not _is_file(value) else None
         if dataset is None or "table" not in dataset.type:
@@ -379,22 +412,36 @@ class _Pipeline:
         return self._dataset_path(dataset)
 
     def _dataset_path(self, dataset: Resource) -> str:
-        folder = str(dataset.settings.get("folderPath") or "").strip("/")
-        name = str(dataset.settings.get("fileName") or "")
+        folder, name = (self._setting(dataset, key).strip("/") for key in ("folderPath", "fileName"))
         path = "/".join(filter(None, (folder, name)))
         for part in dataset.settings.get("partitionedBy") or ():
             said = _mapping(part.get("value"))
             moment = f"$$Text.Format('{{0:{said.get('format')}}}', {said.get('date')})"
             path = path.replace(f"{{{part.get('name')}}}", self._text(f"{dataset.name}.partitionedBy", moment))
-        return self._named(f"{dataset.name}.fileName", path or f"datafactory/{identifier(dataset.name)}")
+        where = f"{dataset.name}.fileName"
+        if name or "." in path.rpartition("/")[2].rpartition("}}")[2]:
+            return _in_container(path)
+        return self._folder(where, path or f"datafactory/{identifier(dataset.name)}")
+
+    def _setting(self, dataset: Resource, key: str) -> str:
+        """A text of a dataset; in version 2 it may be an expression."""
+        value = dataset.settings.get(key) or ""
+        return self._text(f"{dataset.name}.{key}", value) if isinstance(value, Mapping) else str(value)
 
     def _named(self, name: str, path: str) -> str:
-        """A path with a file's name and a container; one that names a folder only has a name that a person checks."""
+        """A path of version 2, which names a file; one without the look of a file has a name that a person checks."""
         path = path.strip("/")
-        if "." not in path.rpartition("/")[2].rpartition("}}")[2]:
-            path += _UNNAMED
-            self._todo(name, f"a folder is named, not a file: check the path {path!r}")
-        return path if "/" in path else f"datafactory/{path}"
+        if path.endswith("}}"):
+            # What an expression gives is known in a run only.
+            self._todo(name, f"{path!r} must be container and path of a file: check it")
+            return path
+        return _in_container(path) if "." in path.rpartition("/")[2] else self._folder(name, path)
+
+    def _folder(self, name: str, path: str) -> str:
+        """The path of a file in a folder."""
+        path += _UNNAMED
+        self._todo(name, f"a folder is named, not a file: check the path {path!r}")
+        return path
 
     def _table_of(self, dataset: Resource) -> str:
         table = dataset.settings.get("tableName") or dataset.settings.get("table")
@@ -448,6 +495,10 @@ class _Pipeline:
         self._activity = ""
 
 
+def _in_container(path: str) -> str:
+    return path if "/" in path else f"datafactory/{path}"
+
+
 def _is_query(name: str, value: Any) -> bool:
     return bool(_QUERY.fullmatch(name) or (isinstance(value, str) and _SELECT.match(value)))
 
@@ -476,7 +527,9 @@ def copies(plans: Sequence[Plan]) -> list[list[Plan]]:
     """
     groups: dict[str, list[Plan]] = {}
     for plan in plans:
-        shape = replace(plan, name="", file="", findings=[], tasks=[_shape(task) for task in plan.tasks])
+        shape = replace(
+            plan, name="", file="", services=set(), findings=[], tasks=[_shape(task) for task in plan.tasks]
+        )
         groups.setdefault(repr(shape), []).append(plan)
     return list(groups.values())
 

@@ -9,6 +9,7 @@ from typing import Any
 import jinja2
 import pendulum
 import pytest
+from airflow.sdk.execution_time import macros
 
 from airflow_provider_azureml_classic.importing.expressions import NotConverted, resolved, strftime, template
 
@@ -17,7 +18,8 @@ CONTEXT: dict[str, Any] = {
     "data_interval_start": START,
     "data_interval_end": START.add(hours=1),
     "dag_run": SimpleNamespace(run_after=datetime(2026, 3, 9, tzinfo=UTC)),
-    "params": {"folder": "in"},
+    "params": {"folder": "in", "from": "2026-03-31T10:00:00Z", "days": "2"},
+    "macros": macros,
     "run_id": "r1",
 }
 
@@ -41,6 +43,14 @@ def rendered(value: str, **more: Any) -> str:
          "2026/03/in/x.csv"),
         ("@concat('it''s ', pipeline().RunId, utcNow('dd'))", "it's r101"),
         ("@addDays(pipeline().TriggerTime, -1, 'yyyy-MM-dd')", "2026-02-28"),
+        ("@formatDateTime(pipeline().parameters.from, 'yyyy/MM')", "2026/03"),
+        ("@addDays(pipeline().parameters.from, pipeline().parameters.days, 'MM-dd')", "04-02"),
+        ("@formatDateTime(addMonths('2026-01-31', 1), 'MM-dd')", "02-28"),
+        ("@formatDateTime(concat('2026-', '05-', '06'), 'dd')", "06"),
+        ("@formatDateTime(addDays(utcNow(), 1), 'yyyy-MM-dd')", "2026-03-02"),
+        ("@formatDateTime(utcNow())", "2026-03-01T06:00:00"),
+        ("@subtractFromTime(pipeline().TriggerTime, 2, 'Day', 'dd')", "27"),
+        ("@startOfDay(utcNow(), 'HH:mm')", "00:00"),
         ("@@x", "@x"),
     ],
 )  # fmt: skip
@@ -52,6 +62,7 @@ def test_known_expressions(value: str, text: str) -> None:
 def test_a_run_without_an_interval_has_its_own_moment() -> None:
     """Version 2 had no intervals: the trigger's time is when the run was due."""
     assert rendered("@formatDateTime(pipeline().TriggerTime, 'dd')", data_interval_end=None) == "09"
+    assert rendered("@addDays(pipeline().TriggerTime, -1, 'dd')", data_interval_end=None) == "08"
 
 
 @pytest.mark.parametrize(

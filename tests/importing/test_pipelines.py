@@ -163,6 +163,65 @@ def test_a_template_of_resource_manager(tmp_path: Path) -> None:
     assert "fill in <pass>" in files["import-report.md"]
 
 
+def test_a_path_of_one_expression_stays_as_it_is(tmp_path: Path) -> None:
+    """What it gives is known in a run only: no file name is put behind it, and the report says what it must be."""
+    activity = {
+        "name": "Score",
+        "type": "AzureMLBatchExecution",
+        "linkedServiceName": named("ml"),
+        "typeProperties": {
+            "webServiceInputs": {
+                "input1": {"LinkedServiceName": named("b"), "FilePath": "@pipeline().parameters.file"},
+                "input2": {"LinkedServiceName": named("b"), "FilePath": "@concat('in/', utcNow('yyyy'))"},
+            }
+        },
+    }
+    files = imported(tmp_path, {"name": "p", "properties": {"activities": [activity]}})
+    assert "{'input1': \"{{ params['file'] }}\"" in files["p.py"]
+    assert "/data.csv" not in files["p.py"]
+    assert "Score | webServiceInputs.input2" in files["import-report.md"]
+
+
+def test_the_first_form_of_scoring_sends_the_file_of_its_activity(tmp_path: Path) -> None:
+    """It names no input of the web service: the activity's files are input and output; a folder's name may be a
+    file's.
+    """
+    activity = {
+        "name": "Score",
+        "type": "AzureMLBatchScoring",
+        "linkedServiceName": "ml",
+        "typeProperties": {},
+        "inputs": [{"name": "rows"}],
+        "outputs": [{"name": "scores"}],
+    }
+    rows = dataset("rows", "AzureBlob", folderPath="data/in/rows.csv")
+    by = {"name": "Day", "value": {"type": "DateTime", "date": "SliceStart", "format": "yyyyMMdd"}}
+    scores = dataset("scores", "AzureBlob", folderPath="data/out", fileName="{Day}", partitionedBy=[by])
+    source = imported(tmp_path, {"name": "p", "properties": {"activities": [activity]}}, rows, scores)["p.py"]
+    assert "inputs={'input1': 'data/in/rows.csv'}" in source
+    assert "outputs={'output1': \"data/out/{{ data_interval_start.strftime('%Y%m%d') }}\"}" in source
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (
+            ["--service", "trainr=Bikes"],
+            "--service 'trainr': no Azure ML activity names this linked service; they name: 'ml'",
+        ),
+        (["--label", "y"], "--label is for API documents"),
+    ],
+)
+def test_options_that_mean_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str], said: str
+) -> None:
+    """A typing error in the name of a linked service is no silent default, and nothing is written."""
+    (tmp_path / "p.json").write_text(json.dumps(scoring("p", 1)))
+    assert cli.main(["import", str(tmp_path / "p.json"), "--into", str(tmp_path / "out"), *more]) == cli.USAGE
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("content", "said"), [("{", "is not JSON"), ("{}", "No pipeline"), ("[" * 99_999, "is not JSON")]
 )
