@@ -177,6 +177,7 @@ def event_extra(receipt: Mapping[str, Any]) -> dict[str, JsonValue]:
         "replaced": replaced["location"],
         "replaced_content": replaced.get("content"),
         "proof": receipt["proof"]["level"],
+        "approval": receipt.get("approval"),
     }
 
 

@@ -7,6 +7,7 @@ from typing import Any
 _NAME = "Azure ML Studio (classic)"
 _PACKAGE = "airflow_provider_azureml_classic"
 _OPERATORS = (
+    "approval",
     "batch",
     "data_check",
     "endpoints",

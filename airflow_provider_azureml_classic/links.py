@@ -68,6 +68,14 @@ class PortalLink(PushedLink):
     name = "Endpoint in the portal"
     xcom_key = "azureml_classic_portal"
 
+    @staticmethod
+    def of(endpoint: Endpoint) -> str:
+        """The address; empty for a service that has no portal.
+
+        :param endpoint: as the service describes it.
+        """
+        return portal_page(endpoint.help_location, endpoint.web_service_id, endpoint.name)
+
 
 class BatchJobLink(PushedLink):
     """The job's own address. The service shows it to whoever sends the endpoint's key."""
@@ -98,6 +106,6 @@ def push_help(context: Mapping[str, Any], endpoint: Endpoint | None, *further: t
     address = endpoint.help_location.rstrip("/") if endpoint else ""
     push_link(context, EndpointHelpLink, address)
     if endpoint:
-        push_link(context, PortalLink, portal_page(address, endpoint.web_service_id, endpoint.name))
+        push_link(context, PortalLink, PortalLink.of(endpoint))
     for link in further:
         push_link(context, link, f"{address}/{link.page}" if address else "")

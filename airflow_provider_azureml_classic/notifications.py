@@ -26,7 +26,8 @@ class ModelUpdatedNotifier(BaseNotifier):
 
     As a callback of ``UpdateTrainedModelOperator`` the text is the receipt: which model is live now, the end of its
     training data, which model it replaced, and how that was proved. As ``on_failure_callback`` it is the error, as
-    ``on_skipped_callback`` that the endpoint keeps its model. ``async_notify`` serves deadline alerts.
+    ``on_skipped_callback`` that the endpoint keeps its model. Among the ``notifiers`` of ``ApproveModelOperator`` it
+    is the question, with what was found and a link to the answer. ``async_notify`` serves deadline alerts.
 
     :param webhook_conn_id: connection of any type, for example ``http``. Its host is the address; its password, if
         there is one, is the secret end of it: host ``https://hooks.example.com/services``, password ``T0/B0/x``.
@@ -139,6 +140,8 @@ def receipt_text(receipt: Mapping[str, Any]) -> str:
 
 
 def _what(context: Mapping[str, Any]) -> str:
+    if announcement := context.get("announcement"):
+        return str(announcement)
     error, ti = context.get("exception"), context.get("ti")
     if error is not None:
         return f"The update failed: {str(error) or type(error).__name__}".rstrip(".") + "."

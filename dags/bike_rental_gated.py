@@ -1,5 +1,8 @@
 """Every week: retrain the Bike Rental model, and put it live if it is good enough and a person agrees.
 
+Before the training the data are compared with those of the live model; what was found stands in the question, beside
+the gate's figures and the digests of both models. The update takes the one model that the person agreed to.
+
 Reads the connection ``azureml_classic_default`` and nothing else. The data of a week are the CSV file
 ``bike-rental/YYYY-MM-DD.csv``, named after its first day, in the connection's storage account or in the service's own
 store. Three ways to end: *updated*, *kept* because the gate saw that the new model is worse (everything after the gate
@@ -11,11 +14,11 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk import DAG, CronDataIntervalTimetable
 
 from airflow_provider_azureml_classic.operators import (
     AddEndpointOperator,
+    ApproveModelOperator,
     BatchExecutionOperator,
     ModelQualityGate,
     UpdateTrainedModelOperator,
@@ -23,15 +26,6 @@ from airflow_provider_azureml_classic.operators import (
 from airflow_provider_azureml_classic.sensors import ModelFreshnessSensor
 
 SCORING = {"web_service": "Bike Rental [predictive exp.]", "endpoint": "approved"}
-COMPARISON = """\
-{% set gate = ti.xcom_pull(task_ids="gate") -%}
-| metric | new model | live model |
-|---|---|---|
-{% for name, value in gate["metrics"]["candidate"].items() -%}
-| {{ name }} | {{ value }} | {{ gate["metrics"]["live"][name] }} |
-{% endfor %}
-Compared on {{ gate["compared_on"]["rows"] }} rows. {{ gate["notes"] | join(" ") }}
-"""
 
 with DAG(
     "bike_rental_gated",
@@ -57,14 +51,18 @@ with DAG(
         **SCORING,
     )
     # Waits without a worker slot; who does not answer within two days has said no.
-    approve = ApprovalOperator(
+    approve = ApproveModelOperator(
         task_id="approve",
-        subject="Put the Bike Rental model of {{ data_interval_start | ds }} live?",
-        body=COMPARISON,
+        job=train.output,
+        gate=gate.output,
+        note="Is it the file of {{ data_interval_start | ds }}?",
         defaults="Reject",
         response_timeout=timedelta(days=2),
+        **SCORING,
     )
     # The job is asked again, so its answer carries a fresh SAS token however long the approval took.
-    update = UpdateTrainedModelOperator(task_id="update", job=train.output, on_failure="rollback", **SCORING)
+    update = UpdateTrainedModelOperator(
+        task_id="update", job=train.output, approval=approve.output, on_failure="rollback", **SCORING
+    )
     wait_until_fresh = ModelFreshnessSensor(task_id="wait_until_fresh", job=train.output, timeout=600, **SCORING)
     add_endpoint >> train >> gate >> approve >> update >> wait_until_fresh

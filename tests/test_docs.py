@@ -174,6 +174,9 @@ def _names() -> dict[str, Any]:
     names |= {"DAG": DAG, "CronDataIntervalTimetable": CronDataIntervalTimetable, "task": task}
     names |= {"task_group": task_group, "datetime": datetime, "timedelta": timedelta, "UTC": UTC, "SCORING": said}
     names |= {"customers": list, "chunks": list}
+    names["gate"] = names["approve"] = names["DataCheckOperator"](
+        task_id="judged", web_service="Bike Rental", model_for="b"
+    )
     names["train"] = names["BatchExecutionOperator"](task_id="before", web_service="Bike Rental", model_for="bikes")
     names["update"] = names["UpdateTrainedModelOperator"](task_id="then", job=names["train"].output, **said)
     return names

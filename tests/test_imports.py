@@ -52,8 +52,9 @@ with DAG("e", schedule=Asset("a")):
     WriteTableOperator(task_id="table", job={{}}, table="t", sql_conn_id="c")
     train = BatchExecutionOperator(task_id="train", web_service="t", inputs={{"input1": up.output["location"]}})
     gate = ModelQualityGate(task_id="gate", job=train.output, thresholds={{"AUC": {{"min": 0.9}}}}, **to)
+    approve = ApproveModelOperator(task_id="approve", job=train.output, gate=gate.output, **to)
     update = UpdateTrainedModelOperator(
-        task_id="update", job=train.output, on_success_callback=ModelUpdatedNotifier(), **to
+        task_id="update", job=train.output, approval=approve.output, on_success_callback=ModelUpdatedNotifier(), **to
     )
     fresh = ModelFreshnessSensor(task_id="fresh", max_age=timedelta(days=1), **to)
     AddEndpointOperator(task_id="add", **to) >> train >> gate >> update >> fresh

@@ -37,6 +37,7 @@ from airflow_provider_azureml_classic.exceptions import (
     RequestRejected,
 )
 from airflow_provider_azureml_classic.protocol import operations as ops
+from airflow_provider_azureml_classic.protocol.approval import Approval
 from airflow_provider_azureml_classic.protocol.drift import EndpointDrift, Terms
 from airflow_provider_azureml_classic.protocol.job_history import (
     BEFORE_PARAMETER,
@@ -196,6 +197,7 @@ class Verbs:
         *,
         if_match: str | None = None,
         model_file: str | None = None,
+        approval: Approval | None = None,
     ) -> Steps[None]:
         """Change an endpoint's settings or the location of its trained models.
 
@@ -207,9 +209,10 @@ class Verbs:
         :param if_match: ``ETag`` that the endpoint must still have; servers that do not know it ignore it.
         :param model_file: SHA-256 of the file of the model that is meant, where only one is put in place. Our addition:
             the server takes no other one, and takes its own copy of one that the endpoint had before.
+        :param approval: who has agreed, for the history that our server keeps.
         :raises RequestRejected: with status 412 when the endpoint has changed since.
         """
-        conditions = {ops.IF_MATCH: if_match, ops.MODEL_FILE: model_file}
+        conditions = {ops.IF_MATCH: if_match, ops.MODEL_FILE: model_file, **(approval.to_header() if approval else {})}
         check(*(yield from self._of_endpoint(ops.PATCH_ENDPOINT, endpoint, settings, conditions)))
 
     def _of_endpoint(
@@ -234,9 +237,7 @@ class Verbs:
     def rehearse_update(
         self, endpoint: Endpoint, resource: Resource, *, model_file: str | None = None
     ) -> Steps[Rehearsal]:
-        """What an update would change, on the last calls that an endpoint keeps; nothing is put in place.
-
-        Our addition to the protocol.
+        """What an update would change, on the last calls that an endpoint keeps; nothing is put in place. Our addition.
 
         :param endpoint: the endpoint, as read before.
         :param resource: which of its models, and where the new one is.
@@ -588,9 +589,8 @@ class Verbs:
     @verb
     def store_stream(self, reference: BlobReference, pieces: Iterable[bytes]) -> Steps[BlobFacts]:
         """Write a blob of any size in blocks: at most a few blocks are in memory, and nothing is seen of the blob, nor
-        is an older one replaced, until all of it is there.
-
-        An asynchronous client waits for ``pieces`` on the event loop.
+        is an older one replaced, until all of it is there. An asynchronous client waits for ``pieces`` on the event
+        loop.
 
         :param reference: location with a token that allows creating or writing.
         :param pieces: the content in pieces of any size; an error that they raise leaves the blob as it was.

@@ -1,5 +1,6 @@
 """Operators: one verb of the service each."""
 
+from airflow_provider_azureml_classic.operators.approval import ApproveModelOperator
 from airflow_provider_azureml_classic.operators.batch import BatchExecutionOperator
 from airflow_provider_azureml_classic.operators.data_check import DataCheckOperator
 from airflow_provider_azureml_classic.operators.endpoints import (
@@ -20,6 +21,7 @@ from airflow_provider_azureml_classic.operators.upload import UploadDataOperator
 
 __all__ = [
     "AddEndpointOperator",
+    "ApproveModelOperator",
     "BatchExecutionOperator",
     "BatchScoringOperator",
     "CancelJobOperator",

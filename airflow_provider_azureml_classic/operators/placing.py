@@ -46,7 +46,9 @@ if TYPE_CHECKING:
     from airflow.sdk.definitions.mappedoperator import OperatorPartial
 
     from airflow_provider_azureml_classic.client.answers import BlobFacts
+    from airflow_provider_azureml_classic.protocol.approval import Approval
     from airflow_provider_azureml_classic.protocol.references import BlobReference
+    from airflow_provider_azureml_classic.retraining.approval import Decision
     from airflow_provider_azureml_classic.retraining.placing import Candidate
 
 #: Key in Airflow's task state store.
@@ -219,7 +221,7 @@ class ModelPlacingOperator(UpdatingOperator):
         # A service that told no digests before tells none now.
         if update.patch.model is None and target.resource.digests is not None:
             update = replace(update, patch=replace(update.patch, model=self._live_model(update)))
-        receipt = receipt_of(update, self.hook.client.perform(self._facts(location)))
+        receipt = receipt_of(update, self.hook.client.perform(self._facts(location)), self._approval())
         assets = spellings(self.hook.settings, self.web_service or target.service.name, target.service, target.endpoint)
         self._lineage = (location, assets[0])
         if self.emit_asset:
@@ -233,6 +235,14 @@ class ModelPlacingOperator(UpdatingOperator):
         is_there = shows(endpoint, name, update.candidate.location)
         return endpoint.resource(name).digests if is_there else None
 
+    def _decision(self) -> Decision | None:
+        """What a person has decided about this update; ``None``: nobody is asked."""
+        return None
+
+    def _approval(self) -> Approval | None:
+        decision = self._decision()
+        return decision.approval if decision else None
+
     def _placing(self) -> Placing:
         """How the model is put live."""
         return Placing(
@@ -242,6 +252,7 @@ class ModelPlacingOperator(UpdatingOperator):
             self.proof,
             self.proof_timeout,
             self.on_failure,
+            self._approval(),
         )
 
     def _find(self) -> Program[Target]:

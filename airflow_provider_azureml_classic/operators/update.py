@@ -10,6 +10,7 @@ from airflow.sdk import conf
 from airflow_provider_azureml_classic.operators.base import skip
 from airflow_provider_azureml_classic.operators.placing import ModelPlacingOperator
 from airflow_provider_azureml_classic.protocol.moments import to_utc
+from airflow_provider_azureml_classic.retraining.approval import NOT_NEEDED, Decision
 from airflow_provider_azureml_classic.retraining.evaluation import evaluation_of
 from airflow_provider_azureml_classic.retraining.freshness import Window
 from airflow_provider_azureml_classic.retraining.jobs import NO_RESULT, JobTicket, trained_model
@@ -31,7 +32,8 @@ class UpdateTrainedModelOperator(ModelPlacingOperator):
     ``sha256`` of the file, digest of the ``content``), ``window``, ``job_id``, ``metrics`` of the job's evaluation,
     ``proof`` (``level`` reached: ``resource``, ``version``, ``score`` or ``content``, and ``seconds`` from PATCH to
     proof), ``replaced`` (``location``, ``window_end``, ``sha256`` and ``content`` of the previous model, and its
-    ``answers`` to the new one's golden rows, with which a rollback proves that it is back).
+    ``answers`` to the new one's golden rows, with which a rollback proves that it is back), ``approval`` (``by``,
+    ``at``, ``evidence``, ``asked_in`` and ``model``; ``None`` where nobody was asked).
 
     A training that gave the very model that is live already is *skipped* as that; its window is recorded.
 
@@ -51,6 +53,9 @@ class UpdateTrainedModelOperator(ModelPlacingOperator):
     :param window_end: end of the model's training data, ISO 8601; by default the job's, else the one in the
         model's path. (templated)
     :param only_if_newer: skip when the live model was trained on newer data.
+    :param approval: what :class:`ApproveModelOperator` returned: only the model that it is about is put live, and only
+        instead of the one that it was compared with; a rejection skips the task. By default nobody is asked; an empty
+        one fails the task. (templated)
     :param unknown_window: with ``only_if_newer``, if it is not known on which data the live model was trained:
         ``replace`` it, or ``refuse``, which fails the task; by default ``refuse`` where the service tells windows, as
         the server in this package does, and ``replace`` elsewhere. The model that a web service began with is replaced.
@@ -74,8 +79,9 @@ class UpdateTrainedModelOperator(ModelPlacingOperator):
         "location",
         "resource",
         "window_end",
+        "approval",
     )
-    template_fields_renderers = {"job": "json"}  # noqa: RUF012
+    template_fields_renderers = {"job": "json", "approval": "json"}  # noqa: RUF012
     ui_color = "#dcfce7"
 
     def __init__(
@@ -88,6 +94,7 @@ class UpdateTrainedModelOperator(ModelPlacingOperator):
         model_output: str | None = None,
         resource: str | None = None,
         window_end: str | None = None,
+        approval: Mapping[str, Any] | str | None = NOT_NEEDED,
         only_if_newer: bool = True,
         unknown_window: Literal["replace", "refuse"] | None = None,
         proof: Literal["strongest", "resource", "version", "score", "content"] = "strongest",
@@ -111,6 +118,7 @@ class UpdateTrainedModelOperator(ModelPlacingOperator):
         self.job = job
         self.model_output = model_output
         self.window_end = window_end
+        self.approval = approval
         self.only_if_newer = only_if_newer
         self.unknown_window = unknown_window
         self.on_failure = on_failure
@@ -137,7 +145,17 @@ class UpdateTrainedModelOperator(ModelPlacingOperator):
     def _when_overtaken(self, overtaken: Overtaken) -> Exception:
         return skip(self, str(overtaken))
 
+    def _decision(self) -> Decision | None:
+        return Decision.from_json(self.approval)
+
     def _reason_to_keep(self, target: Target, candidate: Candidate) -> str | None:
-        if not self.only_if_newer:
-            return None
-        return older_than_live(target, candidate, self.unknown_window, self.log.warning)
+        decision, reason = self._decision(), None
+        if decision is not None:
+            decision.check(target, candidate)
+            if not decision.approved:
+                return f"Endpoint {self.endpoint!r} keeps its model: {decision.approval.by or 'nobody'} did not agree."
+        if self.only_if_newer:
+            reason = older_than_live(target, candidate, self.unknown_window, self.log.warning)
+        if decision is not None and reason is None:
+            decision.check_live(target, candidate)
+        return reason

@@ -336,8 +336,22 @@ def portal_page(help_location: str, service_id: str, name: str) -> str:
     :param service_id: of its web service.
     :param name: of the endpoint.
     """
+    root = _portal(help_location)
+    page = f"{root}/services/{quote(service_id, safe='')}/endpoints/{quote(name, safe='')}"
+    return page if root and service_id else ""
+
+
+def portal_job(help_location: str, job_id: str) -> str:
+    """Page of a job in the portal of our server; empty for a service that has none.
+
+    :param help_location: of the endpoint that ran it.
+    :param job_id: the job.
+    """
+    root = _portal(help_location)
+    return f"{root}/jobs/{quote(job_id, safe='')}" if root else ""
+
+
+def _portal(help_location: str) -> str:
     base, separator, _ = help_location.partition(_HELP_ROOT + "/")
     host = urlsplit(base).hostname or ""
-    if not separator or not service_id or host.endswith(CLOUD_DOMAIN):
-        return ""
-    return f"{base}{PORTAL}/services/{quote(service_id, safe='')}/endpoints/{quote(name, safe='')}"
+    return f"{base}{PORTAL}" if separator and not host.endswith(CLOUD_DOMAIN) else ""

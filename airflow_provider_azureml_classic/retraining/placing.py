@@ -17,6 +17,7 @@ from airflow_provider_azureml_classic.client.answers import BlobFacts
 from airflow_provider_azureml_classic.client.retries import Pause, Program, jittered
 from airflow_provider_azureml_classic.client.verbs import Verbs
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, UpdateNotProved, is_stale, rejection
+from airflow_provider_azureml_classic.protocol.approval import Approval
 from airflow_provider_azureml_classic.protocol.digests import Digests, same_model
 from airflow_provider_azureml_classic.protocol.moments import moment_text
 from airflow_provider_azureml_classic.protocol.references import BlobReference, window_end_of
@@ -169,6 +170,7 @@ class Placing:
         offers.
     :param proof_timeout: seconds allowed from PATCH to proof.
     :param on_failure: without proof in time: ``keep`` the new model, or ``rollback`` to the previous one.
+    :param approval: who has agreed, for the endpoint's history.
     """
 
     client: Verbs
@@ -177,6 +179,7 @@ class Placing:
     proof: str = "strongest"
     proof_timeout: float = 120.0
     on_failure: str = "keep"
+    approval: Approval | None = None
 
     def place(
         self,
@@ -275,7 +278,8 @@ class Placing:
         :raises ChangedMeanwhile: the endpoint has changed since it was read, so nothing was put live.
         """
         try:
-            yield self._patch(target, patch.location, patch.model, if_match=target.endpoint.etag)
+            etag = target.endpoint.etag
+            yield self._patch(target, patch.location, patch.model, if_match=etag, approval=self.approval)
         except AzureMLClassicError as error:
             if not (error.retryable or is_stale(error)):
                 raise
@@ -404,11 +408,17 @@ class Placing:
     # -- parts ---------------------------------------------------------------------------------------------------------
 
     def _patch(
-        self, target: Target, location: BlobReference, model: Digests | None, *, if_match: str | None = None
+        self,
+        target: Target,
+        location: BlobReference,
+        model: Digests | None,
+        *,
+        if_match: str | None = None,
+        approval: Approval | None = None,
     ) -> Any:
         settings = EndpointSettings(resources=(Resource(target.resource.name, location),))
-        file = model.file if model else None
-        return Verbs.patch_endpoint.steps(self.client, target.endpoint, settings, if_match=if_match, model_file=file)
+        options: Any = {"if_match": if_match, "model_file": model.file if model else None, "approval": approval}
+        return Verbs.patch_endpoint.steps(self.client, target.endpoint, settings, **options)
 
     def _fetch(self, endpoint: Endpoint) -> Any:
         return Verbs.get_endpoint.steps(self.client, endpoint.web_service_id, endpoint.name)
@@ -552,11 +562,12 @@ def window_in_path(model: BlobReference) -> Window | None:
     return Window(end) if end else None
 
 
-def receipt_of(update: Update, facts: BlobFacts | None) -> dict[str, Any]:
+def receipt_of(update: Update, facts: BlobFacts | None, approval: Approval | None = None) -> dict[str, Any]:
     """What an update returns: plain JSON, and nothing secret.
 
     :param update: the update, once it is proved.
     :param facts: about the model's file, if known.
+    :param approval: who has agreed to it, if anybody was asked.
     """
     target, candidate, patch = update.target, update.candidate, update.patch
     replaced, replaced_end, job = patch.replaced, window_end_of(patch.replaced), candidate.job
@@ -583,5 +594,6 @@ def receipt_of(update: Update, facts: BlobFacts | None) -> dict[str, Any]:
             "answers": patch.answers.to_wire() if patch.answers else None,
             **(patch.replaced_model or Digests()).to_json(),
         },
+        "approval": approval.to_json() if approval else None,
         "updated_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import os
@@ -52,17 +53,26 @@ def test_approved_rejected_and_kept(server: ServerProcess, tmp_path: Path) -> No
     }
     words = ["2026-05-03=Approve", "2026-05-10=Reject", "2026-05-17=Approve"]
     command = [sys.executable, "-m", "tests.support.gated_run", *words]
-    ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=90)
+    ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
     assert ran.returncode == 0, ran.stderr[-5000:]
     approved, rejected, kept = json.loads(ran.stdout.splitlines()[-1]).values()
     assert set(approved["states"].values()) == {"success"}
-    assert approved["subject"] == "Put the Bike Rental model of 2026-05-03 live?"
+    receipt = approved["returned"]["update"]
+    assert approved["subject"].startswith("Put model ")
+    assert approved["body"].startswith("Is it the file of 2026-05-03?\n\n| ")
+    assert receipt["model"]["content"] in approved["body"]
     assert "| Mean Absolute Error | " in approved["body"]
     assert "Compared on 96 rows." in approved["body"]
+    text = hashlib.sha256(f"{approved['subject']}\n{approved['body']}".encode()).hexdigest()
+    assert (receipt["approval"]["by"], receipt["approval"]["evidence"]) == ("Ada", text)
+    assert approved["event"]["approval"] == receipt["approval"]
+    no = rejected["returned"]["approve"]
+    assert (no["decision"], no["by"], no["timed_out"]) == ("rejected", "Ada", False)
     passed = {"add_endpoint": "success", "train": "success"}
     after = {"update": "skipped", "wait_until_fresh": "skipped"}
     assert rejected["states"] == {**passed, "gate": "success", "approve": "success", **after}
-    assert kept == {"states": {**passed, "gate": "skipped", "approve": "skipped", **after}}
+    assert kept["states"] == {**passed, "gate": "skipped", "approve": "skipped", **after}
+    assert "subject" not in kept
     with server.client() as client:
         place = client.get_endpoint(client.find_web_service(BIKES_SCORING).id, "approved").resource().location
     assert place is not None

@@ -1,7 +1,7 @@
 """Runs the gated DAG for the weeks given as ``2026-05-03=Approve``, each answered so by a "person".
 
 A program of its own, with a metadata database of its own. Prints one JSON object: for each week the tasks' states and
-the text that the person read.
+what they returned, the event of the endpoint's asset, and the text that the person read.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from contextlib import redirect_stdout
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
+
+from tests.support.dag_process import recorded, xcoms
 
 DAG_ID, TASK = "bike_rental_gated", "approve"
 
@@ -61,8 +63,11 @@ def run(dag: Any, day: datetime, option: str) -> dict[str, Any]:
     finally:
         done.set()
         person.join()
+    instances, events = ended.get_task_instances(), recorded(DAG_ID, ended.run_id)
     return {
-        "states": {ti.task_id: str(getattr(ti.state, "value", ti.state)) for ti in ended.get_task_instances()},
+        "states": {ti.task_id: str(getattr(ti.state, "value", ti.state)) for ti in instances},
+        "returned": {ti.task_id: xcoms(ti).get("return_value") for ti in instances},
+        "event": events[0]["extra"] if events else None,
         **read,
     }
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from airflow_provider_azureml_classic.protocol.approval import Approval
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.server.state.cipher import WrongKey
 from airflow_provider_azureml_classic.server.state.database import EVERYTHING, Database, columns, to_row
@@ -245,6 +246,7 @@ class Store:
         *,
         how: How = How.PATCHED,
         files: Sequence[ModelRow] = (),
+        approval: Approval | None = None,
     ) -> bool:
         """Change settings and models in one step; ``False`` if the endpoint has changed since ``row`` was read.
 
@@ -254,6 +256,7 @@ class Store:
         :param now: the present time.
         :param how: what puts the models in place.
         :param files: what the models' files say of themselves, where that is not known yet.
+        :param approval: who has agreed to the models.
         """
         with self._db.write() as connection:
             update = connection.execute(
@@ -267,7 +270,7 @@ class Store:
                 same = (resources.c.endpoint_id == row.id, resources.c.name == model.name)
                 connection.execute(sa.update(resources).where(*same).values(**columns(model)))
             add_models(connection, files)
-            add_placements(connection, models, how, now)
+            add_placements(connection, models, how, now, approval)
             self._db.notify(connection, row.id)
         return True
 

@@ -9,6 +9,7 @@ from enum import Enum
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
+from airflow_provider_azureml_classic.protocol.approval import Approval
 from airflow_provider_azureml_classic.protocol.purpose import Purpose
 from airflow_provider_azureml_classic.protocol.references import BlobReference, window_end_of
 from airflow_provider_azureml_classic.protocol.values import ENDPOINT_NAME
@@ -110,13 +111,20 @@ def add_samples(connection: sa.Connection, row: SamplesRow) -> None:
     connection.execute(_ADD_SAMPLES[connection.dialect.name], columns(row))
 
 
-def add_placements(connection: sa.Connection, models: Sequence[ResourceRow], how: How, now: datetime) -> None:
+def add_placements(
+    connection: sa.Connection,
+    models: Sequence[ResourceRow],
+    how: How,
+    now: datetime,
+    approval: Approval | None = None,
+) -> None:
     """Remember that models were put in place; they are the live ones of their resources from now on.
 
     :param connection: in the transaction that puts them in place.
     :param models: of one endpoint.
     :param how: what put them in place.
     :param now: the present time.
+    :param approval: who has agreed, as was told.
     """
     for model in models:
         of = {"of": model.endpoint_id, "name": model.name}
@@ -132,6 +140,7 @@ def add_placements(connection: sa.Connection, models: Sequence[ResourceRow], how
             "placed_at": now,
             "how": how.value,
             "live": True,
+            "approval": approval.to_json() if approval else None,
         }
         connection.execute(_ADD_PLACEMENT, values)
         connection.execute(_FORGET, {**of, "kept": KEPT_ROWS})

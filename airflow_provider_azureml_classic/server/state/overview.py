@@ -88,6 +88,7 @@ class ModelLine:
     created_at: datetime | None
     metrics: dict[str, float]
     content: str | None
+    approval: dict[str, Any] | None = None
 
 
 _WINDOW_END = sa.func.coalesce(placements.c.window_end, model_files.c.window_end, type_=placements.c.window_end.type)
@@ -243,6 +244,7 @@ class Queries:
                 placements.c.placed_at,
                 placements.c.how,
                 placements.c.live,
+                placements.c.approval,
                 _WINDOW_END.label("window_end"),
                 sa.select(sa.func.max(trained_models.c.job_id))
                 .where(trained_models.c.digest == placements.c.digest)

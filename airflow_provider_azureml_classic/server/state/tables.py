@@ -190,6 +190,8 @@ placements = sa.Table(
     sa.Column("placed_at", UtcTime, nullable=False),
     sa.Column("how", sa.String(16), nullable=False),
     sa.Column("live", sa.Boolean, nullable=False),
+    # Who has agreed, as the update said.
+    sa.Column("approval", sa.JSON(none_as_null=True)),
     sa.Index("placements_by_endpoint", "endpoint_id", "live"),
 )
 # What finished training jobs wrote; ``for_endpoint`` is the folder of the model's path, by convention an endpoint.
@@ -344,6 +346,7 @@ class PlacementRow:
     :param window_end: as the model's path says.
     :param how: one of :class:`~.history.How`.
     :param live: it is there now.
+    :param approval: who has agreed, see :class:`~.protocol.approval.Approval`.
     """
 
     id: int
@@ -356,6 +359,7 @@ class PlacementRow:
     placed_at: datetime
     how: str
     live: bool
+    approval: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from airflow_provider_azureml_classic import __version__
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.protocol import inference
 from airflow_provider_azureml_classic.protocol import operations as ops
+from airflow_provider_azureml_classic.protocol.approval import Approval
 from airflow_provider_azureml_classic.protocol.drift import AFTER_PARAMETER, DriftPage, Terms
 from airflow_provider_azureml_classic.protocol.errors import known_members, to_response
 from airflow_provider_azureml_classic.protocol.job_history import (
@@ -308,6 +309,7 @@ class App:
             EndpointSettings.from_wire(call.json()),
             call.headers.get(ops.IF_MATCH),
             call.headers.get(ops.MODEL_FILE, "").strip().lower() or None,
+            Approval.from_headers(call.headers),
         )
         return _json(endpoint.to_wire(), headers={ops.ETAG: endpoint.etag or ""})
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
-from airflow_provider_azureml_classic.protocol.digests import Digests
+from airflow_provider_azureml_classic.protocol.approval import Approval
+from airflow_provider_azureml_classic.protocol.digests import Digests, same_model
 from airflow_provider_azureml_classic.protocol.errors import repeated
 from airflow_provider_azureml_classic.protocol.model_scoring import ModelAnswers, ModelCall
 from airflow_provider_azureml_classic.protocol.references import MODEL_EXTENSION, BlobReference
@@ -76,6 +77,7 @@ class Updates:
         settings: EndpointSettings,
         if_match: str | None,
         digest: str | None = None,
+        approval: Approval | None = None,
     ) -> Endpoint:
         """Change an endpoint's settings and models, all or nothing.
 
@@ -85,6 +87,7 @@ class Updates:
         :param settings: what to change.
         :param if_match: ``ETag`` that the endpoint must still have.
         :param digest: SHA-256 of the file that is meant, if the caller says so: of the one model that is put in place.
+        :param approval: who has agreed to it, as the caller says.
         """
         service, row = self._workspace.endpoint(caller, service_id, name)
         # A patch that lifts PreventUpdate may carry the update itself.
@@ -94,7 +97,9 @@ class Updates:
             models = [self._model(caller, service, row, resource, pin, digest) for resource in settings.resources or ()]
             _check_different([model.name for model, _ in models])
             placed, files = tuple(model for model, _ in models), tuple(file for _, file in models)
-            return self._workspace.view(self._workspace.change(row, settings, placed, if_match, files=files))
+            _check_approved(placed, approval)
+            changed = self._workspace.change(row, settings, placed, if_match, files=files, approval=approval)
+            return self._workspace.view(changed)
 
     def roll_back(self, caller: Caller, service_id: str, name: str, placement: int) -> Endpoint:
         """Put a model back that an endpoint had before: from its kept file, else from where it came from.
@@ -320,6 +325,17 @@ def _check_own_model(row: EndpointRow, location: Location) -> None:
             "the answer to GET job names it, or use the workspace token.",
             target=path,
         )
+
+
+def _check_approved(models: Sequence[ResourceRow], approval: Approval | None) -> None:
+    """Refuse an approval of another model: the history would tell of a person what that person never agreed to."""
+    for model in models:
+        if approval and same_model(approval.model, Digests(model.digest, model.content)) is False:
+            raise rejection(
+                "InvalidOperation",
+                f"The approval is for another model than {model.relative_location!r}. Nothing was changed.",
+                target=model.name,
+            )
 
 
 def _check_different(names: list[str]) -> None:

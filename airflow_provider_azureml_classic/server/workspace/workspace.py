@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from threading import Lock
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
+from airflow_provider_azureml_classic.protocol.approval import Approval
 from airflow_provider_azureml_classic.protocol.inference import SEPARATOR
 from airflow_provider_azureml_classic.protocol.keys import KeyType
 from airflow_provider_azureml_classic.protocol.limits import MAX_KEPT_CALLS
@@ -317,6 +318,7 @@ class Workspace:
         *,
         how: How = How.PATCHED,
         files: tuple[ModelRow, ...] = (),
+        approval: Approval | None = None,
     ) -> EndpointRow:
         """Change settings and models of an endpoint in one step.
 
@@ -326,6 +328,7 @@ class Workspace:
         :param if_match: ``ETag`` that it must still have.
         :param how: what puts the models in place.
         :param files: what the models' files say of themselves, where that is not known yet.
+        :param approval: who has agreed to the models, as the caller says.
         :raises RequestRejected: 412 ``EndpointChanged``.
         """
         for _ in range(_ATTEMPTS):
@@ -338,7 +341,8 @@ class Workspace:
             if not models and all(getattr(row, name) == value for name, value in values.items()):
                 # Nothing to change: version and ETag tell of changes.
                 return row
-            if self._store.change_endpoint(row, values, models, self._clock(), how=how, files=files):
+            now = self._clock()
+            if self._store.change_endpoint(row, values, models, now, how=how, files=files, approval=approval):
                 self.forget(row.id)
                 break
             again = self._store.endpoint(row.id)

@@ -7,12 +7,14 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
+from airflow_provider_azureml_classic.protocol.approval import Approval
 from airflow_provider_azureml_classic.protocol.jobs import JobStatus
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint, EndpointSettings
@@ -512,6 +514,18 @@ def test_history_and_roll_back(visitor: Visitor, mine: str, scorer: Endpoint) ->
     assert "The earlier model is live again." in visitor.did(f"{mine}/do/rollback", number=number)
     assert service.slope(scorer) == 10
     assert "rolled back" in visitor.page(mine)
+
+
+def test_the_history_tells_who_has_agreed(visitor: Visitor, mine: str) -> None:
+    """As the update told it, whatever is in the name, or that it was the default at the time-out."""
+    at, evidence = datetime(2026, 3, 1, 8, tzinfo=UTC), "ab" * 32
+    for name, who in (("ten", "Ada <b>"), ("twenty", None)):
+        header = Approval(who, at, evidence, "gated/r1/approve").to_header()
+        assert visitor.service.patch("mine", BlobReference(f"models/{name}.ilearner"), headers=header).status == 200
+    html = visitor.page(mine)
+    assert "approved by Ada &lt;b&gt;" in html
+    assert "nobody answered: approved by default" in html
+    assert f"Asked in gated/r1/approve; SHA-256 of what was shown: {evidence}" in html
 
 
 def test_another_endpoints_history_cannot_be_rolled_back_to(visitor: Visitor, mine: str) -> None:

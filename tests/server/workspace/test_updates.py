@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import pickle
+from datetime import UTC, datetime
 
 import pytest
 
+from airflow_provider_azureml_classic.protocol.approval import HEADER, Approval
+from airflow_provider_azureml_classic.protocol.digests import Digests
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint
 from tests.support.service import RESOURCE, Service
@@ -347,3 +350,21 @@ def test_a_read_that_an_update_overtakes_is_not_kept(service: Service, scorer: E
     monkeypatch.setattr(service.store, "endpoint", overtaken)
     assert service.slope(scorer) == 2
     assert service.slope(scorer) == 10
+
+
+def test_an_approval_of_another_model_changes_nothing(service: Service, scorer: Endpoint) -> None:
+    """Nor does one that cannot be read: the history would tell of a person what that person never agreed to."""
+    place = BlobReference("models/ten.ilearner")
+    for headers, word in (
+        (
+            Approval("Ada", datetime(2026, 3, 1, tzinfo=UTC), "ab" * 32, "", Digests(None, "cd" * 32)).to_header(),
+            "another model",
+        ),
+        ({HEADER: "Ada"}, "is not JSON"),
+        ({HEADER: '{"by": 1}'}, "is not a text"),
+        ({HEADER: '{"at": "2026-03-01", "evidence": "ab"}'}, "no SHA-256"),
+        ({HEADER: "[" * 5000}, "over 4096 letters"),
+    ):
+        response = service.patch("mine", place, headers=headers)
+        assert (response.status, word in message(response)) == (400, True), message(response)
+    assert service.slope(scorer) == 2
