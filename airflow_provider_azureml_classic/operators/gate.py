@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.sdk import conf
@@ -21,30 +20,14 @@ from airflow_provider_azureml_classic.operators.base import (
 from airflow_provider_azureml_classic.operators.placing import AT_ONCE, defer_to_proof
 from airflow_provider_azureml_classic.protocol.digests import same_model
 from airflow_provider_azureml_classic.protocol.references import CSV_EXTENSION
-from airflow_provider_azureml_classic.retraining import comparison
-from airflow_provider_azureml_classic.retraining.data_contract import as_expected
+from airflow_provider_azureml_classic.retraining.comparison import Labelled, answers_of, read_rows
 from airflow_provider_azureml_classic.retraining.evaluation import Evaluation, read_evaluation
 from airflow_provider_azureml_classic.retraining.freshness import Window
-from airflow_provider_azureml_classic.retraining.intervals import differences_of
 from airflow_provider_azureml_classic.retraining.jobs import JobTicket, trained_model
-from airflow_provider_azureml_classic.retraining.judgement import (
-    ON_UNDECIDED,
-    Decision,
-    Evidence,
-    Judgement,
-    judge,
-)
+from airflow_provider_azureml_classic.retraining.judgement import Decision
+from airflow_provider_azureml_classic.retraining.judging import Comparison, Report, Rules
 from airflow_provider_azureml_classic.retraining.placing import Candidate, Placing, Target, Update, find_target
-from airflow_provider_azureml_classic.retraining.quality import (
-    METRICS,
-    Allowance,
-    check_limits,
-    finite,
-    measured,
-    on_training_rows,
-    outside,
-    table_text,
-)
+from airflow_provider_azureml_classic.retraining.quality import METRICS, Allowance, check_limits
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -56,74 +39,28 @@ if TYPE_CHECKING:
     from airflow_provider_azureml_classic.protocol.values import Endpoint
     from airflow_provider_azureml_classic.retraining.quality import Answers, Metric
 
-Metrics = dict[str, float | None]
 #: Airflow's task context, and the event of the triggerer that the task goes on with, if any.
 Attempt = tuple["Context", Mapping[str, Any] | None]
-
-
-@dataclass
-class Report:
-    """The gate's findings; becomes the task's XCom.
-
-    :param job_id: the job whose model is judged.
-    :param evaluation: metrics as the job wrote them.
-    :param candidate: metrics of the new model on the rows of the comparison, if there was one.
-    :param live: metrics of the live model on the same rows.
-    :param live_model: location of the live model.
-    :param rows: number of rows.
-    :param source: where they come from.
-    :param differences: of both models' metrics, with their intervals.
-    :param judgement: what the comparison says.
-    :param reasons: why the model is not good enough; empty if it is.
-    :param notes: what a reader of the metrics should know.
-    """
-
-    job_id: str
-    evaluation: Metrics
-    candidate: Metrics = field(default_factory=dict)
-    live: Metrics = field(default_factory=dict)
-    live_model: str | None = None
-    rows: int = 0
-    source: str | None = None
-    differences: dict[str, Any] = field(default_factory=dict)
-    judgement: Judgement | None = None
-    reasons: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-    def to_json(self) -> dict[str, Any]:
-        """For XCom."""
-        return {
-            "decision": "kept" if self.reasons else "pass",
-            "reasons": self.reasons,
-            "notes": self.notes,
-            "job_id": self.job_id,
-            "live_model": self.live_model,
-            "metrics": {"evaluation": self.evaluation, "candidate": self.candidate, "live": self.live},
-            "compared_on": {"rows": self.rows, "source": self.source},
-            "differences": self.differences,
-            "undecided": self.judgement is not None and self.judgement.undecided,
-        }
 
 
 class ModelQualityGate(AzureMLClassicOperator):
     """Lets an update happen only if the new model is good enough.
 
     There are two kinds of rules, at least one of which must be set. ``thresholds`` are limits of the metrics that the
-    training job wrote. ``max_worse`` compares with the live model, which is scored through its endpoint: both models'
-    metrics are computed here, from their answers to the same rows.
+    training job wrote. ``max_worse`` compares with the live model: both models' metrics are computed here, from their
+    answers to the same rows.
 
-    The rows are those that the training job held out. They come with its evaluation, together with the answers of the
-    model that was fitted without them. The live model may have seen such rows in *its* training, if the training
-    windows overlap; that is noted, because it favours the live model. For a comparison on rows that neither model has
-    seen, set ``check_data`` and ``check_endpoint``: the new model is then put live on that endpoint, which must serve
-    nobody else, and scored there. This also works with services whose evaluation carries no rows.
+    These are the rows that the new training held out, those that the live model's training held out, if the service
+    keeps them, and those of ``check_data``, if it is set. Rows that one of the models was trained on are left out where
+    that can be told. A service that cannot be asked for the answers of a model file is asked through endpoints: for
+    ``check_data``, the new model is then put live on ``check_endpoint``, which must serve nobody else.
 
     A model that is not good enough ends the task *skipped*, and with it the update after it; that is a normal outcome.
     A metric that a rule names and that is missing fails the task.
 
     Returns a dict, which is in XCom whether the model passes or not: ``decision`` (``pass`` or ``kept``), ``reasons``,
     ``notes``, ``job_id``, ``live_model``, ``metrics`` (``evaluation``, ``candidate``, ``live``), ``compared_on``
-    (``rows``, ``source``).
+    (``rows``, ``source``), ``differences``, ``undecided``, ``sets`` (the same figures for each set of rows).
 
     :param web_service: name or id of the scoring web service. (templated)
     :param endpoint: the endpoint whose model is live. (templated)
@@ -143,10 +80,10 @@ class ModelQualityGate(AzureMLClassicOperator):
     :param allow_training_metrics: let a model pass whose metrics are those of its training rows, because there were too
         few to hold any out (``Rows Held Out`` of the evaluation is 0). Without it such a model is not good enough,
         unless ``check_data`` is all that it is judged by.
-    :param check_data: instead of the held-out rows, a file with labels (CSV, TSV, ARFF, Parquet): path, URL with SAS
+    :param check_data: besides the held-out rows, a file with labels (CSV, TSV, ARFF, Parquet): path, URL with SAS
         token or blob reference. It is read on the worker, which needs the extra ``data``. (templated)
     :param check_endpoint: endpoint of the web service on which the new model is tried with ``check_data``; its model is
-        replaced. (templated)
+        replaced. Not needed where the service can be asked for the answers of a model file. (templated)
     :param label_column: column of ``check_data`` that is predicted; by default the one that the evaluation names.
     :param own_metrics: further metrics for ``max_worse``, by name: how to compute them, and which direction is better.
     :param resource: name of the updatable resource; ``None`` means the only one. (templated)
@@ -230,19 +167,16 @@ class ModelQualityGate(AzureMLClassicOperator):
 
     def _judge(self, context: Context, event: Mapping[str, Any] | None = None) -> dict[str, Any]:
         with airflow_errors():
-            limits, allowances = self._rules()
+            rules = self._rules()
             job = self.hook.finished_job(self.job)
             _, output = job.output(self.evaluation_output, extension=CSV_EXTENSION)
             client = self.hook.client
             reading = read_evaluation(client, job, self.hook.readable(output), self.log.info)
             evaluation = client.perform(reading)
-            report = Report(job.id, finite(evaluation.metrics))
-            report.reasons += outside(report.evaluation, limits)
-            if not self.allow_training_metrics and (limits or not self.check_data):
-                report.reasons += on_training_rows(report.evaluation)
-            if allowances:
-                self._compare(report, job, evaluation, allowances, (context, event))
-        self._print(report, limits, allowances)
+            report = Report.of(job.id, evaluation, rules, only_compared=bool(self.check_data))
+            if rules.allowances:
+                self._compare(report, job, evaluation, rules, (context, event))
+        self._print(report, rules)
         result = report.to_json()
         if report.reasons:
             # What a skipped or failed task returns is lost, so it is pushed before.
@@ -254,63 +188,56 @@ class ModelQualityGate(AzureMLClassicOperator):
 
     # -- the rules -----------------------------------------------------------------------------------------------------
 
-    def _rules(self) -> tuple[dict[str, dict[str, float]], dict[str, Allowance]]:
+    def _rules(self) -> Rules:
         """Thresholds and allowances, checked before the first call."""
         if not self.thresholds and not self.max_worse:
             raise ValueError("The gate has no rule: set thresholds, max_worse or both.")
         for name, value, allowed in (
             ("first_model", self.first_model, ("compare", "pass", "fail")),
             ("on_worse", self.on_worse, ("skip", "fail")),
-            ("on_undecided", self.on_undecided, (None, *ON_UNDECIDED)),
         ):
             if value not in allowed:
                 raise ValueError(f"{name} is {value!r}; it must be one of: {', '.join(map(str, allowed))}.")
-        if bool(self.check_data) != bool(self.check_endpoint):
-            raise ValueError("check_data and check_endpoint belong together: set both or neither.")
-        unknown = [name for name in self.max_worse or {} if name not in self._metrics]
-        if unknown:
-            raise ValueError(
-                f"max_worse names {unknown[0]!r}, which cannot be computed from answers; those that can be: "
-                f"{', '.join(self._metrics)}. Add it to own_metrics, with the direction that is better."
-            )
+        if self.check_endpoint and not self.check_data:
+            raise ValueError("check_endpoint is set, and no check_data: there would be nothing to ask it.")
         allowances = {name: Allowance.parse(name, value) for name, value in (self.max_worse or {}).items()}
-        return check_limits(self.thresholds or {}), allowances
-
-    @property
-    def _metrics(self) -> Mapping[str, Metric]:
-        return {**METRICS, **(self.own_metrics or {})}
+        metrics = {**METRICS, **(self.own_metrics or {})}
+        limits = check_limits(self.thresholds or {})
+        rules = Rules(limits, allowances, metrics, self.on_undecided, self.allow_training_metrics)
+        rules.check()
+        return rules
 
     # -- the comparison ------------------------------------------------------------------------------------------------
 
-    def _compare(
-        self,
-        report: Report,
-        job: Job,
-        evaluation: Evaluation,
-        allowances: Mapping[str, Allowance],
-        attempt: Attempt,
-    ) -> None:
+    def _compare(self, report: Report, job: Job, evaluation: Evaluation, rules: Rules, attempt: Attempt) -> None:
         model = trained_model(job, self.job, self.model_output)
-        live = self._live(report, job, model)
+        live = self._live(report, job, model, evaluation)
         if live is None:
             return
-        ticket = JobTicket.from_json(self.job)
+        ticket, client = JobTicket.from_json(self.job), self.hook.client
         candidate = Candidate(self.hook.readable(model), None, ticket, evaluation.golden, digests=job.model)
-        rows, new = self._candidate(live, candidate, evaluation, attempt)
-        old = self._answers(live, rows)
-        names = [name for name in self._metrics if name in evaluation.metrics or name in allowances]
-        report.rows, report.source = len(rows.labels), rows.source
-        report.candidate = measured(new, names, self._metrics)
-        report.live = measured(old, names, self._metrics)
-        differences = differences_of(new, old, allowances, self._metrics)
-        evidence = Evidence(f"{len(rows.labels)} rows {rows.source}", differences)
-        report.judgement = judge([evidence], self.on_undecided, as_expected(job.data_check))
-        report.differences = {name: one.to_json() for name, one in differences.items()}
-        (report.notes if report.judgement.decision is Decision.PASS else report.reasons).extend(
-            report.judgement.reasons
-        )
 
-    def _live(self, report: Report, job: Job, model: BlobReference) -> Endpoint | None:
+        def aside(rows: Labelled) -> Answers:
+            return self._aside(live, candidate, rows, attempt)
+
+        asked = Comparison(
+            *(client, rules, live, live.resource(self.resource), candidate),
+            aside=aside,
+            prefer_aside=bool(self.check_endpoint),
+        )
+        client.perform(asked.judge(report, evaluation, job.data_check, self._check_rows(evaluation)))
+
+    def _check_rows(self, evaluation: Evaluation) -> Labelled | None:
+        """The rows of ``check_data``."""
+        if not self.check_data:
+            return None
+        label = self.label_column or (evaluation.check.label if evaluation.check else None)
+        if label is None:
+            raise ValueError("The evaluation does not name the label column of check_data; set label_column.")
+        file = self.hook.readable(self.hook.reference(self.check_data))
+        return read_rows(self.hook.client.fetch_blob(file), label, file.location)
+
+    def _live(self, report: Report, job: Job, model: BlobReference, evaluation: Evaluation) -> Endpoint | None:
         """The endpoint to compare with; ``None`` if there is nothing to compare with."""
         service = self.hook.client.find_web_service(self.web_service)
         try:
@@ -329,7 +256,8 @@ class ModelQualityGate(AzureMLClassicOperator):
             report.notes.append("The new model is live already.")
             return None
         if resource.window_end is not None:
-            self._note_overlap(report, resource.window_end)
+            if not (evaluation.check and evaluation.check.times):
+                self._note_overlap(report, resource.window_end)
             return endpoint
         if self.first_model == "fail":
             raise ValueError(
@@ -349,23 +277,19 @@ class ModelQualityGate(AzureMLClassicOperator):
                 f"{window.start:%Y-%m-%d %H:%M} UTC on: the live one may have seen some of the rows, which favours it."
             )
 
-    def _candidate(
-        self, live: Endpoint, candidate: Candidate, evaluation: Evaluation, attempt: Attempt
-    ) -> tuple[comparison.Labelled, Answers]:
-        """The rows, and the new model's answers to them."""
-        if not self.check_data or not self.check_endpoint:
-            return comparison.held_out(evaluation)
-        label = self.label_column or (evaluation.check.label if evaluation.check else None)
-        if label is None:
-            raise ValueError("The evaluation does not name the label column of check_data; set label_column.")
-        file = self.hook.readable(self.hook.reference(self.check_data))
-        rows = comparison.read_rows(self.hook.client.fetch_blob(file), label, file.location)
+    def _aside(self, live: Endpoint, candidate: Candidate, rows: Labelled, attempt: Attempt) -> Answers:
+        """The new model's answers, on an endpoint that serves nobody else."""
+        if not self.check_endpoint:
+            raise ValueError(
+                "This service does not score rows with a model that is on no endpoint: set check_endpoint."
+            )
         if self.check_endpoint.strip() == live.name:
             raise ValueError(f"check_endpoint is {live.name!r}, the endpoint whose model is live; set another one.")
         trial = self._try(candidate, self.check_endpoint, attempt)
-        answers = self._answers(trial.target.endpoint, rows)
+        client = self.hook.client
+        answers = client.perform(answers_of(client, trial.target.endpoint, rows))
         self._check_measured(trial)
-        return rows, answers
+        return answers
 
     def _check_measured(self, trial: Update) -> None:
         """Refuse what was measured if another model was put on the check endpoint meanwhile, perhaps by a gate."""
@@ -380,9 +304,6 @@ class ModelQualityGate(AzureMLClassicOperator):
 
     def _placing(self) -> Placing:
         return Placing(self.hook.client, self.hook.readable, lambda text: self.log.info("%s", text))
-
-    def _answers(self, endpoint: Endpoint, rows: comparison.Labelled) -> Answers:
-        return self.hook.client.perform(comparison.answers_of(self.hook.client, endpoint, rows))
 
     def _try(self, candidate: Candidate, check_endpoint: str, attempt: Attempt) -> Update:
         """Put the new model live on the check endpoint and wait until it answers there, here or in the triggerer."""
@@ -408,18 +329,8 @@ class ModelQualityGate(AzureMLClassicOperator):
 
     # -- the outcome ---------------------------------------------------------------------------------------------------
 
-    def _print(
-        self, report: Report, limits: Mapping[str, Mapping[str, float]], allowances: Mapping[str, Allowance]
-    ) -> None:
-        columns: dict[str, Metrics] = {"evaluation": report.evaluation}
-        if report.live:
-            columns |= {"candidate": report.candidate, "live": report.live}
-        rules = {name: [f"{bound} {value:g}" for bound, value in bounds.items()] for name, bounds in limits.items()}
-        for name, allowance in allowances.items():
-            rules.setdefault(name, []).append(f"worse by {allowance} at most")
-        marks = {name: ", ".join(parts) for name, parts in rules.items()}
-        compared = f" Compared on {report.rows} rows, {report.source}." if report.rows else ""
-        self.log.info("Job %s.%s\n%s", report.job_id, compared, table_text(columns, marks))
+    def _print(self, report: Report, rules: Rules) -> None:
+        self.log.info("%s", report.text(rules))
         for note in report.notes:
             self.log.info("%s", note)
         self.log.info("%s", " ".join(report.reasons) or "The new model is good enough.")

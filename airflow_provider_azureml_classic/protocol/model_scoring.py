@@ -21,6 +21,7 @@ from airflow_provider_azureml_classic.protocol.tables import Table, read_input
 MOST_ROWS = 10_000
 _LOCATION, _ROWS, _HELD_OUT = "Location", "Rows", "HeldOut"
 _ANSWERS, _LABELS, _LIVE, _LIVE_DIGESTS, _LEFT_OUT = "Answers", "Labels", "Live", "LiveDigests", "LeftOut"
+_ASKED, _UNLIKE = "Asked", "Unlike"
 _CALL = frozenset({_LOCATION, DIGESTS, _ROWS, _HELD_OUT})
 
 
@@ -78,17 +79,34 @@ class ModelCall:
 class HeldOutRows:
     """What is told of the rows that were held out when the live model was trained.
 
-    :param labels: the true ones.
+    :param labels: the true ones, of all of them.
     :param live: answers of the model that was fitted without these rows, as the live one's metrics are.
+    :param asked: positions of the rows that the other model was asked for.
     :param model: digests of the live model.
     :param left_out: how many were left out, as their time lies in the data of the model that is asked; ``None``: it is
         not known which of them that model was trained on as well.
+    :param unlike: how many were left out as the model that is asked was trained on no values such as theirs.
     """
 
     labels: Sequence[Any]
     live: Table
+    asked: Sequence[int]
     model: Digests | None
     left_out: int | None
+    unlike: int = 0
+
+    def notes(self) -> list[str]:
+        """What a reader of the figures should know, a sentence each."""
+        rows = "Of the rows that were held out of the live model's training,"
+        if self.left_out is None:
+            notes = [f"{rows} it is not known which the new model was trained on as well: the data have no time."]
+        else:
+            notes = (
+                [f"{rows} {self.left_out} lie in the new model's window and were left out."] if self.left_out else []
+            )
+        if self.unlike:
+            notes.append(f"{rows} {self.unlike} have values that the new training data do not have, and were left out.")
+        return notes
 
 
 @dataclass(frozen=True)
@@ -124,18 +142,26 @@ class ModelAnswers:
         told = held and {
             _LABELS: list(held.labels),
             _LIVE: held.live.to_wire(),
+            _ASKED: list(held.asked),
             _LIVE_DIGESTS: held.model.to_wire() if held.model else None,
             _LEFT_OUT: held.left_out,
+            _UNLIKE: held.unlike,
         }
         digests = self.model.to_wire() if self.model else None
         return {_ANSWERS: self.answers.to_wire(), DIGESTS: digests, _HELD_OUT: told}
 
 
 def _held_out(data: Any, answers: Table) -> HeldOutRows:
-    labels = data.get(_LABELS) if isinstance(data, Mapping) else None
-    live = read_input(_LIVE, data.get(_LIVE)) if isinstance(labels, list) else None
-    if labels is None or live is None or not len(labels) == len(live.values) == len(answers.values):
-        raise ProtocolError(f"The answer of the model has a member {_HELD_OUT} that does not fit its answers.")
-    count = data.get(_LEFT_OUT)
-    left_out = count if isinstance(count, int) else None
-    return HeldOutRows(labels, live, Digests.from_wire(data.get(_LIVE_DIGESTS)), left_out)
+    labels, asked = (data.get(name) if isinstance(data, Mapping) else None for name in (_LABELS, _ASKED))
+    live = read_input(_LIVE, data.get(_LIVE)) if isinstance(labels, list) and isinstance(asked, list) else None
+    if labels is None or asked is None or live is None or len(labels) != len(live.values):
+        raise _unfit()
+    if len(asked) != len(answers.values) or not set(asked) <= set(range(len(labels))):
+        raise _unfit()
+    counts = [data.get(name) for name in (_LEFT_OUT, _UNLIKE)]
+    left_out, unlike = (count if isinstance(count, int) else None for count in counts)
+    return HeldOutRows(labels, live, asked, Digests.from_wire(data.get(_LIVE_DIGESTS)), left_out, unlike or 0)
+
+
+def _unfit() -> ProtocolError:
+    return ProtocolError(f"The answer of the model has a member {_HELD_OUT} that does not fit its answers.")

@@ -9,7 +9,7 @@ from typing import Any
 from airflow_provider_azureml_classic.client.answers import encoded
 from airflow_provider_azureml_classic.client.retries import Program
 from airflow_provider_azureml_classic.client.verbs import Verbs
-from airflow_provider_azureml_classic.exceptions import rejection
+from airflow_provider_azureml_classic.exceptions import ServiceUnavailable, rejection
 from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.protocol.values import Endpoint
 from airflow_provider_azureml_classic.retraining.evaluation import Evaluation
@@ -35,6 +35,14 @@ class Labelled:
     rows: Table
     labels: list[Any]
     source: str
+
+    def at(self, rows: Sequence[int]) -> Labelled:
+        """Some of the rows.
+
+        :param rows: their positions.
+        """
+        values = [self.rows.values[row] for row in rows]
+        return Labelled(Table(self.rows.column_names, values), [self.labels[row] for row in rows], self.source)
 
 
 def held_out(evaluation: Evaluation) -> tuple[Labelled, Answers]:
@@ -80,20 +88,33 @@ def answers_of(client: Verbs, endpoint: Endpoint, rows: Labelled) -> Program[Ans
     :param client: of the workspace.
     :param endpoint: the endpoint.
     :param rows: sent in parts.
+    :raises ServiceUnavailable: not all parts were answered by one model, where the service tells which answers.
     """
     parts: list[Table] = []
-    for part in _parts(rows.rows):
-        parts.append((yield Verbs.score_by.steps(client, endpoint, part, trial=True))[0])
+    models: set[str | None] = set()
+    for part in parts_of(rows.rows):
+        answer, model = yield Verbs.score_by.steps(client, endpoint, part, trial=True)
+        parts.append(answer)
+        models.add(model)
+    if len(models) > 1:
+        raise ServiceUnavailable(
+            f"While endpoint {endpoint.name!r} was asked, another model was put live on it.", hint="Ask again."
+        )
     values = [row for part in parts for row in part.values]
     return Answers(rows.labels, Table(parts[0].column_names, values))
 
 
-def _parts(table: Table) -> Iterator[Table]:
+def parts_of(table: Table, most: int = _CALL) -> Iterator[Table]:
+    """A table in parts, each small enough for a call.
+
+    :param table: the rows to send.
+    :param most: rows of a part.
+    """
     rows: list[Sequence[Any]] = []
     size = 0
     for row in table.values:
         length = len(encoded(row))
-        if rows and (len(rows) == _CALL or size + length > _CALL_BYTES):
+        if rows and (len(rows) == most or size + length > _CALL_BYTES):
             yield Table(table.column_names, rows)
             rows, size = [], 0
         rows.append(row)

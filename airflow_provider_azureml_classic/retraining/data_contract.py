@@ -13,6 +13,12 @@ UNLIKE = (
     "whether it is wrong."
 )
 
+#: Why a file is rather believed to be wrong than the world to have changed.
+MOVED = (
+    "Columns of the training file are spread in another way than before as well (see its data check), and the new "
+    "model has forgotten much of what the live one knows of its rows."
+)
+
 
 def sentences(found: Mapping[str, Any]) -> str:
     """The first findings that are more than notes.
@@ -45,3 +51,11 @@ def as_expected(found: Mapping[str, Any] | None) -> bool | None:
     if found is None or found["verdict"] == NOT_KNOWN:
         return None
     return found["verdict"] == SATISFIED and bool(found["labels_as_before"])
+
+
+def columns_as_before(found: Mapping[str, Any] | None) -> bool | None:
+    """Whether the numbers and texts of all columns are spread as before; ``None``: not known.
+
+    :param found: what the service says; ``None``: nothing, as servers of earlier versions do.
+    """
+    return None if found is None else found.get("columns_as_before")

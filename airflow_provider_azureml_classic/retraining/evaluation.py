@@ -13,6 +13,7 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from airflow_provider_azureml_classic.client.retries import Program
@@ -20,6 +21,7 @@ from airflow_provider_azureml_classic.client.verbs import Verbs
 from airflow_provider_azureml_classic.exceptions import NotFound, ProtocolError
 from airflow_provider_azureml_classic.protocol.arff import ArffError, read_arff
 from airflow_provider_azureml_classic.protocol.jobs import CHECK_ROWS, GOLDEN_ROWS, Job
+from airflow_provider_azureml_classic.protocol.moments import read_time
 from airflow_provider_azureml_classic.protocol.references import CSV_EXTENSION, BlobReference
 from airflow_provider_azureml_classic.protocol.tables import Table
 
@@ -84,12 +86,14 @@ class CheckRows:
     :param labels: the true labels, row by row.
     :param rows: the rows to send to an endpoint, without the label.
     :param answers: those of the new model, fitted without these rows.
+    :param times: of the rows, ``None`` for one without; empty: the service does not tell them.
     """
 
     label: str
     labels: Sequence[Any]
     rows: Table
     answers: Table
+    times: Sequence[datetime | None] = ()
 
 
 @dataclass(frozen=True)
@@ -175,12 +179,12 @@ def _check(data: Any) -> CheckRows | None:
         return None
     try:
         rows, answers = Table.from_wire(data["Input"]), Table.from_wire(data["Output"])
-        label, labels = str(data["Label"]), list(data["Labels"])
+        label, labels, times = str(data["Label"]), list(data["Labels"]), [read_time(t) for t in data.get("Times") or ()]
     except (ValueError, KeyError, TypeError, AttributeError, ProtocolError):
         raise _unreadable(CHECK_ROWS) from None
     if not len(labels) == len(rows.values) == len(answers.values):
         raise ProtocolError(f"The {CHECK_ROWS!r} of the evaluation have parts of different lengths.")
-    return CheckRows(label, labels, rows, answers)
+    return CheckRows(label, labels, rows, answers, times if len(times) == len(labels) else ())
 
 
 def _number(text: Any) -> float | None:

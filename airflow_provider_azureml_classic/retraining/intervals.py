@@ -93,7 +93,9 @@ class Difference:
         return self.rows >= FEW_ROWS and not math.isnan(self.low) and not math.isnan(self.high)
 
 
-def difference(metric: Metric, candidate: Answers, live: Answers, allowance: Allowance, risk: float) -> Difference:
+def difference(
+    metric: Metric, candidate: Answers, live: Answers, allowance: Allowance, risk: float, *, paired: bool = True
+) -> Difference:
     """The interval of the difference of one metric.
 
     The interval is the difference on all rows and so many standard deviations of the bootstrap to either side as
@@ -105,11 +107,13 @@ def difference(metric: Metric, candidate: Answers, live: Answers, allowance: All
     :param live: answers of the live model to the same rows.
     :param allowance: by how much the new one may be worse.
     :param risk: chance that the true difference lies below the interval, and that it lies above; see :func:`shared`.
+    :param paired: the answers are to the same rows; else each model's rows are drawn by themselves.
     :raises ValueError: the metric is not defined on these rows.
     """
-    rows = len(candidate.labels)
+    mine, others = range(len(candidate.labels)), range(len(live.labels))
+    rows = min(len(mine), len(others))
     new_over, old_over = metric.over(candidate), metric.over(live)
-    new, old = new_over(range(rows)), old_over(range(rows))
+    new, old = new_over(mine), old_over(others)
     if new is None or old is None:
         raise ValueError(f"It is not defined for the answers of the {'new' if new is None else 'live'} model.")
     sign = 1 if metric.lower_is_better else -1
@@ -119,8 +123,9 @@ def difference(metric: Metric, candidate: Answers, live: Answers, allowance: All
     source = random.Random(0)  # noqa: S311 - not for secrets
     gaps = []
     for _ in range(_SAMPLES):
-        sample = source.choices(range(rows), k=drawn)
-        some_new, some_old = new_over(sample), old_over(sample)
+        sample = source.choices(mine, k=drawn)
+        other = sample if paired else source.choices(others, k=drawn)
+        some_new, some_old = new_over(sample), old_over(other)
         if some_new is not None and some_old is not None:
             # What is allowed may be a share of the live model's value, which varies with the rows as well.
             gaps.append(sign * (some_new - some_old) - (allowance.of(some_old) - allowed))
@@ -136,7 +141,13 @@ RISK = 0.01
 
 
 def differences_of(
-    candidate: Answers, live: Answers, allowances: Mapping[str, Allowance], metrics: Mapping[str, Metric]
+    candidate: Answers,
+    live: Answers,
+    allowances: Mapping[str, Allowance],
+    metrics: Mapping[str, Metric],
+    sets: int = 1,
+    *,
+    paired: bool = True,
 ) -> dict[str, Difference]:
     """The intervals of all metrics that a rule names.
 
@@ -144,13 +155,15 @@ def differences_of(
     :param live: answers of the live model to the same rows.
     :param allowances: by metric.
     :param metrics: how to compute them.
+    :param sets: sets of rows on which the models are compared, this one among them.
+    :param paired: see :func:`difference`.
     :raises ValueError: a metric is not defined for one of them.
     """
-    risk = shared(RISK, len(allowances))
+    risk = shared(RISK, sets * len(allowances))
     differences = {}
     for name, allowance in allowances.items():
         try:
-            differences[name] = difference(metrics[name], candidate, live, allowance, risk)
+            differences[name] = difference(metrics[name], candidate, live, allowance, risk, paired=paired)
         except ValueError as error:
             raise ValueError(f"The metric {name!r} cannot be compared. {error}") from None
     return differences

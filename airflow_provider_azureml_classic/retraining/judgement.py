@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from airflow_provider_azureml_classic.retraining.data_contract import UNLIKE
-from airflow_provider_azureml_classic.retraining.intervals import Difference, Verdict
+from airflow_provider_azureml_classic.retraining.data_contract import MOVED, UNLIKE
+from airflow_provider_azureml_classic.retraining.intervals import FEW_ROWS, Difference, Verdict
 
 #: What to do with a model of which the rows do not say whether it is worse.
 ON_UNDECIDED = ("pass", "keep", "fail")
@@ -34,11 +34,18 @@ class Evidence:
     :param source: where the rows come from, as a sentence goes on after "on".
     :param differences: of the two models, by metric.
     :param earlier: the rows were held out of the live model's training: the new file did not bring them.
+    :param unseen: the new model was surely not trained on them; else that it is no worse on them tells nothing.
     """
 
     source: str
     differences: Mapping[str, Difference]
     earlier: bool = False
+    unseen: bool = True
+
+    @property
+    def is_small(self) -> bool:
+        """Whether the rows are too few to decide anything."""
+        return all(one.rows < FEW_ROWS for one in self.differences.values())
 
     @property
     def verdict(self) -> Verdict:
@@ -71,7 +78,9 @@ class Judgement:
     reasons: list[str] = field(default_factory=list)
 
 
-def judge(evidence: Sequence[Evidence], on_undecided: str | None, expected: bool | None) -> Judgement:
+def judge(
+    evidence: Sequence[Evidence], on_undecided: str | None, expected: bool | None, *, moved: bool = False
+) -> Judgement:
     """The judgement of all sets of rows together.
 
     :param evidence: of each set.
@@ -80,14 +89,17 @@ def judge(evidence: Sequence[Evidence], on_undecided: str | None, expected: bool
     :param expected: whether the training file satisfies the live model's data contract, with labels shared out as
         before; ``None``: not known, as with a service without contracts. Then the values decide where the intervals
         do not.
+    :param moved: columns of the training file are spread in another way than before, and the new model is far worse on
+        the rows of before. The former alone is benign, as a season is; together they rather tell of a wrong file.
     """
     brought = [one for one in evidence if not one.earlier]
     earlier = [one for one in evidence if one.earlier]
     if reasons := _sentences(brought, Verdict.WORSE):
         return Judgement(Decision.KEEP, reasons=reasons)
     against = _sentences(earlier, Verdict.WORSE)
-    open_ = _sentences(brought, Verdict.UNDECIDED)
-    if expected is False and not any(one.verdict is Verdict.NO_WORSE for one in earlier):
+    # Rows that are too few leave nothing open that others decide.
+    open_ = _sentences([one for one in brought if not one.is_small] or brought, Verdict.UNDECIDED)
+    if expected is False and not any(one.unseen and one.verdict is Verdict.NO_WORSE for one in earlier):
         open_.append(UNLIKE)
     if not against and not open_:
         return Judgement(Decision.PASS)
@@ -96,13 +108,15 @@ def judge(evidence: Sequence[Evidence], on_undecided: str | None, expected: bool
             "The world may have changed, or the training file may be wrong: on the rows that it brought, the new "
             "model is not worse."
         )
+        if moved:
+            against.append(MOVED)
     reasons = [*against, *open_]
     if on_undecided is not None:
         decision = {"pass": Decision.PASS, "keep": Decision.KEEP, "fail": Decision.FAIL}[on_undecided]
     elif expected is None and not against:
         decision = Decision.PASS if all(_within(one) for one in brought) else Decision.KEEP
     else:
-        decision = Decision.PASS if expected else Decision.KEEP
+        decision = Decision.PASS if expected and not (against and moved) else Decision.KEEP
     return Judgement(decision, True, reasons)
 
 

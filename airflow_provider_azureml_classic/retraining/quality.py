@@ -257,6 +257,23 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
 )
 
 
+def skill(answers: Answers) -> float | None:
+    """What a model knows, between 0, as much as who always answers the same, and 1, everything; ``None``: not defined.
+
+    :param answers: of the model.
+    """
+    ranked = METRICS["AUC"].compute(answers)
+    if ranked is not None:
+        return 2 * ranked - 1
+    try:
+        error = METRICS["Relative Absolute Error"].compute(answers)
+        return None if error is None else 1 - error
+    except ProtocolError:  # labels that are no numbers
+        usual = max(Counter(map(_text, answers.labels)).values(), default=0) / max(1, len(answers.labels))
+        hits = METRICS["Accuracy"].compute(answers)
+        return None if hits is None or usual == 1 else (hits - usual) / (1 - usual)
+
+
 @dataclass(frozen=True)
 class Allowance:
     """By how much a candidate may be worse than the live model.

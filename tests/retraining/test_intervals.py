@@ -14,7 +14,7 @@ from airflow_provider_azureml_classic.retraining.intervals import (
     difference,
     shared,
 )
-from airflow_provider_azureml_classic.retraining.judgement import Decision, Evidence, judge
+from airflow_provider_azureml_classic.retraining.judgement import Decision, Evidence, Judgement, judge
 from airflow_provider_azureml_classic.retraining.quality import METRICS, Allowance, Answers, Metric
 
 #: Two models for rows of a normal label; the second one's errors are so many times as large.
@@ -130,9 +130,48 @@ def test_a_metric_that_is_not_defined_says_of_which_model() -> None:
         difference(METRICS["Average Log Loss"], _classes(labels, [0.5] * 40), without, Allowance(0), 0.01)
 
 
-def _evidence(low: float, high: float, *, earlier: bool = False) -> Evidence:
-    one = Difference(0.0, 0.0, (low + high) / 2, low, high, 0.0, 500)
-    return Evidence("the rows", {"Mean Absolute Error": one}, earlier)
+@pytest.mark.parametrize("name", ["AUC", "Accuracy"])
+def test_where_higher_is_better_less_is_worse(name: str) -> None:
+    """A model that is often wrong is found worse by a metric that should be high, and a better one no worse."""
+    source = random.Random(3)  # noqa: S311 - not for secrets
+    labels = [source.choice("ab") for _ in range(300)]
+
+    def answers(right: float) -> Answers:
+        chances = [0.8 if (label == "a") == (source.random() < right) else 0.2 for label in labels]
+        return _classes(labels, [chance + source.random() / 10 for chance in chances])
+
+    good, bad = answers(0.95), answers(0.7)
+    found, other = (difference(METRICS[name], *pair, Allowance(0), 0.001) for pair in ((bad, good), (good, bad)))
+    assert (found.verdict, other.verdict) == (Verdict.WORSE, Verdict.NO_WORSE)
+    assert found.gap == pytest.approx(found.live - found.candidate)
+    assert found.gap > 0.1
+
+
+def test_four_times_the_rows_make_half_the_interval(pair: Pair) -> None:
+    """Also where no sample is as large: the spread of what is drawn shrinks with the root of all rows."""
+    mae = METRICS["Mean Absolute Error"]
+    widths = []
+    for rows in (2_000, 8_000):
+        one = difference(mae, *pair(rows, 1.2), Allowance(0), 0.01)
+        widths.append((one.high - one.low) / 2)
+    assert widths[1] == pytest.approx(widths[0] / 2, rel=0.25)
+
+
+def test_models_that_were_measured_on_rows_of_their_own(pair: Pair) -> None:
+    """What is hard for both does not cancel out: the interval is wider, and as wide as that of two samples."""
+    mae = METRICS["Mean Absolute Error"]
+    new, live = pair(400, 1.0)
+    _, other = pair(400, 1.0)
+    paired = difference(mae, new, live, Allowance(0), 0.01)
+    apart = difference(mae, new, other, Allowance(0), 0.01, paired=False)
+    assert apart.high - apart.low > 1.5 * (paired.high - paired.low)
+    assert apart.low < 0 < apart.high
+    assert difference(mae, pair(400, 3.0)[0], other, Allowance(0), 0.01, paired=False).verdict is Verdict.WORSE
+
+
+def _evidence(low: float, high: float, *, earlier: bool = False, rows: int = 500, unseen: bool = True) -> Evidence:
+    one = Difference(0.0, 0.0, (low + high) / 2, low, high, 0.0, rows)
+    return Evidence("the rows", {"Mean Absolute Error": one}, earlier, unseen)
 
 
 WORSE, BETTER, OPEN = (1.0, 2.0), (-2.0, -1.0), (-1.0, 1.5)
@@ -183,3 +222,26 @@ def test_a_user_says_what_is_done_with_what_is_open(on_undecided: str, decision:
     assert judgement.decision is decision
     assert "between 1 and 2" in judgement.reasons[0]
     assert judge([_evidence(*WORSE)], on_undecided, True).decision is Decision.KEEP
+
+
+def test_a_file_that_is_spread_in_another_way_and_a_model_that_forgot_much() -> None:
+    """Each alone may be a changed world; both together keep the live model, unless a user says otherwise."""
+    evidence = [_evidence(*BETTER), _evidence(*WORSE, earlier=True)]
+    kept = judge(evidence, None, True, moved=True)
+    assert (kept.decision, kept.undecided) == (Decision.KEEP, True)
+    assert "spread in another way" in kept.reasons[-1]
+    assert judge(evidence, "pass", True, moved=True).decision is Decision.PASS
+    assert judge(evidence[:1], None, True, moved=True) == Judgement(Decision.PASS)
+
+
+def test_too_few_rows_leave_nothing_open_that_others_decide() -> None:
+    """Rows held out of a small file beside a large file of check data; alone they do."""
+    few, many = _evidence(*OPEN, rows=FEW_ROWS - 1), _evidence(*BETTER)
+    assert judge([many, few], "keep", True) == Judgement(Decision.PASS)
+    assert judge([few], "keep", True).decision is Decision.KEEP
+
+
+def test_rows_that_the_new_model_may_know_vouch_for_nothing() -> None:
+    """That it is no worse on them does not make a file good that breaks the contract."""
+    known = _evidence(*BETTER, earlier=True, unseen=False)
+    assert judge([_evidence(*BETTER), known], None, False).decision is Decision.KEEP

@@ -18,6 +18,7 @@ from airflow_provider_azureml_classic.retraining.quality import (
     check_limits,
     measured,
     outside,
+    skill,
     table_text,
     worse,
 )
@@ -200,3 +201,14 @@ def test_the_table_is_aligned() -> None:
         "Mean Absolute Error     24.1235     -  max 30",
         "Rows                        100     -",
     ]
+
+
+def test_what_a_model_knows() -> None:
+    """Nothing, if it always answers the same; everything, if it is always right; by what its answers allow."""
+    right, labels = [(1.0, 1.0), (2.0, 2.0), (6.0, 6.0)], ["no", "yes"] * 5
+    assert skill(regression(right)) == 1
+    assert skill(regression([(label, 3.0) for label, _ in right])) == pytest.approx(0)
+    assert skill(two_classes(labels, [0.1, 0.9] * 5)) == 1
+    assert skill(two_classes(labels, [0.5] * 10)) == pytest.approx(0)
+    texts = Answers(["a", "a", "b", "c"], Table(("Scored Labels",), [["a"], ["a"], ["a"], ["c"]]))
+    assert skill(texts) == pytest.approx(0.5)

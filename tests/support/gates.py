@@ -39,13 +39,13 @@ def context(end: datetime = DAY) -> dict[str, Any]:
 
 
 @cache
-def rentals(level: int = 100, rows: int = 480, noise: float = 5.0) -> str:
-    """Training data of the Bike Rental experiment: rentals rise by the hour, above a level."""
+def rentals(level: int = 100, rows: int = 480, noise: float = 5.0, month: int = 1) -> str:
+    """Training data of the Bike Rental experiment: rentals rise by the hour, above a level, in the days of a month."""
     draw = random.Random(level)  # noqa: S311 - test data
     names = "dteday,season,yr,mnth,hr,holiday,weekday,workingday,weathersit,temp,atemp,hum,windspeed,cnt"
     lines = [
-        f"2026-01-{1 + n // 24 % 28:02},{1 + n % 4},0,{1 + n % 12},{n % 24},0,{n % 7},1,1,{n % 10 / 10},0.3,0.5,0.2,"
-        f"{level + n % 24 * 10 + draw.gauss(0, noise):.0f}"
+        f"2026-{month:02}-{1 + n // 24 % 28:02},{1 + n % 4},0,{1 + n % 12},{n % 24},0,{n % 7},1,1,{n % 10 / 10},"
+        f"0.3,0.5,0.2,{level + n % 24 * 10 + draw.gauss(0, noise):.0f}"
         for n in range(rows)
     ]
     return "\n".join([names, *lines, ""])

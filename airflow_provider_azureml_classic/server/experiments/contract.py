@@ -7,6 +7,8 @@ come out of it that anybody wants. What is only worth a look is a note.
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -25,7 +27,7 @@ from airflow_provider_azureml_classic.protocol.data_check import (
 from airflow_provider_azureml_classic.protocol.moments import to_utc
 from airflow_provider_azureml_classic.server.experiments.frame import Frame
 from airflow_provider_azureml_classic.server.experiments.ilearner import Manifest, Profile
-from airflow_provider_azureml_classic.server.experiments.profile import QUANTILES
+from airflow_provider_azureml_classic.server.experiments.profile import LETTERS, QUANTILES
 from airflow_provider_azureml_classic.server.experiments.schema import NUMBER, Column, Schema
 from airflow_provider_azureml_classic.tables.description import describe
 from airflow_provider_azureml_classic.tables.kinds import DATE, Decision, Kind, read_numbers
@@ -35,7 +37,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 #: Rules about the values of a column.
-_OF_VALUES = ("outside", "beyond", "respelled", "unknown")
+_OF_VALUES = ("outside", "beyond", "respelled", "unknown", "spread")
+#: A column is spread in another way if so large a share of its rows is elsewhere; fewer rows differ more by chance, by
+#: so many times the root of the sum of 1/rows of both (Dvoretzky, Kiefer, Wolfowitz: one of 10,000 does).
+_SPREAD, _BY_CHANCE = 0.15, 2.2
 #: Most findings that are told.
 _MOST = 50
 #: Fewer rows than this show no leak: many columns are in the order of the label by chance.
@@ -100,11 +105,18 @@ class Contract:
         """Whether the labels are shared out as before; ``None``: not known."""
         return all(finding.rule != "labels" for finding in self.findings) if self.known else None
 
+    @property
+    def columns_as_before(self) -> bool | None:
+        """Whether the values of all columns are spread as before; ``None``: not known."""
+        broken = ((one.rule in _OF_VALUES and one.level == BROKEN) or one.rule == "spread" for one in self.findings)
+        return not any(broken) if self.known else None
+
     def to_json(self) -> dict[str, Any]:
         """For a job's state, XCom and an asset's event: bounded, and without any row."""
         return {
             "verdict": self.verdict,
             "labels_as_before": self.labels_as_before,
+            "columns_as_before": self.columns_as_before,
             "rows": self.rows,
             "rows_before": self.rows_before,
             "findings": [
@@ -270,10 +282,51 @@ def _column(earlier: Schema, column: Column, profile: Profile, data: NewData, te
         )  # fmt: skip
     if earlier.kind_of(name).kind == DATE:
         return
+    before = before or {}
     if numbers is not None:
-        yield from _range(column, before or {}, numbers, terms)
+        yield from _range(column, before, numbers, terms)
+        elsewhere = _numbers_elsewhere(before.get("quantiles"), numbers[numbers == numbers])
     elif texts is not None:
         yield from _categories(column, texts.cells, texts.counts(), terms)
+        elsewhere = _texts_elsewhere(before.get("shares"), texts.cells, texts.counts())
+    yield from _spread(name, elsewhere, frame.rows, profile["rows"])
+
+
+def _spread(name: str, elsewhere: float, rows: int, before: int) -> Iterator[Finding]:
+    if elsewhere > _SPREAD + _BY_CHANCE * math.sqrt(1 / rows + 1 / max(1, before)):
+        yield Finding(
+            NOTE, "spread", f"Column {name!r} is spread in another way: {_percent(elsewhere)} of the rows at least are "
+            "elsewhere.", name,
+        )  # fmt: skip
+
+
+def _numbers_elsewhere(quantiles: list[float] | None, values: NDArray[Any]) -> float:
+    """By how much a share of rows below a quantile of before differs from what it was, at least.
+
+    Many rows may have the very number of a quantile, so the share is one of an interval.
+    """
+    if not quantiles or not len(values):
+        return 0.0
+    shares: dict[float, list[float]] = {}
+    for share, place in zip(QUANTILES, quantiles[1:-1], strict=True):
+        shares.setdefault(place, []).append(share)
+    # One number may be several quantiles: below it was no more than the least of these, up to it all of them.
+    return max(
+        max(float((values < place).mean()) - shares[place][0], shares[place][-1] - float((values <= place).mean()))
+        for place in shares
+    )
+
+
+def _texts_elsewhere(shares: Mapping[str, float] | None, cells: Any, counts: NDArray[Any]) -> float:
+    """Half the sum of the differences of the shares of the texts that were the most frequent ones, and of the rest."""
+    rows = int(counts.sum())
+    if not shares or not rows:
+        return 0.0
+    now: Counter[str] = Counter()
+    for cell, count in zip(cells, counts.tolist(), strict=True):
+        now[cell[:LETTERS] if cell[:LETTERS] in shares else ""] += count / rows
+    was = {**shares, "": 1 - sum(shares.values())}
+    return sum(abs(now[name] - share) for name, share in was.items()) / 2
 
 
 def _range(column: Column, before: Mapping[str, Any], values: NDArray[Any], terms: Terms) -> Iterator[Finding]:

@@ -170,6 +170,24 @@ class Scorer:
         columns = tuple(table.column_names[i] for i in kept)
         return Table(columns + names, rows, tuple(self._type(name) for name in columns) + types)
 
+    def covers(self, table: Table) -> list[bool]:
+        """For each row whether the training had values such as all of its: numbers in their range, texts that it knew.
+
+        :param table: see :meth:`score`, which raises the same.
+        """
+        columns = self.manifest.schema.features
+        # A text that is not known has a code below 0.
+        bounds = [(c.minimum, c.maximum) if c.kind == NUMBER else (0.0, None) for c in columns]
+        places = [position for position, _ in self._plan(table.column_names)] if table.values else []
+        return [
+            all(
+                # A cell without a value is unlike none.
+                position is None or cells[position] is None or _lies(code, low, high)
+                for position, code, (low, high) in zip(places, codes, bounds, strict=True)
+            )
+            for cells, codes in zip(table.values, self.encoded(table) if table.values else [], strict=True)
+        ]
+
     def encoded(self, table: Table) -> list[list[float]]:
         """The rows of a small table as :meth:`matrix` takes them.
 
@@ -329,6 +347,10 @@ class Scorer:
             message = f"Column {name!r}, row {row}: {shown(cell)} is not a date in the form {form or 'YYYY-MM-DD'}."
             raise rejection("InputParseError", message, target=name)
         return day
+
+
+def _lies(code: float, low: float | None, high: float | None) -> bool:
+    return (low is None or not code < low) and (high is None or not code > high)
 
 
 def _array(numbers: Sequence[float]) -> NDArray[float64]:

@@ -109,12 +109,13 @@ def _answered_held_out(scorer: Scorer, digests: Digests, samples: Path) -> Model
     check = json.loads(samples.read_bytes()).get(CHECK_ROWS)
     if check is None:
         return ModelAnswers(Table((), []), digests)
-    chosen = _unknown(scorer.manifest.window, check.get("Times"))
-    kept = range(len(check["Labels"])) if chosen is None else chosen
-    rows, live = (_at(Table.from_wire(check[name]), kept) for name in ("Input", "Output"))
-    left_out = None if chosen is None else len(check["Labels"]) - len(kept)
-    told = HeldOutRows([check["Labels"][row] for row in kept], live, None, left_out)
-    return ModelAnswers(scorer.score(rows), digests, told)
+    known = _unknown(scorer.manifest.window, check.get("Times"))
+    kept = list(range(len(check["Labels"]))) if known is None else known
+    left_out, table = None if known is None else len(check["Labels"]) - len(kept), Table.from_wire(check["Input"])
+    alike = [row for row, fits in zip(kept, scorer.covers(_at(table, kept)), strict=True) if fits]
+    live, unlike = Table.from_wire(check["Output"]), len(kept) - len(alike)
+    told = HeldOutRows(check["Labels"], live, alike, None, left_out, unlike)
+    return ModelAnswers(scorer.score(_at(table, alike)), digests, told)
 
 
 def _at(table: Table, rows: Sequence[int]) -> Table:

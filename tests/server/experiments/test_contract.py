@@ -164,6 +164,28 @@ def test_what_happens_to_everybody_is_no_violation(look: Callable[..., Contract]
     assert contract.problem(strict=True) is None
 
 
+@pytest.mark.parametrize(
+    ("column", "change"),
+    [
+        ("age", lambda row: min(80, row["age"] + 20)),
+        ("age", lambda row: row["age"] // 2 + 9),
+        ("sales", lambda row: float(row["sales"]) / 2 + 30),
+        ("colour", lambda row: "Red" if row["colour"] == "Blue" else row["colour"]),
+    ],
+    ids=["shifted", "halved", "narrower", "two made one"],
+)
+def test_a_column_that_is_spread_in_another_way_is_noted(
+    look: Callable[..., Contract], column: str, change: Callable[[Row], Any]
+) -> None:
+    """Within its range and its texts it violates nothing; another day, or few rows of one, are spread as before."""
+    contract = look(changed(shop(2), **{column: change}))
+    assert contract.verdict == SATISFIED
+    assert [one.column for one in contract.findings if one.rule == "spread"] == [column]
+    assert contract.columns_as_before is False
+    for rows in (shop(2), shop(3, 900), shop(4, 100)):
+        assert look(rows).columns_as_before is True
+
+
 def test_rows_outside_the_declared_window_are_found(look: Callable[..., Contract]) -> None:
     """The end of a window is exclusive."""
     january = (datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 11, tzinfo=UTC))

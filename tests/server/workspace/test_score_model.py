@@ -76,7 +76,7 @@ def test_rows_held_out_of_the_live_models_training(service: Service, scorer: End
     assert numbers(told.answers) == pytest.approx([1.5 * label for label in held.labels], abs=0.2)
     assert numbers(held.live) == pytest.approx(held.labels, abs=0.2)
     assert held.model == scorer.resource().digests
-    assert held.left_out is None
+    assert (held.left_out, held.unlike, list(held.asked)) == (None, 0, [0, 1, 2, 3, 4])
 
 
 def test_a_live_model_without_samples(service: Service, scorer: Endpoint) -> None:
@@ -158,7 +158,8 @@ def test_rows_in_the_new_models_window_are_left_out(tmp_path: Path, later: int, 
     assert told is not None
     assert told.held_out is not None
     assert told.held_out.left_out == left_out
-    assert len(told.held_out.labels) == 6 - left_out
+    assert len(told.held_out.labels) == 6
+    assert len(told.held_out.asked) == len(told.answers.values) == 6 - left_out
 
 
 def test_more_than_a_server_can_do_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
