@@ -21,6 +21,7 @@ from airflow_provider_azureml_classic.cli import (
 from airflow_provider_azureml_classic.cli.access import FILE_VARIABLE, TOKEN_VARIABLE, URL_VARIABLE, WORKSPACE_VARIABLE
 from airflow_provider_azureml_classic.cli.session import Command
 from airflow_provider_azureml_classic.protocol.values import ThrottleLevel, TraceLevel
+from airflow_provider_azureml_classic.retraining.judgement import ON_UNDECIDED
 
 _EPILOG = (
     f"Without --connection, --conn-id or --profile the service is that of {URL_VARIABLE}, {WORKSPACE_VARIABLE} and "
@@ -220,7 +221,12 @@ def _train(groups: Any) -> None:
         action="append",
         default=[],
         metavar="METRIC=NUMBER[%]",
-        help="how much worse than the live model it may be, on rows held out of the training; repeatable",
+        help="how much worse than the live model it may be, on rows held out of either's training; repeatable",
+    )
+    one.add_argument(
+        "--on-undecided",
+        choices=ON_UNDECIDED,
+        help="what to do where the rows do not tell (default: by what the data check says of the file)",
     )
     one.add_argument(
         "--allow-training-metrics", action="store_true", help="accept metrics of a file too small to hold rows out"

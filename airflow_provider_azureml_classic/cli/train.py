@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 import secrets
 import shlex
-from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,63 +17,41 @@ from airflow_provider_azureml_classic.protocol.moments import to_utc
 from airflow_provider_azureml_classic.protocol.purpose import Purpose
 from airflow_provider_azureml_classic.protocol.references import INPUT_EXTENSIONS, MODEL_EXTENSION, STAMP
 from airflow_provider_azureml_classic.protocol.values import SCORING_SUFFIX, Endpoint, WebService
-from airflow_provider_azureml_classic.retraining import comparison
 from airflow_provider_azureml_classic.retraining.data_contract import UNLIKE, as_expected, tell
 from airflow_provider_azureml_classic.retraining.evaluation import Evaluation, evaluation_of
 from airflow_provider_azureml_classic.retraining.freshness import MODEL_PATH, Window, model_path
 from airflow_provider_azureml_classic.retraining.jobs import JobTicket
+from airflow_provider_azureml_classic.retraining.judging import Comparison, Report, Rules
 from airflow_provider_azureml_classic.retraining.placing import (
     Candidate,
     Placing,
     Target,
     find_target,
 )
-from airflow_provider_azureml_classic.retraining.quality import (
-    METRICS,
-    Allowance,
-    check_limits,
-    finite,
-    measured,
-    on_training_rows,
-    outside,
-    table_text,
-    worse,
-)
+from airflow_provider_azureml_classic.retraining.quality import METRICS, Allowance, check_limits, finite
 
 
-@dataclass(frozen=True)
-class Rules:
-    """What the new model has to be.
+def _rules(arguments: argparse.Namespace) -> Rules:
+    """What the new model has to be, checked before anything is uploaded.
 
-    :param limits: of metrics of the evaluation.
-    :param allowances: how much worse than the live model it may be, by metric.
+    :raises ValueError: not ``METRIC=NUMBER``, or a metric that cannot be computed.
     """
-
-    limits: Mapping[str, Mapping[str, float]]
-    allowances: Mapping[str, Allowance]
-
-    @classmethod
-    def of(cls, arguments: argparse.Namespace) -> Rules:
-        """Those of the command, checked before anything is uploaded.
-
-        :param arguments: with ``min``, ``max`` and ``max_worse``.
-        :raises ValueError: not ``METRIC=NUMBER``, or a metric that cannot be computed.
-        """
-        limits: dict[str, dict[str, str]] = {}
-        for bound in ("min", "max"):
-            for name, value in pairs(getattr(arguments, bound), f"--{bound}", None):
-                limits.setdefault(name, {})[bound] = value
-        allowed = dict(pairs(arguments.max_worse, "--max-worse", None))
-        unknown = [name for name in allowed if name not in METRICS]
-        if unknown:
-            raise ValueError(f"--max-worse names {unknown[0]!r}; it may be one of: {', '.join(METRICS)}.")
-        return cls(check_limits(limits), {name: Allowance.parse(name, value) for name, value in allowed.items()})
+    limits: dict[str, dict[str, str]] = {}
+    for bound in ("min", "max"):
+        for name, value in pairs(getattr(arguments, bound), f"--{bound}", None):
+            limits.setdefault(name, {})[bound] = value
+    allowed = dict(pairs(arguments.max_worse, "--max-worse", None))
+    unknown = [name for name in allowed if name not in METRICS]
+    if unknown:
+        raise ValueError(f"--max-worse names {unknown[0]!r}; it may be one of: {', '.join(METRICS)}.")
+    allowances = {name: Allowance.parse(name, value) for name, value in allowed.items()}
+    return Rules(check_limits(limits), allowances, METRICS, arguments.on_undecided, arguments.allow_training_metrics)
 
 
 def train(session: Session) -> int:
     """Upload, train, judge, and put live if that is wanted and the model is good enough."""
     arguments, client = session.arguments, session.client
-    rules, window = Rules.of(arguments), _window(arguments)
+    rules, window = _rules(arguments), _window(arguments)
     scoring, trainer = _services(session)
     # What cannot be updated is told before anything is trained for it.
     target = client.perform(find_target(client, scoring.id, arguments.endpoint, arguments.resource))
@@ -84,14 +60,12 @@ def train(session: Session) -> int:
     job = _run(session, endpoint, _request(session, data, endpoint, target, window))
     evaluation = client.perform(evaluation_of(client, job, session.out.say))
     tell(job.data_check, session.out.say, session.out.say)
-    reasons = _judged(session, target, evaluation, rules)
-    if arguments.put_live and as_expected(job.data_check) is False:
-        reasons.append(f"{UNLIKE} If it is meant to be so, say --data-check off.")
-    model = job.output(extension=MODEL_EXTENSION)[1]
+    model, ticket = job.output(extension=MODEL_EXTENSION)[1], JobTicket(trainer.id, endpoint.name, job.id)
+    golden, metrics = evaluation.golden, evaluation.metrics
+    candidate = Candidate(readable(session, model), window, ticket, golden, metrics, job.model)
+    reasons = _judged(session, target, candidate, job, evaluation, rules)
     if arguments.put_live and not reasons:
-        ticket = JobTicket(trainer.id, endpoint.name, job.id)
-        golden, metrics = evaluation.golden, evaluation.metrics
-        _put_live(session, target, Candidate(readable(session, model), window, ticket, golden, metrics, job.model))
+        _put_live(session, target, candidate)
     outcome = "kept" if reasons else "live" if arguments.put_live else "trained"
     result = {"job": job.id, "data": data, "model": model.location, "metrics": finite(evaluation.metrics)}
     session.out.record({**result, "outcome": outcome, "reasons": reasons})
@@ -161,21 +135,19 @@ def _uploaded(session: Session) -> str:
     return place
 
 
-def _judged(session: Session, target: Target, evaluation: Evaluation, rules: Rules) -> list[str]:
+def _judged(
+    session: Session, target: Target, candidate: Candidate, job: Job, evaluation: Evaluation, rules: Rules
+) -> list[str]:
     """Why the new model is not good enough, one sentence each."""
-    metrics = finite(evaluation.metrics)
-    columns: dict[str, Mapping[str, float | None]] = {"evaluation": metrics}
-    reasons = outside(metrics, rules.limits)
-    if (rules.limits or rules.allowances) and not session.arguments.allow_training_metrics:
-        reasons += on_training_rows(metrics)
-    if rules.allowances and not reasons:
-        rows, new = comparison.held_out(evaluation)
-        old = session.client.perform(comparison.answers_of(session.client, target.endpoint, rows))
-        names = [name for name in METRICS if name in metrics or name in rules.allowances]
-        columns |= {"new": measured(new, names, METRICS), "live": measured(old, names, METRICS)}
-        reasons += worse(columns["new"], columns["live"], rules.allowances, METRICS)
-    session.out.say(table_text(columns, {}))
-    return reasons
+    report, client = Report.of(job.id, evaluation, rules), session.client
+    if rules.allowances and not report.reasons:
+        comparison = Comparison(client, rules, target.endpoint, target.resource, candidate)
+        client.perform(comparison.judge(report, evaluation, job.data_check))
+    elif session.arguments.put_live and as_expected(job.data_check) is False:
+        report.reasons.append(f"{UNLIKE} If it is meant to be so, say --data-check off.")
+    for line in (report.text(rules), *report.notes):
+        session.out.say(line)
+    return report.reasons
 
 
 def _put_live(session: Session, target: Target, candidate: Candidate) -> None:

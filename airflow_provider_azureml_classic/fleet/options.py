@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from airflow_provider_azureml_classic.protocol.jobs import MODEL_OUTPUT
+from airflow_provider_azureml_classic.retraining.judging import Rules
 from airflow_provider_azureml_classic.retraining.placing import UNKNOWN_WINDOW
 from airflow_provider_azureml_classic.retraining.proof import Level
-from airflow_provider_azureml_classic.retraining.quality import check_limits
+from airflow_provider_azureml_classic.retraining.quality import METRICS, Allowance, check_limits
 
 #: Jobs that the cloud service ran at once for one endpoint; further ones waited (azure-docs, ``studio/faq``).
 MAX_ACTIVE_JOBS = 40
@@ -32,6 +33,8 @@ class Options:
         is left to another attempt; ``None`` for never.
     :param thresholds: limits by metric of the evaluation.
     :param allow_training_metrics: they may be metrics of the training rows.
+    :param max_worse: by metric, how much worse than the live model a new one may be.
+    :param on_undecided: what to do where the rows do not tell, see :func:`~.judgement.judge`.
     :param only_if_newer: keep a live model that was trained on newer data.
     :param unknown_window: what to do if that cannot be told.
     :param proof: level to reach.
@@ -51,6 +54,8 @@ class Options:
     attempt_ends: float | None = None
     thresholds: Mapping[str, Any] = field(default_factory=dict)
     allow_training_metrics: bool = False
+    max_worse: Mapping[str, Any] = field(default_factory=dict)
+    on_undecided: str | None = None
     only_if_newer: bool = True
     unknown_window: str | None = None
     proof: str = "strongest"
@@ -70,7 +75,16 @@ class Options:
             raise ValueError(f"unknown_window is {self.unknown_window!r}; it must be 'replace', 'refuse' or None.")
         if self.max_active_jobs < 1:
             raise ValueError(f"max_active_jobs is {self.max_active_jobs}; it must be 1 or more.")
-        check_limits(self.thresholds)
+        self.rules().check()
+
+    def rules(self) -> Rules:
+        """What a new model has to be.
+
+        :raises ValueError: naming the option.
+        """
+        allowances = {name: Allowance.parse(name, value) for name, value in self.max_worse.items()}
+        limits = check_limits(self.thresholds)
+        return Rules(limits, allowances, METRICS, self.on_undecided, self.allow_training_metrics)
 
     def to_json(self) -> dict[str, Any]:
         """For a trigger's arguments."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
 from airflow_provider_azureml_classic.client.answers import BlobFacts
@@ -11,11 +11,13 @@ from airflow_provider_azureml_classic.client.verbs import Verbs
 from airflow_provider_azureml_classic.exceptions import UpdateNotProved
 from airflow_provider_azureml_classic.fleet.options import Options
 from airflow_provider_azureml_classic.fleet.rows import Outcome, Row
+from airflow_provider_azureml_classic.protocol.digests import same_model
 from airflow_provider_azureml_classic.protocol.jobs import Job
 from airflow_provider_azureml_classic.protocol.values import Endpoint, WebService
-from airflow_provider_azureml_classic.retraining.evaluation import evaluation_of
+from airflow_provider_azureml_classic.retraining.evaluation import Evaluation, evaluation_of
 from airflow_provider_azureml_classic.retraining.freshness import Window
 from airflow_provider_azureml_classic.retraining.jobs import JobTicket, trained_model
+from airflow_provider_azureml_classic.retraining.judging import Comparison, Report, Rules
 from airflow_provider_azureml_classic.retraining.placing import (
     Candidate,
     Overtaken,
@@ -25,7 +27,6 @@ from airflow_provider_azureml_classic.retraining.placing import (
     receipt_of,
 )
 from airflow_provider_azureml_classic.retraining.proof import Patch, shows
-from airflow_provider_azureml_classic.retraining.quality import check_limits, finite, on_training_rows, outside
 
 
 @dataclass(frozen=True)
@@ -56,21 +57,32 @@ class Updater:
         :raises ValueError: a metric that a rule names is missing.
         """
         evaluation = yield from evaluation_of(self._client, job, self.placing.log)
+        rules = self.options.rules()
         # The same rules as the gate's: a metric that a rule names and that is missing is an error.
-        metrics, limits = finite(evaluation.metrics), check_limits(self.options.thresholds)
-        reasons = outside(metrics, limits)
-        if limits and not self.options.allow_training_metrics:
-            reasons += on_training_rows(metrics)
-        if reasons:
-            row.end(Outcome.KEPT, f"The new model is not good enough: {' '.join(reasons)}")
-            return
+        report = Report.of(job.id, evaluation, rules)
         reference = self.placing.readable(trained_model(job, {"model_output": self.options.model_output}))
         trained_by = JobTicket(self.options.training_id, self.options.training_endpoint, job.id)
         window = Window.from_json(row.window)
         candidate = Candidate(reference, window, trained_by, evaluation.golden, evaluation.metrics, job.model)
-        yield from self._put_live(row, candidate)
+        if rules.allowances and not report.reasons:
+            yield from self._compare(report, rules, row, candidate, evaluation, job)
+        if report.reasons:
+            row.end(Outcome.KEPT, f"The new model is not good enough: {' '.join(report.reasons)}")
+            return
+        open_ = report.judgement.reasons[:1] if report.judgement and report.judgement.undecided else []
+        yield from self._put_live(row, candidate, open_)
 
-    def _put_live(self, row: Row, candidate: Candidate) -> Program[None]:
+    def _compare(
+        self, report: Report, rules: Rules, row: Row, candidate: Candidate, evaluation: Evaluation, job: Job
+    ) -> Program[None]:
+        """Compare with the live model, unless it is the new one."""
+        endpoint: Endpoint = yield Verbs.get_endpoint.steps(self._client, self.service.id, row.endpoint)
+        resource = endpoint.resource(self.options.resource)
+        if not same_model(candidate.digests, resource.digests):
+            comparison = Comparison(self._client, rules, endpoint, resource, candidate)
+            yield from comparison.judge(report, evaluation, job.data_check)
+
+    def _put_live(self, row: Row, candidate: Candidate, undecided: Sequence[str]) -> Program[None]:
         facts: BlobFacts | None = None
         outcome, notes = "Trained, put live, and proved", list[str]()
 
@@ -109,7 +121,7 @@ class Updater:
         if facts is None and candidate.location.base_location:
             facts = yield Verbs.blob_facts.steps(self._client, candidate.location)
         row.receipt, row.patch = receipt_of(update, facts), None
-        row.end(Outcome.UPDATED, " ".join([f"{outcome} by {update.patch.level.value}.", *notes[-1:]]))
+        row.end(Outcome.UPDATED, " ".join([f"{outcome} by {update.patch.level.value}.", *undecided, *notes[-1:]]))
 
 
 def sentence(error: Exception) -> str:

@@ -93,6 +93,10 @@ class RetrainFleetOperator(UpdatingOperator):
     :param data_limits: how far its rules go, see :class:`~.data_check.DataCheckOperator`.
     :param thresholds: limits by metric of a job's evaluation: ``{"AUC": {"min": 0.9}}``; a model outside them is not
         put live. (templated)
+    :param max_worse: by metric, how much worse than the endpoint's live model the new one may be, judged as by
+        :class:`~.gate.ModelQualityGate`. (templated)
+    :param on_undecided: what to do where the rows do not tell: ``pass``, ``keep`` or ``fail``, which ends an endpoint
+        *kept* as well; by default as the gate does.
     :param allow_training_metrics: with ``thresholds``, put a model live, too, whose metrics are those of its training
         rows, because there were too few to hold any out (``Rows Held Out`` of the evaluation is 0).
     :param only_if_newer: keep a live model that was trained on newer data.
@@ -130,13 +134,14 @@ class RetrainFleetOperator(UpdatingOperator):
         "items",
         "training_endpoint",
         "thresholds",
+        "max_worse",
         "resource",
         "model_path",
         "window_start",
         "window_end",
         "report_path",
     )
-    template_fields_renderers = {"items": "json", "thresholds": "json"}  # noqa: RUF012
+    template_fields_renderers = {"items": "json", "thresholds": "json", "max_worse": "json"}  # noqa: RUF012
     ui_color = "#e0e7ff"
 
     def __init__(
@@ -149,6 +154,8 @@ class RetrainFleetOperator(UpdatingOperator):
         thresholds: Mapping[str, Mapping[str, float]] | None = None,
         data_check: Literal["warn", "fail", "off"] = "warn",
         data_limits: Mapping[str, float] | None = None,
+        max_worse: Mapping[str, float | str] | None = None,
+        on_undecided: Literal["pass", "keep", "fail"] | None = None,
         allow_training_metrics: bool = False,
         only_if_newer: bool = True,
         unknown_window: Literal["replace", "refuse"] | None = None,
@@ -180,6 +187,8 @@ class RetrainFleetOperator(UpdatingOperator):
         self.thresholds = thresholds
         self.data_check = data_check
         self.data_limits = data_limits
+        self.max_worse = max_worse
+        self.on_undecided = on_undecided
         self.allow_training_metrics = allow_training_metrics
         self.only_if_newer = only_if_newer
         self.unknown_window = unknown_window
@@ -330,6 +339,8 @@ class RetrainFleetOperator(UpdatingOperator):
             job_timeout=self.job_timeout,
             deadline=deadline,
             thresholds=dict(self.thresholds or {}),
+            max_worse=dict(self.max_worse or {}),
+            on_undecided=self.on_undecided,
             allow_training_metrics=self.allow_training_metrics,
             only_if_newer=self.only_if_newer,
             unknown_window=self.unknown_window,

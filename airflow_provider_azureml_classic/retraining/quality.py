@@ -391,34 +391,6 @@ def _known(name: str, metrics: Mapping[str, float | None]) -> float:
     return value
 
 
-def worse(
-    candidate: Mapping[str, float | None],
-    live: Mapping[str, float | None],
-    allowances: Mapping[str, Allowance],
-    metrics: Mapping[str, Metric],
-) -> list[str]:
-    """Where the candidate is worse than the live model by more than is allowed, one sentence each.
-
-    :param candidate: its metrics.
-    :param live: those of the live model, on the same rows.
-    :param allowances: by metric.
-    :param metrics: directions.
-    :raises ValueError: a metric of the candidate is missing.
-    """
-    reasons = []
-    for name, allowance in allowances.items():
-        new, old = _known(name, candidate), live.get(name)
-        if old is None:
-            raise ValueError(f"The metric {name!r} of the live model is not defined on these rows.")
-        gap = new - old if metrics[name].lower_is_better else old - new
-        # A rounding error is no difference.
-        if gap > allowance.of(old) + 1e-9 * max(abs(new), abs(old)):
-            reasons.append(
-                f"{name} is {new:.6g}, the live model's {old:.6g}: worse by {gap:.6g}, of which {allowance} is allowed."
-            )
-    return reasons
-
-
 def table_text(columns: Mapping[str, Mapping[str, float | None]], marks: Mapping[str, str]) -> str:
     """Metrics side by side, aligned, for a log.
 

@@ -133,6 +133,29 @@ class TestThresholds:
         found = gate("nosuchendpoint", few, first_model="pass", **rules).execute(context())
         assert (found["decision"], found["metrics"]["evaluation"]["Rows Held Out"]) == ("pass", 0)
 
+    def test_a_fleet_judges_as_the_gate_does(
+        self, server: ServerProcess, client: Client, good: Any, moved: Any
+    ) -> None:
+        """Its endpoints are compared on the same rows by the same rules, and the reason is in the row."""
+        put(client, "gatefleetsame", good)
+        rows = [{"endpoint": "gatefleetsame", "inputs": f"training/gatemoved-{LATER:%Y%m%d}.csv"}]
+        before = live(client, "gatefleetsame")
+        task = RetrainFleetOperator(
+            task_id="f",
+            training_service=BIKES,
+            scoring_service=BIKES_SCORING,
+            items=rows,
+            max_worse={ERROR: "5%"},
+            on_undecided="keep",
+            window_end=LATER.isoformat(),
+            poll_interval=0.2,
+            deferrable=False,
+        )
+        (row,) = task.execute(context())["rows"]
+        assert row["outcome"] == "kept"
+        assert f"held out of the live model's training, {ERROR} is " in row["reason"]
+        assert live(client, "gatefleetsame") == before
+
     def test_a_missing_metric_fails(self, good: Any) -> None:
         """A metric that the job did not write is an error even where a worse model is only skipped."""
         with one_sentence(AirflowFailException, "'AUC' is missing or not defined; those that are: Mean Absolute Error"):

@@ -11,6 +11,7 @@ from sklearn import metrics as sk
 
 from airflow_provider_azureml_classic.exceptions import ProtocolError
 from airflow_provider_azureml_classic.protocol.tables import Table
+from airflow_provider_azureml_classic.retraining.intervals import Difference, Verdict
 from airflow_provider_azureml_classic.retraining.quality import (
     METRICS,
     Allowance,
@@ -20,7 +21,6 @@ from airflow_provider_azureml_classic.retraining.quality import (
     outside,
     skill,
     table_text,
-    worse,
 )
 
 
@@ -172,18 +172,11 @@ def test_thresholds_of_another_form(limits: Any) -> None:
 )
 def test_no_worse_than_the_live_model(name: str, new: float, old: float, allowed: Any, is_worse: bool) -> None:
     """A number allows so much in the metric's own unit, a percentage so much of the live model's value."""
-    said = worse({name: new}, {name: old}, {name: Allowance.parse(name, allowed)}, METRICS)
-    assert bool(said) is is_worse
-    assert all(name in sentence and "worse by" in sentence for sentence in said)
-
-
-def test_a_comparison_needs_both_values() -> None:
-    """A metric that is not defined for one of the models is an error, not a pass."""
-    allowed = {"AUC": Allowance(0)}
-    with pytest.raises(ValueError, match="'AUC' is missing"):
-        worse({"AUC": None}, {"AUC": 0.9}, allowed, METRICS)
-    with pytest.raises(ValueError, match="'AUC' of the live model is not defined"):
-        worse({"AUC": 0.9}, {"AUC": None}, allowed, METRICS)
+    allowance, gap = Allowance.parse(name, allowed), new - old if METRICS[name].lower_is_better else old - new
+    found = Difference(new, old, gap, gap, gap, allowance.of(old), 100, str(allowance))
+    assert found.is_within is not is_worse
+    assert found.verdict is (Verdict.WORSE if is_worse else Verdict.NO_WORSE)
+    assert "worse by" in str(found)
 
 
 @pytest.mark.parametrize("value", [-1, "-2%", "little", "", True, math.nan, math.inf, None])
