@@ -26,6 +26,11 @@ log = logging.getLogger(__name__)
 SCHEME = "azureml-classic"
 #: Every endpoint that a task updates is an asset of this alias, unless the task has such outlets of its own.
 ENDPOINTS = AssetAlias("azureml_classic_endpoints")
+#: Group of the assets of web services.
+WEB_SERVICE_GROUP = "azureml_classic_web_service"
+#: Partition keys of one task. Airflow records their events in the one call with which a task reports its success, whose
+#: client waits for 5 s: 1,000 keys stayed below that or not, by what waits for them (seen on 3.3.2 with PostgreSQL).
+MAX_PARTITION_KEYS = 500
 _FORM = f"{SCHEME}://{{management host}}/{{workspace id}}/{{web service}}/{{endpoint}}"
 
 
@@ -54,6 +59,21 @@ def endpoint_asset(
 
 #: Under this name Airflow finds the factory of a scheme.
 create_asset = endpoint_asset
+
+
+def web_service_asset(web_service: str, *, name: str | None = None) -> Asset:
+    """The asset of all endpoints of a scoring web service, of which each is a partition.
+
+    As an outlet of an update, a rollback or a fleet it has an event for each endpoint that was updated, whose partition
+    key is the endpoint's name.
+
+    :param web_service: name or id of the web service whose endpoints are updated.
+    :param name: of the asset, if the same web service is in several workspaces; by default made of the service's.
+    """
+    service = web_service.strip()
+    return Asset(
+        name=name or f"azureml-classic endpoints of {service}", group=WEB_SERVICE_GROUP, extra={"web_service": service}
+    )
 
 
 def host_of(management_url: str) -> str:
@@ -156,6 +176,61 @@ def record_update(
                 outlet.uri,
                 assets[0].uri,
             )
+
+
+def check_partitions(outlets: Iterable[Any], assets: str, service: WebService) -> None:
+    """Refuse, before anything is changed, outlets with which events would be lost or be another web service's.
+
+    :param outlets: of the task.
+    :param assets: ``both`` or ``partitions``.
+    :param service: the web service whose endpoints are updated.
+    :raises ValueError: partitions are wanted and no asset is declared for them, or one of another web service is.
+    """
+    if assets not in ("both", "partitions"):
+        raise ValueError(f"assets is {assets!r}; it must be 'both' or 'partitions'.")
+    # Loaded in a worker anyway; a DAG file has no use for it.
+    from airflow.sdk.execution_time.context import OutletEventAccessor
+
+    declared = _web_services(outlets)
+    if assets == "partitions" and not declared:
+        raise ValueError(
+            "assets='partitions' needs the asset of the web service among the task's outlets: Airflow loses events of "
+            f"an asset that is not declared. Set outlets=[web_service_asset({service.name!r})]."
+        )
+    if declared and not hasattr(OutletEventAccessor, "add_partitions"):
+        raise ValueError("Partitions of an asset need Airflow 3.3 or later.")
+    for asset in declared:
+        if asset.extra.get("web_service") not in (service.name, service.id):
+            raise ValueError(
+                f"The task's outlet {asset.name!r} is of web service {asset.extra.get('web_service')!r}, and the task "
+                f"updates {service.name!r}. Set outlets=[web_service_asset({service.name!r})]."
+            )
+
+
+def has_partitions(outlets: Iterable[Any]) -> bool:
+    """Whether a task has the asset of a web service as an outlet.
+
+    :param outlets: of the task.
+    """
+    return bool(_web_services(outlets))
+
+
+def record_partitions(context: Mapping[str, Any], outlets: Iterable[Any], endpoints: Sequence[str]) -> None:
+    """Add an event for each updated endpoint to the assets of their web service.
+
+    :param context: Airflow's task context.
+    :param outlets: of the task.
+    :param endpoints: names of those that were updated.
+    """
+    events = context.get("outlet_events")
+    if events is None or not endpoints:
+        return
+    for asset in _web_services(outlets):
+        events[asset].add_partitions(list(endpoints))
+
+
+def _web_services(outlets: Iterable[Any]) -> list[Asset]:
+    return [outlet for outlet in outlets if isinstance(outlet, Asset) and outlet.group == WEB_SERVICE_GROUP]
 
 
 def event_extra(receipt: Mapping[str, Any]) -> dict[str, JsonValue]:

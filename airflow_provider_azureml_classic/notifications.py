@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -12,7 +13,7 @@ from airflow.sdk import BaseHook, BaseNotifier
 from airflow.sdk.exceptions import AirflowException
 from airflow.sdk.log import mask_secret
 
-from airflow_provider_azureml_classic.protocol.moments import to_utc
+from airflow_provider_azureml_classic.protocol.moments import moment_text, read_time, to_utc
 from airflow_provider_azureml_classic.retraining.freshness import Window
 
 if TYPE_CHECKING:
@@ -149,9 +150,19 @@ def _what(context: Mapping[str, Any]) -> str:
     if receipt is not None:
         return receipt_text(receipt)
     if ti is None:
-        return "A deadline has passed." if context.get("deadline") else ""
+        return _passed(context.get("deadline"))
     state = getattr(ti, "state", None)
     return f"The task ended {getattr(state, 'value', state)}; the endpoint keeps its model."
+
+
+def _passed(deadline: Any) -> str:
+    """That a deadline has passed, and which."""
+    if not deadline:
+        return ""
+    told = deadline.get("deadline_time") if isinstance(deadline, Mapping) else None
+    # A datetime in the triggerer of 3.3.2.
+    moment = to_utc(told) if isinstance(told, datetime) else read_time(told)
+    return f"A deadline has passed: {moment_text(moment)}." if moment else "A deadline has passed."
 
 
 def _receipt(ti: Any) -> Mapping[str, Any] | None:
@@ -172,7 +183,7 @@ def _where(context: Mapping[str, Any]) -> str:
     dag_id = getattr(ti, "dag_id", None) or _of(run, "dag_id")
     if not dag_id:
         return ""
-    run_id = getattr(ti, "run_id", None) or _of(run, "run_id")
+    run_id = getattr(ti, "run_id", None) or _of(run, "run_id") or _of(run, "dag_run_id")
     task = f", task {ti.task_id}" if ti is not None else ""
     return f"(DAG {dag_id}, run {run_id}{task})"
 

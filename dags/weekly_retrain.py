@@ -3,7 +3,8 @@
 The data are the answer to a query: connection ``warehouse`` is a PostgreSQL (another database spells the query's
 placeholders otherwise), whose table ``rentals`` has the columns of the Bike Rental experiment. Reads the connections
 ``warehouse``, ``azureml_classic_default`` and ``azureml_classic_webhook``; the latter is told of each update and each
-failure. A model that cannot be proved to be live is taken back.
+failure. A model that cannot be proved to be live is taken back. What is tried again, and when, is decided by what the
+service said (Airflow 3.3).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from airflow_provider_azureml_classic.operators import (
     UpdateTrainedModelOperator,
     UploadDataOperator,
 )
+from airflow_provider_azureml_classic.scheduling.retry_policy import ServiceRetryPolicy
 
 SCORING = {"web_service": "Bike Rental [predictive exp.]", "endpoint": "weekly"}
 TELL = ModelUpdatedNotifier()
@@ -28,7 +30,7 @@ with DAG(
     schedule=CronDataIntervalTimetable("0 0 * * MON", timezone="UTC"),
     start_date=datetime(2011, 1, 1, tzinfo=UTC),
     catchup=False,
-    default_args={"retries": 3, "retry_delay": timedelta(minutes=5), "retry_exponential_backoff": 2},
+    default_args={"retries": 3, "retry_delay": timedelta(minutes=5), "retry_policy": ServiceRetryPolicy()},
     tags=["azureml-classic"],
 ):
     add_endpoint = AddEndpointOperator(task_id="add_endpoint", **SCORING)

@@ -21,11 +21,14 @@ from unittest import mock
 import pytest
 from airflow.sdk import (
     DAG,
+    AsyncCallback,
     BaseHook,
     BaseNotifier,
     BaseOperator,
     BaseOperatorLink,
     CronDataIntervalTimetable,
+    DeadlineAlert,
+    PartitionedAssetTimetable,
     conf,
     task,
     task_group,
@@ -33,7 +36,11 @@ from airflow.sdk import (
 from airflow.triggers.base import BaseTrigger
 
 from airflow_provider_azureml_classic import client
+from airflow_provider_azureml_classic.assets import web_service_asset
 from airflow_provider_azureml_classic.get_provider_info import get_provider_info
+from airflow_provider_azureml_classic.scheduling.deadlines import WindowEnd
+from airflow_provider_azureml_classic.scheduling.partitions import OnlyEndpoints
+from airflow_provider_azureml_classic.scheduling.retry_policy import ServiceRetryPolicy
 from airflow_provider_azureml_classic.server import quickstart
 from airflow_provider_azureml_classic.server.__main__ import parser
 from airflow_provider_azureml_classic.server.experiments import preview
@@ -173,7 +180,9 @@ def _names() -> dict[str, Any]:
     said = {"web_service": "Bike Rental [predictive exp.]", "endpoint": "bikes"}
     names |= {"DAG": DAG, "CronDataIntervalTimetable": CronDataIntervalTimetable, "task": task}
     names |= {"task_group": task_group, "datetime": datetime, "timedelta": timedelta, "UTC": UTC, "SCORING": said}
-    names |= {"customers": list, "chunks": list}
+    names |= {"customers": list, "chunks": list, "ENDPOINTS": web_service_asset(said["web_service"])}
+    names |= {kind.__name__: kind for kind in (AsyncCallback, DeadlineAlert, PartitionedAssetTimetable)}
+    names |= {kind.__name__: kind for kind in (OnlyEndpoints, ServiceRetryPolicy, WindowEnd)}
     names["gate"] = names["approve"] = names["DataCheckOperator"](
         task_id="judged", web_service="Bike Rental", model_for="b"
     )

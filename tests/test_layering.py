@@ -27,6 +27,7 @@ AIRFLOW_SIDE = {
     "sensors",
     "links",
     "memory",
+    "scheduling",
     "assets",
     "notifications",
     "watchers",
@@ -37,7 +38,7 @@ FLOORS = {
         "sensors",
         "operators cli proof_trigger quality",  # the last two: paths of earlier versions
         "triggers watchers plugin",
-        "assets notifications memory",
+        "assets notifications memory scheduling",
         "hooks links",
         "fleet",
         "retraining",

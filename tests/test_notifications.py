@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -77,9 +78,9 @@ def test_result_that_cannot_be_read(webhook: Webhook):
 
 async def test_deadline_is_posted_from_the_event_loop(webhook: Webhook):
     """A deadline alert awaits the notifier in the triggerer, with the run as plain JSON."""
-    run = {"dag_id": "retrain", "run_id": "r1"}
-    await ModelUpdatedNotifier(context={"deadline": {"id": 1}, "dag_run": run})
-    assert webhook.messages[0][1]["text"] == "A deadline has passed. (DAG retrain, run r1)"
+    run, due = {"dag_id": "retrain", "dag_run_id": "r1"}, datetime(2026, 1, 16, 6, tzinfo=UTC)
+    await ModelUpdatedNotifier(context={"deadline": {"id": 1, "deadline_time": due}, "dag_run": run})
+    assert webhook.messages[0][1]["text"] == "A deadline has passed: 2026-01-16 06:00 UTC. (DAG retrain, run r1)"
 
 
 @pytest.mark.parametrize("status", [302, 404, 500])

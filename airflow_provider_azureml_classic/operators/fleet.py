@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow.sdk import AssetAlias, ObjectStoragePath, conf
 from airflow.sdk.exceptions import AirflowException, AirflowTaskTimeout
 
-from airflow_provider_azureml_classic.assets import event_extra, spellings
+from airflow_provider_azureml_classic.assets import (
+    MAX_PARTITION_KEYS,
+    event_extra,
+    has_partitions,
+    record_partitions,
+    spellings,
+)
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.fleet import report
 from airflow_provider_azureml_classic.fleet.engine import Engine, Means, Submitter, quiet_runner
@@ -124,6 +130,8 @@ class RetrainFleetOperator(UpdatingOperator):
     :param emit_asset: record updates as asset events, through the alias of all endpoints unless ``outlets`` names an
         alias or an endpoint's asset.
     :param max_asset_events: updates that have an event each, at most.
+    :param assets: which events: ``both`` those of the endpoints and, where ``outlets`` has the asset of the web
+        service, partitions of that one; or ``partitions`` alone. Of these a task has at most 500: map a larger fleet.
     :param azureml_classic_conn_id: connection of type ``azureml_classic``. (templated)
     """
 
@@ -298,6 +306,11 @@ class RetrainFleetOperator(UpdatingOperator):
         items = parse_items(mappings, window, self._port_names()[0])
         if not self.window_end and any(item.window is window for item in items):
             warn_of_moment(self, context)
+        if self.emit_asset and has_partitions(self.outlets) and len(items) > MAX_PARTITION_KEYS:
+            raise ValueError(
+                f"There are {len(items)} items, and each updated endpoint is a partition of the web service's asset; a "
+                f"task records {MAX_PARTITION_KEYS} at most. Map the task over parts of the items."
+            )
         default = self._services()[2].default_endpoint_name
         if any(item.endpoint in (default, DEFAULT_ENDPOINT) for item in items):
             raise rejection(
@@ -311,6 +324,7 @@ class RetrainFleetOperator(UpdatingOperator):
         if self._resolved is None:
             training, trainer = self.hook.find(self.training_service, self.training_endpoint)
             scoring = self.hook.client.find_web_service(self.scoring_service)
+            self.check_outlets(scoring)
             if scoring.id == training.id:
                 raise ValueError(f"training_service and scoring_service are the same, {scoring.name!r}.")
             self._resolved = training, trainer, scoring
@@ -486,6 +500,9 @@ class RetrainFleetOperator(UpdatingOperator):
         """An event for each endpoint that was updated, or one for all where that would be too many."""
         events, updated = context.get("outlet_events"), [row for row in rows if row.outcome is Outcome.UPDATED]
         if events is None or not updated:
+            return
+        record_partitions(context, self.outlets, [row.endpoint for row in updated])
+        if self.assets == "partitions":
             return
         extras = {row.endpoint: event_extra(row.receipt) for row in updated if row.receipt}
         if len(extras) > self.max_asset_events:

@@ -11,12 +11,18 @@ import time
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from airflow.sdk import conf
 from airflow.sdk.exceptions import AirflowException
 
-from airflow_provider_azureml_classic.assets import record_update, spellings, with_endpoint_outlet
+from airflow_provider_azureml_classic.assets import (
+    check_partitions,
+    record_partitions,
+    record_update,
+    spellings,
+    with_endpoint_outlet,
+)
 from airflow_provider_azureml_classic.client.retries import Program
 from airflow_provider_azureml_classic.client.verbs import Verbs
 from airflow_provider_azureml_classic.links import EndpointHelpLink, PortalLink, UpdateHelpLink, push_help
@@ -48,6 +54,7 @@ if TYPE_CHECKING:
     from airflow_provider_azureml_classic.client.answers import BlobFacts
     from airflow_provider_azureml_classic.protocol.approval import Approval
     from airflow_provider_azureml_classic.protocol.references import BlobReference
+    from airflow_provider_azureml_classic.protocol.values import WebService
     from airflow_provider_azureml_classic.retraining.approval import Decision
     from airflow_provider_azureml_classic.retraining.placing import Candidate
 
@@ -61,12 +68,17 @@ class UpdatingOperator(AzureMLClassicOperator):
     """Has the alias of all endpoints as an outlet, unless the user named an endpoint's asset or another alias.
 
     :param emit_asset: record updates as asset events.
+    :param assets: which ones: ``both`` the endpoint's own and, where ``outlets`` has the asset of the web service (see
+        ``assets.web_service_asset``), a partition of that one; or ``partitions`` alone.
     """
 
-    def __init__(self, *, emit_asset: bool = True, **kwargs: Any) -> None:
+    def __init__(
+        self, *, emit_asset: bool = True, assets: Literal["both", "partitions"] = "both", **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.emit_asset = emit_asset
-        if emit_asset:
+        self.assets = assets
+        if emit_asset and assets != "partitions":
             self.outlets = with_endpoint_outlet(self.outlets)
 
     @classmethod
@@ -77,9 +89,18 @@ class UpdatingOperator(AzureMLClassicOperator):
         :param kwargs: of the operator, without those that are mapped.
         """
         template = super().partial(**kwargs)
-        if template.kwargs.get("emit_asset", True):
+        if template.kwargs.get("emit_asset", True) and template.kwargs.get("assets") != "partitions":
             template.kwargs["outlets"] = with_endpoint_outlet(template.kwargs.get("outlets") or [])
         return template
+
+    def check_outlets(self, service: WebService) -> None:
+        """Refuse outlets with which events would be lost.
+
+        :param service: whose endpoints are updated.
+        :raises ValueError: see :func:`~.assets.check_partitions`.
+        """
+        if self.emit_asset:
+            check_partitions(self.outlets, self.assets, service)
 
 
 class ModelPlacingOperator(UpdatingOperator):
@@ -139,6 +160,7 @@ class ModelPlacingOperator(UpdatingOperator):
 
             def find() -> Program[tuple[Target, Candidate]]:
                 target = yield from self._find()
+                self.check_outlets(target.service)
                 push_help(context, target.endpoint, UpdateHelpLink)
                 return target, self._candidate()
 
@@ -225,7 +247,9 @@ class ModelPlacingOperator(UpdatingOperator):
         assets = spellings(self.hook.settings, self.web_service or target.service.name, target.service, target.endpoint)
         self._lineage = (location, assets[0])
         if self.emit_asset:
-            record_update(context, self.outlets, receipt, assets)
+            if self.assets != "partitions":
+                record_update(context, self.outlets, receipt, assets)
+            record_partitions(context, self.outlets, [target.endpoint.name])
         return receipt
 
     def _live_model(self, update: Update) -> Digests | None:

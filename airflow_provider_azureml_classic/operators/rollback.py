@@ -48,6 +48,8 @@ class RollbackModelOperator(ModelPlacingOperator):
     :param deferrable: wait for the proof in the triggerer, unless it comes within seconds; by default Airflow's
         ``[operators] default_deferrable``.
     :param emit_asset: record the rollback as an asset event, as an update does.
+    :param assets: which events: ``both`` the endpoint's own and, where ``outlets`` has the asset of the web service, a
+        partition of that one; or ``partitions`` alone.
     :param azureml_classic_conn_id: connection of type ``azureml_classic``. (templated)
     """
 

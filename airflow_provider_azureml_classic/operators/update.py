@@ -68,6 +68,8 @@ class UpdateTrainedModelOperator(ModelPlacingOperator):
         the task fails either way.
     :param emit_asset: record an update as an asset event, through the alias of all endpoints unless ``outlets`` names
         an endpoint's asset or an alias of your own.
+    :param assets: which events: ``both`` the endpoint's own and, where ``outlets`` has the asset of the web service, a
+        partition of that one; or ``partitions`` alone.
     :param azureml_classic_conn_id: connection of type ``azureml_classic``. (templated)
     """
 

@@ -6,6 +6,7 @@ Every process of Airflow imports this module, so what the page needs, which is h
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -43,8 +44,21 @@ def base_path() -> str:
     return urlsplit(str(conf.get("api", "base_url", fallback=""))).path.rstrip("/")
 
 
+_DEADLINE_REFERENCES: list[Any] = []
+_PARTITION_MAPPERS: list[Any] = []
+# Airflow before 3.3 has neither, and no DAG that could name ours.
+with suppress(ImportError):
+    from airflow_provider_azureml_classic.scheduling.deadlines import WindowEnd
+
+    _DEADLINE_REFERENCES.append(WindowEnd)
+with suppress(ImportError):
+    from airflow_provider_azureml_classic.scheduling.partitions import OnlyEndpoints
+
+    _PARTITION_MAPPERS.append(OnlyEndpoints)
+
+
 class AzureMLClassicPlugin(AirflowPlugin):
-    """What Airflow reads: an application, and a view that shows it."""
+    """What Airflow reads: an application, a view that shows it, and what DAGs may name that its processes must know."""
 
     name = "azureml_classic"
     fastapi_apps = [{"app": LazyApp(), "url_prefix": PREFIX, "name": "Azure ML Studio (classic)"}]  # noqa: RUF012
@@ -58,3 +72,5 @@ class AzureMLClassicPlugin(AirflowPlugin):
             "icon": f"{base_path()}{PREFIX}/icon.svg",
         }
     ]
+    deadline_references = _DEADLINE_REFERENCES
+    partition_mappers = _PARTITION_MAPPERS

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
-from airflow_provider_azureml_classic.assets import ENDPOINTS, endpoint_asset
+from airflow_provider_azureml_classic.assets import ENDPOINTS, endpoint_asset, web_service_asset
 from demo.days import generated
 from tests.support import BIKES_SCORING, ROOT, ServerProcess
 from tests.support.dag_process import DagProcess
@@ -229,6 +229,16 @@ def test_every_week(airflow: DagProcess, webhook: Webhook):
     receipt = run["xcoms"]["update"]["return_value"]
     assert receipt["window"] == {"start": "2026-02-23T00:00:00+00:00", "end": "2026-03-23T00:00:00+00:00"}
     assert any("'weekly'" in body["text"] and "Proof: content" in body["text"] for _, body in webhook.messages)
+
+
+def test_a_customers_file_retrains_that_customer(airflow: DagProcess):
+    """A run of one partition trains on that customer's file alone; its update is that partition of the web service."""
+    run = airflow.run("customers_partitioned", partition="contoso")
+    assert set(run["tasks"].values()) == {"success"}
+    assert run["xcoms"]["train"]["return_value"]["model_for"] == "contoso"
+    [event] = run["events"]
+    asset = web_service_asset(BIKES_SCORING)
+    assert (event["name"], event["partition"], event["extra"]) == (asset.name, "contoso", {})
 
 
 def test_lineage(airflow: DagProcess, studio: ServerProcess, lineage: Path):

@@ -107,13 +107,14 @@ def run(
     run_after: str | None = None,
     conf: dict[str, Any] | None = None,
     events: dict[str, list[dict[str, Any]]] | None = None,
+    partition: str | None = None,
 ) -> dict[str, Any]:
     """One run; see :meth:`DagProcess.run`."""
     moments = {
         "logical_date": datetime.fromisoformat(logical_date) if logical_date else None,
         "run_after": datetime.fromisoformat(run_after) if run_after else None,
     }
-    with started_by(events or {}):
+    with started_by(events or {}, partition):
         dag_run = bag.dags[dag_id].test(**moments, run_conf=conf)
     instances = {
         f"{ti.task_id}[{ti.map_index}]" if ti.map_index >= 0 else ti.task_id: ti for ti in dag_run.get_task_instances()
@@ -158,6 +159,7 @@ def recorded(dag_id: str, run_id: str) -> list[dict[str, Any]]:
                 "name": event.asset.name,
                 "extra": event.extra,
                 "task": event.source_task_id,
+                "partition": event.partition_key,
                 "aliases": [alias.name for alias in event.source_aliases],
             }
             for event in session.scalars(query.order_by(AssetEvent.id))
@@ -165,8 +167,8 @@ def recorded(dag_id: str, run_id: str) -> list[dict[str, Any]]:
 
 
 @contextlib.contextmanager
-def started_by(events: Mapping[str, list[dict[str, Any]]]) -> Iterator[None]:
-    """Lets ``dag.test`` make a run that asset events started, which it cannot by itself."""
+def started_by(events: Mapping[str, list[dict[str, Any]]], partition: str | None) -> Iterator[None]:
+    """Lets ``dag.test`` make a run that asset events started, or one partition, which it cannot by itself."""
     from unittest import mock
 
     from airflow.models import dagrun
@@ -177,6 +179,7 @@ def started_by(events: Mapping[str, list[dict[str, Any]]]) -> Iterator[None]:
 
     def made(*, session: Any, **options: Any) -> Any:
         run = make(session=session, **options)
+        run.partition_key = partition
         for name, extras in events.items():
             asset = session.scalars(select(AssetModel).where(AssetModel.name == name)).one()
             run.consumed_asset_events += [AssetEvent(asset_id=asset.id, extra=extra) for extra in extras]

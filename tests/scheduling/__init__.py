@@ -1,0 +1,1 @@
+"""What DAGs may name besides operators: deadlines, filters of partitions, retry policies."""
