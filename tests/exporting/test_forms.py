@@ -24,7 +24,9 @@ from tests.exporting.support import trained, written
 ASK = """
 import json, sys, types
 class AMLResponse:
-    def __init__(self, message, status_code, json_str=False): self.message, self.status = message, status_code
+    def __init__(self, message, status_code, json_str=False):
+        # The real one takes an object only if it is told so; else it is sent as a list of its keys.
+        self.message, self.status = message if json_str else list(message), status_code
 for name in ("azureml", "azureml.contrib", "azureml.contrib.services", "azureml.contrib.services.aml_response"):
     sys.modules[name] = types.ModuleType(name)
 sys.modules["azureml.contrib.services.aml_response"].AMLResponse = AMLResponse
