@@ -125,6 +125,14 @@ docs: $(READY) ## renew the parts of the documents that come from the code
 estimators: $(READY) ## train each estimator of docs/estimators.md on each kind of data, and renew its table (3 minutes)
 	@OMP_NUM_THREADS=1 $(PY) docs/estimators.py
 
+.PHONY: rehearsals
+rehearsals: $(READY) ## measure how well a rehearsal tells ruined models, and renew docs/rehearsal.md (5 minutes)
+	@OMP_NUM_THREADS=1 $(PY) docs/rehearsals.py
+
+.PHONY: damages
+damages: $(READY) ## hurt endpoints in twenty ways, and renew docs/damages.md (10 minutes)
+	@OMP_NUM_THREADS=1 $(PY) docs/damages.py
+
 .PHONY: revision
 revision: $(READY) ## write the next revision of the database from tables.py (MESSAGE="what it changes")
 	@$(PY) -c 'import sys; from airflow_provider_azureml_classic.server.state.schema import new_revision; \

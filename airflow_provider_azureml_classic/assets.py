@@ -253,6 +253,7 @@ def event_extra(receipt: Mapping[str, Any]) -> dict[str, JsonValue]:
         "replaced_content": replaced.get("content"),
         "proof": receipt["proof"]["level"],
         "approval": receipt.get("approval"),
+        "rehearsal": (receipt.get("rehearsal") or {}).get("text"),
     }
 
 

@@ -137,7 +137,16 @@ def receipt_text(receipt: Mapping[str, Any]) -> str:
     return (
         f"Endpoint {receipt['endpoint']!r} of {receipt['web_service']!r} now answers with "
         f"{receipt['model']['location']}{trained}.{before} Proof: {proof['level']}, after {proof['seconds']:g} s."
+        f"{_rehearsal(receipt.get('rehearsal'))}"
     )
+
+
+def _rehearsal(told: Mapping[str, Any] | None) -> str:
+    """What both models answered to the endpoint's last calls; where there were none, nothing."""
+    if not told or not told.get("figures"):
+        return f" {told['text']}" if told and told.get("unusual") else ""
+    unusual = " That is unusual: have a look." if told["unusual"] else ""
+    return f" {told['text']}{unusual}" if told["figures"]["changed"] is not None else ""
 
 
 def _what(context: Mapping[str, Any]) -> str:

@@ -23,9 +23,8 @@ from airflow_provider_azureml_classic import __version__
 from airflow_provider_azureml_classic.cli import __main__ as cli
 from airflow_provider_azureml_classic.cli import profiles
 from airflow_provider_azureml_classic.cli.access import Access
-from airflow_provider_azureml_classic.cli.jobs import pairs
 from airflow_provider_azureml_classic.cli.output import Output
-from airflow_provider_azureml_classic.cli.session import KEPT
+from airflow_provider_azureml_classic.cli.session import KEPT, pairs
 from airflow_provider_azureml_classic.client import Client
 from airflow_provider_azureml_classic.client.answers import ServiceFacts
 from airflow_provider_azureml_classic.retraining.checkup import Finding, check_service

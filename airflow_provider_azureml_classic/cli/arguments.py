@@ -22,6 +22,7 @@ from airflow_provider_azureml_classic.cli.access import FILE_VARIABLE, TOKEN_VAR
 from airflow_provider_azureml_classic.cli.session import Command
 from airflow_provider_azureml_classic.protocol.values import ThrottleLevel, TraceLevel
 from airflow_provider_azureml_classic.retraining.judgement import ON_UNDECIDED
+from airflow_provider_azureml_classic.retraining.rehearsing import AUTO, MODES
 
 _EPILOG = (
     f"Without --connection, --conn-id or --profile the service is that of {URL_VARIABLE}, {WORKSPACE_VARIABLE} and "
@@ -179,6 +180,23 @@ def _update(made: argparse.ArgumentParser) -> None:
     made.add_argument("--trainer", default="", metavar="SERVICE", help="web service that ran the job")
     made.add_argument("--trainer-endpoint", default="default", metavar="NAME", help="(default: default)")
     made.add_argument("--resource", metavar="NAME", help="updatable resource, where there are several")
+    _rehearsal(made)
+
+
+def _rehearsal(made: argparse.ArgumentParser) -> None:
+    made.add_argument(
+        "--rehearsal",
+        choices=MODES,
+        default=AUTO,
+        help="let both models answer the endpoint's last calls first: where possible, always, or not (default: auto)",
+    )
+    made.add_argument(
+        "--max-change",
+        action="append",
+        default=[],
+        metavar="MEASURE=NUMBER",
+        help="keep the live model if more changes: changed, refused (shares), stability (index); repeatable",
+    )
 
 
 def _jobs(groups: Any) -> None:
@@ -243,6 +261,7 @@ def _train(groups: Any) -> None:
     one.add_argument("--resource", metavar="NAME", help="updatable resource, where there are several")
     one.add_argument("--trainer", default="", metavar="SERVICE", help="training web service (default: by its name)")
     one.add_argument("--trainer-endpoint", default="default", metavar="NAME", help="(default: default)")
+    _rehearsal(one)
     _wait_timeout(one)
 
 

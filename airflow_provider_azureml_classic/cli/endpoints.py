@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from airflow_provider_azureml_classic.cli.session import DONE, REFUSED, Session
+from airflow_provider_azureml_classic.cli.session import DONE, KEPT, REFUSED, Session, pairs
 from airflow_provider_azureml_classic.cli.views import ENDPOINT_COLUMNS, endpoint_view
 from airflow_provider_azureml_classic.client.retries import Program
 from airflow_provider_azureml_classic.protocol.keys import KeyType
@@ -15,6 +15,7 @@ from airflow_provider_azureml_classic.protocol.values import (
     check_endpoint_name,
 )
 from airflow_provider_azureml_classic.retraining.placing import Candidate, Placing, Target, find_target
+from airflow_provider_azureml_classic.retraining.rehearsing import Rehearsing
 
 
 def found(session: Session) -> Endpoint:
@@ -80,16 +81,34 @@ def update_endpoint(session: Session) -> int:
     """Put a trained model live, and prove it as far as the endpoint's description shows it."""
     arguments, client = session.arguments, session.client
     candidate = Candidate(_model(session), None)
-    placing = Placing(client, lambda reference: reference, session.out.say, proof="resource")
+    placing = Placing(
+        client, lambda reference: reference, session.out.say, proof="resource", rehearsing=rehearsing(session)
+    )
 
     def find() -> Program[tuple[Target, Candidate]]:
         return (yield from find_target(client, arguments.service, arguments.endpoint, arguments.resource)), candidate
 
     update = client.perform(placing.place(find))
-    if not isinstance(update, str):
+    if isinstance(update, str):
+        session.out.say(update)
+    else:
         client.perform(placing.prove(update))
     session.out.record(endpoint_view(found(session)))
-    return DONE
+    return KEPT if isinstance(update, str) else DONE
+
+
+def rehearsing(session: Session) -> Rehearsing:
+    """How the update is rehearsed.
+
+    :param session: with ``rehearsal`` and ``max_change``.
+    """
+    limits = {}
+    for name, text in pairs(session.arguments.max_change, "--max-change", None):
+        try:
+            limits[name] = float(text)
+        except ValueError:
+            raise ValueError(f"--max-change {name}={text}: expected a number.") from None
+    return Rehearsing.of(session.arguments.rehearsal, limits or None)
 
 
 def _model(session: Session) -> BlobReference:

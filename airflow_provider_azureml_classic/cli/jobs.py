@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from airflow_provider_azureml_classic.cli.endpoints import found
-from airflow_provider_azureml_classic.cli.session import DONE, JOB_ENDED_BADLY, Session
+from airflow_provider_azureml_classic.cli.session import DONE, JOB_ENDED_BADLY, Session, pairs
 from airflow_provider_azureml_classic.cli.views import JOB_COLUMNS, job_view
 from airflow_provider_azureml_classic.client.answers import BlobFacts
 from airflow_provider_azureml_classic.exceptions import WaitTimeout
@@ -76,28 +76,6 @@ def submit(session: Session) -> int:
         return _shown(session, waited(session, endpoint, job_id))
     session.out.record({"id": job_id, "web_service": said.service, "endpoint": endpoint.name})
     return DONE
-
-
-def pairs(texts: Sequence[str], option: str, lone: str | None) -> list[tuple[str, str]]:
-    """``NAME=VALUE`` arguments.
-
-    :param texts: as given.
-    :param option: for the message.
-    :param lone: name of a value that is given without one; ``None`` if it must have one.
-    :raises ValueError: no ``NAME=``, or a name twice.
-    """
-    found: dict[str, str] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        # A URL's query has an equals sign too; a name has none of a URL's signs.
-        if not equals or set(name) & set("/:?.;"):
-            if lone is None:
-                raise ValueError(f"{option} {text!r} is not NAME=VALUE.")
-            name, value = lone, text
-        if name in found:
-            raise ValueError(f"{option} names {name!r} twice.")
-        found[name] = value
-    return list(found.items())
 
 
 def list_jobs(session: Session) -> int:

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_azureml_classic.cli.endpoints import found
-from airflow_provider_azureml_classic.cli.jobs import pairs
-from airflow_provider_azureml_classic.cli.session import DONE, Session
+from airflow_provider_azureml_classic.cli.session import DONE, Session, pairs
 from airflow_provider_azureml_classic.exceptions import RequestRejected
 from airflow_provider_azureml_classic.tables.reading import title_of
 from airflow_provider_azureml_classic.tables.rows import parse_rows

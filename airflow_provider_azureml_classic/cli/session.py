@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from airflow_provider_azureml_classic.cli.access import Access
@@ -46,3 +46,25 @@ class Session:
 
 #: A command: returns its exit status.
 Command = Callable[[Session], int]
+
+
+def pairs(texts: Sequence[str], option: str, lone: str | None) -> list[tuple[str, str]]:
+    """``NAME=VALUE`` arguments.
+
+    :param texts: as given.
+    :param option: for the message.
+    :param lone: name of a value that is given without one; ``None`` if it must have one.
+    :raises ValueError: no ``NAME=``, or a name twice.
+    """
+    found: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        # A URL's query has an equals sign too; a name has none of a URL's signs.
+        if not equals or set(name) & set("/:?.;"):
+            if lone is None:
+                raise ValueError(f"{option} {text!r} is not NAME=VALUE.")
+            name, value = lone, text
+        if name in found:
+            raise ValueError(f"{option} names {name!r} twice.")
+        found[name] = value
+    return list(found.items())

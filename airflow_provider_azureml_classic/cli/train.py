@@ -6,12 +6,15 @@ import argparse
 import secrets
 import shlex
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
-from airflow_provider_azureml_classic.cli.jobs import pairs, readable, send, waited
-from airflow_provider_azureml_classic.cli.session import DONE, KEPT, Session
+from airflow_provider_azureml_classic.cli.endpoints import rehearsing
+from airflow_provider_azureml_classic.cli.jobs import readable, send, waited
+from airflow_provider_azureml_classic.cli.session import DONE, KEPT, Session, pairs
 from airflow_provider_azureml_classic.client.retries import Program
 from airflow_provider_azureml_classic.exceptions import NotFound
+from airflow_provider_azureml_classic.protocol.digests import same_model
 from airflow_provider_azureml_classic.protocol.jobs import INPUT, MODEL_OUTPUT, Job, JobRequest
 from airflow_provider_azureml_classic.protocol.moments import to_utc
 from airflow_provider_azureml_classic.protocol.purpose import Purpose
@@ -52,6 +55,7 @@ def train(session: Session) -> int:
     """Upload, train, judge, and put live if that is wanted and the model is good enough."""
     arguments, client = session.arguments, session.client
     rules, window = _rules(arguments), _window(arguments)
+    rehearsing(session)
     scoring, trainer = _services(session)
     # What cannot be updated is told before anything is trained for it.
     target = client.perform(find_target(client, scoring.id, arguments.endpoint, arguments.resource))
@@ -65,7 +69,7 @@ def train(session: Session) -> int:
     candidate = Candidate(readable(session, model), window, ticket, golden, metrics, job.model)
     reasons = _judged(session, target, candidate, job, evaluation, rules)
     if arguments.put_live and not reasons:
-        _put_live(session, target, candidate)
+        reasons += _put_live(session, target, candidate)
     outcome = "kept" if reasons else "live" if arguments.put_live else "trained"
     result = {"job": job.id, "data": data, "model": model.location, "metrics": finite(evaluation.metrics)}
     session.out.record({**result, "outcome": outcome, "reasons": reasons})
@@ -150,9 +154,10 @@ def _judged(
     return report.reasons
 
 
-def _put_live(session: Session, target: Target, candidate: Candidate) -> None:
+def _put_live(session: Session, target: Target, candidate: Candidate) -> list[str]:
+    """Put the model live and prove it; why that was not done, if it was not."""
     client = session.client
-    placing = Placing(client, lambda reference: readable(session, reference), session.out.say)
+    placing = Placing(client, partial(readable, session), session.out.say, rehearsing=rehearsing(session))
 
     def find() -> Program[tuple[Target, Candidate]]:
         name = target.resource.name
@@ -161,5 +166,7 @@ def _put_live(session: Session, target: Target, candidate: Candidate) -> None:
     update: Any = client.perform(placing.place(find))
     if isinstance(update, str):
         session.out.say(update)
-    else:
-        client.perform(placing.prove(update))
+        live = client.get_endpoint(target.service.id, target.endpoint.name).resource(target.resource.name)
+        return [] if same_model(candidate.digests, live.digests) else [update]
+    client.perform(placing.prove(update))
+    return []

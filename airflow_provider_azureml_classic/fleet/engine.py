@@ -28,6 +28,7 @@ from airflow_provider_azureml_classic.protocol.jobs import Job, JobRequest, JobS
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint
 from airflow_provider_azureml_classic.retraining.placing import Placing
+from airflow_provider_azureml_classic.retraining.rehearsing import Rehearsing
 from airflow_provider_azureml_classic.retraining.submitting import JobRunner, JobState
 
 #: Endpoints that are worked on at a time: a few calls in flight keep a server busy, more only wait there.
@@ -175,7 +176,9 @@ class Engine:
         service = await client.get_web_service(options.scoring_id)
         self._existing = {endpoint.name for endpoint in await client.list_endpoints(service.id)}
         proof = (options.proof, options.proof_timeout, options.on_failure)
-        self._updater = Updater(Placing(client, self._means.readable, _quiet, *proof), service, options, self._save)
+        rehearsing = Rehearsing.of(options.rehearsal, options.max_change)
+        placing = Placing(client, self._means.readable, _quiet, *proof, rehearsing=rehearsing)
+        self._updater = Updater(placing, service, options, self._save)
         try:
             while not self._stops() and (self._waiting or self.in_flight or self._updates):
                 await self._round()

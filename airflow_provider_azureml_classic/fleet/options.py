@@ -11,6 +11,7 @@ from airflow_provider_azureml_classic.retraining.judging import Rules
 from airflow_provider_azureml_classic.retraining.placing import UNKNOWN_WINDOW
 from airflow_provider_azureml_classic.retraining.proof import Level
 from airflow_provider_azureml_classic.retraining.quality import METRICS, Allowance, check_limits
+from airflow_provider_azureml_classic.retraining.rehearsing import OFF, Rehearsing
 
 #: Jobs that the cloud service ran at once for one endpoint; further ones waited (azure-docs, ``studio/faq``).
 MAX_ACTIVE_JOBS = 40
@@ -37,6 +38,8 @@ class Options:
     :param on_undecided: what to do where the rows do not tell, see :func:`~.judgement.judge`.
     :param only_if_newer: keep a live model that was trained on newer data.
     :param unknown_window: what to do if that cannot be told.
+    :param rehearsal: whether updates are rehearsed, see :class:`~..retraining.rehearsing.Rehearsing`.
+    :param max_change: what of the answers may change.
     :param proof: level to reach.
     :param proof_timeout: seconds allowed from PATCH to proof.
     :param on_failure: ``keep`` or ``rollback``.
@@ -58,6 +61,8 @@ class Options:
     on_undecided: str | None = None
     only_if_newer: bool = True
     unknown_window: str | None = None
+    rehearsal: str = OFF
+    max_change: float | Mapping[str, float] | None = None
     proof: str = "strongest"
     proof_timeout: float = 120.0
     on_failure: str = "rollback"
@@ -76,6 +81,7 @@ class Options:
         if self.max_active_jobs < 1:
             raise ValueError(f"max_active_jobs is {self.max_active_jobs}; it must be 1 or more.")
         self.rules().check()
+        Rehearsing.of(self.rehearsal, self.max_change)
 
     def rules(self) -> Rules:
         """What a new model has to be.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from airflow_provider_azureml_classic.client.answers import BlobFacts
 from airflow_provider_azureml_classic.client.retries import Program
@@ -24,9 +25,9 @@ from airflow_provider_azureml_classic.retraining.placing import (
     Placing,
     Target,
     older_than_live,
-    receipt_of,
 )
 from airflow_provider_azureml_classic.retraining.proof import Patch, shows
+from airflow_provider_azureml_classic.retraining.receipt import receipt_of
 
 
 @dataclass(frozen=True)
@@ -120,8 +121,17 @@ class Updater:
             raise
         if facts is None and candidate.location.base_location:
             facts = yield Verbs.blob_facts.steps(self._client, candidate.location)
-        row.receipt, row.patch = receipt_of(update, facts), None
-        row.end(Outcome.UPDATED, " ".join([f"{outcome} by {update.patch.level.value}.", *undecided, *notes[-1:]]))
+        _updated(row, receipt_of(update, facts), [f"{outcome} by {update.patch.level.value}.", *undecided, *notes[-1:]])
+
+
+def _updated(row: Row, receipt: dict[str, Any], notes: Sequence[str]) -> None:
+    """End a row that was updated; without the figures of its rehearsal, as thousands of them are too much for Airflow's
+    database.
+    """
+    rehearsal = receipt["rehearsal"] or {}
+    told = {name: rehearsal[name] for name in rehearsal if name != "figures"} or None
+    row.receipt, row.patch = {**receipt, "rehearsal": told}, None
+    row.end(Outcome.UPDATED, " ".join([*notes, *([rehearsal["text"]] if rehearsal.get("unusual") else [])]))
 
 
 def sentence(error: Exception) -> str:

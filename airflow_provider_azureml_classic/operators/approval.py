@@ -20,9 +20,9 @@ from airflow_provider_azureml_classic.operators.running import job_address
 from airflow_provider_azureml_classic.protocol.moments import to_utc
 from airflow_provider_azureml_classic.protocol.operations import portal_job
 from airflow_provider_azureml_classic.retraining.approval import APPROVED, REJECTED
-from airflow_provider_azureml_classic.retraining.freshness import Window
+from airflow_provider_azureml_classic.retraining.freshness import Window, window_in_path
 from airflow_provider_azureml_classic.retraining.jobs import JobTicket, trained_model
-from airflow_provider_azureml_classic.retraining.placing import Target, find_target, window_in_path
+from airflow_provider_azureml_classic.retraining.placing import Target, find_target
 from airflow_provider_azureml_classic.retraining.question import ModelSide, Question, evidence_digest
 
 if TYPE_CHECKING:

@@ -117,6 +117,8 @@ class RetrainFleetOperator(UpdatingOperator):
         ``input1``.
     :param window_start: start of the training data, ISO 8601; by default the DAG run's. (templated)
     :param window_end: end of the training data, ISO 8601; by default the DAG run's. (templated)
+    :param rehearsal: as of ``UpdateTrainedModelOperator``; an endpoint that cannot be, and must be, counts as failed.
+    :param max_change: what of an endpoint's answers may change, or it keeps its model, see there. (templated)
     :param proof: level to reach: ``resource``, ``version``, ``score``, ``content``, or ``strongest`` that the
         service offers.
     :param proof_timeout: seconds allowed from PATCH to proof, for each endpoint.
@@ -143,6 +145,7 @@ class RetrainFleetOperator(UpdatingOperator):
         "training_endpoint",
         "thresholds",
         "max_worse",
+        "max_change",
         "resource",
         "model_path",
         "window_start",
@@ -173,6 +176,8 @@ class RetrainFleetOperator(UpdatingOperator):
         input_name: str | None = None,
         window_start: str | None = None,
         window_end: str | None = None,
+        rehearsal: Literal["auto", "require", "off"] = "auto",
+        max_change: float | Mapping[str, float] | None = None,
         proof: Literal["strongest", "resource", "version", "score", "content"] = "strongest",
         proof_timeout: float = 120.0,
         on_failure: Literal["keep", "rollback"] = "rollback",
@@ -206,6 +211,8 @@ class RetrainFleetOperator(UpdatingOperator):
         self.input_name = input_name
         self.window_start = window_start
         self.window_end = window_end
+        self.rehearsal = rehearsal
+        self.max_change = max_change
         self.proof = proof
         self.proof_timeout = proof_timeout
         self.on_failure = on_failure
@@ -358,6 +365,8 @@ class RetrainFleetOperator(UpdatingOperator):
             allow_training_metrics=self.allow_training_metrics,
             only_if_newer=self.only_if_newer,
             unknown_window=self.unknown_window,
+            rehearsal=self.rehearsal,
+            max_change=self.max_change,
             proof=self.proof,
             proof_timeout=self.proof_timeout,
             on_failure=self.on_failure,

@@ -43,9 +43,9 @@ from airflow_provider_azureml_classic.retraining.placing import (
     Target,
     Update,
     find_target,
-    receipt_of,
 )
 from airflow_provider_azureml_classic.retraining.proof import Patch, shows
+from airflow_provider_azureml_classic.retraining.receipt import receipt_of
 
 if TYPE_CHECKING:
     from airflow.sdk import Asset, Context

@@ -16,7 +16,8 @@ from airflow_provider_azureml_classic.protocol.digests import Digests, same_mode
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.retraining.evaluation import GoldenRows, evaluation_of
-from airflow_provider_azureml_classic.retraining.placing import Candidate, Target, find_target, window_in_path
+from airflow_provider_azureml_classic.retraining.freshness import window_in_path
+from airflow_provider_azureml_classic.retraining.placing import Candidate, Target, find_target
 from airflow_provider_azureml_classic.retraining.proof import shows
 
 if TYPE_CHECKING:

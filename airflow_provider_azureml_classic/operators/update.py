@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.sdk import conf
@@ -12,9 +13,10 @@ from airflow_provider_azureml_classic.operators.placing import ModelPlacingOpera
 from airflow_provider_azureml_classic.protocol.moments import to_utc
 from airflow_provider_azureml_classic.retraining.approval import NOT_NEEDED, Decision
 from airflow_provider_azureml_classic.retraining.evaluation import evaluation_of
-from airflow_provider_azureml_classic.retraining.freshness import Window
+from airflow_provider_azureml_classic.retraining.freshness import Window, window_in_path
 from airflow_provider_azureml_classic.retraining.jobs import NO_RESULT, JobTicket, trained_model
-from airflow_provider_azureml_classic.retraining.placing import Candidate, older_than_live, window_in_path
+from airflow_provider_azureml_classic.retraining.placing import Candidate, Placing, older_than_live
+from airflow_provider_azureml_classic.retraining.rehearsing import Rehearsing
 
 if TYPE_CHECKING:
     from airflow_provider_azureml_classic.protocol.references import BlobReference
@@ -30,10 +32,14 @@ class UpdateTrainedModelOperator(ModelPlacingOperator):
 
     Returns the receipt, a dict: ``web_service``, ``endpoint``, ``resource``, ``model`` (``location``, ``length``,
     ``sha256`` of the file, digest of the ``content``), ``window``, ``job_id``, ``metrics`` of the job's evaluation,
-    ``proof`` (``level`` reached: ``resource``, ``version``, ``score`` or ``content``, and ``seconds`` from PATCH to
-    proof), ``replaced`` (``location``, ``window_end``, ``sha256`` and ``content`` of the previous model, and its
-    ``answers`` to the new one's golden rows, with which a rollback proves that it is back), ``approval`` (``by``,
-    ``at``, ``evidence``, ``asked_in`` and ``model``; ``None`` where nobody was asked).
+    ``rehearsal`` (``text``, whether it is ``unusual``, ``figures``), ``proof`` (``level`` reached: ``resource``,
+    ``version``, ``score`` or ``content``, and ``seconds`` from PATCH to proof), ``replaced`` (``location``,
+    ``window_end``, ``sha256`` and ``content`` of the previous model, and its ``answers`` to the new one's golden rows,
+    with which a rollback proves that it is back), ``approval`` (``by``, ``at``, ``evidence``, ``asked_in`` and
+    ``model``; ``None`` where nobody was asked).
+
+    An update is first rehearsed where the service offers that and the endpoint keeps its calls: both models answer the
+    last ones inside the server, before anything is put live. What came of it is in the log and the receipt.
 
     A training that gave the very model that is live already is *skipped* as that; its window is recorded.
 
@@ -59,6 +65,10 @@ class UpdateTrainedModelOperator(ModelPlacingOperator):
     :param unknown_window: with ``only_if_newer``, if it is not known on which data the live model was trained:
         ``replace`` it, or ``refuse``, which fails the task; by default ``refuse`` where the service tells windows, as
         the server in this package does, and ``replace`` elsewhere. The model that a web service began with is replaced.
+    :param rehearsal: ``auto``, or ``require``, which fails the task where the update cannot be rehearsed, or ``off``.
+    :param max_change: what of the answers may change, or the endpoint keeps its model and the task ends *skipped*: a
+        share such as ``0.1``, or a mapping of ``changed`` (share), ``stability`` (population stability index) and
+        ``refused`` (share of the rows that the new model refuses beyond those that the live one does). (templated)
     :param proof: level to reach: ``resource``, ``version``, ``score``, ``content``, or ``strongest`` that the
         service offers.
     :param proof_timeout: seconds allowed from PATCH to proof; the cloud service needed about 30.
@@ -82,6 +92,7 @@ class UpdateTrainedModelOperator(ModelPlacingOperator):
         "resource",
         "window_end",
         "approval",
+        "max_change",
     )
     template_fields_renderers = {"job": "json", "approval": "json"}  # noqa: RUF012
     ui_color = "#dcfce7"
@@ -99,6 +110,8 @@ class UpdateTrainedModelOperator(ModelPlacingOperator):
         approval: Mapping[str, Any] | str | None = NOT_NEEDED,
         only_if_newer: bool = True,
         unknown_window: Literal["replace", "refuse"] | None = None,
+        rehearsal: Literal["auto", "require", "off"] = "auto",
+        max_change: float | Mapping[str, float] | None = None,
         proof: Literal["strongest", "resource", "version", "score", "content"] = "strongest",
         proof_timeout: float = 120.0,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
@@ -123,6 +136,8 @@ class UpdateTrainedModelOperator(ModelPlacingOperator):
         self.approval = approval
         self.only_if_newer = only_if_newer
         self.unknown_window = unknown_window
+        self.rehearsal = rehearsal
+        self.max_change = max_change
         self.on_failure = on_failure
 
     def _candidate(self) -> Candidate:
@@ -143,6 +158,13 @@ class UpdateTrainedModelOperator(ModelPlacingOperator):
     def _window_of(self, model: BlobReference, window: Window | None) -> Window | None:
         """The window that the task sets, else that of the job, else that of the model's path."""
         return Window(to_utc(self.window_end)) if self.window_end else window or window_in_path(model)
+
+    def _placing(self) -> Placing:
+        return replace(
+            super()._placing(),
+            rehearsing=Rehearsing.of(self.rehearsal, self.max_change),
+            warn=lambda text: self.log.warning("%s", text),
+        )
 
     def _when_overtaken(self, overtaken: Overtaken) -> Exception:
         return skip(self, str(overtaken))

@@ -28,7 +28,7 @@ class Rehearsal:
     :param rows: rows of them that both models were given; 0 where nothing is kept.
     :param refused: by model, rows that it refused.
     :param changed: of the rows that both answered, the share whose label is another one; of numbers, the share that
-        moved by more than a tenth of what lies between the 5 % and the 95 % quantile of the live model's answers.
+        moved by more than a quarter of what lies between the 5 % and the 95 % quantile of the live model's answers.
         ``None``: too few rows to say.
     :param stability: population stability index of the answers: of probabilities or numbers over the ten parts of the
         live model's; of labels where there are no probabilities.

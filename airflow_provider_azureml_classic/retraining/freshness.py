@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from airflow_provider_azureml_classic.protocol.moments import moment_text, to_utc
-from airflow_provider_azureml_classic.protocol.references import STAMP, BlobReference
+from airflow_provider_azureml_classic.protocol.references import STAMP, BlobReference, window_end_of
 from airflow_provider_azureml_classic.protocol.values import Resource
 
 #: Where a trained model is written, unless an operator sets another path: never the same place twice.
@@ -165,3 +165,12 @@ def age_text(age: timedelta) -> str:
     if days:
         return f"{days} d {hours} h"
     return f"{hours} h {rest} min" if hours else f"{rest} min"
+
+
+def window_in_path(model: BlobReference) -> Window | None:
+    """The training window that a model's path names.
+
+    :param model: where it is stored.
+    """
+    end = window_end_of(model)
+    return Window(end) if end else None

@@ -6,11 +6,9 @@ Either client performs a :data:`Program`: ``client.perform(placing.place(...))``
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from airflow_provider_azureml_classic.client.answers import BlobFacts
@@ -20,7 +18,7 @@ from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, Upd
 from airflow_provider_azureml_classic.protocol.approval import Approval
 from airflow_provider_azureml_classic.protocol.digests import Digests, same_model
 from airflow_provider_azureml_classic.protocol.moments import moment_text
-from airflow_provider_azureml_classic.protocol.references import BlobReference, window_end_of
+from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.protocol.values import (
     DEFAULT_ENDPOINT,
@@ -33,6 +31,7 @@ from airflow_provider_azureml_classic.retraining.evaluation import GoldenRows
 from airflow_provider_azureml_classic.retraining.freshness import Window
 from airflow_provider_azureml_classic.retraining.jobs import JobTicket
 from airflow_provider_azureml_classic.retraining.proof import ROUNDS, Level, Patch, shows
+from airflow_provider_azureml_classic.retraining.rehearsing import Outcome, Rehearsing
 
 #: Times that an endpoint may change between the GET and the PATCH before the task gives up.
 RACES = 5
@@ -171,6 +170,8 @@ class Placing:
     :param proof_timeout: seconds allowed from PATCH to proof.
     :param on_failure: without proof in time: ``keep`` the new model, or ``rollback`` to the previous one.
     :param approval: who has agreed, for the endpoint's history.
+    :param rehearsing: whether updates are rehearsed, and what stops them.
+    :param warn: takes lines for the log that somebody should see; by default as ``log``.
     """
 
     client: Verbs
@@ -180,6 +181,8 @@ class Placing:
     proof_timeout: float = 120.0
     on_failure: str = "keep"
     approval: Approval | None = None
+    rehearsing: Rehearsing = field(default_factory=Rehearsing)
+    warn: Callable[[str], object] | None = None
 
     def place(
         self,
@@ -214,7 +217,12 @@ class Placing:
                     f"Endpoint {target.endpoint.name!r} keeps its model: this training gave the very model that is "
                     f"live already. Its window is recorded: the endpoint names {candidate.location.location} now."
                 )
+            rehearsal = (yield from self._rehearsed(target, candidate)) if before is None else None
+            if rehearsal is not None and rehearsal.reason is not None:
+                return rehearsal.reason
             patch = yield from self.begin(target, candidate, before)
+            told = rehearsal.to_json() if rehearsal else before.rehearsal if before else None
+            patch = replace(patch, rehearsal=told)
             kept = remember(patch)
             if isinstance(kept, Awaitable):
                 yield kept
@@ -405,6 +413,15 @@ class Placing:
                 return "another model gives its answers than the one that was meant."
         return None
 
+    def _rehearsed(self, target: Target, candidate: Candidate) -> Program[Outcome | None]:
+        """What both models answer to the last calls of the endpoint; it is told in any case."""
+        outcome = yield from self.rehearsing.ask(
+            self.client, target.endpoint, target.resource, candidate.location, candidate.digests
+        )
+        if outcome is not None and outcome.reason is None:
+            (self.warn or self.log if outcome.is_unusual else self.log)(outcome.text)
+        return outcome
+
     # -- parts ---------------------------------------------------------------------------------------------------------
 
     def _patch(
@@ -551,49 +568,3 @@ def _allow_unknown(target: Target, unknown_window: str | None, log: Callable[[st
             "is known from then on."
         )
     log(f"{problem} It is replaced all the same; unknown_window='refuse' fails the task instead.")
-
-
-def window_in_path(model: BlobReference) -> Window | None:
-    """The training window that a model's path names.
-
-    :param model: where it is stored.
-    """
-    end = window_end_of(model)
-    return Window(end) if end else None
-
-
-def receipt_of(update: Update, facts: BlobFacts | None, approval: Approval | None = None) -> dict[str, Any]:
-    """What an update returns: plain JSON, and nothing secret.
-
-    :param update: the update, once it is proved.
-    :param facts: about the model's file, if known.
-    :param approval: who has agreed to it, if anybody was asked.
-    """
-    target, candidate, patch = update.target, update.candidate, update.patch
-    replaced, replaced_end, job = patch.replaced, window_end_of(patch.replaced), candidate.job
-    model = patch.model or Digests()
-    return {
-        "web_service": target.service.name,
-        "web_service_id": target.service.id,
-        "endpoint": target.endpoint.name,
-        "resource": target.resource.name,
-        "model": {
-            "location": candidate.location.location,
-            "length": facts.length if facts and model.file in (None, facts.sha256) else None,
-            "sha256": model.file or (facts.sha256 if facts else None),
-            "content": model.content,
-        },
-        "window": candidate.window.to_json() if candidate.window else None,
-        "job_id": job.job_id if job else None,
-        "trained_by": job.to_json() if job else None,
-        "metrics": {name: value for name, value in (candidate.metrics or {}).items() if math.isfinite(value)} or None,
-        "proof": {"level": patch.level.value, "seconds": round(max(0.0, time.time() - patch.patched_at), 3)},
-        "replaced": {
-            "location": replaced.location if replaced else None,
-            "window_end": replaced_end.isoformat() if replaced_end else None,
-            "answers": patch.answers.to_wire() if patch.answers else None,
-            **(patch.replaced_model or Digests()).to_json(),
-        },
-        "approval": approval.to_json() if approval else None,
-        "updated_at": datetime.now(UTC).isoformat(timespec="seconds"),
-    }

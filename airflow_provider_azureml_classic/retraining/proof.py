@@ -90,6 +90,7 @@ class Patch:
     :param window_end: of the model that was put live, ISO 8601, if known.
     :param model: digests of the model that was put live, if known.
     :param replaced_model: digests of the model that was live before, if the service told them.
+    :param rehearsal: what its rehearsal found, see :class:`~.rehearsing.Outcome`; ``None``: there was none.
     """
 
     resource: str
@@ -105,6 +106,7 @@ class Patch:
     window_end: str | None = None
     model: Digests | None = None
     replaced_model: Digests | None = None
+    rehearsal: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """For the task state store and the triggerer."""
@@ -117,6 +119,7 @@ class Patch:
             "window_end": self.window_end,
             "model": self.model.to_json() if self.model else None,
             "replaced_model": self.replaced_model.to_json() if self.replaced_model else None,
+            "rehearsal": self.rehearsal,
         }
 
     @classmethod
@@ -137,6 +140,7 @@ class Patch:
                 window_end=data.get("window_end"),
                 model=Digests.from_json(data.get("model")),
                 replaced_model=Digests.from_json(data.get("replaced_model")),
+                rehearsal=data.get("rehearsal"),
             )
         except (KeyError, TypeError):
             raise ValueError(f"The state of the update cannot be read: its members are {sorted(data)}.") from None

@@ -7,19 +7,24 @@ import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from unittest.mock import patch
 from uuid import uuid4
 
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
+from airflow_provider_azureml_classic.assets import event_extra
 from airflow_provider_azureml_classic.client import Client
 from airflow_provider_azureml_classic.exceptions import ServiceUnavailable
+from airflow_provider_azureml_classic.notifications import receipt_text
 from airflow_provider_azureml_classic.operators import BatchExecutionOperator, UpdateTrainedModelOperator
 from airflow_provider_azureml_classic.protocol.messages import Request, Response
 from airflow_provider_azureml_classic.server.experiments.ilearner import content_digest, read_ilearner
 from tests.support import BIKES, BIKES_SCORING, ServerProcess, wait_for_job
+from tests.support.portal import keep_calls
 from tests.support.tasks import (
     DAY,
+    NOON,
     Store,
     Wire,
     added,
@@ -655,3 +660,60 @@ class TestRaces:
 def test_dates_are_utc() -> None:
     """The days of this module are in UTC."""
     assert {day.tzinfo for day in (OLD, NEW, NEXT)} == {UTC}
+
+
+class TestRehearsal:
+    """What both models answer to the last calls of the endpoint, before anything is put live."""
+
+    def test_it_stops_the_update_or_is_told(self, server: ServerProcess, client: Client, old: Any, new: Any) -> None:
+        """Over a limit the endpoint keeps its model, and nothing is sent to put another there; without a limit, figures
+        that are unusual are a warning, and in the receipt, the event and the notification."""
+        endpoint = added(client, "uprehearsed")
+        update(endpoint.name, old).execute(context())
+        keep_calls(server, endpoint, 100)
+        client.score(endpoint, [{**NOON, "hr": n % 24, "temp": n % 10 / 10} for n in range(60)])
+        task = update(endpoint.name, new, max_change=0.5)
+        wire = wired(task)
+        with pytest.raises(AirflowSkipException, match=r"keeps its model: .*100\.0 %, over the 50\.0 %.*on 60 rows"):
+            task.execute(context())
+        assert "patch_endpoint" not in wire.journal
+        assert live(client, endpoint.name) == path_of(OLD)
+        task = update(endpoint.name, new)
+        with patch.object(task.log, "warning") as warned:
+            receipt = task.execute(context())
+        text = receipt["rehearsal"]["text"]
+        assert text in warned.call_args.args
+        assert (receipt["rehearsal"]["unusual"], receipt["rehearsal"]["figures"]["changed"]) == (True, 1.0)
+        assert event_extra(receipt)["rehearsal"] == text
+        assert f"{text} That is unusual" in receipt_text(receipt)
+        assert "Rehearsed on" not in receipt_text({**receipt, "rehearsal": None})
+
+    def test_where_there_is_nothing_to_rehearse_on(self, client: Client, old: Any) -> None:
+        """That is said, and the update goes on; a task that requires a rehearsal fails, and changes nothing."""
+        added(client, "upunrehearsed")
+        with pytest.raises(AirflowFailException, match="no calls are kept of endpoint 'upunrehearsed'"):
+            update("upunrehearsed", old, rehearsal="require").execute(context())
+        assert live(client, "upunrehearsed") != path_of(OLD)
+        receipt = update("upunrehearsed", old).execute(context())
+        assert "not rehearsed: no calls are kept" in receipt["rehearsal"]["text"]
+        assert receipt_text(receipt).endswith(" s.")
+
+    def test_a_service_without_rehearsals(self, client: Client, old: Any) -> None:
+        """Another service does not know the call: the update goes on, unless a rehearsal is required."""
+        added(client, "upelsewhere")
+        for mode, error in (("require", AirflowFailException), ("auto", None)):
+            task = update("upelsewhere", old, rehearsal=mode, max_change=0.1)
+            wired(task).bends["rehearse_update"] = lambda *_: refused(404, "PageNotFound", "There is nothing here.")
+            if error:
+                with pytest.raises(error, match="offers no call that rehearses"):
+                    task.execute(context())
+            else:
+                assert "offers no call" in task.execute(context())["rehearsal"]["text"]
+
+    @pytest.mark.parametrize("limit", [-1, True, "much", {"labels": 0.1}, {"changed": "5%"}])
+    def test_limits_that_cannot_be_meant(self, limit: Any) -> None:
+        """They are named before anything is asked of the service."""
+        with pytest.raises(ValueError, match="max_change"):
+            update("any", {}, max_change=limit)._placing()
+        with pytest.raises(ValueError, match="needs a rehearsal"):
+            update("any", {}, max_change=0.1, rehearsal="off")._placing()

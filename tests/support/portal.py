@@ -8,6 +8,8 @@ from typing import Any
 
 from starlette.testclient import TestClient
 
+from airflow_provider_azureml_classic.protocol.values import Endpoint
+from tests.support import ServerProcess
 from tests.support.service import TOKEN, Service
 
 BASE = "http://service.test:8080"
@@ -70,3 +72,21 @@ def text_of(html: str) -> str:
     parser = _Text()
     parser.feed(html)
     return " ".join(" ".join(parser.parts).split())
+
+
+def keep_calls(server: ServerProcess, endpoint: Endpoint, calls: int) -> None:
+    """Let an endpoint of a running server keep its calls, as its owner does in the portal."""
+    import requests
+
+    base = f"{server.url}/portal"
+    with requests.Session() as browser:
+
+        def send(path: str, **fields: str) -> None:
+            page = browser.get(base + fields.pop("page"), timeout=30).text
+            token = re.search(r'name="csrf" value="(\w+)"', page)
+            assert token, page
+            assert browser.post(base + path, data={"csrf": token[1], **fields}, timeout=30).ok
+
+        send("/sign-in", page="/sign-in", token=server.connection["token"])
+        page = f"/services/{endpoint.web_service_id}/endpoints/{endpoint.name}"
+        send(f"{page}/do/keep", page=page, calls=str(calls))

@@ -49,6 +49,10 @@ _TELLING = 50
 _MISSED = 0.02
 #: Clocks differ.
 _CLOCKS = timedelta(hours=1)
+#: A window may end at the end of a day that is not over.
+_AHEAD = timedelta(days=1)
+#: Share of a window that may have no row at its end.
+_EMPTY_END = 1 / 3
 #: Factors between units: length, mass, time, money, per cent; and degrees Fahrenheit.
 _FACTORS = (1.609344, 2.2046, 2.54, 3.28084, 7.0, 10.0, 12.0, 24.0, 30.44, 60.0, 100.0, 365.25, 1000.0, 3600.0)
 _UNITS = (
@@ -284,7 +288,7 @@ def _column(earlier: Schema, column: Column, profile: Profile, data: NewData, te
         return
     before = before or {}
     if numbers is not None:
-        yield from _range(column, before, numbers, terms)
+        yield from _range(column, profile["columns"], numbers, terms)
         elsewhere = _numbers_elsewhere(before.get("quantiles"), numbers[numbers == numbers])
     elif texts is not None:
         yield from _categories(column, texts.cells, texts.counts(), terms)
@@ -329,13 +333,18 @@ def _texts_elsewhere(shares: Mapping[str, float] | None, cells: Any, counts: NDA
     return sum(abs(now[name] - share) for name, share in was.items()) / 2
 
 
-def _range(column: Column, before: Mapping[str, Any], values: NDArray[Any], terms: Terms) -> Iterator[Finding]:
+def _range(column: Column, columns: Mapping[str, Any], values: NDArray[Any], terms: Terms) -> Iterator[Finding]:
     there = values[values == values]
     if column.minimum is None or column.maximum is None or not len(there):
         return
     name, low, high, limit = column.name, column.minimum, column.maximum, terms.limit("outside", column.name)
     far = _far(there, low, high)
-    unit = _unit(before.get("quantiles"), there)
+    unit = _unit(columns.get(name, {}).get("quantiles"), there)
+    other = _other_column(name, columns, there) if limit < 1 else None
+    if other is not None:
+        message = f"Column {name!r} has the numbers that column {other!r} had before. Have columns been shifted?"
+        yield Finding(BROKEN, "outside", message, name)
+        return
     if far > limit or (unit and limit < 1):
         where = (
             f"is far from {low:g} to {high:g} in {_percent(far)} of the rows" if far > limit else "has other numbers"
@@ -369,12 +378,36 @@ def _unit(quantiles: list[float] | None, values: NDArray[Any]) -> float | None:
     old = np.array(quantiles[1:-1])
     new = np.quantile(values, QUANTILES)
     spread = old[-1] - old[0]
-    if spread <= 0 or (abs(new - old) <= spread / 2).all():
+    if not _is_elsewhere(old, new):
         return None
     for factor, offset in _UNITS:
         if (abs(factor * old + offset - new) <= _CLOSE * factor * spread).all():
             return factor
     return None
+
+
+def _other_column(name: str, columns: Mapping[str, Any], values: NDArray[Any]) -> str | None:
+    """The column whose numbers of before a column has now, and not its own."""
+    import numpy as np
+
+    own = columns.get(name, {}).get("quantiles")
+    if not own or len(values) < _TELLING:
+        return None
+    new = np.quantile(values, QUANTILES)
+    if not _is_elsewhere(np.array(own[1:-1]), new):
+        return None
+    for other, before in columns.items():
+        old = np.array((before.get("quantiles") or ())[1:-1])
+        # Of few different numbers, quantiles are alike by chance.
+        if other != name and len(np.unique(old)) > 2 and (abs(new - old) <= _CLOSE * (old[-1] - old[0])).all():
+            return other
+    return None
+
+
+def _is_elsewhere(old: NDArray[Any], new: NDArray[Any]) -> bool:
+    """Whether quantiles are so far from those of before that another column may explain it."""
+    spread = old[-1] - old[0]
+    return bool(spread > 0 and (abs(new - old) > spread / 2).any())
 
 
 def _categories(column: Column, cells: Any, counts: NDArray[Any], terms: Terms) -> Iterator[Finding]:
@@ -474,6 +507,13 @@ def _label_numbers(label: str, quantiles: list[float] | None, truth: NDArray[Any
 
 
 def _moments(data: NewData, terms: Terms) -> Iterator[Finding]:
+    start, end = terms.window
+    if end is not None and to_utc(end) > to_utc(terms.now) + _AHEAD:
+        yield Finding(
+            BROKEN,
+            "future",
+            f"The declared window ends in the future, on {end:%Y-%m-%d}: no later model would count as newer.",
+        )
     time_column, schema, frame = data.time_column, data.schema, data.frame
     if time_column is None or time_column not in frame.columns:
         return
@@ -483,7 +523,6 @@ def _moments(data: NewData, terms: Terms) -> Iterator[Finding]:
     if not len(there):
         return
     limit = terms.limit("window", time_column)
-    start, end = terms.window
     future = float((there > _days(terms.now + _CLOCKS)).mean())
     if future > limit:
         yield Finding(
@@ -500,6 +539,22 @@ def _moments(data: NewData, terms: Terms) -> Iterator[Finding]:
             BROKEN,
             "window",
             f"Column {time_column!r} lies outside the declared window in {_percent(outside)} of the rows.",
+            time_column,
+        )
+    elif start and end and terms.limit("window", time_column) < 1:
+        yield from _ends_early(time_column, float(there.max()), _days(start), _days(end))
+
+
+def _ends_early(time_column: str, last: float, start: float, end: float) -> Iterator[Finding]:
+    """Whether the last part of the window has no row: half a file. One that begins late may be of a new shop."""
+    # Days have rows until their end.
+    empty = (end - last - 1) / (end - start)
+    if empty > _EMPTY_END:
+        yield Finding(
+            BROKEN,
+            "window",
+            f"The last {_percent(empty)} of the declared window has no row in column {time_column!r}. "
+            "Is the file whole?",
             time_column,
         )
 

@@ -27,7 +27,7 @@ _TIMED = 25
 #: Parts of the live model's answers that a stability index compares, and what an empty one counts as.
 _PARTS, _EMPTY = 10, 1e-4
 #: Of what lies between the outer quantiles of the live model's answers: a number that moves by less has not changed.
-_MOVED = 0.1
+_MOVED = 0.25
 _MOST_LABELS = 50
 
 

@@ -181,6 +181,7 @@ class MicroBatcher:
         self._workspace = workspace
         self._scoring = scoring
         self._intake = scoring.intake
+        scoring.keeper.decode = _table
         self._observer = observer
         self._pending: list[Pending] = []
         self._ids = (f"{secrets.token_hex(12)}{number:08x}" for number in count())
@@ -256,14 +257,14 @@ class MicroBatcher:
                 call.connection.read(call.data)
             return
         ids: dict[tuple[str, str], list[str]] = {}
-        first, now = 0, loop.time()
+        first, now, keep = 0, loop.time(), self._scoring.keeper.add
         for call in batch:
             rows = answers[first : first + len(call.rows)]
             first += len(call.rows)
             request_id = next(self._ids)
             call.connection.answer(_answer(predictor, call.head, rows, request_id), now)
             if call.buffer is not None:
-                self._scoring.keeper.add(call.buffer, call.table, len(call.body))
+                keep(call.buffer, call.body, len(call.body))
             ids.setdefault((call.head.path, call.head.segments[1]), []).append(request_id)
         for (path, endpoint_id), request_ids in ids.items():
             self._observer.scored(path, endpoint_id, request_ids, perf_counter() - start)
@@ -281,6 +282,11 @@ class MicroBatcher:
             if not call.head.trial:
                 self._intake.add(call.head.segments[1], scorer, matrix[first:end], [call.table], end - first)
             first = end
+
+
+def _table(name: str, body: bytes) -> Table:
+    """The rows of a call that was answered here."""
+    return read_input(name, the_input(read_call(json_text.read(body)), name))
 
 
 def _batches(group: list[Pending]) -> Iterable[list[Pending]]:

@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
 from airflow_provider_azureml_classic.protocol.tables import Table
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 FLUSH_SECONDS = 60.0
 #: Rows of one call that are kept, evenly spread over it.
 ROWS_A_CALL = 100
-#: Bytes that wait to be written, about; while there are more, no call is kept.
+#: Bytes of calls that have come since calls were last written, about; while there are more, no call is kept.
 MAX_WAITING = 32 << 20
 #: Seconds between two looks for calls that are kept no longer.
 _SWEEP_SECONDS = 3600.0
@@ -36,13 +36,15 @@ _SWEEP_SECONDS = 3600.0
 class Buffer:
     """The calls of one endpoint that wait to be written; the last ones only.
 
-    :param keeping: how the endpoint keeps its calls.
+    :param endpoint: the endpoint, as it was when they came.
+    :param keeping: how it keeps its calls.
     :param experiment: of the endpoint.
     """
 
-    def __init__(self, keeping: Keeping, experiment: str) -> None:
-        self.keeping, self.experiment = keeping, experiment
-        self.calls: deque[tuple[Table, int]] = deque(maxlen=keeping.calls)
+    def __init__(self, endpoint: EndpointRow, keeping: Keeping, experiment: str) -> None:
+        self.endpoint, self.keeping, self.experiment = endpoint, keeping, experiment
+        #: Tables, and bodies of small calls: one object each instead of one for each cell, until they are written.
+        self.calls: deque[Table | bytes] = deque(maxlen=keeping.calls)
 
 
 class Keeper:
@@ -56,6 +58,8 @@ class Keeper:
 
     def __init__(self, store: Store, catalogue: Catalogue, kept: KeptCalls, clock: Clock) -> None:
         self._store, self._catalogue, self.kept, self._clock = store, catalogue, kept, clock
+        #: Reads the body of a call: the table of the input that is named. Whoever adds bodies sets it.
+        self.decode: Callable[[str, bytes], Table] = _no_bodies
         self._buffers: dict[str, Buffer] = {}
         self._waiting = 0
         self._lock, self._writing = threading.Lock(), threading.Lock()
@@ -77,28 +81,31 @@ class Keeper:
         :param endpoint: the endpoint called.
         :param experiment: of the endpoint.
         """
-        keeping = self.keeping(endpoint, experiment)
-        if not keeping.calls:
-            return None
         buffer = self._buffers.get(endpoint.id)
-        if buffer is None or buffer.keeping != keeping:
-            with self._lock:
-                buffer = self._buffers[endpoint.id] = Buffer(keeping, experiment)
-        return buffer
+        # An endpoint is the same object until it changes.
+        if buffer is not None and buffer.endpoint is endpoint:
+            return buffer
+        if endpoint.keep_calls == 0 or (endpoint.keep_calls is None and not self._catalogue.keep_calls(experiment)[0]):
+            return None
+        with self._lock:
+            made = self._buffers[endpoint.id] = Buffer(endpoint, self.keeping(endpoint, experiment), experiment)
+            if buffer is not None:
+                made.calls.extend(buffer.calls)
+        return made
 
-    def add(self, buffer: Buffer, table: Table, size: int) -> None:
+    def add(self, buffer: Buffer, call: Table | bytes, size: int) -> None:
         """Keep a call that was answered.
 
         :param buffer: of its endpoint.
-        :param table: as it was decoded.
+        :param call: as it was decoded; or the body of a small call, of which nothing is unusual.
         :param size: of it, in bytes, about.
         """
+        # Two threads may add at once; then one size may be missed, which does not matter. Nothing else is done here:
+        # a call of a few rows takes some fifty microseconds in all.
         if self._waiting > MAX_WAITING:
             return
-        calls = buffer.calls
-        with self._lock:
-            self._waiting += size - (calls[0][1] if len(calls) == calls.maxlen else 0)
-            calls.append((table, size))
+        self._waiting += size
+        buffer.calls.append(call)
         if self._waiting > MAX_WAITING:
             self._wake.set()
 
@@ -152,9 +159,13 @@ class Keeper:
                 buffers, self._buffers, self._waiting = self._buffers, {}, 0
             for endpoint_id, buffer in buffers.items():
                 if buffer.calls:
-                    names = self._catalogue.schema(buffer.experiment).names
-                    tables = [_features(table, names) for table, _ in buffer.calls]
-                    self.kept.add(endpoint_id, tables, buffer.keeping, self._clock())
+                    self.kept.add(endpoint_id, self._tables(buffer), buffer.keeping, self._clock())
+
+    def _tables(self, buffer: Buffer) -> list[Table]:
+        names = self._catalogue.schema(buffer.experiment).names
+        name, _ = self._catalogue.scoring_names(buffer.experiment)
+        calls = (call if isinstance(call, Table) else self.decode(name, call) for call in list(buffer.calls))
+        return [_features(call, names) for call in calls]
 
     def sweep(self) -> None:
         """Delete the calls that are kept no longer: by their time, or because nothing wants them any more."""
@@ -189,6 +200,10 @@ class Keeper:
                 log.warning("calls of the last minute could not be kept: %s", error.message)
             except Exception:
                 log.exception("calls of the last minute could not be kept")
+
+
+def _no_bodies(name: str, body: bytes) -> Table:
+    raise NotImplementedError
 
 
 def _features(table: Table, names: Sequence[str]) -> Table:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import random
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +119,11 @@ DAMAGES: Mapping[str, tuple[Callable[[], list[Row]], str, str]] = {
         lambda: changed(shop(2), y=lambda row: "yes" if row["age"] < 70 else "no"),
         "labels",
         "shared out in another way",
+    ),
+    "another column": (
+        lambda: changed(shop(2), ticket=lambda row: row["age"]),
+        "outside",
+        "Column 'ticket' has the numbers that column 'age' had before",
     ),
     "future": (lambda: changed(shop(2), day=lambda row: "2027-01-01"), "future", "in the future in 100%"),
 }
@@ -244,3 +249,19 @@ def test_each_limit_can_be_set_by_a_client() -> None:
     assert {Terms().limit(rule) for rule in LIMITS} == set(LIMITS.values())
     with pytest.raises(ValueError, match="ouside"):
         check_limits({"ouside": 0.5})
+
+
+def test_a_window_tells_half_a_file_and_a_day_that_is_yet_to_come(look: Callable[..., Contract]) -> None:
+    """The last third of the declared window has rows, and its end has come; a shop that opened late is no finding."""
+    january, end = datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 11, tzinfo=UTC)
+
+    def found(rows: list[Row], start: datetime, until: datetime) -> list[str]:
+        contract = look(rows, window=(start, until))
+        return [one.message for one in contract.findings if one.rule in ("window", "future")]
+
+    assert found(shop(2), january, end) == []
+    assert found([row for row in shop(2) if row["day"] > "2026-01-06"], january, end) == []
+    half = [row for row in shop(2) if row["day"] < "2026-01-06"]
+    assert "The last 50% of the declared window" in found(half, january, end)[0]
+    assert not any("future" in one for one in found(shop(2), january, NOW + timedelta(hours=20)))
+    assert "ends in the future, on 2036" in found(shop(2), january, datetime(2036, 1, 1, tzinfo=UTC))[0]
