@@ -77,7 +77,8 @@ class Verbs:
     :param workspace_id: 32 hex digits.
     :param token: workspace authorization token; may be empty if only endpoints with their own keys are used.
     :param timeout: seconds allowed for one call.
-    :param on_secret: told of every key and token as it is read, so that it can be masked.
+    :param on_secret: told of every key and token once, as it is read, so that it can be masked; of those in a list as
+        they are used: a masker that knew thousands would hold up every line of a log.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class Verbs:
         self.timeout = timeout
         self._token = token.strip()
         self._on_secret = on_secret or (lambda secret: None)
+        self._secrets_told: set[str] = set()
         #: Keys that took the place of others, by `ApiLocation` and the other: whoever waits has read its endpoint once.
         self._renewed: dict[tuple[str, str], str] = {}
         #: Names of the inputs of scoring calls that are not the usual one, by `ApiLocation`.
@@ -160,7 +162,7 @@ class Verbs:
         :param service_id: 32 hex digits.
         """
         data = yield from self._manage(ops.LIST_ENDPOINTS, service=service_id)
-        return [self._masked(Endpoint.from_wire(item)) for item in items(data)]
+        return [Endpoint.from_wire(item) for item in items(data)]
 
     @verb
     def get_endpoint(self, service_id: str, name: str) -> Steps[Endpoint]:
@@ -473,6 +475,7 @@ class Verbs:
         body: bytes = b"",
         headers: Mapping[str, str] | None = None,
     ) -> Request:
+        self._mask((key,))
         typed = {"content-type": "application/json; charset=utf-8"} if body else {}
         timeout = SCORE_TIMEOUT if operation in (ops.SCORE, ops.SCORE_MODEL) else self.timeout
         return Request(
@@ -498,8 +501,10 @@ class Verbs:
         return endpoint
 
     def _mask(self, secrets: Sequence[str]) -> None:
-        for secret in secrets:
-            self._on_secret(secret)
+        for secret in filter(None, secrets):
+            if secret not in self._secrets_told:
+                self._secrets_told.add(secret)
+                self._on_secret(secret)
 
     @verb
     def regenerate_key(self, service_id: str, name: str, which: KeyType) -> Steps[Endpoint]:
