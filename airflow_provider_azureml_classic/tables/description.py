@@ -20,7 +20,7 @@ from airflow_provider_azureml_classic.tables.kinds import (
     read_numbers,
 )
 from airflow_provider_azureml_classic.tables.spelling import NO_VALUE, SHOWN
-from airflow_provider_azureml_classic.tables.table import Encoded, Table
+from airflow_provider_azureml_classic.tables.table import Encoded, Table, as_dictionary
 
 if TYPE_CHECKING:
     from numpy import float64
@@ -33,7 +33,7 @@ _UNIQUE = 0.95
 #: Widest cell of a printed table.
 _WIDEST = 24
 _DATE = re.compile(r"\d{4}-\d{1,2}-\d{1,2}([ T].*)?|\d{1,2}([/.-])\d{1,2}\2(\d{4}|\d{2})([ T].*)?", re.DOTALL)
-_CODE = re.compile(r"[+-]?0\d")
+_CODE = r"^\s*[+-]?0\d"
 _SAMPLE = 200
 _OWN_TEXTS = "looks like an identifier, or text of its own in each row"
 #: What is to be done about what is odd; a label is not ignored.
@@ -123,10 +123,15 @@ def _spelled(value: float, kind: Kind) -> str:
 def _code_note(table: Table, name: str) -> str:
     """For digits that are no number: 00358 of a postal code is 358 as a number."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
-    kind = table.columns[name].type
-    texts = pa.types.is_string(kind) or pa.types.is_dictionary(kind)
-    code = next((cell for cell in table.encoded(name).cells if _CODE.match(cell)), None) if texts else None
+    column = table.columns[name]
+    if pa.types.is_dictionary(column.type):
+        column = as_dictionary(column).chunk(0).dictionary
+    if not pa.types.is_string(column.type):
+        return ""
+    place = pc.index(pc.match_substring_regex(column, _CODE), True).as_py()
+    code = column[place].as_py().strip() if place >= 0 else None
     return f'has leading zeros ({_cut(code)}): declare kind = "text" if it is a code' if code is not None else ""
 
 

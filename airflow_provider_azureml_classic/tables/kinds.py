@@ -371,12 +371,12 @@ class _Column:
             # As many of those that were not looked at as of those that were.
             share = good + sum(accepted.values()) * (total - good) / sum(looked_at.values())
             cell = next(iter(accepted), None)
-            if cell is not None and share >= NEARLY_ALL * total:
+            different = len(tally.numbers) + len(accepted)
+            if cell is not None and _are_most(share, total, different, len(looked_at) - len(accepted)):
                 few = accepts is not is_infinite and len(others) <= _MANY and not good
                 return (None, f"{shown(cell)} {message}") if few else (self._problem(cell, message), "")
         cell = next(iter(others))
-        few = len(others) <= _FEW and good >= _HALF * total and len(tally.numbers) > _MANY
-        if good >= NEARLY_ALL * total or few:
+        if _are_most(good, total, len(tally.numbers), len(others)):
             return self._problem(
                 cell,
                 f"is not a number, as {good} of {total} cells are. If it means no value, declare "
@@ -403,6 +403,17 @@ class _Column:
             f'has another decimal sign than the numbers of the file. Declare decimal = "{other}" for this column, or '
             'kind = "text".',
         )
+
+
+def _are_most(good: float, total: int, different: int, others: int) -> bool:
+    """Whether nearly all cells of a column are numbers, or half of them beside hardly any different other cell.
+
+    :param good: cells that are numbers.
+    :param total: all cells.
+    :param different: different numbers.
+    :param others: different other cells.
+    """
+    return good >= NEARLY_ALL * total or (others <= _FEW and good >= _HALF * total and different > _MANY)
 
 
 class _Tally:

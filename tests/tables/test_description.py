@@ -37,6 +37,14 @@ def test_all_kinds() -> None:
     assert "has no value" in found["e"].note
 
 
+def test_numbers_are_described_without_a_list_of_their_different_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of millions of rows, each with a number of its own, it would be larger than all else of a training."""
+    table = column([f"{i}.25" for i in range(4000)])
+    decision = decided(table)
+    monkeypatch.setattr(Table, "encoded", None)
+    assert describe(table, decision)[0].distinct == 4000
+
+
 @pytest.mark.parametrize(
     ("cells", "said"),
     [

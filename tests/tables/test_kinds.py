@@ -72,6 +72,8 @@ def test_nearly_all_numbers(odd: str, count: int) -> None:
 def test_one_sign_in_half_of_the_cells() -> None:
     """Many numbers and one other text, however often, are a column of numbers with a sign of its own for no value."""
     assert "row 2: 'unknown'" in problem_of([cell for number in NUMBERS for cell in (number, "unknown")])
+    both = read("\n".join(["x;z", *(f"{i},25;.\n{i},5;{i}.5" for i in range(60))]))
+    assert "row 2: '0.5' has another decimal sign" in decided(both).problems["z"].message
 
 
 @pytest.mark.parametrize(
