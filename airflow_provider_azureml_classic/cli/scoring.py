@@ -12,8 +12,9 @@ from typing import Any
 from airflow_provider_azureml_classic.cli.endpoints import found
 from airflow_provider_azureml_classic.cli.session import DONE, Session, pairs
 from airflow_provider_azureml_classic.exceptions import RequestRejected
-from airflow_provider_azureml_classic.tables.reading import title_of
-from airflow_provider_azureml_classic.tables.rows import parse_rows
+from airflow_provider_azureml_classic.protocol.references import ARFF_EXTENSION, PARQUET_EXTENSION
+from airflow_provider_azureml_classic.protocol.values import Endpoint
+from airflow_provider_azureml_classic.retraining.files import file_rows
 
 #: A job's answer is a file, not rows: where files cannot be read, it could not be read either.
 _BY_JOB = "Or let the service read the file: upload it, then score it in a job (jobs submit ... --input PATH --wait)."
@@ -22,10 +23,12 @@ _BY_JOB = "Or let the service read the file: upload it, then score it in a job (
 def score(session: Session) -> int:
     """Score rows through the request/response service, some hundred in a call."""
     said = session.arguments
-    rows = [*map(_row, said.row), *(_rows(said.file) if said.file else ())]
-    if not rows:
+    rows = list(map(_row, said.row))
+    if not rows and not said.file:
         raise ValueError("No rows were given; use --row '{\"column\": value}' or --file rows.csv (- reads the input).")
     endpoint, parameters = found(session), dict(pairs(said.parameter, "--parameter", None))
+    if said.file:
+        rows += _rows(session, endpoint, said.file)
     scored: list[dict[str, Any]] = []
     with session.out.progress() as progress:
         for start in progress.track(range(0, len(rows), said.batch_size), description="Scoring"):
@@ -45,7 +48,7 @@ def _row(text: str) -> Mapping[str, Any]:
     return row
 
 
-def _rows(path: Path) -> Sequence[Mapping[str, Any]]:
+def _rows(session: Session, endpoint: Endpoint, path: Path) -> Sequence[Mapping[str, Any]]:
     """The rows of a file: JSON if its first character says so, else what its extension says.
 
     Standard input has no extension: what begins as ARFF or Parquet does is read as that.
@@ -59,10 +62,11 @@ def _rows(path: Path) -> Sequence[Mapping[str, Any]]:
     start = data.removeprefix(codecs.BOM_UTF8).lstrip()[:4]
     if start[:1] in (b"[", b"{"):
         return _json_rows(data, name)
-    starts = {b"@": "ARFF", b"%": "ARFF", b"PAR1": "Parquet"}
-    title = next((title for sign, title in starts.items() if piped and start.startswith(sign)), title_of(name))
+    starts = {b"@": ARFF_EXTENSION, b"%": ARFF_EXTENSION, b"PAR1": PARQUET_EXTENSION}
+    extension = next((one for sign, one in starts.items() if piped and start.startswith(sign)), "")
+    client = session.client
     try:
-        return parse_rows(data, name, title, _BY_JOB).rows
+        return client.perform(file_rows(client, endpoint, data, name + extension, otherwise=_BY_JOB)).rows
     except RequestRejected as error:
         raise ValueError(error.message) from None
 

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from airflow_provider_azureml_classic.client.retries import Steps
-from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, ProtocolError, rejection, without_query
+from airflow_provider_azureml_classic.exceptions import (
+    AzureMLClassicError,
+    NotFound,
+    ProtocolError,
+    rejection,
+    without_query,
+)
 from airflow_provider_azureml_classic.protocol.errors import from_response, has_error
 from airflow_provider_azureml_classic.protocol.jobs import SCORED_OUTPUT
 from airflow_provider_azureml_classic.protocol.messages import Request, Response
 from airflow_provider_azureml_classic.protocol.operations import SERVER_VERSION, WORKSPACES
 from airflow_provider_azureml_classic.protocol.tables import RESULTS, Table, read_output
+from airflow_provider_azureml_classic.protocol.values import WebService
 
 
 def clean_url(url: str) -> str:
@@ -128,6 +135,26 @@ class ServiceFacts:
         headers = response.headers
         count = len(items(decoded(request, response)))
         return cls(count, headers.get(SERVER_VERSION, ""), headers.get("date", ""))
+
+
+def the_service(services: Sequence[WebService], name: str, workspace: str) -> WebService:
+    """The web service with this id, or the only one with this name.
+
+    :param services: all of the workspace.
+    :param name: or id.
+    :param workspace: its id, for the message.
+    :raises NotFound: none has it, or several have the name; the message lists what is there.
+    """
+    matches = [s for s in services if s.id == name] or [s for s in services if s.name == name]
+    if len(matches) == 1:
+        return matches[0]
+    choices = ", ".join(f"{s.name!r} ({s.id})" for s in matches or services) or "none at all"
+    problem = "several web services are" if matches else "no web service is"
+    raise NotFound(
+        f"In workspace {workspace} {problem} called {name!r}; there are: {choices}.",
+        hint="Give one of these names, or the id where a name is not unique.",
+        verb="find_web_service",
+    )
 
 
 def output_of(data: Any, name: str | None, url: str) -> Table:

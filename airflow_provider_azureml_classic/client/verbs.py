@@ -24,6 +24,7 @@ from airflow_provider_azureml_classic.client.answers import (
     items,
     offered,
     output_of,
+    the_service,
 )
 from airflow_provider_azureml_classic.client.drift import drift_pages
 from airflow_provider_azureml_classic.client.integrity import is_sha256
@@ -134,18 +135,8 @@ class Verbs:
         :param name_or_id: as in the list of web services.
         :raises NotFound: none has it, or several have the name; the message lists what is there.
         """
-        name = name_or_id.strip()
         services = yield from Verbs.list_web_services.steps(self)
-        matches = [s for s in services if s.id == name] or [s for s in services if s.name == name]
-        if len(matches) == 1:
-            return matches[0]
-        choices = ", ".join(f"{s.name!r} ({s.id})" for s in matches or services) or "none at all"
-        problem = "several web services are" if matches else "no web service is"
-        raise NotFound(
-            f"In workspace {self.workspace_id} {problem} called {name!r}; there are: {choices}.",
-            hint="Give one of these names, or the id where a name is not unique.",
-            verb="find_web_service",
-        )
+        return the_service(services, name_or_id.strip(), self.workspace_id)
 
     @verb
     def delete_web_service(self, service_id: str) -> Steps[None]:
@@ -378,7 +369,7 @@ class Verbs:
 
     @verb
     def names(self, endpoint: Endpoint) -> Steps[Names]:
-        """What a service calls its inputs and outputs, as its API document says; nothing, where there is none.
+        """What a service calls its inputs, outputs and columns, as its API document says; nothing, where there is none.
 
         :param endpoint: endpoint of a training or a scoring service.
         """
@@ -468,16 +459,11 @@ class Verbs:
         return request, response
 
     def _request(
-        self,
-        operation: ops.Operation,
-        url: str,
-        key: str,
-        body: bytes = b"",
-        headers: Mapping[str, str] | None = None,
+        self, operation: ops.Operation, url: str, key: str, body: bytes = b"", headers: Mapping[str, str] | None = None
     ) -> Request:
         self._mask((key,))
         typed = {"content-type": "application/json; charset=utf-8"} if body else {}
-        timeout = SCORE_TIMEOUT if operation in (ops.SCORE, ops.SCORE_MODEL) else self.timeout
+        timeout = SCORE_TIMEOUT if operation in (ops.SCORE, ops.SCORE_MODEL, ops.READ_ROWS) else self.timeout
         return Request(
             operation,
             url,
@@ -526,9 +512,7 @@ class Verbs:
 
     @verb
     def score_model(self, endpoint: Endpoint, asked: ModelCall) -> Steps[ModelAnswers]:
-        """Score rows with a model that need not be on any endpoint; nothing is put in place.
-
-        Our addition to the protocol.
+        """Score rows with a model that need not be on any endpoint: our addition; nothing is put in place.
 
         :param endpoint: on which the model could be put in place.
         :param asked: the model, and the rows.
@@ -543,9 +527,7 @@ class Verbs:
 
     @verb
     def list_jobs(self, endpoint: Endpoint, *, limit: int = PAGE, before: str | None = None) -> Steps[JobPage]:
-        """Jobs of an endpoint, newest first, without their results.
-
-        Our addition to the protocol.
+        """Jobs of an endpoint, newest first, without their results: our addition to the protocol.
 
         :param endpoint: the endpoint that they were submitted to.
         :param limit: the most that are wanted, up to 500.
@@ -557,9 +539,7 @@ class Verbs:
 
     @verb
     def job_log(self, endpoint: Endpoint, job_id: str) -> Steps[tuple[LogLine, ...]]:
-        """What happened to a job, oldest line first.
-
-        Our addition to the protocol.
+        """What happened to a job, oldest line first: our addition to the protocol.
 
         :param endpoint: the endpoint it was submitted to.
         :param job_id: the job.
@@ -567,13 +547,32 @@ class Verbs:
         """
         return read_log((yield from self._read_addition(endpoint, ops.GET_JOB_LOG, job=job_id)))
 
+    @verb
+    def read_rows(self, endpoint: Endpoint, content: bytes, name: str) -> Steps[Table]:
+        """The rows of a file as :meth:`score` takes them, read by the service: our addition to the protocol.
+
+        :param endpoint: of a scoring service: columns are of the kinds that its model knows.
+        :param content: the file.
+        :param name: what it is called; the extension tells the format.
+        :raises RequestRejected: ``OperationNotSupported``: the service does not have this call.
+        """
+        call = self._read_addition(endpoint, ops.READ_ROWS, [(ops.FILE_PARAMETER, name)], content)
+        return Table.from_wire((yield from call))
+
     def _read_addition(
-        self, endpoint: Endpoint, operation: ops.Operation, query: Sequence[tuple[str, str]] = (), **segments: str
+        self,
+        endpoint: Endpoint,
+        call: ops.Operation,
+        query: Sequence[tuple[str, str]] = (),
+        body: bytes = b"",
+        **names: str,
     ) -> Steps[Any]:
         try:
-            request, response = yield from self._call(endpoint, operation, b"", query=query, headers=None, **segments)
+            request, response = yield from self._call(endpoint, call, body, query=query, headers=None, **names)
         except AzureMLClassicError as error:
-            raise offered(error, "lists jobs and their logs", "Look for them where they were submitted.") from None
+            raise offered(
+                error, f"does this ({call.name})", "Jobs are listed, and files read, where they are."
+            ) from None
         return decoded(request, response)
 
     @verb

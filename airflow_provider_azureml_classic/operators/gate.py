@@ -81,7 +81,8 @@ class ModelQualityGate(AzureMLClassicOperator):
         few to hold any out (``Rows Held Out`` of the evaluation is 0). Without it such a model is not good enough,
         unless ``check_data`` is all that it is judged by.
     :param check_data: besides the held-out rows, a file with labels (CSV, TSV, ARFF, Parquet): path, URL with SAS
-        token or blob reference. It is read on the worker, which needs the extra ``data``. (templated)
+        token or blob reference. It is read on the worker if that has the extra ``data``, else by the
+        service, where that is azureml-classic-server, up to 4 MiB. (templated)
     :param check_endpoint: endpoint of the web service on which the new model is tried with ``check_data``; its model is
         replaced. Not needed where the service can be asked for the answers of a model file. (templated)
     :param label_column: column of ``check_data`` that is predicted; by default the one that the evaluation names.
@@ -225,9 +226,9 @@ class ModelQualityGate(AzureMLClassicOperator):
             aside=aside,
             prefer_aside=bool(self.check_endpoint),
         )
-        client.perform(asked.judge(report, evaluation, job.data_check, self._check_rows(evaluation)))
+        client.perform(asked.judge(report, evaluation, job.data_check, self._check_rows(live, evaluation)))
 
-    def _check_rows(self, evaluation: Evaluation) -> Labelled | None:
+    def _check_rows(self, live: Endpoint, evaluation: Evaluation) -> Labelled | None:
         """The rows of ``check_data``."""
         if not self.check_data:
             return None
@@ -235,7 +236,8 @@ class ModelQualityGate(AzureMLClassicOperator):
         if label is None:
             raise ValueError("The evaluation does not name the label column of check_data; set label_column.")
         file = self.hook.readable(self.hook.reference(self.check_data))
-        return read_rows(self.hook.client.fetch_blob(file), label, file.location)
+        client = self.hook.client
+        return client.perform(read_rows(client, live, client.fetch_blob(file), label, file.location))
 
     def _live(self, report: Report, job: Job, model: BlobReference, evaluation: Evaluation) -> Endpoint | None:
         """The endpoint to compare with; ``None`` if there is nothing to compare with."""

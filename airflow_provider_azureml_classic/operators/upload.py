@@ -48,8 +48,8 @@ class UploadDataOperator(AzureMLClassicOperator):
     The data come from a file or from an SQL query; they are streamed, so their size does not matter. The file appears,
     or replaces an older one, only once all of it has arrived; so a retry does no harm.
 
-    Returns a dict: ``location`` (for ``inputs`` of a batch job), ``rows`` below the header row, ``bytes`` and
-    ``sha256``. Each is an XCom of its own, too::
+    Returns a dict: ``location`` (for ``inputs`` of a batch job), ``rows`` below the header row (``None`` for a Parquet
+    file where pyarrow is not installed), ``bytes`` and ``sha256``. Each is an XCom of its own, too::
 
         BatchExecutionOperator(..., inputs={"input1": upload.output["location"]})
 
@@ -117,7 +117,8 @@ class UploadDataOperator(AzureMLClassicOperator):
             facts = self.hook.client.store_stream(reference, self._checked(meter))
         # In the connection's account the path alone is enough, and stays right when the account moves.
         location = reference.location if destination.base_location else reference.relative_location
-        self.log.info("Uploaded %d rows, %d bytes, to %s.", meter.rows, facts.length, reference.location)
+        rows = "a file whose rows only the service counts" if meter.rows is None else f"{meter.rows} rows"
+        self.log.info("Uploaded %s, %d bytes, to %s.", rows, facts.length, reference.location)
         return {"location": location, "rows": meter.rows, "bytes": facts.length, "sha256": facts.sha256}
 
     def _check(self) -> None:
@@ -162,7 +163,7 @@ class UploadDataOperator(AzureMLClassicOperator):
     def _checked(self, meter: Meter) -> Iterator[bytes]:
         """The data; an error here leaves the destination as it was."""
         yield from meter.watch(self._from_query() if self.sql else self._from_file(meter))
-        if meter.rows or self.if_empty == "upload":
+        if meter.rows is None or meter.rows or self.if_empty == "upload":
             return
         message = f"{meter.name} has {meter.heading} but no data rows; nothing was uploaded."
         raise skip(self, message) if self.if_empty == "skip" else ValueError(message)

@@ -21,6 +21,8 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 VERSION_PARAMETER, API_VERSION = "api-version", "2.0"
 FORMAT_PARAMETER, SWAGGER_FORMAT = "format", "swagger"
 DETAILS_PARAMETER = "details"
+#: Query parameter: name of the file that is the body.
+FILE_PARAMETER = "file"
 REQUEST_ID = "x-ms-request-id"
 #: Header of the list of web services: version of this package that the server runs. Other services have none.
 SERVER_VERSION = "x-azureml-classic-version"
@@ -143,6 +145,8 @@ GET_JOB = Operation("get_job", "GET", API_PATH + "/jobs/{job}", Credential.ENDPO
 LIST_JOBS = Operation("list_jobs", "GET", API_PATH + "/jobs", Credential.EITHER, True, True)
 GET_JOB_LOG = Operation("get_job_log", "GET", API_PATH + "/jobs/{job}/log", Credential.EITHER, True, True)
 CANCEL_JOB = Operation("cancel_job", "DELETE", API_PATH + "/jobs/{job}", Credential.ENDPOINT, True, True)
+# Our addition: rows of a file as they are sent in a scoring call, for clients that cannot read the file.
+READ_ROWS = Operation("read_rows", "POST", API_PATH + "/rows", Credential.ENDPOINT, True, True)
 _SCORE_END = "/execute"
 SCORE = Operation("score", "POST", API_PATH + _SCORE_END, Credential.ENDPOINT, True, True, None)
 # The Open Inference Protocol; see `inference`. A model's name holds its web service and endpoint.
@@ -197,6 +201,7 @@ OPERATIONS: tuple[Operation, ...] = (
     LIST_JOBS,
     GET_JOB_LOG,
     SCORE,
+    READ_ROWS,
     INFERENCE_LIVE,
     INFERENCE_READY,
     INFERENCE_SERVER,

@@ -115,14 +115,16 @@ class ApiDescription:
 
 @dataclass(frozen=True)
 class Names:
-    """What the experiment of a web service calls its inputs and outputs.
+    """What the experiment of a web service calls its inputs, outputs and columns.
 
     :param input: the one that rows go to: to be scored, or to train on; ``None``: not known.
     :param output: the one with the scored rows, or with the model; ``None``: not known.
+    :param types: types of the columns of a scoring call and its answer, in the words of JSON: ``number``, ``string``.
     """
 
     input: str | None = None
     output: str | None = None
+    types: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, document: Any) -> Names:
@@ -133,7 +135,24 @@ class Names:
         definitions = document.get("definitions") if isinstance(document, Mapping) else None
         if not isinstance(definitions, Mapping):
             return cls()
-        return cls(*(_name_in(definitions, what) for what in ("Inputs", "Outputs")))
+        return cls(_name_in(definitions, INPUTS), _name_in(definitions, OUTPUTS), _types(definitions))
+
+
+def _types(definitions: Mapping[str, Any]) -> dict[str, str]:
+    types: dict[str, str] = {}
+    for what in (OUTPUTS, INPUTS):
+        for port in _properties(definitions, f"Execution{what}").values():
+            item = str(_members(_members(port).get("items")).get("$ref")).rpartition("/")[2]
+            types |= {name: str(_members(one).get("type")) for name, one in _properties(definitions, item).items()}
+    return types
+
+
+def _properties(definitions: Mapping[str, Any], definition: str) -> Mapping[str, Any]:
+    return _members(_members(definitions.get(definition)).get("properties"))
+
+
+def _members(node: Any) -> Mapping[str, Any]:
+    return node if isinstance(node, Mapping) else {}
 
 
 def _name_in(definitions: Mapping[str, Any], what: str) -> str | None:

@@ -13,9 +13,9 @@ from airflow_provider_azureml_classic.exceptions import ServiceUnavailable, reje
 from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.protocol.values import Endpoint
 from airflow_provider_azureml_classic.retraining.evaluation import Evaluation
+from airflow_provider_azureml_classic.retraining.files import file_rows
 from airflow_provider_azureml_classic.retraining.quality import Answers
 from airflow_provider_azureml_classic.tables.reading import title_of
-from airflow_provider_azureml_classic.tables.rows import parse_rows
 from airflow_provider_azureml_classic.tables.spelling import listed
 
 #: Rows of one scoring call, and bytes of them: far from its limits of 4 MB and 100 s.
@@ -61,16 +61,18 @@ def held_out(evaluation: Evaluation) -> tuple[Labelled, Answers]:
     return Labelled(check.rows, labels, "held out of the training"), Answers(labels, check.answers)
 
 
-def read_rows(content: bytes, label: str, source: str) -> Labelled:
+def read_rows(client: Verbs, endpoint: Endpoint, content: bytes, label: str, source: str) -> Program[Labelled]:
     """The rows of a file with labels.
 
+    :param client: of the workspace.
+    :param endpoint: one that is to be asked.
     :param content: the file.
     :param label: the column that is predicted.
     :param source: its name; the extension tells the format, and messages show it.
     :raises RequestRejected: it cannot be read, or has no rows or no such column.
-    :raises ValueError: the library that reads files is not installed.
+    :raises ValueError: see :func:`.files.file_rows`.
     """
-    table = parse_rows(content, source, otherwise=_HELD_OUT)
+    table = yield from file_rows(client, endpoint, content, source, label=label, otherwise=_HELD_OUT)
     names = table.column_names
     if label not in names:
         raise rejection(

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
@@ -104,6 +105,10 @@ class Kind:
         """
         # While a column is being decided, true and false are not taken for 1 and 0.
         return NumberRule(self.missing_texts(usual), self.decimal or decimal, self.dressed, self.kind is not None)
+
+
+#: Of no column anything is known.
+_NOTHING: Mapping[str, Kind] = MappingProxyType({})
 
 
 def declared_kind(name: str, table: Any) -> Kind:
@@ -220,16 +225,20 @@ def file_decimal(tables: Table | Iterable[Table], kinds: Mapping[str, Kind], mis
     return "," if len(commas) > len(points) or (len(commas) == len(points) and delimiter == ";") else "."
 
 
-def comma_columns(table: Table, missing: Collection[str] = MISSING) -> frozenset[str]:
+def comma_columns(
+    table: Table, missing: Collection[str] = MISSING, known: Mapping[str, Kind] = _NOTHING
+) -> frozenset[str]:
     """Columns of numbers with decimal commas; a cell ``1,5`` among texts is a text.
 
     :param table: all rows of a file.
     :param missing: texts that mean "no value" in all columns.
+    :param known: kinds of columns, which the cells of others are looked at to find out.
     """
-    if file_decimal(table, dict.fromkeys(table.names, Kind()), missing) != ",":
+    kinds = {name: known.get(name, Kind()) for name in table.names}
+    if file_decimal(table, kinds, missing) != ",":
         return frozenset()
-    kinds = decide(table, table.names, missing=missing).kinds
-    return frozenset(name for name, kind in kinds.items() if kind.kind == NUMBER)
+    found = decide(table, table.names, earlier=known, missing=missing).kinds
+    return frozenset(name for name, kind in found.items() if kind.kind == NUMBER)
 
 
 def _has_commas(table: Table, name: str, kind: Kind, missing: Collection[str]) -> bool:

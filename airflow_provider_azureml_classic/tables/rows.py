@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.tables import reading
-from airflow_provider_azureml_classic.tables.kinds import comma_columns
+from airflow_provider_azureml_classic.tables.kinds import Kind, comma_columns
 from airflow_provider_azureml_classic.tables.table import encoded
 from airflow_provider_azureml_classic.tables.values import with_points
 
@@ -14,23 +16,22 @@ MISSING_LIBRARY = (
 )
 
 
-def parse_rows(content: bytes, name: str, title: str = "", otherwise: str = "") -> Table:
+def parse_rows(content: bytes, name: str, kinds: Mapping[str, Kind] | None = None) -> Table:
     """The rows of a file.
 
     :param content: the file.
-    :param name: what it is called, for messages.
-    :param title: ``CSV``, ``TSV``, ``ARFF`` or ``Parquet``; by default what its name says.
-    :param otherwise: a sentence: what else may be done where the library is not installed.
+    :param name: what it is called; the extension tells the format, and messages show it.
+    :param kinds: of columns, as far as they are known: a cell ``1,5`` of a column of texts stays a text.
     :raises RequestRejected: it cannot be read; the message begins with its name.
     :raises ValueError: the library that reads files is not installed.
     """
     if not reading.installed():
-        raise ValueError(f"{name} cannot be read: that {MISSING_LIBRARY}. {otherwise}".rstrip())
+        raise ValueError(f"{name} cannot be read: that {MISSING_LIBRARY}.")
     try:
-        table = reading.read(content, title or reading.title_of(name))
+        table = reading.read(content, reading.title_of(name), expected=kinds or ())
     except AzureMLClassicError as error:
         raise rejection("InputParseError", f"{name}: {error.message}") from None
-    commas = comma_columns(table)
+    commas = comma_columns(table, known=kinds or {})
     columns = []
     for name, column in table.columns.items():
         different = encoded(with_points(column) if name in commas else column)

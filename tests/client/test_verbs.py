@@ -131,6 +131,7 @@ ADDITIONS = {
     "job_log",
     "list_jobs",
     "names",
+    "read_rows",
     "regenerate_key",
     "rehearse_update",
     "score_by",

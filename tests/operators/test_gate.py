@@ -400,7 +400,7 @@ class TestCheckData:
     @pytest.mark.parametrize(
         ("content", "words"),
         [
-            ("a,b\n1,2\n", "the CSV has no column 'cnt'; its columns are: a, b."),
+            ("hr,b\n1,2\n", "the CSV has no column 'cnt'; its columns are: hr, b."),
             ("hr,cnt\n", "has a header row but no data rows"),
             ("hr,cnt\n1,2\n3\n", "Data row 2 has 1 cell; the header row has 2"),
         ],

@@ -46,6 +46,7 @@ ALLOWED: dict[Operation, str] = {
     ops.LIST_JOBS: EITHER,
     ops.GET_JOB_LOG: EITHER,
     ops.SCORE: OWN,
+    ops.READ_ROWS: OWN,
     ops.GET_WORKSPACE: OWNER,
     ops.LIST_DATA_SETS: OWNER,
     ops.GET_DRIFT: OWNER,

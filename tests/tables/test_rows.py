@@ -2,39 +2,24 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 
-from airflow_provider_azureml_classic.cli.scoring import _rows
 from airflow_provider_azureml_classic.exceptions import RequestRejected
 from airflow_provider_azureml_classic.protocol.tables import Table
-from airflow_provider_azureml_classic.retraining.comparison import read_rows
 from airflow_provider_azureml_classic.server.experiments import Scorer, batch, train
 from airflow_provider_azureml_classic.server.experiments.declaration import from_table
 from airflow_provider_azureml_classic.tables import delimited, kinds, reading
 from airflow_provider_azureml_classic.tables.kinds import NUMBER, TEXT, Kind
 from airflow_provider_azureml_classic.tables.rows import parse_rows
 from tests.support.memory import peak
-from tests.tables.support import CASES
 
 
 def test_numbers_get_a_point_and_texts_stay() -> None:
     """A cell 1,5 is a number in a column of numbers only; what has no value is empty."""
     table = parse_rows(b"size;w\n1,5;0,25\nXL;\nS;1\n", "ask.csv")
     assert table == Table(("size", "w"), [["1,5", "0.25"], ["XL", ""], ["S", "1"]])
-
-
-def test_without_the_library_the_message_says_what_else_may_be_done(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command line leads to a job, the gate to the rows that were held out."""
-    monkeypatch.setitem(sys.modules, "pyarrow.csv", None)
-    with pytest.raises(ValueError, match=r"^ask\.csv cannot be read: that needs pyarrow.*\[data\]'\. Or let it be\.$"):
-        parse_rows(b"a\n1\n", "ask.csv", otherwise="Or let it be.")
-    with pytest.raises(ValueError, match=r"Or leave check_data out: the rows that the training held out"):
-        read_rows(b"a,y\n1,2\n", "y", "check.csv")
-    with pytest.raises(ValueError, match=r"Or let the service read the file: upload it"):
-        _rows(CASES / "01" / "dash.csv")
 
 
 def test_the_message_begins_with_the_file() -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from airflow_provider_azureml_classic.exceptions import rejection
 from airflow_provider_azureml_classic.protocol.arff import NOMINAL, NUMERIC, STRING, Attribute
+from airflow_provider_azureml_classic.protocol.limits import MAX_CELLS
 from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.server.experiments.formats import writer
 from airflow_provider_azureml_classic.server.experiments.frame import read_blocks
@@ -13,6 +15,7 @@ from airflow_provider_azureml_classic.server.experiments.ilearner import Manifes
 from airflow_provider_azureml_classic.server.experiments.schema import NUMBER, Schema
 from airflow_provider_azureml_classic.server.experiments.scorer import LABELS, Scorer, output_columns
 from airflow_provider_azureml_classic.tables.kinds import Kind, file_decimal
+from airflow_provider_azureml_classic.tables.reading import blocks as blocks_of
 from airflow_provider_azureml_classic.tables.reading import title_of
 from airflow_provider_azureml_classic.tables.spelling import parse_number
 from airflow_provider_azureml_classic.tables.table import Encoded
@@ -59,6 +62,26 @@ def score_file(
             out.writerows(scored.values)
             rows += len(scored.values)
     return rows
+
+
+def file_rows(schema: Schema, data: bytes, name: str, encoding: str | None = None) -> Table:
+    """The rows of a small file as a scoring call sends them: every cell a text, numbers with a decimal point.
+
+    :param schema: of the model that they are for.
+    :param data: the file.
+    :param name: what it is called; the extension tells the format.
+    :param encoding: of a text file, as the experiment declares it; by default it is recognized.
+    :raises RequestRejected: it cannot be read, or is a larger table than a call may send.
+    """
+    blocks, cells = [], 0
+    for block in blocks_of(data, title_of(name), encoding=encoding, expected=schema.required):
+        blocks.append(block)
+        cells += block.rows * len(block.names)
+        if cells > MAX_CELLS:
+            raise rejection("InputParseError", f"The file has over {MAX_CELLS:,} cells: score it as a batch job.")
+    decimal = file_decimal(blocks, schema.decided, schema.missing)
+    tables = list(_chunks(blocks, schema, decimal, _CHUNK))
+    return Table(tables[0].column_names, [row for table in tables for row in table.values])
 
 
 def _texts(kind: Kind, decimal: str, column: Encoded, schema: Schema) -> list[str]:

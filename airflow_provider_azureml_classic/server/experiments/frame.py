@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_azureml_classic.exceptions import rejection
 from airflow_provider_azureml_classic.server.experiments.declaration import Experiment
 from airflow_provider_azureml_classic.tables import reading
-from airflow_provider_azureml_classic.tables.kinds import MISSING, Kind, comma_columns, file_decimal
+from airflow_provider_azureml_classic.tables.kinds import Kind, comma_columns, file_decimal
 from airflow_provider_azureml_classic.tables.spelling import listed, parse_number
 from airflow_provider_azureml_classic.tables.table import Table, as_texts
 from airflow_provider_azureml_classic.tables.values import recoded, with_points
@@ -85,12 +85,15 @@ def first_table(
     return reading.read(content, title, expected=expected, wanted=wanted, encoding=experiment.encoding)
 
 
-def joined(tables: Sequence[Table], optional: Collection[str], missing: Collection[str] = MISSING) -> Table:
+def joined(
+    tables: Sequence[Table], optional: Collection[str], missing: Collection[str], known: Mapping[str, Kind]
+) -> Table:
     """The rows of all tables, in order, with the columns of the first one.
 
     :param tables: at least one.
     :param optional: columns that a later table may lack; their cells are then missing.
     :param missing: texts that mean "no value".
+    :param known: kinds of columns, as far as they are decided.
     :raises RequestRejected: a later table lacks another column.
     """
     first, *others = tables
@@ -105,7 +108,7 @@ def joined(tables: Sequence[Table], optional: Collection[str], missing: Collecti
                 f"its columns are: {listed(table.columns)}.",
                 target=absent,
             )
-    commas = [comma_columns(table, missing) for table in tables]
+    commas = [comma_columns(table, missing, known) for table in tables]
     # What is written with a comma in one file may be written with a point in another.
     mixed = [frozenset() if all(commas) else names for names in commas]
     columns = {}

@@ -229,7 +229,8 @@ def _read(
     wanted = known and {*known, *experiment.rows}
     expected = (*names, experiment.label)
     tables = [read_table(path, expected=expected, wanted=wanted, encoding=experiment.encoding) for path in data]
-    every = joined(tables, (*experiment.optional, experiment.time_column or ""), experiment.missing)
+    kinds = {**experiment.columns, **(schema.decided if schema else {})}
+    every = joined(tables, (*experiment.optional, experiment.time_column or ""), experiment.missing, kinds)
     table = chosen(every, experiment.rows)
     later, decision = decided(experiment, table, estimators.task_of(experiment), schema)
     later.check_columns(table)

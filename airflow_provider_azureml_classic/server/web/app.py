@@ -143,13 +143,12 @@ class App:
         drift: Drift,
         rehearsals: Rehearsals,
     ) -> None:
-        self._drift = drift
         self._workspace = workspace
         self._updates = updates
         self._jobs = jobs
         self._scoring = scoring
         self._describer = describer
-        self._rehearsals = rehearsals
+        self._rehearsals, self._drift = rehearsals, drift
         self._handlers: dict[ops.Operation, Callable[[Call], Response]] = {
             ops.LIST_SERVICES: self._list_services,
             ops.GET_SERVICE: self._get_service,
@@ -173,6 +172,7 @@ class App:
             ops.LIST_JOBS: self._list_jobs,
             ops.GET_JOB_LOG: self._get_job_log,
             ops.SCORE: self._score,
+            ops.READ_ROWS: self._read_rows,
             **dict.fromkeys((ops.INFERENCE_LIVE, ops.INFERENCE_READY), lambda _: Response(200)),
             ops.INFERENCE_SERVER: lambda _: _json(inference.server_to_wire(__version__)),
             ops.INFERENCE_MODEL: self._inference_model,
@@ -407,6 +407,10 @@ class App:
         )
         response = _json(answer)
         return replace(response, headers={**response.headers, ops.MODEL_HEADER: content})
+
+    def _read_rows(self, call: Call) -> Response:
+        name = call.query.get(ops.FILE_PARAMETER, "")
+        return _json(self._scoring.read_rows(self._endpoint(call), call.body, name).to_wire())
 
     # -- the Open Inference Protocol ---------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from airflow_provider_azureml_classic.protocol.tables import (
     write_results,
 )
 from airflow_provider_azureml_classic.server.counters.intake import Intake
+from airflow_provider_azureml_classic.server.experiments.batch import file_rows
 from airflow_provider_azureml_classic.server.experiments.histogram import Unusual
 from airflow_provider_azureml_classic.server.experiments.parameters import checked, threshold_of
 from airflow_provider_azureml_classic.server.experiments.scorer import Columns, Scorer
@@ -30,6 +31,7 @@ from airflow_provider_azureml_classic.server.state.tables import EndpointRow
 from airflow_provider_azureml_classic.server.workspace.catalogue import Catalogue
 from airflow_provider_azureml_classic.server.workspace.diagnostics import Diagnostics, is_logged
 from airflow_provider_azureml_classic.server.workspace.keeping import Buffer, Keeper
+from airflow_provider_azureml_classic.tables.spelling import listed
 
 
 @dataclass(frozen=True)
@@ -193,6 +195,26 @@ class Scoring:
             raise rejection("BatchExecutionOnly", "This is a training web service: it has no model to score with.")
         scorer = self._models.scorer(endpoint.resources[0].digest)
         return scorer.content, scorer.columns()
+
+    def read_rows(self, endpoint: EndpointRow, content: bytes, name: str) -> Table:
+        """The rows of a file as a scoring call sends them.
+
+        :param endpoint: the endpoint whose model they are for.
+        :param content: the file.
+        :param name: what it is called; the extension tells the format.
+        :raises RequestRejected: it cannot be read; the message begins with its name.
+        :raises ServiceUnavailable: ``RequestThrottled``.
+        """
+        if not endpoint.resources:
+            raise rejection("BatchExecutionOnly", "This is a training web service: it reads no rows to score.")
+        self._throttle.begin(endpoint)
+        try:
+            schema = self._models.scorer(endpoint.resources[0].digest).manifest.schema
+            return file_rows(schema, content, name, self._catalogue.encoding(self.experiment(endpoint)))
+        except AzureMLClassicError as error:
+            raise rejection(error.detail_code or "InputParseError", f"{listed([name])}: {error.message}") from None
+        finally:
+            self._throttle.end(endpoint)
 
     def _answer(
         self, endpoint: EndpointRow, body: Any, *, details: bool, keep: bool
