@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING, Any, cast
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk.exceptions import AirflowFailException
 
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
 from airflow_provider_azureml_classic.links import BatchJobLink, EndpointHelpLink, PortalLink, push_help, push_link
+from airflow_provider_azureml_classic.memory import TaskMemory
 from airflow_provider_azureml_classic.operators.base import AzureMLClassicOperator, airflow_errors
 from airflow_provider_azureml_classic.operators.running import job_address
 from airflow_provider_azureml_classic.protocol.moments import to_utc
 from airflow_provider_azureml_classic.protocol.operations import portal_job
+from airflow_provider_azureml_classic.protocol.values import Resource
 from airflow_provider_azureml_classic.retraining.approval import APPROVED, REJECTED
 from airflow_provider_azureml_classic.retraining.freshness import Window, window_in_path
 from airflow_provider_azureml_classic.retraining.jobs import JobTicket, trained_model
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
 
 #: XCom of what this attempt asked: the operator that goes on with the answer is another one.
 QUESTION_KEY = "azureml_classic_question"
+#: Key in Airflow's task state store, which lasts over a clear.
+REHEARSAL_KEY = "azureml_classic_rehearsal"
 #: How long to wait for an answer, unless that is set.
 RESPONSE_TIMEOUT = timedelta(days=2)
 
@@ -42,7 +47,7 @@ class ApproveModelOperator(AzureMLClassicOperator, ApprovalOperator):
     """Asks a person whether a job's model may be put live, and shows what is known of it.
 
     The question shows both models with their digests, what the data contract said of the training file, the gate's
-    table, a rehearsal on real calls if there was one, and links to endpoint and job. It stands in Airflow's list of
+    tables, a rehearsal on real calls, and links to endpoint and job. It stands in Airflow's list of
     required actions; meanwhile the task holds no worker slot.
 
     Returns a dict, which is in XCom however the answer was: ``decision`` (``approved`` or ``rejected``), ``by`` (name;
@@ -65,7 +70,8 @@ class ApproveModelOperator(AzureMLClassicOperator, ApprovalOperator):
     :param job: what :class:`BatchExecutionOperator` returned. (templated)
     :param gate: what :class:`ModelQualityGate` returned; without it the question says that there was none. (templated)
     :param data_check: what :class:`DataCheckOperator` returned; by default what the job itself found. (templated)
-    :param rehearsal: what a rehearsal on real calls said, as a mapping of names to figures. (templated)
+    :param rehearsal: what a rehearsal on real calls said, as a mapping of names to figures; by default the server is
+        asked for one, where it offers that and the endpoint keeps calls. (templated)
     :param resource: name of the updatable resource; ``None`` means the only one. (templated)
     :param subject: the line above the question; by default it names model and endpoint. (templated)
     :param note: Markdown that the question begins with, for example what to look at. (templated)
@@ -184,9 +190,29 @@ class ApproveModelOperator(AzureMLClassicOperator, ApprovalOperator):
             "live": live.to_json() if live else None,
             "asked_in": f"{ti.dag_id}/{ti.run_id}/{ti.task_id}",
         }
-        return self._shown(job, target, trainer), facts
+        rehearsal = self._rehearsed(context, target, job)
+        return self._shown(job, target, trainer, rehearsal), facts
 
-    def _shown(self, job: Job, target: Target, trainer: Endpoint) -> Question:
+    def _rehearsed(self, context: Context, target: Target, job: Job) -> Mapping[str, Any] | None:
+        """The figures of a rehearsal; those of an earlier attempt with the same two models, as calls go on coming."""
+        if self.rehearsal is not None:
+            return self.rehearsal
+        live, memory = target.resource.digests, TaskMemory(context, REHEARSAL_KEY)
+        models = [one.to_json() if one else None for one in (job.model, live)]
+        before = memory.recall()
+        if before and before["models"] == models:
+            return dict(before["figures"])
+        new = Resource(target.resource.name, self.hook.readable(trained_model(job, self.job)))
+        try:
+            file = job.model.file if job.model else None
+            figures = self.hook.client.rehearse_update(target.endpoint, new, model_file=file).to_json()
+        except AzureMLClassicError as error:
+            self.log.info("There is no rehearsal: %s", error)
+            return None
+        memory.keep({"models": models, "figures": figures})
+        return dict(figures)
+
+    def _shown(self, job: Job, target: Target, trainer: Endpoint, rehearsal: Mapping[str, Any] | None) -> Question:
         resource, model = target.resource, trained_model(job, self.job)
         window = Window.from_json(self.job.get("window")) or window_in_path(model)
         links = {
@@ -202,7 +228,7 @@ class ApproveModelOperator(AzureMLClassicOperator, ApprovalOperator):
             ModelSide(resource.digests, resource.location.location if resource.location else None, resource.window_end),
             self.data_check or job.data_check,
             self.gate,
-            self.rehearsal,
+            rehearsal,
             links,
             self.note,
         )

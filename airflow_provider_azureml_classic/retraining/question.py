@@ -110,18 +110,15 @@ class Question:
 
     def _gate(self) -> str:
         gate = self.gate or {}
-        compared = gate.get("compared_on") or {}
-        rows = f" Compared on {_figure(compared.get('rows'))} rows." if compared.get("rows") else ""
         remarks = [(text,) for text in (*(gate.get("reasons") or ()), *(gate.get("notes") or ()))]
-        return _block(
-            f"**Gate**: {escaped(_decision(self.gate))}.{rows}",
-            _metrics(gate),
-            table(("remarks of the gate",), remarks),
-        )
+        head = f"**Gate**: {escaped(_decision(self.gate))}."
+        return _block(head, *map(_metrics, _sets(gate)), table(("remarks of the gate",), remarks))
 
     def _rehearsal(self) -> str:
         if self.rehearsal is None:
             return "**Rehearsal on real calls**: none."
+        if not self.rehearsal.get("rows", True):
+            return "**Rehearsal on real calls**: none, as the endpoint keeps no calls."
         return _block("**Rehearsal on real calls**", table(("", "figure"), _flat(self.rehearsal)))
 
     def _links(self) -> str:
@@ -162,16 +159,26 @@ def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     return "\n".join([f"| {' | '.join(head)} |", "|---" * len(head) + "|", *lines[:_MOST], *more])
 
 
-def _metrics(gate: Mapping[str, Any]) -> str:
-    metrics, differences = gate.get("metrics") or {}, gate.get("differences") or {}
-    new, live = metrics.get("candidate") or metrics.get("evaluation") or {}, metrics.get("live") or {}
+def _sets(gate: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What a gate measured on each set of rows; where it compared nothing, what the training measured."""
+    if sets := gate.get("sets"):
+        return list(sets)
+    metrics, compared = gate.get("metrics") or {}, gate.get("compared_on") or {}
+    new = metrics.get("candidate") or metrics.get("evaluation") or {}
+    return [{"candidate": new, "live": metrics.get("live"), "differences": gate.get("differences"), **compared}]
+
+
+def _metrics(found: Mapping[str, Any]) -> str:
+    live, differences = found.get("live") or {}, found.get("differences") or {}
     head = ("metric", "new model", "live model", "worse by", "allowed")
     rows = []
-    for name, value in new.items():
+    for name, value in (found.get("candidate") or {}).items():
         one = differences.get(name) or {}
         gap = f"{_figure(one.get('low'))} to {_figure(one.get('high'))}" if one.get("low") is not None else "-"
         rows.append((name, _figure(value), _figure(live.get(name)), gap, _figure(one.get("allowed"))))
-    return table(head, rows)
+    number = found.get("rows")
+    where = f"Compared on {_figure(number)} rows {escaped(found.get('source') or '')}".rstrip() if number else ""
+    return _block(f"{where}." if where else "", table(head, rows))
 
 
 def _flat(data: Mapping[str, Any], before: str = "") -> list[tuple[str, str]]:

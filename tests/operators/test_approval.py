@@ -138,7 +138,7 @@ def test_what_is_shown_and_what_is_kept(supervisor: Supervisor, client: Client, 
         "| MAE &#124;&#60;b&#62; | 1.5 |",
     ):
         assert part in shown.body
-    assert "**Rehearsal on real calls**: none." in shown.body
+    assert "**Rehearsal on real calls**: none, as the endpoint keeps no calls." in shown.body
     assert shown.defaults == ["Reject"]
     assert decision["evidence"] == evidence_digest(shown.subject, shown.body)
     assert (decision["decision"], decision["by"], decision["at"]) == ("approved", "Ada", AT.isoformat())
