@@ -135,6 +135,13 @@ def _export(groups: Any) -> None:
     names.completer = completion.endpoint_names
     one.add_argument("--to", choices=list(exporting.TARGETS), required=True, help="what loads the models")
     one.add_argument("--into", type=Path, default=Path("export"), metavar="FOLDER", help="(default: export)")
+    one.add_argument(
+        "--versions",
+        type=_positive,
+        default=exporting.VERSIONS,
+        metavar="N",
+        help="models of each endpoint: the live one and the last that were trained for it (default: 10)",
+    )
     one.add_argument("--rows", type=Path, metavar="FILE", help="rows to compare answers on (default: rows made up)")
     one.add_argument("--overwrite", action="store_true", help="replace files that are there")
 

@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
 from airflow_provider_azureml_classic.cli.jobs import readable
 from airflow_provider_azureml_classic.cli.session import DONE, KEPT, Session
-from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, RequestRejected
-from airflow_provider_azureml_classic.exporting import azureml, comparing, mlflow, report
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, NotFound, RequestRejected, rejection
+from airflow_provider_azureml_classic.exporting import azureml, comparing, mlflow, onnx, report
 from airflow_provider_azureml_classic.exporting.comparing import Exported
 from airflow_provider_azureml_classic.exporting.graph import self_contained
 from airflow_provider_azureml_classic.exporting.libraries import check_libraries
 from airflow_provider_azureml_classic.exporting.model import Model
-from airflow_provider_azureml_classic.exporting.package import Files, Package
-from airflow_provider_azureml_classic.exporting.runtime import GRAPH, ExportedModel
+from airflow_provider_azureml_classic.exporting.package import Files, Package, Target
+from airflow_provider_azureml_classic.exporting.runtime import ExportedModel
+from airflow_provider_azureml_classic.exporting.trained import TrainedModel, trained_models
 from airflow_provider_azureml_classic.protocol.jobs import SCORED_OUTPUT
 from airflow_provider_azureml_classic.protocol.tables import Table
-from airflow_provider_azureml_classic.protocol.values import Endpoint, WebService
+from airflow_provider_azureml_classic.protocol.values import SCORING_SUFFIX, Endpoint, Resource, WebService
 from airflow_provider_azureml_classic.tables.rows import parse_rows
 
-#: What an export is made for: gives the files of one endpoint.
-TARGETS: Mapping[str, Callable[[Package], Files]] = MappingProxyType(
-    {"onnx": lambda package: {GRAPH: package.graph}, "mlflow": mlflow.files, "azureml-v2": azureml.files}
+#: What an export is made for.
+TARGETS: Mapping[str, Target] = MappingProxyType(
+    {"onnx": onnx.TARGET, "mlflow": mlflow.TARGET, "azureml-v2": azureml.TARGET}
 )
+#: Models of an endpoint that are exported, the live one among them.
+VERSIONS = 10
 #: Rows in a call.
 _BATCH = 500
-_COLUMNS = ("endpoint", "outcome", "rows", "other_labels", "difference", "reason")
+_COLUMNS = ("endpoint", "outcome", "rows", "other_labels", "difference", "versions", "reason")
 
 
 def export(session: Session) -> int:
@@ -38,7 +41,7 @@ def export(session: Session) -> int:
         raise ValueError(f"{into} is not empty: name another folder, or say --overwrite.")
     service = session.client.find_web_service(arguments.service)
     rows = _rows(arguments.rows) if arguments.rows else None
-    exports = [_exported(session, endpoint, rows) for endpoint in _endpoints(session, service)]
+    exports = [_exported(session, service, endpoint, rows) for endpoint in _endpoints(session, service)]
     into.mkdir(parents=True, exist_ok=True)
     (into / report.MARKDOWN).write_text(report.as_markdown(service.name, arguments.to, exports), encoding="utf-8")
     (into / report.JSON).write_text(report.as_json(service.name, arguments.to, exports), encoding="utf-8")
@@ -63,41 +66,81 @@ def _rows(path: Path) -> Table:
         raise ValueError(error.message) from None
 
 
-def _exported(session: Session, endpoint: Endpoint, rows: Table | None) -> Exported:
+def _exported(session: Session, service: WebService, endpoint: Endpoint, rows: Table | None) -> Exported:
     """One endpoint's export; what cannot be exported does not keep the others back."""
+    trained, left = _trained(session, service, endpoint)
+    output = session.client.names(endpoint).output or SCORED_OUTPUT
     try:
-        model = Model.read(_model_file(session, endpoint))
-        graph = self_contained(model, session.client.names(endpoint).output or SCORED_OUTPUT)
-        asked = rows or comparing.made_rows(model)
-        exported = ExportedModel(graph).score(asked)
-        live = _scored(session, endpoint, asked)
+        package = _package(session, service, endpoint, _live(endpoint, trained), output, rows)
+        scored = _scored(session, endpoint, package.rows)
+        agreement = comparing.compared(package.model, scored, ExportedModel(package.graph).score(package.rows))
     except AzureMLClassicError as error:
         if error.retryable:
             raise
         return Exported(endpoint.name, reason=error.message)
-    package = Package(session.arguments.service, endpoint.name, model, graph, asked, report.tags_of(model))
-    files = TARGETS[session.arguments.to](package)
+    target = TARGETS[session.arguments.to]
+    files = target.live(package)
+    versions = [package]
+    for one in trained:
+        if one.sha256 == package.model.sha256 or len(versions) >= session.arguments.versions:
+            continue
+        try:
+            versions.append(_package(session, service, endpoint, one, output, rows))
+            files |= target.earlier(versions[-1])
+        except AzureMLClassicError as error:
+            left.append(f"The model {one.location.location}: {error.message}")
+    files[report.VERSIONS] = report.versions_json(versions, target)
     _write(session.arguments.into / endpoint.name, files)
     return Exported(
         endpoint.name,
-        [f"{endpoint.name}/{name}" for name in files if "/" not in name],
-        comparing.compared(model, live, exported),
-        facts=report.facts_of(model),
-        left=report.left_behind(endpoint, model),
+        sorted({f"{endpoint.name}/{name.partition('/')[0]}" for name in files}),
+        agreement,
+        facts=report.facts_of(package.model),
+        versions=[one.version for one in versions],
+        left=[*report.left_behind(endpoint, package.model), *left],
     )
+
+
+def _trained(session: Session, service: WebService, endpoint: Endpoint) -> tuple[list[TrainedModel], list[str]]:
+    """The last models that were trained for the endpoint, and why there are none."""
+    if session.arguments.versions < 2:
+        return [], []
+    client = session.client
+    try:
+        trainer = client.find_web_service(service.name.removesuffix(SCORING_SUFFIX))
+        jobs = client.get_endpoint(trainer.id, trainer.default_endpoint_name)
+        return client.perform(trained_models(client, jobs, endpoint.name, session.arguments.versions)), []
+    except (NotFound, RequestRejected) as error:
+        return [], [f"Other models of the endpoint: {error.message}"]
+
+
+def _live(endpoint: Endpoint, trained: Sequence[TrainedModel]) -> TrainedModel | Resource:
+    """What the service tells of the live model: with the job that wrote it, if that is among the last ones."""
+    resource = endpoint.resource()
+    digest = resource.digests.file if resource.digests else None
+    return next((one for one in trained if digest and one.sha256 == digest), resource)
+
+
+def _package(
+    session: Session,
+    service: WebService,
+    endpoint: Endpoint,
+    told: TrainedModel | Resource,
+    output: str,
+    rows: Table | None,
+) -> Package:
+    """A model, and what the service tells of it."""
+    if told.location is None:
+        raise rejection("ModelInvalid", "The service does not tell where its model is.")
+    model = Model.read(session.client.fetch_blob(readable(session, told.location)))
+    graph, asked = self_contained(model, output), rows or comparing.made_rows(model)
+    return Package(service.name, endpoint.name, model, graph, asked, report.tags_of(model, told))
 
 
 def _write(folder: Path, files: Files) -> None:
     for name, content in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
-
-
-def _model_file(session: Session, endpoint: Endpoint) -> bytes:
-    resource = endpoint.resource()
-    if resource.location is None:
-        raise ValueError(f"The service does not tell where the model of {resource.name!r} is.")
-    return session.client.fetch_blob(readable(session, resource.location))
 
 
 def _scored(session: Session, endpoint: Endpoint, rows: Table) -> Table:
@@ -114,4 +157,5 @@ def _row(one: Exported) -> dict[str, object]:
     agreement = one.agreement
     numbers = {} if agreement is None else {"rows": agreement.rows, "other_labels": agreement.labels}
     difference = {} if agreement is None else {"difference": f"{agreement.difference:.1e}"}
-    return {"endpoint": one.endpoint, "outcome": one.outcome, **numbers, **difference, "reason": one.reason}
+    about = {"endpoint": one.endpoint, "outcome": one.outcome, "versions": len(one.versions)}
+    return {**about, **numbers, **difference, "reason": one.reason}

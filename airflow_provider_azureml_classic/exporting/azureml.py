@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from airflow_provider_azureml_classic.exporting.companions import PACKAGE, RUNTIME, companions
-from airflow_provider_azureml_classic.exporting.package import Files, Package
+from airflow_provider_azureml_classic.exporting.package import EARLIER, Files, Package, Target
 from airflow_provider_azureml_classic.exporting.runtime import GRAPH
 
 _SCHEMAS = "https://azuremlschemas.azureedge.net/latest"
@@ -68,7 +68,7 @@ def files(package: Package) -> Files:
     return {
         "endpoint.yml": _yaml(_endpoint(package)),
         "deployment.yml": _yaml(_deployment(package)),
-        "model.yml": _yaml(_model(package)),
+        "model.yml": _yaml(_model(package, _MODEL)),
         _ENVIRONMENT: _yaml(_environment()),
         f"{_MODEL}/{GRAPH}": package.graph,
         f"{_CODE}/{_SCRIPT}": _SCORE.encode(),
@@ -110,13 +110,13 @@ def _deployment(package: Package) -> dict[str, Any]:
     }
 
 
-def _model(package: Package) -> dict[str, Any]:
+def _model(package: Package, path: str) -> dict[str, Any]:
     return {
         "$schema": f"{_SCHEMAS}/model.schema.json",
         "name": package.name,
         "version": package.version,
         "type": "custom_model",
-        "path": _MODEL,
+        "path": path,
         "tags": dict(package.tags),
     }
 
@@ -129,3 +129,16 @@ def _environment() -> dict[str, Any]:
 def _yaml(members: Mapping[str, Any]) -> bytes:
     """YAML, of which JSON is a part."""
     return "".join(f"{name}: {json.dumps(value)}\n" for name, value in members.items()).encode()
+
+
+def _earlier(package: Package) -> Files:
+    """Its graph, and what registers it."""
+    folder = f"{EARLIER}/{package.version}"
+    return {f"{folder}/{_MODEL}/{GRAPH}": package.graph, _place(package): _yaml(_model(package, _MODEL))}
+
+
+def _place(package: Package) -> str:
+    return f"{EARLIER}/{package.version}/model.yml"
+
+
+TARGET = Target(files, _earlier, _place)

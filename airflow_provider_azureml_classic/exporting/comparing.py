@@ -119,6 +119,7 @@ class Exported:
     :param agreement: with the live endpoint; ``None``: not exported.
     :param reason: why it was not exported; empty: it was.
     :param facts: of the model: its file's SHA-256, when and on what it was trained.
+    :param versions: of the models that were written, the live one first.
     :param left: what could not be taken along, one sentence each.
     """
 
@@ -127,6 +128,7 @@ class Exported:
     agreement: Agreement | None = None
     reason: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
+    versions: Sequence[str] = ()
     left: Sequence[str] = ()
 
     @property

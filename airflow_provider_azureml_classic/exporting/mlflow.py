@@ -17,7 +17,7 @@ from typing import Any
 
 from airflow_provider_azureml_classic.exporting.companions import RUNTIME, companions
 from airflow_provider_azureml_classic.exporting.model import LABELS, Column, Model
-from airflow_provider_azureml_classic.exporting.package import Files, Package
+from airflow_provider_azureml_classic.exporting.package import EARLIER, Files, Package, Target
 from airflow_provider_azureml_classic.exporting.runtime import GRAPH
 
 _CODE = "code"
@@ -123,3 +123,15 @@ def _yaml(members: Mapping[str, Any]) -> bytes:
 
 def _json(value: Any) -> bytes:
     return json.dumps(value, indent=1).encode()
+
+
+def _earlier(package: Package) -> Files:
+    """A whole folder of its own: each version is registered by itself."""
+    return {f"{_place(package)}/{name}": content for name, content in files(package).items()}
+
+
+def _place(package: Package) -> str:
+    return f"{EARLIER}/{package.version}"
+
+
+TARGET = Target(files, _earlier, _place)

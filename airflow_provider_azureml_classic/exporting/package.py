@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,8 @@ from airflow_provider_azureml_classic.protocol.tables import Table
 
 #: Files by their paths below the folder of the export.
 Files = dict[str, bytes]
+#: Folder of the other models that were trained for the endpoint.
+EARLIER = "versions"
 #: Rows of an example.
 _EXAMPLE = 5
 
@@ -50,3 +52,17 @@ class Package:
     def example(self) -> tuple[list[str], list[list[Any]]]:
         """Names of the columns, and some rows."""
         return list(self.rows.column_names), [list(row) for row in self.rows.values[:_EXAMPLE]]
+
+
+@dataclass(frozen=True)
+class Target:
+    """What an export is made for.
+
+    :param live: the files of the live model.
+    :param earlier: those of another model, each version apart.
+    :param place: of another model, for the list of versions.
+    """
+
+    live: Callable[[Package], Files]
+    earlier: Callable[[Package], Files]
+    place: Callable[[Package], str]

@@ -8,10 +8,15 @@ from typing import Any
 
 from airflow_provider_azureml_classic.exporting.comparing import Exported
 from airflow_provider_azureml_classic.exporting.model import Model
-from airflow_provider_azureml_classic.protocol.values import Endpoint
+from airflow_provider_azureml_classic.exporting.package import Package, Target
+from airflow_provider_azureml_classic.exporting.trained import TrainedModel
+from airflow_provider_azureml_classic.protocol.moments import stamp
+from airflow_provider_azureml_classic.protocol.values import Endpoint, Resource
 from airflow_provider_azureml_classic.tables.kinds import DATE
 
 MARKDOWN, JSON = "export-report.md", "export-report.json"
+#: Beside the models of an endpoint.
+VERSIONS = "versions.json"
 
 
 def facts_of(model: Model) -> dict[str, Any]:
@@ -19,24 +24,45 @@ def facts_of(model: Model) -> dict[str, Any]:
 
     :param model: of it.
     """
-    window = {"window_start": model.window[0], "window_end": model.window[1]} if model.window else {}
+    dated = {"data_from": model.window[0], "data_to": model.window[1]} if model.window else {}
     return {
         "sha256": model.sha256,
         "trained": model.created,
         "rows": model.rows,
-        **window,
+        **dated,
         "metrics": {name: value for name, value in model.metrics.items() if value is not None},
     }
 
 
-def tags_of(model: Model) -> dict[str, str]:
-    """The same as texts, as tools keep them beside a model.
+def tags_of(model: Model, told: TrainedModel | Resource | None = None) -> dict[str, str]:
+    """What tells a model from others, as texts, as tools keep them beside it.
 
     :param model: of it.
+    :param told: what the service tells of it: the end of its training window, its place and its job.
     """
     facts = facts_of(model)
     metrics = {f"metric {name}": value for name, value in facts.pop("metrics").items()}
-    return {"experiment": model.experiment, **{name: str(value) for name, value in {**facts, **metrics}.items()}}
+    if told is not None:
+        facts |= {"window_end": stamp(told.window_end), "location": told.location.location if told.location else None}
+    if isinstance(told, TrainedModel):
+        facts["job"] = told.job_id
+    every = {"experiment": model.experiment, **facts, **metrics}
+    return {name: str(value) for name, value in every.items() if value is not None}
+
+
+def versions_json(packages: Sequence[Package], target: Target) -> bytes:
+    """The list of all versions, the live one first, with what tells them apart.
+
+    :param packages: the models.
+    :param target: of the export.
+    """
+    live, *earlier = packages
+    places = [".", *map(target.place, earlier)]
+    versions = [
+        {"version": one.version, "live": one is live, "place": place, "tags": dict(one.tags)}
+        for one, place in zip(packages, places, strict=True)
+    ]
+    return (json.dumps({"name": live.name, "versions": versions}, indent=1) + "\n").encode()
 
 
 def left_behind(endpoint: Endpoint, model: Model) -> list[str]:
@@ -98,14 +124,15 @@ def _paragraphs(one: Exported) -> list[str]:
     agreement, facts = one.agreement, one.facts
     about = "" if agreement.number is None else f" ({agreement.number:.1e} in numbers)"
     unit = "of a probability" if agreement.number is None else "of the spread of the answers"
-    window = f", data from {facts['window_start']} to {facts['window_end']}" if "window_end" in facts else ""
+    dated = f", data from {facts['data_from']} to {facts['data_to']}" if "data_to" in facts else ""
     return [
         f"{agreement.rows} rows were answered by endpoint and export: {agreement.labels} with another label; "
         f"largest difference {agreement.difference:.1e} {unit}{about}.",
         "",
-        f"Model file {facts['sha256']}, trained {facts['trained']} on {facts['rows']} rows{window}.",
+        f"Model file {facts['sha256']}, trained {facts['trained']} on {facts['rows']} rows{dated}.",
         "",
-        f"Written: {', '.join(one.files)}.",
+        f"Written: {', '.join(one.files)}. Versions, the live one first: {', '.join(one.versions)}; only that one was "
+        "compared.",
         "",
         "Not taken along:",
         "",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from datetime import timedelta
 from pathlib import Path
 
 import onnxruntime
@@ -11,7 +12,9 @@ import pytest
 
 from airflow_provider_azureml_classic.cli import __main__ as cli
 from airflow_provider_azureml_classic.exporting import libraries
-from tests.support import BIKES_SCORING, CENSUS_SCORING, ServerProcess
+from tests.support import BIKES, BIKES_SCORING, CENSUS_SCORING, ServerProcess
+from tests.support.gates import DAY, rentals, trained
+from tests.support.processes import patch
 from tests.support.verbs import scoring_csv
 
 
@@ -20,6 +23,17 @@ def connected(server: ServerProcess, monkeypatch: pytest.MonkeyPatch) -> ServerP
     """The command line talks to this server."""
     monkeypatch.setitem(os.environ, "AZUREML_CLASSIC_CONNECTION", str(server.data_dir / "connection.json"))
     return server
+
+
+@pytest.fixture(scope="module")
+def versions(server: ServerProcess) -> str:
+    """An endpoint for which two models were trained; the first of them is live."""
+    with server.client() as client:
+        endpoint = client.add_endpoint(client.find_web_service(BIKES_SCORING).id, "versions")
+        jobs = [trained(server, client, endpoint.name, DAY + timedelta(days=day), rentals(100)) for day in (0, 1)]
+        first = client.get_job(client.get_endpoint(client.find_web_service(BIKES).id, "default"), jobs[0]["job_id"])
+        patch(client, endpoint, first.output(extension=".ilearner")[1], endpoint.resource().name)
+    return "versions"
 
 
 @pytest.mark.slow
@@ -42,6 +56,25 @@ def test_to_onnx(connected: ServerProcess, tmp_path: Path, capsys: pytest.Captur
     assert not any(secret in text for secret in endpoint.secrets)
     assert cli.main(["export", CENSUS_SCORING, "--to", "onnx", "--into", str(into)]) == cli.USAGE
     assert "is not empty" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["onnx", "mlflow", "azureml-v2"])
+def test_other_models_of_the_endpoint(connected: ServerProcess, tmp_path: Path, versions: str, target: str) -> None:
+    """They go along as versions, the live one first, each with its window, job, metrics and digest as tags."""
+    into = tmp_path / "out"
+    arguments = ["export", BIKES_SCORING, versions, "--to", target, "--into", str(into)]
+    assert cli.main(arguments) == cli.DONE
+    live, other = json.loads((into / versions / "versions.json").read_text())["versions"]
+    assert (live["live"], other["live"], live["version"] < other["version"]) == (True, False, True)
+    assert live["tags"]["sha256"] != other["tags"]["sha256"]
+    assert live["tags"]["job"] != other["tags"]["job"]
+    assert live["tags"]["window_end"] < other["tags"]["window_end"]
+    assert "metric Mean Absolute Error" in other["tags"]
+    assert (into / versions / other["place"]).exists()
+    graphs = sorted((into / versions).rglob("model.onnx"))
+    assert len(graphs) == 2
+    assert onnxruntime.InferenceSession(graphs[-1]).get_outputs()[0].name == "Scored Labels"
 
 
 @pytest.mark.slow
