@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -149,11 +150,16 @@ def _tensor(package: Package, name: str, places: list[int]) -> dict[str, Any]:
 def test_azure_ml_loads_the_files(exported: tuple[Package, Table], tmp_path: Path) -> None:
     """Endpoint, deployment and model are what their loaders take, with tags; the script that they name is there."""
     package, _ = exported
-    found = ran("azureml", "in_azureml.py", laid_out(tmp_path, azureml.files(package)))
+    older = replace(package, model=replace(package.model, created="2026-01-02T00:00:00+00:00"))
+    folder = laid_out(tmp_path, {**azureml.TARGET.live(package), **azureml.TARGET.earlier(older)})
+    found = ran("azureml", "in_azureml.py", folder)
     assert found["endpoint"] == found["deployment"] == "e-one"
     assert Path(found["script"]).exists()
-    assert [(one["name"], one["version"]) for one in found["models"]] == [("e-one", package.version)]
-    assert found["models"][0]["tags"]["sha256"] == package.model.sha256
+    assert [(one["name"], one["version"]) for one in found["models"]] == [
+        ("e-one", package.version),
+        ("e-one", "20260102000000"),
+    ]
+    assert found["models"][1]["tags"]["sha256"] == package.model.sha256
 
 
 def test_the_scoring_script_answers_the_old_format(exported: tuple[Package, Table], tmp_path: Path) -> None:
