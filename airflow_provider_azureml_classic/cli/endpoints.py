@@ -14,6 +14,7 @@ from airflow_provider_azureml_classic.protocol.values import (
     TraceLevel,
     check_endpoint_name,
 )
+from airflow_provider_azureml_classic.retraining.check_endpoints import is_check_endpoint
 from airflow_provider_azureml_classic.retraining.placing import Candidate, Placing, Target, find_target
 from airflow_provider_azureml_classic.retraining.rehearsing import Rehearsing
 
@@ -30,7 +31,8 @@ def found(session: Session) -> Endpoint:
 def list_endpoints(session: Session) -> int:
     """All endpoints of a web service."""
     service = session.client.find_web_service(session.arguments.service)
-    session.out.rows([endpoint_view(row) for row in session.client.list_endpoints(service.id)], ENDPOINT_COLUMNS)
+    endpoints = [row for row in session.client.list_endpoints(service.id) if not is_check_endpoint(row.name)]
+    session.out.rows([endpoint_view(row) for row in endpoints], ENDPOINT_COLUMNS)
     return DONE
 
 

@@ -20,6 +20,7 @@ from airflow_provider_azureml_classic.exporting.trained import TrainedModel, tra
 from airflow_provider_azureml_classic.protocol.jobs import SCORED_OUTPUT
 from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.protocol.values import SCORING_SUFFIX, Endpoint, Resource, WebService
+from airflow_provider_azureml_classic.retraining.check_endpoints import is_check_endpoint
 from airflow_provider_azureml_classic.tables.rows import parse_rows
 
 #: What an export is made for.
@@ -53,7 +54,7 @@ def export(session: Session) -> int:
 def _endpoints(session: Session, service: WebService) -> list[Endpoint]:
     names = session.arguments.endpoints
     if not names:
-        return list(session.client.list_endpoints(service.id))
+        return [row for row in session.client.list_endpoints(service.id) if not is_check_endpoint(row.name)]
     return [session.client.get_endpoint(service.id, name) for name in names]
 
 

@@ -17,6 +17,7 @@ from airflow_provider_azureml_classic.protocol.values import (
     WebService,
     check_endpoint_name,
 )
+from airflow_provider_azureml_classic.retraining.check_endpoints import is_check_endpoint
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -240,7 +241,7 @@ def _key(endpoint: Endpoint, which: KeyType) -> str:
 
 
 class ListEndpointsOperator(AzureMLClassicOperator):
-    """Lists the endpoints of a scoring web service, for dynamic task mapping.
+    """Lists the endpoints of a scoring web service, for dynamic task mapping; not those that gates make for themselves.
 
     Returns a list of dicts, sorted by name: ``name``, ``resource``, ``location`` of the live model and ``window_end``,
     the end of the data that it was trained on (ISO 8601, ``None`` if its path does not say). No keys. To retrain all
@@ -279,7 +280,11 @@ class ListEndpointsOperator(AzureMLClassicOperator):
             pattern = self._pattern()
             service = self.hook.client.find_web_service(self.web_service)
             hidden = set() if self.include_default else {DEFAULT_ENDPOINT, service.default_endpoint_name}
-            endpoints = [e for e in self.hook.client.list_endpoints(service.id) if e.name not in hidden]
+            endpoints = [
+                endpoint
+                for endpoint in self.hook.client.list_endpoints(service.id)
+                if endpoint.name not in hidden and not is_check_endpoint(endpoint.name)
+            ]
             lines = [self._line(e) for e in sorted(endpoints, key=lambda e: e.name) if pattern.fullmatch(e.name)]
         self.log.info("%d of the %d endpoints of %r match.", len(lines), len(endpoints), service.name)
         return lines

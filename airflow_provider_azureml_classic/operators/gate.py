@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.sdk import conf
@@ -20,6 +21,7 @@ from airflow_provider_azureml_classic.operators.base import (
 from airflow_provider_azureml_classic.operators.placing import AT_ONCE, defer_to_proof
 from airflow_provider_azureml_classic.protocol.digests import same_model
 from airflow_provider_azureml_classic.protocol.references import CSV_EXTENSION
+from airflow_provider_azureml_classic.retraining.check_endpoints import check_endpoint_name, removed, taken_up
 from airflow_provider_azureml_classic.retraining.comparison import Labelled, answers_of, read_rows
 from airflow_provider_azureml_classic.retraining.evaluation import Evaluation, read_evaluation
 from airflow_provider_azureml_classic.retraining.freshness import Window
@@ -30,8 +32,6 @@ from airflow_provider_azureml_classic.retraining.placing import Candidate, Placi
 from airflow_provider_azureml_classic.retraining.quality import METRICS, Allowance, check_limits
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from airflow.sdk import Context
 
     from airflow_provider_azureml_classic.protocol.jobs import Job
@@ -53,7 +53,7 @@ class ModelQualityGate(AzureMLClassicOperator):
     These are the rows that the new training held out, those that the live model's training held out, if the service
     keeps them, and those of ``check_data``, if it is set. Rows that one of the models was trained on are left out where
     that can be told. A service that cannot be asked for the answers of a model file is asked through endpoints: for
-    ``check_data``, the new model is then put live on ``check_endpoint``, which must serve nobody else.
+    ``check_data``, the new model is then put live on one that serves nobody else.
 
     A model that is not good enough ends the task *skipped*, and with it the update after it; that is a normal outcome.
     A metric that a rule names and that is missing fails the task.
@@ -84,7 +84,8 @@ class ModelQualityGate(AzureMLClassicOperator):
         token or blob reference. It is read on the worker if that has the extra ``data``, else by the
         service, where that is azureml-classic-server, up to 4 MiB. (templated)
     :param check_endpoint: endpoint of the web service on which the new model is tried with ``check_data``; its model is
-        replaced. Not needed where the service can be asked for the answers of a model file. (templated)
+        replaced. By default the service is asked for the answers of the model file, and where it cannot be, the gate
+        makes an endpoint for itself and removes it. (templated)
     :param label_column: column of ``check_data`` that is predicted; by default the one that the evaluation names.
     :param own_metrics: further metrics for ``max_worse``, by name: how to compute them, and which direction is better.
     :param resource: name of the updatable resource; ``None`` means the only one. (templated)
@@ -281,16 +282,19 @@ class ModelQualityGate(AzureMLClassicOperator):
 
     def _aside(self, live: Endpoint, candidate: Candidate, rows: Labelled, attempt: Attempt) -> Answers:
         """The new model's answers, on an endpoint that serves nobody else."""
-        if not self.check_endpoint:
-            raise ValueError(
-                "This service does not score rows with a model that is on no endpoint: set check_endpoint."
-            )
-        if self.check_endpoint.strip() == live.name:
+        if self.check_endpoint and self.check_endpoint.strip() == live.name:
             raise ValueError(f"check_endpoint is {live.name!r}, the endpoint whose model is live; set another one.")
-        trial = self._try(candidate, self.check_endpoint, attempt)
-        client = self.hook.client
+        client, ti = self.hook.client, attempt[0]["ti"]
+        name = self.check_endpoint
+        if name is None:
+            task = (getattr(ti, key, "") for key in ("dag_id", "task_id", "run_id", "map_index"))
+            name = check_endpoint_name(*task, live.web_service_id, live.name)
+            client.perform(taken_up(client, live.web_service_id, name, datetime.now(UTC)))
+        trial = self._try(candidate, name, attempt)
         answers = client.perform(answers_of(client, trial.target.endpoint, rows))
         self._check_measured(trial)
+        if self.check_endpoint is None:
+            client.perform(removed(client, live.web_service_id, name))
         return answers
 
     def _check_measured(self, trial: Update) -> None:

@@ -19,6 +19,7 @@ from airflow_provider_azureml_classic.client import Client
 from airflow_provider_azureml_classic.hooks import AzureMLClassicHook, ConnectionSettings
 from airflow_provider_azureml_classic.protocol.operations import portal_page
 from airflow_provider_azureml_classic.protocol.values import Endpoint, WebService
+from airflow_provider_azureml_classic.retraining.check_endpoints import is_check_endpoint
 from airflow_provider_azureml_classic.retraining.freshness import age_text
 
 #: Endpoints on one page.
@@ -153,6 +154,7 @@ def _endpoints(settings: ConnectionSettings) -> list[tuple[WebService, Endpoint]
             for service in client.list_web_services()
             for endpoint in client.list_endpoints(service.id)
             if endpoint.resources and endpoint.name != service.default_endpoint_name
+            if not is_check_endpoint(endpoint.name)
         ]
 
 

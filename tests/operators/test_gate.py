@@ -7,19 +7,24 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
 from airflow_provider_azureml_classic.client import Client
 from airflow_provider_azureml_classic.operators import (
     BatchExecutionOperator,
+    ListEndpointsOperator,
     ModelQualityGate,
     RetrainFleetOperator,
     UpdateTrainedModelOperator,
 )
+from airflow_provider_azureml_classic.protocol.messages import Response
+from airflow_provider_azureml_classic.protocol.values import EndpointSettings
+from airflow_provider_azureml_classic.retraining.check_endpoints import check_endpoint_name, is_check_endpoint
 from airflow_provider_azureml_classic.retraining.quality import Metric
 from airflow_provider_azureml_classic.server.experiments.datasets import first_census
 from tests.support import BIKES, BIKES_SCORING, CENSUS, CENSUS_SCORING, ServerProcess
 from tests.support.gates import DAY, ERROR, added, context, live, one_sentence, rentals, trained
+from tests.support.tasks import wired
 
 pytestmark = pytest.mark.usefixtures("airflow_connection")
 
@@ -349,6 +354,45 @@ class TestCheckData:
         assert [one["rows"] for one in found["sets"]] == [60, 96, 96]
         assert found["metrics"]["candidate"][ERROR] < 50 < 150 < found["metrics"]["live"][ERROR]
         assert {one.name: one.etag for one in client.list_endpoints(service.id)} == before
+
+    def test_a_service_that_cannot_be_asked_for_a_model_file(
+        self, server: ServerProcess, client: Client, good: Any, moved: Any
+    ) -> None:
+        """The gate makes an endpoint for itself, which an attempt that fails leaves to the next one; then it is gone.
+        One that was left behind for more than a day is removed, and lists show neither.
+        """
+        put(client, "gateolder", good)
+        server.upload("check/older.csv", rentals(300, rows=60))
+        service = client.find_web_service(BIKES_SCORING)
+        old = check_endpoint_name("somebody", "else")
+        client.add_endpoint(
+            service.id, old, EndpointSettings(description="Made by a gate to try a model out; taken up at 2026-01-01")
+        )
+        seen: list[str] = []
+
+        def older(ends: bool) -> ModelQualityGate:
+            more = {"check_data": "check/older.csv", "check_timeout": 0.01 if ends else 120, "on_undecided": "pass"}
+            task = gate("gateolder", moved, max_worse={ERROR: 0}, **more)
+            wire = wired(task, seen)
+            wire.bends["score_model"] = lambda request, _: Response(404, {}, b"")
+            if ends:
+                wire.bends["score"] = lambda request, _: Response(400, {}, b"")
+            return task
+
+        with pytest.raises(AirflowException, match="was not seen to be live"):
+            older(ends=True).execute(context())
+        made = {one.name for one in client.list_endpoints(service.id) if is_check_endpoint(one.name)}
+        assert len(made) == 1
+        assert old not in made
+        listed = ListEndpointsOperator(task_id="l", web_service=BIKES_SCORING).execute(context())
+        assert not any(is_check_endpoint(one["name"]) for one in listed)
+        before = seen.count("patch_endpoint")
+        found = older(ends=False).execute(context())
+        # The model is on it already.
+        assert seen.count("patch_endpoint") == before
+        assert [one["rows"] for one in found["sets"]] == [60, 96]
+        assert found["metrics"]["candidate"][ERROR] < 50 < 150 < found["metrics"]["live"][ERROR]
+        assert not any(is_check_endpoint(one.name) for one in client.list_endpoints(service.id))
 
     def test_a_worse_model_is_kept_out(self, server: ServerProcess, client: Client, good: Any, moved: Any) -> None:
         """What the rows show decides: on yesterday's world the new model is the worse one."""
