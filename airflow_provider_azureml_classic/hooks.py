@@ -27,11 +27,13 @@ from airflow_provider_azureml_classic.exceptions import (
 )
 from airflow_provider_azureml_classic.exceptions import is_stale as is_stale
 from airflow_provider_azureml_classic.protocol.jobs import Job
+from airflow_provider_azureml_classic.protocol.model_history import PastModel
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.sas import StorageAccount, expiry_of
 from airflow_provider_azureml_classic.protocol.values import Endpoint, WebService
 from airflow_provider_azureml_classic.retraining.checkup import check_service, check_storage
 from airflow_provider_azureml_classic.retraining.jobs import JobTicket
+from airflow_provider_azureml_classic.retraining.past_models import past_models
 from airflow_provider_azureml_classic.retraining.placing import find_updatable
 
 if TYPE_CHECKING:
@@ -260,6 +262,15 @@ class AzureMLClassicHook(BaseHook):
         :raises RequestRejected: the default endpoint, or one without updatable resources.
         """
         return self.client.perform(find_updatable(self.client, web_service, endpoint))
+
+    def past_models(self, web_service: str, endpoint: str) -> tuple[PastModel, ...]:
+        """The models that an endpoint had, those put live last first: as far as the service remembers them.
+
+        :param web_service: name or id of the scoring web service.
+        :param endpoint: name.
+        :raises RequestRejected: ``OperationNotSupported``: only the server in this package lists them.
+        """
+        return self.client.perform(past_models(self.client, self.find(web_service, endpoint)[1]))
 
     def finished_job(self, result: Any) -> Job:
         """The job that a task names, with fresh SAS tokens for its outputs.

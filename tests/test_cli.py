@@ -129,6 +129,25 @@ def test_train_in_one_line(server: ServerProcess, tmp_path: Path) -> None:
     again = run(server, *command, "--window-end", "2012-02-01", "--data-check", "off")
     assert again.returncode == cli.DONE, again.stderr
     assert "live already" in again.stderr
+    # Both trainings gave one model; what was before it is the one that the service began with.
+    live, same, first = answer(server, "history", BIKES_SCORING, "oneline")
+    assert [(row["live"], row["kept"], row["proof"]) for row in (live, same, first)] == [
+        (True, True, "content"), (False, True, None), (False, True, None)
+    ]  # fmt: skip
+    assert (live["digest"], live["window_end"], first["window_end"]) == (
+        same["digest"],
+        "2012-02-01 00:00:00+00:00",
+        None,
+    )
+    assert live["metric"].startswith("Mean Absolute Error ")
+    back = answer(server, "rollback", BIKES_SCORING, "oneline")
+    assert (back["model"]["content"], back["proof"]["level"]) == (first["digests"]["content"], "content")
+    assert answer(server, "endpoints", "show", BIKES_SCORING, "oneline")["models"] == before
+    forth = answer(server, "rollback", BIKES_SCORING, "oneline", "--window-end", "2012-02-01")
+    assert forth["model"]["content"] == live["digests"]["content"]
+    assert answer(server, "rollback", BIKES_SCORING, "oneline", "--model", first["digest"])["model"] == back["model"]
+    never = run(server, "rollback", BIKES_SCORING, "oneline", "--window-end", "2012-03-01")
+    assert (never.returncode, "never had a model" in never.stderr) == (cli.REFUSED, True)
 
 
 @pytest.mark.parametrize(

@@ -158,6 +158,16 @@ class Access:
             return reference
         return BlobReference(reference.relative_location, connection_string=self.storage)
 
+    def readable(self, reference: BlobReference) -> BlobReference:
+        """A reference with a token to read it where the storage account holds the blob, else as it is.
+
+        :param reference: with or without a token.
+        """
+        if reference.sas_token or not self.storage:
+            return reference
+        account = StorageAccount.from_connection_string(self.storage)
+        return account.opened(reference, "r", _SAS_LIFE, datetime.now(UTC)) or reference
+
     def signed(self, text: str, permissions: str) -> BlobReference:
         """The same with a SAS token, so that the command line itself can read or write it.
 

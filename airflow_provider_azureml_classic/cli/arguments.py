@@ -14,6 +14,7 @@ from airflow_provider_azureml_classic.cli import (
     importing,
     jobs,
     login,
+    models,
     scoring,
     services,
     train,
@@ -50,6 +51,8 @@ def parser() -> argparse.ArgumentParser:
     _endpoints(_group(groups, "endpoints", "endpoints of a web service"))
     _jobs(_group(groups, "jobs", "batch jobs"))
     _train(groups)
+    _of_endpoint(groups, "history", models.history, "the models that an endpoint had, the last one first")
+    _rollback(groups)
     _score(groups)
     one = _of_job(groups, "logs", jobs.logs, "the log of a job")
     one.add_argument("-f", "--follow", action="store_true", help="go on until the job has ended")
@@ -270,6 +273,17 @@ def _train(groups: Any) -> None:
     one.add_argument("--trainer-endpoint", default="default", metavar="NAME", help="(default: default)")
     _rehearsal(one)
     _wait_timeout(one)
+
+
+def _rollback(groups: Any) -> None:
+    one = _of_endpoint(groups, "rollback", models.rollback, "put a model back that the endpoint had")
+    which = one.add_mutually_exclusive_group()
+    which.add_argument(
+        "--window-end", metavar="TIME", help="end of its training window, ISO 8601 (default: the one that was before)"
+    )
+    which.add_argument("--model", metavar="DIGEST", help="beginning of its digest, as `history` shows it")
+    one.add_argument("--resource", metavar="NAME", help="updatable resource, where there are several")
+    one.add_argument("--proof-timeout", type=float, default=120.0, metavar="SECONDS", help="(default: two minutes)")
 
 
 def _score(groups: Any) -> None:

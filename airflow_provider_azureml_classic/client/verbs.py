@@ -28,6 +28,7 @@ from airflow_provider_azureml_classic.client.answers import (
 )
 from airflow_provider_azureml_classic.client.drift import drift_pages
 from airflow_provider_azureml_classic.client.integrity import is_sha256
+from airflow_provider_azureml_classic.client.model_pages import list_models
 from airflow_provider_azureml_classic.client.retries import Steps
 from airflow_provider_azureml_classic.client.uploads import upload_in_blocks
 from airflow_provider_azureml_classic.client.verb import verb
@@ -40,14 +41,7 @@ from airflow_provider_azureml_classic.exceptions import (
 from airflow_provider_azureml_classic.protocol import operations as ops
 from airflow_provider_azureml_classic.protocol.approval import Approval
 from airflow_provider_azureml_classic.protocol.drift import EndpointDrift, Terms
-from airflow_provider_azureml_classic.protocol.job_history import (
-    BEFORE_PARAMETER,
-    LIMIT_PARAMETER,
-    PAGE,
-    JobPage,
-    LogLine,
-    read_log,
-)
+from airflow_provider_azureml_classic.protocol.job_history import PAGE, JobPage, LogLine, page_query, read_log
 from airflow_provider_azureml_classic.protocol.jobs import INPUT, Job, JobRequest, read_job_id
 from airflow_provider_azureml_classic.protocol.keys import KeyType
 from airflow_provider_azureml_classic.protocol.messages import Request, Response
@@ -525,6 +519,8 @@ class Verbs:
         response = yield from ask_addition(request, "scores rows with a model", "Put it on an endpoint, and ask that.")
         return ModelAnswers.from_wire(decoded(request, response))
 
+    list_models = verb(list_models)
+
     @verb
     def list_jobs(self, endpoint: Endpoint, *, limit: int = PAGE, before: str | None = None) -> Steps[JobPage]:
         """Jobs of an endpoint, newest first, without their results: our addition to the protocol.
@@ -534,8 +530,8 @@ class Verbs:
         :param before: ``next`` of the page before this one.
         :raises RequestRejected: ``OperationNotSupported``: the service does not have this call.
         """
-        query = [(LIMIT_PARAMETER, str(limit)), *([(BEFORE_PARAMETER, before)] if before else [])]
-        return JobPage.from_wire((yield from self._read_addition(endpoint, ops.LIST_JOBS, query)))
+        pages = self._read_addition(endpoint, ops.LIST_JOBS, page_query(limit, before))
+        return JobPage.from_wire((yield from pages))
 
     @verb
     def job_log(self, endpoint: Endpoint, job_id: str) -> Steps[tuple[LogLine, ...]]:

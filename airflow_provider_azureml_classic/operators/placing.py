@@ -142,8 +142,12 @@ class ModelPlacingOperator(UpdatingOperator):
         self._lineage: tuple[BlobReference, Asset] | None = None
 
     @abstractmethod
-    def _candidate(self) -> Candidate:
-        """The model to put live."""
+    def _candidate(self, target: Target, patch: Patch | None = None) -> Candidate:
+        """The model to put live.
+
+        :param target: with the live model.
+        :param patch: that has put it live already, if one has.
+        """
 
     @abstractmethod
     def _reason_to_keep(self, target: Target, candidate: Candidate) -> str | None:
@@ -162,7 +166,7 @@ class ModelPlacingOperator(UpdatingOperator):
                 target = yield from self._find()
                 self.check_outlets(target.service)
                 push_help(context, target.endpoint, UpdateHelpLink)
-                return target, self._candidate()
+                return target, self._candidate(target)
 
             update = self.hook.client.perform(
                 placing.place(
@@ -194,7 +198,7 @@ class ModelPlacingOperator(UpdatingOperator):
             # The event may be that of a trigger from before a clear, as in BatchExecutionOperator.
             patch = _earlier_patch(memory) or Patch.from_json(event["placed"])
             target = self.hook.client.perform(self._find())
-            return self._prove(context, memory, Update(target, self._candidate(), patch))
+            return self._prove(context, memory, Update(target, self._candidate(target, patch), patch))
 
     def get_openlineage_facets_on_complete(self, task_instance: Any) -> Any:
         """For OpenLineage: the model that was read, and the endpoint that was updated.

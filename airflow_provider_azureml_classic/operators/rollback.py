@@ -13,10 +13,12 @@ from airflow_provider_azureml_classic.exceptions import AccessDenied, AzureMLCla
 from airflow_provider_azureml_classic.operators.base import airflow_errors
 from airflow_provider_azureml_classic.operators.placing import ModelPlacingOperator
 from airflow_provider_azureml_classic.protocol.digests import Digests, same_model
+from airflow_provider_azureml_classic.protocol.moments import to_utc
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.retraining.evaluation import GoldenRows, evaluation_of
-from airflow_provider_azureml_classic.retraining.freshness import window_in_path
+from airflow_provider_azureml_classic.retraining.freshness import Window, window_in_path
+from airflow_provider_azureml_classic.retraining.past_models import Choice, past_candidate
 from airflow_provider_azureml_classic.retraining.placing import Candidate, Target, find_target
 from airflow_provider_azureml_classic.retraining.proof import shows
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_azureml_classic.client.answers import BlobFacts
+    from airflow_provider_azureml_classic.retraining.proof import Patch
 
 
 class RollbackModelOperator(ModelPlacingOperator):
@@ -37,6 +40,9 @@ class RollbackModelOperator(ModelPlacingOperator):
     :param receipt: what :class:`UpdateTrainedModelOperator` returned. (templated)
     :param location: instead of ``receipt``, the model to put back: path, URL with SAS token or blob reference.
         (templated)
+    :param window_end: instead of both, end of the training window of the model to put back, ISO 8601: of those that the
+        endpoint had, the one of that window that was put live last. The server in this package lists them; other
+        services do not. (templated)
     :param web_service: name or id of the scoring web service; by default the receipt's. (templated)
     :param endpoint: its endpoint; by default the receipt's. (templated)
     :param resource: name of the updatable resource; by default the receipt's, else the only one. (templated)
@@ -44,7 +50,7 @@ class RollbackModelOperator(ModelPlacingOperator):
         any model. (templated)
     :param proof: level to reach: ``resource``, ``version``, ``score``, ``content``, or ``strongest`` that can be
         reached. ``score`` compares with the answers that the receipt holds of the previous model, ``content`` with its
-        digests too, so they need a receipt.
+        digests too, so they need a receipt; ``content`` goes with ``window_end``, too.
     :param proof_timeout: seconds allowed from PATCH to proof.
     :param deferrable: wait for the proof in the triggerer, unless it comes within seconds; by default Airflow's
         ``[operators] default_deferrable``.
@@ -58,6 +64,7 @@ class RollbackModelOperator(ModelPlacingOperator):
         "azureml_classic_conn_id",
         "receipt",
         "location",
+        "window_end",
         "web_service",
         "endpoint",
         "resource",
@@ -71,6 +78,7 @@ class RollbackModelOperator(ModelPlacingOperator):
         *,
         receipt: Mapping[str, Any] | None = None,
         location: Mapping[str, Any] | str | None = None,
+        window_end: str | None = None,
         web_service: str = "",
         endpoint: str = "",
         resource: str | None = None,
@@ -93,6 +101,7 @@ class RollbackModelOperator(ModelPlacingOperator):
             **kwargs,
         )
         self.receipt = receipt
+        self.window_end = window_end
         self.only_if_live = only_if_live
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -102,15 +111,15 @@ class RollbackModelOperator(ModelPlacingOperator):
         return super().execute(context)
 
     def _check_arguments(self) -> None:
-        if (self.receipt is None) == (self.location is None):
+        if [self.receipt, self.location, self.window_end].count(None) != 2:
             raise ValueError(
-                "Set exactly one of receipt (what UpdateTrainedModelOperator returned) and location. A receipt that is "
-                "an upstream task's output is empty if that task left no result in this run."
+                "Set exactly one of receipt (what UpdateTrainedModelOperator returned), location and window_end. A "
+                "receipt that is an upstream task's output is empty if that task left no result in this run."
             )
         receipt = self.receipt
         if receipt is None:
             if not self.web_service or not self.endpoint:
-                raise ValueError("Set web_service and endpoint along with location.")
+                raise ValueError("Set web_service and endpoint along with location or window_end.")
         elif not isinstance(receipt, Mapping) or not {"endpoint", "model", "replaced"} <= set(receipt):
             raise ValueError(f"receipt must be what UpdateTrainedModelOperator returned, not {receipt!r:.60}.")
         elif not receipt["replaced"]["location"]:
@@ -152,13 +161,23 @@ class RollbackModelOperator(ModelPlacingOperator):
         if changed is not None:
             raise rejection("ModelInvalid", f"{changed} Nothing was changed.")
 
-    def _candidate(self) -> Candidate:
+    def _candidate(self, target: Target, patch: Patch | None = None) -> Candidate:
+        if self.window_end is not None:
+            return self._of_window(target, patch, self.window_end)
         receipt = self.receipt
         location = self.location if receipt is None else receipt["replaced"]["location"]
         model = self.hook.readable(self.hook.reference(location or ""))
         golden = self._golden(receipt) if receipt is not None else None
         digests = Digests.from_json(receipt["replaced"]) if receipt is not None else None
         return Candidate(model, window_in_path(model), golden=golden, digests=digests)
+
+    def _of_window(self, target: Target, patch: Patch | None, window_end: str) -> Candidate:
+        choice, client = Choice(to_utc(window_end)), self.hook.client
+        if patch is None:
+            return client.perform(past_candidate(client, target, choice, self.hook.readable))
+        # What was put live is what is proved, whatever the endpoint got since.
+        model, window = self.hook.readable(patch.location), Window.from_json({"end": patch.window_end})
+        return Candidate(model, window, digests=patch.model)
 
     def _golden(self, receipt: Mapping[str, Any]) -> GoldenRows | None:
         """The golden rows of the model that is undone, with the answers that the previous one gave to them."""

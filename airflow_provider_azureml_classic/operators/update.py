@@ -21,6 +21,7 @@ from airflow_provider_azureml_classic.retraining.rehearsing import Rehearsing
 if TYPE_CHECKING:
     from airflow_provider_azureml_classic.protocol.references import BlobReference
     from airflow_provider_azureml_classic.retraining.placing import Overtaken, Target
+    from airflow_provider_azureml_classic.retraining.proof import Patch
 
 
 class UpdateTrainedModelOperator(ModelPlacingOperator):
@@ -140,7 +141,7 @@ class UpdateTrainedModelOperator(ModelPlacingOperator):
         self.max_change = max_change
         self.on_failure = on_failure
 
-    def _candidate(self) -> Candidate:
+    def _candidate(self, target: Target, patch: Patch | None = None) -> Candidate:
         if self.job is None and self.location is None:
             raise ValueError(f"{NO_RESULT} Otherwise set job or location.")
         if self.job is not None and self.location is not None:

@@ -100,6 +100,15 @@ def write_log(lines: tuple[LogLine, ...]) -> dict[str, Any]:
     return {"Lines": [line.to_wire() for line in lines]}
 
 
+def page_query(limit: int, before: object) -> list[tuple[str, str]]:
+    """The query of one page of a list.
+
+    :param limit: the most that are wanted.
+    :param before: ``next`` of the page before; ``None``: this is the first.
+    """
+    return [(LIMIT_PARAMETER, str(limit)), *([] if before is None else [(BEFORE_PARAMETER, str(before))])]
+
+
 def read_limit(text: str | None) -> int:
     """The number of jobs wanted.
 

@@ -36,6 +36,7 @@ _DESCRIBED: dict[ops.Operation, tuple[str, str | None, dict[int, str | None]]] =
     ops.REHEARSE_UPDATE: ("What an update would change, on the calls that are kept.", "Patch", {200: "Rehearsal"}),
     ops.DELETE_ENDPOINT: ("Deletes an endpoint with its jobs.", None, {204: None}),
     ops.REFRESH_ENDPOINT: ("Brings an endpoint to the default one's state.", "Refresh", {200: None, 304: None}),
+    ops.LIST_MODELS: ("Lists the models that an endpoint had, the last one first.", None, {200: "Models"}),
     ops.REGENERATE_KEYS: ("Replaces one key of an endpoint.", "Key", {200: "Endpoint"}),
     ops.SCORE_MODEL: ("Scores rows with a model that need not be in place.", "ModelCall", {200: "ModelAnswers"}),
 }
@@ -106,12 +107,18 @@ def _definitions() -> dict[str, Any]:
     service = {**dict.fromkeys(("Id", "Name", "WorkspaceId"), _TEXT), "EndpointCount": {"type": "integer"}}
     count, share = {"type": "integer"}, {"type": "number"}
     detail = _object(dict.fromkeys(("code", "message", "target"), _TEXT), "code", "message")
+    model = {**dict.fromkeys(("Resource", "How", "PutLiveAt", "JobId"), _TEXT), "IsLive": _FLAG, "IsKept": _FLAG}
+    models = {
+        "Models": {"type": "array", "items": {"type": "object", "properties": model}},
+        "Next": {"type": "integer"},
+    }
     error = {"code": _TEXT, "message": _TEXT, "details": {"type": "array", "minItems": 1, "items": detail}}
     return {
         "WebService": _object(service, *service),
         "WebServices": {"type": "array", "items": _ref("WebService")},
         "Endpoint": {"type": "object", "required": [*names[:2]], "properties": endpoint},
         "Endpoints": {"type": "array", "items": _ref("Endpoint")},
+        "Models": _object(models, "Models"),
         "Settings": {**_object(settings), "additionalProperties": False},
         "Patch": {
             **_object({**settings, "Resources": {"type": "array", "items": resource}}),

@@ -128,6 +128,8 @@ DELETE_ENDPOINT = Operation("delete_endpoint", "DELETE", _ENDPOINT, Credential.E
 # Our addition: see `rehearsal`. It changes nothing; its body is that of an update.
 REHEARSE_UPDATE = Operation("rehearse_update", "POST", _ENDPOINT + "/rehearse", Credential.EITHER, True)
 REFRESH_ENDPOINT = Operation("refresh_endpoint", "POST", _ENDPOINT + "/refresh", Credential.EITHER, True)
+# Our addition: see `model_history`.
+LIST_MODELS = Operation("list_models", "GET", _ENDPOINT + "/models", Credential.EITHER, True)
 # Our addition: see `keys`. Sent twice, the key is a new one all the same.
 REGENERATE_KEYS = Operation("regenerate_keys", "POST", _ENDPOINT + "/regeneratekeys", Credential.EITHER, True)
 # Our addition: see `model_scoring`. Who may put a model live on the endpoint may ask it as well.
@@ -189,6 +191,7 @@ OPERATIONS: tuple[Operation, ...] = (
     REHEARSE_UPDATE,
     DELETE_ENDPOINT,
     REFRESH_ENDPOINT,
+    LIST_MODELS,
     REGENERATE_KEYS,
     SCORE_MODEL,
     GET_WORKSPACE,

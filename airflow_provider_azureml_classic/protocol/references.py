@@ -181,14 +181,18 @@ def _place(reference: BlobReference) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class ToldWindow:
-    """What a service tells of a model's training window: our addition, see :mod:`.purpose`.
+    """What a service tells of a model's training data: our addition, see :mod:`.purpose`.
 
     :param end: exclusive end of the training data, if it is known: of the submission, else of the path.
     :param is_first: the model that the web service began with, which any retrained one is newer than.
+    :param last: last time in the training data, if they are dated: their end is later.
+    :param trained_at: when the model was trained, if it is known.
     """
 
     end: datetime | None = None
     is_first: bool = False
+    last: datetime | None = None
+    trained_at: datetime | None = None
 
     @classmethod
     def from_wire(cls, data: Any) -> ToldWindow | None:
@@ -198,11 +202,14 @@ class ToldWindow:
         """
         if not isinstance(data, Mapping):
             return None
-        return cls(read_time(data.get("End")), data.get("IsFirst") is True)
+        end, last, trained_at = (read_time(data.get(name)) for name in ("End", "Last", "TrainedAt"))
+        return cls(end, data.get("IsFirst") is True, last, trained_at)
 
     def to_wire(self) -> dict[str, Any]:
-        """Both members."""
-        return {"End": stamp(self.end), "IsFirst": self.is_first}
+        """Both members; the others where they are known."""
+        more = {"Last": self.last, "TrainedAt": self.trained_at}
+        known = {name: stamp(moment) for name, moment in more.items() if moment is not None}
+        return {"End": stamp(self.end), "IsFirst": self.is_first, **known}
 
 
 #: Member of a resource.

@@ -37,6 +37,7 @@ from airflow_provider_azureml_classic.server.state.database import Database, Dat
 from airflow_provider_azureml_classic.server.state.endpoint_store import Store
 from airflow_provider_azureml_classic.server.state.job_store import JobStore
 from airflow_provider_azureml_classic.server.state.kept_calls import KeptCalls
+from airflow_provider_azureml_classic.server.state.overview import Queries
 from airflow_provider_azureml_classic.server.state.peers import Peers
 from airflow_provider_azureml_classic.server.storage.accounts import Accounts
 from airflow_provider_azureml_classic.server.storage.allowed_hosts import Reach
@@ -95,7 +96,8 @@ def running(
         work = JobWork(store, job_store, catalogue, models, locations, workers, peers, pins, columns)
         runner = Runner(work, store, job_store, settings.workers, clock, peers, diagnostics)
         stack.callback(runner.close)
-        updates = Updates(workspace, models, locations, pins, store, stack.enter_context(closing(Trials())))
+        trials = stack.enter_context(closing(Trials()))
+        updates = Updates(workspace, models, locations, pins, store, trials, Queries(database))
         jobs = Jobs(store, job_store, Arguments(catalogue, locations), locations, runner, clock)
         intake, drift = _counters(stack, database, clock)
         keeper = _keeper(stack, store, catalogue, database, clock)

@@ -66,11 +66,13 @@ class Answers:
         }
         job = {"JobId": "j1", "StatusCode": "Running", "Results": None, "Details": None}
         table = {"type": "table", "value": {"ColumnNames": ["y"], "ColumnTypes": ["Double"], "Values": [["1"]]}}
+        model = {"Number": 1, "Resource": "m", "Location": {"RelativeLocation": "models/one.ilearner"}}
         by_tail = {
             "webservices": [service],
             SERVICE: service,
             "endpoints": [endpoint, {**endpoint, "Name": "two"}],
             "one": endpoint,
+            "models": {"Models": [model], "Next": None},
             "regeneratekeys": endpoint,
             "drift": DriftPage((EndpointDrift("one", STEADY, "m"),)).to_wire(),
             "rehearse": Rehearsal(3).to_json(),
@@ -123,6 +125,7 @@ def calls(url: str) -> dict[str, tuple[Any, ...]]:
         "store_blob": (blob, CONTENT),
         "blob_facts": (blob,),
         "regenerate_key": (SERVICE, "one", KeyType.PRIMARY),
+        "list_models": (SERVICE, "one"),
         "list_jobs": (endpoint,),
         "job_log": (endpoint, "j1"),
         "store_stream": (blob, [CONTENT]),

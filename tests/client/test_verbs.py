@@ -130,6 +130,7 @@ ADDITIONS = {
     "get_drift",
     "job_log",
     "list_jobs",
+    "list_models",
     "names",
     "read_rows",
     "regenerate_key",

@@ -193,10 +193,11 @@ class TestUpdates:
         begun(lied_to, "faster", old)
         task, other = update("faster", new, on_failure="rollback"), update("faster", old, only_if_newer=False)
         other.location, other.job = "models/fault/copy.ilearner", None
-        content = lied_to.fetch_blob(task._candidate().location)
+        content = lied_to.fetch_blob(task._candidate(lied_to.perform(task._find())).location)
         liar.upload("models/fault/copy.ilearner", content)
         perform, placing = task.hook.client.perform, task._placing()
-        target, candidate = perform(task._find()), task._candidate()
+        target = perform(task._find())
+        candidate = task._candidate(target)
         unproved = Update(target, candidate, perform(placing.begin(target, candidate)))
         perform(placing.put(target, unproved.patch))
         other.execute(context())

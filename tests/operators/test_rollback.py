@@ -12,8 +12,12 @@ from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from airflow_provider_azureml_classic.client import Client
 from airflow_provider_azureml_classic.operators import RollbackModelOperator, UpdateTrainedModelOperator
+from airflow_provider_azureml_classic.protocol.digests import Digests
+from airflow_provider_azureml_classic.protocol.references import BlobReference
+from airflow_provider_azureml_classic.retraining.proof import Patch
 from tests.support import BIKES_SCORING, ServerProcess
 from tests.support.gates import DAY, added, context, live, one_sentence, rentals, trained
+from tests.support.tasks import refused, wired
 
 pytestmark = pytest.mark.usefixtures("airflow_connection")
 
@@ -112,13 +116,54 @@ def test_a_location(client: Client, old: Any, new: Any) -> None:
     assert receipt["model"]["content"] == first["model"]["content"] is not None
 
 
+def test_a_window(client: Client, old: Any, new: Any) -> None:
+    """The model is found by the end of its window, proved by content, and its receipt undoes it; repeated, it is the
+    same; a window that the endpoint never had is told with those that it had."""
+    first, _ = updated(client, "backwindow", old, new)
+    there = {"web_service": BIKES_SCORING, "endpoint": "backwindow"}
+    for _ in range(2):
+        receipt = rollback(window_end=DAY.isoformat(), **there).execute(context())
+        assert live(client, "backwindow") == first["model"]["location"]
+        assert (receipt["model"], receipt["proof"]["level"]) == ({**first["model"]}, "content")
+        assert receipt["window"]["end"] == DAY.isoformat()
+    with one_sentence(AirflowFailException, "never had a model", "2026-03-09", "2026-03-02 00:00 UTC"):
+        rollback(window_end="2026-03-09", **there).execute(context())
+    with one_sentence(AirflowFailException, "is not a time in ISO 8601"):
+        rollback(window_end="", **there).execute(context())
+
+
+def test_a_window_on_a_service_without_the_list(client: Client, old: Any) -> None:
+    """One sentence says what to do instead, and nothing is changed."""
+    updated(client, "backlist", old)
+    task = rollback(window_end=DAY.isoformat(), web_service=BIKES_SCORING, endpoint="backlist")
+    wire = wired(task)
+    wire.bends["list_models"] = lambda *_: refused(404, "PageNotFound", "There is nothing.")
+    with one_sentence(AirflowFailException, "that lists the models", "by its location, or by a receipt"):
+        task.execute(context())
+    assert "patch_endpoint" not in wire.journal
+
+
+def test_a_window_while_the_proof_is_waited_for(client: Client, old: Any, new: Any) -> None:
+    """A deferred rollback proves what it has put live, though the list has another of that window by then."""
+    updated(client, "backdefer", old, new)
+    task = rollback(window_end=DAY.isoformat(), web_service=BIKES_SCORING, endpoint="backdefer")
+    target = client.perform(task._find())
+    chosen = task._candidate(target)
+    patch = Patch("r", BlobReference("models/other.ilearner"), window_end=DAY.isoformat(), model=Digests("a" * 64))
+    taken_up = task._candidate(target, patch)
+    assert (taken_up.location.relative_location, taken_up.digests) == ("models/other.ilearner", patch.model)
+    assert (taken_up.window, chosen.location.relative_location) == (chosen.window, path_of(DAY))
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         ({}, "Set exactly one of receipt"),
         ({"receipt": {}, "location": "a/b.ilearner"}, "Set exactly one of receipt"),
         ({"receipt": "12ab"}, "receipt must be what UpdateTrainedModelOperator returned, not '12ab'."),
-        ({"location": "a/b.ilearner"}, "Set web_service and endpoint along with location."),
+        ({"receipt": {}, "window_end": "2026-01-01"}, "Set exactly one of receipt"),
+        ({"window_end": "2026-01-01"}, "Set web_service and endpoint along with location or window_end."),
+        ({"location": "a/b.ilearner"}, "Set web_service and endpoint along with location or window_end."),
         (
             {"receipt": {"endpoint": "x", "model": {}, "replaced": {"location": None}}},
             "The receipt does not say which model was replaced",

@@ -187,6 +187,15 @@ class ModelStore:
         thrown = {path.stem for path in self._trash.iterdir()} if self._trash.exists() else set()
         return self.digests() | thrown | (self.vault.digests() if self.vault else set())
 
+    def kept(self, digests: Collection[str]) -> set[str]:
+        """Those whose files are there, or in the vault; none is read.
+
+        :param digests: SHA-256 of model files.
+        :raises AzureMLClassicError: the vault cannot be asked.
+        """
+        here = {digest for digest in digests if self.path(digest).exists()}
+        return here | (self.vault.digests() & set(digests) if self.vault and here != set(digests) else set())
+
     def remove(self, digest: str) -> None:
         """Put a model file into the trash, if it is there; who has loaded it can go on with it.
 

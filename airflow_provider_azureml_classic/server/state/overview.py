@@ -89,6 +89,9 @@ class ModelLine:
     metrics: dict[str, float]
     content: str | None
     approval: dict[str, Any] | None = None
+    resource: str | None = None
+    told_end: datetime | None = None
+    last_time: datetime | None = None
 
 
 _WINDOW_END = sa.func.coalesce(placements.c.window_end, model_files.c.window_end, type_=placements.c.window_end.type)
@@ -233,14 +236,21 @@ class Queries:
             paged = query.order_by(order, endpoints.c.name).limit(LINES).offset((page - 1) * LINES)
             return [to_row(EndpointLine, row) for row in connection.execute(paged).mappings()], count
 
-    def history(self, endpoint_id: str) -> list[ModelLine]:
-        """The models that an endpoint had, newest first."""
+    def history(self, endpoint_id: str, limit: int = CHARTED, before: int | None = None) -> list[ModelLine]:
+        """The models that an endpoint had, newest first.
+
+        :param endpoint_id: the endpoint.
+        :param limit: the most that are wanted.
+        :param before: number of an entry; those before it only.
+        """
         query = (
             sa.select(
                 placements.c.id.label("number"),
+                placements.c.resource,
                 placements.c.digest,
                 placements.c.relative_location,
                 placements.c.base_location,
+                placements.c.window_end.label("told_end"),
                 placements.c.placed_at,
                 placements.c.how,
                 placements.c.live,
@@ -253,9 +263,9 @@ class Queries:
                 *_ABOUT,
             )
             .outerjoin(model_files, model_files.c.digest == placements.c.digest)
-            .where(placements.c.endpoint_id == endpoint_id)
+            .where(placements.c.endpoint_id == endpoint_id, *([] if before is None else [placements.c.id < before]))
             .order_by(placements.c.id.desc())
-            .limit(CHARTED)
+            .limit(limit)
         )
         return self._models(query)
 
@@ -331,6 +341,7 @@ _ABOUT = (
     model_files.c.length,
     model_files.c.rows,
     model_files.c.window_start,
+    model_files.c.window_end.label("last_time"),
     model_files.c.created_at,
     model_files.c.metrics,
     model_files.c.content,

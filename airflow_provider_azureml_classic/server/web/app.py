@@ -29,6 +29,7 @@ from airflow_provider_azureml_classic.protocol.jobs import JobRequest
 from airflow_provider_azureml_classic.protocol.keys import KeyType
 from airflow_provider_azureml_classic.protocol.management import management_document
 from airflow_provider_azureml_classic.protocol.messages import JSON_TYPE, Request, Response
+from airflow_provider_azureml_classic.protocol.model_history import read_before
 from airflow_provider_azureml_classic.protocol.model_scoring import ModelCall
 from airflow_provider_azureml_classic.protocol.not_offered import not_offered
 from airflow_provider_azureml_classic.protocol.purpose import Purpose
@@ -160,6 +161,7 @@ class App:
             ops.REHEARSE_UPDATE: self._rehearse_update,
             ops.DELETE_ENDPOINT: self._delete_endpoint,
             ops.REFRESH_ENDPOINT: self._refresh_endpoint,
+            ops.LIST_MODELS: self._list_models,
             ops.REGENERATE_KEYS: self._regenerate_keys,
             ops.SCORE_MODEL: self._score_model,
             ops.GET_WORKSPACE: self._get_workspace,
@@ -336,6 +338,12 @@ class App:
             caller, call.segments["service"], call.segments["endpoint"], overwrite=overwrite
         )
         return Response(200 if changed else 304)
+
+    def _list_models(self, call: Call) -> Response:
+        caller = self._workspace.caller(call.segments["workspace"], call.key)
+        limit, before = read_limit(call.query.get(LIMIT_PARAMETER)), read_before(call.query.get(BEFORE_PARAMETER))
+        page = self._updates.models(caller, call.segments["service"], call.segments["endpoint"], limit, before)
+        return _json(page.to_wire())
 
     def _regenerate_keys(self, call: Call) -> Response:
         caller = self._workspace.caller(call.segments["workspace"], call.key)

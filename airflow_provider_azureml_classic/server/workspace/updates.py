@@ -16,11 +16,18 @@ from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rej
 from airflow_provider_azureml_classic.protocol.approval import Approval
 from airflow_provider_azureml_classic.protocol.digests import Digests, same_model
 from airflow_provider_azureml_classic.protocol.errors import repeated
+from airflow_provider_azureml_classic.protocol.model_history import ModelPage, PastModel
 from airflow_provider_azureml_classic.protocol.model_scoring import ModelAnswers, ModelCall
-from airflow_provider_azureml_classic.protocol.references import MODEL_EXTENSION, BlobReference
+from airflow_provider_azureml_classic.protocol.references import (
+    MODEL_EXTENSION,
+    BlobReference,
+    ToldWindow,
+    window_end_of,
+)
 from airflow_provider_azureml_classic.protocol.rehearsal import Rehearsal
 from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.protocol.values import Endpoint, EndpointSettings, Resource
+from airflow_provider_azureml_classic.server.blobs.names import is_first_model
 from airflow_provider_azureml_classic.server.experiments.scorer import Scorer
 from airflow_provider_azureml_classic.server.experiments.trial import Question
 from airflow_provider_azureml_classic.server.models.facts import model_row
@@ -29,6 +36,7 @@ from airflow_provider_azureml_classic.server.models.store import ModelStore
 from airflow_provider_azureml_classic.server.models.trials import Trials
 from airflow_provider_azureml_classic.server.state.endpoint_store import Store
 from airflow_provider_azureml_classic.server.state.history import How
+from airflow_provider_azureml_classic.server.state.overview import ModelLine, Queries
 from airflow_provider_azureml_classic.server.state.tables import (
     EndpointRow,
     ModelRow,
@@ -51,6 +59,7 @@ class Updates:
     :param pins: keep model files while they are put in place.
     :param store: the models that endpoints had.
     :param trials: asks models in other processes.
+    :param queries: the same, with what is known of each.
     """
 
     def __init__(
@@ -61,9 +70,11 @@ class Updates:
         pins: Pins,
         store: Store,
         trials: Trials,
+        queries: Queries,
     ) -> None:
         self._trials = trials
         self._store = store
+        self._queries = queries
         self._pinned = pins.pinned
         self._workspace = workspace
         self._models = models
@@ -100,6 +111,39 @@ class Updates:
             _check_approved(placed, approval)
             changed = self._workspace.change(row, settings, placed, if_match, files=files, approval=approval)
             return self._workspace.view(changed)
+
+    def models(self, caller: Caller, service_id: str, name: str, limit: int, before: int | None) -> ModelPage:
+        """The models that an endpoint had, those put live last first.
+
+        :param caller: who asks.
+        :param service_id: id of the web service.
+        :param name: the endpoint's name.
+        :param limit: the most that are wanted.
+        :param before: number of the entry after which the page before this one ended.
+        """
+        _, row = self._workspace.endpoint(caller, service_id, name)
+        lines = self._queries.history(row.id, limit + 1, before)
+        kept = self._models.kept({line.digest for line in lines[:limit]})
+        models = tuple(self._past(line, line.digest in kept) for line in lines[:limit])
+        return ModelPage(models, models[-1].number if len(lines) > limit else None)
+
+    def _past(self, line: ModelLine, is_kept: bool) -> PastModel:
+        reference = BlobReference(line.relative_location, line.base_location)
+        end, is_first = line.told_end or window_end_of(reference), is_first_model(line.relative_location)
+        return PastModel(
+            line.number or 0,
+            line.resource or "",
+            self._locations.published(reference, signed=False),
+            Digests(line.digest, line.content),
+            ToldWindow(end, is_first, line.last_time, line.created_at),
+            line.placed_at,
+            line.how or "",
+            line.live,
+            line.job_id,
+            line.metrics,
+            line.length,
+            is_kept,
+        )
 
     def roll_back(self, caller: Caller, service_id: str, name: str, placement: int) -> Endpoint:
         """Put a model back that an endpoint had before: from its kept file, else from where it came from.
