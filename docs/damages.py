@@ -37,6 +37,8 @@ from airflow_provider_azureml_classic.operators import (  # noqa: E402
     RollbackModelOperator,
     UpdateTrainedModelOperator,
 )
+from airflow_provider_azureml_classic.protocol.approval import Approval  # noqa: E402
+from airflow_provider_azureml_classic.retraining.approval import APPROVED  # noqa: E402
 from airflow_provider_azureml_classic.server.experiments import datasets  # noqa: E402
 from tests.support import ServerProcess  # noqa: E402
 from tests.support.gates import context  # noqa: E402
@@ -298,6 +300,32 @@ def _stale(house: House) -> Ending:
     back = run(RollbackModelOperator(task_id="back", receipt=receipt), said)
     text = receipt_text(back)
     return Ending(ANNOUNCED, "notification", text) if "up to 2026-04-01" in text else Ending(SILENT, "", text)
+
+
+@damage("an approver who looked at another model's evidence", STOPPED)
+def _approver(house: House) -> Ending:
+    name, said = house.endpoint(), list[str]()
+    job = house.train(name, csv(people(ROWS, 20)))
+    trainer = house.client.get_endpoint(house.client.find_web_service(TRAINING).id, "default")
+    shown = house.client.get_job(trainer, house.base["job_id"]).model
+    about = {"decision": APPROVED, "endpoint": name, "job_id": house.base["job_id"]}
+    about["web_service_id"] = house.client.find_web_service(SCORING).id
+    decision = {**Approval("Ada", datetime.now(UTC), "0" * 64, "", shown).to_json(), **about}
+    try:
+        return ended(run(house.update(name, job, approval=decision), said), said)
+    except (AirflowException, AirflowSkipException) as error:
+        return Ending(STOPPED, "update", str(error), said)
+
+
+@damage("drifted callers", ANNOUNCED)
+def _callers(house: House) -> Ending:
+    name, service = house.endpoint(), house.client.find_web_service(SCORING)
+    rows = [{key: value for key, value in row.items() if key not in (LABEL, "day")} for row in people(1200, 98)]
+    old = [{**row, "age": min(90, row["age"] + 25)} for row in rows]
+    for first in range(0, len(old), 100):
+        house.client.score(house.client.get_endpoint(service.id, name), old[first : first + 100])
+    (found,) = [one for one in house.client.get_drift(service.id) if one.name == name]
+    return Ending(ANNOUNCED if found.drifted else SILENT, "drift", str(found))
 
 
 def benign(number: int) -> tuple[str, Rows]:

@@ -28,6 +28,8 @@ from airflow_provider_azureml_classic.server.state.tables import EndpointRow, Se
 
 #: Entries of the history on the page.
 SHOWN = 50
+#: Rehearsals on the page.
+_REHEARSALS = 10
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,7 @@ def _page(visit: Visit, service: ServiceRow, row: EndpointRow, answer: Answer | 
         "cards": _metrics(live, metrics),
         "keeping": core.scoring.keeper.keeping(row, service.experiment),
         "kept": core.scoring.keeper.count(row),
+        "rehearsals": core.scoring.keeper.kept.rehearsals(row.id)[:_REHEARSALS],
     }
     return Page("endpoint", values, 400 if answer and answer.error else 200)
 

@@ -163,6 +163,11 @@ def test_figures_of_an_update(service: Service, scorer: Endpoint) -> None:
     assert other["quantiles"]["new"][2] / other["quantiles"]["live"][2] == pytest.approx(10, rel=0.1)
     assert service.client.get_endpoint(service.scoring, "mine") == before
     assert round(service.slope(scorer)) == 2
+    visitor = Visitor(service)
+    visitor.sign_in()
+    page = text_of(visitor.page(f"/portal/services/{service.scoring}/endpoints/mine"))
+    assert "Answers that change" in page
+    assert f"{other['changed']:.1%} {other['stability']:.3f} 0, 0" in page
     text = json.dumps(other)
     assert "secret" not in text
     assert '"x"' not in text
