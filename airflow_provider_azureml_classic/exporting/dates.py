@@ -86,6 +86,8 @@ class DateReader:
         directives = _DIRECTIVE.findall(self._form)
         if not set(directives) <= set(_TABLES):
             raise self._refusal(f"of {', '.join(sorted(set(directives) - set(_TABLES)))}")
+        if " " in self._form and "%H" not in self._form:
+            raise self._refusal("as a blank in it looks like the one before a time of day")
         signs = _DIRECTIVE.split(self._form)
         if signs[0] or signs[-1] or not all(signs[1:-1]) or "%" in "".join(signs):
             raise self._refusal("as its parts are not separated by signs")

@@ -56,7 +56,7 @@ def parse_time(text: str, form: str = "") -> tuple[datetime, str] | None:
         if any(directive in form for directive in ("%H", "%I")):
             moment = datetime.strptime(text, form)
             return moment, moment.isoformat()
-        date, _, rest = text.replace("T", " ", 1).partition(" ")
+        date, rest = _parted(text, form)
         moment = _date(date, form)
         if not rest:
             return moment, moment.date().isoformat()
@@ -64,6 +64,13 @@ def parse_time(text: str, form: str = "") -> tuple[datetime, str] | None:
         moment = datetime.combine(moment, time.fromisoformat(hours))
         return moment, moment.isoformat()
     return None
+
+
+def _parted(text: str, form: str) -> tuple[str, str]:
+    """The date, and the time of day that may follow it; a form may have blanks itself, as ``%d %b %Y`` has."""
+    words = form.count(" ") + 1
+    parts = text.split(" ") if words > 1 else text.replace("T", " ", 1).split(" ", 1)
+    return " ".join(parts[:words]), " ".join(parts[words:])
 
 
 @lru_cache(4096)

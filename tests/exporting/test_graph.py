@@ -113,7 +113,7 @@ def _days(model: Model, cell: str) -> float:
     return float(found[0][0])
 
 
-@pytest.mark.parametrize("form", ["%Y%m%d", "%d/%m/%Y %I:%M %p", "on %d.%m.%Y"])
+@pytest.mark.parametrize("form", ["%Y%m%d", "%d/%m/%Y %I:%M %p", "on %d.%m.%Y", "%d %b %Y"])
 def test_a_form_of_dates_that_no_graph_reads_is_refused(form: str) -> None:
     """Naming the column and the form."""
     with pytest.raises(RequestRejected, match=f"'day' has dates of the form '{form}'"):

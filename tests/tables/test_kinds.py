@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from airflow_provider_azureml_classic.exceptions import RequestRejected
-from airflow_provider_azureml_classic.tables import kinds
+from airflow_provider_azureml_classic.tables import dates, kinds
 from airflow_provider_azureml_classic.tables.kinds import BOOLEAN, DATE, NUMBER, TEXT, UNDECIDED, Kind, declared_kind
 from airflow_provider_azureml_classic.tables.spelling import NO_VALUE
 from airflow_provider_azureml_classic.tables.table import Origin, Table
@@ -288,6 +288,21 @@ def test_month_or_day() -> None:
     with pytest.raises(RequestRejected, match="row 2: '13/03/2026' is not a date in the form %m/%d/%Y"):
         kinds.read_numbers(column(["03/05/2026", "13/03/2026"]), "x", declared)
     assert "'soon' is no date in the form of the others" in problem_of(["2026-01-01", "soon"], Kind(DATE))
+
+
+@pytest.mark.parametrize(
+    ("cell", "iso"),
+    [
+        ("06 Jun 2020", "2020-06-06"),
+        ("06 Jun 2020 7:30", "2020-06-06T07:30:00"),
+        ("06 Jun", None),
+        ("06 Jun 2020 soon", None),
+    ],
+)
+def test_a_form_of_dates_may_have_blanks(cell: str, iso: str | None) -> None:
+    """The words that it has are the date, and what follows them is a time of day."""
+    found = dates.parse_time(cell, "%d %b %Y")
+    assert (found[1] if found else None) == iso
 
 
 @pytest.mark.parametrize(
