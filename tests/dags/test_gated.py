@@ -62,7 +62,7 @@ def test_approved_rejected_and_kept(server: ServerProcess, tmp_path: Path) -> No
     assert approved["body"].startswith("Is it the file of 2026-05-03?\n\n| ")
     assert receipt["model"]["content"] in approved["body"]
     assert "| Mean Absolute Error | " in approved["body"]
-    assert "Compared on 96 rows." in approved["body"]
+    assert "Compared on 96 rows " in approved["body"]
     text = hashlib.sha256(f"{approved['subject']}\n{approved['body']}".encode()).hexdigest()
     assert (receipt["approval"]["by"], receipt["approval"]["evidence"]) == ("Ada", text)
     assert approved["event"]["approval"] == receipt["approval"]
