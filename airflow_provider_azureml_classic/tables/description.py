@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import astuple, dataclass, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_azureml_classic.tables import dates
 from airflow_provider_azureml_classic.tables.kinds import (
@@ -32,9 +32,19 @@ _TELLING = 20
 _UNIQUE = 0.95
 #: Widest cell of a printed table.
 _WIDEST = 24
-_DATE = re.compile(r"\d{4}-\d{1,2}-\d{1,2}([ T].*)?|\d{1,2}([/.-])\d{1,2}\2(\d{4}|\d{2})([ T].*)?", re.DOTALL)
+_DATE = re.compile(
+    r"(\d{4}([/.-])\d{1,2}(\2\d{1,2})?|\d{1,2}([/.-])\d{1,2}\4(\d{4}|\d{2})|"
+    r"\d{1,2}[ -][^\W\d]{3,9}\.?,?[ -]\d{2,4})([ T].*)?",
+    re.DOTALL,
+)
+#: Cells of a column in which a decimal sign may separate thousands: it has three digits behind it wherever it stands.
+_GROUPED, _GROUP = (
+    r"^[^0-9]*$|^\s*[+-]?([0-9]{{1,3}}|[1-9][0-9]{{0,2}}[{0}][0-9]{{3}})\s*$",
+    r"[0-9][{0}][0-9]{{3}}\s*$",
+)
 _CODE = r"^\s*[+-]?0\d"
 _SAMPLE = 200
+THREE_DECIMALS = "has three decimals or none"
 _OWN_TEXTS = "looks like an identifier, or text of its own in each row"
 #: What is to be done about what is odd; a label is not ignored.
 _IGNORE, _ASKED = "ignore it unless it tells something", "is this the column to be predicted?"
@@ -107,7 +117,8 @@ def _of_numbers(
     smallest, largest = ends or ("", "")
     note = decision.notes.get(name, "")
     if kind.kind == NUMBER:
-        note = note or _code_note(table, name) or _number_note(there, distinct, label)
+        sign = kind.decimal or decision.decimal
+        note = note or _code_note(table, name) or _group_note(table, name, sign) or _number_note(there, distinct, label)
     absent = len(values) - len(there)
     return Description(
         name, str(kind.kind), absent, len(distinct), smallest, largest, _example(table, name, kind, missing), note
@@ -122,17 +133,37 @@ def _spelled(value: float, kind: Kind) -> str:
 
 def _code_note(table: Table, name: str) -> str:
     """For digits that are no number: 00358 of a postal code is 358 as a number."""
-    import pyarrow as pa
+    code = _first_like(_spelled_cells(table, name), _CODE)
+    return f'has leading zeros ({_cut(code)}): declare kind = "text" if it is a code' if code else ""
+
+
+def _group_note(table: Table, name: str, sign: str) -> str:
+    """For 12.345 in a file whose cells no comma separates: it may be 12345."""
     import pyarrow.compute as pc
+
+    cells = _spelled_cells(table, name) if table.origin.delimiter in ("\t", ";") else None
+    number = _first_like(cells, _GROUP.format(sign))
+    if not number or not pc.all(pc.match_substring_regex(cells, _GROUPED.format(sign))).as_py():
+        return ""
+    other = "," if sign == "." else "."
+    return f'{THREE_DECIMALS} ({number}): declare decimal = "{other}" if they are thousands'
+
+
+def _spelled_cells(table: Table, name: str) -> Any:
+    """The cells of a column, or its different ones; ``None`` for one of a file that has numbers."""
+    import pyarrow as pa
 
     column = table.columns[name]
     if pa.types.is_dictionary(column.type):
         column = as_dictionary(column).chunk(0).dictionary
-    if not pa.types.is_string(column.type):
-        return ""
-    place = pc.index(pc.match_substring_regex(column, _CODE), True).as_py()
-    code = column[place].as_py().strip() if place >= 0 else None
-    return f'has leading zeros ({_cut(code)}): declare kind = "text" if it is a code' if code is not None else ""
+    return column if pa.types.is_string(column.type) else None
+
+
+def _first_like(cells: Any, pattern: str) -> str:
+    import pyarrow.compute as pc
+
+    place = -1 if cells is None else pc.index(pc.match_substring_regex(cells, pattern), True).as_py()
+    return cells[place].as_py().strip() if place >= 0 else ""
 
 
 def _number_note(values: NDArray[float64], distinct: NDArray[float64], label: bool) -> str:

@@ -40,8 +40,10 @@ UNDECIDED = "undecided"
 KINDS = (NUMBER, TEXT, BOOLEAN, DATE, IGNORE)
 #: "Nearly all": from this share of its cells on a column is of the kind that they have, or is refused.
 NEARLY_ALL = 0.9
-#: With so few different other cells beside so many different numbers, half of the cells are enough.
-_HALF, _FEW, _MANY = 0.5, 3, 20
+#: With so few different other cells beside so many different numbers, a tenth of the cells is enough.
+_SOME, _FEW, _MANY = 0.1, 3, 20
+#: Share of numbers from which on a column of texts has a note.
+_HALF = 0.5
 #: Different cells that are looked at to find out what is wrong with a column.
 _LOOKED_AT = 1000
 #: Cells that mean "no value" in columns of texts unless something else is declared.
@@ -408,21 +410,21 @@ class _Column:
             'Declare kind = "number" for this column to read the number in it, or kind = "text".',
         )
         yield (
-            lambda cell: parse_number(cell, other) is not None,
+            lambda cell: parse_number(cell, other) is not None or dressed_number(cell, other) is not None,
             f'has another decimal sign than the numbers of the file. Declare decimal = "{other}" for this column, or '
             'kind = "text".',
         )
 
 
 def _are_most(good: float, total: int, different: int, others: int) -> bool:
-    """Whether nearly all cells of a column are numbers, or half of them beside hardly any different other cell.
+    """Whether nearly all cells of a column are numbers, or some of them beside hardly any different other cell.
 
     :param good: cells that are numbers.
     :param total: all cells.
     :param different: different numbers.
     :param others: different other cells.
     """
-    return good >= NEARLY_ALL * total or (others <= _FEW and good >= _HALF * total and different > _MANY)
+    return good >= NEARLY_ALL * total or (others <= _FEW and good >= _SOME * total and different > _MANY)
 
 
 class _Tally:

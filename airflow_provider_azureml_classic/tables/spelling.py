@@ -29,12 +29,16 @@ _TRUTH = {
     word: truth for pair in (*TRUTH_PAIRS, ("1", "0")) for word, truth in zip(pair, ("true", "false"), strict=True)
 }
 _INTEGER = re.compile(r"([+-]?)(0|[1-9][0-9]*)(\.0+)?")
-_CURRENCY = "$€£¥"
+#: Signs of money, some of which countries put letters before; and what stands behind amounts in some languages.
+_CURRENCY = "[A-Z]{0,3}[$€£¥₹₽₩₺₪₫₴฿]"
+# Any three letters before digits may be a code.
+_BEFORE = (
+    f"{_CURRENCY}|USD|EUR|GBP|CHF|JPY|CNY|INR|CAD|AUD|NZD|BRL|MXN|SEK|NOK|DKK|PLN|CZK|HUF|TRY|ZAR|SGD|HKD|KRW|kr\\.?"
+)
+_BEHIND = f"{_CURRENCY}|[%‰]|[A-Z]{{3}}|kr|zł|Kč|Ft|лв"
 _SEPARATOR = re.compile(r"(?<=[0-9])[.,\s'\u00a0\u202f](?=[0-9]{3}(?![0-9]))")
 #: What spreadsheets write around a number: an amount of money, or a share.
-_DRESSED = re.compile(
-    rf"([+-]?)\s*(?:[{_CURRENCY}]\s*)?([+-]?[0-9][0-9.,\s'\u00a0\u202f]*?)\s*([{_CURRENCY}%]|[A-Z]{{3}})?"
-)
+_DRESSED = re.compile(rf"([+-]?)\s*(?:(?:{_BEFORE})\s*)?([+-]?[0-9][0-9.,\s'\u00a0\u202f]*?)\s*({_BEHIND})?")
 
 
 def shown(cell: object) -> str:

@@ -6,7 +6,7 @@ import pytest
 
 from airflow_provider_azureml_classic.tables import kinds
 from airflow_provider_azureml_classic.tables.description import Description, describe, lines
-from airflow_provider_azureml_classic.tables.kinds import BOOLEAN, DATE, NUMBER, TEXT, UNDECIDED, Kind
+from airflow_provider_azureml_classic.tables.kinds import BOOLEAN, DATE, NUMBER, TEXT, UNDECIDED, Kind, declared_kind
 from airflow_provider_azureml_classic.tables.table import Table
 from tests.tables.support import case, column, decided, read
 
@@ -37,6 +37,18 @@ def test_all_kinds() -> None:
     assert "has no value" in found["e"].note
 
 
+@pytest.mark.parametrize(("sign", "other"), [(".", ","), (",", ".")])
+def test_thousands_that_may_be_decimals(sign: str, other: str) -> None:
+    """Where no comma separates cells, 12.345 is noted if no cell shows that the point stands before decimals."""
+    cells = [f"{i}{sign}{i:03}" if i % 3 else str(i) for i in range(1, 60)]
+    said = f'has three decimals or none (1{sign}001): declare decimal = "{other}" if they are thousands'
+    assert described(read("\n".join(["x;y", *(f"{cell};a" for cell in cells), "NA;b"])))["x"].note == said
+    assert described(read("\n".join(["x;y", *(f"{cell};a" for cell in cells), f"0{sign}5;b"])))["x"].note == ""
+    table = read("\n".join(["x;y", "1" + sign + "001;a", "7;b"]))
+    kind = decided(table, x=declared_kind("x", {"decimal": other})).check().kinds["x"]
+    assert kinds.read_numbers(table, "x", kind).tolist() == [1001, 7]
+
+
 def test_numbers_are_described_without_a_list_of_their_different_cells(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of millions of rows, each with a number of its own, it would be larger than all else of a training."""
     table = column([f"{i}.25" for i in range(4000)])
@@ -55,6 +67,9 @@ def test_numbers_are_described_without_a_list_of_their_different_cells(monkeypat
         ([str(1_767_225_600 + 86_400 * i) for i in range(40)], "looks like moments in seconds since 1970"),
         ([f"2026-01-{i % 28 + 1:02}" for i in range(40)], "looks like dates"),
         ([f"01/{i % 28 + 1:02}/2026 10:00" for i in range(40)], "looks like dates"),
+        ([f"2026/{i % 12 + 1:02}/03" for i in range(40)], "looks like dates"),
+        ([f"{2020 + i % 5}-{i % 12 + 1:02}" for i in range(40)], "looks like dates"),
+        ([f"{i % 28 + 1} Mar 2026" for i in range(40)], "looks like dates"),
         ([f"{i * 251:05}" for i in range(40)], "has leading zeros (00000)"),
         ([f"0.{i}" for i in range(40)], ""),
         (["a", "b"] * 20, ""),

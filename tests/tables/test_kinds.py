@@ -72,6 +72,7 @@ def test_nearly_all_numbers(odd: str, count: int) -> None:
 def test_one_sign_in_half_of_the_cells() -> None:
     """Many numbers and one other text, however often, are a column of numbers with a sign of its own for no value."""
     assert "row 2: 'unknown'" in problem_of([cell for number in NUMBERS for cell in (number, "unknown")])
+    assert "row 2: '--'" in problem_of([cell for number in NUMBERS for cell in (number, "--", "--", "--")])
     both = read("\n".join(["x;z", *(f"{i},25;.\n{i},5;{i}.5" for i in range(60))]))
     assert "row 2: '0.5' has another decimal sign" in decided(both).problems["z"].message
 
@@ -85,6 +86,8 @@ def test_one_sign_in_half_of_the_cells() -> None:
         (["S", "M", "L", "36,5"] * 5, TEXT, ""),
         (["50 €", "100 €"] * 20, TEXT, "'50 €' is written as spreadsheets show numbers"),
         (["1,2,3", "4,5", "6"] * 20, TEXT, ""),
+        ([f"SKU{i}" for i in range(1000, 1060)], TEXT, ""),
+        ([f"ROW {i}" for i in range(60)], TEXT, ""),
     ],
 )
 def test_texts_with_numbers(cells: list[str], kind: str, note: str) -> None:
@@ -117,6 +120,10 @@ def test_infinite(cell: str) -> None:
         ("{} EUR", lambda i: float(i * 1000)),
         ("({:,})", lambda i: -float(i * 1000)),
         ("-${:,}", lambda i: -float(i * 1000)),
+        ("US${}", lambda i: float(i * 1000)),
+        ("CHF {:,}.50", lambda i: i * 1000 + 0.5),
+        ("{} kr", lambda i: float(i * 1000)),
+        ("₹{:,}", lambda i: float(i * 1000)),
     ],
 )
 def test_spreadsheets(form: str, value: Any) -> None:

@@ -29,7 +29,7 @@ from airflow_provider_azureml_classic.server.experiments.frame import Frame
 from airflow_provider_azureml_classic.server.experiments.ilearner import Manifest, Profile
 from airflow_provider_azureml_classic.server.experiments.profile import LETTERS, QUANTILES
 from airflow_provider_azureml_classic.server.experiments.schema import NUMBER, Column, Schema
-from airflow_provider_azureml_classic.tables.description import describe
+from airflow_provider_azureml_classic.tables.description import THREE_DECIMALS, describe
 from airflow_provider_azureml_classic.tables.kinds import DATE, Decision, Kind, read_numbers
 from airflow_provider_azureml_classic.tables.spelling import shown
 
@@ -255,7 +255,11 @@ def _without_odd(findings: list[Finding], data: NewData) -> list[Finding]:
     columns = [one.column for one in findings if one.rule in _OF_VALUES]
     schema, frame = data.schema, data.frame
     kinds = Decision({name: schema.kind_of(name) for name in columns}, frame.decimal)
-    odd = {one.column for one in describe(frame.table, kinds, schema.missing) if one.note}
+    odd = {
+        one.column
+        for one in describe(frame.table, kinds, schema.missing)
+        if one.note and not one.note.startswith(THREE_DECIMALS)
+    }
     return [one for one in findings if one.column not in odd or one.rule not in _OF_VALUES]
 
 
