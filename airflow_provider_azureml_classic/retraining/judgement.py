@@ -116,7 +116,9 @@ def judge(
     elif expected is None and not against:
         decision = Decision.PASS if all(_within(one) for one in brought) else Decision.KEEP
     else:
-        decision = Decision.PASS if expected and not (against and moved) else Decision.KEEP
+        # A changed world would make the new model the better one on the new rows, by the plain value of some metric.
+        is_ruined = against and (moved or not all(map(_within_some, brought)))
+        decision = Decision.PASS if expected and not is_ruined else Decision.KEEP
     return Judgement(decision, True, reasons)
 
 
@@ -126,3 +128,7 @@ def _sentences(evidence: Sequence[Evidence], verdict: Verdict) -> list[str]:
 
 def _within(evidence: Evidence) -> bool:
     return all(one.is_within for one in evidence.differences.values())
+
+
+def _within_some(evidence: Evidence) -> bool:
+    return any(one.is_within for one in evidence.differences.values())

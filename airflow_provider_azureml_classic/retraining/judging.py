@@ -41,7 +41,7 @@ Metrics = dict[str, float | None]
 #: Rows of one call to a model by its digest: each call fetches and loads the model.
 _CALL = 5_000
 #: A new model has forgotten something if it lost so much of what the live one knows of the rows of before.
-_FORGOTTEN = 0.15
+_FORGOTTEN = 0.05
 _NO_CALL = "OperationNotSupported"
 _NOT_FITTING = frozenset({"InputMismatchError", "InputParseError"})
 

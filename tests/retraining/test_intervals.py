@@ -234,6 +234,14 @@ def test_a_file_that_is_spread_in_another_way_and_a_model_that_forgot_much() -> 
     assert judge(evidence[:1], None, True, moved=True) == Judgement(Decision.PASS)
 
 
+def test_a_changed_world_makes_the_new_model_the_better_one_on_its_own_rows() -> None:
+    """One that is not, by the plain value of any metric, and is worse on the rows of before, is kept out."""
+    against = _evidence(*WORSE, earlier=True)
+    beyond, within = _evidence(*OPEN), _evidence(-1.5, 1.0)
+    assert judge([beyond, against], None, True).decision is Decision.KEEP
+    assert judge([within, against], None, True).decision is Decision.PASS
+
+
 def test_too_few_rows_leave_nothing_open_that_others_decide() -> None:
     """Rows held out of a small file beside a large file of check data; alone they do."""
     few, many = _evidence(*OPEN, rows=FEW_ROWS - 1), _evidence(*BETTER)
