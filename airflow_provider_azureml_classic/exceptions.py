@@ -218,12 +218,16 @@ PUBLISHED: Mapping[str, tuple[int, str]] = MappingProxyType(
 #: Codes of our server where the published table has none that fits: class of error -> (HTTP status, detail codes).
 OURS: Mapping[str, tuple[int, str]] = MappingProxyType(
     {
-        "BadArgument": (400, "EndpointNameInvalid ResourceNameInvalid LocationNotAllowed ModelInvalid"),
+        "BadArgument": (
+            400,
+            "EndpointNameInvalid ResourceNameInvalid LocationNotAllowed LocationOutsideFolder ModelInvalid",
+        ),
         "InvalidOperation": (
             400,
             "DefaultEndpointReadOnly EndpointUpdatePrevented EndpointLimitReached NoUpdatableResources "
             "BatchExecutionOnly OperationNotSupported",
         ),
+        "QuotaExceeded": (403, "JobQuotaExceeded ByteQuotaExceeded"),
         "NotFound": (404, "EndpointNotFound JobNotFound PageNotFound"),
         "MethodNotAllowed": (405, ""),
         "PreconditionFailed": (412, "EndpointChanged"),

@@ -1,4 +1,5 @@
-"""Regenerating one of an endpoint's two keys: our addition to the protocol.
+"""Keys of an endpoint besides what the cloud had: our additions to the protocol. Regenerating one of its two keys; keys
+with a name, a kind and an end.
 
 The code ``MissingKeys`` implies that the cloud service had a management call for keys, but no client and no document
 shows it (wire document, section 2.6). One key at a time, so that whoever holds the other one never loses access.
@@ -6,14 +7,23 @@ shows it (wire document, section 2.6). One key at a time, so that whoever holds 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
 from enum import Enum
 from typing import Any
 
 from airflow_provider_azureml_classic.exceptions import rejection
 from airflow_provider_azureml_classic.protocol.errors import known_members
+from airflow_provider_azureml_classic.protocol.moments import stamp, to_utc
 
 KEY_TYPE = "KeyType"
+_KIND, _EXPIRES_AT = "Kind", "ExpiresAt"
+#: What a key may be called.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+#: Named keys of one endpoint, or of the two of one customer.
+MAX_KEYS = 50
 
 
 class KeyType(str, Enum):
@@ -49,3 +59,66 @@ class KeyType(str, Enum):
     def to_wire(self) -> dict[str, str]:
         """A request's body."""
         return {KEY_TYPE: self.value}
+
+
+class KeyKind(str, Enum):
+    """What a named key is for."""
+
+    SCORE = "ScoreOnly"
+    RETRAIN = "Retrain"
+
+
+def check_key_name(name: str) -> str:
+    """``name``, if a key may be called that.
+
+    :param name: the wanted name.
+    :raises RequestRejected: ``MissingKeys``.
+    """
+    if not _NAME.fullmatch(name):
+        message = f"{name!r} cannot be a key's name: 1 to 64 letters, digits, dots, hyphens and underscores."
+        raise rejection("MissingKeys", message, target="Name")
+    return name
+
+
+@dataclass(frozen=True)
+class NamedKey:
+    """A key with a name.
+
+    :param name: of the key.
+    :param kind: what it is for.
+    :param created_at: when it was made.
+    :param expires_at: when it ends; ``None``: when it is revoked.
+    :param secret: the key; shown once, when it is made, and kept by nobody but its holder.
+    """
+
+    name: str
+    kind: KeyKind
+    created_at: datetime
+    expires_at: datetime | None = None
+    secret: str = field(default="", repr=False)
+
+    def to_wire(self) -> dict[str, Any]:
+        """What is known of it; the key itself only when it was just made."""
+        wire = {"Name": self.name, _KIND: self.kind.value, "CreatedAt": stamp(self.created_at)}
+        return {**wire, _EXPIRES_AT: stamp(self.expires_at), **({"Key": self.secret} if self.secret else {})}
+
+
+def key_request(data: Any) -> tuple[KeyKind, datetime | None]:
+    """What a new key is to be, of a request's body.
+
+    :param data: decoded JSON.
+    :raises RequestRejected: not an object, an unknown member, no such kind, or no time.
+    """
+    if not isinstance(data, Mapping):
+        raise rejection("RequestBodyInvalid", f"The body must be a JSON object with {_KIND}, and {_EXPIRES_AT}.")
+    members = known_members("The body", data, frozenset({_KIND, _EXPIRES_AT}))
+    kinds = {kind.value.lower(): kind for kind in KeyKind}
+    kind, ends = kinds.get(str(members.get(_KIND)).strip().lower()), members.get(_EXPIRES_AT)
+    if kind is None:
+        choices = " or ".join(one.value for one in KeyKind)
+        raise rejection("MissingKeys", f"{_KIND} is {members.get(_KIND)!r}; it must be {choices}.", target=_KIND)
+    try:
+        return kind, None if ends is None else to_utc(str(ends))
+    except (ValueError, OverflowError):
+        message = f"{_EXPIRES_AT} is {ends!r}; it must be a time, as in 2026-12-31T00:00:00Z."
+        raise rejection("BadParameterValue", message, target=_EXPIRES_AT) from None

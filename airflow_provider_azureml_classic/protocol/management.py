@@ -108,10 +108,7 @@ def _definitions() -> dict[str, Any]:
     count, share = {"type": "integer"}, {"type": "number"}
     detail = _object(dict.fromkeys(("code", "message", "target"), _TEXT), "code", "message")
     model = {**dict.fromkeys(("Resource", "How", "PutLiveAt", "JobId"), _TEXT), "IsLive": _FLAG, "IsKept": _FLAG}
-    models = {
-        "Models": {"type": "array", "items": {"type": "object", "properties": model}},
-        "Next": {"type": "integer"},
-    }
+    models = {"Models": {"type": "array", "items": {"type": "object", "properties": model}}, "Next": count}
     error = {"code": _TEXT, "message": _TEXT, "details": {"type": "array", "minItems": 1, "items": detail}}
     return {
         "WebService": _object(service, *service),

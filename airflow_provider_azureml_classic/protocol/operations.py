@@ -136,6 +136,12 @@ REGENERATE_KEYS = Operation("regenerate_keys", "POST", _ENDPOINT + "/regeneratek
 SCORE_MODEL = Operation("score_model", "POST", _ENDPOINT + "/scoremodel", Credential.EITHER, True)
 # Our addition: see `drift`.
 GET_DRIFT = Operation("get_drift", "GET", _SERVICE + "/drift", Credential.WORKSPACE, True)
+# Our additions: see `keys` and `customers`. A key that is made anew is another one.
+LIST_KEYS = Operation("list_keys", "GET", _ENDPOINT + "/keys", Credential.EITHER, True)
+MAKE_KEY = Operation("make_key", "PUT", _ENDPOINT + "/keys/{key}", Credential.EITHER, True)
+REVOKE_KEY = Operation("revoke_key", "DELETE", _ENDPOINT + "/keys/{key}", Credential.EITHER, True)
+GET_QUOTA = Operation("get_quota", "GET", _ENDPOINT + "/quota", Credential.EITHER, True)
+SET_QUOTA = Operation("set_quota", "PUT", _ENDPOINT + "/quota", Credential.WORKSPACE, True)
 # What clients of the Studio API read to see whether id and token are right; of it, there is nothing else (`studio`).
 GET_WORKSPACE = Operation("get_workspace", "GET", "/api" + _WS, Credential.WORKSPACE, True)
 LIST_DATA_SETS = Operation("list_data_sets", "GET", "/api" + _WS + "/datasources", Credential.WORKSPACE, True)
@@ -151,6 +157,14 @@ CANCEL_JOB = Operation("cancel_job", "DELETE", API_PATH + "/jobs/{job}", Credent
 READ_ROWS = Operation("read_rows", "POST", API_PATH + "/rows", Credential.ENDPOINT, True, True)
 _SCORE_END = "/execute"
 SCORE = Operation("score", "POST", API_PATH + _SCORE_END, Credential.ENDPOINT, True, True, None)
+# Our additions, for a customer who has his key alone: see `customers`.
+_CUSTOMER = "/customer"
+_FILE = _CUSTOMER + "/files/{file}"
+GET_CUSTOMER = Operation("get_customer", "GET", _CUSTOMER, Credential.ENDPOINT, True)
+LIST_FILES = Operation("list_files", "GET", _CUSTOMER + "/files", Credential.ENDPOINT, True)
+SIGN_FILE = Operation("sign_file", "POST", _FILE, Credential.ENDPOINT, True)
+WRITE_FILE = Operation("write_file", "PUT", _FILE, Credential.ENDPOINT, True)
+DELETE_FILE = Operation("delete_file", "DELETE", _FILE, Credential.ENDPOINT, True)
 # The Open Inference Protocol; see `inference`. A model's name holds its web service and endpoint.
 _MODEL = "/v2/models/{model}"
 INFERENCE_LIVE = Operation("inference_live", "GET", "/v2/health/live", Credential.NONE, True)
@@ -194,6 +208,11 @@ OPERATIONS: tuple[Operation, ...] = (
     LIST_MODELS,
     REGENERATE_KEYS,
     SCORE_MODEL,
+    LIST_KEYS,
+    MAKE_KEY,
+    REVOKE_KEY,
+    GET_QUOTA,
+    SET_QUOTA,
     GET_WORKSPACE,
     LIST_DATA_SETS,
     GET_DRIFT,
@@ -205,6 +224,11 @@ OPERATIONS: tuple[Operation, ...] = (
     GET_JOB_LOG,
     SCORE,
     READ_ROWS,
+    GET_CUSTOMER,
+    LIST_FILES,
+    SIGN_FILE,
+    WRITE_FILE,
+    DELETE_FILE,
     INFERENCE_LIVE,
     INFERENCE_READY,
     INFERENCE_SERVER,

@@ -24,6 +24,8 @@ DEFAULT_ENDPOINT = "default"
 #: What Studio put behind the name of an experiment to name its scoring web service.
 SCORING_SUFFIX = " [predictive exp.]"
 API_LOCATION = "ApiLocation"
+#: Our addition to endpoints of web services that keep their customers apart.
+FOLDER = "Folder"
 #: The one member of a refresh's body: ``"True"`` or ``"False"``, as .NET writes it.
 OVERWRITE_RESOURCES = "OverwriteResources"
 #: The only value of ``Resources[].Kind`` (azuremlps, ``AmlClient/bes_verbatim/swagger.endpointapi.json``).
@@ -179,6 +181,7 @@ class Endpoint:
     :param secondary_key: the other key.
     :param version: stamp of the graph; our server changes it at every update.
     :param etag: ``ETag`` header of the answer, if the server sent one.
+    :param folder: where customers are kept apart, the one in the service's store that its keys reach; our addition.
     """
 
     name: str
@@ -199,6 +202,7 @@ class Endpoint:
     throttle_level: str = ThrottleLevel.LOW.value
     resources: tuple[Resource, ...] = ()
     etag: str | None = None
+    folder: str | None = None
 
     @classmethod
     @reading_answer("The endpoint")
@@ -229,6 +233,7 @@ class Endpoint:
             throttle_level=data.get("ThrottleLevel") or ThrottleLevel.LOW.value,
             resources=tuple(Resource.from_wire(item) for item in data.get("Resources") or ()),
             etag=etag,
+            folder=_text(data, FOLDER),
         )
 
     def to_wire(self) -> dict[str, Any]:
@@ -251,6 +256,7 @@ class Endpoint:
             "DiagnosticsTraceLevel": self.diagnostics_trace_level,
             "ThrottleLevel": self.throttle_level,
             "Resources": [resource.to_wire() for resource in self.resources],
+            **({FOLDER: self.folder} if self.folder else {}),
         }
 
     @property

@@ -99,7 +99,7 @@ class FaultyApp(App):
     # -- updates that go wrong -----------------------------------------------------------------------------------------
 
     def _managed(self, call: Call) -> EndpointRow:
-        caller = self._workspace.caller(call.segments["workspace"], call.key)
+        caller = self._caller(call)
         return self._workspace.endpoint(caller, call.segments["service"], call.segments["endpoint"])[1]
 
     def _patch_endpoint(self, call: Call) -> Response:

@@ -39,6 +39,7 @@ from airflow_provider_azureml_classic.server.state.job_store import JobStore
 from airflow_provider_azureml_classic.server.state.kept_calls import KeptCalls
 from airflow_provider_azureml_classic.server.state.overview import Queries
 from airflow_provider_azureml_classic.server.state.peers import Peers
+from airflow_provider_azureml_classic.server.state.quota_store import QuotaStore
 from airflow_provider_azureml_classic.server.storage.accounts import Accounts
 from airflow_provider_azureml_classic.server.storage.allowed_hosts import Reach
 from airflow_provider_azureml_classic.server.storage.locations import MAX_DOWNLOAD, Locations
@@ -48,8 +49,11 @@ from airflow_provider_azureml_classic.server.web.health import Health
 from airflow_provider_azureml_classic.server.web.microbatch import MicroBatcher
 from airflow_provider_azureml_classic.server.web.threads import Threads, database_threads
 from airflow_provider_azureml_classic.server.workspace.catalogue import Catalogue, Setup
+from airflow_provider_azureml_classic.server.workspace.customers import Customers
 from airflow_provider_azureml_classic.server.workspace.diagnostics import Diagnostics
 from airflow_provider_azureml_classic.server.workspace.keeping import Keeper
+from airflow_provider_azureml_classic.server.workspace.keys import Keys
+from airflow_provider_azureml_classic.server.workspace.quotas import Quotas
 from airflow_provider_azureml_classic.server.workspace.rehearsals import Rehearsals
 from airflow_provider_azureml_classic.server.workspace.scoring import Scoring
 from airflow_provider_azureml_classic.server.workspace.updates import Updates
@@ -98,14 +102,15 @@ def running(
         stack.callback(runner.close)
         trials = stack.enter_context(closing(Trials()))
         updates = Updates(workspace, models, locations, pins, store, trials, Queries(database))
-        jobs = Jobs(store, job_store, Arguments(catalogue, locations), locations, runner, clock)
+        jobs, customers = _jobs_of_customers(store, job_store, catalogue, locations, runner, clock, database)
         intake, drift = _counters(stack, database, clock)
         keeper = _keeper(stack, store, catalogue, database, clock)
         scoring = Scoring(store, catalogue, models, diagnostics, keeper, intake)
         describer = Describer(workspace, store, catalogue, models, settings.public_url)
         threads, parts = database_threads(), (updates, jobs, scoring, describer, drift)
         core = Core(settings, workspace, *parts, locations, models, database, clock, threads)
-        app = make_app(workspace, *parts, Rehearsals(workspace, updates, scoring, clock))
+        rehearsals = Rehearsals(workspace, updates, scoring, clock)
+        app = make_app(workspace, *parts, rehearsals, customers, Keys(store, workspace, clock))
         peers.on_change, peers.on_job, peers.on_death = workspace.forget, runner.poll, janitor.wake
         runner.poll()
         yield app, http_server(app, core, blobs)
@@ -118,11 +123,31 @@ def _locations(settings: Settings, blobs: BlobStore, clock: Clock) -> Locations:
     return Locations(blobs, reach, clock, accounts)
 
 
+def _jobs_of_customers(
+    store: Store,
+    job_store: JobStore,
+    catalogue: Catalogue,
+    locations: Locations,
+    runner: Runner,
+    clock: Clock,
+    database: Database,
+) -> tuple[Jobs, Customers]:
+    """The jobs, and those who submit them: quotas are counted in both."""
+    quotas = Quotas(QuotaStore(database), locations, clock)
+    jobs = Jobs(store, job_store, Arguments(catalogue, locations), locations, runner, clock, quotas)
+    return jobs, Customers(store, locations, quotas, clock)
+
+
 def _keeper(stack: ExitStack, store: Store, catalogue: Catalogue, database: Database, clock: Clock) -> Keeper:
     """What keeps calls of endpoints; it writes what waits before the database closes."""
     keeper = stack.enter_context(closing(Keeper(store, catalogue, KeptCalls(database), clock)))
     keeper.start()
     return keeper
+
+
+def _reach(settings: Settings, accounts: Accounts) -> Reach:
+    # An account of the configuration may be anywhere.
+    return Reach(settings.allowed_hosts, settings.private_hosts | accounts.hosts)
 
 
 def _executor(settings: Settings) -> DaskExecutor | ProcessExecutor:

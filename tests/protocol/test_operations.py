@@ -23,6 +23,8 @@ SEGMENTS = {
     "endpoint_id": GUID,
     "job": JOB,
     "model": "m~e",
+    "file": "deep/july.csv",
+    "key": "laptop",
 }
 FACTORY = settings(database=None, deadline=None, max_examples=60)
 
@@ -171,9 +173,9 @@ def test_credentials() -> None:
             assert operation.credential is ops.Credential.NONE
         elif operation in (ops.LIST_JOBS, ops.GET_JOB_LOG):
             assert operation.credential is ops.Credential.EITHER
-        elif operation.path.startswith((ops.API_PATH, "/v2/models")):
+        elif operation.path.startswith((ops.API_PATH, "/v2/models", "/customer")):
             assert operation.credential is ops.Credential.ENDPOINT
-        elif "/endpoints" in operation.path:
+        elif "/endpoints" in operation.path and operation is not ops.SET_QUOTA:
             assert operation.credential is ops.Credential.EITHER
         else:
             assert operation.credential is ops.Credential.WORKSPACE

@@ -24,6 +24,8 @@ CREDENTIALS = ("workspace token", "own key", "own second key", "key of another e
                "wrong key", "empty key", "none", "another scheme")  # fmt: skip
 #: ``y``: allowed, whatever comes of it; ``n``: 401 or 403, and nothing happens.
 OWNER, EITHER, OWN, ALL = "ynnnnnnnn", "yyynnnnnn", "nyynnnnnn", "yyyyyyyyy"
+#: The key says whose things are meant: each opens its own.
+OWN_TOO = "nyyyynnnn"
 #: The web service, for keys of its endpoints: the key of another endpoint of it may list and add.
 OF_THE_SERVICE = "yyyynnnnn"
 ALLOWED: dict[Operation, str] = {
@@ -39,6 +41,11 @@ ALLOWED: dict[Operation, str] = {
     ops.REFRESH_ENDPOINT: EITHER,
     ops.LIST_MODELS: EITHER,
     ops.REGENERATE_KEYS: EITHER,
+    ops.LIST_KEYS: EITHER,
+    ops.MAKE_KEY: EITHER,
+    ops.REVOKE_KEY: EITHER,
+    ops.GET_QUOTA: EITHER,
+    ops.SET_QUOTA: OWNER,
     ops.SCORE_MODEL: EITHER,
     ops.SUBMIT_JOB: OWN,
     ops.START_JOB: OWN,
@@ -48,6 +55,7 @@ ALLOWED: dict[Operation, str] = {
     ops.GET_JOB_LOG: EITHER,
     ops.SCORE: OWN,
     ops.READ_ROWS: OWN,
+    **dict.fromkeys((ops.GET_CUSTOMER, ops.LIST_FILES, ops.SIGN_FILE, ops.WRITE_FILE, ops.DELETE_FILE), OWN_TOO),
     ops.GET_WORKSPACE: OWNER,
     ops.LIST_DATA_SETS: OWNER,
     ops.GET_DRIFT: OWNER,
@@ -95,7 +103,9 @@ class House:
         """Path and query of a call about ``mine``."""
         guid = self.mine.api_location.rpartition("/")[2]
         names = {"workspace": WORKSPACE, "service": self.service.scoring, "endpoint": "mine", "endpoint_id": guid}
-        return operation.url("", {**names, "job": self.job, "model": f"{self.service.scoring}~mine"})
+        return operation.url(
+            "", {**names, "job": self.job, "file": "x.csv", "key": "k", "model": f"{self.service.scoring}~mine"}
+        )
 
     def state(self) -> object:
         """What a refused call must not change."""
@@ -121,7 +131,7 @@ def test_every_operation_has_a_row() -> None:
     """A new one is refused here until somebody has decided who may; and the table agrees with what clients are told."""
     assert set(ALLOWED) == set(ops.OPERATIONS)
     told = {OWNER: Credential.WORKSPACE, EITHER: Credential.EITHER, OF_THE_SERVICE: Credential.EITHER}
-    told |= {OWN: Credential.ENDPOINT, ALL: Credential.NONE}
+    told |= {OWN: Credential.ENDPOINT, OWN_TOO: Credential.ENDPOINT, ALL: Credential.NONE}
     assert {name: told[row] for name, row in ALLOWED.items()} == {name: name.credential for name in ops.OPERATIONS}
 
 

@@ -27,6 +27,7 @@ BODIES = (
     ops.PATCH_ENDPOINT,
     ops.REFRESH_ENDPOINT,
     ops.REGENERATE_KEYS,
+    ops.MAKE_KEY,
     ops.SCORE_MODEL,
     ops.SUBMIT_JOB,
     ops.SCORE,
@@ -63,6 +64,8 @@ def path_of(operation: Operation, service: Service, scorer: Endpoint, /, **chang
         "endpoint": "mine",
         "endpoint_id": scorer.api_location.rpartition("/")[2],
         "job": "0" * 32,
+        "file": "x.csv",
+        "key": "laptop",
         "model": f"{service.scoring}~mine",
         **changed,
     }
@@ -73,7 +76,8 @@ def least_body(operation: Operation) -> dict[str, Any]:
     """The smallest body that is read."""
     if operation is ops.SCORE_MODEL:
         return {"ModelDigests": {"File": "0" * 64}, "HeldOut": True}
-    return {"KeyType": "Primary"} if operation is ops.REGENERATE_KEYS else {}
+    bodies = {ops.REGENERATE_KEYS: {"KeyType": "Primary"}, ops.MAKE_KEY: {"Kind": "ScoreOnly"}}
+    return bodies.get(operation, {})
 
 
 def refusal(operation: Operation) -> str:

@@ -14,6 +14,8 @@ OUTPUT_CONTAINER = "experimentoutput"
 FIRST_MODELS = "firstmodels"
 #: Container of the diagnostics logs.
 DIAGNOSTICS_CONTAINER = "ml-diagnostics"
+#: Container of what belongs to one customer each, in folders that are called by the customer's id.
+CUSTOMERS_CONTAINER = "customers"
 #: What the service writes for one endpoint: no other one reads it by its path alone.
 OF_ONE_ENDPOINT = frozenset({OUTPUT_CONTAINER, DIAGNOSTICS_CONTAINER})
 #: What the service writes: nobody else writes there by a path alone.
@@ -21,6 +23,7 @@ OF_THE_SERVICE = OF_ONE_ENDPOINT | {FIRST_MODELS}
 #: Azure's limit on the length of a blob's name, in characters.
 MAX_NAME_LENGTH = 1024
 _MAX_SEGMENT_BYTES = 255
+_CUSTOMER = re.compile(rf"{CUSTOMERS_CONTAINER}/[0-9a-f]{{32}}(/.*)?", re.IGNORECASE | re.DOTALL)
 _CONTAINER = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 # What a file's name cannot hold: an empty part, and the other separator of Windows. On disk they are characters of the
 # private use area, 0xF000 above their own, as Cygwin writes them.
@@ -32,12 +35,38 @@ _NEVER_ON_WINDOWS = re.compile(r'[<>:"|?*]')
 _DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 
 
-def samples_path(owner: str) -> str:
+def samples_path(owner: str, folder: str | None = None) -> str:
     """Where the samples of a model go: they are rows of its data, so no path alone opens them.
 
     :param owner: of the job, or of the first model of an experiment.
+    :param folder: of the customer whose job it is, if customers are kept apart.
     """
-    return f"{OUTPUT_CONTAINER}/{owner}/{owner}-samples.json"
+    return f"{output_folder(owner, folder)}/{owner}-samples.json"
+
+
+def output_folder(owner: str, folder: str | None = None) -> str:
+    """Where outputs go that no override sends elsewhere.
+
+    :param owner: of the job.
+    :param folder: of the customer whose job it is, if customers are kept apart.
+    """
+    return "/".join(filter(None, (folder, OUTPUT_CONTAINER, owner)))
+
+
+def customer_folder(customer: str) -> str:
+    """The folder of a customer: container and name.
+
+    :param customer: id of the pair of endpoints.
+    """
+    return f"{CUSTOMERS_CONTAINER}/{customer}"
+
+
+def is_of_a_customer(path: str) -> bool:
+    """Whether a place is in the folder of some customer.
+
+    :param path: container and name of a blob.
+    """
+    return _CUSTOMER.fullmatch(path) is not None
 
 
 def check_container(name: str) -> str:

@@ -50,6 +50,8 @@ PIPELINES: Mapping[str, str] = MappingProxyType(
 TRAIN, EVALUATE = "train", "evaluate"
 #: What an output is: the trained model, its evaluation; the scored rows, which the scoring web service has alone.
 MODEL, EVALUATION, SCORED = "model", "evaluation", "scored"
+#: Value of ``isolation``.
+BY_CUSTOMER = "customer"
 #: What an input or output may be called: a part of paths and of addresses within documents.
 _PORT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 
@@ -89,6 +91,8 @@ class Experiment:
     :param keep_calls: calls that each endpoint of the scoring service keeps, so that an update can be rehearsed on
         them; none without it. The workspace's owner may set another number for an endpoint in the portal.
     :param keep_calls_days: days after which a call is no longer kept.
+    :param isolation: ``"customer"``: a key reaches what is its own customer's and nothing else; ``None``: the workspace
+        is one, as the cloud's was.
     """
 
     name: str
@@ -117,6 +121,7 @@ class Experiment:
     encoding: str | None = None
     keep_calls: int = 0
     keep_calls_days: int = 30
+    isolation: str | None = None
 
     def parameters_of(self, *, training: bool) -> dict[str, Parameter]:
         """The parameters of one of the two web services.
@@ -274,6 +279,7 @@ KEYS: Mapping[str, tuple[str, Callable[[Any], bool]]] = MappingProxyType(
         "encoding": _TEXT,
         "keep_calls": (f"a whole number from 0 to {MAX_KEPT_CALLS:,}", _is_whole(0, MAX_KEPT_CALLS)),
         "keep_calls_days": ("a whole number from 1 to 365", _is_whole(1, 365)),
+        "isolation": (f'"{BY_CUSTOMER}", or left out', lambda value: value == BY_CUSTOMER),
     }
 )
 

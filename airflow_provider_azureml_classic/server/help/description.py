@@ -1,7 +1,8 @@
 """What may be said about an endpoint to somebody without a key: names, addresses, columns and sample rows.
 
 Rule 1: no key, no token and no location of a model leaves this module.
-Rule 2: the names of a web service's other endpoints are not shown.
+Rule 2: the names of a web service's other endpoints are not shown; where customers are kept apart, an endpoint is shown
+to those alone who send a key that opens it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import math
 from dataclasses import dataclass
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
+from airflow_provider_azureml_classic.protocol.operations import SWAGGER, Operation
 from airflow_provider_azureml_classic.protocol.references import DATA_EXTENSIONS, MODEL_EXTENSION
 from airflow_provider_azureml_classic.protocol.swagger import ApiDescription, ParameterDescription
 from airflow_provider_azureml_classic.protocol.tables import Table
@@ -110,34 +112,50 @@ class Describer:
         self.public_url = public_url
         self._samples: dict[str, Table | None] = {}
 
-    def managed(self, workspace_id: str, service_id: str, endpoint: str) -> Facts:
+    def managed(
+        self, workspace_id: str, service_id: str, endpoint: str, key: str | None = None, operation: Operation = SWAGGER
+    ) -> Facts:
         """An endpoint by its place on the management host.
 
         :param workspace_id: as in the path.
         :param service_id: id of the web service.
         :param endpoint: name or GUID.
+        :param key: that the caller presents; ``None``: the server itself asks.
+        :param operation: what is asked.
         :raises NotFound: naming what there is not.
         """
         self._workspace.check_id(workspace_id)
         service = self._workspace.service_row(service_id)
         row = self._store.endpoint_named(service.id, endpoint)
-        if row is None:
+        if row is None or not self._may_know(row, key, operation):
             raise _unknown(endpoint)
         return self._facts(workspace_id, service, row)
 
-    def called(self, workspace_id: str, endpoint_id: str) -> Facts:
+    def called(
+        self, workspace_id: str, endpoint_id: str, key: str | None = None, operation: Operation = SWAGGER
+    ) -> Facts:
         """An endpoint by its place on the services host.
 
         :param workspace_id: as in the path.
         :param endpoint_id: GUID.
+        :param key: see :meth:`managed`; likewise the operation.
         :raises NotFound: naming what there is not.
         """
         self._workspace.check_id(workspace_id)
         row = self._store.endpoint(endpoint_id)
         service = self._store.service(row.service_id) if row else None
-        if row is None or service is None:
+        if row is None or service is None or not self._may_know(row, key, operation):
             raise _unknown(endpoint_id)
         return self._facts(workspace_id, service, row)
+
+    def _may_know(self, row: EndpointRow, key: str | None, operation: Operation) -> bool:
+        """Everybody may; of the endpoints of customers who are kept apart, who has a key of theirs.
+
+        Names of customers, and the categories and ranges of their data, are on these pages.
+        """
+        if key is None or row.customer is None or row.name == DEFAULT_ENDPOINT:
+            return True
+        return self._workspace.opens(row, key, operation)
 
     def _facts(self, workspace_id: str, service: ServiceRow, row: EndpointRow) -> Facts:
         scorer = self._models.scorer(row.resources[0].digest) if row.resources else None

@@ -14,11 +14,12 @@ from airflow_provider_azureml_classic.protocol.references import (
     MODEL_EXTENSION,
     BlobReference,
 )
-from airflow_provider_azureml_classic.server.blobs.names import OUTPUT_CONTAINER
+from airflow_provider_azureml_classic.server.blobs.names import output_folder
 from airflow_provider_azureml_classic.server.experiments import parameters
 from airflow_provider_azureml_classic.server.experiments.declaration import MODEL, TRAIN
 from airflow_provider_azureml_classic.server.state.tables import JobRow, ServiceRow
 from airflow_provider_azureml_classic.server.storage.locations import READ, WRITE, Locations
+from airflow_provider_azureml_classic.server.storage.scope import Scope
 from airflow_provider_azureml_classic.server.workspace.catalogue import Catalogue
 
 
@@ -33,11 +34,12 @@ class Arguments:
         self._catalogue = catalogue
         self._locations = locations
 
-    def checked(self, service: ServiceRow, request: JobRequest) -> JobRequest:
+    def checked(self, scope: Scope, service: ServiceRow, request: JobRequest) -> JobRequest:
         """What a job is to do, complete: every input has its place, every parameter a value.
 
         An address given as a parameter is kept as the input that it stands for, so that it is checked as one.
 
+        :param scope: what of the service's store the endpoint called reaches.
         :param service: the web service.
         :param request: as sent.
         :raises RequestRejected: naming the input, output or parameter at fault.
@@ -46,7 +48,9 @@ class Arguments:
         values = parameters.checked(declared, request.global_parameters)
         names = self._catalogue.inputs(service.experiment, training=service.training)
         inputs = self._inputs(names, request.inputs, declared, values)
+        inputs = {name: self._locations.checked(scope, reference, READ) for name, reference in inputs.items()}
         outputs = self._outputs(service, request.outputs)
+        outputs = {name: self._locations.checked(scope, reference, WRITE) for name, reference in outputs.items()}
         arguments = {name: value for name, value in values.items() if declared[name].sets != parameters.DATA}
         return JobRequest(inputs, outputs, arguments, request.purpose)
 
@@ -83,7 +87,7 @@ class Arguments:
             # The name of a file behind an address may be any, as in Studio's Import Data.
             if name != first or not instead:
                 _check_extension(name, inputs[name], INPUT_EXTENSIONS)
-        return {name: self._locations.checked(inputs[name], READ) for name in names}
+        return {name: inputs[name] for name in names}
 
     def _outputs(self, service: ServiceRow, references: Mapping[str, BlobReference]) -> dict[str, BlobReference]:
         roles = self._catalogue.outputs(service.experiment, training=service.training)
@@ -97,7 +101,7 @@ class Arguments:
                     target=name,
                 )
             _check_extension(name, reference, extensions[name])
-            outputs[name] = self._locations.checked(reference, WRITE)
+            outputs[name] = reference
         return outputs
 
 
@@ -114,9 +118,10 @@ def input_extension(reference: BlobReference) -> str:
     return reference.extension if reference.extension in INPUT_EXTENSIONS else CSV_EXTENSION
 
 
-def output_reference(job: JobRow, name: str, extension: str = CSV_EXTENSION) -> BlobReference:
+def output_reference(scope: Scope, job: JobRow, name: str, extension: str = CSV_EXTENSION) -> BlobReference:
     """Where an output goes: its override, or a generated path in the own store.
 
+    :param scope: what of the service's store the job's endpoint reaches.
     :param job: the job.
     :param name: the output.
     :param extension: of a generated path.
@@ -124,7 +129,7 @@ def output_reference(job: JobRow, name: str, extension: str = CSV_EXTENSION) -> 
     override = job.request.outputs.get(name)
     if override:
         return override
-    return BlobReference(f"{OUTPUT_CONTAINER}/{job.id}/{job.id}-{name}{extension}")
+    return BlobReference(f"{output_folder(job.id, scope.folder)}/{job.id}-{name}{extension}")
 
 
 def _check_extension(name: str, reference: BlobReference, allowed: tuple[str, ...]) -> None:

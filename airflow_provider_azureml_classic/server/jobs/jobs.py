@@ -18,6 +18,8 @@ from airflow_provider_azureml_classic.server.state.endpoint_store import Store
 from airflow_provider_azureml_classic.server.state.job_store import JobStore
 from airflow_provider_azureml_classic.server.state.tables import EndpointRow, JobRow
 from airflow_provider_azureml_classic.server.storage.locations import Locations
+from airflow_provider_azureml_classic.server.storage.scope import Scope
+from airflow_provider_azureml_classic.server.workspace.quotas import Quotas
 
 
 class Queue(Protocol):
@@ -42,11 +44,20 @@ class Jobs:
     :param locations: places of results.
     :param queue: runs started jobs.
     :param clock: gives the present time.
+    :param quotas: how many jobs a customer may submit.
     """
 
     def __init__(
-        self, store: Store, jobs: JobStore, arguments: Arguments, locations: Locations, queue: Queue, clock: Clock
+        self,
+        store: Store,
+        jobs: JobStore,
+        arguments: Arguments,
+        locations: Locations,
+        queue: Queue,
+        clock: Clock,
+        quotas: Quotas,
     ) -> None:
+        self._quotas = quotas
         self._store = store
         self._jobs = jobs
         self._arguments = arguments
@@ -65,7 +76,8 @@ class Jobs:
         service = self._store.service(endpoint.service_id)
         if service is None:
             raise rejection("WebServiceNotFound", "The web service was deleted meanwhile.")
-        checked = self._arguments.checked(service, request)
+        self._quotas.check_job(endpoint)
+        checked = self._arguments.checked(Scope(endpoint.customer), service, request)
         row = JobRow(
             id=uuid.uuid4().hex,
             endpoint_id=endpoint.id,

@@ -49,6 +49,7 @@ from airflow_provider_azureml_classic.server.state.tables import (
     Trained,
 )
 from airflow_provider_azureml_classic.server.storage.locations import WRITE, Location, Locations, naming
+from airflow_provider_azureml_classic.server.storage.scope import Scope
 from airflow_provider_azureml_classic.server.workspace.catalogue import Catalogue
 
 T = TypeVar("T")
@@ -149,28 +150,34 @@ class JobWork:
         service = self._store.service(endpoint.service_id)
         if service is None:
             raise rejection("JobNotFound", "The web service of this job was deleted.")
+        scope = Scope(endpoint.customer)
         with TemporaryDirectory() as folder, self._pinned() as pin:
             for model in endpoint.resources:
                 pin(model.digest)
-            inputs = self._fetch(job, notes, Path(folder))
+            inputs = self._fetch(job, scope, notes, Path(folder))
             if not service.training:
                 outputs = self._score(job, notes, service, endpoint, inputs)
                 leave()
-                return End(JobStatus.FINISHED, {"results": self._deliver(job, notes, outputs)})
+                return End(JobStatus.FINISHED, {"results": self._deliver(job, scope, notes, outputs)})
             purpose = job.request.purpose
-            live = self._live_model(service, purpose, pin)
-            contract, outputs, samples, summary = self._train(job, notes, service, inputs, live)
+            live = self._live_model(service, endpoint, purpose, pin)
+            contract, outputs, samples, summary = self._train(job, scope, notes, service, inputs, live)
             leave()
             if summary is None:
                 return _not_trained(contract, purpose)
             reference = next(place for path, place in outputs.values() if path.suffix == MODEL_EXTENSION)
-            results = self._deliver(job, notes, outputs, samples)
-            end = _trained(job, reference, results, summary)
+            results = self._deliver(job, scope, notes, outputs, samples)
+            end = _trained(job, endpoint, reference, results, summary)
             return end if contract is None else replace(end, values={**end.values, "data_check": contract.to_json()})
 
-    def _live_model(self, service: ServiceRow, purpose: Purpose | None, pin: Callable[[str], None]) -> _Live:
+    def _live_model(
+        self, service: ServiceRow, trainer: EndpointRow, purpose: Purpose | None, pin: Callable[[str], None]
+    ) -> _Live:
         """The model whose place a new one is to take."""
         if purpose is None or purpose.compared_with is None:
+            return _Live()
+        if trainer.customer is not None and purpose.compared_with != trainer.name:
+            # As if there were no such endpoint.
             return _Live()
         scoring = next((one for one in self._store.services() if _scores_for(one, service, purpose)), None)
         endpoint = self._store.endpoint_named(scoring.id, purpose.compared_with) if scoring else None
@@ -180,18 +187,18 @@ class JobWork:
         pin(model.digest)
         return _Live(self._models.file(model.digest), is_first_model(model.relative_location))
 
-    def _fetch(self, job: JobRow, notes: JobLog, folder: Path) -> dict[str, Path]:
+    def _fetch(self, job: JobRow, scope: Scope, notes: JobLog, folder: Path) -> dict[str, Path]:
         inputs = {}
         for number, (name, reference) in enumerate(job.request.inputs.items(), 1):
             inputs[name] = folder / f"input{number}{input_extension(reference)}"
             with naming(name):
-                self._locations.resolve(reference).fetch(inputs[name])
+                self._locations.resolve(scope, reference).fetch(inputs[name])
             size = inputs[name].stat().st_size
             notes.note(f"Fetched {name} from {reference.location}: {size:,} bytes.")
         return inputs
 
     def _train(
-        self, job: JobRow, notes: JobLog, service: ServiceRow, inputs: dict[str, Path], live: _Live
+        self, job: JobRow, scope: Scope, notes: JobLog, service: ServiceRow, inputs: dict[str, Path], live: _Live
     ) -> tuple[Contract | None, Outputs, Path, TrainingSummary | None]:
         experiment = self._catalogue.experiments.get(service.experiment)
         if experiment is None:
@@ -201,7 +208,7 @@ class JobWork:
                 "--experiments.",
             )
         (data, *more), held = files_by_role(experiment, inputs)
-        outputs = self._outputs(job, service, data.parent)
+        outputs = self._outputs(job, scope, service, data.parent)
         model, samples = data.with_name(f"model{MODEL_EXTENSION}"), data.with_name("samples.json")
         evaluation = next((path for path, _ in outputs.values() if path != model), data.with_name("evaluation.csv"))
         schema = self._catalogue.schema(experiment.name)
@@ -223,11 +230,11 @@ class JobWork:
         terms = Terms(purpose.limits, (purpose.start, purpose.end), strict=strict, only=only, first=live.is_first)
         return self._elsewhere(job, notes, train_checked, terms, live.file, *arguments)
 
-    def _outputs(self, job: JobRow, service: ServiceRow, folder: Path) -> Outputs:
+    def _outputs(self, job: JobRow, scope: Scope, service: ServiceRow, folder: Path) -> Outputs:
         """The file of each output, which is named by what it is, and where it goes."""
         outputs = {}
         for name, role in self._catalogue.outputs(service.experiment, training=service.training).items():
-            reference = output_reference(job, name, MODEL_EXTENSION if role == MODEL else CSV_EXTENSION)
+            reference = output_reference(scope, job, name, MODEL_EXTENSION if role == MODEL else CSV_EXTENSION)
             outputs[name] = folder / f"{role}{reference.extension}", reference
         return outputs
 
@@ -236,7 +243,7 @@ class JobWork:
     ) -> Outputs:
         (data,) = inputs.values()
         model = self._models.file(endpoint.resources[0].digest)
-        outputs = self._outputs(job, service, data.parent)
+        outputs = self._outputs(job, Scope(endpoint.customer), service, data.parent)
         ((scored, _),) = outputs.values()
         passthrough = self._catalogue.passthrough(service.experiment)
         declared = self._catalogue.parameters(service.experiment, training=False)
@@ -266,7 +273,9 @@ class JobWork:
     def _runs(self, job: JobRow) -> bool:
         return self._jobs.runs(job.id, job.server_id or "")
 
-    def _deliver(self, job: JobRow, notes: JobLog, outputs: Outputs, samples: Path | None = None) -> dict[str, Any]:
+    def _deliver(
+        self, job: JobRow, scope: Scope, notes: JobLog, outputs: Outputs, samples: Path | None = None
+    ) -> dict[str, Any]:
         while not self._peers.held:
             # Another server may be about to run this job.
             if self.closing.wait(0.1):
@@ -274,12 +283,13 @@ class JobWork:
         delivered: list[Location] = []
         self._check_wanted(job, notes, delivered)
         if samples is not None:
-            delivered.append(self._locations.resolve(BlobReference(samples_path(job.id)), WRITE))
+            place = BlobReference(samples_path(job.id, scope.folder))
+            delivered.append(self._locations.resolve(scope, place, WRITE))
             delivered[0].deliver(samples)
         for name, (path, reference) in outputs.items():
             self._check_wanted(job, notes, delivered)
             with naming(name):
-                location = self._locations.resolve(reference, WRITE)
+                location = self._locations.resolve(scope, reference, WRITE)
                 over = ", over an older file that lay there" if location.is_taken() else ""
                 location.deliver(path)
             delivered.append(location)
@@ -319,9 +329,14 @@ def _not_trained(contract: Contract | None, purpose: Purpose | None) -> End:
     return End(JobStatus.FAILED, {**values, "details": f"{problem.detail_code}: {problem.message}"})
 
 
-def _trained(job: JobRow, reference: BlobReference, results: dict[str, Any], summary: TrainingSummary) -> End:
-    path = samples_path(job.id)
+def _trained(
+    job: JobRow, endpoint: EndpointRow, reference: BlobReference, results: dict[str, Any], summary: TrainingSummary
+) -> End:
+    path = samples_path(job.id, Scope(endpoint.customer).folder)
     model = trained_row(job.id, reference, summary.sha256, job.request.purpose)
+    if endpoint.customer is not None:
+        # Whatever the path says: nobody trains for another customer.
+        model = replace(model, for_endpoint=endpoint.name)
     facts = model_row(summary.manifest, summary.sha256, summary.length, summary.content)
     values = {"results": results, "samples": path}
     return End(JobStatus.FINISHED, values, (model, facts, SamplesRow(summary.content, path)))

@@ -9,6 +9,7 @@ from airflow_provider_azureml_classic.server.folders import file_digest
 from airflow_provider_azureml_classic.server.state.endpoint_store import Store
 from airflow_provider_azureml_classic.server.storage.http import PATCH_SECONDS
 from airflow_provider_azureml_classic.server.storage.locations import Locations
+from airflow_provider_azureml_classic.server.storage.scope import WHOLE_STORE
 
 #: Places that are asked for one model.
 _MOST = 10
@@ -36,7 +37,7 @@ class Origins:
         reason = rejection("BlobNotFound", "It is not known where it came from.")
         for reference in self._store.origins(digest, _MOST):
             try:
-                self._locations.resolve(reference).fetch(target, PATCH_SECONDS)
+                self._locations.resolve(WHOLE_STORE, reference).fetch(target, PATCH_SECONDS)
                 if file_digest(target) == digest:
                     return
                 reason = rejection("BlobNotFound", f"{reference.location!r} holds another model now.")

@@ -16,6 +16,7 @@ from airflow_provider_azureml_classic.server.portal.chart import ordered
 from airflow_provider_azureml_classic.server.portal.visit import OWNER, Go, Page, Visit
 from airflow_provider_azureml_classic.server.state.job_overview import JobLine
 from airflow_provider_azureml_classic.server.state.overview import LINES
+from airflow_provider_azureml_classic.server.storage.scope import WHOLE_STORE
 
 #: What the list of jobs can be narrowed to.
 GROUPS: dict[str, tuple[JobStatus, ...]] = {
@@ -104,7 +105,7 @@ def output(visit: Visit) -> Response:
     with tempfile.NamedTemporaryFile(delete=False) as file:
         path = Path(file.name)
     try:
-        visit.core.locations.resolve(place).fetch(path)
+        visit.core.locations.resolve(WHOLE_STORE, place).fetch(path)
     except BaseException:
         path.unlink(missing_ok=True)
         raise

@@ -21,6 +21,7 @@ from airflow_provider_azureml_classic.protocol.references import (
     BlobReference,
 )
 from airflow_provider_azureml_classic.protocol.values import (
+    DEFAULT_ENDPOINT,
     HIGH_CONCURRENCY,
     LOW_CONCURRENCY,
     MAX_CONCURRENCY,
@@ -33,6 +34,7 @@ from airflow_provider_azureml_classic.server.portal.visit import OWNER, Go, Page
 from airflow_provider_azureml_classic.server.state.overview import LINES, SORTS
 from airflow_provider_azureml_classic.server.state.tables import EndpointRow, ServiceRow
 from airflow_provider_azureml_classic.server.storage.locations import WRITE
+from airflow_provider_azureml_classic.server.storage.scope import Scope
 from airflow_provider_azureml_classic.tables.dates import parse_time
 
 #: Container of the files that were uploaded in the portal.
@@ -160,7 +162,9 @@ def submit_job(visit: Visit) -> Page | Go:
     """Start a job with an uploaded file."""
     service = visit.service()
     try:
-        _, endpoint = visit.core.workspace.endpoint(OWNER, service.id, "default")
+        # Where customers are kept apart, a job reaches the folder of its endpoint's customer only.
+        name = (visit.text("for_endpoint") if service.isolated else "") or DEFAULT_ENDPOINT
+        _, endpoint = visit.core.workspace.endpoint(OWNER, service.id, name)
         job_id = _submitted(visit, endpoint)
     except AzureMLClassicError as error:
         return _service_page(visit, service, error, "job")
@@ -176,12 +180,13 @@ def _submitted(visit: Visit, endpoint: EndpointRow) -> str:
             "Choose a CSV file with a header row, or a TSV, ARFF or Parquet file.",
             target=api.input_name,
         )
-    outputs, purpose = _outputs(visit, api.output_name)
+    scope = Scope(endpoint.customer)
+    outputs, purpose = _outputs(visit, scope, api.output_name)
     # The name is only for people who look into the store; what a browser calls a file may be anything.
     name = re.sub(r"[^A-Za-z0-9._-]+", "_", Path(upload.filename or "").name)[-80:].lstrip("._") or "data"
     if not name.lower().endswith(INPUT_EXTENSIONS):
         name += CSV_EXTENSION
-    place = BlobReference(f"{UPLOADS}/{visit.now:%Y%m%d}/{uuid.uuid4().hex}/{name}")
+    place = BlobReference(f"{scope.folder or UPLOADS}/{visit.now:%Y%m%d}/{uuid.uuid4().hex}/{name}")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "upload"
         with path.open("wb") as file:
@@ -189,13 +194,13 @@ def _submitted(visit: Visit, endpoint: EndpointRow) -> str:
                 file.write(chunk)
         if not path.stat().st_size:
             raise rejection("BatchJobInputsNotSpecified", "The file is empty.", target=api.input_name)
-        visit.core.locations.resolve(place, WRITE).deliver(path)
+        visit.core.locations.resolve(scope, place, WRITE).deliver(path)
     job_id = visit.core.jobs.submit(endpoint, JobRequest({api.input_name: place}, outputs, purpose=purpose))
     visit.core.jobs.start(endpoint, job_id)
     return job_id
 
 
-def _outputs(visit: Visit, model: str) -> tuple[dict[str, BlobReference], Purpose | None]:
+def _outputs(visit: Visit, scope: Scope, model: str) -> tuple[dict[str, BlobReference], Purpose | None]:
     """Where the model goes, and what it is for: its endpoint and window, if it is for one."""
     name, until = visit.text("for_endpoint"), visit.text("until")
     if not name:
@@ -204,7 +209,8 @@ def _outputs(visit: Visit, model: str) -> tuple[dict[str, BlobReference], Purpos
     if until and parsed is None:
         raise rejection("BadParameterValue", f"{until!r} is not a date, such as 2026-01-31.", target="until")
     stamp = f"{to_utc(parsed[0]):{STAMP}}" if parsed else f"portal-{uuid.uuid4().hex[:12]}"
-    path = BlobReference(f"models/{check_endpoint_name(name)}/{stamp}{MODEL_EXTENSION}")
+    folder = "/".join(filter(None, (scope.folder, "models", check_endpoint_name(name))))
+    path = BlobReference(f"{folder}/{stamp}{MODEL_EXTENSION}")
     return {model: path}, Purpose(name, end=to_utc(parsed[0]) if parsed else None)
 
 

@@ -8,8 +8,9 @@ Rule 3: rows leave this module as frozen dataclasses.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import fields
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, replace
 from datetime import datetime
 from typing import Any
 
@@ -29,6 +30,7 @@ from airflow_provider_azureml_classic.server.state.history import (
 from airflow_provider_azureml_classic.server.state.tables import (
     EndpointRow,
     ExperimentRow,
+    KeyRow,
     ModelRow,
     PlacementRow,
     ResourceRow,
@@ -36,16 +38,26 @@ from airflow_provider_azureml_classic.server.state.tables import (
     ServiceRow,
     endpoints,
     experiments,
+    jobs,
     keys,
+    model_files,
     model_samples,
     placements,
+    quotas,
     resources,
     trained_models,
     web_services,
 )
 
+#: Name, web services that have an endpoint of it, and customer -> the endpoint that is missing, if one is.
+Completing = Callable[[str, list[str], str], EndpointRow | None]
+#: Members of endpoints that are no columns of theirs.
+_ELSEWHERE = frozenset({"resources", "other_keys"})
 #: Columns in the order of the members of their rows.
-_ENDPOINT = [endpoints.c[member.name] for member in fields(EndpointRow) if member.name != "resources"]
+_ENDPOINT = [endpoints.c[member.name] for member in fields(EndpointRow) if member.name not in _ELSEWHERE]
+# Where customers are not kept apart now, an endpoint is nobody's.
+_CUSTOMER = sa.case((web_services.c.isolated, endpoints.c.customer)).label("customer")
+_COLUMNS = [_CUSTOMER if column is endpoints.c.customer else column for column in _ENDPOINT]
 _RESOURCE = [resources.c[member.name] for member in fields(ResourceRow)]
 
 
@@ -55,7 +67,7 @@ def _reading(*where: sa.ColumnElement[bool]) -> tuple[sa.Select[Any], sa.Select[
     :param where: which endpoints.
     """
     located = sa.select(*_RESOURCE).join(endpoints, endpoints.c.id == resources.c.endpoint_id).where(*where)
-    query = sa.select(*_ENDPOINT).where(*where)
+    query = sa.select(*_COLUMNS).join(web_services, web_services.c.id == endpoints.c.service_id).where(*where)
     return query.order_by(endpoints.c.created_at, endpoints.c.name), located.order_by(resources.c.name)
 
 
@@ -64,6 +76,26 @@ _OF_SERVICE = _reading(endpoints.c.service_id == sa.bindparam("service"))
 _NAMED = _reading(
     endpoints.c.service_id == sa.bindparam("service"),
     sa.or_(endpoints.c.name == sa.bindparam("name"), endpoints.c.id == sa.bindparam("name")),
+)
+_OF_CUSTOMER = _reading(endpoints.c.customer == sa.bindparam("customer"))
+_SAMPLES_OF_CUSTOMER = (
+    sa.select(jobs.c.samples)
+    .join(endpoints, endpoints.c.id == jobs.c.endpoint_id)
+    .join(trained_models, trained_models.c.job_id == jobs.c.id)
+    .join(model_files, model_files.c.digest == trained_models.c.digest)
+    .order_by(jobs.c.created_at.desc())
+    .limit(1)
+)
+_KEY = [keys.c[member.name] for member in fields(KeyRow)]
+_KEYS = sa.select(*_KEY).where(keys.c.endpoint_id == sa.bindparam("endpoint"), keys.c.name.is_not(None))
+#: Keys of a customer, but for the two that an endpoint of his has itself.
+_KEYS_OF_CUSTOMER = (
+    sa.select(*_KEY)
+    .join(endpoints, endpoints.c.id == keys.c.endpoint_id)
+    .where(
+        endpoints.c.customer == sa.bindparam("customer"),
+        sa.or_(endpoints.c.id != sa.bindparam("endpoint"), keys.c.name.is_not(None)),
+    )
 )
 _SERVICE = sa.select(web_services).where(web_services.c.id == sa.bindparam("service"))
 
@@ -135,12 +167,15 @@ class Store:
             connection.execute(sa.delete(experiments).where(experiments.c.name == row.name))
             connection.execute(sa.insert(experiments).values(**columns(row)))
 
-    def samples_of(self, content: str) -> str | None:
+    def samples_of(self, content: str, customer: str | None = None) -> str | None:
         """Where the samples of a model are, as a path in the store of the service's outputs; ``None``: not known.
 
         :param content: digest of what it answers with, see :func:`~.ilearner.content_digest`.
+        :param customer: whose jobs alone are looked at: an equal model of another's is of the other's rows.
         """
         query = sa.select(model_samples.c.relative_location).where(model_samples.c.content == content)
+        if customer is not None:
+            query = _SAMPLES_OF_CUSTOMER.where(model_files.c.content == content, endpoints.c.customer == customer)
         with self._db.read() as connection:
             return connection.execute(query).scalar()
 
@@ -183,7 +218,7 @@ class Store:
     # -- endpoints -------------------------------------------------------------------------------------------------
 
     def _insert_endpoint(self, connection: sa.Connection, row: EndpointRow) -> None:
-        values = {name: value for name, value in columns(row).items() if name != "resources"}
+        values = {name: value for name, value in columns(row).items() if name not in _ELSEWHERE}
         values["primary_key"] = self._db.encrypt(row.primary_key)
         values["secondary_key"] = self._db.encrypt(row.secondary_key)
         connection.execute(sa.insert(endpoints).values(**values))
@@ -193,11 +228,12 @@ class Store:
             connection.execute(sa.insert(resources), [columns(resource) for resource in row.resources])
             add_placements(connection, row.resources, How.ADDED, row.created_at)
 
-    def add_endpoint(self, row: EndpointRow) -> bool:
-        """Add an endpoint; ``False`` if its service has one of that name already."""
+    def add_endpoints(self, *rows: EndpointRow) -> bool:
+        """Add endpoints, all or none; ``False`` if the service of one has one of that name already."""
         try:
             with self._db.write() as connection:
-                self._insert_endpoint(connection, row)
+                for row in rows:
+                    self._insert_endpoint(connection, row)
         except sa.exc.IntegrityError:
             return False
         return True
@@ -226,16 +262,49 @@ class Store:
         return rows[0] if rows else None
 
     def endpoint(self, endpoint_id: str) -> EndpointRow | None:
-        """An endpoint by GUID, or ``None``."""
+        """An endpoint by GUID, or ``None``; with the other keys that open it."""
         rows = self._endpoints(_BY_ID, endpoint=endpoint_id)
-        return rows[0] if rows else None
+        return replace(rows[0], other_keys=self.other_keys(rows[0])) if rows else None
 
-    def endpoint_with_key(self, key: str) -> EndpointRow | None:
-        """The endpoint that a key belongs to, or ``None``."""
-        query = sa.select(keys.c.endpoint_id).where(keys.c.hash == key_hash(key))
+    def other_keys(self, row: EndpointRow) -> tuple[KeyRow, ...]:
+        """The keys that open an endpoint besides its own two."""
+        if row.customer is None:
+            query, which = _KEYS, {"endpoint": row.id}
+        else:
+            query, which = _KEYS_OF_CUSTOMER, {"customer": row.customer, "endpoint": row.id}
         with self._db.read() as connection:
-            endpoint_id = connection.execute(query).scalar()
-        return self.endpoint(endpoint_id) if endpoint_id else None
+            return tuple(KeyRow(*one) for one in connection.execute(query, which))
+
+    def put_key(self, row: EndpointRow, key: KeyRow) -> None:
+        """Add a named key of an endpoint, in the place of the one that is called so."""
+        with self._db.write() as connection:
+            self._delete_key(connection, row, key.name)
+            connection.execute(sa.insert(keys).values(**columns(key)))
+            self._db.notify(connection, EVERYTHING)
+
+    def revoke_key(self, row: EndpointRow, name: str) -> bool:
+        """Remove a named key of an endpoint, or of its customer; ``False`` if there is none."""
+        with self._db.write() as connection:
+            gone = self._delete_key(connection, row, name)
+            self._db.notify(connection, EVERYTHING)
+        return gone
+
+    def _delete_key(self, connection: sa.Connection, row: EndpointRow, name: str | None) -> bool:
+        of = sa.select(endpoints.c.id).where(endpoints.c.customer == row.customer) if row.customer else [row.id]
+        gone = sa.delete(keys).where(keys.c.endpoint_id.in_(of), keys.c.name == name, keys.c.name.is_not(None))
+        return bool(connection.execute(gone).rowcount)
+
+    def endpoints_of_customer(self, customer: str) -> list[EndpointRow]:
+        """The endpoints of a customer: one that trains and one that scores; none where they are not kept apart."""
+        return self._endpoints(_OF_CUSTOMER, customer=customer)
+
+    def endpoint_with_key(self, key: str) -> tuple[EndpointRow, KeyRow] | None:
+        """The endpoint that a key belongs to, and the key, or ``None``; a named key may have ended."""
+        with self._db.read() as connection:
+            found = connection.execute(sa.select(*_KEY).where(keys.c.hash == key_hash(key))).first()
+        key_row = KeyRow(*found) if found else None
+        row = self.endpoint(key_row.endpoint_id) if key_row else None
+        return (row, key_row) if row and key_row else None
 
     def change_endpoint(
         self,
@@ -288,13 +357,58 @@ class Store:
             fresh = {name: self._db.encrypt(value) for name, value in values.items() if value != getattr(row, name)}
             connection.execute(sa.update(endpoints).where(endpoints.c.id == row.id).values(**fresh))
             self._db.notify(connection, row.id)
+            for sibling in self._siblings(connection, row):
+                self._db.notify(connection, sibling)
         return True
 
-    def delete_endpoint(self, endpoint_id: str) -> None:
-        """Delete an endpoint with its jobs."""
+    def _siblings(self, connection: sa.Connection, row: EndpointRow) -> list[str]:
+        """The customer's other endpoint, which the keys of this one open as well."""
+        others = sa.select(endpoints.c.id).where(endpoints.c.customer == row.customer, endpoints.c.id != row.id)
+        return list(connection.execute(others).scalars()) if row.customer else []
+
+    def isolate(self, experiment: str, isolated: bool, complete: Completing) -> bool:
+        """Keep the customers of an experiment's web services apart from now on, or no longer.
+
+        :param experiment: its name.
+        :param isolated: they are to be kept apart.
+        :param complete: gives, for the endpoints of one name, the endpoint that is missing beside them, if one is.
+        :return: whether anything changed.
+        """
+        of_it = web_services.c.experiment == experiment
+        with self._db.write(slow=True) as connection:
+            change = sa.update(web_services).where(of_it, web_services.c.isolated != isolated).values(isolated=isolated)
+            if not connection.execute(change).rowcount:
+                return False
+            if isolated:
+                self._pair(connection, experiment, complete)
+            self._db.notify(connection, EVERYTHING)
+        return True
+
+    def _pair(self, connection: sa.Connection, experiment: str, complete: Completing) -> None:
+        plain = sa.select(endpoints.c.id, endpoints.c.service_id, endpoints.c.name, endpoints.c.customer)
+        query = plain.join(web_services, web_services.c.id == endpoints.c.service_id)
+        named: dict[str, list[Any]] = {}
+        for one in connection.execute(query.where(web_services.c.experiment == experiment)):
+            named.setdefault(one.name, []).append(one)
+        for name, pair in named.items():
+            customers = {one.customer for one in pair}
+            known = next(iter(customers)) if len(customers) == 1 and len(pair) == 2 else None
+            # Who is paired anew has never been this pair: what lies in folders of before is not for it.
+            customer = known or uuid.uuid4().hex
+            ids = [one.id for one in pair]
+            connection.execute(sa.update(endpoints).where(endpoints.c.id.in_(ids)).values(customer=customer))
+            missing = complete(name, [one.service_id for one in pair], customer)
+            if missing is not None:
+                self._insert_endpoint(connection, missing)
+
+    def delete_endpoints(self, *endpoint_ids: str) -> None:
+        """Delete endpoints with their jobs, all or none."""
         with self._db.write() as connection:
-            connection.execute(sa.delete(endpoints).where(endpoints.c.id == endpoint_id))
-            self._db.notify(connection, endpoint_id)
+            customers = sa.select(endpoints.c.customer).where(endpoints.c.id.in_(endpoint_ids))
+            connection.execute(sa.delete(quotas).where(quotas.c.customer.in_(customers)))
+            connection.execute(sa.delete(endpoints).where(endpoints.c.id.in_(endpoint_ids)))
+            for endpoint_id in endpoint_ids:
+                self._db.notify(connection, endpoint_id)
 
     def digests(self) -> set[str]:
         """Digests of all models in place, and of those that can be put back."""

@@ -43,6 +43,8 @@ web_services = sa.Table(
     sa.Column("experiment", sa.String(255), nullable=False),
     sa.Column("training", sa.Boolean, nullable=False),
     sa.Column("created_at", UtcTime, nullable=False),
+    # Each endpoint's key reaches its own customer's folder only.
+    sa.Column("isolated", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.UniqueConstraint("experiment", "training"),
 )
 endpoints = sa.Table(
@@ -64,6 +66,8 @@ endpoints = sa.Table(
     sa.Column("changed_at", UtcTime, nullable=False),
     # Calls that are kept for rehearsals; none: as its experiment declares.
     sa.Column("keep_calls", sa.Integer),
+    # Whose the endpoint is: the same at the training and the scoring endpoint of a name, and at no other ever after.
+    sa.Column("customer", sa.String(32), index=True),
     sa.UniqueConstraint("service_id", "name"),
 )
 resources = sa.Table(
@@ -109,6 +113,19 @@ keys = sa.Table(
     metadata,
     sa.Column("hash", sa.String(64), primary_key=True),
     sa.Column("endpoint_id", sa.ForeignKey("endpoints.id", ondelete="CASCADE"), nullable=False, index=True),
+    # Of keys besides the two that every endpoint has.
+    sa.Column("name", sa.String(64)),
+    sa.Column("kind", sa.String(16)),
+    sa.Column("created_at", UtcTime),
+    sa.Column("expires_at", UtcTime),
+)
+#: How much customers may have who are kept apart.
+quotas = sa.Table(
+    "quotas",
+    metadata,
+    sa.Column("customer", sa.String(32), primary_key=True),
+    sa.Column("jobs_a_day", sa.BigInteger),
+    sa.Column("bytes_kept", sa.BigInteger),
 )
 jobs = sa.Table(
     "jobs",
@@ -260,6 +277,7 @@ class ServiceRow:
     experiment: str
     training: bool
     created_at: datetime
+    isolated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,8 +294,28 @@ class ResourceRow:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyRow:
+    """A key, as far as it is kept: not the key itself.
+
+    :param hash: what it is found by.
+    :param name: of a named key; likewise its kind, see :class:`~.protocol.keys.KeyKind`, and its times.
+    """
+
+    hash: str = field(repr=False)
+    endpoint_id: str
+    name: str | None = None
+    kind: str | None = None
+    created_at: datetime | None = None
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class EndpointRow:
-    """An endpoint, keys in clear, with its models."""
+    """An endpoint, keys in clear, with its models.
+
+    :param customer: whose it is, where customers are kept apart; else ``None``.
+    :param other_keys: further keys that open it: named ones, and those of the customer's other endpoint.
+    """
 
     id: str
     service_id: str
@@ -292,9 +330,11 @@ class EndpointRow:
     revision: int
     changed_at: datetime
     keep_calls: int | None
+    customer: str | None
     primary_key: str = field(repr=False)
     secondary_key: str = field(repr=False)
     resources: tuple[ResourceRow, ...] = ()
+    other_keys: tuple[KeyRow, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)

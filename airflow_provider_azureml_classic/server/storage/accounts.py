@@ -78,6 +78,30 @@ class Accounts:
             return replace(account, endpoint=self._addresses[account.name])
         return replace(account, endpoint=self._address(account.endpoint))
 
+    def path_at_home(self, base: str, relative: str) -> str | None:
+        """Container and name in :attr:`home` that an address means, or may mean; ``None``: it is elsewhere.
+
+        The account is recognized by its name whatever the rest of the host is called, its secondary address included:
+        who is kept to a part of it must not come in by another door.
+
+        :param base: address of an account, or the beginning of one.
+        :param relative: what follows.
+        """
+        if self.home is None:
+            return None
+        names = {self.home.name, f"{self.home.name}-secondary"}
+        home, there = urlsplit(self.home.endpoint), urlsplit(base)
+        path = unquote("/".join(filter(None, (there.path.strip("/"), relative.lstrip("/")))))
+        host = (there.hostname or "").rstrip(".")
+        if host.partition(".")[0] in names:
+            return path
+        if host != home.hostname or not home.path.strip("/"):
+            return path if host == home.hostname else None
+        account, _, below = path.partition("/")
+        # An account in the path: what is not plainly another account counts as this one.
+        plain = _NAME.fullmatch(account) and account not in names
+        return None if plain and ".." not in path and "\\" not in path else below
+
     def _address(self, base: str) -> str:
         """Where ``https://NAME.blob.anything`` is; other addresses are what they are."""
         try:

@@ -149,6 +149,33 @@ def exists(account: StorageAccount, container: str, blob: str, session: Session 
         return bool(client.get_blob_client(container, blob).exists())
 
 
+def listed(account: StorageAccount, container: str, prefix: str) -> Iterator[tuple[str, int]]:
+    """Name and length of the blobs of a container whose names begin with a prefix; none where there is no container.
+
+    :param account: with a key.
+    :param container: container's name.
+    :param prefix: of the names.
+    :raises AzureMLClassicError: they cannot be listed.
+    """
+    with service_client(account) as client, explained(account, f"{container}/{prefix}"):
+        folder = client.get_container_client(container)
+        if folder.exists():
+            for blob in folder.list_blobs(name_starts_with=prefix):
+                yield blob.name, blob.size
+
+
+def remove(account: StorageAccount, container: str, blob: str) -> None:
+    """Remove a blob.
+
+    :param account: with a key.
+    :param container: container's name.
+    :param blob: path of the blob.
+    :raises AzureMLClassicError: it is not there, or cannot be removed.
+    """
+    with service_client(account) as client, explained(account, f"{container}/{blob}"):
+        client.get_blob_client(container, blob).delete_blob()
+
+
 def make_container(client: BlobServiceClient, container: str) -> None:
     """Make a container if it is not there.
 

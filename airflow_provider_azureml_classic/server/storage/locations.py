@@ -28,6 +28,7 @@ from airflow_provider_azureml_classic.server.blobs.names import (
     OF_THE_SERVICE,
     check_blob,
     check_container,
+    is_of_a_customer,
 )
 from airflow_provider_azureml_classic.server.blobs.store import BlobStore
 from airflow_provider_azureml_classic.server.clock import Clock
@@ -35,11 +36,14 @@ from airflow_provider_azureml_classic.server.storage import azure as azure_stora
 from airflow_provider_azureml_classic.server.storage.accounts import Accounts
 from airflow_provider_azureml_classic.server.storage.allowed_hosts import Reach
 from airflow_provider_azureml_classic.server.storage.http import MAX_SECONDS, TIMEOUT, session
+from airflow_provider_azureml_classic.server.storage.scope import Scope
 
 #: Largest file that is read from elsewhere, in bytes.
 MAX_DOWNLOAD = 1 << 30
 #: As long as the tokens of the cloud service lived (wire document, section 4.4).
 SAS_LIFE = timedelta(hours=24)
+#: Of those with which customers write and read files of their own.
+UPLOAD_LIFE = timedelta(hours=1)
 #: Letters of a SAS token, any one of which allows reading, or writing.
 READ, WRITE = "r", "wc"
 _CHUNK = 1 << 20
@@ -288,18 +292,54 @@ class Locations:
         self._reach = reach
         self._accounts = accounts or Accounts(blobs.account)
         self._clock = clock
+        #: Containers in the account of the outputs that are there.
+        self._made: set[str] = set()
 
-    def resolve(self, reference: BlobReference, permission: str = READ) -> Location:
+    def resolve(self, scope: Scope, reference: BlobReference, permission: str = READ) -> Location:
         """Where a reference leads.
 
         One without base location and connection string leads to the own store, unless the service's outputs have an
         account elsewhere.
 
+        :param scope: what of the service's store, here or in its account, whoever sent it reaches.
         :param reference: as a client sent it.
         :param permission: what a token of the own store must allow: :data:`READ` or :data:`WRITE`.
-        :raises RequestRejected: it leads to the own store, with an expired or wrong token or account key.
+        :raises RequestRejected: it leads to the own store, with an expired or wrong token or account key; or out of the
+            scope, whatever opens it.
         """
         resolved = self._accounts.resolved(reference)
+        if scope.customer is not None:
+            path = self._path_in_store(resolved)
+            if path is not None:
+                scope.check(path)
+            # What was refused is out; nothing of it has to be opened by a token.
+            return replace(self._resolved(resolved, reference, permission), guarded=False)
+        return self._resolved(resolved, reference, permission)
+
+    def _path_in_store(self, resolved: BlobReference) -> str | None:
+        """Container and name in the service's store, or what may lead there; ``None``: it is elsewhere."""
+        base, relative = resolved.base_location, resolved.relative_location
+        if resolved.connection_string:
+            account, ours = self._accounts.account(resolved.connection_string), self._blobs.account
+            base = account.endpoint
+            # Old clients write connection strings of name and key only, which leaves the address to Azure.
+            if account.name == ours.name:
+                return relative
+        if not base:
+            return relative
+        own = self._own_path(base, relative)
+        if own is None and self._is_served_here(base):
+            own = relative
+        return self._accounts.path_at_home(base, relative) if own is None else own
+
+    def _is_served_here(self, base: str) -> bool:
+        ours, theirs = urlsplit(self._blobs.account.endpoint), _address(base)
+        hosts = {(each.hostname or "").rstrip(".") for each in (ours, theirs)}
+        same_host = len(hosts) == 1 or hosts <= _LOOPBACK
+        ports = {each.port or (443 if each.scheme == "https" else 80) for each in (ours, theirs)}
+        return same_host and (len(ports) == 1 or ports == {80, 443})
+
+    def _resolved(self, resolved: BlobReference, reference: BlobReference, permission: str) -> Location:
         if resolved.connection_string:
             return self._of_account(resolved, reference, permission)
         path: str | None = resolved.relative_location
@@ -350,17 +390,19 @@ class Locations:
         token_counts = sent.base_location or not self._accounts.home
         if sent.connection_string or (sent.sas_token and token_counts):
             return False
-        return path.partition("/")[0] in (OF_ONE_ENDPOINT if permission == READ else OF_THE_SERVICE)
+        of_others = OF_ONE_ENDPOINT if permission == READ else OF_THE_SERVICE
+        return path.partition("/")[0] in of_others or is_of_a_customer(path)
 
-    def checked(self, reference: BlobReference, permission: str) -> BlobReference:
+    def checked(self, scope: Scope, reference: BlobReference, permission: str) -> BlobReference:
         """The reference to keep for later; what could not be read or written then is refused now.
 
+        :param scope: what of the service's store whoever sent it reaches.
         :param reference: as a client sent it.
         :param permission: :data:`READ` or :data:`WRITE`.
         :raises RequestRejected: wrong token, wrong key, host not allowed, no container.
         """
         reference.container_and_blob()
-        location = self.resolve(reference, permission)
+        location = self.resolve(scope, reference, permission)
         if location.guarded:
             path = location.reference.relative_location
             raise rejection(
@@ -371,6 +413,57 @@ class Locations:
             )
         location.check()
         return location.lasting
+
+    def opened(self, scope: Scope, path: str) -> BlobReference:
+        """A blob of the service's store with a token that reads and writes it, for :data:`UPLOAD_LIFE`.
+
+        :param scope: what whoever gets it reaches.
+        :param path: container and name.
+        :raises RequestRejected: it is outside, or no name.
+        """
+        scope.check(path)
+        container, blob = BlobReference(path).container_and_blob()
+        check_container(container)
+        check_blob(blob)
+        home = self._accounts.home
+        if home is not None and container not in self._made:
+            # A token of a blob makes no container.
+            with azure_storage.service_client(home) as client, azure_storage.explained(home, path):
+                azure_storage.make_container(client, container)
+            self._made.add(container)
+        opened = (home or self._blobs.account).opened(BlobReference(path), "rcw", UPLOAD_LIFE, self._clock())
+        if opened is None:
+            raise rejection("InvalidBlob", "The store of the service has no address for it.")
+        return opened
+
+    def listed(self, scope: Scope) -> Iterator[tuple[str, int]]:
+        """Container and name, and length, of the blobs in a customer's folder.
+
+        :param scope: of the customer.
+        """
+        container, _, folder = (scope.folder or "").partition("/")
+        home = self._accounts.home
+        blobs = self._blobs.list(container, f"{folder}/") if home is None else None
+        if home is None and blobs is not None:
+            yield from ((f"{container}/{blob.name}", blob.length) for blob in blobs)
+            return
+        if home is not None:
+            for name, length in azure_storage.listed(home, container, f"{folder}/"):
+                yield f"{container}/{name}", length
+
+    def remove(self, scope: Scope, path: str) -> None:
+        """Remove a blob of the service's store.
+
+        :param scope: what whoever asks reaches.
+        :param path: container and name.
+        :raises RequestRejected: ``BlobNotFound``; it is outside.
+        """
+        scope.check(path)
+        container, blob = BlobReference(path).container_and_blob()
+        if self._accounts.home is None:
+            self._blobs.delete(container, blob)
+        else:
+            azure_storage.remove(self._accounts.home, container, check_blob(blob))
 
     def published(self, reference: BlobReference, *, signed: bool) -> BlobReference:
         """The reference as clients see it: with the own store's present address and a fresh token for reading.

@@ -17,6 +17,7 @@ from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rej
 from airflow_provider_azureml_classic.protocol import inference
 from airflow_provider_azureml_classic.protocol import operations as ops
 from airflow_provider_azureml_classic.protocol.approval import Approval
+from airflow_provider_azureml_classic.protocol.customers import Quota, customer_to_wire, file_to_wire, files_to_wire
 from airflow_provider_azureml_classic.protocol.drift import AFTER_PARAMETER, DriftPage, Terms
 from airflow_provider_azureml_classic.protocol.errors import known_members, to_response
 from airflow_provider_azureml_classic.protocol.job_history import (
@@ -26,7 +27,7 @@ from airflow_provider_azureml_classic.protocol.job_history import (
     write_log,
 )
 from airflow_provider_azureml_classic.protocol.jobs import JobRequest
-from airflow_provider_azureml_classic.protocol.keys import KeyType
+from airflow_provider_azureml_classic.protocol.keys import KeyType, key_request
 from airflow_provider_azureml_classic.protocol.management import management_document
 from airflow_provider_azureml_classic.protocol.messages import JSON_TYPE, Request, Response
 from airflow_provider_azureml_classic.protocol.model_history import read_before
@@ -44,10 +45,12 @@ from airflow_provider_azureml_classic.server.jobs.jobs import Jobs
 from airflow_provider_azureml_classic.server.state.tables import EndpointRow
 from airflow_provider_azureml_classic.server.web import json_body as json_text
 from airflow_provider_azureml_classic.server.web.lanes import Lane, lane
+from airflow_provider_azureml_classic.server.workspace.customers import Customer, Customers
+from airflow_provider_azureml_classic.server.workspace.keys import Keys
 from airflow_provider_azureml_classic.server.workspace.rehearsals import Rehearsals
 from airflow_provider_azureml_classic.server.workspace.scoring import Scoring
 from airflow_provider_azureml_classic.server.workspace.updates import Updates
-from airflow_provider_azureml_classic.server.workspace.workspace import Workspace
+from airflow_provider_azureml_classic.server.workspace.workspace import Caller, Workspace
 
 log = logging.getLogger(__name__)
 
@@ -129,6 +132,8 @@ class App:
     :param describer: says what everybody may know of an endpoint.
     :param drift: says how far what is asked is from what was trained.
     :param rehearsals: says what an update would change.
+    :param customers: those who are kept apart.
+    :param keys: named keys of endpoints.
     :cvar waits: it may wait before it answers, so that all calls need threads.
     """
 
@@ -143,7 +148,10 @@ class App:
         describer: Describer,
         drift: Drift,
         rehearsals: Rehearsals,
+        customers: Customers,
+        keys: Keys,
     ) -> None:
+        self._customers, self._quotas, self._keys = customers, customers.quotas, keys
         self._workspace = workspace
         self._updates = updates
         self._jobs = jobs
@@ -167,14 +175,10 @@ class App:
             ops.GET_WORKSPACE: self._get_workspace,
             ops.LIST_DATA_SETS: self._list_data_sets,
             ops.GET_DRIFT: self._get_drift,
-            ops.SUBMIT_JOB: self._submit_job,
-            ops.START_JOB: self._start_job,
-            ops.GET_JOB: self._get_job,
-            ops.CANCEL_JOB: self._cancel_job,
-            ops.LIST_JOBS: self._list_jobs,
-            ops.GET_JOB_LOG: self._get_job_log,
+            **self._of_jobs(),
             ops.SCORE: self._score,
             ops.READ_ROWS: self._read_rows,
+            **self._of_customers(),
             **dict.fromkeys((ops.INFERENCE_LIVE, ops.INFERENCE_READY), lambda _: Response(200)),
             ops.INFERENCE_SERVER: lambda _: _json(inference.server_to_wire(__version__)),
             ops.INFERENCE_MODEL: self._inference_model,
@@ -263,8 +267,11 @@ class App:
 
     # -- web services and endpoints ----------------------------------------------------------------------------------
 
+    def _caller(self, call: Call) -> Caller:
+        return self._workspace.caller(call.segments["workspace"], call.key, call.operation)
+
     def _owner(self, call: Call) -> None:
-        if self._workspace.caller(call.segments["workspace"], call.key).endpoint is not None:
+        if self._caller(call).endpoint is not None:
             raise rejection("AdminRequestUnauthorized", "Web services are managed with the workspace token only.")
 
     def _list_services(self, call: Call) -> Response:
@@ -283,18 +290,18 @@ class App:
         return Response(204)
 
     def _list_endpoints(self, call: Call) -> Response:
-        caller = self._workspace.caller(call.segments["workspace"], call.key)
+        caller = self._caller(call)
         endpoints = self._workspace.endpoints(caller, call.segments["service"])
         return _json([endpoint.to_wire() for endpoint in endpoints])
 
     def _get_endpoint(self, call: Call) -> Response:
-        caller = self._workspace.caller(call.segments["workspace"], call.key)
+        caller = self._caller(call)
         _, row = self._workspace.endpoint(caller, call.segments["service"], call.segments["endpoint"])
-        endpoint = self._workspace.view(row)
+        endpoint = self._workspace.view(row, caller)
         return _json(endpoint.to_wire(), headers={ops.ETAG: endpoint.etag or ""})
 
     def _add_endpoint(self, call: Call) -> Response:
-        caller = self._workspace.caller(call.segments["workspace"], call.key)
+        caller = self._caller(call)
         settings = EndpointSettings.from_wire(call.json() if call.body.strip() else {})
         endpoint, new = self._workspace.add_endpoint(
             caller, call.segments["service"], call.segments["endpoint"], settings
@@ -303,7 +310,7 @@ class App:
         return _json(endpoint.to_wire(), status=201 if new else 200, headers=headers)
 
     def _patch_endpoint(self, call: Call) -> Response:
-        caller = self._workspace.caller(call.segments["workspace"], call.key)
+        caller = self._caller(call)
         endpoint = self._updates.patch(
             caller,
             call.segments["service"],
@@ -316,19 +323,19 @@ class App:
         return _json(endpoint.to_wire(), headers={ops.ETAG: endpoint.etag or ""})
 
     def _rehearse_update(self, call: Call) -> Response:
-        caller = self._workspace.caller(call.segments["workspace"], call.key)
+        caller = self._caller(call)
         settings = EndpointSettings.from_wire(call.json())
         digest = call.headers.get(ops.MODEL_FILE, "").strip().lower() or None
         names = call.segments["service"], call.segments["endpoint"]
         return _json(self._rehearsals.rehearse(caller, *names, settings, digest).to_json())
 
     def _delete_endpoint(self, call: Call) -> Response:
-        caller = self._workspace.caller(call.segments["workspace"], call.key)
+        caller = self._caller(call)
         self._workspace.delete_endpoint(caller, call.segments["service"], call.segments["endpoint"])
         return Response(204)
 
     def _refresh_endpoint(self, call: Call) -> Response:
-        caller = self._workspace.caller(call.segments["workspace"], call.key)
+        caller = self._caller(call)
         body = (call.json() if call.body.strip() else None) or {}
         if not isinstance(body, Mapping):
             raise rejection("RequestBodyInvalid", f"The body must be an object with {ops.OVERWRITE_RESOURCES}.")
@@ -340,19 +347,19 @@ class App:
         return Response(200 if changed else 304)
 
     def _list_models(self, call: Call) -> Response:
-        caller = self._workspace.caller(call.segments["workspace"], call.key)
+        caller = self._caller(call)
         limit, before = read_limit(call.query.get(LIMIT_PARAMETER)), read_before(call.query.get(BEFORE_PARAMETER))
         page = self._updates.models(caller, call.segments["service"], call.segments["endpoint"], limit, before)
         return _json(page.to_wire())
 
     def _regenerate_keys(self, call: Call) -> Response:
-        caller = self._workspace.caller(call.segments["workspace"], call.key)
+        caller = self._caller(call)
         which = KeyType.from_wire(call.json())
         endpoint = self._workspace.regenerate(caller, call.segments["service"], call.segments["endpoint"], which)
         return _json(endpoint.to_wire(), headers={ops.ETAG: endpoint.etag or ""})
 
     def _score_model(self, call: Call) -> Response:
-        caller = self._workspace.caller(call.segments["workspace"], call.key)
+        caller = self._caller(call)
         asked = ModelCall.from_wire(call.json())
         answers = self._updates.score(caller, call.segments["service"], call.segments["endpoint"], asked)
         return _json(answers.to_wire())
@@ -373,8 +380,20 @@ class App:
 
     # -- jobs and scoring --------------------------------------------------------------------------------------------
 
+    def _of_jobs(self) -> dict[ops.Operation, Callable[[Call], Response]]:
+        return {
+            ops.SUBMIT_JOB: self._submit_job,
+            ops.START_JOB: self._start_job,
+            ops.GET_JOB: self._get_job,
+            ops.CANCEL_JOB: self._cancel_job,
+            ops.LIST_JOBS: self._list_jobs,
+            ops.GET_JOB_LOG: self._get_job_log,
+        }
+
     def _endpoint(self, call: Call) -> EndpointRow:
-        return self._workspace.endpoint_for_call(call.segments["workspace"], call.segments["endpoint_id"], call.key)
+        return self._workspace.endpoint_for_call(
+            call.segments["workspace"], call.segments["endpoint_id"], call.key, call.operation
+        )
 
     def _submit_job(self, call: Call) -> Response:
         endpoint = self._endpoint(call)
@@ -395,7 +414,9 @@ class App:
     def _readable(self, call: Call) -> EndpointRow:
         """The endpoint, for its own key or the workspace token."""
         segments = call.segments
-        return self._workspace.endpoint_for_reading(segments["workspace"], segments["endpoint_id"], call.key)
+        return self._workspace.endpoint_for_reading(
+            segments["workspace"], segments["endpoint_id"], call.key, call.operation
+        )
 
     def _list_jobs(self, call: Call) -> Response:
         limit = read_limit(call.query.get(LIMIT_PARAMETER))
@@ -420,20 +441,83 @@ class App:
         name = call.query.get(ops.FILE_PARAMETER, "")
         return _json(self._scoring.read_rows(self._endpoint(call), call.body, name).to_wire())
 
+    # -- customers who are kept apart --------------------------------------------------------------------------------
+
+    def _of_customers(self) -> dict[ops.Operation, Callable[[Call], Response]]:
+        return {
+            ops.GET_CUSTOMER: self._get_customer,
+            ops.LIST_FILES: self._list_files,
+            ops.SIGN_FILE: self._sign_file,
+            ops.WRITE_FILE: self._write_file,
+            ops.DELETE_FILE: self._delete_file,
+            ops.LIST_KEYS: self._list_keys,
+            ops.MAKE_KEY: self._make_key,
+            ops.REVOKE_KEY: self._revoke_key,
+            ops.GET_QUOTA: self._get_quota,
+            ops.SET_QUOTA: self._set_quota,
+        }
+
+    def _customer(self, call: Call) -> Customer:
+        return self._customers.with_key(call.key, call.operation)
+
+    def _get_customer(self, call: Call) -> Response:
+        customer, view = self._customer(call), self._workspace.view
+        rows = (customer.training, customer.scoring)
+        training, scoring = (view(row, customer.caller) if row else None for row in rows)
+        return _json(customer_to_wire(customer.name, customer.folder, training, scoring))
+
+    def _list_files(self, call: Call) -> Response:
+        return _json(files_to_wire(self._customers.files(self._customer(call))))
+
+    def _sign_file(self, call: Call) -> Response:
+        return _json(file_to_wire(self._customers.signed(self._customer(call), call.segments["file"])))
+
+    def _write_file(self, call: Call) -> Response:
+        reference = self._customers.write(self._customer(call), call.segments["file"], call.body)
+        return _json(reference.to_wire(), status=201)
+
+    def _delete_file(self, call: Call) -> Response:
+        self._customers.delete(self._customer(call), call.segments["file"])
+        return Response(204)
+
+    def _managed(self, call: Call) -> EndpointRow:
+        return self._workspace.endpoint(self._caller(call), call.segments["service"], call.segments["endpoint"])[1]
+
+    def _list_keys(self, call: Call) -> Response:
+        return _json([key.to_wire() for key in self._keys.listed(self._managed(call))])
+
+    def _make_key(self, call: Call) -> Response:
+        row = self._managed(call)
+        return _json(self._keys.make(row, call.segments["key"], *key_request(call.json())).to_wire(), status=201)
+
+    def _revoke_key(self, call: Call) -> Response:
+        self._keys.revoke(self._managed(call), call.segments["key"])
+        return Response(204)
+
+    def _get_quota(self, call: Call) -> Response:
+        row = self._managed(call)
+        return _json({**self._quotas.quota(row).to_wire(), **self._quotas.usage(row).to_wire()})
+
+    def _set_quota(self, call: Call) -> Response:
+        self._owner(call)
+        row = self._managed(call)
+        self._quotas.set(row, Quota.from_wire(call.json()))
+        return _json({**self._quotas.quota(row).to_wire(), **self._quotas.usage(row).to_wire()})
+
     # -- the Open Inference Protocol ---------------------------------------------------------------------------------
 
     def _inference_model(self, call: Call) -> Response:
-        endpoint = self._workspace.endpoint_of_model(call.segments["model"], call.key)
+        endpoint = self._workspace.endpoint_of_model(call.segments["model"], call.key, call.operation)
         content, columns = self._scoring.columns(endpoint)
         return _json(inference.model_to_wire(call.segments["model"], content, columns.inputs, columns.outputs))
 
     def _inference_ready(self, call: Call) -> Response:
-        self._scoring.columns(self._workspace.endpoint_of_model(call.segments["model"], call.key))
+        self._scoring.columns(self._workspace.endpoint_of_model(call.segments["model"], call.key, call.operation))
         return Response(200)
 
     def _infer(self, call: Call) -> Response:
         model = call.segments["model"]
-        endpoint = self._workspace.endpoint_of_model(model, call.key)
+        endpoint = self._workspace.endpoint_of_model(model, call.key, call.operation)
         source, output = self._scoring.names(endpoint)
         named = ""
 
@@ -453,8 +537,8 @@ class App:
         names = call.segments
         endpoint = names.get("endpoint") or names["endpoint_id"]
         if "service" in names:
-            return self._describer.managed(names["workspace"], names["service"], endpoint)
-        return self._describer.called(names["workspace"], endpoint)
+            return self._describer.managed(names["workspace"], names["service"], endpoint, call.key, call.operation)
+        return self._describer.called(names["workspace"], endpoint, call.key, call.operation)
 
     def _help(self, call: Call) -> Response:
         return pages.page(call.operation, self._described(call))

@@ -224,7 +224,9 @@ class MicroBatcher:
             if row is None:
                 return None
             if call.head.opened is not row:
-                call.head.opened = self._workspace.endpoint_for_call(workspace_id, endpoint_id, call.head.key)
+                opened = self._workspace.endpoint_for_call(workspace_id, endpoint_id, call.head.key, ops.SCORE)
+                # A named key may end from one call to the next.
+                call.head.opened = opened if call.head.key in (opened.primary_key, opened.secondary_key) else None
             if endpoint_id not in predictors:
                 predictors[endpoint_id] = self._scoring.predictor(row)
             predictor = predictors[endpoint_id]

@@ -34,8 +34,15 @@ from airflow_provider_azureml_classic.server.models.facts import model_row
 from airflow_provider_azureml_classic.server.models.pins import Pin, Pins
 from airflow_provider_azureml_classic.server.models.store import ModelStore
 from airflow_provider_azureml_classic.server.state.endpoint_store import Store
-from airflow_provider_azureml_classic.server.state.tables import ExperimentRow, ResourceRow, SamplesRow, ServiceRow
+from airflow_provider_azureml_classic.server.state.tables import (
+    EndpointRow,
+    ExperimentRow,
+    ResourceRow,
+    SamplesRow,
+    ServiceRow,
+)
 from airflow_provider_azureml_classic.server.storage.locations import WRITE, Locations
+from airflow_provider_azureml_classic.server.storage.scope import WHOLE_STORE
 from airflow_provider_azureml_classic.server.workspace.endpoints import new_endpoint
 from airflow_provider_azureml_classic.tables.description import Description
 from airflow_provider_azureml_classic.tables.spelling import shown
@@ -185,6 +192,7 @@ class Setup:
             declaration, and endpoints keep the models that they have.
         :raises ValueError: a first training failed, or a declaration was changed under its web services.
         """
+        experiments = tuple(experiments)
         new = [experiment for experiment in experiments if not self._is_set_up(experiment, redeclared)]
         with TemporaryDirectory() as folder:
             trainings = []
@@ -206,6 +214,27 @@ class Setup:
                     ) from error
                 with self._pins.pinned() as pin:
                     self._record(experiment, files, summary, pin)
+        for experiment in experiments:
+            self._isolate(experiment)
+
+    def _isolate(self, experiment: Experiment) -> None:
+        """Keep customers apart from now on, or no longer, as it is declared."""
+        services = [one for one in self._store.services() if one.experiment == experiment.name]
+        default = next(
+            (self._store.endpoint_named(one.id, DEFAULT_ENDPOINT) for one in services if not one.training), None
+        )
+
+        def missing(name: str, there: list[str], customer: str) -> EndpointRow | None:
+            service = next((one for one in services if one.id not in there), None)
+            if service is None:
+                return None
+            models = () if service.training or default is None else default.resources
+            return new_endpoint(service.id, name, self._clock(), customer=customer, models=models)
+
+        isolated = experiment.isolation is not None
+        if self._store.isolate(experiment.name, isolated, missing):
+            state = "kept apart" if isolated else "no longer kept apart: each endpoint key reaches the whole store"
+            log.warning("the customers of %r are %s", experiment.name, state)
 
     def _is_set_up(self, experiment: Experiment, redeclared: Container[str]) -> bool:
         row = self._store.experiment(experiment.name)
@@ -236,8 +265,9 @@ class Setup:
         first_model = model_row(manifest, digest, summary.length, summary.content)
         owner = uuid.uuid5(uuid.NAMESPACE_URL, experiment.name).hex
         name, samples = f"{owner}{MODEL_EXTENSION}", SamplesRow(summary.content, samples_path(owner))
-        self._locations.resolve(BlobReference(f"{FIRST_MODELS}/{name}"), WRITE).deliver(files.model)
-        self._locations.resolve(BlobReference(samples.relative_location), WRITE).deliver(files.samples)
+        self._locations.resolve(WHOLE_STORE, BlobReference(f"{FIRST_MODELS}/{name}"), WRITE).deliver(files.model)
+        place = BlobReference(samples.relative_location)
+        self._locations.resolve(WHOLE_STORE, place, WRITE).deliver(files.samples)
         now = self._clock()
         services = [
             ServiceRow(uuid.uuid4().hex, experiment.training_service, experiment.name, True, now),

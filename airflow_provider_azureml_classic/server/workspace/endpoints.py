@@ -29,9 +29,17 @@ from airflow_provider_azureml_classic.server.blobs.names import is_first_model
 from airflow_provider_azureml_classic.server.settings import Settings, new_key
 from airflow_provider_azureml_classic.server.state.tables import EndpointRow, ResourceRow, ServiceRow
 from airflow_provider_azureml_classic.server.storage.locations import Locations
+from airflow_provider_azureml_classic.server.storage.scope import Scope
 
 
-def new_endpoint(service_id: str, name: str, now: datetime) -> EndpointRow:
+def new_endpoint(
+    service_id: str,
+    name: str,
+    now: datetime,
+    *,
+    customer: str | None = None,
+    models: tuple[ResourceRow, ...] = (),
+) -> EndpointRow:
     """An endpoint with fresh keys and the default settings, not stored yet.
 
     The default endpoint has 20 concurrent calls, an added one 4 until it asks for more (wire document, sections 2.3
@@ -40,10 +48,12 @@ def new_endpoint(service_id: str, name: str, now: datetime) -> EndpointRow:
     :param service_id: its web service.
     :param name: its name.
     :param now: the present time.
+    :param customer: whose it is, where customers are kept apart.
+    :param models: those of the default endpoint.
     """
-    is_default = name == DEFAULT_ENDPOINT
+    is_default, endpoint_id = name == DEFAULT_ENDPOINT, uuid.uuid4().hex
     return EndpointRow(
-        id=uuid.uuid4().hex,
+        id=endpoint_id,
         service_id=service_id,
         name=name,
         description=None,
@@ -58,6 +68,8 @@ def new_endpoint(service_id: str, name: str, now: datetime) -> EndpointRow:
         revision=1,
         changed_at=now,
         keep_calls=None,
+        customer=customer,
+        resources=tuple(replace(model, endpoint_id=endpoint_id) for model in models),
     )
 
 
@@ -70,6 +82,14 @@ def with_new_key(row: EndpointRow, which: KeyType) -> EndpointRow:
     if which is KeyType.PRIMARY:
         return replace(row, primary_key=new_key())
     return replace(row, secondary_key=new_key())
+
+
+def without_keys(endpoint: Endpoint) -> Endpoint:
+    """What is seen of an endpoint by those who are not to see its keys.
+
+    :param endpoint: the endpoint.
+    """
+    return replace(endpoint, primary_key="", secondary_key="")
 
 
 def settings_values(row: EndpointRow, settings: EndpointSettings) -> dict[str, Any]:
@@ -119,6 +139,24 @@ def _checked_concurrency(max_calls: int) -> int:
             target="MaxConcurrentCalls",
         )
     return max_calls
+
+
+def check_settings(scope: Scope, settings: EndpointSettings) -> None:
+    """Refuse settings that are not a customer's to change: what costs the service, or shows the first training data.
+
+    :param scope: of the caller.
+    :param settings: what is wanted.
+    :raises AccessDenied: naming them.
+    """
+    others = (settings.throttle_level, settings.max_concurrent_calls)
+    if scope.customer is not None and (*others, settings.sample_data_enabled, settings.diagnostics_trace_level) != (
+        (None,) * 4
+    ):
+        raise rejection(
+            "ManagementRequestUnauthorized",
+            "ThrottleLevel, MaxConcurrentCalls, SampleDataEnabled and DiagnosticsTraceLevel of this endpoint are set "
+            "with the workspace token only.",
+        )
 
 
 def check_updatable(row: EndpointRow, participle: str) -> None:
@@ -206,6 +244,7 @@ class Views:
             throttle_level=row.throttle_level,
             resources=tuple(self._resource(model) for model in row.resources),
             etag=etag(row),
+            folder=Scope(row.customer).folder,
         )
 
     def _resource(self, model: ResourceRow) -> Resource:

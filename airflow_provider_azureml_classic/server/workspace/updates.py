@@ -46,7 +46,8 @@ from airflow_provider_azureml_classic.server.state.tables import (
 )
 from airflow_provider_azureml_classic.server.storage.http import PATCH_SECONDS
 from airflow_provider_azureml_classic.server.storage.locations import Location, Locations
-from airflow_provider_azureml_classic.server.workspace.endpoints import check_updatable, etag
+from airflow_provider_azureml_classic.server.storage.scope import WHOLE_STORE, Scope
+from airflow_provider_azureml_classic.server.workspace.endpoints import check_settings, check_updatable, etag
 from airflow_provider_azureml_classic.server.workspace.workspace import Caller, Workspace
 
 
@@ -101,6 +102,7 @@ class Updates:
         :param approval: who has agreed to it, as the caller says.
         """
         service, row = self._workspace.endpoint(caller, service_id, name)
+        check_settings(caller.scope, settings)
         # A patch that lifts PreventUpdate may carry the update itself.
         if settings.resources and settings.prevent_update is not False:
             check_updatable(row, "updated")
@@ -110,7 +112,7 @@ class Updates:
             placed, files = tuple(model for model, _ in models), tuple(file for _, file in models)
             _check_approved(placed, approval)
             changed = self._workspace.change(row, settings, placed, if_match, files=files, approval=approval)
-            return self._workspace.view(changed)
+            return self._workspace.view(changed, caller)
 
     def models(self, caller: Caller, service_id: str, name: str, limit: int, before: int | None) -> ModelPage:
         """The models that an endpoint had, those put live last first.
@@ -229,12 +231,13 @@ class Updates:
     def _samples(self, row: EndpointRow, folder: Path) -> Path | None:
         """The samples of an endpoint's live model, as a file; ``None``: the server has none."""
         content = row.resources[0].content
-        path = content and self._store.samples_of(content)
-        if not path:
+        path, scope = content and self._store.samples_of(content, row.customer), Scope(row.customer)
+        # Those of the first model are rows of the workspace's own data.
+        if not path or not scope.admits(path):
             return None
         target = folder / "samples.json"
         try:
-            self._locations.resolve(BlobReference(path)).fetch(target, PATCH_SECONDS)
+            self._locations.resolve(scope, BlobReference(path)).fetch(target, PATCH_SECONDS)
         except AzureMLClassicError as error:
             if error.status != 404:
                 raise
@@ -243,7 +246,8 @@ class Updates:
 
     def _fetch_again(self, before: PlacementRow, pin: Pin) -> None:
         reference = BlobReference(before.relative_location, before.base_location)
-        if self._fetch(self._locations.resolve(reference), pin)[0].digest != before.digest:
+        # The endpoint has had it: whoever may put a model in place there may put this one back.
+        if self._fetch(self._locations.resolve(WHOLE_STORE, reference), pin)[0].digest != before.digest:
             raise rejection(
                 "ModelInvalid",
                 f"{reference.location!r} holds another model now than on {before.placed_at:%Y-%m-%d}, and the file "
@@ -287,7 +291,7 @@ class Updates:
                 f"{reference.relative_location!r} does not end in {MODEL_EXTENSION}, so it is not a trained model.",
                 target=name,
             )
-        location = self._locations.resolve(reference)
+        location = self._locations.resolve(caller.scope, reference)
         if caller.endpoint is not None and location.guarded:
             _check_own_model(row, location)
         return location

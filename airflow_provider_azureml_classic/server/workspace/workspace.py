@@ -1,13 +1,15 @@
 """Web services and endpoints: the rules, with no HTTP.
 
 Rule 1: an endpoint key opens its own endpoint only, and adds endpoints to its own web service; keys of other endpoints
-are shown to the workspace token only.
+are shown to the workspace token only. Where customers are kept apart, a key opens the two endpoints of its customer and
+nothing else: what is somebody else's is refused as what does not exist is, before anything is looked up.
 Rule 2: the default endpoint's model cannot be replaced and it cannot be deleted (wire document, sections 2.4 to 2.6).
 """
 
 from __future__ import annotations
 
 import hmac
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from threading import Lock
@@ -17,6 +19,7 @@ from airflow_provider_azureml_classic.protocol.approval import Approval
 from airflow_provider_azureml_classic.protocol.inference import SEPARATOR
 from airflow_provider_azureml_classic.protocol.keys import KeyType
 from airflow_provider_azureml_classic.protocol.limits import MAX_KEPT_CALLS
+from airflow_provider_azureml_classic.protocol.operations import Operation
 from airflow_provider_azureml_classic.protocol.values import (
     DEFAULT_ENDPOINT,
     Endpoint,
@@ -26,18 +29,22 @@ from airflow_provider_azureml_classic.protocol.values import (
 )
 from airflow_provider_azureml_classic.server.clock import Clock
 from airflow_provider_azureml_classic.server.settings import Settings
-from airflow_provider_azureml_classic.server.state.endpoint_store import Store
+from airflow_provider_azureml_classic.server.state.endpoint_store import Store, key_hash
 from airflow_provider_azureml_classic.server.state.history import How
 from airflow_provider_azureml_classic.server.state.tables import EndpointRow, ModelRow, ResourceRow, ServiceRow
 from airflow_provider_azureml_classic.server.storage.locations import Locations
+from airflow_provider_azureml_classic.server.storage.scope import WHOLE_STORE, Scope
 from airflow_provider_azureml_classic.server.workspace.endpoints import (
     Views,
+    check_settings,
     check_updatable,
     etag,
     new_endpoint,
     settings_values,
     with_new_key,
+    without_keys,
 )
+from airflow_provider_azureml_classic.server.workspace.rights import opens
 
 #: Endpoints of one web service (azure-docs ``studio/faq``).
 MAX_ENDPOINTS = 10_000
@@ -52,9 +59,20 @@ class Caller:
     """Who asks: the holder of the workspace token, or of one endpoint's key.
 
     :param endpoint: ``None`` for the workspace token.
+    :param named: the key is one with a name, whose holder is shown no other key.
     """
 
     endpoint: EndpointRow | None = None
+    named: bool = False
+
+    @property
+    def scope(self) -> Scope:
+        """What of the service's store the caller reaches."""
+        return WHOLE_STORE if self.endpoint is None else Scope(self.endpoint.customer)
+
+
+#: Who has the workspace token.
+OWNER = Caller()
 
 
 class Workspace:
@@ -87,20 +105,21 @@ class Workspace:
 
     # -- who may -----------------------------------------------------------------------------------------------------
 
-    def caller(self, workspace_id: str, key: str) -> Caller:
+    def caller(self, workspace_id: str, key: str, operation: Operation) -> Caller:
         """Who presents ``key``.
 
         :param workspace_id: as in the path.
         :param key: what follows ``Bearer``.
-        :raises AccessDenied: nobody's key.
+        :param operation: what is asked.
+        :raises AccessDenied: nobody's key, or one that does not open the operation.
         :raises NotFound: another workspace.
         """
         is_token = hmac.compare_digest(key.encode(), self._settings.token.encode())
-        endpoint = None if is_token else self._store.endpoint_with_key(key)
-        if not is_token and endpoint is None:
+        holder = None if is_token else self._store.endpoint_with_key(key)
+        if not is_token and (holder is None or not opens(holder[1], operation, self._clock())):
             raise rejection("ManagementRequestUnauthorized", "Invalid credentials provided.")
         self.check_id(workspace_id)
-        return Caller(endpoint)
+        return Caller(holder[0], holder[1].kind is not None) if holder else Caller()
 
     def check_id(self, workspace_id: str) -> None:
         """Refuse another workspace's id.
@@ -110,30 +129,54 @@ class Workspace:
         if workspace_id != self._settings.workspace_id:
             raise rejection("WorkspaceNotFound", f"There is no workspace {workspace_id!r} here.", target=workspace_id)
 
-    def endpoint_for_call(self, workspace_id: str, endpoint_id: str, key: str) -> EndpointRow:
-        """The endpoint of a job or scoring call, if the key is one of its two.
+    def endpoint_for_call(self, workspace_id: str, endpoint_id: str, key: str, operation: Operation) -> EndpointRow:
+        """The endpoint of a job or scoring call, if the key is one of its two, or another that opens the call.
 
         :param workspace_id: as in the path.
         :param endpoint_id: GUID, as in the path.
         :param key: what follows ``Bearer``.
+        :param operation: what is asked.
         :raises AccessDenied: also for an unknown endpoint, so that GUIDs cannot be probed.
         """
         row = self.cached(endpoint_id) or self._read(endpoint_id)
         presented = key.encode()
         keys = (row.primary_key, row.secondary_key) if row else ("", "")
         good = [hmac.compare_digest(presented, candidate.encode()) for candidate in keys]
-        if row is None or not any(good) or workspace_id != self._settings.workspace_id:
+        opened = any(good) or (row is not None and self._has_other(row, key, operation))
+        if row is None or not opened or workspace_id != self._settings.workspace_id:
             raise rejection("ScoreRequestUnauthorized", "Invalid credentials provided.")
         return row
 
-    def endpoint_of_model(self, model: str, key: str) -> EndpointRow:
+    def _has_other(self, row: EndpointRow, key: str, operation: Operation) -> bool:
+        found = key_hash(key) if row.other_keys else ""
+        return any(one.hash == found and opens(one, operation, self._clock()) for one in row.other_keys)
+
+    def opens(self, row: EndpointRow, key: str, operation: Operation) -> bool:
+        """Whether a key is one that an endpoint's calls take, or the workspace token.
+
+        :param row: the endpoint.
+        :param key: what follows ``Bearer``.
+        :param operation: what is asked.
+        """
+        if hmac.compare_digest(key.encode(), self._settings.token.encode()):
+            return True
+        try:
+            return self.endpoint_for_call(self._settings.workspace_id, row.id, key, operation).id == row.id
+        except AzureMLClassicError:
+            return False
+
+    def endpoint_of_model(self, model: str, key: str, operation: Operation) -> EndpointRow:
         """The endpoint that clients of the Open Inference Protocol call a model, if the key is one of its two.
 
         :param model: ``WEB SERVICE~ENDPOINT``, by the service's name or id.
         :param key: what follows ``Bearer``.
+        :param operation: what is asked.
         :raises AccessDenied: also for a model that is not there, so that names cannot be probed.
         """
-        row = self._store.endpoint_with_key(key)
+        holder = self._store.endpoint_with_key(key)
+        row = holder[0] if holder and opens(holder[1], operation, self._clock()) else None
+        if row is not None and row.customer is not None:
+            row = self.scoring_endpoint(row.customer)
         service = row and self._store.service(row.service_id)
         names = {f"{named}{SEPARATOR}{row.name}" for named in (service.id, service.name)} if row and service else set()
         if row is None or model not in names:
@@ -143,22 +186,35 @@ class Workspace:
             )
         return row
 
-    def endpoint_for_reading(self, workspace_id: str, endpoint_id: str, key: str) -> EndpointRow:
+    def endpoint_for_reading(self, workspace_id: str, endpoint_id: str, key: str, operation: Operation) -> EndpointRow:
         """The endpoint whose jobs are looked at, for its own keys and for the workspace token.
 
         :param workspace_id: as in the path.
         :param endpoint_id: GUID, as in the path.
         :param key: what follows ``Bearer``.
+        :param operation: what is asked.
         :raises AccessDenied: neither.
         :raises NotFound: no such endpoint, told to the workspace token only.
         """
-        own = self.caller(workspace_id, key).endpoint
-        if own is not None and own.id != endpoint_id:
+        own = self.caller(workspace_id, key, operation).endpoint
+        theirs = {row.id: row for row in self._of_one(own)} if own else {}
+        if own is not None and endpoint_id not in theirs:
             raise rejection("ManagementRequestUnauthorized", "This endpoint key opens its own endpoint only.")
-        row = own or self._store.endpoint(endpoint_id)
+        row = theirs.get(endpoint_id) or self._store.endpoint(endpoint_id)
         if row is None:
             raise rejection("EndpointNotFound", f"There is no endpoint {endpoint_id!r} here.", target=endpoint_id)
         return row
+
+    def _of_one(self, row: EndpointRow) -> list[EndpointRow]:
+        """The endpoint, with the other one of its customer where customers are kept apart."""
+        return [row] if row.customer is None else self._store.endpoints_of_customer(row.customer)
+
+    def scoring_endpoint(self, customer: str) -> EndpointRow | None:
+        """The endpoint of a customer that scores.
+
+        :param customer: his id.
+        """
+        return next((row for row in self._store.endpoints_of_customer(customer) if row.resources), None)
 
     def _read(self, endpoint_id: str) -> EndpointRow | None:
         before = self._changes
@@ -190,9 +246,22 @@ class Workspace:
         own = caller.endpoint
         if own is None or (own.service_id == service.id and name in (None, own.name, own.id)):
             return
-        raise rejection(
-            "ManagementRequestUnauthorized", "This endpoint key opens its own endpoint only; use the workspace token."
-        )
+        raise _not_own()
+
+    def _opened(self, caller: Caller, service_id: str, name: str | None = None) -> ServiceRow:
+        """The web service, if the caller may do something there, with one of its endpoints if one is named.
+
+        Who is kept apart is told nothing of what is there: it is asked for his own endpoints only.
+        """
+        own = caller.endpoint
+        if own is None or own.customer is None:
+            service = self.service_row(service_id)
+            self._allow(caller, service, name)
+            return service
+        mine = next((row for row in self._of_one(own) if row.service_id == service_id), None)
+        if mine is None or name not in (None, mine.name, mine.id):
+            raise _not_own()
+        return self.service_row(mine.service_id)
 
     # -- web services ------------------------------------------------------------------------------------------------
 
@@ -242,13 +311,13 @@ class Workspace:
         :param caller: who asks.
         :param service_id: its id.
         """
-        service = self.service_row(service_id)
-        self._allow(caller, service)
+        service, own = self._opened(caller, service_id), caller.endpoint
+        if own is not None and own.customer is not None:
+            return [self.view(row, caller) for row in self._of_one(own) if row.service_id == service.id]
         views = [self.view(row) for row in self._store.endpoints_of(service.id)]
-        own = caller.endpoint
         if own is None:
             return views
-        return [v if v.name == own.name else replace(v, primary_key="", secondary_key="") for v in views]
+        return [v if v.name == own.name and not caller.named else without_keys(v) for v in views]
 
     def endpoint(self, caller: Caller, service_id: str, name: str) -> tuple[ServiceRow, EndpointRow]:
         """One endpoint that the caller may manage.
@@ -258,11 +327,10 @@ class Workspace:
         :param name: its name, or its GUID.
         :raises NotFound: the message names the endpoints that are there.
         """
-        service = self.service_row(service_id)
-        self._allow(caller, service, name)
+        service = self._opened(caller, service_id, name)
         row = self._store.endpoint_named(service.id, name)
         if row is None:
-            raise self._no_endpoint(service, name)
+            raise self._no_endpoint(service, name) if caller.endpoint is None else _not_own()
         return service, row
 
     def _no_endpoint(self, service: ServiceRow, name: str) -> AzureMLClassicError:
@@ -285,29 +353,35 @@ class Workspace:
         :param settings: wanted settings.
         :return: the endpoint, and whether it is new.
         """
-        service = self.service_row(service_id)
-        self._allow(caller, service)
+        own = caller.endpoint
+        service = self._opened(caller, service_id, name if own is not None and own.customer else None)
         name = check_endpoint_name(name)
         if settings.resources:
             raise rejection("UnexpectedParameter", "Resources are set by PATCH, after the endpoint was added.")
-        default = self._store.endpoint_named(service.id, DEFAULT_ENDPOINT)
-        if default is None:
-            raise rejection("WebServiceNotFound", f"Web service {service.name!r} has no default endpoint.")
         if name != DEFAULT_ENDPOINT and self._store.endpoint_named(service.id, name) is None:
-            if self._store.endpoint_count(service.id) >= MAX_ENDPOINTS:
-                raise rejection("EndpointLimitReached", f"A web service has at most {MAX_ENDPOINTS} endpoints.")
-            row = self._new_endpoint(service, name, settings, default)
-            if self._store.add_endpoint(row):
-                return self.view(row), True
+            rows = self._new_endpoints(service, name, settings)
+            if self._store.add_endpoints(*rows):
+                return self.view(rows[0]), True
         _, row = self.endpoint(caller, service.id, name)
+        check_settings(caller.scope, settings)
         return self.view(self.change(row, settings)), False
 
-    def _new_endpoint(
-        self, service: ServiceRow, name: str, settings: EndpointSettings, default: EndpointRow
-    ) -> EndpointRow:
-        row = new_endpoint(service.id, name, self._clock())
-        resources = tuple(replace(resource, endpoint_id=row.id) for resource in default.resources)
-        return replace(row, **settings_values(row, settings), resources=resources)
+    def _new_endpoints(self, service: ServiceRow, name: str, settings: EndpointSettings) -> list[EndpointRow]:
+        """The new endpoint first; where customers are kept apart, then the other one of the new customer."""
+        services, customer = [service], uuid.uuid4().hex if service.isolated else None
+        if customer:
+            experiment = [one for one in self._store.services() if one.experiment == service.experiment]
+            services += [one for one in experiment if one.id != service.id]
+        rows = []
+        for one in services:
+            default = self._store.endpoint_named(one.id, DEFAULT_ENDPOINT)
+            if default is None:
+                raise rejection("WebServiceNotFound", f"Web service {one.name!r} has no default endpoint.")
+            if self._store.endpoint_count(one.id) >= MAX_ENDPOINTS:
+                raise rejection("EndpointLimitReached", f"A web service has at most {MAX_ENDPOINTS} endpoints.")
+            row = new_endpoint(one.id, name, self._clock(), customer=customer, models=default.resources)
+            rows.append(replace(row, **settings_values(row, settings)))
+        return rows
 
     def change(
         self,
@@ -405,26 +479,39 @@ class Workspace:
             _, row = self.endpoint(caller, service_id, name)
             changed = with_new_key(row, which)
             if self._store.replace_keys(row, changed):
-                self.forget(row.id)
+                self.forget(*(each.id for each in self._of_one(row)))
                 return self.view(self._read(row.id) or changed)
         raise rejection("UnknownError", f"Too many clients change the keys of endpoint {name!r} at once.")
 
     def delete_endpoint(self, caller: Caller, service_id: str, name: str) -> None:
-        """Delete an endpoint with its jobs.
+        """Delete an endpoint with its jobs; where customers are kept apart, with the customer's other one.
 
         :param caller: who asks.
         :param service_id: id of the web service.
         :param name: the endpoint's name.
         """
         _, row = self.endpoint(caller, service_id, name)
+        if caller.scope.customer is not None:
+            raise rejection(
+                "ManagementRequestUnauthorized", "The workspace token alone deletes an endpoint of this web service."
+            )
         if row.name == DEFAULT_ENDPOINT:
             raise rejection("InvalidOperation", "The default endpoint cannot be deleted; delete the web service.")
-        self._store.delete_endpoint(row.id)
-        self.forget(row.id)
+        ids = [each.id for each in self._of_one(row)]
+        self._store.delete_endpoints(*ids)
+        self.forget(*ids)
 
-    def view(self, row: EndpointRow) -> Endpoint:
+    def view(self, row: EndpointRow, caller: Caller = OWNER) -> Endpoint:
         """The endpoint as clients see it.
 
         :param row: the endpoint.
+        :param caller: who looks.
         """
-        return self._views.endpoint(row)
+        endpoint = self._views.endpoint(row)
+        return without_keys(endpoint) if caller.named else endpoint
+
+
+def _not_own() -> AzureMLClassicError:
+    return rejection(
+        "ManagementRequestUnauthorized", "This endpoint key opens its own endpoint only; use the workspace token."
+    )

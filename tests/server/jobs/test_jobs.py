@@ -20,6 +20,7 @@ from airflow_provider_azureml_classic.protocol.sas import expiry_of
 from airflow_provider_azureml_classic.protocol.values import Endpoint
 from airflow_provider_azureml_classic.server.experiments.ilearner import content_digest, read_ilearner
 from airflow_provider_azureml_classic.server.storage.locations import OwnLocation
+from airflow_provider_azureml_classic.server.storage.scope import WHOLE_STORE
 from tests.support.processes import until
 from tests.support.service import Service, line
 
@@ -107,7 +108,7 @@ def test_the_samples_of_a_model_are_named_beside_the_results(
     assert samples is not None
     assert samples.relative_location == f"experimentoutput/{job.id}/{job.id}-samples.json"
     assert "sig=" in samples.sas_token
-    assert service.work._locations.resolve(BlobReference(samples.relative_location)).guarded
+    assert service.work._locations.resolve(WHOLE_STORE, BlobReference(samples.relative_location)).guarded
     rows = json.loads(service.read_blob(samples.relative_location))
     assert len(rows["Golden Rows"]["Input"]["Values"]) == 5
     assert len(rows["Check Rows"]["Labels"]) == 5

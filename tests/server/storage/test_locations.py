@@ -26,6 +26,7 @@ from airflow_provider_azureml_classic.server.storage import locations as module
 from airflow_provider_azureml_classic.server.storage.accounts import Accounts
 from airflow_provider_azureml_classic.server.storage.allowed_hosts import Reach
 from airflow_provider_azureml_classic.server.storage.locations import WRITE, Locations
+from airflow_provider_azureml_classic.server.storage.scope import WHOLE_STORE
 from tests.support.listeners import serving
 from tests.support.service import Clock, Service
 
@@ -131,7 +132,7 @@ def fails(act) -> AzureMLClassicError:
 def test_an_allowed_host_is_read(make, other: Other, tmp_path: Path) -> None:
     """By host and port, or by host alone; the token goes with the request."""
     for allowed in (other.host, "127.0.0.1", f" {other.host.upper()} "):
-        make(allowed).resolve(other.place("200.csv")).fetch(tmp_path / "got")
+        make(allowed).resolve(WHOLE_STORE, other.place("200.csv")).fetch(tmp_path / "got")
         assert (tmp_path / "got").read_bytes() == b"x,y\n"
     assert other.asked == [("GET", f"/data/200.csv{TOKEN}")] * 3
 
@@ -141,8 +142,8 @@ def test_a_host_that_is_not_allowed_is_not_asked(make, other: Other, tmp_path: P
     """Neither for reading nor for writing; another port of an allowed host is another host."""
     (tmp_path / "file").write_bytes(b"x")
     locations = make(*allowed)
-    reading = fails(lambda: locations.resolve(other.place("200.csv")).fetch(tmp_path / "got"))
-    writing = fails(lambda: locations.resolve(other.place("201.csv"), WRITE).deliver(tmp_path / "file"))
+    reading = fails(lambda: locations.resolve(WHOLE_STORE, other.place("200.csv")).fetch(tmp_path / "got"))
+    writing = fails(lambda: locations.resolve(WHOLE_STORE, other.place("201.csv"), WRITE).deliver(tmp_path / "file"))
     assert {reading.detail_code, writing.detail_code} == {"LocationNotAllowed"}
     assert other.asked == []
 
@@ -150,7 +151,7 @@ def test_a_host_that_is_not_allowed_is_not_asked(make, other: Other, tmp_path: P
 def test_a_name_before_the_host_does_not_deceive(make, other: Other, tmp_path: Path) -> None:
     """``http://allowed@evil`` is on the host ``evil``."""
     place = BlobReference("data/200.csv", f"http://allowed.test@{other.host}/", TOKEN)
-    error = fails(lambda: make("allowed.test").resolve(place).fetch(tmp_path / "got"))
+    error = fails(lambda: make("allowed.test").resolve(WHOLE_STORE, place).fetch(tmp_path / "got"))
     assert (error.detail_code, other.asked) == ("LocationNotAllowed", [])
 
 
@@ -166,7 +167,7 @@ def test_a_name_before_the_host_does_not_deceive(make, other: Other, tmp_path: P
 )
 def test_what_the_host_answers_is_told(make, other: Other, tmp_path: Path, name: str, code: str) -> None:
     """Its status and the location without its token; a redirect is not followed."""
-    error = fails(lambda: make(other.host).resolve(other.place(name)).fetch(tmp_path / "got"))
+    error = fails(lambda: make(other.host).resolve(WHOLE_STORE, other.place(name)).fetch(tmp_path / "got"))
     assert error.detail_code == code
     assert f"HTTP {name[:3]}" in error.message
     assert f"{other.base}/data/{name}" in error.message
@@ -176,21 +177,21 @@ def test_what_the_host_answers_is_told(make, other: Other, tmp_path: Path, name:
 def test_a_host_that_does_not_answer_is_told(make, tmp_path: Path) -> None:
     """Nobody listens there."""
     place = BlobReference("data/x.csv", "http://127.0.0.1:1/", TOKEN)
-    error = fails(lambda: make("127.0.0.1:1").resolve(place).fetch(tmp_path / "got"))
+    error = fails(lambda: make("127.0.0.1:1").resolve(WHOLE_STORE, place).fetch(tmp_path / "got"))
     assert (error.detail_code, "ConnectionError" in error.message) == ("BlobNotFound", True)
 
 
 def test_a_download_ends_at_the_limit(make, other: Other, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever length the host declares."""
     monkeypatch.setattr(module, "MAX_DOWNLOAD", 3)
-    error = fails(lambda: make(other.host).resolve(other.place("200.csv")).fetch(tmp_path / "got"))
+    error = fails(lambda: make(other.host).resolve(WHOLE_STORE, other.place("200.csv")).fetch(tmp_path / "got"))
     assert (error.status, error.detail_code) == (413, "OutOfMemoryLimit")
 
 
 def test_an_expired_token_is_not_sent(make, other: Other, tmp_path: Path) -> None:
     """Its expiry is in the token itself."""
     place = BlobReference("data/200.csv", other.base, "?se=2016-03-01T11%3A59%3A59Z&sig=secretsignature").normalised()
-    error = fails(lambda: make(other.host).resolve(place).fetch(tmp_path / "got"))
+    error = fails(lambda: make(other.host).resolve(WHOLE_STORE, place).fetch(tmp_path / "got"))
     assert (error.detail_code, "2016-03-01 11:59:59" in error.message) == ("ExpiryTimeInThePast", True)
     assert other.asked == []
 
@@ -199,9 +200,9 @@ def test_an_output_is_written_to_an_allowed_host(make, other: Other, tmp_path: P
     """As a block blob, with the token; a refusal is told."""
     source = tmp_path / "file"
     source.write_bytes(b"model")
-    make(other.host).resolve(other.place("201.ilearner"), WRITE).deliver(source)
+    make(other.host).resolve(WHOLE_STORE, other.place("201.ilearner"), WRITE).deliver(source)
     assert other.written == {f"/data/201.ilearner{TOKEN}": b"model"}
-    error = fails(lambda: make(other.host).resolve(other.place("403.ilearner"), WRITE).deliver(source))
+    error = fails(lambda: make(other.host).resolve(WHOLE_STORE, other.place("403.ilearner"), WRITE).deliver(source))
     assert "cannot be written" in error.message
     assert error.detail_code == "InvalidBlob"
 
@@ -210,14 +211,14 @@ def test_what_lies_at_a_place_is_overwritten_and_told(make, other: Other, tmp_pa
     """Whether a file lies there is told where it can be seen, and its delivery does not fail for that."""
     locations = make(other.host)
     for place in (BlobReference("data/m.ilearner"), other.place("201.ilearner")):
-        location, seen = locations.resolve(place, WRITE), []
+        location, seen = locations.resolve(WHOLE_STORE, place, WRITE), []
         for content in (b"old", b"new"):
             source = tmp_path / "file"
             source.write_bytes(content)
             seen.append(location.is_taken())
             location.deliver(source)
         assert (place, seen) == (place, [False, True])
-    assert not locations.resolve(other.place("403.ilearner"), WRITE).is_taken()
+    assert not locations.resolve(WHOLE_STORE, other.place("403.ilearner"), WRITE).is_taken()
     assert list(other.written.values()) == [b"new"]
     assert (tmp_path / "blobs" / "data" / "m.ilearner").read_bytes() == b"new"
 
@@ -252,7 +253,7 @@ def test_a_listed_name_must_not_lead_inside(make, monkeypatch, tmp_path: Path, a
     """
     resolving(monkeypatch, address)
     place = BlobReference("data/200.csv", "http://allowed.test/").normalised()
-    error = fails(lambda: make("allowed.test").resolve(place).fetch(tmp_path / "out"))
+    error = fails(lambda: make("allowed.test").resolve(WHOLE_STORE, place).fetch(tmp_path / "out"))
     assert error.detail_code == "LocationNotAllowed"
     assert "--allow-private-host allowed.test" in error.message
 
@@ -262,7 +263,7 @@ def test_a_listed_private_name_is_read(make, other: Other, monkeypatch, tmp_path
     resolving(monkeypatch, "127.0.0.1")
     port = other.host.rpartition(":")[2]
     place = BlobReference("data/200.csv", f"http://inside.test:{port}/").normalised()
-    make(private=[f"inside.test:{port}"]).resolve(place).fetch(tmp_path / "out")
+    make(private=[f"inside.test:{port}"]).resolve(WHOLE_STORE, place).fetch(tmp_path / "out")
     assert (tmp_path / "out").read_text() == "x,y\n"
     assert other.hosts == [f"inside.test:{port}"]
 
@@ -275,7 +276,7 @@ def test_a_name_that_changes_its_address_gains_nothing(make, other: Other, monke
     monkeypatch.setattr(module, "TIMEOUT", (0.05, 1))
     port = other.host.rpartition(":")[2]
     place = BlobReference("data/200.csv", f"http://rebound.test:{port}/").normalised()
-    error = fails(lambda: make("rebound.test").resolve(place).fetch(tmp_path / "out"))
+    error = fails(lambda: make("rebound.test").resolve(WHOLE_STORE, place).fetch(tmp_path / "out"))
     assert error.detail_code == "BlobNotFound"
     assert (asked, other.asked) == (["rebound.test"], [])
 
@@ -306,20 +307,22 @@ def test_a_name_that_changes_its_address_gains_nothing(make, other: Other, monke
 def test_another_spelling_of_a_listed_host_is_not_asked(make, other: Other, tmp_path: Path, base: str) -> None:
     """A host is asked under the name that the list has, by http or https, and under no other spelling."""
     place = BlobReference("data/200.csv", base.format(port=other.host.rpartition(":")[2]))
-    error = fails(lambda: make(other.host).resolve(place).fetch(tmp_path / "out"))
+    error = fails(lambda: make(other.host).resolve(WHOLE_STORE, place).fetch(tmp_path / "out"))
     assert error.detail_code in ("LocationNotAllowed", "InvalidBlob")
     assert other.asked == []
 
 
 def test_a_source_that_never_ends_is_left(make, other: Other, tmp_path: Path) -> None:
     """Time for one transfer is limited, also for a host that sends a byte now and then."""
-    error = fails(lambda: make(other.host).resolve(other.place("drip.csv")).fetch(tmp_path / "out", 0.5))
+    error = fails(lambda: make(other.host).resolve(WHOLE_STORE, other.place("drip.csv")).fetch(tmp_path / "out", 0.5))
     assert "not finished after" in error.message
 
 
 def test_what_may_be_cut_is_not_read(make, other: Other, tmp_path: Path) -> None:
     """Without a length nobody can tell rows that are all from rows that a lost connection left."""
-    error = fails(lambda: make(other.host).resolve(other.place("drip-unknown.csv")).fetch(tmp_path / "out"))
+    error = fails(
+        lambda: make(other.host).resolve(WHOLE_STORE, other.place("drip-unknown.csv")).fetch(tmp_path / "out")
+    )
     assert "does not say how long it is" in error.message
 
 
@@ -327,7 +330,7 @@ def test_the_environments_proxy_is_not_used(make, other: Other, monkeypatch, tmp
     """A proxy resolves names itself, where nothing is checked."""
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9/")
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9/")
-    make(other.host).resolve(other.place("200.csv")).fetch(tmp_path / "out")
+    make(other.host).resolve(WHOLE_STORE, other.place("200.csv")).fetch(tmp_path / "out")
     assert (tmp_path / "out").read_text() == "x,y\n"
 
 
@@ -340,8 +343,8 @@ def test_azure_storage_is_asked_over_the_same_connections(make, monkeypatch, tmp
     (tmp_path / "file").write_text("x")
     locations = make("a.blob.test")
     calls = {
-        "fetch": lambda: locations.resolve(place).fetch(tmp_path / "out"),
-        "deliver": lambda: locations.resolve(place, WRITE).deliver(tmp_path / "file"),
+        "fetch": lambda: locations.resolve(WHOLE_STORE, place).fetch(tmp_path / "out"),
+        "deliver": lambda: locations.resolve(WHOLE_STORE, place, WRITE).deliver(tmp_path / "file"),
     }
     assert fails(calls[act]).detail_code == "LocationNotAllowed"
     assert asked == ["a.blob.test"]
@@ -373,13 +376,13 @@ def test_outputs_in_a_storage_account_are_guarded_too(tmp_path, base, path, perm
     locations = Locations(BlobStore(tmp_path / "blobs", own), Reach(accounts.hosts), Clock(), accounts)
 
     def guarded_path(reference: BlobReference) -> str | None:
-        location = locations.resolve(reference, permission)
+        location = locations.resolve(WHOLE_STORE, reference, permission)
         return location.reference.relative_location if location.guarded else None
 
     place = BlobReference(path, base)
     assert guarded_path(place) == (path if guarded else None)
     if guarded:
-        assert fails(lambda: locations.checked(place, permission)).detail_code == "InvalidBlob"
+        assert fails(lambda: locations.checked(WHOLE_STORE, place, permission)).detail_code == "InvalidBlob"
     signed = BlobReference(path, base or "https://home.blob.core.windows.net/", "?sig=secretsignature")
     assert guarded_path(signed) is None
     beside_a_path = BlobReference(path, "", "?sig=anything")  # opened with the key, so the token proves nothing

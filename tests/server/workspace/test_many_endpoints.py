@@ -72,7 +72,10 @@ def test_an_unknown_name_is_told_with_a_few_others(service: Service) -> None:
 def manage(store: Store, row: EndpointRow) -> None:
     """Everything that a call about one endpoint asks of the state, and changes in it."""
     assert store.endpoint_named(row.service_id, row.name) == row
-    assert store.endpoint_with_key(row.primary_key) == row
+    found = store.endpoint_with_key(row.primary_key)
+    assert found is not None
+    assert found[0] == row
+    assert store.other_keys(row) == ()
     assert store.endpoint(row.id) == row
     assert store.endpoints_of(row.service_id)
     assert store.service(row.service_id)
@@ -83,8 +86,9 @@ def manage(store: Store, row: EndpointRow) -> None:
     assert store.replace_keys(row, with_new_key(row, KeyType.PRIMARY))
     added = new_endpoint(row.service_id, "added", now)
     models = tuple(replace(model, endpoint_id=added.id) for model in row.resources)
-    assert store.add_endpoint(replace(added, resources=models))
-    store.delete_endpoint(added.id)
+    assert store.add_endpoints(replace(added, resources=models))
+    store.delete_endpoints(added.id)
+    assert store.endpoints_of_customer("c" * 32) == []
 
 
 def work(jobs: JobStore, row: EndpointRow) -> None:

@@ -1,0 +1,100 @@
+"""What a customer is told who is kept apart from all others: his endpoints, his folder, his files. Our addition. Pure.
+
+All of it is asked for with one of his keys and names nobody: the key says who asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from airflow_provider_azureml_classic.exceptions import rejection
+from airflow_provider_azureml_classic.protocol.errors import known_members
+from airflow_provider_azureml_classic.protocol.moments import stamp
+from airflow_provider_azureml_classic.protocol.references import BlobReference
+from airflow_provider_azureml_classic.protocol.values import FOLDER, Endpoint
+
+#: Most files of one answer.
+MAX_FILES = 5000
+_JOBS, _BYTES = "JobsPerDay", "BytesKept"
+
+
+def customer_to_wire(name: str, folder: str, training: Endpoint | None, scoring: Endpoint | None) -> dict[str, Any]:
+    """Who asks, and where his calls go.
+
+    :param name: of both endpoints.
+    :param folder: what of the service's store his keys reach.
+    :param training: the endpoint that takes training jobs.
+    :param scoring: the endpoint that scores and is updated.
+    """
+    endpoints = {"Training": training, "Scoring": scoring}
+    return {"Name": name, FOLDER: folder, **{key: each and each.to_wire() for key, each in endpoints.items()}}
+
+
+def files_to_wire(files: Iterable[tuple[str, int]]) -> dict[str, Any]:
+    """The files of a customer.
+
+    :param files: path below his folder, and length in bytes; one more than :data:`MAX_FILES` where there are more.
+    """
+    listed = list(files)
+    wire = [{"File": name, "Bytes": length} for name, length in listed[:MAX_FILES]]
+    return {"Files": wire, "More": len(listed) > MAX_FILES}
+
+
+def file_to_wire(reference: BlobReference) -> dict[str, Any]:
+    """A file of a customer, with what opens it: a secret.
+
+    :param reference: signed.
+    """
+    return {**reference.to_wire(), "Url": reference.url}
+
+
+@dataclass(frozen=True)
+class Quota:
+    """How much a customer may have; ``None``: as much as he likes.
+
+    :param jobs_a_day: jobs that he may submit on one day (UTC).
+    :param bytes_kept: bytes that his folder may have.
+    """
+
+    jobs_a_day: int | None = None
+    bytes_kept: int | None = None
+
+    @classmethod
+    def from_wire(cls, data: Any) -> Quota:
+        """What a request's body says; what it does not mention is not limited.
+
+        :param data: decoded JSON.
+        :raises RequestRejected: not an object, an unknown member, or no number.
+        """
+        if not isinstance(data, Mapping):
+            raise rejection("RequestBodyInvalid", f"The body must be a JSON object with {_JOBS} and {_BYTES}.")
+        members = known_members("The body", data, frozenset({_JOBS, _BYTES}))
+        for name, value in members.items():
+            if value is not None and (type(value) is not int or not 0 <= value < 1 << 53):
+                raise rejection("BadParameterValue", f"{name} is {value!r}; it must be a whole number, or null.")
+        return cls(members.get(_JOBS), members.get(_BYTES))
+
+    def to_wire(self) -> dict[str, int | None]:
+        """Both members."""
+        return {_JOBS: self.jobs_a_day, _BYTES: self.bytes_kept}
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a customer has used of his quota.
+
+    :param jobs: submitted today.
+    :param length: bytes in his folder.
+    :param until: when the day ends.
+    """
+
+    jobs: int
+    length: int
+    until: datetime
+
+    def to_wire(self) -> dict[str, Any]:
+        """Members beside those of the quota."""
+        return {"JobsToday": self.jobs, "BytesNow": self.length, "DayEnds": stamp(self.until)}

@@ -1,0 +1,56 @@
+"""Quotas of customers, and what counts against them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from airflow_provider_azureml_classic.protocol.customers import Quota
+from airflow_provider_azureml_classic.server.state.database import Database
+from airflow_provider_azureml_classic.server.state.tables import endpoints, jobs, quotas
+
+
+class QuotaStore:
+    """The quotas of a workspace.
+
+    :param database: where they are kept.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def quota(self, customer: str) -> Quota:
+        """The quota of a customer; without one, no limit.
+
+        :param customer: his id.
+        """
+        query = sa.select(quotas.c.jobs_a_day, quotas.c.bytes_kept).where(quotas.c.customer == customer)
+        with self._db.read() as connection:
+            row = connection.execute(query).first()
+        return Quota(*row) if row else Quota()
+
+    def set_quota(self, customer: str, quota: Quota) -> None:
+        """Put a quota in the place of another.
+
+        :param customer: his id.
+        :param quota: the new one.
+        """
+        values = {"jobs_a_day": quota.jobs_a_day, "bytes_kept": quota.bytes_kept}
+        with self._db.write() as connection:
+            connection.execute(sa.delete(quotas).where(quotas.c.customer == customer))
+            connection.execute(sa.insert(quotas).values(customer=customer, **values))
+
+    def jobs_since(self, customer: str, begin: datetime) -> int:
+        """How many jobs a customer has submitted.
+
+        :param customer: his id.
+        :param begin: since when.
+        """
+        query = sa.select(sa.func.count()).select_from(jobs).join(endpoints, endpoints.c.id == jobs.c.endpoint_id)
+        with self._db.read() as connection:
+            return int(
+                connection.execute(
+                    query.where(endpoints.c.customer == customer, jobs.c.created_at >= begin)
+                ).scalar_one()
+            )
