@@ -143,7 +143,7 @@ def _export(groups: Any) -> None:
         type=_positive,
         default=exporting.VERSIONS,
         metavar="N",
-        help="models of each endpoint: the live one and the last that were trained for it (default: 10)",
+        help="models of each endpoint: the live one and those before it (default: 10)",
     )
     one.add_argument("--rows", type=Path, metavar="FILE", help="rows to compare answers on (default: rows made up)")
     one.add_argument("--overwrite", action="store_true", help="replace files that are there")

@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from airflow_provider_azureml_classic.cli.jobs import readable
 from airflow_provider_azureml_classic.cli.session import DONE, KEPT, Session
-from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, NotFound, RequestRejected, rejection
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, RequestRejected, rejection
 from airflow_provider_azureml_classic.exporting import azureml, comparing, mlflow, onnx, report
 from airflow_provider_azureml_classic.exporting.comparing import Exported
 from airflow_provider_azureml_classic.exporting.graph import self_contained
@@ -16,11 +16,12 @@ from airflow_provider_azureml_classic.exporting.libraries import check_libraries
 from airflow_provider_azureml_classic.exporting.model import Model
 from airflow_provider_azureml_classic.exporting.package import Files, Package, Target
 from airflow_provider_azureml_classic.exporting.runtime import ExportedModel
-from airflow_provider_azureml_classic.exporting.trained import TrainedModel, trained_models
 from airflow_provider_azureml_classic.protocol.jobs import SCORED_OUTPUT
+from airflow_provider_azureml_classic.protocol.model_history import PastModel
 from airflow_provider_azureml_classic.protocol.tables import Table
-from airflow_provider_azureml_classic.protocol.values import SCORING_SUFFIX, Endpoint, Resource, WebService
+from airflow_provider_azureml_classic.protocol.values import Endpoint, Resource, WebService
 from airflow_provider_azureml_classic.retraining.check_endpoints import is_check_endpoint
+from airflow_provider_azureml_classic.retraining.past_models import past_models
 from airflow_provider_azureml_classic.tables.rows import parse_rows
 
 #: What an export is made for.
@@ -69,10 +70,10 @@ def _rows(path: Path) -> Table:
 
 def _exported(session: Session, service: WebService, endpoint: Endpoint, rows: Table | None) -> Exported:
     """One endpoint's export; what cannot be exported does not keep the others back."""
-    trained, left = _trained(session, service, endpoint)
+    past, left = _past(session, endpoint)
     output = session.client.names(endpoint).output or SCORED_OUTPUT
     try:
-        package = _package(session, service, endpoint, _live(endpoint, trained), output, rows)
+        package = _package(session, service, endpoint, _live(endpoint, past), output, rows)
         scored = _scored(session, endpoint, package.rows)
         agreement = comparing.compared(package.model, scored, ExportedModel(package.graph).score(package.rows))
     except AzureMLClassicError as error:
@@ -82,9 +83,7 @@ def _exported(session: Session, service: WebService, endpoint: Endpoint, rows: T
     target = TARGETS[session.arguments.to]
     files = target.live(package)
     versions = [package]
-    for one in trained:
-        if one.sha256 == package.model.sha256 or len(versions) >= session.arguments.versions:
-            continue
+    for one in _others(past, package.model.sha256)[: session.arguments.versions - 1]:
         try:
             versions.append(_package(session, service, endpoint, one, output, rows))
             files |= target.earlier(versions[-1])
@@ -102,31 +101,40 @@ def _exported(session: Session, service: WebService, endpoint: Endpoint, rows: T
     )
 
 
-def _trained(session: Session, service: WebService, endpoint: Endpoint) -> tuple[list[TrainedModel], list[str]]:
-    """The last models that were trained for the endpoint, and why there are none."""
+def _past(session: Session, endpoint: Endpoint) -> tuple[Sequence[PastModel], list[str]]:
+    """The models that the endpoint had, those put live last first; and why there are none."""
     if session.arguments.versions < 2:
-        return [], []
-    client = session.client
+        return (), []
     try:
-        trainer = client.find_web_service(service.name.removesuffix(SCORING_SUFFIX))
-        jobs = client.get_endpoint(trainer.id, trainer.default_endpoint_name)
-        return client.perform(trained_models(client, jobs, endpoint.name, session.arguments.versions)), []
-    except (NotFound, RequestRejected) as error:
-        return [], [f"Other models of the endpoint: {error.message}"]
+        return session.client.perform(past_models(session.client, endpoint)), []
+    except RequestRejected as error:
+        return (), [f"Earlier models: {error.message}"]
 
 
-def _live(endpoint: Endpoint, trained: Sequence[TrainedModel]) -> TrainedModel | Resource:
-    """What the service tells of the live model: with the job that wrote it, if that is among the last ones."""
-    resource = endpoint.resource()
-    digest = resource.digests.file if resource.digests else None
-    return next((one for one in trained if digest and one.sha256 == digest), resource)
+def _live(endpoint: Endpoint, past: Sequence[PastModel]) -> PastModel | Resource:
+    """What the service tells of the live model."""
+    return next((one for one in past if one.is_live), endpoint.resource())
+
+
+def _others(past: Sequence[PastModel], live: str) -> list[PastModel]:
+    """Other models than the live one, each once.
+
+    :param past: of the endpoint.
+    :param live: SHA-256 of the live one's file.
+    """
+    found: dict[str, PastModel] = {}
+    for one in past:
+        digest = (one.digests.file if one.digests else None) or one.location.location
+        if digest != live and not one.is_live:
+            found.setdefault(digest, one)
+    return list(found.values())
 
 
 def _package(
     session: Session,
     service: WebService,
     endpoint: Endpoint,
-    told: TrainedModel | Resource,
+    told: PastModel | Resource,
     output: str,
     rows: Table | None,
 ) -> Package:

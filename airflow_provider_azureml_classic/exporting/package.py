@@ -12,7 +12,7 @@ from airflow_provider_azureml_classic.protocol.tables import Table
 
 #: Files by their paths below the folder of the export.
 Files = dict[str, bytes]
-#: Folder of the other models that were trained for the endpoint.
+#: Folder of the models that were live before.
 EARLIER = "versions"
 #: Rows of an example.
 _EXAMPLE = 5

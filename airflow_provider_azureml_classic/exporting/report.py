@@ -9,7 +9,7 @@ from typing import Any
 from airflow_provider_azureml_classic.exporting.comparing import Exported
 from airflow_provider_azureml_classic.exporting.model import Model
 from airflow_provider_azureml_classic.exporting.package import Package, Target
-from airflow_provider_azureml_classic.exporting.trained import TrainedModel
+from airflow_provider_azureml_classic.protocol.model_history import PastModel
 from airflow_provider_azureml_classic.protocol.moments import stamp
 from airflow_provider_azureml_classic.protocol.values import Endpoint, Resource
 from airflow_provider_azureml_classic.tables.kinds import DATE
@@ -34,18 +34,18 @@ def facts_of(model: Model) -> dict[str, Any]:
     }
 
 
-def tags_of(model: Model, told: TrainedModel | Resource | None = None) -> dict[str, str]:
+def tags_of(model: Model, told: PastModel | Resource | None = None) -> dict[str, str]:
     """What tells a model from others, as texts, as tools keep them beside it.
 
     :param model: of it.
-    :param told: what the service tells of it: the end of its training window, its place and its job.
+    :param told: what the service tells of it: the end of its training window, its place and job, when it was put live.
     """
     facts = facts_of(model)
     metrics = {f"metric {name}": value for name, value in facts.pop("metrics").items()}
     if told is not None:
         facts |= {"window_end": stamp(told.window_end), "location": told.location.location if told.location else None}
-    if isinstance(told, TrainedModel):
-        facts["job"] = told.job_id
+    if isinstance(told, PastModel):
+        facts |= {"job": told.job_id, "put_live": stamp(told.put_live_at)}
     every = {"experiment": model.experiment, **facts, **metrics}
     return {name: str(value) for name, value in every.items() if value is not None}
 

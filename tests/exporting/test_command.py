@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from datetime import timedelta
+from dataclasses import replace
 from pathlib import Path
 
 import onnxruntime
@@ -12,8 +12,8 @@ import pytest
 
 from airflow_provider_azureml_classic.cli import __main__ as cli
 from airflow_provider_azureml_classic.exporting import libraries
-from tests.support import BIKES, BIKES_SCORING, CENSUS_SCORING, ServerProcess
-from tests.support.gates import DAY, rentals, trained
+from airflow_provider_azureml_classic.server.experiments import read_ilearner, write_ilearner
+from tests.support import BIKES_SCORING, CENSUS_SCORING, ServerProcess
 from tests.support.processes import patch
 from tests.support.verbs import scoring_csv
 
@@ -26,13 +26,19 @@ def connected(server: ServerProcess, monkeypatch: pytest.MonkeyPatch) -> ServerP
 
 
 @pytest.fixture(scope="module")
-def versions(server: ServerProcess) -> str:
-    """An endpoint for which two models were trained; the first of them is live."""
+def versions(server: ServerProcess, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """An endpoint that had four models; the last three differ in when they were trained."""
+    file = tmp_path_factory.mktemp("versions") / "m.ilearner"
     with server.client() as client:
-        endpoint = client.add_endpoint(client.find_web_service(BIKES_SCORING).id, "versions")
-        jobs = [trained(server, client, endpoint.name, DAY + timedelta(days=day), rentals(100)) for day in (0, 1)]
-        first = client.get_job(client.get_endpoint(client.find_web_service(BIKES).id, "default"), jobs[0]["job_id"])
-        patch(client, endpoint, first.output(extension=".ilearner")[1], endpoint.resource().name)
+        service = client.find_web_service(BIKES_SCORING).id
+        first = client.get_endpoint(service, "default").resource()
+        assert first.location is not None
+        path = first.location.location.removeprefix(f"{server.account.endpoint}/")
+        manifest, graph = read_ilearner(client.fetch_blob(server.sas(path)))
+        endpoint = client.add_endpoint(service, "versions")
+        for day in (1, 2, 3):
+            write_ilearner(file, graph, replace(manifest, created=f"2026-01-0{day}T00:00:00+00:00"))
+            patch(client, endpoint, server.upload(f"versions/2026010{day}T000000Z-0.ilearner", file), first.name)
     return "versions"
 
 
@@ -60,20 +66,19 @@ def test_to_onnx(connected: ServerProcess, tmp_path: Path, capsys: pytest.Captur
 
 @pytest.mark.slow
 @pytest.mark.parametrize("target", ["onnx", "mlflow", "azureml-v2"])
-def test_other_models_of_the_endpoint(connected: ServerProcess, tmp_path: Path, versions: str, target: str) -> None:
-    """They go along as versions, the live one first, each with its window, job, metrics and digest as tags."""
+def test_models_that_were_live_before(connected: ServerProcess, tmp_path: Path, versions: str, target: str) -> None:
+    """They go along as versions, those put live last first, each with its window, metrics and digest as tags."""
     into = tmp_path / "out"
-    arguments = ["export", BIKES_SCORING, versions, "--to", target, "--into", str(into)]
+    arguments = ["export", BIKES_SCORING, versions, "--to", target, "--into", str(into), "--versions", "3"]
     assert cli.main(arguments) == cli.DONE
-    live, other = json.loads((into / versions / "versions.json").read_text())["versions"]
-    assert (live["live"], other["live"], live["version"] < other["version"]) == (True, False, True)
-    assert live["tags"]["sha256"] != other["tags"]["sha256"]
-    assert live["tags"]["job"] != other["tags"]["job"]
-    assert live["tags"]["window_end"] < other["tags"]["window_end"]
-    assert "metric Mean Absolute Error" in other["tags"]
-    assert (into / versions / other["place"]).exists()
+    listed = json.loads((into / versions / "versions.json").read_text())["versions"]
+    assert [one["version"] for one in listed] == ["20260103000000", "20260102000000", "20260101000000"]
+    assert [one["live"] for one in listed] == [True, False, False]
+    assert len({one["tags"]["sha256"] for one in listed}) == 3
+    assert {"window_end", "metric Mean Absolute Error", "put_live", "location"} <= set(listed[1]["tags"])
+    assert all((into / versions / one["place"]).exists() for one in listed)
     graphs = sorted((into / versions).rglob("model.onnx"))
-    assert len(graphs) == 2
+    assert len(graphs) == 3
     assert onnxruntime.InferenceSession(graphs[-1]).get_outputs()[0].name == "Scored Labels"
 
 
