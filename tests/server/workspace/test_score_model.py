@@ -136,12 +136,12 @@ def test_a_service_without_the_call(service: Service, scorer: Endpoint) -> None:
     assert caught.value.detail_code == "OperationNotSupported"
 
 
-def _dated(folder: Path, name: str, start: date) -> Question:
-    """A model of thirty days of a line, and its samples."""
+def _dated(folder: Path, name: str, start: date, beyond: int = 0) -> Question:
+    """A model of thirty days of a line, which begins there, and its samples."""
     declared = Experiment(
         name="T", estimator="linear-regressor", label="y", first_data="x.csv", directory=folder, time_column="day"
     )
-    rows = [f"{start + timedelta(days=n)},{n},{2 * n}" for n in range(30)]
+    rows = [f"{start + timedelta(days=n)},{n + beyond},{2 * n}" for n in range(30)]
     (folder / f"{name}.csv").write_text("\n".join(["day,x,y", *rows, ""]))
     files = [folder / f"{name}{end}" for end in (".csv", ".ilearner", "-e.csv", "-s.json")]
     train(declared, None, *files[:3], None, files[3])
@@ -160,6 +160,18 @@ def test_rows_in_the_new_models_window_are_left_out(tmp_path: Path, later: int, 
     assert told.held_out.left_out == left_out
     assert len(told.held_out.labels) == 6
     assert len(told.held_out.asked) == len(told.answers.values) == 6 - left_out
+
+
+def test_rows_that_are_unlike_the_new_models_are_left_out(tmp_path: Path) -> None:
+    """And counted: of values beyond those of its training it never claimed to know anything."""
+    earlier = _dated(tmp_path, "earlier", date(2026, 1, 1))
+    new = _dated(tmp_path, "new", date(2026, 3, 1), beyond=20)
+    told = answered(Question(new.model, "T", None, earlier.samples))
+    assert told is not None
+    assert told.held_out is not None
+    assert 0 < len(told.held_out.asked) < 6
+    assert told.held_out.unlike == 6 - len(told.held_out.asked)
+    assert all(told.held_out.labels[row] >= 40 for row in told.held_out.asked)
 
 
 def test_more_than_a_server_can_do_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
