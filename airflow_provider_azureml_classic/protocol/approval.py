@@ -91,6 +91,17 @@ class Approval:
             raise _unreadable("it is not JSON" if isinstance(error, json.JSONDecodeError) else str(error)) from None
 
 
+def known_approval(data: Any) -> Approval | None:
+    """The approval that a history tells; ``None`` if it tells none that can be read.
+
+    :param data: decoded JSON.
+    """
+    try:
+        return Approval.from_json(data) if data else None
+    except ValueError:
+        return None
+
+
 def _cut(text: str) -> str:
     return text[:_LONGEST_TEXT]
 

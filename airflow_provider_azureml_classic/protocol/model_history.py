@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from airflow_provider_azureml_classic.exceptions import ProtocolError, rejection
+from airflow_provider_azureml_classic.protocol.approval import Approval, known_approval
 from airflow_provider_azureml_classic.protocol.digests import DIGESTS, Digests
 from airflow_provider_azureml_classic.protocol.errors import reading_answer
 from airflow_provider_azureml_classic.protocol.job_history import BEFORE_PARAMETER
@@ -36,6 +37,7 @@ class PastModel:
     :param metrics: of its evaluation.
     :param length: of its file, in bytes.
     :param is_kept: the server has its own copy of the file, so that it can be put back whatever became of ``location``.
+    :param approval: who has agreed to it, as the update said.
     """
 
     number: int
@@ -50,6 +52,7 @@ class PastModel:
     metrics: Mapping[str, float] = field(default_factory=dict)
     length: int | None = None
     is_kept: bool = False
+    approval: Approval | None = None
 
     @property
     def window_end(self) -> datetime | None:
@@ -80,6 +83,7 @@ class PastModel:
             _numbers(metrics) if isinstance(metrics, Mapping) else {},
             length if isinstance(length, int) else None,
             data.get("IsKept") is True,
+            known_approval(data.get("Approval")),
         )
 
     def to_wire(self) -> dict[str, Any]:
@@ -97,6 +101,7 @@ class PastModel:
             "Metrics": dict(self.metrics),
             "Length": self.length,
             "IsKept": self.is_kept,
+            "Approval": self.approval.to_json() if self.approval else None,
         }
 
 

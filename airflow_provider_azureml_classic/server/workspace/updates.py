@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
-from airflow_provider_azureml_classic.protocol.approval import Approval
+from airflow_provider_azureml_classic.protocol.approval import Approval, known_approval
 from airflow_provider_azureml_classic.protocol.digests import Digests, same_model
 from airflow_provider_azureml_classic.protocol.errors import repeated
 from airflow_provider_azureml_classic.protocol.model_history import ModelPage, PastModel
@@ -145,6 +145,7 @@ class Updates:
             line.metrics,
             line.length,
             is_kept,
+            known_approval(line.approval),
         )
 
     def roll_back(self, caller: Caller, service_id: str, name: str, placement: int) -> Endpoint:

@@ -522,6 +522,12 @@ def test_the_history_tells_who_has_agreed(visitor: Visitor, mine: str) -> None:
     for name, who in (("ten", "Ada <b>"), ("twenty", None)):
         header = Approval(who, at, evidence, "gated/r1/approve").to_header()
         assert visitor.service.patch("mine", BlobReference(f"models/{name}.ilearner"), headers=header).status == 200
+    listed = visitor.service.client.list_models(visitor.service.scoring, "mine").models
+    assert [model.approval and (model.approval.by, model.approval.at) for model in listed] == [
+        (None, at),
+        ("Ada <b>", at),
+        None,
+    ]
     html = visitor.page(mine)
     assert "approved by Ada &lt;b&gt;" in html
     assert "nobody answered: approved by default" in html
