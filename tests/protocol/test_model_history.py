@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_azureml_classic.exceptions import ProtocolError, RequestRejected
+from airflow_provider_azureml_classic.protocol.approval import Approval
 from airflow_provider_azureml_classic.protocol.digests import Digests
 from airflow_provider_azureml_classic.protocol.model_history import ModelPage, PastModel, read_before
 from airflow_provider_azureml_classic.protocol.references import BlobReference, ToldWindow
@@ -16,7 +17,7 @@ NOON = datetime(2016, 3, 1, 12, tzinfo=UTC)
 PATH = BlobReference("models/one/20160301T120000Z-abc.ilearner", "https://store.test/")
 FULL = PastModel(
     7, "m", PATH, Digests("a" * 64, "b" * 64), ToldWindow(NOON, False, NOON, NOON), NOON, "patch", True, "c" * 32,
-    {"AUC": 0.5}, 12, True,
+    {"AUC": 0.5}, 12, True, Approval("Ada", NOON, "d" * 64, "gated/r1/approve", Digests("a" * 64, "b" * 64)),
 )  # fmt: skip
 
 
