@@ -60,7 +60,7 @@ def train(session: Session) -> int:
     # What cannot be updated is told before anything is trained for it.
     target = client.perform(find_target(client, scoring.id, arguments.endpoint, arguments.resource))
     endpoint = client.get_endpoint(trainer.id, arguments.trainer_endpoint)
-    data = _uploaded(session)
+    data = _uploaded(session, endpoint)
     job = _run(session, endpoint, _request(session, data, endpoint, target, window))
     evaluation = client.perform(evaluation_of(client, job, session.out.say))
     tell(job.data_check, session.out.say, session.out.say)
@@ -85,7 +85,8 @@ def _request(session: Session, data: str, trainer: Endpoint, target: Target, win
     access, outputs, names = session.access, {}, session.client.names(trainer)
     start, end = (window.start, window.end) if window else (None, None)
     if window:
-        path = model_path(MODEL_PATH, trainer.web_service_id, target.endpoint.name, window)
+        template = "/".join(filter(None, (trainer.folder, MODEL_PATH)))
+        path = model_path(template, trainer.web_service_id, target.endpoint.name, window)
         outputs[names.output or MODEL_OUTPUT] = access.place(path)
     return JobRequest(
         inputs={names.input or INPUT: access.place(data)},
@@ -128,13 +129,15 @@ def _services(session: Session) -> tuple[WebService, WebService]:
         ) from error
 
 
-def _uploaded(session: Session) -> str:
-    """Send the file; returns its place."""
+def _uploaded(session: Session, trainer: Endpoint) -> str:
+    """Send the file to where the training endpoint reads it; returns its place."""
     path, endpoint = session.arguments.file, session.arguments.endpoint
     extension = path.suffix.lower()
     if extension not in INPUT_EXTENSIONS:
         raise ValueError(f"{path} must end in {', '.join(INPUT_EXTENSIONS)}: the extension tells the format.")
-    place = f"training/{endpoint}/{datetime.now(UTC):{STAMP}}-{secrets.token_hex(3)}{extension}"
+    name = f"training/{endpoint}/{datetime.now(UTC):{STAMP}}-{secrets.token_hex(3)}{extension}"
+    # Where customers are kept apart, a job reads its own customer's folder only.
+    place = "/".join(filter(None, (trainer.folder, name)))
     send(session, path, session.access.signed(place, "cw"))
     return place
 

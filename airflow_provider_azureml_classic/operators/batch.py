@@ -39,8 +39,8 @@ class BatchExecutionOperator(JobOperator):
     :param model_output: output that is the trained model; by default the one of ``outputs`` that ends in ``.ilearner``,
         else the one that the service says, else ``output1``.
     :param model_path: path of the model, if ``model_for`` is set and ``outputs`` does not name one; by default
-        ``models/{service}/{endpoint}/{window_end}-{token}.ilearner``, where each job has a
-        token of its own. (templated)
+        ``models/{service}/{endpoint}/{window_end}-{token}.ilearner``, where each job has a token of its own, and below
+        the customer's folder where customers are kept apart. (templated)
     :param window_start: start of the training data, ISO 8601; by default the DAG run's. (templated)
     :param window_end: end of the training data, ISO 8601; by default the DAG run's: its partition date, else the end
         of its data interval, else when it was due. (templated)
@@ -98,8 +98,10 @@ class BatchExecutionOperator(JobOperator):
         named = self.model_output or next(iter(_models(outputs)), None)
         if self.model_for and named not in outputs:
             name = named or self._names().output or MODEL_OUTPUT
-            path = model_path(self.model_path or MODEL_PATH, service_id, self.model_for, self._window(context))
-            outputs[name] = path
+            # Where customers are kept apart, a job writes into its own customer's folder only.
+            folder = self._target.folder if self._target else None
+            template = self.model_path or "/".join(filter(None, (folder, MODEL_PATH)))
+            outputs[name] = model_path(template, service_id, self.model_for, self._window(context))
         return outputs
 
     def _purpose(self, context: Context) -> Purpose | None:

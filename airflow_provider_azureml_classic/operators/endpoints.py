@@ -27,7 +27,8 @@ class AddEndpointOperator(AzureMLClassicOperator):
     """Adds an endpoint to a web service.
 
     Returns a dict: ``web_service``, ``web_service_id``, ``endpoint``, ``outcome`` (``added``, ``kept`` or
-    ``updated``), ``api_location``, ``help_location`` and the names of its updatable ``resources``. No keys.
+    ``updated``), ``api_location``, ``help_location`` and the names of its updatable ``resources``; where customers
+    are kept apart, the ``folder`` of the service's store that is the customer's. No keys.
 
     :param web_service: name or id of the scoring web service. (templated)
     :param endpoint: name of the endpoint: 1 to 24 lower-case letters and digits. (templated)
@@ -313,4 +314,5 @@ def _description(endpoint: Endpoint) -> dict[str, Any]:
         "api_location": endpoint.api_location,
         "help_location": endpoint.help_location,
         "resources": [resource.name for resource in endpoint.resources],
+        **({"folder": endpoint.folder} if endpoint.folder else {}),
     }

@@ -16,6 +16,7 @@ from airflow_provider_azureml_classic.exceptions import ServiceUnavailable
 from airflow_provider_azureml_classic.operators import BatchExecutionOperator
 from airflow_provider_azureml_classic.protocol.jobs import JobStatus
 from airflow_provider_azureml_classic.protocol.keys import KeyType
+from airflow_provider_azureml_classic.protocol.values import Endpoint
 from airflow_provider_azureml_classic.triggers import JobTrigger
 from tests.support import BIKES, ServerProcess, wait_for_job
 from tests.support.tasks import (
@@ -411,3 +412,16 @@ class TestDeferrable:
         with one_line(AirflowFailException, "still NotStarted after job_timeout=86400 s; it was cancelled."):
             train(deferrable=True).execute_complete(context(), {"job_id": job_id, "deadline": 1.0})
         assert state(client, job_id) == "Cancelled"
+
+
+def test_where_customers_are_kept_apart_a_model_goes_into_the_folder() -> None:
+    """The default path is below the folder of the endpoint that trains; elsewhere, and with a path given, it is not."""
+    folder = f"customers/{'a' * 32}"
+    for endpoint, more, begin in (
+        (Endpoint("custa", folder=folder), {}, f"{folder}/models/service/custa/"),
+        (Endpoint("custa"), {}, "models/service/custa/"),
+        (Endpoint("custa", folder=folder), {"model_path": "mine/{window_end}.ilearner"}, "mine/"),
+    ):
+        task = train(model_for="custa", model_output="output1", **more)
+        task._target = endpoint
+        assert task._destinations(context(), "service")["output1"].startswith(begin)
