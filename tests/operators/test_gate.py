@@ -138,6 +138,7 @@ class TestThresholds:
         found = gate("nosuchendpoint", few, first_model="pass", **rules).execute(context())
         assert (found["decision"], found["metrics"]["evaluation"]["Rows Held Out"]) == ("pass", 0)
 
+    @pytest.mark.slow
     def test_a_fleet_judges_as_the_gate_does(
         self, server: ServerProcess, client: Client, good: Any, moved: Any
     ) -> None:
@@ -343,6 +344,7 @@ class TestCheckData:
         assert live(client, "gatecheck") == before
         assert live(client, "gateaside").endswith("models/gatemoved/20260308T000000Z.ilearner")
 
+    @pytest.mark.slow
     def test_no_endpoint_is_needed(self, server: ServerProcess, client: Client, good: Any, moved: Any) -> None:
         """The server asks both models by their digests; nothing is put anywhere, and no endpoint is added."""
         put(client, "gatebyfile", good)
@@ -355,6 +357,7 @@ class TestCheckData:
         assert found["metrics"]["candidate"][ERROR] < 50 < 150 < found["metrics"]["live"][ERROR]
         assert {one.name: one.etag for one in client.list_endpoints(service.id)} == before
 
+    @pytest.mark.slow
     def test_a_service_that_cannot_be_asked_for_a_model_file(
         self, server: ServerProcess, client: Client, good: Any, moved: Any
     ) -> None:
