@@ -26,6 +26,7 @@ from airflow_provider_azureml_classic.exceptions import (
     rejection,
 )
 from airflow_provider_azureml_classic.exceptions import is_stale as is_stale
+from airflow_provider_azureml_classic.protocol.drift import DRIFTED, EndpointDrift, Terms
 from airflow_provider_azureml_classic.protocol.jobs import Job
 from airflow_provider_azureml_classic.protocol.model_history import PastModel
 from airflow_provider_azureml_classic.protocol.references import BlobReference
@@ -253,6 +254,15 @@ class AzureMLClassicHook(BaseHook):
         """
         service = self.client.find_web_service(web_service)
         return service, self.client.get_endpoint(service.id, endpoint)
+
+    def find_drifted(self, web_service: str, terms: Terms | None = None) -> list[EndpointDrift]:
+        """The endpoints of a scoring web service whose callers ask something else than their models were trained on.
+
+        :param web_service: name or id.
+        :param terms: what counts as a drift.
+        :raises RequestRejected: ``OperationNotSupported``: the service does not count what is asked.
+        """
+        return self.client.get_drift(self.client.find_web_service(web_service).id, terms, verdict=DRIFTED)
 
     def find_updatable(self, web_service: str, endpoint: str) -> tuple[WebService, Endpoint]:
         """The same, for an endpoint whose model is to be replaced.

@@ -1,4 +1,4 @@
-"""Waiting for an endpoint's model to be fresh, and for somebody else's job to end."""
+"""Waiting for an endpoint's model to be fresh, for callers to drift, and for somebody else's job to end."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from airflow_provider_azureml_classic.operators.base import (
     first_of,
     skip,
 )
+from airflow_provider_azureml_classic.protocol.drift import Terms
 from airflow_provider_azureml_classic.protocol.moments import to_utc
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.tables import Table
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from airflow_provider_azureml_classic.triggers import EndpointTrigger
 
 T = TypeVar("T")
+#: Endpoints that the log and the result say more of than their names.
+_MOST_LOGGED, _MOST_TOLD = 20, 200
 #: For ``trained_to``: the end of the run's own training window.
 RUN = "run"
 
@@ -295,6 +298,91 @@ class ModelFreshnessSensor(WaitingSensor):
             location=(model.base_location, model.relative_location) if model else None,
             trained_to=trained_to.isoformat() if trained_to else None,
             max_age=max_age.total_seconds() if max_age is not None else None,
+        )
+
+
+class ModelDriftSensor(WaitingSensor):
+    """Waits until callers ask endpoints of a web service for something else than their models were trained on. The
+    server counts what they ask, and tells it in one call for all endpoints; a service without this addition fails the
+    task at once.
+
+    Returns ``endpoints``: names, and ``drift``: for each of the first 200 its ``endpoint``, ``model`` (SHA-256 of the
+    file), ``psi`` (the largest stability index), ``features`` that drifted, ``rows`` that were counted and, as a
+    sentence, the ``reason``.
+
+    :param web_service: name or id of the scoring web service. (templated)
+    :param endpoint: the endpoint; ``None``: any of them. (templated)
+    :param days: the calls of so many days, today included.
+    :param psi: least population stability index of a drift.
+    :param rows: fewer rows tell nothing.
+    :param ignore: features that are left out, as those that follow the calendar. (templated)
+    :param deferrable: wait in the triggerer; by default Airflow's ``[operators] default_deferrable``.
+    :param azureml_classic_conn_id: connection of type ``azureml_classic``. (templated)
+    """
+
+    template_fields: Sequence[str] = ("azureml_classic_conn_id", "web_service", "endpoint", "ignore")
+    ui_color = "#ede9fe"
+
+    def __init__(
+        self,
+        *,
+        web_service: str,
+        endpoint: str | None = None,
+        days: int = Terms.days,
+        psi: float = Terms.psi,
+        rows: int = Terms.rows,
+        ignore: Sequence[str] = (),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.web_service = web_service
+        self.endpoint = endpoint
+        self.days = days
+        self.psi = psi
+        self.rows = rows
+        self.ignore = ignore
+        self._result = {"endpoints": [], "drift": []}
+
+    @property
+    def _terms(self) -> Terms:
+        return Terms(self.days, self.psi, self.rows, frozenset(self.ignore))
+
+    @property
+    def _subject(self) -> str:
+        return f"the drift of {self.web_service!r}"
+
+    def _poll(self) -> bool:
+        """Poll once; the log tells what has drifted."""
+        found = self.hook.find_drifted(self.web_service, self._terms)
+        drifted = [one for one in found if self.endpoint in (None, one.name)]
+        for one in drifted[:_MOST_LOGGED]:
+            self.log.info("%s", one)
+        self.log.info("%d endpoints of %r have drifted.", len(found), self.web_service)
+        self._result = {
+            "endpoints": [one.name for one in drifted],
+            "drift": [one.facts() for one in drifted[:_MOST_TOLD]],
+        }
+        return bool(drifted)
+
+    def _awaited(self, limit: str) -> str:
+        what = f"Endpoint {self.endpoint!r}" if self.endpoint else "No endpoint"
+        not_seen = " was not seen to drift" if self.endpoint else " was seen to drift"
+        return f"{what} of {self.web_service!r}{not_seen} within {limit}."
+
+    def _trigger(self, deadline: float, first_look: float) -> EndpointTrigger:
+        # As above.
+        from airflow_provider_azureml_classic.triggers import DriftTrigger
+
+        terms = self._terms
+        return DriftTrigger(
+            azureml_classic_conn_id=self.azureml_classic_conn_id,
+            web_service_id=self.hook.client.find_web_service(self.web_service).id,
+            endpoint=self.endpoint or DEFAULT_ENDPOINT,
+            deadline=deadline,
+            poll_interval=float(self.poke_interval),
+            first_look=first_look,
+            only=self.endpoint,
+            terms={**vars(terms), "ignore": sorted(terms.ignore)},
         )
 
 

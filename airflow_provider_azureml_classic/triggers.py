@@ -32,6 +32,7 @@ from airflow_provider_azureml_classic.fleet.options import Options
 from airflow_provider_azureml_classic.fleet.rows import Ledger
 from airflow_provider_azureml_classic.hooks import AzureMLClassicHook, jittered
 from airflow_provider_azureml_classic.memory import FleetXComs, state_of
+from airflow_provider_azureml_classic.protocol.drift import DRIFTED, Terms
 from airflow_provider_azureml_classic.protocol.moments import to_utc
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint
@@ -289,6 +290,31 @@ class FreshnessTrigger(EndpointTrigger):
         now = await client.get_endpoint(self.web_service_id, self.endpoint)
         fresh, _ = self.goal.check(now.resource(self.resource), datetime.now(UTC))
         return fresh
+
+
+class DriftTrigger(EndpointTrigger):
+    """Waits until callers ask endpoints of a web service for something else than their models were trained on.
+
+    :param only: the endpoint that is waited for; ``None``: any.
+    :param terms: what counts as a drift, as arguments of :class:`~.protocol.drift.Terms`.
+    :param options: see :class:`EndpointTrigger`; ``endpoint`` is any that is there.
+    """
+
+    def __init__(self, *, only: str | None, terms: dict[str, Any], **options: Any) -> None:
+        super().__init__(**options)
+        self.only = only
+        self.terms = terms
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Class path and arguments, for the database."""
+        path, arguments = super().serialize()
+        return path, {**arguments, "only": self.only, "terms": self.terms}
+
+    async def poll(self, client: AsyncClient, endpoint: Endpoint) -> bool:
+        """Whether one of them has drifted."""
+        terms = Terms(**{**self.terms, "ignore": frozenset(self.terms["ignore"])})
+        drifted = await client.get_drift(self.web_service_id, terms, verdict=DRIFTED)
+        return any(self.only in (None, one.name) for one in drifted)
 
 
 class FleetTrigger(CancellingTrigger):

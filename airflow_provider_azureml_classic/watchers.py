@@ -1,4 +1,4 @@
-"""Watches for ``AssetWatcher``: a DAG runs when an endpoint's model has become stale, or was changed.
+"""Watches for ``AssetWatcher``: a DAG runs when an endpoint's model has become stale, has drifted, or was changed.
 
 Rule 1: the last state is kept in the asset state store before the event is sent, so a restart of the triggerer repeats
 no event. Before Airflow 3.3 there is no such store: there a restart may repeat one.
@@ -16,16 +16,18 @@ import json
 import logging
 import re
 from abc import abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Hashable, Mapping
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Hashable, Iterable, Iterator, Mapping
+from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
+from airflow_provider_azureml_classic.client import AsyncClient
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
 from airflow_provider_azureml_classic.hooks import AzureMLClassicHook, jittered
+from airflow_provider_azureml_classic.protocol.drift import DRIFTED, EndpointDrift, Terms
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint
 from airflow_provider_azureml_classic.retraining.freshness import Goal
@@ -40,6 +42,8 @@ _Unaddressable = ValueError
 _FIRST_MEMBERS = (
     "web_service", "endpoint", "resource", "azureml_classic_conn_id", "max_age", "repeat_every", "ours",
 )  # fmt: skip
+#: Endpoints of an event.
+_MOST_TOLD = 200
 #: Equal to no argument.
 _NOTHING = object()
 
@@ -61,7 +65,7 @@ class EndpointWatch(BaseEventTrigger):
 
     :cvar name: what it is called in the key of its state; empty: its class path.
     :param web_service: name or id of the scoring web service.
-    :param endpoint: its endpoint; it need not exist yet.
+    :param endpoint: its endpoint; it need not exist yet. ``None``: all of them, where a watch can do that.
     :param resource: name of the updatable resource; ``None`` means the only one.
     :param poll_interval: seconds between two polls.
     :param azureml_classic_conn_id: connection of type ``azureml_classic``.
@@ -73,7 +77,7 @@ class EndpointWatch(BaseEventTrigger):
         self,
         *,
         web_service: str,
-        endpoint: str,
+        endpoint: str | None,
         resource: str | None = None,
         poll_interval: float = 60.0,
         azureml_classic_conn_id: str = AzureMLClassicHook.default_conn_name,
@@ -98,10 +102,10 @@ class EndpointWatch(BaseEventTrigger):
         }
 
     @abstractmethod
-    def judge(self, endpoint: Endpoint, seen: State | None, now: datetime) -> Verdict:
+    def judge(self, endpoint: Any, seen: State | None, now: datetime) -> Verdict:
         """The state to remember, and the event to send.
 
-        :param endpoint: as it is now.
+        :param endpoint: as it is now, or what :meth:`poll` gives.
         :param seen: the state that was remembered; ``None`` at the very first poll.
         :param now: the present moment.
         """
@@ -112,16 +116,26 @@ class EndpointWatch(BaseEventTrigger):
         """Watches with the same key share one poll."""
         return (self.azureml_classic_conn_id, self.web_service, self.endpoint, self.poll_interval)
 
+    @staticmethod
+    async def poll(client: AsyncClient, service_id: str, kwargs: Mapping[str, Any]) -> Any:
+        """The endpoint as it is.
+
+        :param client: of the workspace.
+        :param service_id: id of the web service.
+        :param kwargs: arguments of one of the watches.
+        """
+        return await client.get_endpoint(service_id, kwargs["endpoint"])
+
     @classmethod
-    async def open_shared_stream(cls, kwargs: dict[str, Any]) -> AsyncGenerator[Endpoint, None]:
-        """The endpoint as it is, again and again.
+    async def open_shared_stream(cls, kwargs: dict[str, Any]) -> AsyncGenerator[Any, None]:
+        """What :meth:`poll` gives, again and again.
 
         :param kwargs: arguments of one of the watches.
         """
         hook, last_problem = AzureMLClassicHook(kwargs["azureml_classic_conn_id"]), ""
         while True:
             try:
-                async with aclosing(_polls(hook, kwargs)) as polls:
+                async with aclosing(_polls(cls, hook, kwargs)) as polls:
                     async for endpoint in polls:
                         last_problem = ""
                         yield endpoint
@@ -213,11 +227,13 @@ def _safe_text(error: Exception) -> str:
     return str(error) if isinstance(error, AzureMLClassicError | ValueError) else type(error).__name__
 
 
-async def _polls(hook: AzureMLClassicHook, kwargs: Mapping[str, Any]) -> AsyncGenerator[Endpoint, None]:
+async def _polls(
+    kind: type[EndpointWatch], hook: AzureMLClassicHook, kwargs: Mapping[str, Any]
+) -> AsyncGenerator[Any, None]:
     async with await hook.async_client() as client:
         service = await client.find_web_service(kwargs["web_service"])
         while True:
-            yield await client.get_endpoint(service.id, kwargs["endpoint"])
+            yield await kind.poll(client, service.id, kwargs)
             await asyncio.sleep(jittered(kwargs["poll_interval"]))
 
 
@@ -265,6 +281,67 @@ class StaleModelTrigger(EndpointWatch):
         return self.repeat_every is not None and now.timestamp() - sent_at >= self.repeat_every
 
 
+class ModelDriftTrigger(EndpointWatch):
+    """Sends an event when callers ask endpoints for something else than their models were trained on, once for each
+    model. The server counts and tells it in one call for all endpoints of a web service; services without this addition
+    never send one.
+
+    The event holds ``endpoints``: for each that has drifted since the last event, its name (``endpoint``), ``model``
+    (SHA-256 of the file), the largest stability index (``psi``), the ``features`` that drifted and, as a sentence, the
+    ``reason``.
+
+    :param endpoint: watch this one; ``None``: all endpoints of the web service.
+    :param days: the calls of so many days, today included.
+    :param psi: least population stability index of a drift.
+    :param rows: fewer rows tell nothing.
+    :param ignore: features that are left out, as those that follow the calendar.
+    :param options: see :class:`EndpointWatch`.
+    """
+
+    name = "model drift"
+
+    def __init__(
+        self,
+        *,
+        endpoint: str | None = None,
+        days: int = Terms.days,
+        psi: float = Terms.psi,
+        rows: int = Terms.rows,
+        ignore: Iterable[str] = (),
+        **options: Any,
+    ) -> None:
+        super().__init__(endpoint=endpoint, **options)
+        with _as_value_error():
+            terms = Terms(days, psi, rows, frozenset(ignore))
+        self.terms = {**vars(terms), "ignore": sorted(terms.ignore)}
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Class path and arguments, for the database."""
+        path, arguments = super().serialize()
+        return path, {**arguments, **self.terms}
+
+    def shared_stream_key(self) -> Hashable | None:
+        """Watches of any endpoints of a web service share one poll."""
+        terms = json.dumps(self.terms, sort_keys=True)
+        return (self.name, self.azureml_classic_conn_id, self.web_service, self.poll_interval, terms)
+
+    @staticmethod
+    async def poll(client: AsyncClient, service_id: str, kwargs: Mapping[str, Any]) -> list[EndpointDrift]:
+        """The endpoints that have drifted."""
+        terms = Terms(kwargs["days"], kwargs["psi"], kwargs["rows"], frozenset(kwargs["ignore"]))
+        return await client.get_drift(service_id, terms, verdict=DRIFTED)
+
+    def judge(self, endpoint: list[EndpointDrift], seen: State | None, now: datetime) -> Verdict:
+        """Endpoints that drifted, of whose model no event was sent yet; not more at once than an event holds."""
+        sent: dict[str, str] = dict((seen or {}).get("sent", {}))
+        news = [one for one in endpoint if self.endpoint in (None, one.name) and sent.get(one.name) != one.model]
+        if not news:
+            return Verdict(seen or {})
+        news = news[:_MOST_TOLD]
+        state = {"sent": {**sent, **{one.name: one.model for one in news}}}
+        return Verdict(state, {"endpoints": [one.facts() for one in news]})
+
+
 class ModelChangeTrigger(EndpointWatch):
     """Sends an event when an endpoint got another model: by content where the service tells it, so that the same model
     trained again is none; else by location and version.
@@ -307,6 +384,15 @@ class ModelChangeTrigger(EndpointWatch):
         if seen is None or own or _is_same(seen, state):
             return Verdict(state)
         return Verdict(state, {"now": state, "before": dict(seen)})
+
+
+@contextmanager
+def _as_value_error() -> Iterator[None]:
+    """What is wrong with an argument, as any other trigger says it."""
+    try:
+        yield
+    except AzureMLClassicError as error:
+        raise ValueError(error.message) from None
 
 
 def _is_same(seen: State, state: State) -> bool:

@@ -26,6 +26,8 @@ VERDICTS = (DRIFTED, STEADY, TOO_FEW, NOT_KNOWN)
 FALSE_DISCOVERY_RATE = 0.01
 MAX_DAYS = 30
 _MAX_IGNORED = 200
+#: Features that a sentence names.
+_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -188,10 +190,22 @@ class EndpointDrift:
         """The largest index; 0 if nothing was compared."""
         return max((one.psi for one in self.features if one.psi is not None), default=0.0)
 
+    def facts(self) -> dict[str, Any]:
+        """What an event or a task's result says of an endpoint that has drifted."""
+        return {
+            "endpoint": self.name,
+            "model": self.model,
+            "psi": self.psi,
+            "features": list(self.drifted[:MOST_FEATURES]),
+            "rows": self.counted,
+            "reason": str(self),
+        }
+
     def __str__(self) -> str:
         """One sentence."""
         if self.verdict == DRIFTED:
-            named = ", ".join(f"{one.name} {one.psi:.2f}" for one in self.features if one.name in self.drifted)
+            drifted = [one for one in self.features if one.name in self.drifted]
+            named = ", ".join(f"{one.name} {one.psi:.2f}" for one in drifted[:_NAMED])
             return f"Endpoint {self.name!r} has drifted in {self.counted:,} rows; stability index: {named}."
         rows = f"{self.counted:,} rows, largest stability index {self.psi:.2f}"
         return f"Endpoint {self.name!r}: {self.verdict} ({rows})."
