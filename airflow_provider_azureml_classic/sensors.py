@@ -24,6 +24,7 @@ from airflow_provider_azureml_classic.operators.base import (
     first_of,
     skip,
 )
+from airflow_provider_azureml_classic.operators.ending import Ending, TaskEnded
 from airflow_provider_azureml_classic.protocol.drift import Terms
 from airflow_provider_azureml_classic.protocol.moments import to_utc
 from airflow_provider_azureml_classic.protocol.references import BlobReference
@@ -64,11 +65,28 @@ class WaitingSensor(BaseSensorOperator):
         self.deferrable = deferrable
         self.azureml_classic_conn_id = azureml_classic_conn_id
         self._result: dict[str, Any] = {}
+        self.ending = Ending()
 
     @cached_property
     def hook(self) -> AzureMLClassicHook:
-        """The hook of the connection."""
-        return AzureMLClassicHook(self.azureml_classic_conn_id)
+        """The hook of the connection; its pauses end with the task."""
+        return AzureMLClassicHook(self.azureml_classic_conn_id, sleep=self.ending.sleep)
+
+    def on_kill(self) -> None:
+        """The task is ended from outside: the wait sees it in its next pause, and what is awaited goes on. See
+        :mod:`.operators.ending`.
+        """
+        self.ending.asked = True
+
+    def _get_next_poke_interval(self, *args: Any) -> float:
+        """Airflow's, which it sleeps for in one piece; in the worker it is slept for here, in pieces."""
+        seconds: float = super()._get_next_poke_interval(*args)
+        if self.reschedule:
+            return seconds
+        if self.ending.asked:
+            raise TaskEnded  # again, where silent_fail has swallowed it in a poll
+        self.ending.sleep(seconds)
+        return 0.0
 
     @property
     @abstractmethod
@@ -166,7 +184,7 @@ class WaitingSensor(BaseSensorOperator):
             left = deadline - time.time()
             if left <= 0:
                 raise skip(self, self._too_late()) if self.soft_fail else AirflowSensorTimeout(self._too_late())
-            time.sleep(min(jittered(float(self.poke_interval)), left))
+            self.ending.sleep(min(jittered(float(self.poke_interval)), left))
 
 
 class ModelFreshnessSensor(WaitingSensor):

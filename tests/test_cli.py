@@ -129,6 +129,10 @@ def test_train_in_one_line(server: ServerProcess, tmp_path: Path) -> None:
     again = run(server, *command, "--window-end", "2012-02-01", "--data-check", "off")
     assert again.returncode == cli.DONE, again.stderr
     assert "live already" in again.stderr
+    older = run(server, *command, "--window-end", "2012-01-15", "--data-check", "off")
+    assert (older.returncode, json.loads(older.stdout)["outcome"]) == (KEPT, "kept"), older.stderr
+    assert "up to 2012-02-01 00:00 UTC, this one only up to 2012-01-15 00:00 UTC" in older.stderr
+    assert "--no-only-if-newer" in older.stderr
     # Both trainings gave one model; what was before it is the one that the service began with.
     live, same, first = answer(server, "history", BIKES_SCORING, "oneline")
     assert [(row["live"], row["kept"], row["proof"]) for row in (live, same, first)] == [

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import (
+    AirflowException,
     AirflowFailException,
     AirflowSensorTimeout,
     AirflowSkipException,
@@ -16,6 +17,8 @@ from airflow.sdk.exceptions import (
 )
 
 from airflow_provider_azureml_classic.client import Client
+from airflow_provider_azureml_classic.client.retries import RetryPolicy
+from airflow_provider_azureml_classic.operators.ending import TaskEnded
 from airflow_provider_azureml_classic.protocol.moments import moment_text
 from airflow_provider_azureml_classic.sensors import ModelFreshnessSensor
 from airflow_provider_azureml_classic.triggers import FreshnessTrigger
@@ -228,6 +231,27 @@ class TestWorkerMode:
         """``soft_fail`` makes it a skip."""
         with one_line(AirflowSkipException, *LATE):
             wait(first, max_age=timedelta(days=1), soft_fail=True).execute(context())
+
+    @pytest.mark.parametrize("rule", ["soft_fail", "silent_fail", "never_fail", "retries"])
+    def test_ended_from_outside(self, first: str, rule: str) -> None:
+        """SIGTERM while it waits for an hour: it ends at once, as something that may be retried, whatever the rule."""
+        sensor = wait(
+            first, max_age=timedelta(0), poke_interval=3600, timeout=7200, **{rule: 1 if rule == "retries" else True}
+        )
+        sensor.on_kill()
+        with one_line(TaskEnded, "ended from outside", "Its next attempt goes on"):
+            sensor.execute(context())
+        assert issubclass(TaskEnded, AirflowException)
+        assert not issubclass(TaskEnded, AirflowFailException)
+
+    def test_ended_while_the_service_is_away(self, fresh: str) -> None:
+        """The pauses between repeated calls end as well, and silent_fail does not make the sensor stay."""
+        sensor = wait(fresh, max_age=timedelta(0), poke_interval=3600, timeout=7200, silent_fail=True)
+        wired(sensor).bends["get_endpoint"] = lambda *_: refused(503, "ServiceUnavailable", "later")
+        sensor.hook.client._retries = RetryPolicy(attempts=2, base=60.0)
+        sensor.on_kill()
+        with one_line(TaskEnded, "ended from outside"):
+            sensor.execute(context())
 
     def test_waits(self, client: Client, server: ServerProcess) -> None:
         """A model that gets live meanwhile ends the wait."""

@@ -266,6 +266,12 @@ def _train(groups: Any) -> None:
         help="data unlike those of the live model: train and keep the live model, refuse them, or do not look",
     )
     one.add_argument("--window-end", metavar="TIME", help="end of the data, ISO 8601; a model is as new as its data")
+    one.add_argument(
+        "--only-if-newer",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="keep a live model that was trained on newer data (default), or replace it whatever it is",
+    )
     one.add_argument("--window-start", metavar="TIME", help="start of the data")
     one.add_argument("--parameter", action="append", default=[], metavar="NAME=VALUE", help="repeatable")
     one.add_argument("--resource", metavar="NAME", help="updatable resource, where there are several")

@@ -30,6 +30,7 @@ from airflow_provider_azureml_classic.retraining.placing import (
     Placing,
     Target,
     find_target,
+    older_than_live,
 )
 from airflow_provider_azureml_classic.retraining.quality import METRICS, Allowance, check_limits, finite
 
@@ -66,7 +67,7 @@ def train(session: Session) -> int:
     tell(job.data_check, session.out.say, session.out.say)
     model, ticket = job.output(extension=MODEL_EXTENSION)[1], JobTicket(trainer.id, endpoint.name, job.id)
     golden, metrics = evaluation.golden, evaluation.metrics
-    candidate = Candidate(readable(session, model), window, ticket, golden, metrics, job.model)
+    candidate = Candidate(readable(session, model), window, ticket, golden, metrics, job.model, job.window)
     reasons = _judged(session, target, candidate, job, evaluation, rules)
     if arguments.put_live and not reasons:
         reasons += _put_live(session, target, candidate)
@@ -161,15 +162,40 @@ def _put_live(session: Session, target: Target, candidate: Candidate) -> list[st
     """Put the model live and prove it; why that was not done, if it was not."""
     client = session.client
     placing = Placing(client, partial(readable, session), session.out.say, rehearsing=rehearsing(session))
+    older = list[str]()
 
     def find() -> Program[tuple[Target, Candidate]]:
         name = target.resource.name
         return (yield from find_target(client, target.service.id, target.endpoint.name, name)), candidate
 
-    update: Any = client.perform(placing.place(find))
+    def check(live: Target, _: Candidate) -> Program[str | None]:
+        yield from ()
+        reason = _older(session, live, candidate)
+        older[:] = [f"{reason} If it is meant to be so, say --no-only-if-newer."] if reason else []
+        return reason
+
+    update: Any = client.perform(placing.place(find, check=check))
+    if older:
+        return older
     if isinstance(update, str):
         session.out.say(update)
         live = client.get_endpoint(target.service.id, target.endpoint.name).resource(target.resource.name)
         return [] if same_model(candidate.digests, live.digests) else [update]
     client.perform(placing.prove(update))
     return []
+
+
+def _older(session: Session, live: Target, candidate: Candidate) -> str | None:
+    """Why a model must not replace the live one: that was trained on newer data."""
+    if not session.arguments.only_if_newer:
+        return None
+    try:
+        return older_than_live(live, candidate, "replace", session.out.say)
+    except ValueError:
+        if candidate.window is not None:
+            raise
+        session.out.say(
+            "It is not known up to when these data go, nor so whether the live model was trained on newer ones: it is "
+            "replaced, and the age of the new one is unknown. --window-end tells it."
+        )
+        return None

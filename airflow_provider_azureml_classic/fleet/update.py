@@ -64,7 +64,8 @@ class Updater:
         reference = self.placing.readable(trained_model(job, {"model_output": self.options.model_output}))
         trained_by = JobTicket(self.options.training_id, self.options.training_endpoint, job.id)
         window = Window.from_json(row.window)
-        candidate = Candidate(reference, window, trained_by, evaluation.golden, evaluation.metrics, job.model)
+        about = evaluation.golden, evaluation.metrics, job.model, job.window
+        candidate = Candidate(reference, window, trained_by, *about)
         if rules.allowances and not report.reasons:
             yield from self._compare(report, rules, row, candidate, evaluation, job)
         if report.reasons:

@@ -15,11 +15,13 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
-from airflow.sdk.exceptions import AirflowException
+from airflow.sdk.exceptions import AirflowException, AirflowTaskTimeout
 
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
 from airflow_provider_azureml_classic.memory import state_of
 
 #: Seconds that the answer to the question for the own state may take.
@@ -32,6 +34,9 @@ BY_A_PERSON = frozenset({"failed", "success", "skipped", "restarting", None})
 
 class TaskEnded(AirflowException):
     """The task is ended from outside; raised once, from a pause."""
+
+    def __init__(self) -> None:
+        super().__init__("The task was ended from outside (SIGTERM). Its next attempt goes on from here.")
 
 
 class Ending:
@@ -48,7 +53,7 @@ class Ending:
         """
         if self.asked and not self._raised:
             self._raised = True
-            raise TaskEnded("The task was ended from outside (SIGTERM). Its next attempt goes on from here.")
+            raise TaskEnded
 
     def sleep(self, seconds: float) -> None:
         """A pause that ends with the task.
@@ -61,6 +66,25 @@ class Ending:
         while (left := until - time.monotonic()) > 0:
             time.sleep(min(left, STEP))
             self.check()
+
+
+@contextmanager
+def ends(ending: Ending, outcome: Callable[[], str], cancel: Callable[[], object]) -> Iterator[None]:
+    """What becomes of the jobs of a task that is ended from outside, or by ``execution_timeout``.
+
+    :param ending: of the task.
+    :param outcome: does what a task that is ended from outside has to do, and tells it as a sentence.
+    :param cancel: cancels the jobs.
+    """
+    try:
+        yield
+    except (AzureMLClassicError, AirflowException):
+        if not ending.asked:
+            raise
+        raise AirflowException(outcome()) from None
+    except AirflowTaskTimeout:
+        cancel()
+        raise
 
 
 def ended_by_a_person(ti: Any) -> str | None:

@@ -7,14 +7,13 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.sdk import AssetAlias, ObjectStoragePath, conf
-from airflow.sdk.exceptions import AirflowException, AirflowTaskTimeout
+from airflow.sdk.exceptions import AirflowException
 
 from airflow_provider_azureml_classic.assets import (
     MAX_PARTITION_KEYS,
@@ -23,7 +22,7 @@ from airflow_provider_azureml_classic.assets import (
     record_partitions,
     spellings,
 )
-from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
+from airflow_provider_azureml_classic.exceptions import rejection
 from airflow_provider_azureml_classic.fleet import report
 from airflow_provider_azureml_classic.fleet.engine import Engine, Means, Submitter, quiet_runner
 from airflow_provider_azureml_classic.fleet.options import MAX_ACTIVE_JOBS, Options
@@ -47,7 +46,7 @@ from airflow_provider_azureml_classic.operators.base import (
     training_window,
     warn_of_moment,
 )
-from airflow_provider_azureml_classic.operators.ending import ended_by_a_person
+from airflow_provider_azureml_classic.operators.ending import ended_by_a_person, ends
 from airflow_provider_azureml_classic.operators.placing import UpdatingOperator
 from airflow_provider_azureml_classic.protocol.data_check import check_options
 from airflow_provider_azureml_classic.protocol.jobs import INPUT, MODEL_OUTPUT, JobRequest
@@ -231,7 +230,7 @@ class RetrainFleetOperator(UpdatingOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Take up what an earlier attempt left, then run wave after wave."""
-        with airflow_errors(), self._ends(context):
+        with airflow_errors(), ends(self.ending, partial(self._ended, context), self._cancel_jobs):
             items, memory = self._items(context), FleetMemory(context)
             self._sizes(len(items))
             earlier, head = memory.recall()
@@ -252,7 +251,7 @@ class RetrainFleetOperator(UpdatingOperator):
         :param context: Airflow's task context.
         :param event: ``wave``, ``parts`` and ``deadline``.
         """
-        with airflow_errors(), self._ends(context):
+        with airflow_errors(), ends(self.ending, partial(self._ended, context), self._cancel_jobs):
             memory = FleetMemory(context)
             memory.recall()
             deadline = event.get("deadline")
@@ -271,19 +270,6 @@ class RetrainFleetOperator(UpdatingOperator):
             if self._is_over(wave):
                 return self._finish(context, memory, rows, number)
             return self._advance(context, memory, self._items(context), rows, number + 1, deadline)
-
-    @contextmanager
-    def _ends(self, context: Context) -> Iterator[None]:
-        """What becomes of the jobs in flight when the task is ended from outside, or by ``execution_timeout``."""
-        try:
-            yield
-        except AirflowTaskTimeout:
-            self._cancel_jobs()
-            raise
-        except (AzureMLClassicError, AirflowException):
-            if not self.ending.asked:
-                raise
-            raise AirflowException(self._ended(context)) from None
 
     def _ended(self, context: Context) -> str:
         who, jobs = ended_by_a_person(context["ti"]), len(self._engine.in_flight) if self._engine else 0

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from airflow_provider_azureml_classic.assets import SCHEME, convert_asset_to_openlineage, host_of
+from airflow_provider_azureml_classic.protocol.digests import Digests
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.sas import StorageAccount
 
@@ -27,6 +28,7 @@ def lineage(
     outputs: Iterable[BlobReference] = (),
     *,
     endpoint: Asset | None = None,
+    model: tuple[BlobReference, Digests] | None = None,
 ) -> Any:
     """An ``OperatorLineage``, or ``None`` where the OpenLineage provider is not installed.
 
@@ -34,6 +36,8 @@ def lineage(
     :param inputs: blobs that were read.
     :param outputs: blobs that were written.
     :param endpoint: the endpoint that was updated.
+    :param model: where the model is among these blobs, and its digests: the version of its blob is that of the file,
+        the version of the endpoint that of what answers.
     """
     try:
         from airflow.providers.openlineage.extractors import OperatorLineage
@@ -41,10 +45,24 @@ def lineage(
         return None
     from airflow.providers.common.compat.openlineage.facet import Dataset
 
-    read, written = ([Dataset(*dataset_of(blob, settings)) for blob in blobs] for blobs in (inputs, outputs))
+    place, digests = model or (None, Digests())
+
+    def dataset(blob: BlobReference) -> Any:
+        is_model = place is not None and blob.same_place(place)
+        return Dataset(*dataset_of(blob, settings), facets=_version(digests.file if is_model else None))
+
+    read, written = ([dataset(blob) for blob in blobs] for blobs in (inputs, outputs))
     if endpoint is not None:
-        written.append(convert_asset_to_openlineage(endpoint, None))
+        updated = convert_asset_to_openlineage(endpoint, None)
+        written.append(Dataset(updated.namespace, updated.name, facets=_version(digests.content or digests.file)))
     return OperatorLineage(inputs=read, outputs=written)
+
+
+def _version(digest: str | None) -> dict[str, Any]:
+    """The facet that tells which version of a dataset is meant; none where that is not known."""
+    from openlineage.client.facet_v2 import dataset_version_dataset
+
+    return {"version": dataset_version_dataset.DatasetVersionDatasetFacet(digest)} if digest else {}
 
 
 def dataset_of(blob: BlobReference, settings: ConnectionSettings) -> tuple[str, str]:

@@ -139,7 +139,7 @@ class ModelPlacingOperator(UpdatingOperator):
         self.proof = proof
         self.proof_timeout = proof_timeout
         self.deferrable = deferrable
-        self._lineage: tuple[BlobReference, Asset] | None = None
+        self._lineage: tuple[BlobReference, Asset, Digests] | None = None
 
     @abstractmethod
     def _candidate(self, target: Target, patch: Patch | None = None) -> Candidate:
@@ -205,8 +205,10 @@ class ModelPlacingOperator(UpdatingOperator):
 
         :param task_instance: not used.
         """
-        model, endpoint = self._lineage or (None, None)
-        return lineage(self.hook.settings, [model], endpoint=endpoint) if model else None
+        if self._lineage is None:
+            return None
+        model, endpoint, digests = self._lineage
+        return lineage(self.hook.settings, [model], endpoint=endpoint, model=(model, digests))
 
     def _prove(self, context: Context, memory: TaskMemory, update: Update) -> dict[str, Any]:
         """The receipt, once the model is seen to be live; waits here, or a moment here and then in the triggerer."""
@@ -249,7 +251,7 @@ class ModelPlacingOperator(UpdatingOperator):
             update = replace(update, patch=replace(update.patch, model=self._live_model(update)))
         receipt = receipt_of(update, self.hook.client.perform(self._facts(location)), self._approval())
         assets = spellings(self.hook.settings, self.web_service or target.service.name, target.service, target.endpoint)
-        self._lineage = (location, assets[0])
+        self._lineage = (location, assets[0], Digests.from_json(receipt["model"]) or Digests())
         if self.emit_asset:
             if self.assets != "partitions":
                 record_update(context, self.outlets, receipt, assets)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.sdk import conf
-from airflow.sdk.exceptions import AirflowException, AirflowTaskTimeout
+from airflow.sdk.exceptions import AirflowException
 
-from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, WaitTimeout
+from airflow_provider_azureml_classic.exceptions import WaitTimeout
 from airflow_provider_azureml_classic.links import BatchJobLink, EndpointHelpLink, PortalLink, push_help, push_link
 from airflow_provider_azureml_classic.memory import JobMemory
 from airflow_provider_azureml_classic.operators.base import (
@@ -22,12 +21,13 @@ from airflow_provider_azureml_classic.operators.base import (
     attempt_over,
     first_of,
 )
-from airflow_provider_azureml_classic.operators.ending import ended_by_a_person
+from airflow_provider_azureml_classic.operators.ending import ended_by_a_person, ends
 from airflow_provider_azureml_classic.operators.lineage import lineage
+from airflow_provider_azureml_classic.protocol.digests import Digests
 from airflow_provider_azureml_classic.protocol.jobs import Job, JobRequest, JobStatus
 from airflow_provider_azureml_classic.protocol.operations import GET_JOB, below_api
 from airflow_provider_azureml_classic.protocol.purpose import Purpose
-from airflow_provider_azureml_classic.protocol.references import BlobReference
+from airflow_provider_azureml_classic.protocol.references import MODEL_EXTENSION, BlobReference
 from airflow_provider_azureml_classic.protocol.swagger import Names
 from airflow_provider_azureml_classic.protocol.values import Endpoint
 from airflow_provider_azureml_classic.retraining.data_contract import tell
@@ -96,6 +96,7 @@ class JobOperator(AzureMLClassicOperator):
         self._target: Endpoint | None = None
         self._service_names: Names | None = None
         self._results: Mapping[str, BlobReference] | None = None
+        self._model: Digests | None = None
 
     def _check(self, context: Context) -> None:
         """Raise for a wrong parameter before a job is submitted, not after it.
@@ -131,7 +132,7 @@ class JobOperator(AzureMLClassicOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Submit or take up the job, and wait for it in the worker or in the triggerer."""
-        with airflow_errors(), self._ends(context):
+        with airflow_errors(), ends(self.ending, partial(self._ended, context), self._cancel_running):
             self._check(context)
             memory, perform = JobMemory(context), self.hook.client.perform
             service, endpoint = self.hook.find(self.web_service, self.endpoint)
@@ -157,7 +158,7 @@ class JobOperator(AzureMLClassicOperator):
         :param context: Airflow's task context.
         :param event: ``job_id`` and ``deadline``, for an Airflow without a task state store.
         """
-        with airflow_errors(), self._ends(context):
+        with airflow_errors(), ends(self.ending, partial(self._ended, context), self._cancel_running):
             memory = JobMemory(context)
             service, endpoint = self.hook.find(self.web_service, self.endpoint)
             runner = self._runner(endpoint)
@@ -182,23 +183,15 @@ class JobOperator(AzureMLClassicOperator):
         if self._results is None:
             return None
         sources = [BlobReference.parse(value) for value in self._sources().values()]
-        return lineage(self.hook.settings, sources, self._results.values())
+        place = next((blob for blob in self._results.values() if blob.extension == MODEL_EXTENSION), None)
+        model = (place, self._model) if place is not None and self._model is not None else None
+        return lineage(self.hook.settings, sources, self._results.values(), model=model)
 
     # -- parts ---------------------------------------------------------------------------------------------------------
 
-    @contextmanager
-    def _ends(self, context: Context) -> Iterator[None]:
-        """What becomes of the job when the task is ended from outside, or by ``execution_timeout``."""
-        try:
-            yield
-        except (AzureMLClassicError, AirflowException):
-            if not self.ending.asked:
-                raise
-            raise AirflowException(self._ended(context)) from None
-        except AirflowTaskTimeout:
-            if self._running is not None:
-                self._cancel(*self._running)
-            raise
+    def _cancel_running(self) -> None:
+        if self._running is not None:
+            self._cancel(*self._running)
 
     def _ended(self, context: Context) -> str:
         if self._running is None:
@@ -280,7 +273,7 @@ class JobOperator(AzureMLClassicOperator):
             context["ti"].xcom_push(key=DATA_CHECK_KEY, value=dict(job.data_check))
         job.raise_unless_finished()
         memory.forget()
-        self._results = job.results
+        self._results, self._model = job.results, job.model
         self.log.info("Job %s is %s.", job.id, job.status.value)
         facts = {
             "web_service": self.web_service,

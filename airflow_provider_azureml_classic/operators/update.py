@@ -154,7 +154,7 @@ class UpdateTrainedModelOperator(ModelPlacingOperator):
         window = self._window_of(model, Window.from_json(result.get("window")))
         evaluation = self.hook.client.perform(evaluation_of(self.hook.client, job, self.log.info))
         trained_by = JobTicket.from_json(result)
-        return Candidate(model, window, trained_by, evaluation.golden, evaluation.metrics, job.model)
+        return Candidate(model, window, trained_by, evaluation.golden, evaluation.metrics, job.model, job.window)
 
     def _window_of(self, model: BlobReference, window: Window | None) -> Window | None:
         """The window that the task sets, else that of the job, else that of the model's path."""

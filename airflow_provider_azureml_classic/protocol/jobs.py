@@ -16,7 +16,7 @@ from airflow_provider_azureml_classic.protocol.digests import DIGESTS, Digests
 from airflow_provider_azureml_classic.protocol.errors import json_object, known_members, reading_answer
 from airflow_provider_azureml_classic.protocol.moments import read_time, stamp
 from airflow_provider_azureml_classic.protocol.purpose import Purpose
-from airflow_provider_azureml_classic.protocol.references import BlobReference
+from airflow_provider_azureml_classic.protocol.references import WINDOW, BlobReference, ToldWindow
 
 #: What every web service reads.
 INPUT = "input1"
@@ -168,6 +168,7 @@ class Job:
     :param samples: where rows are that a training kept, with answers, if the server says so: an addition of ours. It is
         not among the results, because clients take those for what the experiment declares.
     :param model: digests of the model that it trained, if the server tells them.
+    :param window: of that model's training data, likewise.
     :param data_check: what its data were found to be beside those of the live model, if the server says so: an addition
         of ours.
     """
@@ -182,6 +183,7 @@ class Job:
     progress: str | None = None
     samples: BlobReference | None = None
     model: Digests | None = None
+    window: ToldWindow | None = None
     data_check: Mapping[str, Any] | None = None
 
     @classmethod
@@ -208,6 +210,7 @@ class Job:
             progress=data.get("Progress"),
             samples=BlobReference.from_wire(data[SAMPLES]) if data.get(SAMPLES) else None,
             model=Digests.from_wire(data.get(DIGESTS)),
+            window=ToldWindow.from_wire(data.get(WINDOW)),
             data_check=json_object(DATA_CHECK, data[DATA_CHECK]) if data.get(DATA_CHECK) else None,
         )
 
@@ -223,6 +226,7 @@ class Job:
             "Progress": self.progress,
             **({SAMPLES: self.samples.to_wire()} if self.samples else {}),
             **({DIGESTS: self.model.to_wire()} if self.model else {}),
+            **({WINDOW: self.window.to_wire()} if self.window else {}),
             **({DATA_CHECK: dict(self.data_check)} if self.data_check else {}),
         }
 

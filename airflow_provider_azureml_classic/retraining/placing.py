@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any, TypeVar
 
 from airflow_provider_azureml_classic.client.answers import BlobFacts
@@ -18,7 +19,7 @@ from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, Upd
 from airflow_provider_azureml_classic.protocol.approval import Approval
 from airflow_provider_azureml_classic.protocol.digests import Digests, same_model
 from airflow_provider_azureml_classic.protocol.moments import moment_text
-from airflow_provider_azureml_classic.protocol.references import BlobReference
+from airflow_provider_azureml_classic.protocol.references import BlobReference, ToldWindow
 from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.protocol.values import (
     DEFAULT_ENDPOINT,
@@ -60,6 +61,7 @@ class Candidate:
     :param golden: rows to prove it with, if any.
     :param metrics: from the job's evaluation, if there is one.
     :param digests: of the model, if the service told them.
+    :param told: what the service tells of its training data, where it trained it.
     """
 
     location: BlobReference
@@ -68,6 +70,7 @@ class Candidate:
     golden: GoldenRows | None = None
     metrics: Mapping[str, float] | None = None
     digests: Digests | None = None
+    told: ToldWindow | None = None
 
 
 @dataclass(frozen=True)
@@ -524,7 +527,10 @@ def _overtaken(after: Endpoint, patch: Patch) -> str | None:
 def older_than_live(
     target: Target, candidate: Candidate, unknown_window: str | None, log: Callable[[str], object]
 ) -> str | None:
-    """Why the live model must stay, as it was trained on newer data; ``None`` if it need not.
+    """Why the live model must stay, as it was trained on newer data, or on the same later; ``None`` if it need not.
+
+    Models are ordered by the ends of their training windows: as submissions and paths tell them. Where that of one is
+    not known, the last times in their data are compared, if both are known: an end is at least that.
 
     :param target: what is live.
     :param candidate: the model to put live.
@@ -532,7 +538,11 @@ def older_than_live(
     :param log: told if the model is replaced all the same.
     :raises ValueError: the candidate's training window is not known, or the live one's, and that is refused.
     """
-    live = target.resource.window_end
+    live, name = target.resource.window_end, target.endpoint.name
+    if live is None or candidate.window is None:
+        last, own_last = (told.last if told else None for told in (target.resource.window, candidate.told))
+        if last is not None and own_last is not None and not _is_first(target):
+            return _keeps(name, "its data go", last, "those of this one", own_last) if own_last < last else None
     if live is None:
         _allow_unknown(target, unknown_window, log)
         return None
@@ -541,12 +551,25 @@ def older_than_live(
             f"The training window of {candidate.location.location} is unknown, so only_if_newer=True cannot decide. "
             "Set window_end, give a model whose path holds its stamp (20260131T000000Z), or set only_if_newer=False."
         )
-    if candidate.window.end >= live:
+    if candidate.window.end < live:
+        return _keeps(name, "it was trained on data", live, "this one", candidate.window.end)
+    trained, own_trained = (told.trained_at if told else None for told in (target.resource.window, candidate.told))
+    if candidate.window.end > live or trained is None or own_trained is None or own_trained >= trained:
         return None
     return (
-        f"Endpoint {target.endpoint.name!r} keeps its model: it was trained on data up to {moment_text(live)}, "
-        f"this one only up to {moment_text(candidate.window.end)}."
+        f"Endpoint {name!r} keeps its model: both are trained on data up to {moment_text(live)}, the live one at "
+        f"{moment_text(trained)}, this one earlier, at {moment_text(own_trained)}."
     )
+
+
+def _keeps(name: str, live: str, end: datetime, own: str, own_end: datetime) -> str:
+    ends = moment_text(end), moment_text(own_end)
+    return f"Endpoint {name!r} keeps its model: {live} up to {ends[0]}, {own} only up to {ends[1]}."
+
+
+def _is_first(target: Target) -> bool:
+    """Whether the live model is the one that a web service began with, which any retrained one is newer than."""
+    return target.resource.window is not None and target.resource.window.is_first
 
 
 def _allow_unknown(target: Target, unknown_window: str | None, log: Callable[[str], object]) -> None:
@@ -554,7 +577,7 @@ def _allow_unknown(target: Target, unknown_window: str | None, log: Callable[[st
     if unknown_window not in UNKNOWN_WINDOW:
         raise ValueError(f"unknown_window is {unknown_window!r}; it must be 'replace', 'refuse' or None.")
     resource = target.resource
-    if resource.window is not None and resource.window.is_first:
+    if _is_first(target):
         return
     where = resource.location.location if resource.location else "which the service does not name"
     problem = (

@@ -85,7 +85,7 @@ def test_from_training_data_to_endpoint(airflow_connection: ServerProcess):
     )
     job = train.execute({})
     update = UpdateTrainedModelOperator(task_id="update", job=job, **scoring)
-    update.execute({})
+    receipt = update.execute({})
     trained = train.get_openlineage_facets_on_complete(SimpleNamespace())
     updated = update.get_openlineage_facets_on_complete(SimpleNamespace())
 
@@ -96,6 +96,13 @@ def test_from_training_data_to_endpoint(airflow_connection: ServerProcess):
     assert model in [(d.namespace, d.name) for d in trained.outputs]
     assert [(d.namespace, d.name) for d in updated.inputs] == [model]
     [endpoint] = updated.outputs
+    # The version of the model's file is the same on both sides; that of the endpoint is what answers.
+    [made] = [d for d in trained.outputs if (d.namespace, d.name) == model]
+    digests = receipt["model"]
+    assert made.facets["version"].datasetVersion == digests["sha256"]
+    assert updated.inputs[0].facets["version"].datasetVersion == digests["sha256"]
+    assert endpoint.facets["version"].datasetVersion == digests["content"]
+    assert [d.facets for d in trained.outputs if d is not made] == [{}]
     assert endpoint.namespace == host.replace("http://", "azureml-classic://")
     assert endpoint.name.endswith("/Bike Rental [predictive exp.]/lineage")
     assert "sig=" not in repr((trained, updated))

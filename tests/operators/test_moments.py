@@ -52,6 +52,17 @@ def test_who_says_the_window_is_not_warned(capsys: pytest.CaptureFixture[str]) -
     assert warnings(capsys) == []
 
 
+def test_the_purpose_has_a_start_only_if_it_was_declared() -> None:
+    """The start of a run's interval is not that of the data, which may hold all days so far: only a window that was set
+    has one, and one without an end counts for nothing."""
+    run = context()
+    start, end = DAY.replace(day=2), DAY.replace(day=3)
+    declared = {"window_start": start.isoformat(), "window_end": end.isoformat()}
+    purposes = [train(**options)._purpose(run) for options in ({}, {"window_start": start.isoformat()}, declared)]
+    assert [(purpose.start, purpose.end) for purpose in purposes if purpose] == [(None, DAY), (None, DAY), (start, end)]
+    assert {purpose.endpoint for purpose in purposes if purpose} == {"bikes"}
+
+
 @pytest.mark.usefixtures("airflow_connection")
 def test_fleet_warns(server: ServerProcess, capsys: pytest.CaptureFixture[str]) -> None:
     """A fleet warns unless each of its items has a window of its own."""

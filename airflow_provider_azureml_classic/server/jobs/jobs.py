@@ -122,9 +122,9 @@ class Jobs:
             for name, reference in (row.results or {}).items()
         }
         samples = self._locations.published(BlobReference(row.samples), signed=True) if row.samples else None
-        model = self._jobs.model_of(job_id) if row.results else None
+        model, window = (self._jobs.model_of(job_id) if row.results else None) or (None, None)
         job = _job(row, progress, results)
-        return replace(job, samples=samples, model=model, data_check=row.data_check)
+        return replace(job, samples=samples, model=model, window=window, data_check=row.data_check)
 
     def page(self, endpoint: EndpointRow, limit: int, before: str | None) -> JobPage:
         """The jobs of an endpoint, newest first, without their results.

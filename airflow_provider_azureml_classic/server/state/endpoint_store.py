@@ -58,7 +58,11 @@ _ENDPOINT = [endpoints.c[member.name] for member in fields(EndpointRow) if membe
 # Where customers are not kept apart now, an endpoint is nobody's.
 _CUSTOMER = sa.case((web_services.c.isolated, endpoints.c.customer)).label("customer")
 _COLUMNS = [_CUSTOMER if column is endpoints.c.customer else column for column in _ENDPOINT]
-_RESOURCE = [resources.c[member.name] for member in fields(ResourceRow)]
+_RESOURCE = [
+    *(resources.c[member.name] for member in fields(ResourceRow) if member.name in resources.c),
+    model_files.c.window_end,
+    model_files.c.created_at,
+]
 
 
 def _reading(*where: sa.ColumnElement[bool]) -> tuple[sa.Select[Any], sa.Select[Any]]:
@@ -66,7 +70,12 @@ def _reading(*where: sa.ColumnElement[bool]) -> tuple[sa.Select[Any], sa.Select[
 
     :param where: which endpoints.
     """
-    located = sa.select(*_RESOURCE).join(endpoints, endpoints.c.id == resources.c.endpoint_id).where(*where)
+    located = (
+        sa.select(*_RESOURCE)
+        .join(endpoints, endpoints.c.id == resources.c.endpoint_id)
+        .outerjoin(model_files, model_files.c.digest == resources.c.digest)
+        .where(*where)
+    )
     query = sa.select(*_COLUMNS).join(web_services, web_services.c.id == endpoints.c.service_id).where(*where)
     return query.order_by(endpoints.c.created_at, endpoints.c.name), located.order_by(resources.c.name)
 
@@ -98,6 +107,10 @@ _KEYS_OF_CUSTOMER = (
     )
 )
 _SERVICE = sa.select(web_services).where(web_services.c.id == sa.bindparam("service"))
+
+
+def _stored(model: ResourceRow) -> dict[str, Any]:
+    return {name: value for name, value in columns(model).items() if name in resources.c}
 
 
 def key_hash(key: str) -> str:
@@ -225,7 +238,7 @@ class Store:
         hashes = {key_hash(row.primary_key), key_hash(row.secondary_key)}
         connection.execute(sa.insert(keys), [{"hash": value, "endpoint_id": row.id} for value in hashes])
         if row.resources:
-            connection.execute(sa.insert(resources), [columns(resource) for resource in row.resources])
+            connection.execute(sa.insert(resources), [_stored(resource) for resource in row.resources])
             add_placements(connection, row.resources, How.ADDED, row.created_at)
 
     def add_endpoints(self, *rows: EndpointRow) -> bool:
@@ -337,7 +350,7 @@ class Store:
                 return False
             for model in models:
                 same = (resources.c.endpoint_id == row.id, resources.c.name == model.name)
-                connection.execute(sa.update(resources).where(*same).values(**columns(model)))
+                connection.execute(sa.update(resources).where(*same).values(**_stored(model)))
             add_models(connection, files)
             add_placements(connection, models, how, now, approval)
             self._db.notify(connection, row.id)

@@ -14,6 +14,7 @@ from airflow_provider_azureml_classic.protocol.digests import Digests
 from airflow_provider_azureml_classic.protocol.job_history import LogLine
 from airflow_provider_azureml_classic.protocol.jobs import TRANSITIONS, JobRequest, JobStatus
 from airflow_provider_azureml_classic.protocol.purpose import Purpose
+from airflow_provider_azureml_classic.protocol.references import ToldWindow
 from airflow_provider_azureml_classic.server.clock import Clock, system_clock
 from airflow_provider_azureml_classic.server.state.database import JOBS, Database, columns, to_row
 from airflow_provider_azureml_classic.server.state.history import add_models, add_samples, add_trained
@@ -39,7 +40,13 @@ _JOB = jobs.c.id == sa.bindparam("job")
 _INSERT = sa.insert(jobs)
 _SELECT = sa.select(jobs).where(_JOB)
 _MODEL_OF = (
-    sa.select(trained_models.c.digest, model_files.c.content)
+    sa.select(
+        trained_models.c.digest,
+        model_files.c.content,
+        trained_models.c.window_end,
+        model_files.c.window_end.label("last_time"),
+        model_files.c.created_at,
+    )
     .outerjoin(model_files, model_files.c.digest == trained_models.c.digest)
     .where(trained_models.c.job_id == sa.bindparam("job"))
 )
@@ -137,14 +144,17 @@ class JobStore:
             row = connection.execute(_WITH_PROGRESS, {"job": job_id}).mappings().first()
         return (self._row(row), row["progress"]) if row else None
 
-    def model_of(self, job_id: str) -> Digests | None:
-        """The digests of the model that a job trained; ``None``: it trained none.
+    def model_of(self, job_id: str) -> tuple[Digests, ToldWindow] | None:
+        """Digests and training data of the model that a job trained; ``None``: it trained none.
 
         :param job_id: the job.
         """
         with self._db.read() as connection:
             row = connection.execute(_MODEL_OF, {"job": job_id}).first()
-        return Digests(*row) if row else None
+        if row is None:
+            return None
+        digest, content, end, last_time, trained_at = row
+        return Digests(digest, content), ToldWindow(end, False, last_time, trained_at)
 
     def runs(self, job_id: str, server_id: str) -> bool:
         """Whether a job is still this server's to run: not cancelled, not deleted, not taken over.

@@ -282,7 +282,11 @@ class ServiceRow:
 
 @dataclass(frozen=True, slots=True)
 class ResourceRow:
-    """A model in place, and where it came from."""
+    """A model in place, and where it came from.
+
+    :param last_time: last time in its training data, as its file says, if they are dated; only of rows that are read.
+    :param trained_at: when it was trained; likewise.
+    """
 
     endpoint_id: str
     name: str
@@ -291,6 +295,8 @@ class ResourceRow:
     digest: str
     content: str | None = None
     window_end: datetime | None = None
+    last_time: datetime | None = None
+    trained_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

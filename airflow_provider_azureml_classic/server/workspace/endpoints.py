@@ -251,6 +251,7 @@ class Views:
         reference = BlobReference(model.relative_location, model.base_location)
         digests = Digests(model.digest, model.content)
         is_first = is_first_model(reference.relative_location)
-        window = ToldWindow(model.window_end or window_end_of(reference), is_first)
+        end = model.window_end or window_end_of(reference)
+        window = ToldWindow(end, is_first, model.last_time, model.trained_at)
         published = self._locations.published(reference, signed=False)
         return Resource(model.name, published, digests=digests, window=window)

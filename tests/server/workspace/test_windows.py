@@ -2,36 +2,38 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import sqlalchemy as sa
 
-from airflow_provider_azureml_classic.protocol.jobs import JobRequest
+from airflow_provider_azureml_classic.protocol.jobs import Job, JobRequest
 from airflow_provider_azureml_classic.protocol.purpose import Purpose
 from airflow_provider_azureml_classic.protocol.references import ToldWindow
 from airflow_provider_azureml_classic.protocol.values import Endpoint, EndpointSettings, Resource
-from airflow_provider_azureml_classic.server.state.tables import placements
+from airflow_provider_azureml_classic.server.state.tables import model_files, placements
 from airflow_provider_azureml_classic.server.workspace.workspace import Caller
 from tests.support.service import Service, line
 
 DAY = datetime(2026, 3, 1, tzinfo=UTC)
 
 
-def trained(service: Service, path: str, purpose: Purpose | None) -> None:
-    """A model at a path, of a job that was submitted with a purpose."""
+def trained(service: Service, path: str, purpose: Purpose | None) -> Job:
+    """A model at a path, of a job that was submitted with a purpose; the job once it has ended."""
     trainer = service.client.get_endpoint(service.training, "default")
     source = service.put_blob(f"data/{path}.csv", line(5))
     request = JobRequest({"input1": source}, {"output1": service.signed(path, "cw")}, purpose=purpose)
     job_id = service.client.submit_job(trainer, request)
     service.client.start_job(trainer, job_id)
-    service.ended(trainer, job_id)
+    return service.ended(trainer, job_id)
 
 
 def told(service: Service, endpoint: Endpoint, path: str) -> ToldWindow | None:
     """What the endpoint tells once it has the model at a path."""
     settings = EndpointSettings(resources=(Resource(endpoint.resource().name, service.signed(path)),))
     service.client.patch_endpoint(endpoint, settings)
-    return service.client.get_endpoint(service.scoring, endpoint.name).resource().window
+    window = service.client.get_endpoint(service.scoring, endpoint.name).resource().window
+    return ToldWindow(window.end, window.is_first) if window else None
 
 
 def test_the_submission_is_believed_before_the_path(service: Service) -> None:
@@ -58,12 +60,13 @@ def test_the_submission_is_believed_before_the_path(service: Service) -> None:
 def test_the_first_model_says_that_it_is(service: Service) -> None:
     """It has no window; an endpoint that was retrained says so no more, and again after a refresh."""
     endpoint = service.client.add_endpoint(service.scoring, "first")
-    assert endpoint.resource().window == ToldWindow(None, is_first=True)
+    born = endpoint.resource().window
+    assert (born and born.end, born and born.is_first) == (None, True)
     trained(service, "models/retrained.ilearner", Purpose("first", end=DAY))
     assert told(service, endpoint, "models/retrained.ilearner") == ToldWindow(DAY)
     service.client.refresh_endpoint(service.scoring, "first", overwrite_resources=True)
     again = service.client.get_endpoint(service.scoring, "first").resource()
-    assert again.window == ToldWindow(None, is_first=True)
+    assert again.window == born
 
 
 def test_a_rollback_brings_the_window_back(service: Service) -> None:
@@ -77,4 +80,23 @@ def test_a_rollback_brings_the_window_back(service: Service) -> None:
         first = sa.select(placements.c.id).where(placements.c.relative_location == "models/undone.ilearner")
         number = connection.execute(first).scalar_one()
     service.updates.roll_back(Caller(), service.scoring, "undone", number)
-    assert service.client.get_endpoint(service.scoring, "undone").resource().window == ToldWindow(DAY)
+    window = service.client.get_endpoint(service.scoring, "undone").resource().window
+    assert window is not None
+    assert window.end == DAY
+
+
+def test_the_data_and_the_training_are_told(service: Service) -> None:
+    """The job and the endpoint tell the same of its model: window, time of training, last time in its data."""
+    endpoint = service.client.add_endpoint(service.scoring, "told")
+    job = trained(service, "models/told.ilearner", Purpose("told", end=DAY))
+    told(service, endpoint, "models/told.ilearner")
+    window = service.client.get_endpoint(service.scoring, "told").resource().window
+    assert window == job.window
+    assert window is not None
+    assert (window.end, window.last, window.trained_at is None) == (DAY, None, False)
+    # A column of dates tells the last time.
+    with service.database.write() as connection:
+        connection.execute(sa.update(model_files).values(window_end=DAY))
+    service.workspace.forget()
+    again = service.client.get_endpoint(service.scoring, "told").resource().window
+    assert again == replace(window, last=DAY)

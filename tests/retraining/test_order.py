@@ -1,0 +1,67 @@
+"""Which of two models is the newer one: by the ends of their windows, by their data, by when they were trained."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from airflow_provider_azureml_classic.protocol.references import BlobReference, ToldWindow
+from airflow_provider_azureml_classic.protocol.values import Endpoint, Resource, WebService
+from airflow_provider_azureml_classic.retraining.freshness import Window
+from airflow_provider_azureml_classic.retraining.placing import Candidate, Target, older_than_live
+
+PATH = BlobReference("models/one.ilearner")
+DAYS = [datetime(2026, 3, 1, tzinfo=UTC) + timedelta(days=day) for day in range(4)]
+
+
+def decided(
+    live: ToldWindow | None, told: ToldWindow | None, end: datetime | None, unknown: str | None = None
+) -> tuple[str | None, list[str]]:
+    """The reason to keep the live model, and what is logged."""
+    target = Target(WebService("s", "s"), Endpoint("e"), Resource("m", PATH, window=live))
+    candidate = Candidate(PATH, Window(end) if end else None, told=told)
+    lines: list[str] = []
+    return older_than_live(target, candidate, unknown, lines.append), lines
+
+
+@pytest.mark.parametrize(
+    ("live", "told", "end", "reason"),
+    [
+        (ToldWindow(DAYS[1]), None, DAYS[2], None),
+        (ToldWindow(DAYS[1]), None, DAYS[1], None),
+        (ToldWindow(DAYS[1]), None, DAYS[0], "up to 2026-03-02 00:00 UTC, this one only up to 2026-03-01"),
+        # An end is an end: what the data tell does not count beside it.
+        (ToldWindow(DAYS[1], last=DAYS[3]), ToldWindow(last=DAYS[0]), DAYS[2], None),
+        # Of the same window: by when they were trained, if both are known.
+        (ToldWindow(DAYS[1], trained_at=DAYS[2]), ToldWindow(trained_at=DAYS[3]), DAYS[1], None),
+        (ToldWindow(DAYS[1], trained_at=DAYS[2]), ToldWindow(trained_at=DAYS[2]), DAYS[1], None),
+        (ToldWindow(DAYS[1], trained_at=DAYS[3]), ToldWindow(trained_at=DAYS[2]), DAYS[1],
+         "the live one at 2026-03-04 00:00 UTC, this one earlier, at 2026-03-03 00:00 UTC"),
+        (ToldWindow(DAYS[1], trained_at=DAYS[3]), ToldWindow(), DAYS[1], None),
+        (ToldWindow(DAYS[1], trained_at=DAYS[3]), ToldWindow(trained_at=DAYS[2]), DAYS[2], None),
+        # No end of one of them: by the last times in their data, compared with their own kind only.
+        (ToldWindow(last=DAYS[2]), ToldWindow(last=DAYS[1]), DAYS[3], "data go up to 2026-03-03 00:00 UTC"),
+        (ToldWindow(last=DAYS[2]), ToldWindow(last=DAYS[2]), DAYS[0], None),
+        (ToldWindow(DAYS[3], last=DAYS[1]), ToldWindow(last=DAYS[2]), None, None),
+        (ToldWindow(DAYS[0], last=DAYS[2]), ToldWindow(last=DAYS[1]), None, "those of this one only up to 2026-03-02"),
+        # The model that a service began with is replaced whatever its data tell.
+        (ToldWindow(is_first=True, last=DAYS[3]), ToldWindow(last=DAYS[0]), DAYS[0], None),
+        (ToldWindow(is_first=True, last=DAYS[3]), None, DAYS[0], None),
+    ],
+)  # fmt: skip
+def test_order(live: ToldWindow, told: ToldWindow | None, end: datetime | None, reason: str | None) -> None:
+    """What is newer replaces, what is older is kept with a reason that tells both."""
+    answer, lines = decided(live, told, end)
+    assert (answer is None) == (reason is None), answer
+    assert (reason or "") in (answer or "")
+    assert lines == []
+
+
+def test_what_cannot_be_told() -> None:
+    """Where neither ends nor last times of both are known, it is refused or said, as before."""
+    with pytest.raises(ValueError, match="is unknown, so only_if_newer=True cannot tell"):
+        decided(ToldWindow(), ToldWindow(last=DAYS[1]), DAYS[1])
+    with pytest.raises(ValueError, match=r"The training window of models/one.ilearner is unknown"):
+        decided(ToldWindow(DAYS[1]), ToldWindow(last=DAYS[1]), None)
+    assert "replaced all the same" in decided(ToldWindow(last=DAYS[3]), None, DAYS[1], "replace")[1][0]
