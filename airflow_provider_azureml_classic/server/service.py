@@ -171,6 +171,7 @@ def http_server(app: App, core: Core, blobs: BlobStore) -> HttpServer:
             *(core.settings, core.database, core.models, core.traffic, core.queries, core.job_queries),
             Store(core.database).digests_in_place,
             core.scoring.intake,
+            core.drift,
         ),
     )
     observer = Observer(core.traffic, log=core.settings.access_log)

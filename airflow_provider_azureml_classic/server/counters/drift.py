@@ -70,6 +70,15 @@ class Drift:
             self._answers[key] = monotonic(), answer
             return answer
 
+    def largest(self, count: int) -> list[tuple[str, EndpointDrift]]:
+        """The endpoints with the largest index, each with the id of its web service.
+
+        :param count: how many, at most.
+        """
+        services = self._ledger.services()
+        drifts = [(name, one) for name in services for one in self.of_service(name, Terms(), anew=False) if one.psi]
+        return sorted(drifts, key=lambda pair: -pair[1].psi)[:count]
+
     def _compute(self, service_id: str, terms: Terms) -> tuple[EndpointDrift, ...]:
         endpoints = self._ledger.of_service(service_id, self._clock().toordinal() - terms.days + 1)
         bins = self._ledger.bins({one.digest for one in endpoints if one.total})

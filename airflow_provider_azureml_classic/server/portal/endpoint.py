@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse, Response
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.protocol import operations as ops
+from airflow_provider_azureml_classic.protocol.drift import EndpointDrift, Terms
 from airflow_provider_azureml_classic.protocol.keys import KeyType
 from airflow_provider_azureml_classic.protocol.swagger import execution_body
 from airflow_provider_azureml_classic.protocol.tables import RESULTS, Table, read_output
@@ -22,7 +23,7 @@ from airflow_provider_azureml_classic.protocol.values import (
 )
 from airflow_provider_azureml_classic.server.help.description import Facts
 from airflow_provider_azureml_classic.server.portal.chart import chart, metric_names
-from airflow_provider_azureml_classic.server.portal.visit import OWNER, Go, Page, Visit
+from airflow_provider_azureml_classic.server.portal.visit import OWNER, Core, Go, Page, Visit
 from airflow_provider_azureml_classic.server.state.overview import ModelLine
 from airflow_provider_azureml_classic.server.state.tables import EndpointRow, ServiceRow
 
@@ -79,6 +80,7 @@ def _page(visit: Visit, service: ServiceRow, row: EndpointRow, answer: Answer | 
         "fields": _fields(visit, facts),
         "answer": answer,
         "hour": hour,
+        "drift": _drift(core, service, row),
         "busiest": max(max(hour.minutes), 1),
         "jobs": jobs[:5],
         "cards": _metrics(live, metrics),
@@ -87,6 +89,12 @@ def _page(visit: Visit, service: ServiceRow, row: EndpointRow, answer: Answer | 
         "rehearsals": core.scoring.keeper.kept.rehearsals(row.id)[:_REHEARSALS],
     }
     return Page("endpoint", values, 400 if answer and answer.error else 200)
+
+
+def _drift(core: Core, service: ServiceRow, row: EndpointRow) -> EndpointDrift | None:
+    """How far what is asked is from what was trained."""
+    drifts = core.drift.of_service(service.id, Terms(), anew=False) if row.resources else ()
+    return next((one for one in drifts if one.name == row.name), None)
 
 
 def _without_keys(endpoint: Endpoint) -> dict[str, Any]:

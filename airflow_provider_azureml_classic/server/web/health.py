@@ -1,7 +1,8 @@
 """What operators ask: is it alive, is it ready, and how is it doing (``/healthz``, ``/readyz``, ``/metrics``).
 
 The first two are open to everybody and tell no secret. The metrics are open to the workspace token only, as they tell
-the names of no endpoint but how much the service is used; ``--open-metrics`` opens them to everybody.
+how much the service is used, and name the endpoints whose callers drift most; ``--open-metrics`` opens them to
+everybody, without these names.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from airflow_provider_azureml_classic.protocol.jobs import JobStatus
+from airflow_provider_azureml_classic.server.counters.drift import Drift
 from airflow_provider_azureml_classic.server.counters.intake import Intake
 from airflow_provider_azureml_classic.server.counters.traffic import BOUNDS, Traffic
 from airflow_provider_azureml_classic.server.models.store import ModelStore
@@ -36,8 +38,8 @@ log = logging.getLogger(__name__)
 
 PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
 _METHODS = ("GET", "HEAD")
-#: Models that an answer names.
-_NAMED = 20
+#: Models that an answer names; endpoints of the metrics.
+_NAMED, _NAMED_DRIFT = 20, 50
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class Health:
     :param job_queries: jobs.
     :param in_place: gives the digests of the models that endpoints have.
     :param intake: counts what is asked.
+    :param drift: says how far that is from what was trained.
     """
 
     settings: Settings
@@ -62,6 +65,7 @@ class Health:
     job_queries: JobQueries
     in_place: Callable[[], set[str]]
     intake: Intake
+    drift: Drift
 
     @cached_property
     def _threads(self) -> CapacityLimiter:
@@ -91,7 +95,7 @@ class Health:
                 401,
                 {"www-authenticate": "Bearer"},
             )
-        return self._metrics()
+        return self._metrics(named=self._has_token(request))
 
     def _has_token(self, request: Request) -> bool:
         scheme, _, key = request.headers.get("authorization", "").strip().partition(" ")
@@ -122,13 +126,13 @@ class Health:
         with self.database.read() as connection:
             connection.execute(sa.text("SELECT 1"))
 
-    def _metrics(self) -> Response:
+    def _metrics(self, *, named: bool) -> Response:
         # Imported here, as the server must start in under a second.
         from prometheus_client import CollectorRegistry
         from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
         registry: CollectorRegistry = CollectorRegistry(auto_describe=False)
-        registry.register(Collector(self))
+        registry.register(Collector(self, named=named))
         return Response(generate_latest(registry), headers={"content-type": CONTENT_TYPE_LATEST})
 
 
@@ -140,10 +144,24 @@ class Collector:
     """Turns counts into metrics when they are asked for, so that counting costs nothing more.
 
     :param health: what knows the counts.
+    :param named: tell names of endpoints.
     """
 
-    def __init__(self, health: Health) -> None:
+    def __init__(self, health: Health, *, named: bool) -> None:
         self._health = health
+        self._named = named
+
+    def _drift(self) -> Metric:
+        from prometheus_client.core import GaugeMetricFamily
+
+        family = GaugeMetricFamily(
+            "azureml_classic_drift_psi",
+            "Largest population stability index of the features that are asked; the largest ones only.",
+            labels=["service", "endpoint"],
+        )
+        for service, one in self._health.drift.largest(_NAMED_DRIFT) if self._named else ():
+            family.add_metric([service, one.name], one.psi)
+        return family
 
     def _broken(self) -> int:
         return len(self._health.models.broken(self._health.in_place()))
@@ -181,6 +199,7 @@ class Collector:
         cells.add_metric(["unknown category"], unknown)
         cells.add_metric(["outside trained range"], outside)
         yield cells
+        yield self._drift()
         yield CounterMetricFamily(
             "azureml_classic_counted_rows", "Rows of scoring calls whose cells were counted.", value=rows
         )

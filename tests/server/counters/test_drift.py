@@ -14,7 +14,8 @@ from airflow_provider_azureml_classic.protocol.values import Endpoint
 from airflow_provider_azureml_classic.server.counters.drift import adjusted, difference, judged, measured, upper_tail
 from airflow_provider_azureml_classic.server.counters.ledger import Asked, ModelBins, Sum
 from airflow_provider_azureml_classic.server.experiments.histogram import Expected
-from tests.support.service import Service
+from tests.support.portal import Visitor
+from tests.support.service import TOKEN, Service
 
 #: Of a column of numbers, the last share is that of cells without a value.
 SHARES = (0.05, 0.2, 0.25, 0.25, 0.2, 0.05, 0.0)
@@ -163,3 +164,17 @@ def test_a_service_without_the_call_is_told_apart(service: Service) -> None:
     elsewhere.management_url += "/elsewhere"
     with pytest.raises(RequestRejected, match="offers no call that tells the drift"):
         elsewhere.get_drift(service.scoring)
+
+
+def test_portal_and_metrics_tell_it(service: Service, scorer: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By feature on the page of the endpoint; the largest index in the metrics, to the workspace token alone."""
+    ask(service, scorer, [3 + n % 3 for n in range(150)], at_once=150)
+    visitor = Visitor(service)
+    visitor.sign_in()
+    page = visitor.page(f"/portal/services/{service.scoring}/endpoints/mine")
+    assert "Drifted: 1 calls of the last 7 days, 150 rows counted." in page
+    assert "100.0 %" in page
+    monkeypatch.setitem(vars(service.settings), "open_metrics", True)
+    line = f'azureml_classic_drift_psi{{endpoint="mine",service="{service.scoring}"}}'
+    headers: tuple[dict[str, str], ...] = ({"authorization": f"Bearer {TOKEN}"}, {})
+    assert [line in visitor.http.get("/metrics", headers=one).text for one in headers] == [True, False]
