@@ -253,6 +253,7 @@ def test_options_exist():
     shell = set(
         re.findall(r"--[a-z-]+", (ROOT / "airflow_provider_azureml_classic" / "cli" / "arguments.py").read_text())
     )
+    shell |= {f"--no-{option.removeprefix('--')}" for option in shell & {"--only-if-newer"}}
     backfill = {"--max-active-runs", "--run-backwards", "--reprocess-behavior", "--dag-run-conf"}
     assert sorted(spans - server - shell - backfill) == []
 

@@ -241,24 +241,7 @@ def _train(groups: Any) -> None:
     one = _of_endpoint(groups, "train", train.train, "train a model for an endpoint on a file, judge it, put it live")
     one.add_argument("file", type=Path, help="data: .csv, .tsv or .arff")
     one.add_argument("--put-live", action="store_true", help="put the model live if it is good enough")
-    limit: dict[str, Any] = {"action": "append", "default": [], "metavar": "METRIC=NUMBER"}
-    one.add_argument("--min", **limit, help="the least that a metric may be; repeatable")
-    one.add_argument("--max", **limit, help="the most that a metric may be; repeatable")
-    one.add_argument(
-        "--max-worse",
-        action="append",
-        default=[],
-        metavar="METRIC=NUMBER[%]",
-        help="how much worse than the live model it may be, on rows held out of either's training; repeatable",
-    )
-    one.add_argument(
-        "--on-undecided",
-        choices=ON_UNDECIDED,
-        help="what to do where the rows do not tell (default: by what the data check says of the file)",
-    )
-    one.add_argument(
-        "--allow-training-metrics", action="store_true", help="accept metrics of a file too small to hold rows out"
-    )
+    _judging(one)
     one.add_argument(
         "--data-check",
         choices=("warn", "fail", "off"),
@@ -279,6 +262,27 @@ def _train(groups: Any) -> None:
     one.add_argument("--trainer-endpoint", default="default", metavar="NAME", help="(default: default)")
     _rehearsal(one)
     _wait_timeout(one)
+
+
+def _judging(one: argparse.ArgumentParser) -> None:
+    limit: dict[str, Any] = {"action": "append", "default": [], "metavar": "METRIC=NUMBER"}
+    one.add_argument("--min", **limit, help="the least that a metric may be; repeatable")
+    one.add_argument("--max", **limit, help="the most that a metric may be; repeatable")
+    one.add_argument(
+        "--max-worse",
+        action="append",
+        default=[],
+        metavar="METRIC=NUMBER[%]",
+        help="how much worse than the live model it may be, on rows held out of either's training; repeatable",
+    )
+    one.add_argument(
+        "--on-undecided",
+        choices=ON_UNDECIDED,
+        help="what to do where the rows do not tell (default: by what the data check says of the file)",
+    )
+    one.add_argument(
+        "--allow-training-metrics", action="store_true", help="accept metrics of a file too small to hold rows out"
+    )
 
 
 def _rollback(groups: Any) -> None:

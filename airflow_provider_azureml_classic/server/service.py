@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import Protocol, TextIO, TypeVar
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
 from airflow_provider_azureml_classic.server.blobs.app import blob_app
@@ -84,11 +84,10 @@ def running(
     with ExitStack() as stack:
         database, store, pair = _state(stack, settings, lock)
         models = model_store(settings, store, pair, lambda: peers.id, stack.enter_context(closing(Trials())))
-        peers = _peers(stack, database)
+        peers = _started(stack, Peers(database))
         job_store, pins = JobStore(database, clock), Pins(database, peers)
         blobs = BlobStore(settings.data_dir / "blobs", settings.account, lambda: peers.id)
-        janitor = stack.enter_context(closing(Janitor(store, models, blobs, pins, peers, pair.is_whole)))
-        janitor.start()
+        janitor = _started(stack, Janitor(store, models, blobs, pins, peers, pair.is_whole))
         workers = stack.enter_context(closing(_executor(settings)))
         locations = _locations(settings, blobs, clock)
         models.origin = Origins(store, locations)
@@ -104,7 +103,7 @@ def running(
         updates = Updates(workspace, models, locations, pins, store, trials, Queries(database))
         jobs, customers = _jobs_of_customers(store, job_store, catalogue, locations, runner, clock, database)
         intake, drift = _counters(stack, database, clock)
-        keeper = _keeper(stack, store, catalogue, database, clock)
+        keeper = _started(stack, Keeper(store, catalogue, KeptCalls(database), clock))
         scoring = Scoring(store, catalogue, models, diagnostics, keeper, intake)
         describer = Describer(workspace, store, catalogue, models, settings.public_url)
         threads, parts = database_threads(), (updates, jobs, scoring, describer, drift)
@@ -138,11 +137,20 @@ def _jobs_of_customers(
     return jobs, Customers(store, locations, quotas, clock)
 
 
-def _keeper(stack: ExitStack, store: Store, catalogue: Catalogue, database: Database, clock: Clock) -> Keeper:
-    """What keeps calls of endpoints; it writes what waits before the database closes."""
-    keeper = stack.enter_context(closing(Keeper(store, catalogue, KeptCalls(database), clock)))
-    keeper.start()
-    return keeper
+class _Part(Protocol):
+    def start(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+P = TypeVar("P", bound=_Part)
+
+
+def _started(stack: ExitStack, part: P) -> P:
+    """A part with a thread of its own, which ends before what was made before it."""
+    stack.enter_context(closing(part))
+    part.start()
+    return part
 
 
 def _reach(settings: Settings, accounts: Accounts) -> Reach:
@@ -212,13 +220,6 @@ def _counters(stack: ExitStack, database: Database, clock: Clock) -> tuple[Intak
     ledger = Ledger(database)
     intake = stack.enter_context(closing(Intake(ledger, clock)))
     return intake, Drift(ledger, intake.settle, clock)
-
-
-def _peers(stack: ExitStack, database: Database) -> Peers:
-    """The servers that share the database, this one among them; it enters when all belongs together."""
-    peers = stack.enter_context(closing(Peers(database)))
-    peers.start()
-    return peers
 
 
 def _state(stack: ExitStack, settings: Settings, lock: TextIO | None) -> tuple[Database, Store, Pair]:

@@ -55,12 +55,7 @@ _AHEAD = timedelta(days=1)
 _EMPTY_END = 1 / 3
 #: Factors between units: length, mass, time, money, per cent; and degrees Fahrenheit.
 _FACTORS = (1.609344, 2.2046, 2.54, 3.28084, 7.0, 10.0, 12.0, 24.0, 30.44, 60.0, 100.0, 365.25, 1000.0, 3600.0)
-_UNITS = (
-    (1.8, 32.0),
-    (1 / 1.8, -32 / 1.8),
-    *((factor, 0.0) for factor in _FACTORS),
-    *((1 / factor, 0.0) for factor in _FACTORS),
-)
+_UNITS = ((1.8, 32.0), (1 / 1.8, -32 / 1.8), *((unit, 0.0) for factor in _FACTORS for unit in (factor, 1 / factor)))
 #: How near quantiles must be to those of before in another unit, as a share of their spread.
 _CLOSE = 0.1
 
