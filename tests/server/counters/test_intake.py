@@ -110,7 +110,7 @@ def test_an_endpoint_that_was_deleted_meanwhile_is_passed_over(
         add(intake, gone, model, 1.0)
         add(intake, endpoint_id, model, 1.0)
         intake.settle()
-        service.store.delete_endpoint(gone)
+        service.store.delete_endpoints(gone)
     assert rows_of(service.database, asked.c.endpoint_id, asked.c.calls) == [(endpoint_id, 2)]
     intake.close()
 

@@ -98,6 +98,8 @@ def test_numbers_are_compared_against_their_spread(
 class _NoScorer:
     """Stands in where a graph is not to be loaded."""
 
+    content = "0" * 64
+
     def __init__(self, manifest: Any, *_: Any) -> None:
         self.manifest = manifest
 

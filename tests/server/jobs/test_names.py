@@ -110,7 +110,8 @@ def test_tensors_do_not_know_the_declared_names(service: Service, scorer: Endpoi
 
 def test_pages_and_documents_have_the_declared_names(service: Service, trainer: Endpoint, scorer: Endpoint) -> None:
     """No page shows a usual name that the service does not have, and the documents say which names are meant."""
-    for endpoint, first in ((trainer, Names("rows", "output2")), (scorer, Names("lol", "result_user"))):
+    types = {"x": "number", "Scored Labels": "number"}
+    for endpoint, first in ((trainer, Names("rows", "output2")), (scorer, Names("lol", "result_user", types))):
         document = json.loads(service.ask("GET", service.api_path(endpoint, "/swagger.json"), key=None).body)
         assert Names.of(document) == first
         assert service.client.names(endpoint) == first

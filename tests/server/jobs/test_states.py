@@ -28,6 +28,7 @@ from airflow_provider_azureml_classic.server.settings import ACCOUNT
 from airflow_provider_azureml_classic.server.state.database import Database
 from airflow_provider_azureml_classic.server.state.endpoint_store import Store
 from airflow_provider_azureml_classic.server.state.job_store import JobStore, requeue
+from airflow_provider_azureml_classic.server.state.quota_store import QuotaStore
 from airflow_provider_azureml_classic.server.state.tables import (
     ExperimentRow,
     ModelRow,
@@ -39,6 +40,7 @@ from airflow_provider_azureml_classic.server.storage.allowed_hosts import Reach
 from airflow_provider_azureml_classic.server.storage.locations import Locations
 from airflow_provider_azureml_classic.server.workspace.catalogue import Catalogue
 from airflow_provider_azureml_classic.server.workspace.endpoints import new_endpoint
+from airflow_provider_azureml_classic.server.workspace.quotas import Quotas
 from tests.support.service import Clock
 
 #: Jobs of one endpoint that run at a time in this test; few, so that the limit is met.
@@ -84,7 +86,8 @@ class JobStates(RuleBasedStateMachine):
         catalogue = Catalogue(shipped_experiments(), self.store)
         self.queue = Queue()
         arguments = Arguments(catalogue, locations)
-        self.core = Jobs(self.store, self.job_store, arguments, locations, self.queue, self.clock)
+        quotas = Quotas(QuotaStore(self.database), locations, self.clock)
+        self.core = Jobs(self.store, self.job_store, arguments, locations, self.queue, self.clock, quotas)
         self.states: dict[str, JobStatus] = {}
         self.owner: dict[str, int] = {}
         self.runs_on: dict[str, str] = {}

@@ -137,7 +137,7 @@ def test_a_model_that_cannot_be_read_any_more_is_no_fault_of_the_caller(
 ) -> None:
     """Whole, but of a format that this server does not know: an error of the service, not of the rows."""
     forget(service)
-    monkeypatch.setattr("airflow_provider_azureml_classic.server.experiments.ilearner.FORMATS", (7,))
+    monkeypatch.setattr("airflow_provider_azureml_classic.protocol.model_file.FORMATS", (7,))
     answer = service.ask(
         "POST",
         service.api_path(scorer, "/execute"),
