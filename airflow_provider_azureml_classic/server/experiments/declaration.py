@@ -394,7 +394,8 @@ def _header_problem(experiment: Experiment, path: Path) -> str | None:
         title = reading.title_of(path.name)
         columns = reading.read_names(path, title, encoding=experiment.encoding, expected=(experiment.label,))
     except AzureMLClassicError as error:
-        return f"first_data = {experiment.first_data!r}: {error.message}"
+        # Either key may be the wrong one: a first row without the label looks like a row of data.
+        return f"first_data = {experiment.first_data!r}, label = {experiment.label!r}: {error.message}"
     absent = sorted(str(name) for name in needed - set(columns))
     if absent:
         return f"{experiment.first_data} has no column {absent[0]!r}. Its columns are: {', '.join(columns)}."

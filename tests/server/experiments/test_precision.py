@@ -179,7 +179,7 @@ def test_one_row_many_rows_and_files_are_answered_alike(tmp_path: Path, kind: st
     _, scorer = trained(tmp_path, features, label, "boosting-regressor")
     many = scorer.score(table(features)).values
     alone = [scorer.score(table(row[None])).values[0] for row in features[:50]]
-    together = scorer.answers(scorer.encoded(table(features[:10])))
+    together = scorer.answers(scorer.matrix(scorer.encoded(table(features[:10]))))
     texts = Table(("x0", "x1"), [list(map(repr, row)) for row in features.tolist()])
     score_file(tmp_path / "m.ilearner", tmp_path / "d.csv", tmp_path / "s.csv")
     with (tmp_path / "s.csv").open(newline="") as stream:
