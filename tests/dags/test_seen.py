@@ -142,6 +142,8 @@ def test_update_is_an_event_with_the_receipt(airflow: DagProcess, studio: Server
         "proof": "content",
         "content": receipt["model"]["content"],
         "replaced_content": receipt["replaced"]["content"],
+        "rehearsal": receipt["rehearsal"],
+        "approval": None,
     }
     assert event["extra"]["metrics"]["Mean Absolute Error"] > 0
     assert "/bikes/20260301T000000Z-" in event["extra"]["model"]
@@ -231,14 +233,15 @@ def test_every_week(airflow: DagProcess, webhook: Webhook):
     assert any("'weekly'" in body["text"] and "Proof: content" in body["text"] for _, body in webhook.messages)
 
 
-def test_a_customers_file_retrains_that_customer(airflow: DagProcess):
+def test_a_customers_file_retrains_that_customer(airflow: DagProcess, studio: ServerProcess):
     """A run of one partition trains on that customer's file alone; its update is that partition of the web service."""
-    run = airflow.run("customers_partitioned", partition="contoso")
+    studio.upload("customers/fabrikam.csv", CURRENT.training)
+    run = airflow.run("customers_partitioned", partition="fabrikam")
     assert set(run["tasks"].values()) == {"success"}
-    assert run["xcoms"]["train"]["return_value"]["model_for"] == "contoso"
+    assert run["xcoms"]["train"]["return_value"]["model_for"] == "fabrikam"
     [event] = run["events"]
     asset = web_service_asset(BIKES_SCORING)
-    assert (event["name"], event["partition"], event["extra"]) == (asset.name, "contoso", {})
+    assert (event["name"], event["partition"], event["extra"]) == (asset.name, "fabrikam", {})
 
 
 def test_lineage(airflow: DagProcess, studio: ServerProcess, lineage: Path):

@@ -39,6 +39,8 @@ def answer(option: str, done: threading.Event, read: dict[str, str]) -> None:
             found = session.scalars(waiting).first()
             if found is None:
                 continue
+            # Until the next look of ``dag.test`` its own session may still write the state in which it saw the task.
+            done.wait(2.5)
             detail = hitl.get_hitl_detail(DAG_ID, found.run_id, TASK, session)
             read.update(subject=detail.subject, body=detail.body)
             payload = UpdateHITLDetailPayload(chosen_options=[option], params_input={})
