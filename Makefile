@@ -83,6 +83,10 @@ faults: $(READY) ## break the network, the disk and the requests, briefly (also 
 faults-long: $(READY) ## the same at every byte, and with many more inputs (10 minutes)
 	@FAULTS_LONG=1 $(PY) -m pytest -n $(JOBS) --timeout 1800 $(FAULTS)
 
+.PHONY: walks
+walks: $(READY) ## train, update, kill, overtake and roll back in any order (WALKS=1000, 15 minutes)
+	@AZUREML_CLASSIC_WALKS=$(or $(WALKS),1000) $(PY) -m pytest -n 0 --timeout 14400 tests/server/test_walks.py
+
 .PHONY: celery
 celery: $(READY) ## watch a fleet on two Celery workers, with PostgreSQL and Redis of its own (WAYS=, KILL=1)
 	@test -x $(VENV)-celery/bin/celery || $(UV) venv --quiet --python $(PY) $(VENV)-celery

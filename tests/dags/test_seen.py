@@ -142,7 +142,7 @@ def test_update_is_an_event_with_the_receipt(airflow: DagProcess, studio: Server
         "proof": "content",
         "content": receipt["model"]["content"],
         "replaced_content": receipt["replaced"]["content"],
-        "rehearsal": receipt["rehearsal"],
+        "rehearsal": receipt["rehearsal"]["text"],
         "approval": None,
     }
     assert event["extra"]["metrics"]["Mean Absolute Error"] > 0
