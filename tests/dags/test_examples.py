@@ -35,7 +35,7 @@ def test_dags_are_imported(report: dict[str, Any]) -> None:
     """Airflow reads every example without an error."""
     assert report["import_errors"] == {}
     files = {path.stem for path in (Path(__file__).parents[2] / "dags").glob("*.py")}
-    assert set(report["dags"]) == files
+    assert files <= set(report["dags"])
 
 
 def test_day_after_day(report: dict[str, Any]) -> None:

@@ -90,19 +90,19 @@ def _airflow(folder: Path, connection: str) -> dict[str, Any]:
         "AIRFLOW_CONN_AZUREML_CLASSIC_DEFAULT": connection,
     }
     commands = _commands()
-    reading, writing = os.pipe()
-    with log.open("wb") as output, os.fdopen(reading) as answers:
+    # A file: a pipe takes 64 KB, and nobody reads it before the process has ended.
+    with log.open("wb") as output, (folder / "answers.jsonl").open("w+") as answers:
         process = subprocess.Popen(
-            [sys.executable, __file__, str(writing)],
+            [sys.executable, __file__, str(answers.fileno())],
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=output,
             env=environment,
             cwd=ROOT,
-            pass_fds=(writing,),
+            pass_fds=(answers.fileno(),),
         )
-        os.close(writing)
         process.communicate("".join(f"{json.dumps(command)}\n" for command in commands).encode(), timeout=240)
+        answers.seek(0)
         found = [json.loads(line) for line in answers]
     assert len(found) == 1 + len(commands), log.read_text(errors="replace")[-3000:]
     return {"home": str(home), "log": str(log), **found[0], "runs": found[1:-1], "xcoms": found[-1]}
