@@ -183,6 +183,7 @@ def test_event_extra_is_json_without_secrets():
         "replaced": "https://a/models/old.ilearner",
         "replaced_content": None,
         "proof": "score",
+        "rehearsal": None,
         "approval": None,
     }
 

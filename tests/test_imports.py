@@ -34,7 +34,7 @@ HEAVY = {
 }
 ALL = f"""
 from {PACKAGE}.operators import {", ".join(operators.__all__)}
-from {PACKAGE}.sensors import JobSensor, ModelFreshnessSensor
+from {PACKAGE}.sensors import JobSensor, ModelDriftSensor, ModelFreshnessSensor
 from {PACKAGE}.notifications import ModelUpdatedNotifier
 """
 #: A DAG file without this provider, and with it.
@@ -57,6 +57,7 @@ with DAG("e", schedule=Asset("a")):
         task_id="update", job=train.output, approval=approve.output, on_success_callback=ModelUpdatedNotifier(), **to
     )
     fresh = ModelFreshnessSensor(task_id="fresh", max_age=timedelta(days=1), **to)
+    ModelDriftSensor(task_id="drift", web_service="s")
     AddEndpointOperator(task_id="add", **to) >> train >> gate >> update >> fresh
     JobSensor(task_id="job", job=train.output) >> CancelJobOperator(task_id="cancel", job=train.output)
     ListEndpointsOperator(task_id="list", web_service="s") >> RefreshEndpointOperator(task_id="refresh", **to)

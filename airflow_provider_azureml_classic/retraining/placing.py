@@ -538,6 +538,8 @@ def older_than_live(
     :param log: told if the model is replaced all the same.
     :raises ValueError: the candidate's training window is not known, or the live one's, and that is refused.
     """
+    if unknown_window not in UNKNOWN_WINDOW:
+        raise ValueError(f"unknown_window is {unknown_window!r}; it must be 'replace', 'refuse' or None.")
     live, name = target.resource.window_end, target.endpoint.name
     if live is None or candidate.window is None:
         last, own_last = (told.last if told else None for told in (target.resource.window, candidate.told))
@@ -574,8 +576,6 @@ def _is_first(target: Target) -> bool:
 
 def _allow_unknown(target: Target, unknown_window: str | None, log: Callable[[str], object]) -> None:
     """Raise if a model of an unknown window must not be replaced; the one that a service began with always may."""
-    if unknown_window not in UNKNOWN_WINDOW:
-        raise ValueError(f"unknown_window is {unknown_window!r}; it must be 'replace', 'refuse' or None.")
     resource = target.resource
     if _is_first(target):
         return

@@ -20,8 +20,10 @@ from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, Ser
 from airflow_provider_azureml_classic.protocol.drift import STEADY, DriftPage, EndpointDrift
 from airflow_provider_azureml_classic.protocol.jobs import JobRequest
 from airflow_provider_azureml_classic.protocol.keys import KeyType
+from airflow_provider_azureml_classic.protocol.model_scoring import ModelCall
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.rehearsal import Rehearsal
+from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.protocol.values import Endpoint, EndpointSettings, Resource
 from tests.support.broken_network import BrokenNetwork, Fault, http, untouched
 
@@ -120,6 +122,8 @@ def calls(url: str) -> dict[str, tuple[Any, ...]]:
         "cancel_job": (endpoint, "j1"),
         "score": (endpoint, [{"x": 1}]),
         "score_by": (endpoint, [{"x": 1}]),
+        "score_model": (endpoint, ModelCall(BlobReference("m/a.ilearner"), None, Table.of([{"x": 1}]))),
+        "read_rows": (endpoint, CONTENT, "a.csv"),
         "names": (endpoint,),
         "fetch_blob": (blob,),
         "store_blob": (blob, CONTENT),

@@ -19,7 +19,7 @@ from tests.support.tasks import context, rentals
 
 pytestmark = pytest.mark.usefixtures("airflow_connection")
 
-JANUARY = {"window_start": "2026-01-01", "window_end": "2026-02-01"}
+JANUARY = {"window_start": "2026-01-01", "window_end": "2026-01-11"}
 
 
 class Pushed:

@@ -218,7 +218,7 @@ class TestUpdates:
     def test_gate_does_not_pass_what_it_cannot_compare(self, lied_to: Client, plan: Plan, old: Any, new: Any) -> None:
         """A live model that does not answer is an error that may be retried, not a reason to let the new one in."""
         begun(lied_to, "gatecut", old)
-        plan("gatecut", "cut", verb="score")
+        plan("gatecut", "cut", verb="score_model")
         task = ModelQualityGate(
             task_id="gate", web_service=BIKES_SCORING, endpoint="gatecut", job=new, max_worse={ERROR: 0}
         )

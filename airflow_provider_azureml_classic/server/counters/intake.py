@@ -118,8 +118,10 @@ class Intake:
             self._replaced.append(self._waiting[endpoint_id])
         self._waiting[endpoint_id] = waiting = _Waiting(endpoint_id, scorer)
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="counters", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name="counters", daemon=True)
+            thread.start()
+            # Not before it is started: whoever closes waits for it.
+            self._thread = thread
         return waiting
 
     def _run(self) -> None:

@@ -178,7 +178,7 @@ def test_diagnostics_go_to_their_container(
     assert (found[-1]["code"], found[-1]["endpoint"]) == ("InputParseError", "mine")
     batch = {entry["job"]: entry for entry in logs(service, "batch")}
     assert len(batch) == jobs
-    assert "'x'" in batch[bad]["Lines"][-1]["Text"]
+    assert "expected the columns x." in batch[bad]["Lines"][-1]["Text"]
     guid = scorer.api_location.rpartition("/")[2]
     prefix = f"{WORKSPACE}-{service.scoring}-{guid}/"
     names = [blob.name for blob in service.blobs.list(DIAGNOSTICS_CONTAINER)]
