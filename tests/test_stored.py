@@ -147,6 +147,14 @@ def client(stored: Stored) -> Iterator[Client]:
         yield made
 
 
+@pytest.fixture
+def model_stays(stored: Stored, client: Client) -> Iterator[None]:
+    """For a test whose job writes where the model of another stored job is, which other tests ask by its digest."""
+    content = client.fetch_blob(stored.server.sas(SECOND))
+    yield
+    stored.server.upload(SECOND, content)
+
+
 def endpoint_now(server: ServerProcess, client: Client, fact: dict[str, Any]) -> dict[str, Any]:
     """What was written of an endpoint, as it is now."""
     endpoint = client.get_endpoint(client.find_web_service(fact["service"]).id, fact["endpoint"])
@@ -296,6 +304,7 @@ def test_every_class_of_trigger(stored: Stored) -> None:
         assert type(one)(**arguments).serialize()[1] == arguments
 
 
+@pytest.mark.usefixtures("model_stays")
 def test_a_job_that_was_not_started(stored: Stored) -> None:
     """A task whose job was submitted and not started starts that job, waits for it and returns it."""
     store = stored.memory("job", "train")

@@ -58,6 +58,13 @@ def test_order(live: ToldWindow, told: ToldWindow | None, end: datetime | None, 
     assert lines == []
 
 
+@pytest.mark.parametrize("live", [ToldWindow(DAYS[1]), ToldWindow(last=DAYS[1]), ToldWindow(is_first=True), None])
+def test_another_word(live: ToldWindow | None) -> None:
+    """A word that means nothing is refused also where nothing is unknown: else it is found out by the first model."""
+    with pytest.raises(ValueError, match=r"unknown_window is 'hope'; it must be 'replace', 'refuse' or None\."):
+        decided(live, ToldWindow(last=DAYS[2]), DAYS[2], "hope")
+
+
 def test_what_cannot_be_told() -> None:
     """Where neither ends nor last times of both are known, it is refused or said, as before."""
     with pytest.raises(ValueError, match="is unknown, so only_if_newer=True cannot tell"):
