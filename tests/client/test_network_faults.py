@@ -20,7 +20,7 @@ from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, Ser
 from airflow_provider_azureml_classic.protocol.drift import STEADY, DriftPage, EndpointDrift
 from airflow_provider_azureml_classic.protocol.jobs import JobRequest
 from airflow_provider_azureml_classic.protocol.keys import KeyType
-from airflow_provider_azureml_classic.protocol.model_scoring import ModelCall
+from airflow_provider_azureml_classic.protocol.model_scoring import ModelAnswers, ModelCall
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.rehearsal import Rehearsal
 from airflow_provider_azureml_classic.protocol.tables import Table
@@ -78,6 +78,8 @@ class Answers:
             "regeneratekeys": endpoint,
             "drift": DriftPage((EndpointDrift("one", STEADY, "m"),)).to_wire(),
             "rehearse": Rehearsal(3).to_json(),
+            "scoremodel": ModelAnswers(Table(("y",), [[1]]), None).to_wire(),
+            "rows": Table(("x", "y"), [[1, 2], [3, 4]]).to_wire(),
             "execute": {"Results": {"output1": table}},
             "jobs": "j1" if method == "POST" else {"Jobs": [job], "Next": None},
             "j1": job,
