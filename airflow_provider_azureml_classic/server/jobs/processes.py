@@ -13,6 +13,7 @@ import multiprocessing.connection
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from contextlib import suppress
@@ -26,6 +27,15 @@ log = logging.getLogger(__name__)
 _PRELOADED = ["airflow_provider_azureml_classic.server.experiments.preload"]
 #: How often work is begun whose process dies: once more, because it is often another's need of memory that killed it.
 ATTEMPTS = 2
+#: How often, beside that, the process that the others fork from may be lost to one piece of work. Killed, it closes its
+#: socket some time before it can be told to be dead and is started again, so each time is waited for longer.
+RESTARTS = 5
+#: The exit code that ``multiprocessing`` gives a process whose end nobody told, as the one that it forked from is gone.
+_UNTOLD = 255
+
+
+class _NotItsOwn(BrokenExecutor):
+    """Work was lost without the death of a process that it could have caused."""
 
 
 class ProcessExecutor(TaskExecutor):
@@ -53,30 +63,59 @@ class ProcessExecutor(TaskExecutor):
         :param arguments: with what.
         :raises BrokenExecutor: the process died again, or was stopped.
         """
-        for attempt in range(1, ATTEMPTS + 1):
+        deaths = restarts = 0
+        while True:
             worker = self._take()
             try:
-                future = worker.submit(function, *arguments)
-                # Only now is there a process to end.
-                task.stop_with(partial(_kill, worker))
-                if self.closed:
-                    # Its process began after close() had looked for processes to end, and close() waits for it.
-                    _kill(worker)
-                return future.result()
-            except (BrokenExecutor, EOFError, ConnectionError):
-                # The latter two: the process that others fork from is gone; the next one starts it again.
+                return self._attempt(worker, task, function, arguments)
+            except BrokenExecutor as error:
                 if task.stopped or self.closed:
                     raise
-                if attempt == ATTEMPTS:
-                    raise BrokenExecutor(
-                        "The training process died, and so did a second one, perhaps for lack of memory: give the "
-                        "server more, or start it with fewer --workers, then submit again."
-                    ) from None
-                log.warning("a training process died; its work is started again")
+                if isinstance(error, _NotItsOwn):
+                    restarts += 1
+                else:
+                    deaths += 1
             finally:
                 task.stop_with(None)
                 self._release(worker)
-        raise AssertionError("unreachable")
+            if deaths == ATTEMPTS:
+                raise BrokenExecutor(
+                    "The training process died, and so did a second one, perhaps for lack of memory: give the "
+                    "server more, or start it with fewer --workers, then submit again."
+                )
+            if restarts > RESTARTS:
+                raise BrokenExecutor(
+                    "No training process could be started, perhaps for lack of memory or of processes: see the log of "
+                    "the server, then submit again."
+                )
+            log.warning("a training process died; its work is started again")
+            time.sleep(0.01 * 3**restarts if restarts else 0)
+
+    def _attempt(
+        self, worker: ProcessPoolExecutor, task: Task, function: Callable[..., Any], arguments: tuple[Any, ...]
+    ) -> Any:
+        try:
+            future = worker.submit(function, *arguments)
+        except (BrokenExecutor, EOFError, ConnectionError) as error:
+            raise _NotItsOwn(str(error)) from error
+        processes = _processes(worker)
+        # Only now is there a process to end.
+        task.stop_with(partial(_kill, worker))
+        if self.closed:
+            # Its process began after close() had looked for processes to end, and close() waits for it.
+            _kill(worker)
+        try:
+            return future.result()
+        except BrokenExecutor as error:
+            with self._lock:
+                if self.closed:
+                    raise
+                # A thread of the worker reads exit codes too, and each can be read once. Behind the lock, because two
+                # calls of shutdown() at a time, of which close() makes one, close the same pipe twice.
+                worker.shutdown(wait=True)
+            if any(process.exitcode == _UNTOLD for process in processes):
+                raise _NotItsOwn(str(error)) from error
+            raise
 
     def _take(self) -> ProcessPoolExecutor:
         with self._lock:

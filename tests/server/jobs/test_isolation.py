@@ -9,10 +9,12 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import BrokenExecutor, CancelledError
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from airflow_provider_azureml_classic.protocol.jobs import JobRequest, JobStatus
+from airflow_provider_azureml_classic.server.jobs import processes
 from airflow_provider_azureml_classic.server.jobs.processes import ProcessExecutor
 from tests.support import wait_for_job
 from tests.support.held_server import HeldServer
@@ -192,16 +194,56 @@ def test_closing_ends_work_that_is_just_beginning(tmp_path: Path) -> None:
         assert isinstance(future.exception(30), BrokenExecutor)
 
 
-@pytest.mark.slow
-def test_the_process_that_others_fork_from_is_killed() -> None:
-    """The next piece of work starts it again: nobody is told an ``EOFError``."""
-    executor = ProcessExecutor(1)
-    try:
-        assert executor.submit(os.getppid).result(60) > 0
-        server = executor.submit(os.getppid).result(60)
-        executor._idle[0].shutdown(wait=True)
-        executor._idle.clear()
-        os.kill(server, signal.SIGKILL)
-        assert executor.submit(os.getpid).result(60) > 0
-    finally:
-        executor.close()
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[ProcessExecutor]:
+    """One training process, which forks from a process that has loaded nothing and so is soon started again."""
+    monkeypatch.setattr(processes, "_PRELOADED", [])
+    made = ProcessExecutor(1)
+    yield made
+    server = made.submit(os.getppid).result(60)
+    made.close()
+    # The next test's has everything loaded.
+    os.kill(server, signal.SIGKILL)
+
+
+def test_the_process_that_others_fork_from_is_killed(alone: ProcessExecutor, tmp_path: Path) -> None:
+    """Nobody is told an ``EOFError``: work is begun again each time, even if its own process dies as well."""
+    for _ in range(2):
+        os.kill(alone.submit(os.getppid).result(60), signal.SIGKILL)
+    future = alone.submit(mark_and_wait, tmp_path)
+    lost: set[int] = set()
+    for killed in (parent, int, parent):
+        until("it is begun", lambda: marks(tmp_path) - lost)
+        (process,) = marks(tmp_path) - lost
+        lost.add(process)
+        os.kill(killed(process), signal.SIGKILL)
+    until("it is begun again", lambda: marks(tmp_path) - lost)
+    (tmp_path / "go").touch()
+    assert {future.result(60)} == marks(tmp_path) - lost
+
+
+def parent(process: int) -> int:
+    """The process that forked it."""
+    return int(Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[1])
+
+
+def test_no_process_can_be_started(alone: ProcessExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is tried several times, not for ever, and the reason is not looked for in the work."""
+    refused = Mock(submit=Mock(side_effect=ConnectionRefusedError), _processes={})
+    monkeypatch.setattr(processes, "RESTARTS", 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(alone, "_new", lambda: refused)
+        with pytest.raises(BrokenExecutor, match="No training process could be started"):
+            alone.submit(abs, -3).result(30)
+    assert (refused.submit.call_count, alone.submit(abs, -3).result(60)) == (3, 3)
+
+
+def lose_connection() -> None:
+    """As work does whose data cannot be fetched."""
+    raise ConnectionResetError("the store went away")
+
+
+def test_a_lost_connection_of_the_work_is_no_death_of_its_process(alone: ProcessExecutor) -> None:
+    """It is the error of the work, which is not begun again."""
+    with pytest.raises(ConnectionResetError, match="the store went away"):
+        alone.submit(lose_connection).result(60)
