@@ -172,7 +172,8 @@ INFERENCE_READY = Operation("inference_ready", "GET", "/v2/health/ready", Creden
 INFERENCE_SERVER = Operation("inference_server", "GET", "/v2", Credential.NONE, True)
 INFERENCE_MODEL = Operation("inference_model", "GET", _MODEL, Credential.ENDPOINT, True)
 INFERENCE_MODEL_READY = Operation("inference_model_ready", "GET", _MODEL + "/ready", Credential.ENDPOINT, True)
-INFER = Operation("infer", "POST", _MODEL + "/infer", Credential.ENDPOINT, True)
+_INFER_END = "/infer"
+INFER = Operation("infer", "POST", _MODEL + _INFER_END, Credential.ENDPOINT, True)
 # Open to everybody: clients read these before they have a key (wire document, section 6).
 HELP_INDEX = Operation("help", "GET", _HELP, Credential.NONE, True)
 HELP_SCORE = Operation("help_score", "GET", _HELP + "/score", Credential.NONE, True)
@@ -287,7 +288,20 @@ def is_score(path: str) -> bool:
 
     :param path: raw path.
     """
-    return path.endswith(_SCORE_END)
+    return _ends_with(path, _SCORE_END)
+
+
+def is_inference(path: str) -> bool:
+    """Whether a path is that of a scoring call of the Open Inference Protocol, seen at a glance.
+
+    :param path: raw path.
+    """
+    return _ends_with(path, _INFER_END)
+
+
+def _ends_with(path: str, end: str) -> bool:
+    # As patterns match: see Operation.pattern.
+    return path.rstrip("/")[-len(end) :].lower() == end
 
 
 def query_values(query: str) -> Mapping[str, str]:

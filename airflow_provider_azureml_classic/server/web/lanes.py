@@ -9,9 +9,9 @@ lane        which requests                                               where t
 ``LOOP``    small scoring calls of an endpoint that is remembered and    on the event loop itself
             whose model is loaded
 ``THREAD``  other scoring calls of an endpoint that is remembered        in a thread, within a time
-``READER``  scoring calls of any other endpoint                          the same, in a thread that may wait for
-                                                                         the database
-``OTHER``   everything else, calls of the Open Inference Protocol too    in a thread that may wait for the database,
+``READER``  scoring calls of any other endpoint, and those of the Open   the same, in a thread that may wait for
+            Inference Protocol                                           the database
+``OTHER``   everything else                                              in a thread that may wait for the database,
                                                                          without a time
 ==========  ===========================================================  ========================================
 
@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from enum import Enum, auto
 
-from airflow_provider_azureml_classic.protocol.operations import is_score
+from airflow_provider_azureml_classic.protocol.operations import is_inference, is_score
 from airflow_provider_azureml_classic.server.workspace.scoring import Scoring
 from airflow_provider_azureml_classic.server.workspace.workspace import Workspace
 
@@ -49,7 +49,7 @@ def lane(method: str, path: str, body: bytes, workspace: Workspace, scoring: Sco
     :param scoring: knows which models are loaded.
     """
     if not is_score(path):
-        return Lane.OTHER
+        return Lane.READER if is_inference(path) else Lane.OTHER
     endpoint = workspace.cached(path.rsplit("/", 2)[1])
     if endpoint is None:
         return Lane.READER

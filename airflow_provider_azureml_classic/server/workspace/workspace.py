@@ -101,6 +101,8 @@ class Workspace:
         # Scoring must not ask the database; every change of an endpoint drops its entry.
         self._cache: dict[str, EndpointRow] = {}
         self._changes = 0
+        # Which endpoint the name of a model and a key led to; its entry above decides whether they still do.
+        self._models: dict[tuple[str, str], str] = {}
         self._lock = Lock()
 
     # -- who may -----------------------------------------------------------------------------------------------------
@@ -139,13 +141,16 @@ class Workspace:
         :raises AccessDenied: also for an unknown endpoint, so that GUIDs cannot be probed.
         """
         row = self.cached(endpoint_id) or self._read(endpoint_id)
-        presented = key.encode()
-        keys = (row.primary_key, row.secondary_key) if row else ("", "")
-        good = [hmac.compare_digest(presented, candidate.encode()) for candidate in keys]
-        opened = any(good) or (row is not None and self._has_other(row, key, operation))
+        opened = self._is_opened(row, key, operation)
         if row is None or not opened or workspace_id != self._settings.workspace_id:
             raise rejection("ScoreRequestUnauthorized", "Invalid credentials provided.")
         return row
+
+    def _is_opened(self, row: EndpointRow | None, key: str, operation: Operation) -> bool:
+        presented = key.encode()
+        keys = (row.primary_key, row.secondary_key) if row else ("", "")
+        good = [hmac.compare_digest(presented, candidate.encode()) for candidate in keys]
+        return any(good) or (row is not None and self._has_other(row, key, operation))
 
     def _has_other(self, row: EndpointRow, key: str, operation: Operation) -> bool:
         found = key_hash(key) if row.other_keys else ""
@@ -173,6 +178,17 @@ class Workspace:
         :param operation: what is asked.
         :raises AccessDenied: also for a model that is not there, so that names cannot be probed.
         """
+        presented = (model, key_hash(key))
+        row = self.cached(self._models.get(presented, ""))
+        if row is not None and self._is_opened(row, key, operation):
+            return row
+        row = self._look_up_model(model, key, operation)
+        if len(self._models) >= MAX_ENDPOINTS:
+            self._models.clear()
+        self._models[presented] = row.id
+        return self._read(row.id) or row
+
+    def _look_up_model(self, model: str, key: str, operation: Operation) -> EndpointRow:
         holder = self._store.endpoint_with_key(key)
         row = holder[0] if holder and opens(holder[1], operation, self._clock()) else None
         if row is not None and row.customer is not None:

@@ -14,6 +14,7 @@ import pytest
 
 from airflow_provider_azureml_classic.exceptions import RequestRejected
 from airflow_provider_azureml_classic.protocol.inference import HEADER_LENGTH, read_request
+from airflow_provider_azureml_classic.protocol.keys import KeyType
 from airflow_provider_azureml_classic.protocol.messages import Response
 from airflow_provider_azureml_classic.protocol.values import Endpoint
 from tests.support.service import Service, copied
@@ -150,3 +151,21 @@ def test_a_byte_makes_little() -> None:
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak < 100 * len(content)
+
+
+def test_the_database_is_not_asked_again(service: Service, scorer: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that was called answers while there is no database; a replaced key or another model does not."""
+    name = service.client.get_web_service(service.scoring).name
+    body = json.dumps({"inputs": rows_of(service, scorer)[0]}).encode()
+
+    def status(model: str, key: str) -> int:
+        return service.ask("POST", f"/v2/models/{quote(name)}~{model}/infer", body, key=key).status
+
+    other = service.client.add_endpoint(service.scoring, "replaced")
+    assert [status("mine", scorer.primary_key), status("replaced", other.primary_key)] == [200, 200]
+    with monkeypatch.context() as patch:
+        patch.setattr(service.database, "_reader", None)
+        assert status("mine", scorer.primary_key) == 200
+    assert status("mine", other.primary_key) == 401
+    service.client.regenerate_key(service.scoring, "replaced", KeyType.PRIMARY)
+    assert status("replaced", other.primary_key) == 401

@@ -17,6 +17,10 @@ def test_lanes_of_scoring_calls(service: Service, scorer: Endpoint, monkeypatch)
     assert service.app.lane("POST", path, b"x" * (MAX_AT_ONCE + 1)) is Lane.THREAD
     assert service.app.lane("POST", path, b"{" * (MAX_ROWS_AT_ONCE + 1)) is Lane.THREAD
     assert service.app.lane("GET", path, b"") is Lane.THREAD
+    for spelled in (path + "/", path.removesuffix("execute") + "Execute"):
+        assert service.app.lane("POST", spelled, b"{" * (MAX_ROWS_AT_ONCE + 1)) in (Lane.THREAD, Lane.READER)
+    for spelled in ("/v2/models/Line~mine/infer", "/V2/Models/Line~mine/Infer/"):
+        assert service.app.lane("POST", spelled, b"{}") is Lane.READER
     assert service.app.lane("POST", path.removesuffix("execute") + "jobs", b"{}") is Lane.OTHER
     service.app._workspace.forget()
     assert service.app.lane("POST", path, b"{}") is Lane.READER
