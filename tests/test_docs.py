@@ -66,6 +66,7 @@ def _render() -> ModuleType:
     return module
 
 
+@pytest.mark.slow
 @on_each_document
 def test_parts_from_the_code_are_up_to_date(path: Path):
     """Code, and tables of errors, are what the code says; `make docs` renews them."""

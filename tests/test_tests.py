@@ -19,6 +19,7 @@ def _nodes(kind: type[ast.AST]) -> Iterator[tuple[str, ast.AST]]:
                 yield f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 0)}", node
 
 
+@pytest.mark.slow
 def test_nothing_is_imported_from_tests() -> None:
     """What two test modules share is a helper, where a reader looks for it: in ``tests/support``."""
     modules = {where: str(node.module) for where, node in _nodes(ast.ImportFrom) if isinstance(node, ast.ImportFrom)}
@@ -26,6 +27,7 @@ def test_nothing_is_imported_from_tests() -> None:
     assert {where for where, name in last.items() if name == "conftest" or name.startswith("test_")} == set()
 
 
+@pytest.mark.slow
 def test_threads_are_daemons() -> None:
     """A thread that a failed test leaves behind does not keep the test process from ending."""
     calls = {

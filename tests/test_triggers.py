@@ -263,6 +263,7 @@ class TestJob:
         assert "Cannot read connection 'azureml_classic_default' just now: RuntimeError" in said
         assert "secret" not in said
 
+    @pytest.mark.slow
     async def test_one_session(self, server: ServerProcess, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
         """Many triggers share one session, and the last one closes it."""
         job_id = submitted(server, client, path="training/trigger5.csv")

@@ -117,6 +117,7 @@ def documents_of(folder: Path, experiments: Sequence[Experiment]) -> dict[str, d
         }
 
 
+@pytest.mark.slow
 def test_round_trip(tmp_path: Path) -> None:
     """Documents of an experiment with every kind of name, imported, served and described, are the same documents."""
     (tmp_path / "first.csv").write_text("a,n,when,y\n" + "x,1,5,no\ny,2.5,7,yes\nz,3,1,no\n" * 20)

@@ -92,6 +92,7 @@ def status(client: Client, store: Store) -> str:
     return client.get_job(trainer(client), store.kept[KEY]["job_id"]).status.value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("state", ["running", "up_for_retry", "queued"])
 def test_evicted(client: Client, data: str, own_state: list[Any], state: str) -> None:
     """Nobody wanted the task to end: its job goes on, the attempt may be retried, and the retry takes up the job."""

@@ -101,6 +101,7 @@ class TestThresholds:
             gate("x", good, thresholds={ERROR: {"max": 0.01}}, on_worse="fail").execute(given)
         assert given["ti"].pushed["return_value"]["reasons"]
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("kind", ["gate", "fleet"])
     def test_metrics_of_the_training_rows_do_not_pass_unless_told_to(
         self, server: ServerProcess, client: Client, few: Any, kind: str

@@ -201,6 +201,7 @@ def put_live(name: str, **model: Any) -> dict[str, Any]:
     return task.execute(context())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", ["another", "damaged"])
 def test_the_bytes_of_the_receipt_are_put_back(
     server: ServerProcess, client: Client, old: Any, new: Any, content: str

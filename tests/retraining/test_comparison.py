@@ -13,6 +13,7 @@ from airflow_provider_azureml_classic.protocol.values import Endpoint
 from airflow_provider_azureml_classic.retraining.comparison import Labelled, answers_of
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rows", "columns", "calls"),
     [

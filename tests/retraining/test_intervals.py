@@ -46,6 +46,7 @@ def _classes(labels: list[str], chances: list[float]) -> Answers:
     return Answers(labels, Table(names, [["a" if p > 0.5 else "b", p, 1 - p] for p in chances]))
 
 
+@pytest.mark.slow
 def test_an_equal_model_is_rarely_worse_and_a_worse_one_is_found(pair: Pair) -> None:
     """Of two models that are equally good, one is called worse in at most one of a hundred comparisons."""
     names = ("Mean Absolute Error", "Root Mean Squared Error", "Coefficient of Determination")
@@ -64,6 +65,7 @@ def test_an_equal_model_is_rarely_worse_and_a_worse_one_is_found(pair: Pair) -> 
     assert found(2.0) >= 58
 
 
+@pytest.mark.slow
 def test_an_interval_covers_the_truth_as_often_as_it_says(pair: Pair) -> None:
     """Nine of ten intervals with a risk of a twentieth at each end hold the true difference, which is none."""
     covered = 0

@@ -141,6 +141,7 @@ def refused_by_turns(operation: Operation) -> list[str]:
     return sorted(CREDENTIALS, key=lambda name: letters[name] == "y")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operation", ops.OPERATIONS, ids=lambda operation: operation.name)
 def test_operations(house: House, operation: Operation) -> None:
     """Allowed ones are not answered with 401 or 403; refused ones are, and leave everything as it was."""
@@ -174,6 +175,7 @@ def test_a_key_sees_no_other_keys(house: House) -> None:
 PAGES = [(path, method) for path, method, _ in ROUTES]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("path", "method"), PAGES, ids=[f"{method} {path}" for path, method in PAGES])
 @pytest.mark.parametrize("who", ["guest", "endpoint key", "forged cookie", "without csrf"])
 def test_the_portal(house: House, path: str, method: str, who: str) -> None:

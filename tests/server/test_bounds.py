@@ -171,6 +171,7 @@ CASES: dict[str, tuple[Callable[[], bytes], Callable[[bytes, Path], Any], int]] 
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_what_a_decoder_makes_is_bounded_by_what_it_reads(
     name: str, tmp_path: Path, record_property: Callable[[str, object], None]

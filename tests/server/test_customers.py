@@ -117,6 +117,7 @@ def state(customer: Customer) -> Any:
     return customer.trainer, customer.scorer, jobs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operation", NAMING, ids=lambda operation: operation.name)
 def test_another_is_as_one_who_does_not_exist(house: House, operation: Operation) -> None:
     """Every operation that names somebody, with every key: the same bytes, no secret, and nothing happens."""
@@ -229,6 +230,7 @@ def url_of(form: dict[str, str]) -> str:
     return f"{form.get('BaseLocation', '')}{form['RelativeLocation']}{form.get('SasBlobToken', '')}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("victim", ["other", "namesake", "new"])
 def test_no_form_of_location_leads_to_another(house: House, victim: str) -> None:
     """Inputs, outputs, parameters and models, in every form and with every key: refused as what does not exist is."""
@@ -281,6 +283,7 @@ def test_what_is_ones_own_is_opened_in_every_form(house: House) -> None:
     assert house.mine.submit({"Inputs": {"input1": elsewhere}, "GlobalParameters": {}}).status == 200
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", [*KEYS, "Retrain"])
 def test_a_customers_whole_loop_with_one_key(house: House, key: str) -> None:
     """Who am I, upload, train, look, put live, score: each key of the pair does it all; outputs lie in the folder."""

@@ -38,6 +38,7 @@ def test_the_decimal_sign_is_that_of_all_blocks(monkeypatch: pytest.MonkeyPatch)
     assert kinds.file_decimal(blocks[:1], {"a": Kind(NUMBER), "b": Kind(TEXT)}) == "."
 
 
+@pytest.mark.slow
 def test_a_file_is_scored_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the answers of its rows, in order; ten times the rows need no more memory."""
     (tmp_path / "d.csv").write_text("a;c;y\n" + "".join(f"{i},5;{'xy'[i % 2]};{i}\n" for i in range(50)))

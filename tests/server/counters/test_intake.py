@@ -64,6 +64,7 @@ def test_servers_sum_up(service: Service, scorer: Endpoint, clock: Clock) -> Non
         intake.close()
 
 
+@pytest.mark.slow
 def test_very_many_rows_are_a_sample(service: Service, scorer: Endpoint, clock: Clock) -> None:
     """Calls and rows are counted, cells of some; what waits is bounded, and of one call it is from all of it."""
     endpoint_id, model = model_of(service, scorer)

@@ -27,6 +27,7 @@ def test_the_table_is_whole() -> None:
     assert sum(row.count(AGREES) for row in cells.values()) >= 0.85 * len(KINDS) * len(cells)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "estimator",
     [
@@ -42,6 +43,7 @@ def test_the_table_is_true(tmp_path: Path, estimator: str) -> None:
     assert [outcome(estimator, kind, tmp_path) for kind in KINDS] == table()[estimator]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("kind", [FAR, LABELS])
 def test_the_table_names_those_that_a_shift_changes(tmp_path: Path, kind: str) -> None:

@@ -102,6 +102,7 @@ def test_numbers_are_those_of_the_library(tmp_path: Path, library: str, capfd: p
     assert summary.manifest.versions[library] == sys.modules[library].__version__
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [2, 3])
 @pytest.mark.parametrize("library", KINDS)
 def test_classes_are_those_of_the_library(tmp_path: Path, library: str, classes: int) -> None:
@@ -118,6 +119,7 @@ def test_classes_are_those_of_the_library(tmp_path: Path, library: str, classes:
     assert abs(got - model.predict_proba(rows)).max() <= 2e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["Regressor", "Classifier"])
 @pytest.mark.parametrize("library", KINDS)
 def test_many_rows_are_scored_by_tables_of_bits(tmp_path: Path, library: str, kind: str) -> None:

@@ -61,6 +61,7 @@ def test_linear_models_of_many_categories_are_the_exact_ones(name: str) -> None:
     assert make(loose, schema).get_params()["estimator__tol"] == 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "kind"),
     [

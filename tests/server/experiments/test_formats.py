@@ -130,6 +130,7 @@ def test_scored_rows_are_arff_that_scipy_reads(models, people, tmp_path: Path) -
     assert [row["Scored Probabilities"] for row in data] == [float(row[position]) for row in rows]
 
 
+@pytest.mark.slow
 def test_many_different_texts_are_no_categories(models, people, tmp_path: Path, monkeypatch) -> None:
     """A column of identifiers is a string column, instead of a declaration with all of them."""
     monkeypatch.setattr(batch, "_MAX_NOMINAL", 8)

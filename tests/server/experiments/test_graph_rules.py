@@ -161,6 +161,7 @@ def trials() -> Iterator[Trials]:
     made.close()
 
 
+@pytest.mark.slow
 def test_a_trial_ends(trials: Trials, file_of: Callable[[bytes], Path]) -> None:
     """Whatever takes too long or too much memory is refused, and the next model is tried."""
     trials(file_of(graphs.fine()))

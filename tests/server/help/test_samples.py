@@ -100,6 +100,7 @@ def default_endpoint(client: Client, service: str) -> Endpoint:
     return client.get_endpoint(client.find_web_service(service).id, "default")
 
 
+@pytest.mark.slow
 @every_language
 def test_the_sample_scores(client: Client, tmp_path: Path, language: str) -> None:
     """The score that is printed is the one that this package's own client gets for the row on the page."""

@@ -102,6 +102,7 @@ def test_another_database_is_refused(start: Start, service_dir: Path, other_dir:
     refused(start, service_dir, r"was used with the database .*state\.db \(id \w+\), and this one is .*\(id another\)")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("empty", [False, True])
 @pytest.mark.parametrize("forgotten", [False, True])
 def test_a_missing_or_empty_database_is_refused(start: Start, service_dir: Path, empty: bool, forgotten: bool) -> None:
@@ -172,6 +173,7 @@ def test_a_pair_is_adopted(start: Start, service_dir: Path, other_dir: Path) -> 
     start(service_dir)
 
 
+@pytest.mark.slow
 def test_the_command_says_it(service_dir: Path) -> None:
     """As a program: status 2, one sentence, nothing removed."""
     before = models_in(service_dir)

@@ -67,6 +67,7 @@ def fetched(server: ServerProcess, address: str) -> int:
     return requests.get(url, headers={"X-Forwarded-For": address}, timeout=30).status_code
 
 
+@pytest.mark.slow
 def test_nobody_says_who_he_is(servers: Start) -> None:
     """Whatever a client writes, its wrong tokens and its tokens for an address are those of its connection."""
     server = servers()
@@ -75,6 +76,7 @@ def test_nobody_says_who_he_is(servers: Start) -> None:
     assert fetched(server, "203.0.113.5") == 403
 
 
+@pytest.mark.slow
 def test_a_trusted_proxy_says_who_its_client_is(servers: Start) -> None:
     """One of them who guesses makes nobody else wait; what the client itself wrote before does not count."""
     server = servers("--trusted-proxy", "127.0.0.1")
@@ -85,6 +87,7 @@ def test_a_trusted_proxy_says_who_its_client_is(servers: Start) -> None:
     assert fetched(server, "203.0.113.5, 203.0.113.6") == 403
 
 
+@pytest.mark.slow
 def test_a_proxy_elsewhere_is_not_this_one(servers: Start) -> None:
     """Trusted is the address that was named, and no other."""
     server = servers("--trusted-proxy", "198.51.100.0/24")

@@ -94,6 +94,7 @@ def test_a_second_upgrade_changes_nothing(engine: sa.Engine) -> None:
     assert (rows(engine), revision(engine)) == (before, head())
 
 
+@pytest.mark.slow
 def test_a_current_database_is_opened_without_alembic(engine: sa.Engine) -> None:
     """What upgrades stays out of the memory of a server that has nothing to upgrade."""
     code = (

@@ -49,6 +49,7 @@ def test_what_is_encrypted_opens_with_its_key_only() -> None:
             cipher.decrypt(damaged)
 
 
+@pytest.mark.slow
 def test_nothing_of_the_package_unpickles() -> None:
     """No module that runs what it reads is imported anywhere, nor numpy or pandas told to unpickle."""
     for path in PACKAGE.rglob("*.py"):

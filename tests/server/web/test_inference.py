@@ -140,6 +140,7 @@ def test_texts_that_are_cut_off(content: bytes) -> None:
         read_request(head + content, str(len(head)), json.loads)
 
 
+@pytest.mark.slow
 def test_a_byte_makes_little() -> None:
     """A megabyte of empty texts or truth values makes at most a hundred times as much."""
     for kind, content in (("BYTES", b"\0\0\0\0" * (1 << 18)), ("BOOL", b"\1" * (1 << 20))):

@@ -25,6 +25,7 @@ def test_a_body_is_read_as_the_standard_library_reads_it(value: object, escaped:
     assert repr(json_text.read(text.encode())) == repr(json.loads(text))
 
 
+@pytest.mark.slow
 @given(st.recursive(st.none() | _TEXTS, lambda inner: st.lists(inner) | st.dictionaries(_TEXTS, inner)))
 def test_an_answer_is_read_back_unchanged(value: object) -> None:
     """What is written is JSON in UTF-8 that any client reads."""

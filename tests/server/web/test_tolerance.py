@@ -111,6 +111,7 @@ def spellings(server: ServerProcess, path: str) -> dict[str, dict[str, Any]]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("convention", range(9))
 def test_a_location_may_be_spelled_in_many_ways(
     server: ServerProcess, client: Client, scorer: Endpoint, convention: int

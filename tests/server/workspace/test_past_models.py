@@ -42,6 +42,7 @@ def test_models_in_pages(service: Service, scorer: Endpoint) -> None:
     assert [model.is_kept for model in service.client.list_models(service.scoring, "mine").models][1] is False
 
 
+@pytest.mark.slow
 def test_no_token_in_the_list(service: Service, scorer: Endpoint) -> None:
     """A model whose place was opened by a token is listed without it."""
     put_live(service, 1, "three")

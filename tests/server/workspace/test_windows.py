@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime
 
+import pytest
 import sqlalchemy as sa
 
 from airflow_provider_azureml_classic.protocol.jobs import Job, JobRequest
@@ -57,6 +58,7 @@ def test_the_submission_is_believed_before_the_path(service: Service) -> None:
         assert told(service, endpoint, f"models/{name}.ilearner") == ToldWindow(end), name
 
 
+@pytest.mark.slow
 def test_the_first_model_says_that_it_is(service: Service) -> None:
     """It has no window; an endpoint that was retrained says so no more, and again after a refresh."""
     endpoint = service.client.add_endpoint(service.scoring, "first")
