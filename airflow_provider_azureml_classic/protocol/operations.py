@@ -49,6 +49,10 @@ BLOCK_BLOB = MappingProxyType({"x-ms-blob-type": "BlockBlob"})
 WITH_TYPES = (DETAILS_PARAMETER, "true")
 
 
+#: Methods of calls that change nothing.
+_READING = frozenset({"GET", "HEAD"})
+
+
 class Credential(Enum):
     """Which secret an operation takes (wire document, section 1.4)."""
 
@@ -70,6 +74,7 @@ class Operation:
     :param idempotent: sending it twice has the effect of sending it once, so an unanswered call may be repeated.
     :param versioned: it carries ``api-version=2.0``.
     :param default_version: what a call without a version means; public clients leave it out of the calls of a job.
+    :param reads: it changes nothing, although its method says that it may.
     """
 
     name: str
@@ -79,6 +84,12 @@ class Operation:
     idempotent: bool
     versioned: bool = False
     default_version: str | None = API_VERSION
+    reads: bool = False
+
+    @property
+    def changes(self) -> bool:
+        """Whether it may change something: all that is not said to read only."""
+        return self.method not in _READING and not self.reads
 
     def url(self, base: str, segments: Mapping[str, str], query: Iterable[tuple[str, str]] = ()) -> str:
         """Absolute URL of this operation.
@@ -126,14 +137,14 @@ ADD_ENDPOINT = Operation("add_endpoint", "PUT", _ENDPOINT, Credential.EITHER, Tr
 PATCH_ENDPOINT = Operation("patch_endpoint", "PATCH", _ENDPOINT, Credential.EITHER, True)
 DELETE_ENDPOINT = Operation("delete_endpoint", "DELETE", _ENDPOINT, Credential.EITHER, True)
 # Our addition: see `rehearsal`. It changes nothing; its body is that of an update.
-REHEARSE_UPDATE = Operation("rehearse_update", "POST", _ENDPOINT + "/rehearse", Credential.EITHER, True)
+REHEARSE_UPDATE = Operation("rehearse_update", "POST", _ENDPOINT + "/rehearse", Credential.EITHER, True, reads=True)
 REFRESH_ENDPOINT = Operation("refresh_endpoint", "POST", _ENDPOINT + "/refresh", Credential.EITHER, True)
 # Our addition: see `model_history`.
 LIST_MODELS = Operation("list_models", "GET", _ENDPOINT + "/models", Credential.EITHER, True)
 # Our addition: see `keys`. Sent twice, the key is a new one all the same.
 REGENERATE_KEYS = Operation("regenerate_keys", "POST", _ENDPOINT + "/regeneratekeys", Credential.EITHER, True)
 # Our addition: see `model_scoring`. Who may put a model live on the endpoint may ask it as well.
-SCORE_MODEL = Operation("score_model", "POST", _ENDPOINT + "/scoremodel", Credential.EITHER, True)
+SCORE_MODEL = Operation("score_model", "POST", _ENDPOINT + "/scoremodel", Credential.EITHER, True, reads=True)
 # Our addition: see `drift`.
 GET_DRIFT = Operation("get_drift", "GET", _SERVICE + "/drift", Credential.WORKSPACE, True)
 # Our additions: see `keys` and `customers`. A key that is made anew is another one.
@@ -154,9 +165,9 @@ LIST_JOBS = Operation("list_jobs", "GET", API_PATH + "/jobs", Credential.EITHER,
 GET_JOB_LOG = Operation("get_job_log", "GET", API_PATH + "/jobs/{job}/log", Credential.EITHER, True, True)
 CANCEL_JOB = Operation("cancel_job", "DELETE", API_PATH + "/jobs/{job}", Credential.ENDPOINT, True, True)
 # Our addition: rows of a file as they are sent in a scoring call, for clients that cannot read the file.
-READ_ROWS = Operation("read_rows", "POST", API_PATH + "/rows", Credential.ENDPOINT, True, True)
+READ_ROWS = Operation("read_rows", "POST", API_PATH + "/rows", Credential.ENDPOINT, True, True, reads=True)
 _SCORE_END = "/execute"
-SCORE = Operation("score", "POST", API_PATH + _SCORE_END, Credential.ENDPOINT, True, True, None)
+SCORE = Operation("score", "POST", API_PATH + _SCORE_END, Credential.ENDPOINT, True, True, None, reads=True)
 # Our additions, for a customer who has his key alone: see `customers`.
 _CUSTOMER = "/customer"
 _FILE = _CUSTOMER + "/files/{file}"
@@ -173,7 +184,7 @@ INFERENCE_SERVER = Operation("inference_server", "GET", "/v2", Credential.NONE, 
 INFERENCE_MODEL = Operation("inference_model", "GET", _MODEL, Credential.ENDPOINT, True)
 INFERENCE_MODEL_READY = Operation("inference_model_ready", "GET", _MODEL + "/ready", Credential.ENDPOINT, True)
 _INFER_END = "/infer"
-INFER = Operation("infer", "POST", _MODEL + _INFER_END, Credential.ENDPOINT, True)
+INFER = Operation("infer", "POST", _MODEL + _INFER_END, Credential.ENDPOINT, True, reads=True)
 # Open to everybody: clients read these before they have a key (wire document, section 6).
 HELP_INDEX = Operation("help", "GET", _HELP, Credential.NONE, True)
 HELP_SCORE = Operation("help_score", "GET", _HELP + "/score", Credential.NONE, True)

@@ -41,6 +41,7 @@ from airflow_provider_azureml_classic.server.service import running
 from airflow_provider_azureml_classic.server.settings import (
     ACCOUNT_KEY_VARIABLE,
     CIPHER_KEY_VARIABLE,
+    READ_TOKEN_VARIABLE,
     SCORE_TIMEOUT,
     STORAGE_ACCOUNTS_VARIABLE,
     STORAGE_VARIABLE,
@@ -53,6 +54,7 @@ from airflow_provider_azureml_classic.server.settings import (
     connection_document,
     load_secrets,
     new_secrets,
+    read_token,
     storage_from,
 )
 from airflow_provider_azureml_classic.server.state.engine import DATABASE_VARIABLE, checked_url
@@ -89,6 +91,7 @@ def parser() -> argparse.ArgumentParser:
         description="Azure Machine Learning Studio (classic) web services, self-hosted. "
         "azureml-classic-server check FILE.toml shows what the columns of an experiment's first data are taken for.",
         epilog=f"Environment: {WORKSPACE_VARIABLE} and {TOKEN_VARIABLE} set the workspace id and its token, "
+        f"{READ_TOKEN_VARIABLE} another one that changes nothing, "
         f"{ACCOUNT_KEY_VARIABLE} and {CIPHER_KEY_VARIABLE} the keys of the own store and of secrets in the database; "
         f"without them they are made at the first start and kept in DIR/secrets.json. {DATABASE_VARIABLE} is the same "
         f"as --database, {STORAGE_VARIABLE} as --storage: they keep secrets out of the list of processes. "
@@ -442,6 +445,7 @@ def settings_from(arguments: argparse.Namespace, data_dir: Path | None, database
         token=loaded.token,
         account_key=loaded.account_key,
         cipher_key=loaded.cipher_key,
+        read_token=read_token(loaded, os.environ),
         allowed_hosts=frozenset(arguments.allow_host),
         private_hosts=frozenset(arguments.allow_private_host),
         workers=max(1, arguments.workers),

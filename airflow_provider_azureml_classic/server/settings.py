@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hmac
 import json
 import re
 import secrets
@@ -22,6 +23,7 @@ from airflow_provider_azureml_classic.server.storage.accounts import Accounts, r
 
 WORKSPACE_VARIABLE = "AZUREML_CLASSIC_WORKSPACE"
 TOKEN_VARIABLE = "AZUREML_CLASSIC_TOKEN"  # noqa: S105 - the name of a variable
+READ_TOKEN_VARIABLE = "AZUREML_CLASSIC_READ_TOKEN"  # noqa: S105 - likewise
 ACCOUNT_KEY_VARIABLE = "AZUREML_CLASSIC_ACCOUNT_KEY"
 CIPHER_KEY_VARIABLE = "AZUREML_CLASSIC_CIPHER_KEY"
 #: Member of ``secrets.json`` -> the variable that overrides it.
@@ -48,6 +50,7 @@ class Settings:
     :param workspace_id: the one workspace.
     :param token: its authorization token.
     :param account_key: key of the own store, base64.
+    :param read_token: token of the workspace that changes nothing and is shown no key; empty: there is none.
     :param cipher_key: key with which secrets are encrypted in the database.
     :param allowed_hosts: hosts, besides the own store, that a location may name.
     :param private_hosts: the same, for names that may resolve to private addresses.
@@ -73,6 +76,7 @@ class Settings:
     token: str = field(repr=False)
     account_key: str = field(repr=False)
     cipher_key: str = field(repr=False)
+    read_token: str = field(default="", repr=False)
     allowed_hosts: frozenset[str] = frozenset()
     private_hosts: frozenset[str] = frozenset()
     workers: int = 2
@@ -94,6 +98,20 @@ class Settings:
     def account(self) -> StorageAccount:
         """The storage account that the own store plays."""
         return StorageAccount(ACCOUNT, self.account_key, f"{self.public_url}/{ACCOUNT}")
+
+    def is_token(self, key: str) -> bool:
+        """Whether a key is the workspace token.
+
+        :param key: as it was sent.
+        """
+        return hmac.compare_digest(key.encode(), self.token.encode())
+
+    def is_read_token(self, key: str) -> bool:
+        """Whether a key is the read-only token of the workspace.
+
+        :param key: as it was sent.
+        """
+        return bool(self.read_token) and hmac.compare_digest(key.encode(), self.read_token.encode())
 
     @property
     def database_url(self) -> str:
@@ -189,6 +207,23 @@ def load_secrets(data_dir: Path, environ: Mapping[str, str]) -> Secrets:
     return loaded
 
 
+def read_token(secrets_: Secrets, environ: Mapping[str, str]) -> str:
+    """The read-only token of the workspace: that of the environment, or one that follows from the secrets.
+
+    All servers of a workspace come to the same one, and a new workspace token makes a new one. The other way, from it
+    to the workspace token, there is none.
+
+    :param secrets_: of the workspace.
+    :param environ: environment variables.
+    :raises ValueError: it is the workspace token.
+    """
+    token = environ.get(READ_TOKEN_VARIABLE, "").strip()
+    if token == secrets_.token:
+        raise ValueError(f"{READ_TOKEN_VARIABLE} is the workspace token, which may change everything; choose another.")
+    message = b"read-only token " + secrets_.token.encode()
+    return token or base64.b64encode(hmac.digest(secrets_.cipher_key.encode(), message, "sha512")).decode()
+
+
 def new_secrets(environ: Mapping[str, str]) -> Secrets:
     """Secrets that nothing keeps: those of the environment, checked, and new ones beside them.
 
@@ -251,6 +286,7 @@ def connection_document(settings: Settings) -> dict[str, str]:
         "management_url": settings.public_url,
         "workspace_id": settings.workspace_id,
         "token": settings.token,
+        "read_token": settings.read_token,
         "airflow_conn": json.dumps(_airflow_connection(settings)),
     }
 

@@ -17,48 +17,50 @@ from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint
 from airflow_provider_azureml_classic.server.portal.site import ROUTES
 from tests.support.portal import Visitor
-from tests.support.service import TOKEN, WORKSPACE, Service
+from tests.support.service import READ_TOKEN, TOKEN, WORKSPACE, Service
 
 #: Credentials, in the order of the table's letters.
 CREDENTIALS = ("workspace token", "own key", "own second key", "key of another endpoint", "key of another service",
-               "wrong key", "empty key", "none", "another scheme")  # fmt: skip
+               "wrong key", "empty key", "none", "another scheme", "read-only token")  # fmt: skip
 #: ``y``: allowed, whatever comes of it; ``n``: 401 or 403, and nothing happens.
-OWNER, EITHER, OWN, ALL = "ynnnnnnnn", "yyynnnnnn", "nyynnnnnn", "yyyyyyyyy"
+OWNER, EITHER, OWN, ALL = "ynnnnnnnnn", "yyynnnnnnn", "nyynnnnnnn", "yyyyyyyyyy"
+#: The same, of what the read-only token opens, too.
+READERS, READERS_TOO = "ynnnnnnnny", "yyynnnnnny"
 #: The key says whose things are meant: each opens its own.
-OWN_TOO = "nyyyynnnn"
+OWN_TOO = "nyyyynnnnn"
 #: The web service, for keys of its endpoints: the key of another endpoint of it may list and add.
-OF_THE_SERVICE = "yyyynnnnn"
+OF_THE_SERVICE = "yyyynnnnny"
 ALLOWED: dict[Operation, str] = {
-    ops.LIST_SERVICES: OWNER,
-    ops.GET_SERVICE: OWNER,
+    ops.LIST_SERVICES: READERS,
+    ops.GET_SERVICE: READERS,
     ops.DELETE_SERVICE: OWNER,
     ops.LIST_ENDPOINTS: OF_THE_SERVICE,
-    ops.GET_ENDPOINT: EITHER,
+    ops.GET_ENDPOINT: READERS_TOO,
     ops.ADD_ENDPOINT: EITHER,
     ops.PATCH_ENDPOINT: EITHER,
     ops.REHEARSE_UPDATE: EITHER,
     ops.DELETE_ENDPOINT: EITHER,
     ops.REFRESH_ENDPOINT: EITHER,
-    ops.LIST_MODELS: EITHER,
+    ops.LIST_MODELS: READERS_TOO,
     ops.REGENERATE_KEYS: EITHER,
-    ops.LIST_KEYS: EITHER,
+    ops.LIST_KEYS: READERS_TOO,
     ops.MAKE_KEY: EITHER,
     ops.REVOKE_KEY: EITHER,
-    ops.GET_QUOTA: EITHER,
+    ops.GET_QUOTA: READERS_TOO,
     ops.SET_QUOTA: OWNER,
     ops.SCORE_MODEL: EITHER,
     ops.SUBMIT_JOB: OWN,
     ops.START_JOB: OWN,
     ops.GET_JOB: OWN,
     ops.CANCEL_JOB: OWN,
-    ops.LIST_JOBS: EITHER,
-    ops.GET_JOB_LOG: EITHER,
+    ops.LIST_JOBS: READERS_TOO,
+    ops.GET_JOB_LOG: READERS_TOO,
     ops.SCORE: OWN,
     ops.READ_ROWS: OWN,
     **dict.fromkeys((ops.GET_CUSTOMER, ops.LIST_FILES, ops.SIGN_FILE, ops.WRITE_FILE, ops.DELETE_FILE), OWN_TOO),
-    ops.GET_WORKSPACE: OWNER,
-    ops.LIST_DATA_SETS: OWNER,
-    ops.GET_DRIFT: OWNER,
+    ops.GET_WORKSPACE: READERS,
+    ops.LIST_DATA_SETS: READERS,
+    ops.GET_DRIFT: READERS,
     ops.INFERENCE_LIVE: ALL,
     ops.INFERENCE_READY: ALL,
     ops.INFERENCE_SERVER: ALL,
@@ -99,6 +101,13 @@ class House:
     headers: dict[str, dict[str, str]]
     job: str
 
+    @property
+    def keys(self) -> list[str]:
+        """The keys of all endpoints."""
+        client = self.service.client
+        rows = [row for service in client.list_web_services() for row in client.list_endpoints(service.id)]
+        return [key for row in rows for key in (row.primary_key, row.secondary_key)]
+
     def path(self, operation: Operation) -> str:
         """Path and query of a call about ``mine``."""
         guid = self.mine.api_location.rpartition("/")[2]
@@ -124,6 +133,7 @@ def house(service: Service, scorer: Endpoint) -> House:
     keys = (TOKEN, scorer.primary_key, scorer.secondary_key, other.primary_key, elsewhere.primary_key, "wrong", "")
     headers = {name: {"authorization": f"Bearer {key}"} for name, key in zip(CREDENTIALS, keys, strict=False)}
     headers |= {"none": {}, "another scheme": {"authorization": f"Basic {TOKEN}"}}
+    headers["read-only token"] = {"authorization": f"Bearer {READ_TOKEN}"}
     return House(service, scorer, headers, job)
 
 
@@ -131,6 +141,7 @@ def test_every_operation_has_a_row() -> None:
     """A new one is refused here until somebody has decided who may; and the table agrees with what clients are told."""
     assert set(ALLOWED) == set(ops.OPERATIONS)
     told = {OWNER: Credential.WORKSPACE, EITHER: Credential.EITHER, OF_THE_SERVICE: Credential.EITHER}
+    told |= {READERS: Credential.WORKSPACE, READERS_TOO: Credential.EITHER}
     told |= {OWN: Credential.ENDPOINT, OWN_TOO: Credential.ENDPOINT, ALL: Credential.NONE}
     assert {name: told[row] for name, row in ALLOWED.items()} == {name: name.credential for name in ops.OPERATIONS}
 
@@ -157,6 +168,9 @@ def test_operations(house: House, operation: Operation) -> None:
             assert house.mine.primary_key.encode() not in answer.body, name
             continue
         assert answer.status < 500, (name, answer.body)
+        if name == "read-only token":
+            assert not operation.changes
+            assert not any(key.encode() in answer.body for key in house.keys), (operation.name, answer.body)
         if operation.method == "DELETE":
             break
         if operation is ops.REGENERATE_KEYS:
@@ -177,7 +191,7 @@ PAGES = [(path, method) for path, method, _ in ROUTES]
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("path", "method"), PAGES, ids=[f"{method} {path}" for path, method in PAGES])
-@pytest.mark.parametrize("who", ["guest", "endpoint key", "forged cookie", "without csrf"])
+@pytest.mark.parametrize("who", ["guest", "endpoint key", "forged cookie", "without csrf", "read-only token"])
 def test_the_portal(house: House, path: str, method: str, who: str) -> None:
     """Each page and form leads somebody who is not signed in to the entrance, and a form of another site nowhere."""
     visitor = Visitor(house.service)
@@ -190,8 +204,10 @@ def test_the_portal(house: House, path: str, method: str, who: str) -> None:
         visitor.csrf = "0" * 32
         if method == "GET":
             return
+    elif who == "read-only token":
+        assert visitor.sign_in(READ_TOKEN).status_code == 303
     before = house.state()
-    names = {"service": house.service.scoring, "endpoint": "mine", "name": "mine", "job": house.job}
+    names = {"service": house.service.scoring, "endpoint": "mine", "name": "mine", "job": house.job, "what": "delete"}
     place = f"/portal{path}"
     for name, value in names.items():
         place = place.replace(f"{{{name}}}", value)
@@ -199,8 +215,10 @@ def test_the_portal(house: House, path: str, method: str, who: str) -> None:
     answer = ask(
         place, **({} if method == "GET" else {"data": {"csrf": visitor.csrf, "confirm": "mine", "name": "mine"}})
     )
-    if who == "without csrf":
+    if who == "without csrf" or (who == "read-only token" and (method == "POST" or "outputs" in path)):
         assert answer.status_code == 403
+    elif who == "read-only token":
+        assert answer.status_code in (200, 303)
     else:
         assert answer.status_code == 303
         assert "/portal/sign-in" in answer.headers["location"]

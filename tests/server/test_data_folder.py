@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from airflow_provider_azureml_classic.server import folders as data_folder
 from airflow_provider_azureml_classic.server.folders import in_use, write_private
+from airflow_provider_azureml_classic.server.settings import new_secrets, read_token
 
 #: What a server leaves that is killed while it writes its secrets or its address.
 LEFT = (".secrets.json.0123", ".connection.json.4567")
@@ -81,3 +83,16 @@ def test_a_file_is_whole_and_private(tmp_path: Path) -> None:
     assert write_private(path, "1")
     assert not write_private(path, "2", overwrite=False)
     assert (path.read_text(), path.stat().st_mode & 0o777, names(tmp_path)) == ("1\n", 0o600, {"secrets.json"})
+
+
+def test_the_read_only_token() -> None:
+    """It follows from the secrets, changes with each of them, is set by its variable, and never is the full token."""
+    loaded = new_secrets({})
+    token = read_token(loaded, {})
+    assert token == read_token(loaded, {})
+    assert loaded.token not in token
+    assert token != read_token(replace(loaded, token="another"), {})
+    assert token != read_token(replace(loaded, cipher_key="another"), {})
+    assert read_token(loaded, {"AZUREML_CLASSIC_READ_TOKEN": " mine "}) == "mine"
+    with pytest.raises(ValueError, match="AZUREML_CLASSIC_READ_TOKEN is the workspace token"):
+        read_token(loaded, {"AZUREML_CLASSIC_READ_TOKEN": loaded.token})

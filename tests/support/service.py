@@ -37,7 +37,7 @@ from airflow_provider_azureml_classic.server.state.endpoint_store import Store
 from airflow_provider_azureml_classic.server.workspace.updates import Updates
 from airflow_provider_azureml_classic.server.workspace.workspace import Workspace
 
-TOKEN = "workspace-token-of-the-tests"
+TOKEN, READ_TOKEN = "workspace-token-of-the-tests", "read-only-token-of-the-tests"
 
 
 WORKSPACE = "1c2d3e4f5a6b47c8d9e0f1a2b3c4d5e6"
@@ -158,6 +158,7 @@ class Service:
             public_url="http://service.test:8080",
             workspace_id=WORKSPACE,
             token=TOKEN,
+            read_token=READ_TOKEN,
             account_key=base64.b64encode(b"k" * 64).decode(),
             cipher_key=base64.urlsafe_b64encode(b"c" * 32).decode(),
             allowed_hosts=frozenset({"allowed.test"}),

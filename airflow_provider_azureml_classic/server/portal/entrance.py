@@ -1,4 +1,4 @@
-"""Signing in: who is refused, and where the others go."""
+"""Signing in: who comes in as what, who is refused, and where the others go."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from threading import Lock
 
 from airflow_provider_azureml_classic.protocol.operations import PORTAL
-from airflow_provider_azureml_classic.server.portal.sessions import Brake, Sessions
+from airflow_provider_azureml_classic.server.portal.sessions import OWNER, READER, Brake
 from airflow_provider_azureml_classic.server.portal.visit import Page, Visit
 
 #: How long after the start a link signs in.
@@ -39,20 +39,21 @@ class Code:
         return good
 
 
-def refused(visit: Visit, sessions: Sessions, brake: Brake, address: str) -> Page | None:
-    """The page for those who may not come in; ``None`` for the others.
+def entered(visit: Visit, brake: Brake, address: str) -> str | Page:
+    """Who somebody is by what was typed, see :class:`~.sessions.Session`; a page for those who may not come in.
 
     :param visit: with what was typed.
-    :param sessions: knows the token.
     :param brake: makes those wait who guess.
     :param address: of the client.
     """
     wait = brake.wait(address)
     if wait:
         return _again(visit, f"Too many wrong tokens from your address. Try again in {wait} s.", 429)
-    if sessions.is_token(visit.text("token")):
+    settings, typed = visit.core.settings, visit.text("token")
+    who = OWNER if settings.is_token(typed) else READER if settings.is_read_token(typed) else ""
+    if who:
         brake.passed(address)
-        return None
+        return who
     brake.failed(address)
     return _again(visit, "This is not the token of this workspace.", 401)
 

@@ -1,7 +1,7 @@
 """Who is signed in: an encrypted, signed and expiring cookie, and a brake on guessing.
 
-A session is bound to the workspace token: a new token ends them all. What was signed out is remembered in the database
-until it would have expired anyhow, and in this process, which need not ask for what it knows.
+A session is bound to the tokens of the workspace: a new one ends them all. What was signed out is remembered in the
+database until it would have expired anyhow, and in this process, which need not ask for what it knows.
 """
 
 from __future__ import annotations
@@ -21,11 +21,14 @@ from threading import Lock
 
 from cryptography.fernet import Fernet, InvalidToken
 
+from airflow_provider_azureml_classic.server.settings import Settings
 from airflow_provider_azureml_classic.server.state.ended_sessions import EndedSessions
 
 #: How long a session lasts, whatever is done in it.
 LIFE = timedelta(hours=12)
 COOKIE = "azureml_classic_session"
+#: Who has presented the workspace token, and who the read-only one.
+OWNER, READER = "owner", "reader"
 #: Wrong tokens that an address may send before it has to wait, and its longest wait, in seconds.
 FREE_TRIES, LONGEST_WAIT = 5, 60
 _ADDRESSES = 10_000
@@ -38,39 +41,44 @@ class Session:
     """A visit of one browser.
 
     :param id: random; forms carry a digest of it.
-    :param signed_in: the workspace token was presented.
+    :param who: what was presented, :data:`OWNER` or :data:`READER`; empty: nothing.
     :param said: what the next page is to say: ``good`` or ``bad``, and a sentence.
     """
 
     id: str
-    signed_in: bool = False
+    who: str = ""
     said: tuple[str, str] | None = None
+
+    @property
+    def signed_in(self) -> bool:
+        """Whether something was presented."""
+        return bool(self.who)
 
 
 class Sessions:
     """Writes and reads the cookie.
 
-    :param cipher_key: of ``secrets.json``.
-    :param token: the workspace token.
+    :param settings: its tokens.
     :param clock: gives the present time.
     :param ended: those that were signed out, of all servers.
     """
 
-    def __init__(
-        self, cipher_key: str, token: str, clock: Callable[[], datetime], ended: EndedSessions | None = None
-    ) -> None:
+    def __init__(self, settings: Settings, clock: Callable[[], datetime], ended: EndedSessions | None = None) -> None:
         self._stored = ended
-        digest = hmac.digest(cipher_key.encode(), b"portal session " + token.encode(), hashlib.sha256)
+        bound = "portal session", settings.token, settings.read_token
+        digest = hmac.digest(settings.cipher_key.encode(), json.dumps(bound).encode(), hashlib.sha256)
         self._fernet = Fernet(base64.urlsafe_b64encode(digest))
         self._secret = digest
-        self._token = token
         self._clock = clock
         self._ended: OrderedDict[str, float] = OrderedDict()
         self._lock = Lock()
 
-    def new(self, *, signed_in: bool = False) -> Session:
-        """A session that has never been."""
-        return Session(secrets.token_urlsafe(24), signed_in)
+    def new(self, who: str = "") -> Session:
+        """A session that has never been.
+
+        :param who: what was presented.
+        """
+        return Session(secrets.token_urlsafe(24), who)
 
     def sealed(self, session: Session, since: int | None = None) -> str:
         """The cookie's value.
@@ -78,7 +86,7 @@ class Sessions:
         :param session: to be kept by the browser.
         :param since: when it began, in seconds since the epoch; now by default.
         """
-        data = json.dumps([session.id, session.signed_in, session.said]).encode()
+        data = json.dumps([session.id, session.who, session.said]).encode()
         return self._fernet.encrypt_at_time(data, since or int(self._clock().timestamp())).decode()
 
     def opened(self, cookie: str | None) -> tuple[Session, int] | None:
@@ -93,10 +101,10 @@ class Sessions:
             since = int(self._fernet.extract_timestamp(token))
         except (InvalidToken, UnicodeError):
             return None
-        name, signed_in, said = json.loads(data)
+        name, who, said = json.loads(data)
         if name in self._ended:
             return None
-        return Session(name, signed_in, (said[0], said[1]) if said else None), since
+        return Session(name, who, (said[0], said[1]) if said else None), since
 
     def csrf(self, session: Session) -> str:
         """What every form of a session carries.
@@ -112,13 +120,6 @@ class Sessions:
         :param sent: what the form carried.
         """
         return isinstance(sent, str) and hmac.compare_digest(sent.encode(), self.csrf(session).encode())
-
-    def is_token(self, given: str) -> bool:
-        """Whether this is the workspace token.
-
-        :param given: as typed; blanks around it do not count.
-        """
-        return hmac.compare_digest(given.strip().encode(), self._token.encode())
 
     def end(self, session: Session) -> None:
         """Sign a session out for good.

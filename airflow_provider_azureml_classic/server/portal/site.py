@@ -22,7 +22,15 @@ from airflow_provider_azureml_classic.protocol.limits import MAX_FIELDS
 from airflow_provider_azureml_classic.protocol.operations import PORTAL
 from airflow_provider_azureml_classic.server.portal import endpoint, entrance, jobs, services
 from airflow_provider_azureml_classic.server.portal.rendering import STATIC, render, static, static_url
-from airflow_provider_azureml_classic.server.portal.sessions import COOKIE, LIFE, Brake, Session, Sessions
+from airflow_provider_azureml_classic.server.portal.sessions import (
+    COOKIE,
+    LIFE,
+    OWNER,
+    READER,
+    Brake,
+    Session,
+    Sessions,
+)
 from airflow_provider_azureml_classic.server.portal.visit import Core, Go, Page, Visit
 from airflow_provider_azureml_classic.server.state.ended_sessions import EndedSessions
 
@@ -46,6 +54,8 @@ _PRIVATE = {"cache-control": "no-store"}
 View = Callable[[Visit], Page | Go | Response]
 #: Path below the root, method, view.
 ROUTES: Sequence[tuple[str, str, View]] = (*services.ROUTES, *endpoint.ROUTES, *jobs.ROUTES)
+#: Besides forms: what holds models and rows, which the read-only token does not open elsewhere.
+NOT_FOR_READERS: frozenset[View] = frozenset({jobs.output})
 
 
 @dataclass(frozen=True)
@@ -67,7 +77,7 @@ class Portal:
         self._core = core
         self._prefix = urlsplit(settings.public_url).path
         self._secure = settings.public_url.startswith("https:")
-        self._sessions = Sessions(settings.cipher_key, settings.token, core.clock, EndedSessions(core.database))
+        self._sessions = Sessions(settings, core.clock, EndedSessions(core.database))
         self._brake = Brake(core.clock)
         self._code = entrance.Code(settings.sign_in_code, core.clock())
         routes = [
@@ -137,6 +147,8 @@ class Portal:
     async def _answer(self, request: Request, guest: Guest, view: View, method: str) -> Response:
         form = FormData()
         try:
+            if guest.session.who == READER and (method == "POST" or view in NOT_FOR_READERS):
+                raise _reader()
             if method == "POST":
                 form = await self._form(request, guest.session)
             visit = self._visit(request, guest, form)
@@ -235,11 +247,11 @@ class Portal:
             return self._failed(request, guest, error)
         visit = self._visit(request, guest, form)
         address = request.client.host if request.client else ""
-        refused = entrance.refused(visit, self._sessions, self._brake, address)
-        if refused:
-            return self.page(visit, refused)
+        who = entrance.entered(visit, self._brake, address)
+        if isinstance(who, Page):
+            return self.page(visit, who)
         response = RedirectResponse(entrance.wanted(visit), 303)
-        self._keep(response, self._sessions.new(signed_in=True), None)
+        self._keep(response, self._sessions.new(who), None)
         return response
 
     async def _sign_in_once(self, request: Request) -> Response:
@@ -252,7 +264,7 @@ class Portal:
             self._keep(response, guest.session, guest.since)
             return response
         response = RedirectResponse(visit.path("services"), 303)
-        self._keep(response, self._sessions.new(signed_in=True), None)
+        self._keep(response, self._sessions.new(OWNER), None)
         return response
 
     async def _sign_out(self, request: Request) -> Response:
@@ -326,6 +338,14 @@ def _too_large(limit: int) -> AzureMLClassicError:
         return rejection("RequestBodyTooLarge", f"That is over {limit >> 10} KB. Sign in first.")
     return rejection(
         "RequestBodyTooLarge", f"That is over {limit >> 20} MB; put large data into a blob and use the API."
+    )
+
+
+def _reader() -> AzureMLClassicError:
+    return AccessDenied(
+        "You are signed in with the read-only token, which changes nothing and opens no keys, models or rows.",
+        status=403,
+        hint="Sign in with the workspace token.",
     )
 
 

@@ -1,4 +1,5 @@
-"""Which operations a named key opens: one table. An operation that is not in it is closed to all of them.
+"""Which operations a named key opens: one table. An operation that is not in it is closed to all of them. And which the
+read-only token of the workspace opens.
 
 The two keys that every endpoint has open all that take an endpoint key.
 """
@@ -27,6 +28,14 @@ _RETRAIN = _SCORE | {
 _OPENED: Mapping[str, frozenset[ops.Operation]] = MappingProxyType(
     {KeyKind.SCORE.value: _SCORE, KeyKind.RETRAIN.value: _RETRAIN}
 )
+
+
+def opens_to_readers(operation: ops.Operation) -> bool:
+    """Whether the read-only token of the workspace may be used for an operation, of those that the full one opens.
+
+    :param operation: what is asked.
+    """
+    return operation.method == "GET"
 
 
 def opens(key: KeyRow, operation: ops.Operation, now: datetime) -> bool:

@@ -44,7 +44,7 @@ from airflow_provider_azureml_classic.server.workspace.endpoints import (
     with_new_key,
     without_keys,
 )
-from airflow_provider_azureml_classic.server.workspace.rights import opens
+from airflow_provider_azureml_classic.server.workspace.rights import opens, opens_to_readers
 
 #: Endpoints of one web service (azure-docs ``studio/faq``).
 MAX_ENDPOINTS = 10_000
@@ -58,8 +58,8 @@ _ATTEMPTS = 20
 class Caller:
     """Who asks: the holder of the workspace token, or of one endpoint's key.
 
-    :param endpoint: ``None`` for the workspace token.
-    :param named: the key is one with a name, whose holder is shown no other key.
+    :param endpoint: ``None`` for the workspace token, and for the read-only one.
+    :param named: the key is one with a name, or the read-only token: its holder is shown no other key.
     """
 
     endpoint: EndpointRow | None = None
@@ -71,8 +71,8 @@ class Caller:
         return WHOLE_STORE if self.endpoint is None else Scope(self.endpoint.customer)
 
 
-#: Who has the workspace token.
-OWNER = Caller()
+#: Who has the workspace token, and who has the read-only one.
+OWNER, READER = Caller(), Caller(named=True)
 
 
 class Workspace:
@@ -116,12 +116,24 @@ class Workspace:
         :raises AccessDenied: nobody's key, or one that does not open the operation.
         :raises NotFound: another workspace.
         """
-        is_token = hmac.compare_digest(key.encode(), self._settings.token.encode())
-        holder = None if is_token else self._store.endpoint_with_key(key)
-        if not is_token and (holder is None or not opens(holder[1], operation, self._clock())):
-            raise rejection("ManagementRequestUnauthorized", "Invalid credentials provided.")
+        if self._settings.is_token(key):
+            caller = OWNER
+        elif self._settings.is_read_token(key):
+            if not opens_to_readers(operation):
+                raise rejection(
+                    "ManagementRequestUnauthorized", "The read-only token changes nothing; use the workspace token."
+                )
+            caller = READER
+        else:
+            caller = self._holder(key, operation)
         self.check_id(workspace_id)
-        return Caller(holder[0], holder[1].kind is not None) if holder else Caller()
+        return caller
+
+    def _holder(self, key: str, operation: Operation) -> Caller:
+        holder = self._store.endpoint_with_key(key)
+        if holder is None or not opens(holder[1], operation, self._clock()):
+            raise rejection("ManagementRequestUnauthorized", "Invalid credentials provided.")
+        return Caller(holder[0], holder[1].kind is not None)
 
     def check_id(self, workspace_id: str) -> None:
         """Refuse another workspace's id.
@@ -157,13 +169,13 @@ class Workspace:
         return any(one.hash == found and opens(one, operation, self._clock()) for one in row.other_keys)
 
     def opens(self, row: EndpointRow, key: str, operation: Operation) -> bool:
-        """Whether a key is one that an endpoint's calls take, or the workspace token.
+        """Whether a key is one that an endpoint's calls take, or a token of the workspace.
 
         :param row: the endpoint.
         :param key: what follows ``Bearer``.
         :param operation: what is asked.
         """
-        if hmac.compare_digest(key.encode(), self._settings.token.encode()):
+        if self._settings.is_token(key) or (self._settings.is_read_token(key) and opens_to_readers(operation)):
             return True
         try:
             return self.endpoint_for_call(self._settings.workspace_id, row.id, key, operation).id == row.id
@@ -331,9 +343,10 @@ class Workspace:
         if own is not None and own.customer is not None:
             return [self.view(row, caller) for row in self._of_one(own) if row.service_id == service.id]
         views = [self.view(row) for row in self._store.endpoints_of(service.id)]
-        if own is None:
+        if caller == OWNER:
             return views
-        return [v if v.name == own.name and not caller.named else without_keys(v) for v in views]
+        own_name = own.name if own and not caller.named else None
+        return [v if v.name == own_name else without_keys(v) for v in views]
 
     def endpoint(self, caller: Caller, service_id: str, name: str) -> tuple[ServiceRow, EndpointRow]:
         """One endpoint that the caller may manage.

@@ -127,7 +127,7 @@ async def test_of_who_has_signed_out_elsewhere_nothing_is_read(service: Service,
     """A cookie that was signed out on another server is that of a guest."""
     visitor.sign_in()
     cookie = visitor.http.cookies[COOKIE]
-    opened = Sessions(service.settings.cipher_key, service.settings.token, service.clock).opened(cookie)
+    opened = Sessions(service.settings, service.clock).opened(cookie)
     assert opened is not None
     now = service.clock()
     EndedSessions(service.app._workspace._store._db).add(opened[0].id, now + LIFE, now)

@@ -18,7 +18,7 @@ from airflow_provider_azureml_classic.protocol.approval import Approval
 from airflow_provider_azureml_classic.protocol.jobs import JobStatus
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint, EndpointSettings
-from airflow_provider_azureml_classic.server.portal.sessions import COOKIE, Brake, Sessions
+from airflow_provider_azureml_classic.server.portal.sessions import COOKIE, OWNER, Brake, Sessions
 from airflow_provider_azureml_classic.server.portal.site import ROUTES
 from tests.support.portal import Visitor, text_of
 from tests.support.service import TOKEN, Clock, Service, line
@@ -153,12 +153,11 @@ def test_signed_out_is_signed_out_after_a_restart(
 
 def test_a_new_token_ends_all_sessions(service: Service, clock: Clock) -> None:
     """A session was opened by one token; it is none for another."""
-    settings = service.settings
-    old = Sessions(settings.cipher_key, settings.token, clock)
-    new = Sessions(settings.cipher_key, "another", clock)
-    cookie = old.sealed(old.new(signed_in=True))
+    old = Sessions(service.settings, clock)
+    cookie = old.sealed(old.new(OWNER))
     assert old.opened(cookie) is not None
-    assert new.opened(cookie) is None
+    for changed in ({"token": "another"}, {"read_token": "another"}):
+        assert Sessions(replace(service.settings, **changed), clock).opened(cookie) is None
 
 
 def test_guessing_is_slowed_down(stranger: Visitor, clock: Clock) -> None:
