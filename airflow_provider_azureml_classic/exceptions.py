@@ -316,6 +316,17 @@ def _cut(text: str) -> str:
 _LONGEST = 4096
 
 
+def cause(error: BaseException) -> str:
+    """What an error says, to stand within a sentence: without an error number, without a full stop at its end.
+
+    :param error: of the system or a library, in whose form its text is.
+    """
+    text = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        text = error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
+    return text.strip().rstrip(".")
+
+
 def without_query(url: str) -> str:
     """``url`` without its query and fragment, which may hold a SAS token.
 

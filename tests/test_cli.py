@@ -69,6 +69,7 @@ def test_retraining_by_hand(server: ServerProcess, tmp_path: Path) -> None:
     assert (added["name"], added["description"]) == ("byhand", "a person")
     uploaded = answer(server, "upload", str(training), "cli/bikes.csv")
     assert uploaded["bytes"] == training.stat().st_size
+    assert uploaded["rows"] == len(training.read_text().splitlines()) - 1
     job = answer(server, "jobs", "submit", BIKES, "default", "--input", "cli/bikes.csv", "--wait")
     assert job["status"] == "Finished", job
     listed = answer(server, "jobs", "list", BIKES, "default", "--limit", "1")
@@ -251,7 +252,12 @@ def test_keys_are_shown_on_request_only(server: ServerProcess) -> None:
         (["score", BIKES_SCORING, "default", "--row", "{}"], cli.REFUSED, "has no column"),
         (["score", BIKES_SCORING, "default", "--file", "/none.csv"], cli.USAGE, "/none.csv cannot be read"),
         (["upload", "/none.csv", "data/a.csv"], cli.USAGE, "/none.csv cannot be read"),
-        (["upload", __file__, "https://elsewhere.example/data/a.csv"], cli.USAGE, "Nothing opens"),
+        (["upload", "/none.csv", "https://elsewhere.example/data/a.csv"], cli.USAGE, "Nothing opens"),
+        (["upload", __file__, "data/a.py"], cli.USAGE, "must end in .csv, .tsv, .arff, .parquet, .ilearner"),
+        (["upload", "rows.parquet", "data/a.csv"], cli.USAGE, "must end in .parquet"),
+        (["upload", __file__, "data/a.csv"], cli.REFUSED, "row "),
+        (["upload", "/", "data/a.csv"], cli.USAGE, "/ cannot be read: Is a directory."),
+        (["download", BIKES_SCORING, "default", "/none/a.ilearner"], cli.USAGE, "/none/a.ilearner: No such file"),
         (["jobs", "show", BIKES, "default", "0" * 32], cli.REFUSED, "has no job"),
         (["check", "--connection", "/none.json"], cli.USAGE, "/none.json cannot be read"),
         (["check", "--connection", __file__], cli.USAGE, "is not the connection.json"),
@@ -264,6 +270,8 @@ def test_mistakes(server: ServerProcess, arguments: list[str], status: int, said
     assert (done.returncode, done.stdout) == (status, "")
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+    assert "Errno" not in done.stderr
+    assert not re.search(r"[^.]\.\.\s", done.stderr)
 
 
 NAMES = list(NOON)

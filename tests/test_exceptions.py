@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+from pathlib import Path
 
 import pytest
 
@@ -24,6 +25,7 @@ from airflow_provider_azureml_classic.exceptions import (
     ServiceUnavailable,
     UpdateNotProved,
     WaitTimeout,
+    cause,
     error_class,
     rejection,
     without_query,
@@ -253,3 +255,28 @@ def test_rejection_of_unknown_code() -> None:
     """A code in neither table is a mistake of the caller's author, found at once."""
     with pytest.raises(KeyError, match="NoSuchCode"):
         rejection("NoSuchCode", "x")
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (FileNotFoundError(2, "No such file or directory", "a.csv"), "a.csv: No such file or directory"),
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (OverflowError("bind(): port must be 0-65535."), "bind(): port must be 0-65535"),
+        (ValueError("Expected a value (at line 1)"), "Expected a value (at line 1)"),
+    ],
+)
+def test_the_cause_of_an_error_stands_in_a_sentence(error: Exception, text: str) -> None:
+    """It has no number of the system's, names the file, and leaves the full stop to the sentence."""
+    assert cause(error) == text
+
+
+def test_no_message_ends_in_two_full_stops() -> None:
+    """An error of another's making is put before a full stop by `cause` alone, which takes away its own."""
+    root = Path(exceptions.__file__).parent
+    raw = [
+        str(path)
+        for path in root.rglob("*.py")
+        if re.search(r"\{(str\()?(error|exc)\)?\}\.(\s|[\"'])", path.read_text())
+    ]
+    assert not raw

@@ -18,7 +18,13 @@ from airflow_provider_azureml_classic.cli.session import (
     USAGE,
     Session,
 )
-from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, JobCancelled, JobFailed, WaitTimeout
+from airflow_provider_azureml_classic.exceptions import (
+    AzureMLClassicError,
+    JobCancelled,
+    JobFailed,
+    WaitTimeout,
+    cause,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,7 +65,8 @@ def _status(error: AzureMLClassicError) -> int:
 
 
 def _ended(status: int, error: Exception) -> int:
-    print(printable(f"azureml-classic: {error}"), file=sys.stderr)
+    text = f"{cause(error)}." if isinstance(error, OSError) else str(error)
+    print(printable(f"azureml-classic: {text}"), file=sys.stderr)
     return status
 
 

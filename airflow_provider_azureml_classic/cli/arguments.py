@@ -56,7 +56,7 @@ def parser() -> argparse.ArgumentParser:
     _score(groups)
     one = _of_job(groups, "logs", jobs.logs, "the log of a job")
     one.add_argument("-f", "--follow", action="store_true", help="go on until the job has ended")
-    one = _command(groups, "upload", jobs.upload, "put a file where jobs can read it")
+    one = _command(groups, "upload", jobs.upload, "check a file as the service reads it, and put it where jobs can")
     one.add_argument("file", type=Path)
     one.add_argument("destination", help="container/path in the storage account, or a URL with a SAS token")
     _import(groups)
@@ -239,7 +239,7 @@ def _wait_timeout(made: argparse.ArgumentParser) -> None:
 
 def _train(groups: Any) -> None:
     one = _of_endpoint(groups, "train", train.train, "train a model for an endpoint on a file, judge it, put it live")
-    one.add_argument("file", type=Path, help="data: .csv, .tsv or .arff")
+    one.add_argument("file", type=Path, help="data: .csv, .tsv, .arff or .parquet")
     one.add_argument("--put-live", action="store_true", help="put the model live if it is good enough")
     _judging(one)
     one.add_argument(

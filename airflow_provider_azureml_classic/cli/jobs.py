@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,46 +15,81 @@ from airflow_provider_azureml_classic.client.answers import BlobFacts
 from airflow_provider_azureml_classic.exceptions import WaitTimeout
 from airflow_provider_azureml_classic.protocol.job_history import MAX_PAGE
 from airflow_provider_azureml_classic.protocol.jobs import INPUT, Job, JobRequest, JobStatus
-from airflow_provider_azureml_classic.protocol.references import BlobReference
+from airflow_provider_azureml_classic.protocol.references import (
+    ARFF_EXTENSION,
+    INPUT_EXTENSIONS,
+    MODEL_EXTENSION,
+    PARQUET_EXTENSION,
+    BlobReference,
+)
 from airflow_provider_azureml_classic.protocol.values import Endpoint
+from airflow_provider_azureml_classic.retraining.data import Meter, ParquetMeter, file_pieces, meter_of
+from airflow_provider_azureml_classic.tables.reading import title_of
 
 #: Seconds between two looks at a job: the first one, and the most.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 10.0
 #: Seconds between two looks at a log.
 _FOLLOW_PAUSE = 1.0
-_PIECE = 1 << 20
+#: What a file may be called in the storage account: data as they are read, or a model.
+_SENT = (*INPUT_EXTENSIONS, MODEL_EXTENSION)
+#: Those whose content is never that of another one.
+_READ_AS_NAMED = (ARFF_EXTENSION, PARQUET_EXTENSION, MODEL_EXTENSION)
 
 
 def upload(session: Session) -> int:
     """Put a file into the storage account."""
-    place = session.access.signed(session.arguments.destination, "cw")
-    facts = send(session, session.arguments.file, place)
-    session.out.record({"location": place.location, "bytes": facts.length, "sha256": facts.sha256})
+    file, destination = session.arguments.file, session.arguments.destination
+    _check_extensions(file, BlobReference.parse(destination))
+    place = session.access.signed(destination, "cw")
+    facts, rows = send(session, file, place)
+    session.out.record({"location": place.location, "rows": rows, "bytes": facts.length, "sha256": facts.sha256})
     return DONE
 
 
-def send(session: Session, path: Path, place: BlobReference) -> BlobFacts:
-    """Send a file in pieces, with a bar that shows how far it is.
+def _check_extensions(file: Path, destination: BlobReference) -> None:
+    """Refuse a destination that is read as something else than the file is."""
+    wanted = (file.suffix.lower(),) if file.suffix.lower() in _READ_AS_NAMED else _SENT
+    if destination.extension not in wanted:
+        raise ValueError(
+            f"{file} cannot go to {destination.location!r}: the destination must end in {', '.join(wanted)}, since the "
+            "extension tells how it is read."
+        )
+
+
+def send(session: Session, path: Path, place: BlobReference) -> tuple[BlobFacts, int | None]:
+    """Send a file in pieces, with a bar that shows how far it is; returns what arrived, and the rows of a file of data.
+
+    What the service could not read as training data or rows to score is refused, and nothing is stored.
 
     :param session: of the command line.
     :param path: the file.
     :param place: where to, with a token to write it.
-    :raises ValueError: the file cannot be read.
+    :raises ValueError: the file cannot be read, or has no rows of data.
+    :raises RequestRejected: likewise; the message names the row.
     """
+    meter = None if place.extension == MODEL_EXTENSION else meter_of(str(path), title_of(place.extension))
     try:
-        size = path.stat().st_size
+        with path.open("rb") as file, session.out.progress() as progress:
+            if isinstance(meter, ParquetMeter):
+                meter.check(file)
+            bar = progress.add_task(f"Uploading {path.name}", total=path.stat().st_size)
+            pieces = _counted(file_pieces(file), lambda n: progress.advance(bar, n))
+            facts = session.client.store_stream(place, _checked(meter, pieces) if meter else pieces)
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}.") from None
-    with session.out.progress() as progress:
-        bar = progress.add_task(f"Uploading {path.name}", total=size)
-        return session.client.store_stream(place, _pieces(path, lambda n: progress.advance(bar, n)))
+    return facts, meter.rows if meter else None
 
 
-def _pieces(path: Path, seen: Callable[[int], None]) -> Iterator[bytes]:
-    with path.open("rb") as file:
-        while piece := file.read(_PIECE):
-            yield piece
-            seen(len(piece))
+def _counted(pieces: Iterable[bytes], seen: Callable[[int], None]) -> Iterator[bytes]:
+    for piece in pieces:
+        yield piece
+        seen(len(piece))
+
+
+def _checked(meter: Meter, pieces: Iterable[bytes]) -> Iterator[bytes]:
+    yield from meter.watch(pieces)
+    if meter.rows == 0:
+        raise ValueError(f"{meter.name} has {meter.heading} but no data rows; nothing was uploaded.")
 
 
 def submit(session: Session) -> int:

@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from airflow_provider_azureml_classic.exceptions import cause
+
 #: Members of a profile, and whether each must be there.
 MEMBERS = {"url": True, "workspace": True, "token": True, "storage_connection_string": False}
 #: The profile of those who have one only.
@@ -51,7 +53,7 @@ def load(path: Path) -> dict[str, dict[str, str]]:
     try:
         document = tomllib.loads(content.decode())
     except ValueError as error:
-        raise ValueError(f"{path} is not TOML: {error}.") from None
+        raise ValueError(f"{path} is not TOML: {cause(error)}.") from None
     if set(document) - {"profiles"} or not isinstance(document.get("profiles", {}), dict):
         raise ValueError(f"{path} must hold tables [profiles.NAME] and nothing else.")
     return {name: _profile(path, name, value) for name, value in document.get("profiles", {}).items()}

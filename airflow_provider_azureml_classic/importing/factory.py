@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from airflow_provider_azureml_classic.exceptions import cause
 from airflow_provider_azureml_classic.importing.expressions import resolved
 
 #: Bytes of one file, files of one import, and depth of JSON.
@@ -116,7 +117,7 @@ def _json(file: Path) -> Any:
     try:
         return json.loads(file.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{file} is not JSON: {error}. Export it again.") from None
+        raise ValueError(f"{file} is not JSON: {cause(error)}. Export it again.") from None
 
 
 def _take(factory: Factory, file: str, data: Any) -> None:

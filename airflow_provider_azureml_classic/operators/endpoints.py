@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_provider_azureml_classic.exceptions import NotFound, rejection
+from airflow_provider_azureml_classic.exceptions import NotFound, cause, rejection
 from airflow_provider_azureml_classic.links import EndpointHelpLink, PortalLink, push_help
 from airflow_provider_azureml_classic.operators.base import DEFAULT_ENDPOINT, AzureMLClassicOperator, airflow_errors
 from airflow_provider_azureml_classic.protocol.keys import KeyType
@@ -294,7 +294,9 @@ class ListEndpointsOperator(AzureMLClassicOperator):
         try:
             return re.compile(".*" if self.name_pattern is None else self.name_pattern)
         except re.error as error:
-            raise ValueError(f"name_pattern {self.name_pattern!r} is not a regular expression: {error}.") from None
+            raise ValueError(
+                f"name_pattern {self.name_pattern!r} is not a regular expression: {cause(error)}."
+            ) from None
 
     def _line(self, endpoint: Endpoint) -> dict[str, Any]:
         resource = endpoint.resource(self.resource) if endpoint.resources else None

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, cause, rejection
 from airflow_provider_azureml_classic.protocol.digests import Digests
 from airflow_provider_azureml_classic.protocol.moments import stamp, to_utc
 
@@ -88,7 +88,7 @@ class Approval:
         except RecursionError:
             raise _unreadable("it is not JSON") from None
         except ValueError as error:
-            raise _unreadable("it is not JSON" if isinstance(error, json.JSONDecodeError) else str(error)) from None
+            raise _unreadable("it is not JSON" if isinstance(error, json.JSONDecodeError) else cause(error)) from None
 
 
 def known_approval(data: Any) -> Approval | None:

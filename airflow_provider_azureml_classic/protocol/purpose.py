@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, cause, rejection
 from airflow_provider_azureml_classic.protocol.data_check import DATA_CHECKS, OFF, WARN, check_limits
 from airflow_provider_azureml_classic.protocol.moments import stamp, to_utc
 
@@ -73,7 +73,7 @@ class Purpose:
         try:
             start, end = (to_utc(value) if value else None for value in (texts["Start"], texts["End"]))
         except ValueError as error:
-            raise _unreadable(str(error)) from None
+            raise _unreadable(cause(error)) from None
         return cls(texts["Endpoint"] or None, texts["WebService"] or None, start, end, *_data_check(data))
 
     def to_header(self) -> dict[str, str]:
@@ -106,7 +106,7 @@ def _data_check(data: Mapping[str, Any]) -> tuple[str, dict[str, float]]:
     try:
         return mode, check_limits(limits)
     except ValueError as error:
-        raise _unreadable(str(error)) from None
+        raise _unreadable(cause(error)) from None
 
 
 def _unreadable(reason: str) -> AzureMLClassicError:

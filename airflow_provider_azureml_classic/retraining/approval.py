@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, cause, rejection
 from airflow_provider_azureml_classic.protocol.approval import Approval
 from airflow_provider_azureml_classic.protocol.digests import Digests, same_model
 from airflow_provider_azureml_classic.retraining.placing import Candidate, Target
@@ -54,7 +54,7 @@ class Decision:
         try:
             return cls(Approval.from_json(data), data["decision"] == APPROVED, data)
         except ValueError as error:
-            raise ValueError(f"approval must be what ApproveModelOperator returned: {error}.") from None
+            raise ValueError(f"approval must be what ApproveModelOperator returned: {cause(error)}.") from None
 
     def check(self, target: Target, candidate: Candidate) -> None:
         """Return if it is about this endpoint and this model.

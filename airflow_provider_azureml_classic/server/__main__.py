@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import uvicorn
 
-from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, ServiceUnavailable
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, ServiceUnavailable, cause
 from airflow_provider_azureml_classic.server import quickstart
 from airflow_provider_azureml_classic.server.experiments import preview
 from airflow_provider_azureml_classic.server.experiments.declaration import (
@@ -201,7 +201,8 @@ def main(argv: Sequence[str] | None = None, make_app: Callable[..., App] | None 
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except (ValueError, OSError, ServiceUnavailable) as error:
-        print(f"azureml-classic-server: {error}", file=sys.stderr)
+        text = f"{cause(error)}." if isinstance(error, OSError) else error
+        print(f"azureml-classic-server: {text}", file=sys.stderr)
         return USAGE
 
 
@@ -225,7 +226,7 @@ def configured(path: Path) -> list[str]:
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}.") from None
     except ValueError as error:
-        raise ValueError(f"{path} is not TOML: {error}.") from None
+        raise ValueError(f"{path} is not TOML: {cause(error)}.") from None
     options = {name[2:]: action for action in parser()._actions for name in action.option_strings if name[:2] == "--"}
     words: list[str] = []
     for name, value in document.items():
@@ -378,10 +379,9 @@ def listen(host: str, port: int) -> socket.socket:
         listener.listen(1024)
     except (OSError, OverflowError) as error:
         listener.close()
-        reason = getattr(error, "strerror", None) or error
         raise OSError(
-            f"cannot listen on {host} port {port}: {reason}. Give an address of this machine with --host, and another "
-            "port with --port; --port 0 takes any free one."
+            f"cannot listen on {host} port {port}: {cause(error)}. Give an address of this machine with --host, and "
+            "another port with --port; --port 0 takes any free one."
         ) from None
     return listener
 

@@ -10,10 +10,12 @@ from pathlib import Path
 
 from airflow_provider_azureml_classic.protocol.operations import PORTAL
 from airflow_provider_azureml_classic.server.experiments.datasets import census, write_csv
+from airflow_provider_azureml_classic.server.folders import LOCK
 from airflow_provider_azureml_classic.server.portal.entrance import CODE_LIFE
 from airflow_provider_azureml_classic.server.settings import Settings
 
 _DISTRIBUTION = "airflow-provider-azureml-classic"
+_FIRST_DAG = "first_retrain.py"
 #: People in the sample file: enough to train in a second, and to hold rows out.
 _ROWS = 4000
 
@@ -37,8 +39,10 @@ def prepare(folder: Path) -> None:
     """Write the sample data and the DAGs, unless they are there.
 
     :param folder: created if absent.
+    :raises ValueError: it is no folder, or has files that an earlier quickstart did not write.
     :raises OSError: it cannot be written.
     """
+    _check(folder)
     dags, data = folder / "dags", folder / "census.csv"
     dags.mkdir(parents=True, exist_ok=True)
     for source in _shipped_dags():
@@ -47,6 +51,17 @@ def prepare(folder: Path) -> None:
     if not data.exists():
         with data.open("w", newline="") as stream:
             write_csv(census(_ROWS, seed=7), stream)
+
+
+def _check(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file. Name a new folder, or an empty one.")
+    ours = (folder / "dags" / _FIRST_DAG, folder / "data" / LOCK)
+    if folder.exists() and any(folder.iterdir()) and not any(path.exists() for path in ours):
+        raise ValueError(
+            f"{folder} has files in it that no quickstart wrote. Name a new folder, or an empty one, for example "
+            f"{folder / 'azureml-classic'}."
+        )
 
 
 def _shipped_dags() -> list[Path]:

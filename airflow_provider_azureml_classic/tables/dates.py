@@ -8,6 +8,8 @@ from contextlib import suppress
 from datetime import UTC, datetime, time, timedelta
 from functools import lru_cache
 
+from airflow_provider_azureml_classic.exceptions import cause
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECONDS = 86_400.0
 #: Day or month, a separator, month or day, and a year of four or two digits.
@@ -38,7 +40,7 @@ def check_format(form: str) -> None:
     try:
         again = datetime.strptime(example.strftime(form), form)
     except ValueError as error:
-        raise ValueError(f'{form!r} is no format of dates: {error}. Expected for example "%d/%m/%Y".') from None
+        raise ValueError(f'{form!r} is no format of dates: {cause(error)}. Expected for example "%d/%m/%Y".') from None
     if again.date() != example.date():
         raise ValueError(f'{form!r} does not give a day. Expected for example "%d/%m/%Y".')
 

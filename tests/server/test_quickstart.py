@@ -17,6 +17,7 @@ import pytest
 import requests
 
 from airflow_provider_azureml_classic.server import __main__ as server
+from airflow_provider_azureml_classic.server import quickstart
 
 PROGRAM = [sys.executable, "-m", "airflow_provider_azureml_classic.server"]
 
@@ -55,6 +56,17 @@ def test_quickstart_works_as_it_says(started: str, tmp_path: Path) -> None:
     folder = tmp_path / "first"
     assert "first_retrain.py" in os.listdir(folder / "dags")
     assert "azureml_classic_default" in json.loads((folder / "data" / "airflow_connections.json").read_text())
+
+
+def test_quickstart_leaves_other_files_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder that somebody uses for something else stays as it is; so does a file."""
+    (tmp_path / "mine.txt").touch()
+    for folder, wanted in ((tmp_path, "has files in it"), (tmp_path / "mine.txt", "is a file")):
+        assert server.main(["quickstart", str(folder)]) == server.USAGE
+        assert wanted in capsys.readouterr().err
+    assert os.listdir(tmp_path) == ["mine.txt"]
+    quickstart.prepare(tmp_path / "new")
+    quickstart.prepare(tmp_path / "new")
 
 
 def options(tmp_path: Path, text: str, *more: str) -> server.argparse.Namespace:

@@ -23,7 +23,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, cause
 from airflow_provider_azureml_classic.protocol.operations import BLOB_SHA256, REQUEST_ID
 from airflow_provider_azureml_classic.protocol.sas import SIGNED_VERSION
 from airflow_provider_azureml_classic.server.blobs.auth import SignedRequest, authorize
@@ -179,7 +179,7 @@ class BlobApp:
             target = self.blocks.open_block(call.container, call.blob, call.request.query_params.get("blockid", ""))
             await receive_into(target, call.request, self.max_size)
         except ValueError as error:
-            raise StorageError(400, "InvalidQueryParameterValue", f"Wrong block id: {error}.") from None
+            raise StorageError(400, "InvalidQueryParameterValue", f"Wrong block id: {cause(error)}.") from None
         return Response(status_code=201)
 
     async def put_block_list(self, call: Call) -> Response:

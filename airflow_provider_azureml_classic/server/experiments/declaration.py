@@ -23,7 +23,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, cause
 from airflow_provider_azureml_classic.protocol.jobs import EVALUATION_OUTPUT, INPUT, MODEL_OUTPUT, SCORED_OUTPUT
 from airflow_provider_azureml_classic.protocol.limits import MAX_DECLARATION, MAX_KEPT_CALLS
 from airflow_provider_azureml_classic.protocol.references import CSV_EXTENSION, INPUT_EXTENSIONS
@@ -198,7 +198,9 @@ def load_experiments(path: str | Path) -> tuple[Experiment, ...]:
     except RecursionError:
         raise ValueError(f"{path} is nested too deeply. Write one [[experiment]] table for each experiment.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not TOML: {error}. Write one [[experiment]] table for each experiment.") from None
+        raise ValueError(
+            f"{path} is not TOML: {cause(error)}. Write one [[experiment]] table for each experiment."
+        ) from None
     tables = document.pop("experiment", None)
     if document:
         raise ValueError(f"{path}: {_unknown(document, ('experiment',))} Put every key into an [[experiment]] table.")

@@ -13,7 +13,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, cause, rejection
 from airflow_provider_azureml_classic.server.experiments import bit_trees, conversion, graph_rules
 from airflow_provider_azureml_classic.server.experiments.declaration import CLASSIFICATION
 from airflow_provider_azureml_classic.server.experiments.ilearner import Manifest
@@ -198,7 +198,7 @@ def _check_self_contained(graph: bytes) -> None:
     try:
         model = onnx.load_from_string(graph)
     except Exception as error:
-        raise _invalid(str(error)[:200]) from None
+        raise _invalid(cause(error)[:200]) from None
     if any(getattr(message, "external_data", None) for message in _messages(model)):
         raise _invalid("the graph refers to files outside of it")
 

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from airflow_provider_azureml_classic.exceptions import cause
 from airflow_provider_azureml_classic.server.experiments import imports
 from airflow_provider_azureml_classic.server.experiments.declaration import Experiment, check_names, from_table
 
@@ -100,7 +101,7 @@ def experiments_in(dotted: str, directory: Path) -> tuple[Experiment, ...]:
         found = imports.load(dotted, directory)
         found = found() if callable(found) else found
     except (ImportError, AttributeError) as error:
-        raise ValueError(f"--experiments {dotted}: {error}. Give FILE.toml or package.module:NAME.") from None
+        raise ValueError(f"--experiments {dotted}: {cause(error)}. Give FILE.toml or package.module:NAME.") from None
     listed = (found,) if isinstance(found, Experiment) else tuple(found) if isinstance(found, Iterable) else ()
     if not listed or not all(isinstance(one, Experiment) for one in listed):
         raise ValueError(f"--experiments {dotted}: it must be an Experiment or a list of them, made by declare().")

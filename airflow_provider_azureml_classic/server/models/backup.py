@@ -19,8 +19,9 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from airflow_provider_azureml_classic import __version__
+from airflow_provider_azureml_classic.exceptions import cause
 from airflow_provider_azureml_classic.protocol.references import MODEL_EXTENSION
-from airflow_provider_azureml_classic.server.folders import file_digest
+from airflow_provider_azureml_classic.server.folders import LOCK, file_digest
 from airflow_provider_azureml_classic.server.models.pair import MODELS_FOLDER, REMEMBERED
 from airflow_provider_azureml_classic.server.models.store import TRASH
 
@@ -79,8 +80,7 @@ def back_up(data_dir: Path, target: Path, *, blobs: bool = True, database: bool 
     :returns: what was done.
     :raises ValueError: there is no database, or a model in place is missing or damaged.
     """
-    if database and not (data_dir / DATABASE).exists():
-        raise ValueError(f"{data_dir} has no {DATABASE}. {_POSTGRES}")
+    _check_directory(data_dir, database)
     with _made(target) as folder:
         named = _copy_database(data_dir / DATABASE, folder / DATABASE) if database else set()
         models = _copy_models(data_dir / MODELS_FOLDER, folder / MODELS_FOLDER, named)
@@ -98,6 +98,18 @@ def back_up(data_dir: Path, target: Path, *, blobs: bool = True, database: bool 
         files = {str(path.relative_to(folder)): file_digest(path) for path in _files(folder)}
         (folder / CONTENTS).write_text(json.dumps({"version": __version__, "files": files}, indent=1))
     return f"{target} has {len(models)} models, {len(files)} files in all, and every key: keep it under lock."
+
+
+def _check_directory(data_dir: Path, database: bool) -> None:
+    """Refuse what is not a data directory, or lacks its database."""
+    known = (DATABASE, LOCK, SECRETS, REMEMBERED)
+    if not any((data_dir / name).is_file() for name in known):
+        what = "has no data of a server in it" if data_dir.is_dir() else "is not a folder"
+        below = data_dir / "data"
+        hint = f" Is it {below}?" if (below / LOCK).is_file() else ""
+        raise ValueError(f"{data_dir} {what}. Name the folder that the server was started with, its --data-dir.{hint}")
+    if database and not (data_dir / DATABASE).exists():
+        raise ValueError(f"{data_dir} has no {DATABASE}. {_POSTGRES}")
 
 
 def restore(source: Path, data_dir: Path) -> str:
@@ -127,7 +139,8 @@ def _contents(source: Path) -> Mapping[str, str]:
         files = json.loads((source / CONTENTS).read_text())["files"]
         names = {str(name): str(digest) for name, digest in files.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise ValueError(f"{source} is no backup: its {CONTENTS} is missing or damaged.") from None
+        what = f"its {CONTENTS} is missing or damaged" if source.is_dir() else "it is not a folder"
+        raise ValueError(f"{source} is no backup: {what}.") from None
     for name in names:
         # Its writer may be anybody: no file outside the directory is written.
         if Path(name).is_absolute() or ".." in Path(name).parts:
@@ -173,7 +186,7 @@ def _copy_database(source: Path, target: Path) -> set[str]:
                 raise ValueError(f"The database {source} is damaged: {state}. Use an older backup.")
             return {digest for (digest,) in writer.execute("SELECT DISTINCT digest FROM resources")}
     except sqlite3.Error as error:
-        raise ValueError(f"The database {source} cannot be copied: {error}.") from None
+        raise ValueError(f"The database {source} cannot be copied: {cause(error)}.") from None
 
 
 def _copy_models(source: Path, target: Path, named: set[str]) -> set[str]:

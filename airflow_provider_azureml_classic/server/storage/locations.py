@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, cause, rejection
 from airflow_provider_azureml_classic.protocol import sas
 from airflow_provider_azureml_classic.protocol.references import BASE_LOCATION, BlobReference
 from airflow_provider_azureml_classic.protocol.sas import StorageAccount
@@ -501,7 +501,7 @@ def _address(base: str) -> SplitResult:
         parts = urlsplit(base)
         _ = parts.port
     except ValueError as error:
-        message = f"BaseLocation {base!r} is not an address: {error}."
+        message = f"BaseLocation {base!r} is not an address: {cause(error)}."
         raise rejection("InvalidBlob", message, target=BASE_LOCATION) from None
     return parts
 

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from airflow_provider_azureml_classic import __version__
-from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, cause, rejection
 from airflow_provider_azureml_classic.protocol import inference
 from airflow_provider_azureml_classic.protocol import operations as ops
 from airflow_provider_azureml_classic.protocol.approval import Approval
@@ -101,7 +101,7 @@ class Call:
         except RecursionError:
             raise rejection("RequestBodyInvalid", "The body is nested too deeply.") from None
         except ValueError as error:
-            raise rejection("RequestBodyInvalid", f"The body is not JSON: {error}.") from None
+            raise rejection("RequestBodyInvalid", f"The body is not JSON: {cause(error)}.") from None
 
 
 def bearer(authorization: str) -> str:

@@ -7,6 +7,8 @@ import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
+from airflow_provider_azureml_classic.exceptions import cause
+
 log = logging.getLogger(__name__)
 
 
@@ -29,8 +31,9 @@ class Certificate:
         try:
             _load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), self)
         except (OSError, ValueError) as error:
+            reason = getattr(error, "reason", None) or cause(error)
             raise ValueError(
-                f"--tls-cert {self.chain} and --tls-key {self.key} cannot be used: {getattr(error, 'reason', error)}. "
+                f"--tls-cert {self.chain} and --tls-key {self.key} cannot be used: {reason}. "
                 "Give a certificate with its chain and its key without a password, both as PEM files."
             ) from None
 

@@ -128,6 +128,26 @@ def test_a_backup_names_no_file_outside(copied: Path, tmp_path: Path, name: str)
         backup.restore(copied, tmp_path / "new")
 
 
+def test_a_wrong_folder_is_named(copied: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is no data directory is called that, with a guess at the right one, and nothing is said of PostgreSQL."""
+    none, quickstart = tmp_path / "none", tmp_path / "quick"
+    (quickstart / "data").mkdir(parents=True)
+    (quickstart / "data" / "lock").touch()
+    for folder, wanted in (
+        (none, "is not a folder"),
+        (tmp_path, "has no data of a server in it"),
+        (quickstart, f"Is it {quickstart / 'data'}?"),
+    ):
+        assert main(["backup", "--data-dir", str(folder), str(tmp_path / "b")]) == USAGE
+        told = capsys.readouterr().err
+        assert (wanted in told, "PostgreSQL" in told) == (True, False), told
+    assert main(["restore", "--data-dir", str(tmp_path / "new"), str(none)]) == USAGE
+    assert "is no backup: it is not a folder." in capsys.readouterr().err
+    (copied / backup.CONTENTS).unlink()
+    assert main(["restore", "--data-dir", str(tmp_path / "new"), str(copied)]) == USAGE
+    assert "backup.json is missing" in capsys.readouterr().err
+
+
 def test_what_is_there_is_not_overwritten(
     service: Service, copied: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -136,10 +156,11 @@ def test_what_is_there_is_not_overwritten(
     assert main(["backup", "--data-dir", folder, str(copied)]) == USAGE
     assert main(["restore", "--data-dir", folder, str(copied)]) == USAGE
     assert capsys.readouterr().err.count("is there already, and not empty") == 2
-    assert main(["backup", "--data-dir", str(tmp_path / "none"), str(tmp_path / "b")]) == USAGE
+    used = tmp_path / "used"
+    used.mkdir()
+    (used / "lock").touch()
+    assert main(["backup", "--data-dir", str(used), str(tmp_path / "b")]) == USAGE
     assert "pg_dump" in capsys.readouterr().err
-    assert main(["restore", "--data-dir", str(tmp_path / "new"), str(tmp_path / "none")]) == USAGE
-    assert "is no backup" in capsys.readouterr().err
     assert main(["backup", "--data-dir", folder, str(tmp_path / "b"), "--without-database", "--without-blobs"]) == 0
     assert sorted(path.name for path in (tmp_path / "b").iterdir()) == [
         "backup.json",
