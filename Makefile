@@ -7,7 +7,7 @@ PYTHON ?= python3
 UV_VERSION := 0.13.9
 # On two cores: half of the time tests wait, for processes that start or are killed.
 JOBS ?= 3
-FAULTS := tests/client/test_network_faults.py tests/server/state/test_troubles.py tests/server/models/test_damaged.py
+FAULTS := tests/client/test_network_faults.py tests/server/state/test_troubles.py tests/server/models/test_damaged.py tests/server/test_degradation.py
 CYCLONEDX_VERSION := 7.5.0
 AZURITE_VERSION := 3.35.0
 # uv brings certificates of its own; behind a proxy with another authority the system's are needed.

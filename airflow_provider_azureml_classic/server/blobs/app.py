@@ -28,6 +28,7 @@ from airflow_provider_azureml_classic.protocol.operations import BLOB_SHA256, RE
 from airflow_provider_azureml_classic.protocol.sas import SIGNED_VERSION
 from airflow_provider_azureml_classic.server.blobs.auth import SignedRequest, authorize
 from airflow_provider_azureml_classic.server.blobs.blocks import BlockStage
+from airflow_provider_azureml_classic.server.blobs.disk import as_unavailable
 from airflow_provider_azureml_classic.server.blobs.listing import containers_page, list_page
 from airflow_provider_azureml_classic.server.blobs.names import check_container
 from airflow_provider_azureml_classic.server.blobs.store import MAX_BLOCKS, BlobProperties, BlobStore
@@ -117,7 +118,9 @@ class BlobApp:
             response = _error_response(StorageError(400, "IncompleteBody", "The connection was closed too early."))
         except OSError as error:
             logger.error("The blob store failed: %s (errno %s)", error.strerror, error.errno)
-            response = _error_response(StorageError(500, "InternalError", "The blob store failed; see the log."))
+            told = as_unavailable(error)
+            failed = StorageError(500, "InternalError", "The blob store failed; see the log.")
+            response = _error_response(StorageError.of(told) if told else failed)
         response.headers.update(_common_headers(request))
         await response(scope, receive, send)
 

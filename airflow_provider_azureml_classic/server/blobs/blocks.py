@@ -69,6 +69,7 @@ class BlockStage:
                     with file.open("rb") as block:
                         shutil.copyfileobj(block, writer, _CHUNK)
         except FileNotFoundError:
+            self._store.check_here()
             raise LookupError("a block is not staged") from None
         shutil.rmtree(folder, ignore_errors=True)
         return writer.committed

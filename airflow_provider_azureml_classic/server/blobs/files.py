@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
@@ -71,3 +72,18 @@ def remove(path: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """All files in a folder and its folders; a folder that cannot be read is an error, not an empty one.
+
+    :param folder: none is in one that is not there.
+    :raises OSError: it cannot be read.
+    """
+    for base, _, names in os.walk(folder, onerror=_unless_gone):
+        yield from (Path(base, name) for name in names)
+
+
+def _unless_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error

@@ -28,7 +28,8 @@ from typing import BinaryIO
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.protocol.sas import StorageAccount
-from airflow_provider_azureml_classic.server.blobs.files import make_folder, publish, remove
+from airflow_provider_azureml_classic.server.blobs.disk import unavailable
+from airflow_provider_azureml_classic.server.blobs.files import files_below, make_folder, publish, remove
 from airflow_provider_azureml_classic.server.blobs.names import check_blob, check_container, name_of, path_on_disk
 
 TEMPORARY_FOLDER = ".tmp"
@@ -135,6 +136,15 @@ class BlobStore:
             if folder.stat().st_mtime < too_old:
                 remove(folder)
 
+    def check_here(self) -> None:
+        """Tell a store that is away from blobs that are not there.
+
+        :raises ServiceUnavailable: its folder is not there, as when its disk is away: nothing is known of its blobs,
+            and a new folder would be in the way of the old one.
+        """
+        if not (self.root / TEMPORARY_FOLDER).is_dir():
+            raise unavailable("The blobs of the server are not where they were: is their disk there? Then try again.")
+
     # Containers
 
     def create_container(self, container: str) -> bool:
@@ -143,6 +153,7 @@ class BlobStore:
         :param container: its name.
         """
         folder = self.root / check_container(container)
+        self.check_here()
         if folder.is_dir():
             return False
         make_folder(folder)
@@ -156,10 +167,12 @@ class BlobStore:
         try:
             return _properties(container, (self.root / check_container(container)).stat(), None)
         except FileNotFoundError:
+            self.check_here()
             return None
 
     def containers(self) -> Iterator[BlobProperties]:
         """Properties of all containers (their lengths mean nothing), in the order of their names."""
+        self.check_here()
         for name in sorted(folder.name for folder in self.root.iterdir() if not folder.name.startswith(".")):
             container = self.container_properties(name)
             if container is not None:
@@ -174,6 +187,7 @@ class BlobStore:
         try:
             (self.root / check_container(container)).rename(grave)
         except FileNotFoundError:
+            self.check_here()
             return False
         shutil.rmtree(grave)
         return True
@@ -195,7 +209,10 @@ class BlobStore:
         :param container: name of the container.
         :param blob: path in it.
         """
-        return self.path(container, blob).is_file()
+        there = self.path(container, blob).is_file()
+        if not there:
+            self.check_here()
+        return there
 
     def open_read(self, container: str, blob: str) -> tuple[BinaryIO, BlobProperties]:
         """A blob's bytes and properties, of one version even if it is overwritten meanwhile; the caller closes it.
@@ -208,7 +225,7 @@ class BlobStore:
         try:
             file = path.open("rb")
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-            raise blob_not_found(container, blob) from None
+            raise self._not_found(container, blob) from None
         try:
             status = os.fstat(file.fileno())
             return file, _properties(blob, status, self._digest(path, status, file))
@@ -227,7 +244,7 @@ class BlobStore:
         try:
             shutil.copyfile(self.path(container, blob), target)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-            raise blob_not_found(container, blob) from None
+            raise self._not_found(container, blob) from None
 
     def properties(self, container: str, blob: str) -> BlobProperties:
         """A blob's properties.
@@ -247,8 +264,8 @@ class BlobStore:
         :param prefix: beginning of the names wanted.
         """
         folder = self.root / check_container(container)
-        paths = (Path(base, name) for base, _, names in os.walk(folder) for name in names)
-        named = sorted((name_of(path.relative_to(folder).as_posix()), path) for path in paths)
+        self.check_here()
+        named = sorted((name_of(path.relative_to(folder).as_posix()), path) for path in files_below(folder))
         for name, path in named:
             if name.startswith(prefix):
                 with suppress(FileNotFoundError):  # deleted since the walk
@@ -280,6 +297,7 @@ class BlobStore:
     @contextmanager
     def temporary_file(self) -> Iterator[tuple[BinaryIO, Path]]:
         """A new file of the store's own file system, removed at the end of the block unless it was moved away."""
+        self.check_here()
         handle, name = tempfile.mkstemp(dir=self.root / TEMPORARY_FOLDER, prefix=f"{self._owner()}-")
         try:
             with os.fdopen(handle, "wb") as file:
@@ -297,6 +315,7 @@ class BlobStore:
         :raises FileExistsError: the blob exists and may not be replaced.
         """
         target = self.path(container, blob)
+        self.check_here()
         source.chmod(0o600)
         with source.open("r+b") as file:
             os.fsync(file.fileno())
@@ -322,10 +341,14 @@ class BlobStore:
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError):
             if path.is_file():
                 raise
-            raise blob_not_found(container, blob) from None
+            raise self._not_found(container, blob) from None
         with suppress(OSError):  # up to the first folder that is not empty
             for folder in path.relative_to(self.root / container).parents[:-1]:
                 (self.root / container / folder).rmdir()
+
+    def _not_found(self, container: str, blob: str) -> AzureMLClassicError:
+        self.check_here()
+        return rejection("BlobNotFound", f"There is no blob {blob!r} in the container {container!r}.")
 
     # Digests
 
@@ -345,15 +368,6 @@ class BlobStore:
             if len(self._digests) >= _REMEMBERED_DIGESTS:
                 del self._digests[next(iter(self._digests))]
             self._digests[_version(path, status)] = digest
-
-
-def blob_not_found(container: str, blob: str) -> AzureMLClassicError:
-    """The error for a blob that is not there.
-
-    :param container: name of the container.
-    :param blob: path in it.
-    """
-    return rejection("BlobNotFound", f"There is no blob {blob!r} in the container {container!r}.")
 
 
 def _version(path: Path, status: os.stat_result) -> tuple[str, int, int, int]:

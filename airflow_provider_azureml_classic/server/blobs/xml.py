@@ -48,6 +48,8 @@ class StorageError(Exception):
             return cls(404, "BlobNotFound", "The specified blob does not exist.")
         if error.status == 408:
             return cls(408, "OperationTimedOut", error.message, headers={"connection": "close"})
+        if error.status == 503:
+            return cls(503, "ServerBusy", error.message, headers={"retry-after": "1"})
         return cls(400, "InvalidResourceName", error.message)
 
     def to_xml(self) -> bytes:

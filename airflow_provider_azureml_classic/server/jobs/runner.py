@@ -17,6 +17,7 @@ from concurrent.futures import BrokenExecutor, CancelledError, ThreadPoolExecuto
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.protocol.jobs import JobStatus
+from airflow_provider_azureml_classic.server.blobs.disk import as_unavailable
 from airflow_provider_azureml_classic.server.clock import Clock
 from airflow_provider_azureml_classic.server.jobs.work import End, JobLog, JobWork
 from airflow_provider_azureml_classic.server.state.database import DatabaseDown
@@ -152,6 +153,9 @@ class Runner:
                 raise
             return End(JobStatus.FAILED, {"details": f"{error or type(error).__name__}"})
         except Exception as error:
+            if told := as_unavailable(error):
+                log.error("job %s: %s", job.id, error)
+                return End(JobStatus.FAILED, {"details": f"{told.detail_code}: {told.message}"})
             log.exception("job %s failed", job.id)
             return End(JobStatus.FAILED, {"details": _details(error)})
 

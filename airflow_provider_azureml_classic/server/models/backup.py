@@ -21,6 +21,7 @@ from pathlib import Path
 from airflow_provider_azureml_classic import __version__
 from airflow_provider_azureml_classic.exceptions import cause
 from airflow_provider_azureml_classic.protocol.references import MODEL_EXTENSION
+from airflow_provider_azureml_classic.server.blobs.files import files_below
 from airflow_provider_azureml_classic.server.folders import LOCK, file_digest
 from airflow_provider_azureml_classic.server.models.pair import MODELS_FOLDER, REMEMBERED
 from airflow_provider_azureml_classic.server.models.store import TRASH
@@ -229,4 +230,4 @@ def _copy_tree(source: Path, target: Path) -> None:
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file())
+    return sorted(path for path in files_below(folder) if path.is_file())

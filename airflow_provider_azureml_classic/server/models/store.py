@@ -349,7 +349,9 @@ class ModelStore:
 
         :param in_use: digests of the models in use.
         """
-        lacking = set() if self.vault else set(in_use) - self.everywhere()
+        lacking = set() if self.vault else set(in_use)
+        with suppress(FileNotFoundError):  # all of them lack where their folder is away
+            lacking -= self.everywhere()
         for digest in list(self._broken)[:_LOOKED_AT]:
             if self.path(digest).exists():
                 self._is_sound(digest)

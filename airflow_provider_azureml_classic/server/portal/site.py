@@ -20,6 +20,7 @@ from starlette.types import Message, Receive, Scope, Send
 from airflow_provider_azureml_classic.exceptions import AccessDenied, AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.protocol.limits import MAX_FIELDS
 from airflow_provider_azureml_classic.protocol.operations import PORTAL
+from airflow_provider_azureml_classic.server.blobs.disk import as_unavailable
 from airflow_provider_azureml_classic.server.portal import endpoint, entrance, jobs, services
 from airflow_provider_azureml_classic.server.portal.rendering import STATIC, render, static, static_url
 from airflow_provider_azureml_classic.server.portal.sessions import (
@@ -157,7 +158,10 @@ class Portal:
             return Response(status_code=400)
         except AzureMLClassicError as error:
             return self._failed(request, guest, error)
-        except Exception:
+        except Exception as error:
+            if told := as_unavailable(error):
+                log.error("%s %s: %s", method, request.url.path, error)
+                return self._failed(request, guest, told)
             log.exception("%s %s failed", method, request.url.path)
             return self._failed(request, guest, rejection("UnknownError", "The server failed; its log has the reason."))
         finally:

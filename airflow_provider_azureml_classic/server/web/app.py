@@ -38,6 +38,7 @@ from airflow_provider_azureml_classic.protocol.studio import NO_DATA_SETS, works
 from airflow_provider_azureml_classic.protocol.swagger import api_document
 from airflow_provider_azureml_classic.protocol.tables import INPUTS, RESULTS
 from airflow_provider_azureml_classic.protocol.values import EndpointSettings, boolean
+from airflow_provider_azureml_classic.server.blobs.disk import as_unavailable
 from airflow_provider_azureml_classic.server.counters.drift import Drift
 from airflow_provider_azureml_classic.server.help import pages
 from airflow_provider_azureml_classic.server.help.description import Describer, Facts
@@ -215,7 +216,10 @@ class App:
             return Response(response.status, {**response.headers, **kept, ops.REQUEST_ID: request_id}, response.body)
         except AzureMLClassicError as error:
             return self.refuse(method, path, error, request_id)
-        except Exception:
+        except Exception as error:
+            if told := as_unavailable(error):
+                log.error("%s %s %s: %s", request_id, method, path, error)
+                return self.refuse(method, path, told, request_id)
             log.exception("%s %s %s failed", request_id, method, path)
             failed = rejection("UnknownError", "The server failed; its log has the reason.")
             return to_response(failed, {ops.REQUEST_ID: request_id})

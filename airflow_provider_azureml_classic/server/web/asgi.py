@@ -10,6 +10,7 @@ from typing import Any
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.protocol.messages import Response
 from airflow_provider_azureml_classic.protocol.operations import PORTAL
+from airflow_provider_azureml_classic.server.blobs.disk import as_unavailable
 from airflow_provider_azureml_classic.server.counters.traffic import Observer
 from airflow_provider_azureml_classic.server.web.app import App
 from airflow_provider_azureml_classic.server.web.bodies import BodyReader, Budget
@@ -115,10 +116,11 @@ class HttpServer:
 
         try:
             await site(scope, receive, observed)
-        except AzureMLClassicError as error:
-            if status:
+        except (AzureMLClassicError, OSError) as error:
+            told = error if isinstance(error, AzureMLClassicError) else as_unavailable(error)
+            if status or told is None:
                 raise
-            await _send(observed, self._closing(scope["method"], scope["path"], error))
+            await _send(observed, self._closing(scope["method"], scope["path"], told))
         finally:
             self._observer.visited(name, scope["method"], scope["path"], status, perf_counter() - start)
 

@@ -768,15 +768,21 @@ class TestServer:
     def test_failing_disk(
         self, served: Served, container: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """The client gets a 500 in the service's form, the log a reason, and neither gets a token."""
+        """The client gets a 503, or a 500 of what is unknown, the log a reason, and neither gets a token."""
+
+        error = OSError(28, "No space left on device")
 
         def full(*_: object, **__: object) -> None:
-            raise OSError(28, "No space left on device")
+            raise error
 
         monkeypatch.setattr("airflow_provider_azureml_classic.server.blobs.store.publish", full)
         answer = served.ask("PUT", f"{container}/a.csv", served.sas(container), data=b"1", headers=BLOCK_BLOB)
-        assert_error(answer, 500, "InternalError")
+        assert_error(answer, 503, "ServerBusy")
+        assert answer.headers["retry-after"] == "1"
         assert "No space left on device" in caplog.text
+        error = OSError(71, "Protocol error")
+        answer = served.ask("PUT", f"{container}/a.csv", served.sas(container), data=b"1", headers=BLOCK_BLOB)
+        assert_error(answer, 500, "InternalError")
         assert "sig=" not in caplog.text
 
     def test_websocket_is_closed(self, served: Served) -> None:
