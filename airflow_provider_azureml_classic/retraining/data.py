@@ -15,7 +15,7 @@ from typing import IO, Any, cast
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.protocol.arff import ArffError, read_arff
 from airflow_provider_azureml_classic.tables import reading
-from airflow_provider_azureml_classic.tables.names import heading
+from airflow_provider_azureml_classic.tables.names import heading, no_names
 from airflow_provider_azureml_classic.tables.parquet import csv_of, parquet_tables
 from airflow_provider_azureml_classic.tables.rows import MISSING_LIBRARY
 from airflow_provider_azureml_classic.tables.table import Table
@@ -25,7 +25,7 @@ PIECE = 256 << 10
 #: A header row longer than this is none.
 _MAX_HEADER = 1 << 20
 #: After one of these a quote opens a cell: the delimiters that the service knows, a new row, and a quote in a cell.
-_BEFORE_QUOTE = frozenset({b",", b";", b"\t", b"\n", b'"'})
+_BEFORE_QUOTE = frozenset({b",", b";", b"\t", b"|", b"\n", b'"'})
 
 
 class FileMeter:
@@ -256,7 +256,7 @@ def check_header(start: bytes, name: str) -> None:
     line = next((line for line in text.splitlines() if line.strip()), "")
     if not line:
         raise ValueError(f"{name} is empty; expected CSV with a header row.")
-    delimiter = max(",;\t", key="".join(line.split('"')[::2]).count)
+    delimiter = max(",;\t|", key="".join(line.split('"')[::2]).count)
     rows = csv.reader(io.StringIO(text.lstrip("\r\n")), delimiter=delimiter, skipinitialspace=True)
     check_names([cell.strip() for cell in next(rows)], name)
 
@@ -269,20 +269,12 @@ def check_names(names: Sequence[str], name: str, *, numbers: bool = False) -> No
     :param numbers: a number may be a name.
     :raises ValueError: naming the cell at fault.
     """
-    number = next((cell for cell in names if _is_number(cell)), None)
-    if number is not None and not numbers:
+    number = None if numbers else next(iter(no_names(names)), None)
+    if number is not None:
         raise ValueError(f"{name} has no header row: its first row has the number {number} as the name of a column.")
     twice = next((cell for cell in names if cell and names.count(cell) > 1), None)
     if twice is not None:
         raise ValueError(f"{name} has two columns of one name: its header row has {twice!r} twice.")
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell.replace(",", "."))
-    except ValueError:
-        return False
-    return any(map(str.isdigit, cell))
 
 
 def file_pieces(file: IO[bytes]) -> Iterator[bytes]:

@@ -28,14 +28,16 @@ BLOCK = 2 << 20
 COLUMN = 256
 #: Line ends in one cell: more are the sign of a quote that closes by accident.
 MAX_LINES = 500
-DELIMITERS = (b"\t", b";", b",")
+DELIMITERS = (b"\t", b"|", b";", b",")
 #: How much at the start of a file tells its delimiter, in bytes and in rows.
 _SAMPLE, _SAMPLE_ROWS = 64 << 10, 21
 _LINE = re.compile(rb"[^\r\n]*+(?:\r\n|\r|\n)|[^\r\n]++")
-_QUOTED = re.compile(rb'((?:\A|(?<=[,;\t\r\n])) *+)"(?:[^"]|"")*+(?:"|\Z)')
+_QUOTED = re.compile(rb'((?:\A|(?<=[,;|\t\r\n])) *+)"(?:[^"]|"")*+(?:"|\Z)')
 #: A cell with line ends in it has swallowed rows if its lines look like rows in this many ways.
 _LIKENESS = 6
 _SUSPECTS = 1000
+#: A first line that names the delimiter, for Excel.
+_HINT = re.compile(rb'\s*+"?sep=(?P<sign>[^\r\n])"?[ ]*+(?:\r\n|\r|\n)', re.IGNORECASE)
 #: A column that has each of its cells so often on average is kept as different cells and codes.
 _REPEATED = 4
 
@@ -65,7 +67,7 @@ class DelimitedParser:
         self._doubt = ""
         self.names: tuple[str, ...] = ()
         self.rows = 0
-        self._delimiter = b""
+        self._delimiter = self._hint = b""
         self._splitter: _Splitter | None = None
 
     def feed(self, piece: bytes) -> Iterator[Table]:
@@ -135,7 +137,8 @@ class DelimitedParser:
 
     def _row_at(self, text: bytes) -> str:
         """What a message calls the row in which some text ends."""
-        delimiter = self._delimiter or _delimiter(text[:_SAMPLE], self._title)
+        sign, text = (b"", text) if self.names else _without_hint(text, self._title)
+        delimiter = self._delimiter or sign or _delimiter(text[:_SAMPLE], self._title)
         csv.field_size_limit(MAX_RECORD)
         # One more character, so that a row counts that has just begun.
         lines = (line.decode(errors="replace") for line in _lines(text + b"x"))
@@ -146,7 +149,9 @@ class DelimitedParser:
 
     def _read_header(self, *, final: bool) -> bool:
         """Whether the header row is complete and has been read."""
-        self._delimiter = _delimiter(self._text[:_SAMPLE], self._title)
+        sign, self._text = _without_hint(self._text, self._title)
+        self._hint = self._hint or sign
+        self._delimiter = self._hint or _delimiter(self._text[:_SAMPLE], self._title)
         csv.field_size_limit(MAX_RECORD)
         used = 0
 
@@ -200,6 +205,19 @@ class DelimitedParser:
 def _lines(text: bytes) -> Iterator[bytes]:
     """The lines of some text with their ends, one at a time."""
     return (match[0] for match in _LINE.finditer(text))
+
+
+def _without_hint(text: bytes, title: str) -> tuple[bytes, bytes]:
+    """The delimiter that a first line ``sep=;`` names, or nothing, and the text without that line."""
+    hint = _HINT.match(text)
+    if hint is None:
+        return b"", text
+    if hint["sign"] not in DELIMITERS:
+        expected = "a comma, a semicolon, a tab or |"
+        raise rejection(
+            "InputParseError", f"The {title} begins with {shown(hint[0].decode().strip())}: expected {expected}."
+        )
+    return hint["sign"], text[hint.end() :]
 
 
 def _delimiter(text: bytes, title: str) -> bytes:

@@ -141,7 +141,7 @@ def _group_note(table: Table, name: str, sign: str) -> str:
     """For 12.345 in a file whose cells no comma separates: it may be 12345."""
     import pyarrow.compute as pc
 
-    cells = _spelled_cells(table, name) if table.origin.delimiter in ("\t", ";") else None
+    cells = _spelled_cells(table, name) if table.origin.delimiter in ("\t", ";", "|") else None
     number = _first_like(cells, _GROUP.format(sign))
     if not number or not pc.all(pc.match_substring_regex(cells, _GROUPED.format(sign))).as_py():
         return ""

@@ -1,6 +1,6 @@
 """Bytes of a text file, in whatever encoding it is, as UTF-8.
 
-Rule 1: a mark at the start decides; else a declared encoding; else UTF-8.
+Rule 1: a mark at the start decides; else a declared encoding; else UTF-8, or UTF-16 where every other byte is zero.
 Rule 2: a file that is not UTF-8 is Windows-1252 only where nothing beyond ASCII in it is UTF-8. A bad byte in a file of
 UTF-8 is an error that names the row, never another reading of the file.
 """
@@ -24,6 +24,8 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 _LONGEST_MARK = 4
+#: How much at the start of a file tells UTF-16 without a mark.
+_HEAD = 16
 #: Files that are often named as if they were text: how they start.
 _NO_TEXT = (
     (b"PAR1", "a Parquet file; its name must end in .parquet"),
@@ -117,6 +119,8 @@ class Decoder:
                     self.name = name
                     return piece[len(mark) :]
                 break
+        else:
+            self.name = self._declared or _without_mark(piece) or self.name
         return piece
 
     def _utf8(self, piece: bytes, *, final: bool) -> bytes:
@@ -167,6 +171,15 @@ class Decoder:
         except UnicodeEncodeError:
             self.fault = f"half of a pair of surrogates is not {self.name}."
             return b""
+
+
+def _without_mark(piece: bytes) -> str:
+    """UTF-16 without a mark, as some databases export it: its header row is ASCII and so half of its bytes zero."""
+    first, second = piece[:_HEAD:2], piece[1:_HEAD:2]
+    for zeros, others, name in ((second, first, "utf-16-le"), (first, second, "utf-16-be")):
+        if len(zeros) > 1 and not any(zeros) and all(others):
+            return name
+    return ""
 
 
 def _from_windows(piece: bytes) -> bytes:

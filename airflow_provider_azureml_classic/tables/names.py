@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
+from itertools import pairwise
 
 from airflow_provider_azureml_classic.exceptions import rejection
 from airflow_provider_azureml_classic.protocol.errors import repeated
 from airflow_provider_azureml_classic.protocol.limits import MAX_COLUMNS
 from airflow_provider_azureml_classic.tables.spelling import listed, parse_number
+
+_YEAR = re.compile("(?:1[89]|20|21)[0-9]{2}")
 
 
 def check_names(names: Sequence[str], title: str, expected: Collection[str] = (), *, declared: bool = False) -> None:
@@ -23,7 +27,7 @@ def check_names(names: Sequence[str], title: str, expected: Collection[str] = ()
     needs = f"The {title} needs {heading(title)}"
     first = "what it declares" if declared else "its first row"
     wish = f"; expected the columns {listed(expected)}" if expected else ""
-    number = next((name for name in names if parse_number(name) is not None), None)
+    number = next(iter(no_names(names)), None)
     if number is not None and not declared and not set(expected) & set(names):
         raise rejection("InputParseError", f"{needs}: {first} has the number {listed([number])} for a name{wish}.")
     twice = repeated(list(filter(None, names)))
@@ -31,6 +35,17 @@ def check_names(names: Sequence[str], title: str, expected: Collection[str] = ()
         raise rejection("InputParseError", f"{needs} of different names: {first} has {twice!r} twice{wish}.")
     if expected and not set(expected) & set(names):
         raise rejection("InputParseError", f"{needs}{wish}. {first.capitalize()} is: {listed(names)}.")
+
+
+def no_names(cells: Sequence[str]) -> list[str]:
+    """The cells of a first row that are numbers and so no names; years in a row (``city,2019,2020``) may be names.
+
+    :param cells: without blanks around them.
+    """
+    numbers = [cell for cell in cells if any(parse_number(cell, decimal) is not None for decimal in ".,")]
+    years = [int(number) for number in numbers if _YEAR.fullmatch(number)]
+    follow = len(years) > 1 and all(after - before == 1 for before, after in pairwise(years))
+    return [] if follow and len(years) == len(numbers) else numbers
 
 
 def check_width(columns: int, title: str) -> None:

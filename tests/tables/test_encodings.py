@@ -18,13 +18,15 @@ TEXT = "größe,y\n50 €,a\n100 €,é\n"
         ("utf-8", "utf-8"),
         ("utf-8-sig", "utf-8"),
         ("utf-16", "utf-16-le"),
+        ("utf-16-le", "utf-16-le"),
+        ("utf-16-be", "utf-16-be"),
         ("utf-32", "utf-32-le"),
         ("cp1252", "windows-1252"),
     ],
 )
 @pytest.mark.parametrize("block", [5, 1 << 20])
 def test_recognized(monkeypatch: pytest.MonkeyPatch, encoding: str, name: str, block: int) -> None:
-    """By a mark, as UTF-8, or as what Excel writes."""
+    """By a mark, as UTF-8 or UTF-16, or as what Excel writes."""
     monkeypatch.setattr(delimited, "BLOCK", block)
     table = read(TEXT.encode(encoding))
     assert (table.names, rows(table)) == (("größe", "y"), [["50 €", "a"], ["100 €", "é"]])

@@ -42,11 +42,27 @@ def refusal(content: str | bytes, title: str = "CSV", encoding: str | None = Non
         ("x\r\n1\r\n\r\n\r\n50", [["1"], [""], [""], ["50"]]),
         ("x\n\n\n", [[""], [""]]),
         ('"x"\n1;2\n3;4\n', [["1;2"], ["3;4"]]),
+        ("a|b\n1,5|2\n", [["1,5", "2"]]),
+        ('a|"b|c"\n1|"2|3"\n', [["1", "2|3"]]),
+        ("a,b\nx|y|z,1\nu|v|w,2\n", [["x|y|z", "1"], ["u|v|w", "2"]]),
+        ("sep=;\r\na,b;c\r\n1,5;2\r\n", [["1,5", "2"]]),
+        ('"SEP=|"\na;b|c\n1|2\n', [["1", "2"]]),
+        ("sep=\t\na\n1\n", [["1"]]),
+        ("sep=,x\n1,2\n", [["1", "2"]]),
+        ("city,2019,2020,2021\nRome,1,2,3\n", [["Rome", "1", "2", "3"]]),
     ],
 )
 def test_rows_and_cells(content: str, expected: list[list[str]]) -> None:
     """Blanks around a cell are none of it; blank lines are passed over unless the file has one column."""
     assert rows(read(content)) == expected
+
+
+def test_a_named_delimiter_is_no_row() -> None:
+    """Excel's line ``sep=;`` is not counted as a row, and one that names another sign is refused."""
+    assert "at data row 2:" in refusal(
+        "sep=;\na;b\n1;2\n\xe4;\xff\n3;4\n".encode("latin-1") + "\u20ac;1\n".encode() * 9
+    )
+    assert refusal("sep=:\na:b\n1:2\n") == "The CSV begins with 'sep=:': expected a comma, a semicolon, a tab or |."
 
 
 def test_tsv_without_a_tab() -> None:
