@@ -99,8 +99,9 @@ def running(
         work = JobWork(store, job_store, catalogue, models, locations, workers, peers, pins, columns)
         runner = Runner(work, store, job_store, settings.workers, clock, peers, diagnostics)
         stack.callback(runner.close)
-        trials = stack.enter_context(closing(Trials()))
-        updates = Updates(workspace, models, locations, pins, store, trials, Queries(database))
+        # Not those that try what is put in place: questions do not hold up updates.
+        asked = stack.enter_context(closing(Trials()))
+        updates = Updates(workspace, models, locations, pins, store, asked, Queries(database))
         jobs, customers = _jobs_of_customers(store, job_store, catalogue, locations, runner, clock, database)
         intake, drift = _counters(stack, database, clock)
         keeper = _started(stack, Keeper(store, catalogue, KeptCalls(database), clock))
