@@ -87,6 +87,10 @@ faults-long: $(READY) ## the same at every byte, and with many more inputs (10 m
 walks: $(READY) ## train, update, kill, overtake and roll back in any order (WALKS=1000, 15 minutes)
 	@AZUREML_CLASSIC_WALKS=$(or $(WALKS),1000) $(PY) -m pytest -n 0 --timeout 14400 tests/server/test_walks.py
 
+.PHONY: simulate
+simulate: $(READY) ## retrain for days on a virtual clock with faults at any step (HOURS=10000, a minute)
+	@$(PY) -m tests.simulation --hours $(or $(HOURS),10000)
+
 .PHONY: celery
 celery: $(READY) ## watch a fleet on two Celery workers, with PostgreSQL and Redis of its own (WAYS=, KILL=1)
 	@test -x $(VENV)-celery/bin/celery || $(UV) venv --quiet --python $(PY) $(VENV)-celery

@@ -1,0 +1,1 @@
+"""Days of retraining on a virtual clock, from one seed: ``make simulate``."""
