@@ -53,6 +53,7 @@ def test_a_chart_is_a_document(chart: dict[str, object]) -> None:
     assert all(name in said for name in [chart["title"], *names])
 
 
+@pytest.mark.slow
 async def test_the_generator_counts_answers_and_errors(tmp_path: Path) -> None:
     """Every answer is counted once, and every second one is bad."""
     answered = 0

@@ -307,6 +307,7 @@ def _texts() -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_messages_are_those_of_the_code():
     """What a guide quotes of a message is in the code, so that a reader who searches for it finds it."""
     texts, quoted, rows = _texts(), [], 0

@@ -46,6 +46,7 @@ def test_the_sensor_returns_what_has_drifted(drifted: str) -> None:
     assert f"Endpoint '{drifted}' has drifted in 120 rows" in facts["reason"]
 
 
+@pytest.mark.slow
 def test_the_sensor_waits_for_what_has_not(drifted: str) -> None:
     """One whose calls are few, and one whose features are ignored, until the time is over."""
     for options in ({"endpoint": "default"}, {"endpoint": drifted, "rows": 121}):

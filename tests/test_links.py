@@ -102,6 +102,7 @@ def test_portal_link_leads_to_a_page(airflow_connection: ServerProcess, client: 
     assert (answer.status_code, "/portal/sign-in" in answer.headers.get("location", "")) == (303, True)
 
 
+@pytest.mark.slow
 def test_job_link_is_live_while_deferred(airflow_connection: ServerProcess, client: Client):
     """A task that defers has pushed its links before, and no key or token with them."""
     airflow_connection.upload("links/data.csv", generated(1)[0].training)

@@ -222,11 +222,13 @@ LATE = ("was not fresh within 0.3 s", "Awaited: a model trained on data up to at
 class TestWorkerMode:
     """Waiting in the worker."""
 
+    @pytest.mark.slow
     def test_time_out(self, first: str) -> None:
         """What does not get fresh in time is a sensor time-out that says what was awaited and what is live."""
         with one_line(AirflowSensorTimeout, *LATE):
             wait(first, max_age=timedelta(days=1)).execute(context())
 
+    @pytest.mark.slow
     def test_soft_fail(self, first: str) -> None:
         """``soft_fail`` makes it a skip."""
         with one_line(AirflowSkipException, *LATE):
@@ -253,6 +255,7 @@ class TestWorkerMode:
         with one_line(TaskEnded, "ended from outside"):
             sensor.execute(context())
 
+    @pytest.mark.slow
     def test_waits(self, client: Client, server: ServerProcess) -> None:
         """A model that gets live meanwhile ends the wait."""
         added(client, "sensorwaits")
@@ -269,6 +272,7 @@ class TestWorkerMode:
         assert task.execute(context())["location"].endswith("20260301T000000Z.ilearner")
         assert wire.journal.count("get_endpoint") == 2
 
+    @pytest.mark.slow
     def test_out_of_order(self, fresh: str, capsys: pytest.CaptureFixture[str]) -> None:
         """A service that does not answer is asked again until the time-out, as in the triggerer."""
         task = wait(fresh, trained_to=YESTERDAY)

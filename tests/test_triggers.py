@@ -128,6 +128,7 @@ def test_names_of_airflow_are_free() -> None:
 class TestJob:
     """Waiting for the end of a job."""
 
+    @pytest.mark.slow
     async def test_end_of_the_job(self, server: ServerProcess, client: Client) -> None:
         """The event comes when the job has ended; it names the job and no verdict."""
         job_id = submitted(server, client, path="training/trigger1.csv")
@@ -160,6 +161,7 @@ class TestJob:
         await fired(job_trigger(client, job_id, deadline=1.0))
         assert 8.0 <= naps[0] <= 10.0
 
+    @pytest.mark.slow
     async def test_outage(self, server: ServerProcess, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
         """While the service does not answer, or answers nonsense, the wait goes on."""
         job_id = submitted(server, client, path="training/trigger4.csv")
@@ -179,6 +181,7 @@ class TestJob:
         assert len(journal) > 9
         assert "cancel_job" not in journal
 
+    @pytest.mark.slow
     async def test_outage_to_the_deadline(
         self, server: ServerProcess, client: Client, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -287,6 +290,7 @@ class TestJob:
 class TestFreshness:
     """Waiting for a model to be fresh."""
 
+    @pytest.mark.slow
     async def test_gets_fresh(self, server: ServerProcess, client: Client) -> None:
         """The event comes when the awaited model is live."""
         added(client, "triggerfresh")
@@ -300,6 +304,7 @@ class TestFreshness:
         place = [f"{server.account.endpoint}/", live(client, "triggerfresh")]
         await fired(fresh_trigger(client, "triggerfresh", location=place, deadline=None))
 
+    @pytest.mark.slow
     async def test_deadline(self, client: Client) -> None:
         """A model of unknown age is waited for until the deadline."""
         added(client, "triggerstale")
@@ -359,6 +364,7 @@ class TestKill:
         assert self.status(client, trigger) == "Cancelled"
         assert not triggers._BACKGROUND
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("map_index", [-1, 3])
     async def test_moves(
         self, server: ServerProcess, client: Client, monkeypatch: pytest.MonkeyPatch, map_index: int

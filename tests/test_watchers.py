@@ -332,6 +332,7 @@ async def test_watch_outlives_every_error(looking: Callable[..., Looks], caplog:
     assert "sig=" not in caplog.text
 
 
+@pytest.mark.slow
 async def test_missing_connection_is_waited_out(caplog: pytest.LogCaptureFixture):
     """A connection that does not exist is said in the log once, not once a look."""
     watch = at(stale(poll_interval=0.01, azureml_classic_conn_id="not_there"), None)

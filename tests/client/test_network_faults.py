@@ -225,6 +225,7 @@ def test_every_verb_has_a_row() -> None:
     assert verbs == set(calls("http://h"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ask", CLIENTS.values(), ids=CLIENTS)
 @pytest.mark.parametrize("name", calls("http://h"))
 def test_faults(network: BrokenNetwork, name: str, ask: Callable[[str, str], Any]) -> None:

@@ -483,6 +483,7 @@ def test_blocking_client_reuses_its_connection(peer: Callable[[Behaviour], Peer]
     transport.close()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("error::ResourceWarning")
 def test_clients_of_a_loop_share_a_session(peer: Callable[[Behaviour], Peer]) -> None:
     """Clients of one event loop share one session and its connections; the last to leave closes it."""

@@ -63,6 +63,7 @@ def laid_out(folder: Path, files: Files) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_code_that_goes_along_names_this_package_nowhere() -> None:
     """An export needs nothing that is installed with it, and takes no module that is not needed."""
     files = companions()

@@ -181,6 +181,7 @@ def test_documents_of_the_cloud(tmp_path: Path) -> None:
     assert "900.0" in files["loans.csv"]
 
 
+@pytest.mark.slow
 def test_cloud_declaration_is_served(tmp_path: Path) -> None:
     """A scoring web service's document alone is enough: the label is named, the rest is listed."""
     (loans,), report = imported(tmp_path, [scoring()], "--label", "years")

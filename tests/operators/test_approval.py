@@ -120,6 +120,7 @@ def agreed(supervisor: Supervisor, client: Client, old: Any, new: Any) -> tuple[
     return name, attempt.answer("Approve", task=approve(name, new))
 
 
+@pytest.mark.slow
 def test_what_is_shown_and_what_is_kept(supervisor: Supervisor, client: Client, new: Any) -> None:
     """Both models' digests, contract, gate and links; the answer names the text by its SHA-256, and who gave it."""
     added(client, "asked")
@@ -145,6 +146,7 @@ def test_what_is_shown_and_what_is_kept(supervisor: Supervisor, client: Client, 
     assert decision["asked_in"] == "gated/r1/approve"
 
 
+@pytest.mark.slow
 def test_the_update_tells_who_has_agreed(agreed: tuple[str, Any], client: Client, new: Any) -> None:
     """Its receipt, and so the event; the model is live."""
     name, decision = agreed
@@ -159,6 +161,7 @@ def test_the_update_tells_who_has_agreed(agreed: tuple[str, Any], client: Client
     assert live(client, name).endswith("20260302T000000Z.ilearner")
 
 
+@pytest.mark.slow
 def test_no_other_model_is_put_live(agreed: tuple[str, Any], client: Client, old: Any, new: Any) -> None:
     """Not another model, not another endpoint, not over a model that the person was not shown."""
     name, decision = agreed
@@ -175,6 +178,7 @@ def test_no_other_model_is_put_live(agreed: tuple[str, Any], client: Client, old
     assert live(client, name) == before
 
 
+@pytest.mark.slow
 def test_without_an_approval_nothing_is_put_live(agreed: tuple[str, Any], client: Client, new: Any) -> None:
     """A rejection is skipped; what is empty or something else never counts as "nobody is asked"."""
     name, decision = agreed
@@ -188,6 +192,7 @@ def test_without_an_approval_nothing_is_put_live(agreed: tuple[str, Any], client
     assert UpdateTrainedModelOperator(task_id="u", web_service="s", endpoint="e").approval == NOT_NEEDED
 
 
+@pytest.mark.slow
 def test_an_old_question_is_refused(supervisor: Supervisor, client: Client, old: Any, new: Any) -> None:
     """Airflow shows the first question of a run again: the same one is asked again, one with other evidence is not."""
     added(client, "askedtwice")
@@ -200,6 +205,7 @@ def test_an_old_question_is_refused(supervisor: Supervisor, client: Client, old:
         task.execute(attempt.context(task))
 
 
+@pytest.mark.slow
 def test_a_gate_of_another_model_is_refused(supervisor: Supervisor, client: Client, old: Any, new: Any) -> None:
     """Before anybody is asked."""
     added(client, "askedwrong")
@@ -209,6 +215,7 @@ def test_a_gate_of_another_model_is_refused(supervisor: Supervisor, client: Clie
     assert supervisor.asked is None
 
 
+@pytest.mark.slow
 def test_a_rejection_and_a_time_out_leave_a_result(supervisor: Supervisor, client: Client, new: Any) -> None:
     """Though Airflow keeps nothing of what such a task returns; without a default the task fails."""
     added(client, "askednot")
@@ -226,6 +233,7 @@ def test_a_rejection_and_a_time_out_leave_a_result(supervisor: Supervisor, clien
         attempt.answer("Reject", task=first, error="no answer", error_type="timeout")
 
 
+@pytest.mark.slow
 def test_it_is_announced(
     supervisor: Supervisor,
     client: Client,
@@ -246,6 +254,7 @@ def test_it_is_announced(
     assert "The question was not announced" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_no_attempt_asks_twice() -> None:
     """There are no retries, whatever a DAG's defaults are, mapped or not; the body is not the author's."""
     with DAG("gated", default_args={"retries": 3}):

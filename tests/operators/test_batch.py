@@ -65,6 +65,7 @@ def calls(journal: list[str], *names: str) -> list[str]:
 class TestWorkerMode:
     """Submit, start, wait in the worker."""
 
+    @pytest.mark.slow
     def test_end_to_end(self, client: Client, server: ServerProcess) -> None:
         """A job runs; the result says which one, where its outputs are, without tokens, and forgets the job."""
         journal: list[str] = []
@@ -96,6 +97,7 @@ class TestWorkerMode:
         assert "/batchwin/20260131T000000Z-" in found["outputs"]["output1"]
         assert found["window"] == {"start": "2026-01-01T00:00:00+00:00", "end": "2026-01-31T00:00:00+00:00"}
 
+    @pytest.mark.slow
     def test_own_paths(self, server: ServerProcess) -> None:
         """Outputs can be placed; a placed model is not placed again."""
         places = {"output1": "results/own.ilearner", "output2": "results/own.csv"}
@@ -147,6 +149,7 @@ class TestWorkerMode:
         with one_line(AirflowFailException, "was cancelled", "Clear the task to submit a new job."):
             task.execute(context())
 
+    @pytest.mark.slow
     def test_unseen_job_goes_on(self) -> None:
         """A look that fails says nothing about the job: it is looked at again, and nothing is cancelled."""
         task = train()
@@ -222,6 +225,7 @@ class TestRetry:
         assert task.execute(context(remembered(job_id)))["job_id"] == job_id
         assert calls(wire.journal, *STARTED) == ["start_job"]
 
+    @pytest.mark.slow
     def test_finished(self, server: ServerProcess, client: Client) -> None:
         """A job that finished meanwhile is returned."""
         job_id = submitted(server, client, path="training/retry3.csv")
@@ -233,6 +237,7 @@ class TestRetry:
         assert calls(journal, *STARTED) == []
         assert store.kept == {}
 
+    @pytest.mark.slow
     def test_failed_or_cancelled(self, server: ServerProcess, client: Client) -> None:
         """After a job that failed or was cancelled a new one is submitted."""
         failed = submitted(server, client, content=b"a\n1\n", path="training/retry4.csv")
@@ -259,6 +264,7 @@ class TestRetry:
         assert calls(journal, *STARTED, "cancel_job") == ["cancel_job", *STARTED]
         assert state(client, job_id) == "Cancelled"
 
+    @pytest.mark.slow
     def test_clearing_a_finished_task_trains_again(self) -> None:
         """After success the job is forgotten, so the next run of the task has a new one."""
         store = Store()

@@ -107,6 +107,7 @@ def test_a_training_fails_before_it_begins(endpoint: str) -> None:
             task.execute(context())
 
 
+@pytest.mark.slow
 def test_a_gate_does_not_believe_figures_of_a_file_that_breaks_the_contract(endpoint: str) -> None:
     """However good they are: the rows that the file brought cannot tell whether it is wrong. A user may say so."""
     train = BatchExecutionOperator(

@@ -189,6 +189,7 @@ def test_before_the_job(data: str) -> None:
     assert wire.journal == []
 
 
+@pytest.mark.slow
 def test_update(client: Client, server: ServerProcess) -> None:
     """An update that is ended between PATCH and proof leaves the model live; the next attempt proves it."""
     job = trained(server, client, "endingupdate", DAY)

@@ -304,6 +304,7 @@ class TestFirstModel:
         with one_sentence(AirflowFailException, "names no training window, and first_model='fail'"):
             gate("gatefirst", moved, max_worse={ERROR: 0}, first_model="fail").execute(context())
 
+    @pytest.mark.slow
     def test_a_window_that_the_service_tells_counts(self, client: Client, good: Any, moved: Any) -> None:
         """A model at a path without a stamp is of the window that its submission said, and not of unknown age."""
         name = "gatetold"
@@ -330,6 +331,7 @@ class TestFirstModel:
 class TestCheckData:
     """A comparison on rows that neither model has seen."""
 
+    @pytest.mark.slow
     def test_both_models_are_asked_through_endpoints(
         self, server: ServerProcess, client: Client, good: Any, moved: Any
     ) -> None:
@@ -419,6 +421,7 @@ class TestCheckData:
             gate("gatesame", moved, max_worse={ERROR: 0}, **options).execute(context())
         assert live(client, "gatesame") == before
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("extension", ["tsv", "arff"])
     def test_other_formats_say_the_same(
         self, server: ServerProcess, client: Client, good: Any, moved: Any, extension: str

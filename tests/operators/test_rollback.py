@@ -116,6 +116,7 @@ def test_a_location(client: Client, old: Any, new: Any) -> None:
     assert receipt["model"]["content"] == first["model"]["content"] is not None
 
 
+@pytest.mark.slow
 def test_a_window(client: Client, old: Any, new: Any) -> None:
     """The model is found by the end of its window, proved by content, and its receipt undoes it; repeated, it is the
     same; a window that the endpoint never had is told with those that it had."""

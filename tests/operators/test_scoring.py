@@ -61,6 +61,7 @@ def test_batch_scoring(server: ServerProcess, client: Client) -> None:
     assert "sig=" not in str(told)
 
 
+@pytest.mark.slow
 def test_batch_scoring_is_submitted_once(server: ServerProcess, client: Client) -> None:
     """A second attempt takes up the job of the first one, which died while it waited."""
     store = Store()
@@ -259,6 +260,7 @@ def test_job_sensor_cancelled(server: ServerProcess, client: Client) -> None:
         sensor(job_id).execute(context())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("deferrable", [False, True])
 def test_job_sensor_time_out(server: ServerProcess, client: Client, deferrable: bool) -> None:
     """Too late: the sentence names the job and its state, and the job goes on."""
@@ -273,6 +275,7 @@ def test_job_sensor_time_out(server: ServerProcess, client: Client, deferrable: 
     assert client.get_job(trainer, job_id).status.value == "NotStarted"
 
 
+@pytest.mark.slow
 def test_job_sensor_bears_an_outage(server: ServerProcess, client: Client) -> None:
     """A service that is away for a moment says nothing about the job: the sensor looks again."""
     trainer, job_id = submitted(server, client)

@@ -612,6 +612,7 @@ class TestRaces:
         assert live(client, name) == path_of(NEW)
         assert store.kept == {}
 
+    @pytest.mark.slow
     def test_not_overtaken(self, client: Client, old: Any, new: Any) -> None:
         """A service that shows the model of before has not taken the update: that is no newer model."""
         added(client, "upnotovertaken")
@@ -676,6 +677,7 @@ def test_dates_are_utc() -> None:
 class TestRehearsal:
     """What both models answer to the last calls of the endpoint, before anything is put live."""
 
+    @pytest.mark.slow
     def test_it_stops_the_update_or_is_told(self, server: ServerProcess, client: Client, old: Any, new: Any) -> None:
         """Over a limit the endpoint keeps its model, and nothing is sent to put another there; without a limit, figures
         that are unusual are a warning, and in the receipt, the event and the notification."""

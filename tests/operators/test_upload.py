@@ -96,6 +96,7 @@ def test_object_storage(server: ServerProcess, client: Client, path: str, file: 
     assert content(server, client, path) == DATA
 
 
+@pytest.mark.slow
 def test_parquet_is_converted(server: ServerProcess, client: Client, path: str, tmp_path: Path) -> None:
     """A Parquet file, local or behind a URL, arrives as CSV."""
     parquet.write_table(pa.table({"a": [1, 2], "b": ["x", None]}), tmp_path / "d.parquet")

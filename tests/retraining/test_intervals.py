@@ -149,6 +149,7 @@ def test_where_higher_is_better_less_is_worse(name: str) -> None:
     assert found.gap > 0.1
 
 
+@pytest.mark.slow
 def test_four_times_the_rows_make_half_the_interval(pair: Pair) -> None:
     """Also where no sample is as large: the spread of what is drawn shrinks with the root of all rows."""
     mae = METRICS["Mean Absolute Error"]

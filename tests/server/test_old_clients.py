@@ -60,6 +60,7 @@ def scored(text: str) -> float:
     return float(row[0])
 
 
+@pytest.mark.slow
 def test_a_model_is_retrained_with_curl(curl: Curl, server: ServerProcess) -> None:
     """The six core calls, with what the articles tell their readers to type."""
     token = server.connection["token"]

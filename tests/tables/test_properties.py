@@ -6,6 +6,7 @@ import csv
 import io
 from unittest import mock
 
+import pytest
 from hypothesis import assume, event, given, settings
 from hypothesis import strategies as st
 
@@ -29,6 +30,7 @@ def written(table: list[list[str]], delimiter: str, end: str, quoting: int) -> s
     return stream.getvalue()
 
 
+@pytest.mark.slow
 @settings(database=None, deadline=None, max_examples=150)
 @given(
     table=_TABLE,
@@ -50,6 +52,7 @@ def test_well_formed_files(
     assert found == [[cell.strip() for cell in row] for row in table]
 
 
+@pytest.mark.slow
 @settings(database=None, deadline=None, max_examples=80)
 @given(table=_TABLE, size=st.integers(1, 30), final=st.booleans())
 def test_pieces(table: list[list[str]], size: int, final: bool) -> None:
@@ -65,6 +68,7 @@ def test_pieces(table: list[list[str]], size: int, final: bool) -> None:
     assert sum(counts) == parser.rows == len(table)
 
 
+@pytest.mark.slow
 @settings(database=None, deadline=None, max_examples=500)
 @given(text=st.text('ab,"\n \r', max_size=24), final=st.booleans())
 def test_both_ways_to_find_quotes_agree(text: str, final: bool) -> None:

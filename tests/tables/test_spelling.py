@@ -24,6 +24,7 @@ _NUMBER = st.one_of(st.floats().map(repr), st.integers().map(str), st.decimals(a
 _TEXT = st.text("0123456789+-.,eE infnaNA_xµ\uff11", max_size=6)
 
 
+@pytest.mark.slow
 @settings(database=None, deadline=None, max_examples=300)
 @given(cells=st.lists(_NUMBER | _TEXT, max_size=8), decimal=st.sampled_from([".", ","]), repeated=st.booleans())
 def test_files_and_calls_agree(cells: list[str], decimal: str, repeated: bool) -> None:

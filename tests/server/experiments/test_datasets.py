@@ -74,6 +74,7 @@ def test_rush_hours_belong_to_working_days():
     assert by_hour[8] > 5 * by_hour[3]
 
 
+@pytest.mark.slow
 def test_rentals_grow():
     """The same month has more rentals a year later."""
     earlier, later = (sum(datasets.bike_rentals(date(year, 2, 1), 14)["cnt"]) for year in (2025, 2026))

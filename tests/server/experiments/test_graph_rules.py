@@ -179,6 +179,7 @@ def test_a_trial_ends(trials: Trials, file_of: Callable[[bytes], Path]) -> None:
         trials.ask(replace(question, model=file_of(graphs.slow())))
 
 
+@pytest.mark.slow
 def test_a_trial_that_is_killed_is_told(trials: Trials, file_of: Callable[[bytes], Path]) -> None:
     """A process that is gone has refused its model, and another takes its place."""
     path = file_of(graphs.fine())
@@ -217,6 +218,7 @@ def test_a_trial_ends_with_the_server(file_of: Callable[[bytes], Path]) -> None:
         trials(file_of(graphs.fine()))
 
 
+@pytest.mark.slow
 def test_a_trial_ends_silently_if_its_server_was_killed(file_of: Callable[[bytes], Path]) -> None:
     """What it says is for nobody, and no error in a log."""
     process = subprocess.Popen(

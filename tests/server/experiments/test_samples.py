@@ -47,6 +47,7 @@ def trained(
     return evaluation.with_samples(samples), json.loads(samples)["Check Rows"] or {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "estimator"),
     [
@@ -161,6 +162,7 @@ def test_golden_rows_tell_models_apart_by_the_spread_of_their_answers(tmp_path: 
     assert not golden.agrees(Scorer.load(tmp_path / "m.ilearner").score(golden.rows))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("estimator", "widths"),
     [("boosting-classifier", [1.0, 1.0, 1.0]), ("sklearn.linear_model.RidgeClassifier", [])],

@@ -279,6 +279,7 @@ def test_a_graph_must_not_name_files(model, tmp_path):
         Scorer.load(rewritten(model, tmp_path, content))
 
 
+@pytest.mark.slow
 def test_a_usual_model_is_loaded_without_the_onnx_package(model):
     """The library is needed to read a suspicious graph; a server that scores does not carry it."""
     code = (

@@ -164,6 +164,7 @@ def test_metrics_of_three_classes(run):
     assert metrics["Average accuracy"] == pytest.approx(1 - 2 * (1 - metrics["Overall accuracy"]) / 3)
 
 
+@pytest.mark.slow
 def test_training_is_deterministic(run, tmp_path):
     """The same rows give the same graph."""
     run(rows_of("two"), experiment("boosting-classifier"))
@@ -293,6 +294,7 @@ def test_kinds_are_kept_and_categories_learnt_anew(run):
     assert Schema.from_json(json.loads(json.dumps(later.to_json()))) == later
 
 
+@pytest.mark.slow
 def test_an_optional_column_may_be_absent_or_empty(run, tmp_path):
     """An optional feature counts as missing where a CSV leaves it out, for every kind of pipeline."""
     for estimator in ("boosting-classifier", "linear-classifier", "sklearn.tree.DecisionTreeClassifier"):

@@ -426,6 +426,7 @@ def test_pretty_json_is_the_same_json(data: Any) -> None:
     assert all(len(line) <= 100 for line in text.splitlines())
 
 
+@pytest.mark.slow
 def test_jinja_is_not_imported_at_start() -> None:
     """The server starts without the template engine."""
     code = "import sys, airflow_provider_azureml_classic.server.service; print('jinja2' in sys.modules)"

@@ -178,6 +178,7 @@ def connected(service: Service, monkeypatch: pytest.MonkeyPatch) -> Service:
     return service
 
 
+@pytest.mark.slow
 def test_the_provider_follows_the_declared_names(connected: Service, data: BlobReference, scorer: Endpoint) -> None:
     """Nobody tells the operators a name: the model goes where it belongs, is put live and proved, and the endpoint
     scores, at once and as a batch.

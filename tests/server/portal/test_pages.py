@@ -294,6 +294,7 @@ def test_static_files_may_be_kept(stranger: Visitor) -> None:
 EVIL = "\"><script>alert(1)</script><img src=x onerror=alert(2)>'{{40009*50021}}"
 
 
+@pytest.mark.slow
 def test_whatever_comes_back_is_text(visitor: Visitor, mine: str) -> None:
     """Every field that comes back on a page is shown as it was typed, and never run."""
     service = visitor.service

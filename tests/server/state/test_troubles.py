@@ -45,6 +45,7 @@ def test_each_trouble_is_told(
     assert service.ask("PATCH", service.endpoint_path("mine"), {"Description": "new"}).status == 200
 
 
+@pytest.mark.slow
 def test_a_damaged_page_ends_the_start(tmp_path: Path) -> None:
     """It is seen before anything is written; the message names the file and says what to do."""
     path = tmp_path / "state.db"

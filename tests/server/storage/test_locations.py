@@ -312,6 +312,7 @@ def test_another_spelling_of_a_listed_host_is_not_asked(make, other: Other, tmp_
     assert other.asked == []
 
 
+@pytest.mark.slow
 def test_a_source_that_never_ends_is_left(make, other: Other, tmp_path: Path) -> None:
     """Time for one transfer is limited, also for a host that sends a byte now and then."""
     error = fails(lambda: make(other.host).resolve(WHOLE_STORE, other.place("drip.csv")).fetch(tmp_path / "out", 0.5))

@@ -18,6 +18,7 @@ _VALUES = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(_VALUES, st.booleans())
 def test_a_body_is_read_as_the_standard_library_reads_it(value: object, escaped: bool) -> None:
     """Equal values of equal types, with and without escapes."""

@@ -141,6 +141,7 @@ def test_calls_of_a_service_with_names_of_its_own(admin: Client) -> None:
     line.close()
 
 
+@pytest.mark.slow
 def test_calls_that_are_answered_together_are_kept(admin: Client) -> None:
     """An experiment that keeps its calls keeps these as well, but for those that only try the model."""
     service = admin.find_web_service("Named [predictive exp.]").id
@@ -176,6 +177,7 @@ def test_the_answer_is_the_same_whichever_way_it_came(warm: Callable[..., Line],
         assert all(re.fullmatch("[0-9a-f]{32}", one) for one in ids)
 
 
+@pytest.mark.slow
 def test_calls_of_many_connections_at_once_get_their_own_answers(
     lines_server: ServerProcess, admin: Client, endpoint: Endpoint, warm: Callable[..., Line]
 ) -> None:

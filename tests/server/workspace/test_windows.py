@@ -37,6 +37,7 @@ def told(service: Service, endpoint: Endpoint, path: str) -> ToldWindow | None:
     return ToldWindow(window.end, window.is_first) if window else None
 
 
+@pytest.mark.slow
 def test_the_submission_is_believed_before_the_path(service: Service) -> None:
     """Its end counts to the second, wherever the model is put; without one the path's stamp does; else none is known.
     A copy of the file has the window of the file.
@@ -71,6 +72,7 @@ def test_the_first_model_says_that_it_is(service: Service) -> None:
     assert again.window == born
 
 
+@pytest.mark.slow
 def test_a_rollback_brings_the_window_back(service: Service) -> None:
     """The history keeps the window with the model."""
     endpoint = service.client.add_endpoint(service.scoring, "undone")
