@@ -8,6 +8,7 @@ from typing import Any
 
 from airflow_provider_azureml_classic import __version__
 from airflow_provider_azureml_classic.cli import (
+    administration,
     completion,
     endpoints,
     exporting,
@@ -21,6 +22,7 @@ from airflow_provider_azureml_classic.cli import (
 )
 from airflow_provider_azureml_classic.cli.access import FILE_VARIABLE, TOKEN_VARIABLE, URL_VARIABLE, WORKSPACE_VARIABLE
 from airflow_provider_azureml_classic.cli.session import Command
+from airflow_provider_azureml_classic.protocol.keys import KeyKind
 from airflow_provider_azureml_classic.protocol.values import ThrottleLevel, TraceLevel
 from airflow_provider_azureml_classic.retraining.judgement import ON_UNDECIDED
 from airflow_provider_azureml_classic.retraining.rehearsing import AUTO, MODES
@@ -50,6 +52,10 @@ def parser() -> argparse.ArgumentParser:
     _services(_group(groups, "services", "web services"))
     _endpoints(_group(groups, "endpoints", "endpoints of a web service"))
     _jobs(_group(groups, "jobs", "batch jobs"))
+    _keys(_group(groups, "keys", "keys of an endpoint that have a name"))
+    _quota(_group(groups, "quota", "quotas of customers who are kept apart"))
+    one = _command(groups, "audit", administration.audit, "who has changed what, the last operation first")
+    one.add_argument("--limit", type=_positive, default=50, metavar="N", help="at most so many (default: 50)")
     _train(groups)
     _of_endpoint(groups, "history", models.history, "the models that an endpoint had, the last one first")
     _rollback(groups)
@@ -172,6 +178,25 @@ def _endpoints(groups: Any) -> None:
     one.add_argument("--keys", action="store_true", help="show the keys")
     _yes(one)
     _yes(_of_endpoint(groups, "delete", endpoints.delete_endpoint, "delete an endpoint"))
+
+
+def _keys(groups: Any) -> None:
+    _of_endpoint(groups, "list", administration.list_keys, "all named keys, without the keys themselves")
+    one = _of_endpoint(groups, "make", administration.make_key, "make a key, and show it this once")
+    one.add_argument("key", metavar="NAME", help="what the key is called; one of this name ends")
+    one.add_argument("--kind", choices=[kind.value for kind in KeyKind], required=True, help="what it is for")
+    one.add_argument("--expires-at", metavar="TIME", help="when it ends, ISO 8601 (default: when it is revoked)")
+    _yes(one)
+    one = _of_endpoint(groups, "revoke", administration.revoke_key, "end a key at once")
+    one.add_argument("key", metavar="NAME", help="what the key is called")
+    _yes(one)
+
+
+def _quota(groups: Any) -> None:
+    _of_endpoint(groups, "show", administration.show_quota, "what a customer may have, and what he has")
+    one = _of_endpoint(groups, "set", administration.set_quota, "change what a customer may have")
+    one.add_argument("--jobs-a-day", metavar="N|none", help="jobs that he may submit on a day (UTC)")
+    one.add_argument("--bytes-kept", metavar="N|none", help="bytes that his folder may have")
 
 
 def _settings(made: argparse.ArgumentParser) -> None:

@@ -11,6 +11,15 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from airflow_provider_azureml_classic.client.administration import (
+    get_quota,
+    list_audit,
+    list_keys,
+    make_key,
+    regenerate_key,
+    revoke_key,
+    set_quota,
+)
 from airflow_provider_azureml_classic.client.answers import (
     BlobFacts,
     ServiceFacts,
@@ -43,7 +52,6 @@ from airflow_provider_azureml_classic.protocol.approval import Approval
 from airflow_provider_azureml_classic.protocol.drift import EndpointDrift, Terms
 from airflow_provider_azureml_classic.protocol.job_history import PAGE, JobPage, LogLine, page_query, read_log
 from airflow_provider_azureml_classic.protocol.jobs import INPUT, Job, JobRequest, read_job_id
-from airflow_provider_azureml_classic.protocol.keys import KeyType
 from airflow_provider_azureml_classic.protocol.messages import Request, Response
 from airflow_provider_azureml_classic.protocol.model_scoring import ModelAnswers, ModelCall
 from airflow_provider_azureml_classic.protocol.references import BlobReference
@@ -487,24 +495,6 @@ class Verbs:
                 self._on_secret(secret)
 
     @verb
-    def regenerate_key(self, service_id: str, name: str, which: KeyType) -> Steps[Endpoint]:
-        """Replace one of an endpoint's keys; the other one stays valid.
-
-        Our addition to the protocol: servers that do not know it are told apart from a missing endpoint.
-
-        :param service_id: 32 hex digits.
-        :param name: the endpoint's name.
-        :param which: the key.
-        :return: the endpoint with its keys as they are now.
-        :raises RequestRejected: ``OperationNotSupported``.
-        """
-        body = encoded(which.to_wire())
-        request = self._management(ops.REGENERATE_KEYS, body, service=service_id, endpoint=name.strip())
-        instead = "Regenerate the key where the service is administered."
-        response = yield from ask_addition(request, "regenerates keys", instead)
-        return self._masked(Endpoint.from_wire(decoded(request, response), etag=response.headers.get(ops.ETAG)))
-
-    @verb
     def score_model(self, endpoint: Endpoint, asked: ModelCall) -> Steps[ModelAnswers]:
         """Score rows with a model that need not be on any endpoint: our addition; nothing is put in place.
 
@@ -520,6 +510,13 @@ class Verbs:
         return ModelAnswers.from_wire(decoded(request, response))
 
     list_models = verb(list_models)
+    regenerate_key = verb(regenerate_key)
+    list_keys = verb(list_keys)
+    make_key = verb(make_key)
+    revoke_key = verb(revoke_key)
+    get_quota = verb(get_quota)
+    set_quota = verb(set_quota)
+    list_audit = verb(list_audit)
 
     @verb
     def list_jobs(self, endpoint: Endpoint, *, limit: int = PAGE, before: str | None = None) -> Steps[JobPage]:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from airflow_provider_azureml_classic.exceptions import rejection
+from airflow_provider_azureml_classic.exceptions import ProtocolError, rejection
 from airflow_provider_azureml_classic.protocol.errors import known_members
-from airflow_provider_azureml_classic.protocol.moments import stamp
+from airflow_provider_azureml_classic.protocol.moments import read_time, stamp
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import FOLDER, Endpoint
 
@@ -77,6 +77,17 @@ class Quota:
                 raise rejection("BadParameterValue", f"{name} is {value!r}; it must be a whole number, or null.")
         return cls(members.get(_JOBS), members.get(_BYTES))
 
+    @classmethod
+    def of_answer(cls, data: Any) -> Quota:
+        """A quota as the service sends it, beside what was used of it.
+
+        :param data: decoded JSON.
+        :raises ProtocolError: it is none.
+        """
+        if not isinstance(data, Mapping):
+            raise ProtocolError("The answer is no quota.")
+        return cls(*(_number(data, name) for name in (_JOBS, _BYTES)))
+
     def to_wire(self) -> dict[str, int | None]:
         """Both members."""
         return {_JOBS: self.jobs_a_day, _BYTES: self.bytes_kept}
@@ -95,6 +106,25 @@ class Usage:
     length: int
     until: datetime
 
+    @classmethod
+    def from_wire(cls, data: Any) -> Usage:
+        """What was used, as the service sends it.
+
+        :param data: decoded JSON.
+        :raises ProtocolError: it is none.
+        """
+        until = read_time(data.get("DayEnds")) if isinstance(data, Mapping) else None
+        if until is None:
+            raise ProtocolError("A quota does not say until when it counts.")
+        return cls(_number(data, "JobsToday") or 0, _number(data, "BytesNow") or 0, until)
+
     def to_wire(self) -> dict[str, Any]:
         """Members beside those of the quota."""
         return {"JobsToday": self.jobs, "BytesNow": self.length, "DayEnds": stamp(self.until)}
+
+
+def _number(data: Mapping[str, Any], name: str) -> int | None:
+    value = data.get(name)
+    if value is not None and type(value) is not int:
+        raise ProtocolError(f"{name} of a quota is {value!r}.")
+    return value

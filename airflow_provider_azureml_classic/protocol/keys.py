@@ -14,9 +14,9 @@ from datetime import datetime
 from enum import Enum
 from typing import Any
 
-from airflow_provider_azureml_classic.exceptions import rejection
+from airflow_provider_azureml_classic.exceptions import ProtocolError, rejection
 from airflow_provider_azureml_classic.protocol.errors import known_members
-from airflow_provider_azureml_classic.protocol.moments import stamp, to_utc
+from airflow_provider_azureml_classic.protocol.moments import read_time, stamp, to_utc
 
 KEY_TYPE = "KeyType"
 _KIND, _EXPIRES_AT = "Kind", "ExpiresAt"
@@ -97,10 +97,34 @@ class NamedKey:
     expires_at: datetime | None = None
     secret: str = field(default="", repr=False)
 
+    @classmethod
+    def from_wire(cls, data: Any) -> NamedKey:
+        """A key as the service sends it.
+
+        :param data: decoded JSON.
+        :raises ProtocolError: it is none.
+        """
+        kinds = {kind.value: kind for kind in KeyKind}
+        kind = kinds.get(str(data.get(_KIND))) if isinstance(data, Mapping) else None
+        created_at = read_time(data.get("CreatedAt")) if isinstance(data, Mapping) else None
+        if kind is None or created_at is None or not data.get("Name"):
+            raise ProtocolError("A named key has no name, kind or time.")
+        secret = str(data.get("Key") or "")
+        return cls(str(data["Name"]), kind, created_at, read_time(data.get(_EXPIRES_AT)), secret)
+
     def to_wire(self) -> dict[str, Any]:
         """What is known of it; the key itself only when it was just made."""
         wire = {"Name": self.name, _KIND: self.kind.value, "CreatedAt": stamp(self.created_at)}
         return {**wire, _EXPIRES_AT: stamp(self.expires_at), **({"Key": self.secret} if self.secret else {})}
+
+
+def key_to_wire(kind: KeyKind, expires_at: datetime | None) -> dict[str, Any]:
+    """The body of a request for a new key.
+
+    :param kind: what it is for.
+    :param expires_at: when it ends, if it does.
+    """
+    return {_KIND: kind.value, _EXPIRES_AT: stamp(expires_at)}
 
 
 def key_request(data: Any) -> tuple[KeyKind, datetime | None]:

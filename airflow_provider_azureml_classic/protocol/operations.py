@@ -147,6 +147,8 @@ REGENERATE_KEYS = Operation("regenerate_keys", "POST", _ENDPOINT + "/regeneratek
 SCORE_MODEL = Operation("score_model", "POST", _ENDPOINT + "/scoremodel", Credential.EITHER, True, reads=True)
 # Our addition: see `drift`.
 GET_DRIFT = Operation("get_drift", "GET", _SERVICE + "/drift", Credential.WORKSPACE, True)
+# Our addition: see `audit`.
+LIST_AUDIT = Operation("list_audit", "GET", _WS + "/audit", Credential.WORKSPACE, True)
 # Our additions: see `keys` and `customers`. A key that is made anew is another one.
 LIST_KEYS = Operation("list_keys", "GET", _ENDPOINT + "/keys", Credential.EITHER, True)
 MAKE_KEY = Operation("make_key", "PUT", _ENDPOINT + "/keys/{key}", Credential.EITHER, True)
@@ -228,6 +230,7 @@ OPERATIONS: tuple[Operation, ...] = (
     GET_WORKSPACE,
     LIST_DATA_SETS,
     GET_DRIFT,
+    LIST_AUDIT,
     SUBMIT_JOB,
     START_JOB,
     GET_JOB,

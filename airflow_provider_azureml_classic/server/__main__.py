@@ -40,7 +40,9 @@ from airflow_provider_azureml_classic.server.models import backup
 from airflow_provider_azureml_classic.server.service import running
 from airflow_provider_azureml_classic.server.settings import (
     ACCOUNT_KEY_VARIABLE,
+    AUDIT_DAYS,
     CIPHER_KEY_VARIABLE,
+    MAX_AUDIT_DAYS,
     READ_TOKEN_VARIABLE,
     SCORE_TIMEOUT,
     STORAGE_ACCOUNTS_VARIABLE,
@@ -166,6 +168,13 @@ def _add_operation(options: argparse.ArgumentParser) -> None:
         action="store_true",
         help="write golden and check rows into the evaluation, too, for providers of version 0.1",
     )
+    options.add_argument(
+        "--audit-days",
+        type=_audit_days,
+        default=AUDIT_DAYS,
+        metavar="N",
+        help="days for which the audit list is kept (default: %(default)d)",
+    )
     options.add_argument("--open-metrics", action="store_true", help="/metrics needs no token")
     options.add_argument("--access-log", action="store_true", help="log each request to stderr as a line of JSON")
 
@@ -175,6 +184,13 @@ def _seconds(text: str) -> float:
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is not a number of seconds above 0")
     return value
+
+
+def _audit_days(text: str) -> int:
+    days = int(text)
+    if not 1 <= days <= MAX_AUDIT_DAYS:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of days from 1 to {MAX_AUDIT_DAYS}")
+    return days
 
 
 def main(argv: Sequence[str] | None = None, make_app: Callable[..., App] | None = None) -> int:
@@ -461,6 +477,7 @@ def settings_from(arguments: argparse.Namespace, data_dir: Path | None, database
         evaluation_columns=arguments.evaluation_columns,
         redeclared=frozenset(arguments.redeclare),
         certificate=certificate_of(arguments),
+        audit_days=arguments.audit_days,
     )
 
 

@@ -33,6 +33,7 @@ from airflow_provider_azureml_classic.server.models.trials import Trials
 from airflow_provider_azureml_classic.server.portal.site import Portal
 from airflow_provider_azureml_classic.server.portal.visit import Core
 from airflow_provider_azureml_classic.server.settings import Settings
+from airflow_provider_azureml_classic.server.state.audit_store import AuditStore
 from airflow_provider_azureml_classic.server.state.database import Database, DatabaseDown
 from airflow_provider_azureml_classic.server.state.endpoint_store import Store
 from airflow_provider_azureml_classic.server.state.job_store import JobStore
@@ -48,6 +49,7 @@ from airflow_provider_azureml_classic.server.web.asgi import HttpServer, Sites
 from airflow_provider_azureml_classic.server.web.health import Health
 from airflow_provider_azureml_classic.server.web.microbatch import MicroBatcher
 from airflow_provider_azureml_classic.server.web.threads import Threads, database_threads
+from airflow_provider_azureml_classic.server.workspace.audit import Audit
 from airflow_provider_azureml_classic.server.workspace.catalogue import Catalogue, Setup
 from airflow_provider_azureml_classic.server.workspace.customers import Customers
 from airflow_provider_azureml_classic.server.workspace.diagnostics import Diagnostics
@@ -108,9 +110,9 @@ def running(
         scoring = Scoring(store, catalogue, models, diagnostics, keeper, intake)
         describer = Describer(workspace, store, catalogue, models, settings.public_url)
         threads, parts = database_threads(), (updates, jobs, scoring, describer, drift)
-        core = Core(settings, workspace, *parts, locations, models, database, clock, threads)
-        rehearsals = Rehearsals(workspace, updates, scoring, clock)
-        app = make_app(workspace, *parts, rehearsals, customers, Keys(store, workspace, clock))
+        audit, keys = Audit(settings, AuditStore(database), store, clock), Keys(store, workspace, clock)
+        core = Core(settings, workspace, *parts, customers, keys, audit, locations, models, database, clock, threads)
+        app = make_app(workspace, *parts, Rehearsals(workspace, updates, scoring, clock), customers, keys, audit)
         peers.on_change, peers.on_job, peers.on_death = workspace.forget, runner.poll, janitor.wake
         runner.poll()
         yield app, http_server(app, core, blobs)

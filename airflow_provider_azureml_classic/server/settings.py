@@ -39,6 +39,8 @@ STORAGE_ACCOUNTS_VARIABLE = "AZUREML_CLASSIC_STORAGE_ACCOUNTS"
 ACCOUNT = "mlclassic"
 #: Seconds that a scoring call may take (azure-docs ``stream-analytics-scale-with-machine-learning-functions``).
 SCORE_TIMEOUT = 100.0
+#: Days for which the audit list is kept unless that is set, and at most.
+AUDIT_DAYS, MAX_AUDIT_DAYS = 90, 3660
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ class Settings:
     :param score_timeout: seconds that a scoring call may take.
     :param trusted_proxies: addresses and networks of proxies that are believed who their client is.
     :param evaluation_columns: golden and check rows are columns of the evaluation, too.
+    :param audit_days: days for which the audit list is kept.
     :param certificate: files of the certificate and its key to answer with over TLS; ``None``: without.
     :param sign_in_code: what a link to the portal holds that signs in once; empty: there is none.
     :param redeclared: experiments whose declaration may have changed since they were set up.
@@ -93,6 +96,7 @@ class Settings:
     evaluation_columns: bool = False
     redeclared: frozenset[str] = frozenset()
     certificate: tuple[Path, Path] | None = None
+    audit_days: int = AUDIT_DAYS
 
     @property
     def account(self) -> StorageAccount:

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -17,9 +18,10 @@ from airflow_provider_azureml_classic.client import AsyncClient, Client, RetryPo
 from airflow_provider_azureml_classic.client.verb import verb
 from airflow_provider_azureml_classic.client.verbs import Verbs
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, ServiceUnavailable
+from airflow_provider_azureml_classic.protocol.customers import Quota, Usage
 from airflow_provider_azureml_classic.protocol.drift import STEADY, DriftPage, EndpointDrift
 from airflow_provider_azureml_classic.protocol.jobs import JobRequest
-from airflow_provider_azureml_classic.protocol.keys import KeyType
+from airflow_provider_azureml_classic.protocol.keys import KeyKind, KeyType, NamedKey
 from airflow_provider_azureml_classic.protocol.model_scoring import ModelAnswers, ModelCall
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.rehearsal import Rehearsal
@@ -69,6 +71,7 @@ class Answers:
         job = {"JobId": "j1", "StatusCode": "Running", "Results": None, "Details": None}
         table = {"type": "table", "value": {"ColumnNames": ["y"], "ColumnTypes": ["Double"], "Values": [["1"]]}}
         model = {"Number": 1, "Resource": "m", "Location": {"RelativeLocation": "models/one.ilearner"}}
+        key = NamedKey("laptop", KeyKind.SCORE, datetime(2026, 1, 1, tzinfo=UTC)).to_wire()
         by_tail = {
             "webservices": [service],
             SERVICE: service,
@@ -76,6 +79,10 @@ class Answers:
             "one": endpoint,
             "models": {"Models": [model], "Next": None},
             "regeneratekeys": endpoint,
+            "keys": [key],
+            "laptop": key,
+            "quota": {**Quota(1, 2).to_wire(), **Usage(0, 0, datetime(2026, 1, 1, tzinfo=UTC)).to_wire()},
+            "audit": {"Entries": [], "Next": None},
             "drift": DriftPage((EndpointDrift("one", STEADY, "m"),)).to_wire(),
             "rehearse": Rehearsal(3).to_json(),
             "scoremodel": ModelAnswers(Table(("y",), [[1]]), None).to_wire(),
@@ -131,6 +138,12 @@ def calls(url: str) -> dict[str, tuple[Any, ...]]:
         "store_blob": (blob, CONTENT),
         "blob_facts": (blob,),
         "regenerate_key": (SERVICE, "one", KeyType.PRIMARY),
+        "list_keys": (SERVICE, "one"),
+        "make_key": (SERVICE, "one", "laptop", KeyKind.SCORE),
+        "revoke_key": (SERVICE, "one", "laptop"),
+        "get_quota": (SERVICE, "one"),
+        "set_quota": (SERVICE, "one", Quota()),
+        "list_audit": (),
         "list_models": (SERVICE, "one"),
         "list_jobs": (endpoint,),
         "job_log": (endpoint, "j1"),
@@ -209,7 +222,15 @@ FAULTS: dict[str, Fault] = {
     **{f"cut at {share / 40:.0%}": cut(share / 40) for share in range(1, 40, 3)},
 }
 #: No content is expected from these: a good status says all.
-SILENT = {"delete_web_service", "patch_endpoint", "delete_endpoint", "start_job", "cancel_job", "store_blob"}
+SILENT = {
+    "delete_web_service",
+    "patch_endpoint",
+    "delete_endpoint",
+    "start_job",
+    "cancel_job",
+    "store_blob",
+    "revoke_key",
+}
 SILENT |= {"store_stream", "refresh_endpoint"}
 #: What is sent instead may be what was asked for: a blob may have any content, and an id be any word.
 CONTENTS = ("null", "blank", "page", "text", "error object")

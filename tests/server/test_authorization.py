@@ -61,6 +61,7 @@ ALLOWED: dict[Operation, str] = {
     ops.GET_WORKSPACE: READERS,
     ops.LIST_DATA_SETS: READERS,
     ops.GET_DRIFT: READERS,
+    ops.LIST_AUDIT: READERS,
     ops.INFERENCE_LIVE: ALL,
     ops.INFERENCE_READY: ALL,
     ops.INFERENCE_SERVER: ALL,

@@ -21,7 +21,7 @@ from airflow_provider_azureml_classic.exceptions import AccessDenied, AzureMLCla
 from airflow_provider_azureml_classic.protocol.limits import MAX_FIELDS
 from airflow_provider_azureml_classic.protocol.operations import PORTAL
 from airflow_provider_azureml_classic.server.blobs.disk import as_unavailable
-from airflow_provider_azureml_classic.server.portal import endpoint, entrance, jobs, services
+from airflow_provider_azureml_classic.server.portal import audit, endpoint, entrance, jobs, services
 from airflow_provider_azureml_classic.server.portal.rendering import STATIC, render, static, static_url
 from airflow_provider_azureml_classic.server.portal.sessions import (
     COOKIE,
@@ -34,6 +34,7 @@ from airflow_provider_azureml_classic.server.portal.sessions import (
 )
 from airflow_provider_azureml_classic.server.portal.visit import Core, Go, Page, Visit
 from airflow_provider_azureml_classic.server.state.ended_sessions import EndedSessions
+from airflow_provider_azureml_classic.server.workspace.audit import OWNER as OWNER_NAME
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +55,9 @@ _PRIVATE = {"cache-control": "no-store"}
 
 View = Callable[[Visit], Page | Go | Response]
 #: Path below the root, method, view.
-ROUTES: Sequence[tuple[str, str, View]] = (*services.ROUTES, *endpoint.ROUTES, *jobs.ROUTES)
+ROUTES: Sequence[tuple[str, str, View]] = (*services.ROUTES, *endpoint.ROUTES, *jobs.ROUTES, *audit.ROUTES)
+#: Forms that change nothing; all others leave an entry in the audit list.
+READING_FORMS: frozenset[View] = frozenset({endpoint.score})
 #: Besides forms: what holds models and rows, which the read-only token does not open elsewhere.
 NOT_FOR_READERS: frozenset[View] = frozenset({jobs.output})
 
@@ -153,7 +156,8 @@ class Portal:
             if method == "POST":
                 form = await self._form(request, guest.session)
             visit = self._visit(request, guest, form)
-            return await to_thread.run_sync(self._shown, visit, view, guest, limiter=self._core.threads)
+            shown = self._audited if method == "POST" and view not in READING_FORMS else self._shown
+            return await to_thread.run_sync(shown, visit, view, guest, limiter=self._core.threads)
         except ClientDisconnect:
             return Response(status_code=400)
         except AzureMLClassicError as error:
@@ -195,6 +199,15 @@ class Portal:
             form=form,
             by_script=request.headers.get("accept") == "application/json",
         )
+
+    def _audited(self, visit: Visit, view: View, guest: Guest) -> Response:
+        segments = dict(visit.segments)
+        what = " ".join(filter(None, ("portal", view.__name__, segments.pop("what", ""))))
+        target = " / ".join(filter(None, (*segments.values(), visit.text("name"))))
+        with self._core.audit.entry(OWNER_NAME, what, target) as outcome:
+            response = self._shown(visit, view, guest)
+            outcome.status = response.status_code
+            return response
 
     def _shown(self, visit: Visit, view: View, guest: Guest) -> Response:
         answer = view(visit)

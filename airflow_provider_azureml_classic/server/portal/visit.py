@@ -27,6 +27,9 @@ from airflow_provider_azureml_classic.server.state.job_overview import JobQuerie
 from airflow_provider_azureml_classic.server.state.overview import Queries
 from airflow_provider_azureml_classic.server.state.tables import EndpointRow, ServiceRow
 from airflow_provider_azureml_classic.server.storage.locations import Locations
+from airflow_provider_azureml_classic.server.workspace.audit import Audit
+from airflow_provider_azureml_classic.server.workspace.customers import Customers
+from airflow_provider_azureml_classic.server.workspace.keys import Keys
 from airflow_provider_azureml_classic.server.workspace.scoring import Scoring
 from airflow_provider_azureml_classic.server.workspace.updates import Updates
 from airflow_provider_azureml_classic.server.workspace.workspace import Caller, Workspace
@@ -49,6 +52,9 @@ class Core:
     scoring: Scoring
     describer: Describer
     drift: Drift
+    customers: Customers
+    keys: Keys
+    audit: Audit
     locations: Locations
     models: ModelStore
     database: Database

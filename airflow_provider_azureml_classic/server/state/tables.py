@@ -127,6 +127,20 @@ quotas = sa.Table(
     sa.Column("jobs_a_day", sa.BigInteger),
     sa.Column("bytes_kept", sa.BigInteger),
 )
+audit = sa.Table(
+    "audit",
+    metadata,
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("at", UtcTime, nullable=False, index=True),
+    sa.Column("who", sa.String(255), nullable=False),
+    sa.Column("what", sa.String(64), nullable=False),
+    sa.Column("target", sa.String(255), nullable=False),
+    sa.Column("address", sa.String(64), nullable=False),
+    # None before the operation has ended.
+    sa.Column("status", sa.Integer),
+    # A number is never given again.
+    sqlite_autoincrement=True,
+)
 jobs = sa.Table(
     "jobs",
     metadata,

@@ -46,6 +46,7 @@ from airflow_provider_azureml_classic.server.jobs.jobs import Jobs
 from airflow_provider_azureml_classic.server.state.tables import EndpointRow
 from airflow_provider_azureml_classic.server.web import json_body as json_text
 from airflow_provider_azureml_classic.server.web.lanes import Lane, lane
+from airflow_provider_azureml_classic.server.workspace.audit import Audit
 from airflow_provider_azureml_classic.server.workspace.customers import Customer, Customers
 from airflow_provider_azureml_classic.server.workspace.keys import Keys
 from airflow_provider_azureml_classic.server.workspace.rehearsals import Rehearsals
@@ -135,6 +136,7 @@ class App:
     :param rehearsals: says what an update would change.
     :param customers: those who are kept apart.
     :param keys: named keys of endpoints.
+    :param audit: the list of who has changed what.
     :cvar waits: it may wait before it answers, so that all calls need threads.
     """
 
@@ -151,7 +153,9 @@ class App:
         rehearsals: Rehearsals,
         customers: Customers,
         keys: Keys,
+        audit: Audit,
     ) -> None:
+        self._audit = audit
         self._customers, self._quotas, self._keys = customers, customers.quotas, keys
         self._workspace = workspace
         self._updates = updates
@@ -176,6 +180,7 @@ class App:
             ops.GET_WORKSPACE: self._get_workspace,
             ops.LIST_DATA_SETS: self._list_data_sets,
             ops.GET_DRIFT: self._get_drift,
+            ops.LIST_AUDIT: self._list_audit,
             **self._of_jobs(),
             ops.SCORE: self._score,
             ops.READ_ROWS: self._read_rows,
@@ -211,7 +216,7 @@ class App:
         request_id = secrets.token_hex(16)
         try:
             call = self._matched(request_id, method, path, query, headers, body)
-            response = self._handlers[call.operation](call)
+            response = self._audited(call) if call.operation.changes else self._handlers[call.operation](call)
             kept = _KEPT if call.operation.credential is ops.Credential.NONE else NOT_KEPT
             return Response(response.status, {**response.headers, **kept, ops.REQUEST_ID: request_id}, response.body)
         except AzureMLClassicError as error:
@@ -223,6 +228,13 @@ class App:
             log.exception("%s %s %s failed", request_id, method, path)
             failed = rejection("UnknownError", "The server failed; its log has the reason.")
             return to_response(failed, {ops.REQUEST_ID: request_id})
+
+    def _audited(self, call: Call) -> Response:
+        target = " / ".join(value for name, value in call.segments.items() if name != "workspace")
+        with self._audit.entry(self._audit.who(call.key), call.operation.name, target) as outcome:
+            response = self._handlers[call.operation](call)
+            outcome.status = response.status
+            return response
 
     def refuse(self, method: str, path: str, error: AzureMLClassicError, request_id: str | None = None) -> Response:
         """The answer to a request that went wrong; it is logged with its id.
@@ -381,6 +393,11 @@ class App:
         service = self._workspace.service_row(call.segments["service"])
         terms, first = Terms.from_query(call.query), AFTER_PARAMETER not in call.query
         return _json(DriftPage.of(self._drift.of_service(service.id, terms, anew=first), call.query).to_wire())
+
+    def _list_audit(self, call: Call) -> Response:
+        self._owner(call)
+        limit, before = read_limit(call.query.get(LIMIT_PARAMETER)), read_before(call.query.get(BEFORE_PARAMETER))
+        return _json(self._audit.page(limit, before).to_wire())
 
     # -- jobs and scoring --------------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from airflow_provider_azureml_classic.server.web.health import PATHS
 from airflow_provider_azureml_classic.server.web.lanes import Lane
 from airflow_provider_azureml_classic.server.web.microbatch import MicroBatcher
 from airflow_provider_azureml_classic.server.web.threads import Threads
+from airflow_provider_azureml_classic.server.workspace.audit import ADDRESS
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -89,6 +90,7 @@ class HttpServer:
         if scope["type"] == "lifespan":
             await _lifespan(receive, send)
         elif scope["type"] == "http":
+            ADDRESS.set((scope.get("client") or ("",))[0])
             if head_size(scope) > MAX_HEAD:
                 response = self._closing(scope["method"], scope["raw_path"].decode("latin-1"), head_too_long())
                 await _send(send, response)
