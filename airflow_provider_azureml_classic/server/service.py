@@ -99,8 +99,9 @@ def running(
         workspace = Workspace(settings, store, locations, clock, lambda: peers.fresh)
         diagnostics = stack.enter_context(closing(Diagnostics(blobs, settings.workspace_id, clock)))
         work = JobWork(store, job_store, catalogue, models, locations, workers, peers, pins, columns)
-        runner = Runner(work, store, job_store, settings.workers, clock, peers, diagnostics)
-        stack.callback(runner.close)
+        runner = stack.enter_context(
+            closing(Runner(work, store, job_store, settings.workers, clock, peers, diagnostics))
+        )
         # Not those that try what is put in place: questions do not hold up updates.
         asked = stack.enter_context(closing(Trials()))
         updates = Updates(workspace, models, locations, pins, store, asked, Queries(database))
