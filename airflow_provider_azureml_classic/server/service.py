@@ -99,24 +99,26 @@ def running(
         workspace = Workspace(settings, store, locations, clock, lambda: peers.fresh)
         diagnostics = stack.enter_context(closing(Diagnostics(blobs, settings.workspace_id, clock)))
         work = JobWork(store, job_store, catalogue, models, locations, workers, peers, pins, columns)
-        runner = stack.enter_context(
-            closing(Runner(work, store, job_store, settings.workers, clock, peers, diagnostics))
-        )
-        # Not those that try what is put in place: questions do not hold up updates.
-        asked = stack.enter_context(closing(Trials()))
-        updates = Updates(workspace, models, locations, pins, store, asked, Queries(database))
+        runner = Runner(work, store, job_store, settings.workers, clock, peers, diagnostics)
+        stack.callback(runner.close)
+        updates = Updates(workspace, models, locations, pins, store, _asked(stack), Queries(database))
         jobs, customers = _jobs_of_customers(store, job_store, catalogue, locations, runner, clock, database)
         intake, drift = _counters(stack, database, clock)
         keeper = _started(stack, Keeper(store, catalogue, KeptCalls(database), clock))
         scoring = Scoring(store, catalogue, models, diagnostics, keeper, intake)
         describer = Describer(workspace, store, catalogue, models, settings.public_url)
-        threads, parts = database_threads(), (updates, jobs, scoring, describer, drift)
-        audit, keys = Audit(settings, AuditStore(database), store, clock), Keys(store, workspace, clock)
-        core = Core(settings, workspace, *parts, customers, keys, audit, locations, models, database, clock, threads)
-        app = make_app(workspace, *parts, Rehearsals(workspace, updates, scoring, clock), customers, keys, audit)
+        keys, audit = Keys(store, workspace, clock), Audit(settings, AuditStore(database), store, clock)
+        parts = (updates, jobs, scoring, describer, drift, customers, keys, audit)
+        core = Core(settings, workspace, *parts, locations, models, database, clock, database_threads())
+        app = make_app(workspace, *parts, Rehearsals(workspace, updates, scoring, clock))
         peers.on_change, peers.on_job, peers.on_death = workspace.forget, runner.poll, janitor.wake
         runner.poll()
         yield app, http_server(app, core, blobs)
+
+
+def _asked(stack: ExitStack) -> Trials:
+    # Not those that try what is put in place: questions do not hold up updates.
+    return stack.enter_context(closing(Trials()))
 
 
 def _locations(settings: Settings, blobs: BlobStore, clock: Clock) -> Locations:
@@ -155,11 +157,6 @@ def _started(stack: ExitStack, part: P) -> P:
     stack.enter_context(closing(part))
     part.start()
     return part
-
-
-def _reach(settings: Settings, accounts: Accounts) -> Reach:
-    # An account of the configuration may be anywhere.
-    return Reach(settings.allowed_hosts, settings.private_hosts | accounts.hosts)
 
 
 def _executor(settings: Settings) -> DaskExecutor | ProcessExecutor:

@@ -133,10 +133,10 @@ class App:
     :param scoring: the request/response service.
     :param describer: says what everybody may know of an endpoint.
     :param drift: says how far what is asked is from what was trained.
-    :param rehearsals: says what an update would change.
     :param customers: those who are kept apart.
     :param keys: named keys of endpoints.
     :param audit: the list of who has changed what.
+    :param rehearsals: says what an update would change.
     :cvar waits: it may wait before it answers, so that all calls need threads.
     """
 
@@ -150,10 +150,10 @@ class App:
         scoring: Scoring,
         describer: Describer,
         drift: Drift,
-        rehearsals: Rehearsals,
         customers: Customers,
         keys: Keys,
         audit: Audit,
+        rehearsals: Rehearsals,
     ) -> None:
         self._audit = audit
         self._customers, self._quotas, self._keys = customers, customers.quotas, keys
