@@ -371,6 +371,15 @@ def test_login_once(server: ServerProcess, tmp_path: Path) -> None:
     assert (json.loads(kept.stdout)["profile"], token in kept.stdout + kept.stderr) == ("default", False)
     assert config.stat().st_mode & 0o777 == 0o600
     assert json.loads(at("check", "-o", "json").stdout)["workspace"] == workspace
+    # Nothing but the token is known: the service opens its store.
+    training, model = tmp_path / "a.csv", tmp_path / "live.ilearner"
+    training.write_text(training_csv())
+    assert at("upload", str(training), "bytoken/a.csv").returncode == cli.DONE
+    assert at("download", BIKES_SCORING, "default", str(model)).returncode == cli.DONE
+    assert zipfile.is_zipfile(model)
+    assert "a file can be written there" in at("doctor").stdout
+    # What the service wrote can be read with it, and stays as it is.
+    assert at("upload", str(model), "firstmodels/a.ilearner").returncode == cli.REFUSED
     file = str(server.data_dir / "connection.json")
     assert at("--profile", 'an "other"', "login", "--connection", file).returncode == cli.DONE
     assert json.loads(at("services", "-o", "json", "list", "--profile", 'an "other"').stdout)

@@ -168,20 +168,24 @@ class Access:
         account = StorageAccount.from_connection_string(self.storage)
         return account.opened(reference, "r", _SAS_LIFE, datetime.now(UTC)) or reference
 
-    def signed(self, text: str, permissions: str) -> BlobReference:
+    def signed(self, text: str, permissions: str, client: Client) -> BlobReference:
         """The same with a SAS token, so that the command line itself can read or write it.
 
         :param text: as typed; a URL with a token stays as it is.
         :param permissions: ``r`` to read, ``cw`` to write.
+        :param client: of the service, which opens its own store where no storage account is known.
         :raises ValueError: nothing allows that.
+        :raises AzureMLClassicError: the service does not open it.
         """
         reference = BlobReference.parse(text)
         if reference.sas_token:
             return reference
         if "/" not in reference.relative_location:
             raise ValueError(f"{text!r} is not container/path.")
-        account = StorageAccount.from_connection_string(self.storage) if self.storage else None
-        opened = account.opened(reference, permissions, _SAS_LIFE, datetime.now(UTC)) if account else None
+        if not self.storage:
+            return client.sign_blob(reference)
+        account = StorageAccount.from_connection_string(self.storage)
+        opened = account.opened(reference, permissions, _SAS_LIFE, datetime.now(UTC))
         if opened is None:
             raise ValueError(
                 f"Nothing opens {reference.location!r}: give a URL with a SAS token, or set {STORAGE_VARIABLE}."

@@ -117,7 +117,11 @@ def _model(session: Session) -> BlobReference:
     """The model that the arguments name: a reference, or the output of a finished job."""
     arguments, access = session.arguments, session.access
     if arguments.model:
-        return access.signed(arguments.model, "r") if access.storage else BlobReference.parse(arguments.model)
+        return (
+            access.signed(arguments.model, "r", session.client)
+            if access.storage
+            else BlobReference.parse(arguments.model)
+        )
     trainer = session.client.find_web_service(arguments.trainer)
     job = session.client.get_job(session.client.get_endpoint(trainer.id, arguments.trainer_endpoint), arguments.job)
     job.raise_unless_finished()

@@ -40,7 +40,7 @@ def upload(session: Session) -> int:
     """Put a file into the storage account."""
     file, destination = session.arguments.file, session.arguments.destination
     _check_extensions(file, BlobReference.parse(destination))
-    place = session.access.signed(destination, "cw")
+    place = session.access.signed(destination, "cw", session.client)
     facts, rows = send(session, file, place)
     session.out.record({"location": place.location, "rows": rows, "bytes": facts.length, "sha256": facts.sha256})
     return DONE
@@ -230,4 +230,4 @@ def readable(session: Session, place: BlobReference) -> BlobReference:
     :param place: of a job's output.
     :raises ValueError: nothing opens it.
     """
-    return place if place.sas_token else session.access.signed(place.location, "r")
+    return place if place.sas_token else session.access.signed(place.location, "r", session.client)

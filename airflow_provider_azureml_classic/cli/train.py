@@ -139,7 +139,7 @@ def _uploaded(session: Session, trainer: Endpoint) -> str:
     name = f"training/{endpoint}/{datetime.now(UTC):{STAMP}}-{secrets.token_hex(3)}{extension}"
     # Where customers are kept apart, a job reads its own customer's folder only.
     place = "/".join(filter(None, (trainer.folder, name)))
-    send(session, path, session.access.signed(place, "cw"))
+    send(session, path, session.access.signed(place, "cw", session.client))
     return place
 
 

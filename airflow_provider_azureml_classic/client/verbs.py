@@ -39,7 +39,7 @@ from airflow_provider_azureml_classic.client.drift import drift_pages
 from airflow_provider_azureml_classic.client.integrity import is_sha256
 from airflow_provider_azureml_classic.client.model_pages import list_models
 from airflow_provider_azureml_classic.client.retries import Steps
-from airflow_provider_azureml_classic.client.uploads import upload_in_blocks
+from airflow_provider_azureml_classic.client.uploads import sign_blob, upload_in_blocks
 from airflow_provider_azureml_classic.client.verb import verb
 from airflow_provider_azureml_classic.exceptions import (
     AzureMLClassicError,
@@ -510,6 +510,7 @@ class Verbs:
         return ModelAnswers.from_wire(decoded(request, response))
 
     list_models = verb(list_models)
+    sign_blob = verb(sign_blob)
     regenerate_key = verb(regenerate_key)
     list_keys = verb(list_keys)
     make_key = verb(make_key)

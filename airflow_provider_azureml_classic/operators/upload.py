@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal, cast
 from airflow.sdk import BaseHook, ObjectStoragePath
 from airflow.sdk.exceptions import AirflowException
 
-from airflow_provider_azureml_classic.exceptions import rejection
+from airflow_provider_azureml_classic.exceptions import RequestRejected, rejection
 from airflow_provider_azureml_classic.operators.base import AzureMLClassicOperator, airflow_errors, skip
 from airflow_provider_azureml_classic.protocol.references import (
     ARFF_EXTENSION,
@@ -54,7 +54,7 @@ class UploadDataOperator(AzureMLClassicOperator):
         BatchExecutionOperator(..., inputs={"input1": upload.output["location"]})
 
     :param destination: where to: a path ``container/file.csv`` in the storage account of the connection's extra
-        ``storage_connection_string``, which may be the service's own store; or a URL with a SAS token that allows
+        ``storage_connection_string``, or without one in the service's own store; or a URL with a SAS token that allows
         creating or writing. (templated)
     :param source: a file: a local path, or any URL that ``ObjectStoragePath`` reads. It is passed on as it is, to a
         destination with its extension; Parquet is converted to CSV if the destination is one. Where pyarrow is
@@ -149,7 +149,10 @@ class UploadDataOperator(AzureMLClassicOperator):
             raise ValueError(f"destination is {reference.location!r}; it must be container/file.csv.")
         text = reference.connection_string or self.hook.settings.storage_connection_string
         account = StorageAccount.from_connection_string(text) if text else None
-        opened = account.opened(reference, "cw", _SAS_LIFE, datetime.now(UTC)) if account else None
+        if account is None:
+            opened = self._signed_by_service(reference)
+        else:
+            opened = account.opened(reference, "cw", _SAS_LIFE, datetime.now(UTC))
         if opened is None:
             raise ValueError(
                 f"Nothing allows writing {destination.location!r}: connection {self.azureml_classic_conn_id!r} has no "
@@ -157,6 +160,13 @@ class UploadDataOperator(AzureMLClassicOperator):
                 "allows writing (sp=cw)."
             )
         return opened
+
+    def _signed_by_service(self, reference: BlobReference) -> BlobReference | None:
+        """The destination as the service opens it; ``None``: it is not in its store, or it opens nothing."""
+        try:
+            return self.hook.client.sign_blob(reference)
+        except RequestRejected:
+            return None
 
     # -- where from ----------------------------------------------------------------------------------------------------
 

@@ -39,6 +39,7 @@ _DESCRIBED: dict[ops.Operation, tuple[str, str | None, dict[int, str | None]]] =
     ops.LIST_MODELS: ("Lists the models that an endpoint had, the last one first.", None, {200: "Models"}),
     ops.REGENERATE_KEYS: ("Replaces one key of an endpoint.", "Key", {200: "Endpoint"}),
     ops.SCORE_MODEL: ("Scores rows with a model that need not be in place.", "ModelCall", {200: "ModelAnswers"}),
+    ops.SIGN_BLOB: ("A blob of the service's store with a token for an hour.", "Blob", {200: "Blob"}),
 }
 
 
@@ -100,7 +101,7 @@ def _definitions() -> dict[str, Any]:
     }
     reference = dict.fromkeys(("BaseLocation", "RelativeLocation", "SasBlobToken"), _TEXT)
     location = _object(reference, "RelativeLocation")
-    resource = _object({"Name": _TEXT, "Location": location}, "Name", "Location")
+    resources = {"type": "array", "items": _object({"Name": _TEXT, "Location": location}, "Name", "Location")}
     named = ("Name", "WebServiceId", "WorkspaceId", "CreationTime", "HelpLocation", "ApiLocation", "Version")
     names = (*named, "PrimaryKey", "SecondaryKey")
     endpoint = {**dict.fromkeys(names, _TEXT), **settings, "Resources": {"type": "array", "items": {"type": "object"}}}
@@ -117,14 +118,12 @@ def _definitions() -> dict[str, Any]:
         "Endpoints": {"type": "array", "items": _ref("Endpoint")},
         "Models": _object(models, "Models"),
         "Settings": {**_object(settings), "additionalProperties": False},
-        "Patch": {
-            **_object({**settings, "Resources": {"type": "array", "items": resource}}),
-            "additionalProperties": False,
-        },
+        "Patch": {**_object({**settings, "Resources": resources}), "additionalProperties": False},
         "Refresh": {**_object({ops.OVERWRITE_RESOURCES: _FLAG}), "additionalProperties": False},
         "ModelCall": _object({"Location": location, **_any("ModelDigests", "Rows"), "HeldOut": _FLAG}),
         "ModelAnswers": _object(_any("Answers", "ModelDigests", "HeldOut"), "Answers"),
         "Key": _object({KEY_TYPE: _one_of(KeyType)}, KEY_TYPE),
+        "Blob": location,
         "Rehearsal": _object({"calls": count, "rows": count, "changed": share, "stability": share}, "calls", "rows"),
         "ErrorResponse": _object({"error": _object(error, *error)}, "error"),
     }

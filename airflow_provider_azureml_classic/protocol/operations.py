@@ -149,6 +149,8 @@ SCORE_MODEL = Operation("score_model", "POST", _ENDPOINT + "/scoremodel", Creden
 GET_DRIFT = Operation("get_drift", "GET", _SERVICE + "/drift", Credential.WORKSPACE, True)
 # Our addition: see `audit`.
 LIST_AUDIT = Operation("list_audit", "GET", _WS + "/audit", Credential.WORKSPACE, True)
+# Our addition: a blob of the service's store with a token that reads and writes it, for those who have not its key.
+SIGN_BLOB = Operation("sign_blob", "POST", _WS + "/sign", Credential.WORKSPACE, True)
 # Our additions: see `keys` and `customers`. A key that is made anew is another one.
 LIST_KEYS = Operation("list_keys", "GET", _ENDPOINT + "/keys", Credential.EITHER, True)
 MAKE_KEY = Operation("make_key", "PUT", _ENDPOINT + "/keys/{key}", Credential.EITHER, True)
@@ -231,6 +233,7 @@ OPERATIONS: tuple[Operation, ...] = (
     LIST_DATA_SETS,
     GET_DRIFT,
     LIST_AUDIT,
+    SIGN_BLOB,
     SUBMIT_JOB,
     START_JOB,
     GET_JOB,

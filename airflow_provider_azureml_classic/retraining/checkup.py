@@ -18,6 +18,7 @@ from airflow_provider_azureml_classic.exceptions import (
     AccessDenied,
     AzureMLClassicError,
     NotFound,
+    RequestRejected,
     ServiceUnavailable,
 )
 from airflow_provider_azureml_classic.protocol.references import BlobReference
@@ -93,6 +94,20 @@ def _clocks(facts: ServiceFacts, now: datetime) -> Finding:
     return Finding("clocks", False, found, "SAS tokens signed on one side are refused on the other: set the clocks.")
 
 
+def _check_own_store(client: Verbs) -> Program[Finding]:
+    """The same where bare paths are in the service's store, which the workspace token opens."""
+    found = "No storage connection string: bare paths are in the service's store"
+    try:
+        place = yield Verbs.sign_blob.steps(client, BlobReference.parse(TRIAL))
+        yield Verbs.store_blob.steps(client, place, _CONTENT)
+    except RequestRejected:
+        advice = "Uploads need storage_connection_string, or a destination that is a URL with a SAS token."
+        return Finding("storage", None, f"{found}, which the token does not open.", advice)
+    except AzureMLClassicError as error:
+        return Finding("storage", False, f"{found}. {error}", "Check that this machine reaches the service's store.")
+    return Finding("storage", True, f"{found}, and a file can be written there.")
+
+
 def check_storage(client: Verbs, connection_string: str, now: Callable[[], datetime]) -> Program[Finding]:
     """Whether a file can be written into the storage account, as an upload does.
 
@@ -101,8 +116,7 @@ def check_storage(client: Verbs, connection_string: str, now: Callable[[], datet
     :param now: gives the present moment.
     """
     if not connection_string:
-        advice = "Uploads need it: the storage_connection_string of connection.json names the server's own store."
-        return Finding("storage", None, "No storage connection string: bare paths are in the service's store.", advice)
+        return (yield from _check_own_store(client))
     try:
         account = StorageAccount.from_connection_string(connection_string)
         place = account.opened(BlobReference.parse(TRIAL), "cw", _SAS_LIFE, now())

@@ -138,6 +138,7 @@ ADDITIONS = {
     "score_by",
     "score_model",
     "service_facts",
+    "sign_blob",
     "store_stream",
 }
 

@@ -321,11 +321,12 @@ def without_account(server: ServerProcess, monkeypatch: pytest.MonkeyPatch, **ex
 def test_nothing_allows_writing(
     server: ServerProcess, client: Client, path: str, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without an account and without a token the sentence says what to add; with a token no account is needed."""
+    """Without an account the service opens its own store; elsewhere the sentence says what to add."""
     without_account(server, monkeypatch)
     for destination in (path, f"{server.account.endpoint}/{path}"):
-        with pytest.raises(AirflowFailException, match=r"Nothing allows writing.*storage_connection_string.*sp=cw"):
-            run(destination=destination, source=str(file))
+        assert run(destination=destination, source=str(file))["rows"] == 2
+    with pytest.raises(AirflowFailException, match=r"Nothing allows writing.*storage_connection_string.*sp=cw"):
+        run(destination=f"https://other.blob.core.windows.net/{path}", source=str(file))
     assert run(destination=url_of(server.sas(path, "cw")), source=str(file))["rows"] == 2
 
 

@@ -62,6 +62,7 @@ ALLOWED: dict[Operation, str] = {
     ops.LIST_DATA_SETS: READERS,
     ops.GET_DRIFT: READERS,
     ops.LIST_AUDIT: READERS,
+    ops.SIGN_BLOB: OWNER,
     ops.INFERENCE_LIVE: ALL,
     ops.INFERENCE_READY: ALL,
     ops.INFERENCE_SERVER: ALL,
@@ -84,6 +85,7 @@ BODIES = {
     ops.PATCH_ENDPOINT: {"Description": "changed"},
     ops.REHEARSE_UPDATE: {"Resources": []},
     ops.REGENERATE_KEYS: {"KeyType": "Secondary"},
+    ops.SIGN_BLOB: {"RelativeLocation": "data/x.csv"},
     ops.SCORE_MODEL: {"Location": {"RelativeLocation": "models/none.ilearner"}, "HeldOut": True},
 }
 

@@ -29,6 +29,7 @@ BODIES = (
     ops.REGENERATE_KEYS,
     ops.MAKE_KEY,
     ops.SCORE_MODEL,
+    ops.SIGN_BLOB,
     ops.SUBMIT_JOB,
     ops.SCORE,
 )
@@ -76,7 +77,11 @@ def least_body(operation: Operation) -> dict[str, Any]:
     """The smallest body that is read."""
     if operation is ops.SCORE_MODEL:
         return {"ModelDigests": {"File": "0" * 64}, "HeldOut": True}
-    bodies = {ops.REGENERATE_KEYS: {"KeyType": "Primary"}, ops.MAKE_KEY: {"Kind": "ScoreOnly"}}
+    bodies = {
+        ops.REGENERATE_KEYS: {"KeyType": "Primary"},
+        ops.MAKE_KEY: {"Kind": "ScoreOnly"},
+        ops.SIGN_BLOB: {"RelativeLocation": "data/x.csv"},
+    }
     return bodies.get(operation, {})
 
 

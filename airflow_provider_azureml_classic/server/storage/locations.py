@@ -316,6 +316,13 @@ class Locations:
             return replace(self._resolved(resolved, reference, permission), guarded=False)
         return self._resolved(resolved, reference, permission)
 
+    def path_in_store(self, reference: BlobReference) -> str | None:
+        """Container and name in the service's store, or what may lead there; ``None``: it is elsewhere.
+
+        :param reference: as a client sent it.
+        """
+        return self._path_in_store(self._accounts.resolved(reference))
+
     def _path_in_store(self, resolved: BlobReference) -> str | None:
         """Container and name in the service's store, or what may lead there; ``None``: it is elsewhere."""
         base, relative = resolved.base_location, resolved.relative_location
@@ -415,7 +422,8 @@ class Locations:
         return location.lasting
 
     def opened(self, scope: Scope, path: str) -> BlobReference:
-        """A blob of the service's store with a token that reads and writes it, for :data:`UPLOAD_LIFE`.
+        """A blob of the service's store with a token that reads and writes it, for :data:`UPLOAD_LIFE`; what the
+        service writes itself is only read.
 
         :param scope: what whoever gets it reaches.
         :param path: container and name.
@@ -431,7 +439,8 @@ class Locations:
             with azure_storage.service_client(home) as client, azure_storage.explained(home, path):
                 azure_storage.make_container(client, container)
             self._made.add(container)
-        opened = (home or self._blobs.account).opened(BlobReference(path), "rcw", UPLOAD_LIFE, self._clock())
+        letters = "r" if container in OF_THE_SERVICE else "rcw"
+        opened = (home or self._blobs.account).opened(BlobReference(path), letters, UPLOAD_LIFE, self._clock())
         if opened is None:
             raise rejection("InvalidBlob", "The store of the service has no address for it.")
         return opened

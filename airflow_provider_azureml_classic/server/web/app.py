@@ -34,6 +34,7 @@ from airflow_provider_azureml_classic.protocol.model_history import read_before
 from airflow_provider_azureml_classic.protocol.model_scoring import ModelCall
 from airflow_provider_azureml_classic.protocol.not_offered import not_offered
 from airflow_provider_azureml_classic.protocol.purpose import Purpose
+from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.studio import NO_DATA_SETS, workspace_to_wire
 from airflow_provider_azureml_classic.protocol.swagger import api_document
 from airflow_provider_azureml_classic.protocol.tables import INPUTS, RESULTS
@@ -476,6 +477,7 @@ class App:
             ops.REVOKE_KEY: self._revoke_key,
             ops.GET_QUOTA: self._get_quota,
             ops.SET_QUOTA: self._set_quota,
+            ops.SIGN_BLOB: self._sign_blob,
         }
 
     def _customer(self, call: Call) -> Customer:
@@ -492,6 +494,10 @@ class App:
 
     def _sign_file(self, call: Call) -> Response:
         return _json(file_to_wire(self._customers.signed(self._customer(call), call.segments["file"])))
+
+    def _sign_blob(self, call: Call) -> Response:
+        self._owner(call)
+        return _json(self._customers.opened(BlobReference.from_wire(call.json())).to_wire())
 
     def _write_file(self, call: Call) -> Response:
         reference = self._customers.write(self._customer(call), call.segments["file"], call.body)

@@ -19,7 +19,7 @@ from airflow_provider_azureml_classic.server.clock import Clock
 from airflow_provider_azureml_classic.server.state.endpoint_store import Store
 from airflow_provider_azureml_classic.server.state.tables import EndpointRow
 from airflow_provider_azureml_classic.server.storage.locations import WRITE, Locations
-from airflow_provider_azureml_classic.server.storage.scope import Scope
+from airflow_provider_azureml_classic.server.storage.scope import WHOLE_STORE, Scope
 from airflow_provider_azureml_classic.server.workspace.quotas import Quotas
 from airflow_provider_azureml_classic.server.workspace.rights import opens
 from airflow_provider_azureml_classic.server.workspace.workspace import Caller
@@ -111,6 +111,17 @@ class Customers:
         """
         self.quotas.check_bytes(customer.id, 0)
         return self._locations.opened(customer.scope, f"{customer.folder}/{file}")
+
+    def opened(self, reference: BlobReference) -> BlobReference:
+        """A blob of the whole store with a token that reads and writes it, for the workspace's owner.
+
+        :param reference: its path, or its URL.
+        :raises RequestRejected: ``InvalidBlob``: it is elsewhere.
+        """
+        path = self._locations.path_in_store(reference)
+        if path is None:
+            raise rejection("InvalidBlob", f"{reference.location!r} is not in the store of the service.")
+        return self._locations.opened(WHOLE_STORE, path)
 
     def write(self, customer: Customer, file: str, body: bytes) -> BlobReference:
         """Write a file; the reference that a job takes.
