@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from urllib.request import Request, urlopen
 
 import psycopg
 import pytest
@@ -21,67 +19,12 @@ from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint
 from airflow_provider_azureml_classic.server.state.engine import DATABASE_VARIABLE
 from tests.support import ServerProcess, wait_for_job
-from tests.support.postgres import Cluster, Forwarder, cluster, free_port
+from tests.support.postgres import Cluster, Forwarder, cluster
 from tests.support.processes import HELD, HELD_ESTIMATOR, default_of, patch, slope, soon, until
 from tests.support.service import SCORING, TRAINING, declaration, line
+from tests.support.two_servers import Pair
 
 pytestmark = pytest.mark.slow
-
-BODY = json.dumps({"Inputs": {"input1": [{"x": 1.0}]}, "GlobalParameters": {}}).encode()
-
-
-class Pair:
-    """Two servers, ``a`` and ``b``, that hand out the URL of ``a``.
-
-    :param folder: has the declarations; gets the data directory.
-    :param cluster: their PostgreSQL.
-    """
-
-    def __init__(self, folder: Path, cluster: Cluster) -> None:
-        self.folder = folder
-        self.cluster = cluster
-        self.database = cluster.new_database()
-        self.ports = {name: free_port() for name in "ab"}
-        self.servers: dict[str, ServerProcess] = {}
-        self.start("a")
-        self.start("b")
-
-    def start(self, name: str, database: str = "") -> ServerProcess:
-        """Start one of them, on another address of the database if one is given."""
-        arguments = ("--experiments", str(self.folder / "experiments.toml"), "--workers", "1")
-        arguments += ("--port", str(self.ports[name]), "--public-url", self.url("a"))
-        environment = {DATABASE_VARIABLE: database or self.database}
-        made = ServerProcess(self.folder / "data", *arguments, environment=environment)
-        self.servers[name] = made
-        return made
-
-    def url(self, name: str) -> str:
-        """Where one of them really is."""
-        return f"http://127.0.0.1:{self.ports[name]}"
-
-    def client(self, name: str) -> Client:
-        """A client of one of them, whatever URL it hands out."""
-        connection = self.servers[name].connection
-        return Client(self.url(name), connection["workspace_id"], connection["token"])
-
-    def answer(self, name: str, endpoint: Endpoint, key: str | None = None) -> float | int:
-        """What an endpoint answers through one of them where ``x`` is 1, or the HTTP status of the error."""
-        path = endpoint.api_location.removeprefix(self.url("a"))
-        headers = {"Authorization": f"Bearer {key or endpoint.primary_key}", "Content-Type": "application/json"}
-        request = Request(f"{self.url(name)}{path}/execute?api-version=2.0", BODY, headers)
-        try:
-            with urlopen(request, timeout=30) as answer:
-                found = json.loads(answer.read())
-        except OSError as error:
-            return int(getattr(error, "code", 0))
-        ((cell,),) = found["Results"]["output1"]["value"]["Values"]
-        return round(float(cell), 2)
-
-    def close(self) -> None:
-        """Stop both."""
-        for server in self.servers.values():
-            server.process.send_signal(signal.SIGCONT)
-            server.stop()
 
 
 @pytest.fixture(scope="module")
