@@ -23,9 +23,10 @@ ROWS = (
     "growth",
     "reading",
     "training",
+    "models",
 )
 #: Won many times over, or long: measured only where something on their way changes.
-BY_NAME = ("scoring", "swap", "waiting", "training")
+BY_NAME = ("scoring", "swap", "waiting", "training", "models")
 
 
 def main() -> int:

@@ -43,6 +43,7 @@ from airflow_provider_azureml_classic.server.settings import (
     AUDIT_DAYS,
     CIPHER_KEY_VARIABLE,
     MAX_AUDIT_DAYS,
+    MODEL_MEMORY,
     READ_TOKEN_VARIABLE,
     SCORE_TIMEOUT,
     STORAGE_ACCOUNTS_VARIABLE,
@@ -164,6 +165,13 @@ def _add_operation(options: argparse.ArgumentParser) -> None:
         help="time limit of a scoring call (default: %(default)g)",
     )
     options.add_argument(
+        "--model-memory",
+        type=_mebibytes,
+        default=MODEL_MEMORY >> 20,
+        metavar="MIB",
+        help="memory for loaded models, in MiB (default: %(default)d)",
+    )
+    options.add_argument(
         "--evaluation-columns",
         action="store_true",
         help="write golden and check rows into the evaluation, too, for providers of version 0.1",
@@ -191,6 +199,13 @@ def _audit_days(text: str) -> int:
     if not 1 <= days <= MAX_AUDIT_DAYS:
         raise argparse.ArgumentTypeError(f"{text} is not a number of days from 1 to {MAX_AUDIT_DAYS}")
     return days
+
+
+def _mebibytes(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of MiB from 1 on")
+    return value
 
 
 def main(argv: Sequence[str] | None = None, make_app: Callable[..., App] | None = None) -> int:
@@ -472,6 +487,7 @@ def settings_from(arguments: argparse.Namespace, data_dir: Path | None, database
         open_metrics=arguments.open_metrics,
         access_log=arguments.access_log,
         score_timeout=arguments.score_timeout,
+        model_memory=arguments.model_memory << 20,
         adopt=arguments.adopt,
         trusted_proxies=tuple(map(checked_proxy, arguments.trusted_proxy)),
         evaluation_columns=arguments.evaluation_columns,

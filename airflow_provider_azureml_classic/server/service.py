@@ -204,7 +204,7 @@ def model_store(
     """
     vault = Vault(settings.storage, MAX_DOWNLOAD) if settings.storage else None
     folder = settings.data_dir / MODELS_FOLDER
-    models = ModelStore(folder, owner, vault=vault, trial=trial, whole=pair.is_whole)
+    models = ModelStore(folder, owner, memory=settings.model_memory, vault=vault, trial=trial, whole=pair.is_whole)
     try:
         if vault:
             vault.prepare()

@@ -41,6 +41,8 @@ ACCOUNT = "mlclassic"
 SCORE_TIMEOUT = 100.0
 #: Days for which the audit list is kept unless that is set, and at most.
 AUDIT_DAYS, MAX_AUDIT_DAYS = 90, 3660
+#: Bytes of loaded models: seven hundred with a session of ONNX Runtime each, or thirteen thousand of boosted trees.
+MODEL_MEMORY = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ class Settings:
     :param open_metrics: ``/metrics`` needs no token.
     :param access_log: each answered request is logged.
     :param score_timeout: seconds that a scoring call may take.
+    :param model_memory: bytes that loaded models may take.
     :param trusted_proxies: addresses and networks of proxies that are believed who their client is.
     :param evaluation_columns: golden and check rows are columns of the evaluation, too.
     :param audit_days: days for which the audit list is kept.
@@ -90,6 +93,7 @@ class Settings:
     open_metrics: bool = False
     access_log: bool = False
     score_timeout: float = SCORE_TIMEOUT
+    model_memory: int = MODEL_MEMORY
     adopt: bool = False
     sign_in_code: str = field(default="", repr=False)
     trusted_proxies: tuple[str, ...] = ()

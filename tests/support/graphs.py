@@ -11,6 +11,8 @@ from typing import Any
 from onnx import FunctionProto, NodeProto, TensorProto, helper
 
 from airflow_provider_azureml_classic.server.experiments import conversion, read_ilearner, write_ilearner
+from airflow_provider_azureml_classic.server.experiments.ilearner import Manifest
+from airflow_provider_azureml_classic.server.experiments.schema import NUMBER, Column, Schema
 
 FLOAT, INT64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
 
@@ -185,3 +187,46 @@ def slow() -> bytes:
 def fine() -> bytes:
     """Twice what it is given."""
     return model([node("Add", "X X", "Y")])
+
+
+# -- boosted trees that nobody trained --------------------------------------------------------------------------------
+
+
+def tree_model(path: Path, *, trees: int = 3, leaves: int = 4, features: int = 14, seed: int = 0) -> Path:
+    """A model file of boosted trees that answers a number, drawn by chance."""
+    import numpy as np
+
+    random, nodes = np.random.default_rng(seed), 2 * leaves - 1
+    numbers = list(range(nodes))
+    ends = numbers[leaves - 1 :]
+    each = [(tree, number) for tree in range(trees) for number in numbers]
+    ensemble = node(
+        "TreeEnsembleRegressor",
+        conversion.INPUT,
+        "Y",
+        domain="ai.onnx.ml",
+        n_targets=1,
+        post_transform="NONE",
+        nodes_treeids=[tree for tree, _ in each],
+        nodes_nodeids=[number for _, number in each],
+        nodes_featureids=random.integers(0, features, len(each)).tolist(),
+        nodes_modes=["LEAF" if number in ends else "BRANCH_LEQ" for _, number in each],
+        nodes_values=random.normal(size=len(each)).tolist(),
+        nodes_truenodeids=[0 if number in ends else 2 * number + 1 for _, number in each],
+        nodes_falsenodeids=[0 if number in ends else 2 * number + 2 for _, number in each],
+        target_treeids=[tree for tree in range(trees) for _ in ends],
+        target_nodeids=ends * trees,
+        target_ids=[0] * trees * leaves,
+        target_weights=random.normal(size=trees * leaves).tolist(),
+    )
+    inputs, outputs = value(conversion.INPUT, FLOAT, [None, features]), value("Y", FLOAT, [None, 1])
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("ai.onnx.ml", 3)]
+    made = helper.make_model(
+        helper.make_graph([ensemble], "g", [inputs], [outputs]), opset_imports=opsets, ir_version=9
+    )
+    content: bytes = made.SerializeToString()
+    columns = tuple(Column(f"c{number}", NUMBER, minimum=-3.0, maximum=3.0) for number in range(features))
+    digest = sha256(content).hexdigest()
+    schema = Schema(columns, "y", "regression")
+    write_ilearner(path, content, Manifest("Trees", "regression", schema, {}, 1, None, "", {}, digest))
+    return path

@@ -6,19 +6,19 @@ seconds at most, and never where it would hold up others.
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, cause, rejection
 from airflow_provider_azureml_classic.server.experiments import bit_trees, conversion, graph_rules
 from airflow_provider_azureml_classic.server.experiments.declaration import CLASSIFICATION
+from airflow_provider_azureml_classic.server.experiments.forest import Forest, Run
 from airflow_provider_azureml_classic.server.experiments.ilearner import Manifest
-
-Run = Callable[["NDArray[float32]"], list["NDArray[Any]"]]
 
 if TYPE_CHECKING:
     from numpy import float32
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 MANY = 200
 #: Rows in such calls after which they have paid for making the tables.
 ENOUGH = 10_000
+#: Rows that trees without a session have answered when one is made again: it costs as much as some hundred rows.
+WARM = 1_000
+#: Bytes of a session: of any, and of one for each of its graph. Measured by ``python -m benchmarks.models``.
+_SESSION_BYTES, _SESSION_FOR_EACH = 100_000, 5.8
 #: Rows that a session is given at a time: at a model's trial, too, so that no call takes more memory than that.
 STEP = 512
 #: Bytes of distances between such rows and the largest constant of a graph.
@@ -43,7 +47,7 @@ class Graph:
 
     :param manifest: what the model file says.
     :param content: the graph.
-    :param reread: gives ``content`` again; without it, no tables are made.
+    :param reread: gives ``content`` again; without it nothing is made but the session, which stays.
     :raises RequestRejected: ``ModelInvalid``: manifest and graph do not fit each other.
     :ivar problem: the rule that the graph breaks.
     :ivar at_once: it answers a few rows so soon that others may wait meanwhile.
@@ -51,45 +55,101 @@ class Graph:
 
     def __init__(self, manifest: Manifest, content: bytes, reread: Callable[[], bytes] | None = None) -> None:
         self.problem = graph_rules.problem(content)
-        self._run = _runner(manifest, content, limited=self.problem is not None)
+        self._manifest = manifest
         self._features = len(manifest.schema.features)
         self._step = step_of(content)
-        if self._step < MANY:
-            self._run = partial(_in_steps, self._run, step=self._step)
-        self.at_once = (
-            self.problem is None and self._step == STEP and _seconds(self._run, self._features) < AT_ONCE_SECONDS
-        )
-        self._rows = 0
+        self._session_bytes = _SESSION_BYTES + int(_SESSION_FOR_EACH * len(content))
+        run = self._opened(content)
+        self.at_once = self.problem is None and self._step == STEP and _seconds(run, self._features) < AT_ONCE_SECONDS
+        self._rows = self._without = 0
         self._trees: bit_trees.BitTrees | None = None
         self._reread = reread
-        self._once = threading.Lock()
+        self._busy = threading.Lock()
+        self._forest = _forest(content, run, self._features) if reread and self.problem is None else None
+        self._run: Run | None = run
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes in memory, as far as that can be told: of a session from its graph."""
+        parts = self._forest, self._trees
+        return (self._session_bytes if self._run else 0) + sum(part.nbytes for part in parts if part is not None)
+
+    def slim(self) -> bool:
+        """Do without the session and the tables, if the trees answer without; they are made again when they pay.
+
+        :return: whether there is less in memory now.
+        """
+        if self._forest is None or (self._run is None and self._trees is None):
+            return False
+        self._run = self._trees = None
+        self._rows = self._without = 0
+        return True
 
     def __call__(self, matrix: NDArray[float32]) -> list[NDArray[Any]]:
         """Numbers, or positions of classes and, if the model gives them, their probabilities.
 
         :param matrix: one row at least.
         """
+        run = self._run or self._without_session(len(matrix))
         if len(matrix) < MANY:
-            return self._run(matrix)
+            return run(matrix)
         self._rows += len(matrix)
-        if self._rows >= ENOUGH and self._reread is not None:
-            self._begin()
+        if self._rows >= ENOUGH and self._forest is not None and self._trees is None:
+            self._begin(self._make_tables)
         trees = self._trees
-        return trees(matrix) if trees else _in_steps(self._run, matrix, self._step)
+        return trees(matrix) if trees else _in_steps(run, matrix, self._step)
 
-    def _begin(self) -> None:
-        """Make the tables in a thread: whoever calls may be the event loop, which nothing may hold up."""
-        with self._once:
-            reread, self._reread = self._reread, None
-        if reread is not None:
-            threading.Thread(target=self._make, args=(reread,), name="trees").start()
+    def _without_session(self, rows: int) -> Run:
+        """What answers without one: the trees; for many rows a session is made, which pays at once."""
+        self._without += rows
+        if rows > STEP:
+            self._open_again()
+        elif self._without >= WARM:
+            self._begin(self._open_again)
+        # Without trees, slim() has left the session.
+        run: Any = self._run or self._forest
+        return cast("Run", run)
 
-    def _make(self, reread: Callable[[], bytes]) -> None:
-        """Keep tables if the graph has nothing but trees and both ways give the same answers."""
+    def _opened(self, content: bytes) -> Run:
+        run = _runner(self._manifest, content, limited=self.problem is not None)
+        return partial(_in_steps, run, step=self._step) if self._step < MANY else run
+
+    def _begin(self, make: Callable[[], None]) -> None:
+        """Make what is faster in a thread: whoever calls may be the event loop, which nothing may hold up."""
+        if self._busy.acquire(blocking=False):
+            threading.Thread(target=self._made, args=(make,), name="trees").start()
+
+    def _made(self, make: Callable[[], None]) -> None:
+        try:
+            make()
+        finally:
+            self._busy.release()
+
+    def _open_again(self) -> None:
+        self._without = 0
+        # Without its file, whatever the reason, the trees answer.
+        with suppress(Exception):
+            if self._run is None and self._reread is not None:
+                self._run = self._opened(self._reread())
+
+    def _make_tables(self) -> None:
+        """Keep tables if both ways give the same answers."""
+        forest, run = self._forest, self._run
+        self._rows = -sys.maxsize  # once is enough
         # Who updates an endpoint chooses the graph: whatever the session took may be in it.
         with suppress(Exception):
-            trees = bit_trees.BitTrees(reread(), self._run)
-            self._trees = trees if trees.agrees(self._features) else None
+            if forest is not None and run is not None:
+                trees = bit_trees.BitTrees(forest)
+                self._trees = trees if trees.agrees(run, self._features) else None
+
+
+def _forest(graph: bytes, run: Run, features: int) -> Forest | None:
+    """The trees of a graph, if it has nothing else and a session gives the same answers."""
+    # Who updates an endpoint chooses the graph: whatever the session took may be in it.
+    with suppress(Exception):
+        forest = Forest.read(graph)
+        return forest if forest.agrees(run, features) else None
+    return None
 
 
 def step_of(graph: bytes) -> int:

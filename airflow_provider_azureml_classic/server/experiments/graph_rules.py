@@ -81,7 +81,7 @@ def problem(model: bytes) -> str | None:
     :param model: an ONNX model.
     """
     try:
-        parts = list(_fields(memoryview(model)))
+        parts = list(fields(memoryview(model)))
         graphs = [part for number, part in parts if number == _GRAPH]
         functions = [part for number, part in parts if number == _FUNCTION]
         own = {(_text(body, 10), _text(body, 1)) for body in functions}
@@ -96,8 +96,18 @@ def largest_constant(model: bytes) -> int:
 
     :param model: an ONNX model.
     """
-    graphs = [part for number, part in _fields(memoryview(model)) if number == _GRAPH]
-    return max((len(part) for graph in graphs for number, part in _fields(graph) if number == _INITIALIZER), default=0)
+    graphs = [part for number, part in fields(memoryview(model)) if number == _GRAPH]
+    return max((len(part) for graph in graphs for number, part in fields(graph) if number == _INITIALIZER), default=0)
+
+
+def nodes(model: bytes) -> list[Node]:
+    """The nodes of a graph, without those of graphs in it.
+
+    :param model: an ONNX model.
+    :raises Malformed: it is none.
+    """
+    graphs = [part for number, part in fields(memoryview(model)) if number == _GRAPH]
+    return [node for graph in graphs for node in _nodes(graph, _GRAPH_NODE)]
 
 
 def operators(model: bytes) -> set[tuple[str, str]]:
@@ -105,8 +115,7 @@ def operators(model: bytes) -> set[tuple[str, str]]:
 
     :param model: an ONNX model.
     """
-    graphs = [part for number, part in _fields(memoryview(model)) if number == _GRAPH]
-    found, waiting = set(), [node for graph in graphs for node in _nodes(graph, _GRAPH_NODE)]
+    found, waiting = set(), nodes(model)
     while waiting:
         node = waiting.pop()
         found.add(node.kind)
@@ -126,7 +135,7 @@ def _body_problem(graphs: Iterable[memoryview], field: int, own: set[tuple[str, 
     shapes: set[str] = set()
     for graph in graphs:
         if field == _GRAPH_NODE:
-            constants |= {_text(part, _TENSOR_NAME) for number, part in _fields(graph) if number == _INITIALIZER}
+            constants |= {_text(part, _TENSOR_NAME) for number, part in fields(graph) if number == _INITIALIZER}
         for node in _nodes(graph, field):
             found = _node_problem(node, constants | shapes, own, depth)
             if found:
@@ -164,10 +173,10 @@ _INPUT, _OUTPUT, _NAME, _ATTRIBUTE, _DOMAIN = 1, 2, 4, 5, 7
 
 
 def _nodes(body: memoryview, field: int) -> Iterator[Node]:
-    for number, part in _fields(body):
+    for number, part in fields(body):
         if number == field:
             members: dict[int, list[memoryview]] = {}
-            for member, value in _fields(part):
+            for member, value in fields(part):
                 members.setdefault(member, []).append(value)
             texts = {
                 member: tuple(str(one, "utf-8") for one in members.get(member, ()))
@@ -180,16 +189,20 @@ def _nodes(body: memoryview, field: int) -> Iterator[Node]:
 
 def _graphs_in(node: Node) -> Iterator[memoryview]:
     for attribute in node.attributes:
-        yield from (part for number, part in _fields(attribute) if number in (6, 11))
+        yield from (part for number, part in fields(attribute) if number in (6, 11))
 
 
 def _text(message: memoryview, field: int) -> str:
-    found = [part for number, part in _fields(message) if number == field]
+    found = [part for number, part in fields(message) if number == field]
     return str(found[-1], "utf-8") if found else ""
 
 
-def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """Numbers and bytes of the members that have a length; the others are passed over."""
+def fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
+    """Numbers and bytes of the members that have a length; the others are passed over.
+
+    :param message: a message.
+    :raises Malformed: it is none.
+    """
     position, end = 0, len(message)
     while position < end:
         tag, position = _varint(message, position)

@@ -6,6 +6,7 @@ enforced from then on. Categories, ranges and classes are learnt anew at each tr
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.server.experiments.declaration import CLASSIFICATION, Experiment
+from airflow_provider_azureml_classic.server.experiments.flyweight import shared
 from airflow_provider_azureml_classic.server.experiments.frame import Frame
 from airflow_provider_azureml_classic.tables.kinds import (
     BOOLEAN,
@@ -305,7 +307,10 @@ def _without_defaults(part: Column | Schema, always: frozenset[str]) -> dict[str
 
 def _column(item: Mapping[str, Any]) -> Column:
     known = {one.name: item[one.name] for one in fields(Column) if one.name in item}
-    return Column(**{**known, "categories": tuple(item["categories"])})
+    names = {key: sys.intern(known[key]) for key in ("name", "kind")}
+    column = Column(**{**known, **names, "categories": tuple(item["categories"])})
+    # Equal numbers may be of two types, which a file keeps: columns of texts have none.
+    return shared(column) if column.categories and column.minimum is None and not column.offset else column
 
 
 #: Largest number of the encoded matrix (32-bit floating point).

@@ -7,6 +7,8 @@ many; what is unusual in a cell is left to one slow function.
 from __future__ import annotations
 
 import hashlib
+import json
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -18,6 +20,7 @@ from airflow_provider_azureml_classic.exceptions import rejection
 from airflow_provider_azureml_classic.protocol.limits import MAX_CELLS
 from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.server.experiments.declaration import CLASSIFICATION
+from airflow_provider_azureml_classic.server.experiments.flyweight import shared
 from airflow_provider_azureml_classic.server.experiments.graph import Graph
 from airflow_provider_azureml_classic.server.experiments.histogram import Histogram, Unusual
 from airflow_provider_azureml_classic.server.experiments.ilearner import Manifest, content_digest, read_ilearner
@@ -38,8 +41,8 @@ PROBABILITIES = "Scored Probabilities"
 MANY = 16
 _PLANS = 64
 _WIDEST_AT_ONCE = 5_000
-#: Bytes of a model file that are kept to make tables of its trees; larger ones have too many.
-_KEPT = 1 << 18
+#: Bytes of a loaded model and of each of its columns, apart from what answers; measured with it.
+_SIZE, _SIZE_OF_COLUMN = 6_000, 2_000
 _LARGEST = 3.4e38
 _NUMBERS = frozenset({float, int})
 _STRINGS = frozenset({str})
@@ -75,21 +78,23 @@ class Scorer:
     def __init__(
         self, manifest: Manifest, graph: bytes, digest: str, reread: Callable[[], bytes] | None = None
     ) -> None:
-        self.manifest = manifest
+        # Of many loaded models the profiles would be as much as the trees.
+        self._profile = zlib.compress(json.dumps(manifest.profile).encode(), 1)
+        self.manifest = replace(manifest, profile=None)
         self.digest = digest
         #: Digest of what it answers with.
         self.content = content_digest(manifest, graph)
         schema = manifest.schema
         self._kinds = [schema.kind_of(column.name) for column in schema.features]
         # Whatever the files had, a call has a point before its decimals.
-        self._rules = [replace(kind, decimal=None).rule(".", schema.missing) for kind in self._kinds]
+        self._rules = [shared(replace(kind, decimal=None).rule(".", schema.missing)) for kind in self._kinds]
         self._codes = [_codes(c, k, schema.missing) for c, k in zip(schema.features, self._kinds, strict=True)]
         self._keys: dict[int, dict[str, float]] = {}
         self._offsets = _array(schema.offsets) if schema.offsets else None
         self._outputs = output_columns(manifest)
         self.names, self.types = (tuple(part) for part in zip(*self._outputs, strict=True))
         self._plans: dict[tuple[str, ...], _Plan] = {}
-        self._run = Graph(manifest, graph, reread)
+        self._run = Graph(self.manifest, graph, reread)
         #: Rows of one call: neither what the model takes nor what it answers is a larger table.
         widest = max(len(schema.features), len(self._outputs))
         self.most_rows = max(1, MAX_CELLS // widest)
@@ -99,16 +104,31 @@ class Scorer:
         self._longest_names = 4 * sum(map(len, schema.names)) + 1024
 
     @classmethod
-    def load(cls, source: Path | bytes) -> Scorer:
+    def load(cls, source: Path | bytes, again: Callable[[str], Path] | None = None) -> Scorer:
         """The scorer of a model file.
 
         :param source: an ``.ilearner`` file, or its content.
+        :param again: gives the file of a digest, which is read again for a session; ``None``: the session stays.
         :raises RequestRejected: ``ModelInvalid``: it is no model file.
         """
         content = source if isinstance(source, bytes) else source.read_bytes()
         manifest, graph = read_ilearner(content)
-        reread = (lambda: read_ilearner(content)[1]) if len(content) <= _KEPT else None
-        return cls(manifest, graph, hashlib.sha256(content).hexdigest(), reread)
+        digest = hashlib.sha256(content).hexdigest()
+        return cls(manifest, graph, digest, (lambda: read_ilearner(again(digest))[1]) if again else None)
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes in memory, about: of what others have too, nothing is counted."""
+        schema = self.manifest.schema
+        return _SIZE + _SIZE_OF_COLUMN * len(schema.features) + len(self._profile) + self._run.size
+
+    def slim(self) -> bool:
+        """Take less memory, at the price of slower answers; see :meth:`.graph.Graph.slim`.
+
+        :return: whether there is less in memory now.
+        """
+        self.__dict__.pop("histogram", None)
+        return self._run.slim()
 
     @property
     def problem(self) -> str | None:
@@ -119,7 +139,8 @@ class Scorer:
     def histogram(self) -> Histogram:
         """The bins that what it is asked is counted in."""
         schema = self.manifest.schema
-        return Histogram(self.manifest, [frozenset(kind.missing_texts(schema.missing)) for kind in self._kinds])
+        manifest = replace(self.manifest, profile=json.loads(zlib.decompress(self._profile)))
+        return Histogram(manifest, [frozenset(kind.missing_texts(schema.missing)) for kind in self._kinds])
 
     def unusual(self, matrix: NDArray[float32], table: Table) -> Unusual:
         """What of a call the model did not see in its training.
@@ -382,12 +403,19 @@ def _text(cell: Any) -> str | None:
     return cell if cell is None or isinstance(cell, str) else str(cell)
 
 
+class _Codes(dict["str | None", float]):
+    """Codes of the texts of a column."""
+
+    __slots__ = ("__weakref__",)
+
+
 def _codes(column: Column, kind: Kind, usual: Sequence[str]) -> dict[str | None, float] | None:
     if column.kind == NUMBER:
         # A date is a number that is never read at once.
         return {} if kind.kind == DATE else None
-    codes: dict[str | None, float] = dict.fromkeys(kind.missing_texts(usual), UNKNOWN)
-    return codes | {text: float(code) for code, text in enumerate(column.categories)}
+    codes = _Codes(dict.fromkeys(kind.missing_texts(usual), UNKNOWN))
+    codes.update((text, float(code)) for code, text in enumerate(column.categories))
+    return shared(codes, (column.categories, kind))
 
 
 def output_columns(manifest: Manifest) -> tuple[tuple[str, str], ...]:

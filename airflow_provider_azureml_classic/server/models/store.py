@@ -3,8 +3,10 @@
 Files are named by their SHA-256, so equal models are stored and loaded once, whatever number of endpoints uses them.
 Where there is a vault, the folder is a cache of it.
 
-Rule: what is in a file is compared with its name whenever it is read or put in place. One that is missing or damaged is
-written again: from the trash, the vault, or where the model came from.
+Rule 1: loaded models take so much memory and no more. Where that is reached, those that were not asked for longest do
+without what makes them faster, see :meth:`~.scorer.Scorer.slim`; then they go, and the next call reads their file.
+Rule 2: what is in a file is compared with its name whenever it is read or put in place. One that is missing or damaged
+is written again: from the trash, the vault, or where the model came from.
 """
 
 from __future__ import annotations
@@ -31,8 +33,6 @@ log = logging.getLogger(__name__)
 
 #: Where removed models wait, and how long.
 TRASH, TRASH_SECONDS = ".trash", 24 * 3600
-#: Loaded models kept at a time; a small one takes well under a megabyte.
-MAX_LOADED = 512
 #: A model that could not be written again is tried again after so long, in seconds.
 MEND_AGAIN = 10.0
 #: Damaged files that are read anew whenever somebody asks whether all is well; a minute later all of them are.
@@ -49,7 +49,7 @@ class ModelStore:
 
     :param root: folder of the model files.
     :param owner: gives the id of this server, with which the names of half-written files begin.
-    :param max_loaded: loaded models kept at a time.
+    :param memory: bytes that loaded models may take; the last one that was asked is kept whatever it takes.
     :param vault: keeps every model as well, so that they outlive the folder.
     :param whole: whether this is still the folder of its database.
     :param trial: tries a model file before it is loaded, where nothing else is at stake; raises what :meth:`put` does.
@@ -60,7 +60,7 @@ class ModelStore:
         root: Path,
         owner: Callable[[], str] = lambda: "server",
         *,
-        max_loaded: int = MAX_LOADED,
+        memory: int = 1 << 30,
         vault: Vault | None = None,
         trial: Callable[[Path], object] = lambda path: None,
         whole: Callable[[], bool] = lambda: True,
@@ -76,8 +76,12 @@ class ModelStore:
         self.vault = vault
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._owner = owner
-        self._max_loaded = max_loaded
+        self._memory = memory
+        #: All, and those that could take less; of both, those come first that were not asked for longest.
         self._loaded: OrderedDict[str, Scorer] = OrderedDict()
+        self._ample: OrderedDict[str, Scorer] = OrderedDict()
+        self._sizes: dict[str, int] = {}
+        self._bytes = 0
         self._lock = threading.Lock()
 
     def put(self, source: Path, pin: Callable[[str], object]) -> Scorer:
@@ -90,7 +94,7 @@ class ModelStore:
         if not self._whole():
             raise rejection("NoMoreResources", "The server's data directory was replaced. Try again after its restart.")
         self._trial(source)
-        scorer = Scorer.load(source)
+        scorer = Scorer.load(source, self.file)
         pin(scorer.digest)
         if not self._is_sound(scorer.digest):
             self._write(scorer.digest, lambda temporary: shutil.copyfile(source, temporary))
@@ -108,10 +112,10 @@ class ModelStore:
         with self._lock:
             loaded = self._loaded.get(digest)
             if loaded is not None:
-                self._loaded.move_to_end(digest)
+                self._touch(loaded)
                 return loaded
         try:
-            scorer = Scorer.load(self.file(digest))
+            scorer = Scorer.load(self._content(digest), self.file)
         except RequestRejected as error:
             # Whoever asks for an answer has sent no model.
             raise rejection("ResourceLoadFailed", f"The endpoint's model {digest}: {error.message}") from None
@@ -151,6 +155,11 @@ class ModelStore:
     def loaded(self) -> int:
         """Models in memory."""
         return len(self._loaded)
+
+    @property
+    def loaded_bytes(self) -> int:
+        """Bytes that they take, about."""
+        return self._bytes
 
     def check_writable(self) -> None:
         """Write and remove a file.
@@ -271,9 +280,42 @@ class ModelStore:
     def _keep(self, scorer: Scorer) -> None:
         with self._lock:
             self._loaded[scorer.digest] = scorer
-            self._loaded.move_to_end(scorer.digest)
-            while len(self._loaded) > self._max_loaded:
-                self._loaded.popitem(last=False)
+            self._bytes -= self._sizes.pop(scorer.digest, 0)
+            self._touch(scorer)
+
+    def _touch(self, scorer: Scorer) -> None:
+        """A loaded model is asked: it is the last to go. It may have grown meanwhile."""
+        digest = scorer.digest
+        self._loaded.move_to_end(digest)
+        if digest in self._ample:
+            self._ample.move_to_end(digest)
+        if scorer.size != self._sizes.get(digest):
+            self._ample[digest] = scorer
+            self._weigh(scorer)
+            self._shrink()
+
+    def _weigh(self, scorer: Scorer) -> None:
+        size = scorer.size
+        self._bytes += size - self._sizes.get(scorer.digest, 0)
+        self._sizes[scorer.digest] = size
+
+    def _shrink(self) -> None:
+        while self._bytes > self._memory and self._ample:
+            _, scorer = self._ample.popitem(last=False)
+            if scorer.slim():
+                self._weigh(scorer)
+        while self._bytes > self._memory and len(self._loaded) > 1:
+            digest, _ = self._loaded.popitem(last=False)
+            self._bytes -= self._sizes.pop(digest)
+
+    def _content(self, digest: str) -> bytes:
+        """What is in the file of a model, read once where it is whole."""
+        with suppress(FileNotFoundError), self.path(digest).open("rb") as file:
+            seen, content = _state(file), file.read()
+            if hashlib.sha256(content).hexdigest() == digest:
+                self._believe(digest, seen)
+                return content
+        return self.file(digest).read_bytes()
 
     def file(self, digest: str) -> Path:
         """The file of a model; one that is missing or damaged is written again.

@@ -188,6 +188,7 @@ class Collector:
             "endpoints": ("Endpoints.", self._health.queries.endpoint_count()),
             "broken_models": ("Models in place whose file is missing or damaged.", self._broken()),
             "loaded_models": ("Models in memory.", self._health.models.loaded),
+            "loaded_models_bytes": ("Bytes that they take, about.", self._health.models.loaded_bytes),
             "training_slots": ("Jobs that may run at a time.", self._health.settings.workers),
             "training_slots_used": ("Jobs that run now.", counts.get(JobStatus.RUNNING.value, 0)),
         }

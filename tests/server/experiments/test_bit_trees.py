@@ -21,8 +21,10 @@ from sklearn.ensemble import (
 from sklearn.linear_model import LogisticRegression
 
 from airflow_provider_azureml_classic.server.experiments import bit_trees, conversion
-from airflow_provider_azureml_classic.server.experiments.bit_trees import BitTrees, Unsuitable
-from airflow_provider_azureml_classic.server.experiments.graph import ENOUGH, MANY, Graph
+from airflow_provider_azureml_classic.server.experiments.bit_trees import BitTrees
+from airflow_provider_azureml_classic.server.experiments.ensemble import Unsuitable
+from airflow_provider_azureml_classic.server.experiments.forest import Forest, Run
+from airflow_provider_azureml_classic.server.experiments.graph import ENOUGH, MANY, STEP, WARM, Graph
 from airflow_provider_azureml_classic.server.experiments.ilearner import Manifest
 from airflow_provider_azureml_classic.server.experiments.schema import NUMBER, Column, Schema
 
@@ -72,7 +74,7 @@ def graph_of(estimator: Any, *, missing: float = 0.0, classes: int = 2) -> bytes
     return content
 
 
-def runner(content: bytes) -> bit_trees.Run:
+def runner(content: bytes) -> Run:
     """A session's call."""
     session = conversion.session(content)
     return lambda matrix: session.run(None, {conversion.INPUT: matrix})
@@ -121,12 +123,15 @@ def test_answers_are_those_of_the_session(name: str) -> None:
     estimator, missing = SUITABLE[name]
     content = graph_of(estimator, missing=missing)
     run = runner(content)
-    trees = BitTrees(content, run)
-    assert trees.agrees(FEATURES)
+    forest = Forest.read(content)
+    trees = BitTrees(forest)
+    assert forest.agrees(run, FEATURES)
+    assert trees.agrees(run, FEATURES)
     for matrix in (rows(20_000, seed=1), rows(20_000, missing=0.3, seed=2)):
-        for mine, theirs in zip(trees(matrix), run(matrix), strict=True):
-            assert (mine.dtype, mine.shape) == (theirs.dtype, theirs.shape)
-            assert np.array_equal(mine, theirs)
+        for some, answers in ((matrix, trees), (matrix[:2000], forest)):
+            for mine, theirs in zip(answers(some), run(some), strict=True):
+                assert (mine.dtype, mine.shape) == (theirs.dtype, theirs.shape)
+                assert np.array_equal(mine, theirs)
 
 
 @pytest.mark.slow
@@ -134,10 +139,12 @@ def test_parts_and_single_rows_are_answered_alike() -> None:
     """How many rows come at once changes nothing."""
     content = graph_of(SUITABLE["classes, missing values"][0], missing=0.2)
     run = runner(content)
-    trees = BitTrees(content, run)
+    forest = Forest.read(content)
+    trees = BitTrees(forest)
     matrix = rows(1000, missing=0.2, seed=3)
-    for count in (1, 2, 255, 256, 257, 513, 1000):
+    for count in (1, 2, 16, 17, 255, 256, 257, 513, 1000):
         assert np.array_equal(trees(matrix[:count])[1], run(matrix[:count])[1])
+        assert np.array_equal(forest(matrix[:count])[1], run(matrix[:count])[1])
 
 
 @pytest.mark.slow
@@ -147,7 +154,8 @@ def test_infinite_and_huge_numbers_are_beyond_every_threshold() -> None:
     run = runner(content)
     matrix = rows(300, seed=4)
     matrix[::3, 0], matrix[1::3, 3], matrix[2::3, 4] = np.inf, -np.inf, 3e38
-    assert np.array_equal(BitTrees(content, run)(matrix)[0], run(matrix)[0])
+    assert np.array_equal(BitTrees(Forest.read(content))(matrix)[0], run(matrix)[0])
+    assert np.array_equal(Forest.read(content)(matrix)[0], run(matrix)[0])
 
 
 @pytest.mark.parametrize("name", UNSUITABLE)
@@ -156,7 +164,7 @@ def test_other_graphs_are_left_to_the_session(name: str) -> None:
     estimator, classes = UNSUITABLE[name]
     content = graph_of(estimator, classes=classes)
     with pytest.raises(Unsuitable):
-        BitTrees(content, runner(content))
+        Forest.read(content)
     graph = Graph(manifest("classification", tuple("abc"[:classes])), content, lambda: content)
     matrix = rows(ENOUGH, seed=5)
     assert np.array_equal(settled(graph, matrix)[1], runner(content)(matrix)[1])
@@ -167,7 +175,7 @@ def test_a_forests_mean_is_left_to_the_session() -> None:
     """Its trees have more leaves than a word has bits."""
     content = graph_of(RandomForestRegressor(3))
     with pytest.raises(Unsuitable, match="leaves"):
-        BitTrees(content, runner(content))
+        Forest.read(content)
 
 
 def test_nodes_with_two_parents_are_not_walked_for_ever() -> None:
@@ -200,7 +208,7 @@ def test_nodes_with_two_parents_are_not_walked_for_ever() -> None:
     y = helper.make_tensor_value_info("Y", TensorProto.FLOAT, [None, 1])
     content = helper.make_model(helper.make_graph([node], "g", [x], [y])).SerializeToString()
     with pytest.raises(Unsuitable, match="leaves"):
-        BitTrees(content, lambda _: [])
+        Forest.read(content)
 
 
 @pytest.mark.slow
@@ -209,46 +217,45 @@ def test_tables_beyond_the_limit_are_not_made(monkeypatch: pytest.MonkeyPatch) -
     content = graph_of(SUITABLE["classes"][0])
     monkeypatch.setattr(bit_trees, "_LARGEST", 1000)
     with pytest.raises(Unsuitable, match="bytes"):
-        BitTrees(content, runner(content))
+        BitTrees(Forest.read(content))
 
 
 @pytest.mark.slow
-def test_tables_are_made_once_they_have_paid() -> None:
-    """Models that are asked for few rows never read their graph again; others once, whoever asks."""
+def test_tables_are_made_once_they_have_paid(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models that are asked for few rows have none; others make theirs once, whoever asks."""
     content = graph_of(SUITABLE["classes"][0])
-    read: list[int] = []
-
-    def reread() -> bytes:
-        read.append(1)
-        return content
-
-    graph = Graph(manifest("classification", ("a", "b")), content, reread)
+    made: list[int] = []
+    tables = bit_trees.BitTrees
+    monkeypatch.setattr(bit_trees, "BitTrees", lambda forest: made.append(1) or tables(forest))
+    graph = Graph(manifest("classification", ("a", "b")), content, lambda: content)
     matrix = rows(ENOUGH, seed=6)
     expected = runner(content)(matrix)[1]
     for _ in range(ENOUGH // (MANY - 1) + 1):
         graph(matrix[: MANY - 1])
     graph(matrix[: ENOUGH - 1])
-    assert not read
+    assert not made
     with ThreadPoolExecutor(4) as pool:
         for answer in pool.map(lambda _: graph(matrix)[1], range(12)):
             assert np.array_equal(answer, expected)
     assert np.array_equal(settled(graph, matrix)[1], expected)
-    assert len(read) == 1
+    assert len(made) == 1
     assert graph._trees is not None
 
 
 @pytest.mark.slow
-def test_nobody_waits_for_tables() -> None:
+def test_nobody_waits_for_tables(monkeypatch: pytest.MonkeyPatch) -> None:
     """The call that has them made is answered by the session meanwhile: it may come from the event loop."""
     content = graph_of(SUITABLE["number"][0])
     asked, go_on = threading.Event(), threading.Event()
+    tables = bit_trees.BitTrees
 
-    def reread() -> bytes:
+    def made(forest: Forest) -> BitTrees:
         asked.set()
         assert go_on.wait(60)
-        return content
+        return tables(forest)
 
-    graph = Graph(manifest("regression"), content, reread)
+    monkeypatch.setattr(bit_trees, "BitTrees", made)
+    graph = Graph(manifest("regression"), content, lambda: content)
     matrix = rows(ENOUGH, seed=9)
     expected = runner(content)(matrix)[0]
     assert np.array_equal(graph(matrix)[0], expected)
@@ -264,17 +271,44 @@ def test_nobody_waits_for_tables() -> None:
 def test_tables_that_answer_otherwise_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     """Another release of ONNX Runtime may add in another order; then the session answers, as before."""
     content = graph_of(SUITABLE["number"][0])
-    sums = BitTrees._scores
-    monkeypatch.setattr(BitTrees, "_scores", lambda trees, matrix: np.nextafter(sums(trees, matrix), np.float32(9e9)))
+    for kind in (BitTrees, Forest):
+        sums = kind._scores
+        monkeypatch.setattr(
+            kind, "_scores", lambda trees, matrix, sums=sums: np.nextafter(sums(trees, matrix), np.float32(9e9))
+        )
     graph = Graph(manifest("regression"), content, lambda: content)
     matrix = rows(ENOUGH, seed=7)
+    assert not graph.slim()
     assert np.array_equal(settled(graph, matrix)[0], runner(content)(matrix)[0])
-    assert (graph._trees, graph._reread) == (None, None)
+    assert graph._trees is None
 
 
-def test_a_graph_that_cannot_be_read_again_is_left_to_the_session() -> None:
+@pytest.mark.slow
+def test_trees_answer_without_a_session() -> None:
+    """A graph that was made slim answers alike, whatever it is asked; many rows bring its session back at once, and so
+    do many calls, which do not wait for it."""
+    content, reads = graph_of(SUITABLE["classes, missing values"][0], missing=0.2), []
+    graph = Graph(manifest("classification", ("a", "b")), content, lambda: reads.append(1) or content)
+    matrix, full = rows(STEP + 1, missing=0.3, seed=10), graph.size
+    expected = runner(content)(matrix)
+    assert graph.slim()
+    assert not graph.slim()
+    assert graph.size < full / 5
+    for answers in (graph(matrix[:40]), *(graph(matrix[:40]) for _ in range(WARM // 40 - 2))):
+        assert [part.tolist() for part in answers] == [part[:40].tolist() for part in expected]
+    assert not reads
+    settled(graph, matrix[:80])
+    assert (len(reads), graph.size) == (1, full)
+    assert graph.slim()
+    assert [part.tolist() for part in graph(matrix)] == [part.tolist() for part in expected]
+    assert (len(reads), graph.size) == (2, full)
+
+
+def test_a_graph_that_cannot_be_read_again_is_left_to_its_trees() -> None:
     """A damaged copy fails no call."""
     content = graph_of(SUITABLE["number"][0])
     graph = Graph(manifest("regression"), content, lambda: b"\x00")
     matrix = rows(ENOUGH, seed=8)
-    assert np.array_equal(settled(graph, matrix)[0], runner(content)(matrix)[0])
+    expected = runner(content)(matrix)[0]
+    assert graph.slim()
+    assert np.array_equal(settled(graph, matrix)[0], expected)
