@@ -28,8 +28,9 @@ from airflow_provider_azureml_classic.client import AsyncClient
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
 from airflow_provider_azureml_classic.hooks import AzureMLClassicHook, jittered
 from airflow_provider_azureml_classic.protocol.drift import DRIFTED, EndpointDrift, Terms
+from airflow_provider_azureml_classic.protocol.model_history import PastModel
 from airflow_provider_azureml_classic.protocol.references import BlobReference
-from airflow_provider_azureml_classic.protocol.values import Endpoint
+from airflow_provider_azureml_classic.protocol.values import Endpoint, Resource
 from airflow_provider_azureml_classic.retraining.freshness import Goal
 
 log = logging.getLogger(__name__)
@@ -44,6 +45,10 @@ _FIRST_MEMBERS = (
 )  # fmt: skip
 #: Endpoints of an event.
 _MOST_TOLD = 200
+#: Models of an endpoint that are asked for, to find the live one of each resource.
+_LAST_MODELS = 50
+#: How the portal puts a model back, in the list of an endpoint's models.
+_ROLLED_BACK = "rollback"
 #: Equal to no argument.
 _NOTHING = object()
 
@@ -349,14 +354,16 @@ class ModelChangeTrigger(EndpointWatch):
     The event holds ``now`` and ``before``, each with ``location``, ``version`` and, where it is known, ``content``.
     The very first poll only remembers.
 
-    :param ours: beginning of the paths of models that your own DAGs write, for example ``models/bikes/``: a change to
-        one of these sends no event.
+    :param ours: a change to a model of your own DAGs sends no event. ``True``: to one whose file, by its digest, a
+        training job of the service wrote, wherever it lies, unless the portal put it back; services that do not list
+        the models of an endpoint go by the default path. A path: to one below it, for example ``models/bikes/``,
+        whatever lies there. ``None``: every change sends one.
     :param options: see :class:`EndpointWatch`.
     """
 
     name = "model change"
 
-    def __init__(self, *, ours: str | None = None, **options: Any) -> None:
+    def __init__(self, *, ours: str | bool | None = None, **options: Any) -> None:
         super().__init__(**options)
         self.ours = ours
 
@@ -365,25 +372,72 @@ class ModelChangeTrigger(EndpointWatch):
         path, arguments = super().serialize()
         return path, {**arguments, "ours": self.ours}
 
+    def shared_stream_key(self) -> Hashable | None:
+        """Watches that have to know who wrote the model share a poll of their own."""
+        key = (self.azureml_classic_conn_id, self.web_service, self.endpoint, self.poll_interval)
+        return (self.name, *key) if self.ours is True else key
+
+    @staticmethod
+    async def poll(client: AsyncClient, service_id: str, kwargs: Mapping[str, Any]) -> Endpoint | Origins:
+        """The endpoint as it is; with what the service tells of its models if that is needed."""
+        endpoint = await client.get_endpoint(service_id, kwargs["endpoint"])
+        if kwargs.get("ours") is not True:
+            return endpoint
+        try:
+            page = await client.list_models(service_id, kwargs["endpoint"], limit=_LAST_MODELS)
+        except AzureMLClassicError as error:
+            if error.detail_code != "OperationNotSupported":
+                raise
+            return endpoint
+        return Origins(endpoint, page.models)
+
     def _own_paths(self, live: BlobReference) -> tuple[str, ...]:
         """Beginnings of own paths: ``models/bikes/`` stands for ``models/{id of a training service}/bikes/`` too, where
         the same DAG's models lie by default since paths hold that id."""
-        own = (self.ours or "").lstrip("/")
+        own = (f"models/{self.endpoint}/" if self.ours is True else self.ours or "").lstrip("/")
         folder, _, rest = own.partition("/")
         service = live.relative_location.split("/")[1:2]
         return own, *(f"{folder}/{one}/{rest}" for one in service if rest and _SERVICE_ID.fullmatch(one))
 
-    def judge(self, endpoint: Endpoint, seen: State | None, now: datetime) -> Verdict:
+    def judge(self, endpoint: Endpoint | Origins, seen: State | None, now: datetime) -> Verdict:
         """Another model than the one remembered."""
-        live = endpoint.resource(self.resource).location
-        digests = endpoint.resource(self.resource).digests
+        origins, endpoint = (endpoint, endpoint.endpoint) if isinstance(endpoint, Origins) else (None, endpoint)
+        resource = endpoint.resource(self.resource)
+        live, digests = resource.location, resource.digests
         state = {"location": live.location if live else None, "version": endpoint.version}
         if digests and digests.content:
             state["content"] = digests.content
-        own = bool(self.ours and live and live.relative_location.startswith(self._own_paths(live)))
-        if seen is None or own or _is_same(seen, state):
+        if seen is None or _is_same(seen, state):
             return Verdict(state)
-        return Verdict(state, {"now": state, "before": dict(seen)})
+        if origins is not None:
+            entry = origins.entry(resource)
+            if entry is None:
+                # Changed between the two answers: the next poll tells.
+                return Verdict(seen)
+            own = entry.job_id is not None and entry.how != _ROLLED_BACK
+        else:
+            own = bool(self.ours and live and live.relative_location.startswith(self._own_paths(live)))
+        return Verdict(state) if own else Verdict(state, {"now": state, "before": dict(seen)})
+
+
+@dataclass(frozen=True)
+class Origins:
+    """An endpoint, and where its models are from.
+
+    :param endpoint: as it is.
+    :param models: that it had, those put live last first.
+    """
+
+    endpoint: Endpoint
+    models: tuple[PastModel, ...]
+
+    def entry(self, resource: Resource) -> PastModel | None:
+        """What is told of the live model of a resource; ``None``: another one is live by now.
+
+        :param resource: of the endpoint.
+        """
+        live = next((model for model in self.models if model.is_live and model.resource == resource.name), None)
+        return live if live and live.digests == resource.digests else None
 
 
 @contextmanager

@@ -21,10 +21,11 @@ from airflow.triggers.shared_stream import SharedStreamManager
 from airflow_provider_azureml_classic.client import AsyncClient, Client
 from airflow_provider_azureml_classic.exceptions import NotFound, ServiceUnavailable
 from airflow_provider_azureml_classic.protocol.digests import Digests
+from airflow_provider_azureml_classic.protocol.model_history import PastModel
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint, EndpointSettings, Resource, WebService
 from airflow_provider_azureml_classic.server.experiments.ilearner import read_ilearner, write_ilearner
-from airflow_provider_azureml_classic.watchers import EndpointWatch, ModelChangeTrigger, StaleModelTrigger
+from airflow_provider_azureml_classic.watchers import EndpointWatch, ModelChangeTrigger, Origins, StaleModelTrigger
 from tests.support import BIKES_SCORING, ServerProcess
 
 NOW = datetime(2026, 2, 1, tzinfo=UTC)
@@ -58,13 +59,13 @@ class Store:
         self.kept[key] = json.loads(json.dumps(value))
 
 
-async def stream(*looks: Endpoint) -> AsyncIterator[Endpoint]:
+async def stream(*looks: Endpoint | Origins) -> AsyncIterator[Endpoint | Origins]:
     """Looks at an endpoint, as a shared stream yields them."""
     for look in looks:
         yield look
 
 
-async def told(watch: EndpointWatch, *looks: Endpoint) -> list[dict[str, Any]]:
+async def told(watch: EndpointWatch, *looks: Endpoint | Origins) -> list[dict[str, Any]]:
     """What a watch tells of these looks."""
     return [event.payload async for event in watch.filter_shared_stream(stream(*looks))]
 
@@ -176,6 +177,52 @@ async def test_own_paths_with_the_id_of_a_service_are_not_told(name: str, is_tol
     other = endpoint(f"models/{'0a' * 16}/{name}/20260201T000000Z-0123456789ab.ilearner", "v2")
     events = await told(at(ModelChangeTrigger(ours="models/bikes/", **SCORING), Store()), endpoint(), other)
     assert bool(events) is is_told
+
+
+def origins(look: Endpoint, file: str, *, job_id: str | None = None, how: str = "patch", lists: str = "") -> Origins:
+    """A look at an endpoint, whose model a job wrote or none, as the service lists it; it may list another file."""
+    resource = replace(look.resource(), digests=Digests(file * 64, file * 64))
+    digests = Digests((lists or file) * 64, (lists or file) * 64)
+    entry = PastModel(1, "model", resource.location or BlobReference(""), digests, how=how, is_live=True, job_id=job_id)
+    return Origins(replace(look, resources=(resource,)), (entry,))
+
+
+@pytest.mark.parametrize(
+    ("job_id", "how", "is_told"), [("1", "patch", False), (None, "patch", True), ("1", "rollback", True)]
+)
+async def test_own_models_are_those_that_jobs_wrote(job_id: str | None, how: str, is_told: bool):
+    """A model is our own by its digest, wherever it lies: a file of somebody else at our own path is not, nor is a
+    rollback in the portal.
+    """
+    first = origins(endpoint(), "a")
+    changed = origins(endpoint("models/bikes/again.ilearner", "v2"), "b", job_id=job_id, how=how)
+    events = await told(at(ModelChangeTrigger(ours=True, **SCORING), Store()), first, changed, changed)
+    assert bool(events) is is_told
+
+
+async def test_a_change_between_two_answers_is_judged_at_the_next_poll():
+    """Where the list names another model than the endpoint does, nothing is decided yet, and nothing is forgotten."""
+    first, torn = origins(endpoint(), "a"), origins(endpoint("x.ilearner", "v2"), "b", job_id="1", lists="c")
+    foreign = origins(endpoint("x.ilearner", "v2"), "b")
+    watch = at(ModelChangeTrigger(ours=True, **SCORING), Store())
+    assert await told(watch, first, torn) == []
+    assert [event["before"]["version"] for event in await told(watch, foreign)] == ["v1"]
+
+
+async def test_own_models_of_a_service_that_lists_none():
+    """There the default path decides, as jobs have put models there."""
+    looks = [endpoint(f"models/{'0a' * 16}/bikes/20260201T000000Z-0123456789ab.ilearner", "v2"), endpoint("x", "v3")]
+    events = await told(at(ModelChangeTrigger(ours=True, **SCORING), Store()), endpoint(), *looks)
+    assert [event["now"]["version"] for event in events] == ["v3"]
+
+
+def test_who_wrote_a_model_has_a_poll_of_its_own():
+    """Watches that need no list share the endpoint's poll as before; what they remember has the key that it had."""
+    plain, path, own = (ModelChangeTrigger(ours=ours, **SCORING) for ours in (None, "models/", True))
+    assert plain.shared_stream_key() == path.shared_stream_key() == stale().shared_stream_key()
+    assert own.shared_stream_key() != plain.shared_stream_key()
+    assert plain.state_key == ModelChangeTrigger(**SCORING).state_key
+    assert len({one.state_key for one in (plain, path, own)}) == 3
 
 
 # -- remembering ---------------------------------------------------------------------------------------------------
@@ -394,7 +441,8 @@ async def test_on_the_real_service(airflow_connection: ServerProcess, client: Cl
     async with asyncio.timeout(20):
         async with aclosing(at(StaleModelTrigger(max_age=60, **where), Store()).run()) as events:
             assert "age is unknown" in (await anext(events)).payload["reason"]
-        async with aclosing(at(ModelChangeTrigger(**where), store).run()) as events:
+        # The server lists who wrote the model: no job of it did.
+        async with aclosing(at(ModelChangeTrigger(ours=True, **where), store).run()) as events:
             waiting = asyncio.ensure_future(anext(events))
             while not store.kept:
                 await asyncio.sleep(0.02)

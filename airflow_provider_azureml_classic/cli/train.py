@@ -25,12 +25,12 @@ from airflow_provider_azureml_classic.retraining.evaluation import Evaluation, e
 from airflow_provider_azureml_classic.retraining.freshness import MODEL_PATH, Window, model_path
 from airflow_provider_azureml_classic.retraining.jobs import JobTicket
 from airflow_provider_azureml_classic.retraining.judging import Comparison, Report, Rules
+from airflow_provider_azureml_classic.retraining.order import older_than_live
 from airflow_provider_azureml_classic.retraining.placing import (
     Candidate,
     Placing,
     Target,
     find_target,
-    older_than_live,
 )
 from airflow_provider_azureml_classic.retraining.quality import METRICS, Allowance, check_limits, finite
 

@@ -41,12 +41,7 @@ from airflow_provider_azureml_classic.client.model_pages import list_models
 from airflow_provider_azureml_classic.client.retries import Steps
 from airflow_provider_azureml_classic.client.uploads import sign_blob, upload_in_blocks
 from airflow_provider_azureml_classic.client.verb import verb
-from airflow_provider_azureml_classic.exceptions import (
-    AzureMLClassicError,
-    NotFound,
-    ProtocolError,
-    RequestRejected,
-)
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, NotFound, ProtocolError, RequestRejected
 from airflow_provider_azureml_classic.protocol import operations as ops
 from airflow_provider_azureml_classic.protocol.approval import Approval
 from airflow_provider_azureml_classic.protocol.drift import EndpointDrift, Terms
@@ -54,6 +49,7 @@ from airflow_provider_azureml_classic.protocol.job_history import PAGE, JobPage,
 from airflow_provider_azureml_classic.protocol.jobs import INPUT, Job, JobRequest, read_job_id
 from airflow_provider_azureml_classic.protocol.messages import Request, Response
 from airflow_provider_azureml_classic.protocol.model_scoring import ModelAnswers, ModelCall
+from airflow_provider_azureml_classic.protocol.purpose import Purpose
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.rehearsal import Rehearsal
 from airflow_provider_azureml_classic.protocol.swagger import Names
@@ -193,11 +189,11 @@ class Verbs:
         if_match: str | None = None,
         model_file: str | None = None,
         approval: Approval | None = None,
+        purpose: Purpose | None = None,
     ) -> Steps[None]:
         """Change an endpoint's settings or the location of its trained models.
 
-        The endpoint's own key is tried first, as the documentation shows, then the workspace token
-        (wire document, section 14, row 8).
+        The endpoint's own key is tried first, as documented, then the workspace token (wire document, 14.8).
 
         :param endpoint: the endpoint, as read before.
         :param settings: what to change.
@@ -205,10 +201,12 @@ class Verbs:
         :param model_file: SHA-256 of the file of the model that is meant, where only one is put in place. Our addition:
             the server takes no other one, and takes its own copy of one that the endpoint had before.
         :param approval: who has agreed, for the history that our server keeps.
+        :param purpose: the window that is meant, where trainings of several wrote the same file. Our addition.
         :raises RequestRejected: with status 412 when the endpoint has changed since.
         """
-        conditions = {ops.IF_MATCH: if_match, ops.MODEL_FILE: model_file, **(approval.to_header() if approval else {})}
-        check(*(yield from self._of_endpoint(ops.PATCH_ENDPOINT, endpoint, settings, conditions)))
+        facts = {**(approval.to_header() if approval else {}), **(purpose.to_header() if purpose else {})}
+        headers = {ops.IF_MATCH: if_match, ops.MODEL_FILE: model_file, **facts}
+        check(*(yield from self._of_endpoint(ops.PATCH_ENDPOINT, endpoint, settings, headers)))
 
     def _of_endpoint(
         self,

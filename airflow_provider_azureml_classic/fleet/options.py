@@ -8,7 +8,7 @@ from typing import Any
 
 from airflow_provider_azureml_classic.protocol.jobs import MODEL_OUTPUT
 from airflow_provider_azureml_classic.retraining.judging import Rules
-from airflow_provider_azureml_classic.retraining.placing import UNKNOWN_WINDOW
+from airflow_provider_azureml_classic.retraining.order import UNKNOWN_WINDOW
 from airflow_provider_azureml_classic.retraining.proof import Level
 from airflow_provider_azureml_classic.retraining.quality import METRICS, Allowance, check_limits
 from airflow_provider_azureml_classic.retraining.rehearsing import OFF, Rehearsing

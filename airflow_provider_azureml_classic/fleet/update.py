@@ -19,12 +19,12 @@ from airflow_provider_azureml_classic.retraining.evaluation import Evaluation, e
 from airflow_provider_azureml_classic.retraining.freshness import Window
 from airflow_provider_azureml_classic.retraining.jobs import JobTicket, trained_model
 from airflow_provider_azureml_classic.retraining.judging import Comparison, Report, Rules
+from airflow_provider_azureml_classic.retraining.order import older_than_live
 from airflow_provider_azureml_classic.retraining.placing import (
     Candidate,
     Overtaken,
     Placing,
     Target,
-    older_than_live,
 )
 from airflow_provider_azureml_classic.retraining.proof import Patch, shows
 from airflow_provider_azureml_classic.retraining.receipt import receipt_of

@@ -169,7 +169,8 @@ class RollbackModelOperator(ModelPlacingOperator):
         model = self.hook.readable(self.hook.reference(location or ""))
         golden = self._golden(receipt) if receipt is not None else None
         digests = Digests.from_json(receipt["replaced"]) if receipt is not None else None
-        return Candidate(model, window_in_path(model), golden=golden, digests=digests)
+        window = Window.from_json({"end": receipt["replaced"].get("window_end")}) if receipt is not None else None
+        return Candidate(model, window or window_in_path(model), golden=golden, digests=digests)
 
     def _of_window(self, target: Target, patch: Patch | None, window_end: str) -> Candidate:
         choice, client = Choice(to_utc(window_end)), self.hook.client

@@ -15,7 +15,8 @@ from airflow_provider_azureml_classic.retraining.approval import NOT_NEEDED, Dec
 from airflow_provider_azureml_classic.retraining.evaluation import evaluation_of
 from airflow_provider_azureml_classic.retraining.freshness import Window, window_in_path
 from airflow_provider_azureml_classic.retraining.jobs import NO_RESULT, JobTicket, trained_model
-from airflow_provider_azureml_classic.retraining.placing import Candidate, Placing, older_than_live
+from airflow_provider_azureml_classic.retraining.order import older_than_live
+from airflow_provider_azureml_classic.retraining.placing import Candidate, Placing
 from airflow_provider_azureml_classic.retraining.rehearsing import Rehearsing
 
 if TYPE_CHECKING:

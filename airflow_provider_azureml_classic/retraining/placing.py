@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from typing import Any, TypeVar
 
 from airflow_provider_azureml_classic.client.answers import BlobFacts
@@ -18,7 +17,8 @@ from airflow_provider_azureml_classic.client.verbs import Verbs
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, UpdateNotProved, is_stale, rejection
 from airflow_provider_azureml_classic.protocol.approval import Approval
 from airflow_provider_azureml_classic.protocol.digests import Digests, same_model
-from airflow_provider_azureml_classic.protocol.moments import moment_text
+from airflow_provider_azureml_classic.protocol.moments import moment_text, to_utc
+from airflow_provider_azureml_classic.protocol.purpose import Purpose
 from airflow_provider_azureml_classic.protocol.references import BlobReference, ToldWindow
 from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.protocol.values import (
@@ -37,9 +37,6 @@ from airflow_provider_azureml_classic.retraining.rehearsing import Outcome, Rehe
 #: Times that an endpoint may change between the GET and the PATCH before the task gives up.
 RACES = 5
 _PAUSE = 2.0
-#: What to do if it is not known on which data the live model was trained; ``None``: refuse where the service tells
-#: windows, replace elsewhere.
-UNKNOWN_WINDOW = (None, "replace", "refuse")
 T = TypeVar("T")
 
 
@@ -215,7 +212,7 @@ class Placing:
                 return reason
             if before is None and (yield from self._is_live_already(target, candidate)):
                 # Nothing changes but the place that is named, and with it the end of the window.
-                yield from self.put(target, Patch(target.resource.name, candidate.location, model=candidate.digests))
+                yield from self.put(target, _only_named(target, candidate))
                 return (
                     f"Endpoint {target.endpoint.name!r} keeps its model: this training gave the very model that is "
                     f"live already. Its window is recorded: the endpoint names {candidate.location.location} now."
@@ -262,10 +259,11 @@ class Placing:
         """
         level, answers = yield from self._level(target, candidate)
         now, replaced, model = time.time(), target.resource.location, target.resource.digests
+        end = target.resource.window_end
         other = same_model(candidate.digests, model) is False
         if shows(target.endpoint, target.resource.name, candidate.location) and not other:
             # What lay at this place before is gone: a model does not replace itself.
-            replaced = answers = model = None
+            replaced = answers = model = end = None
         return Patch(
             resource=target.resource.name,
             location=candidate.location,
@@ -276,9 +274,10 @@ class Placing:
             etag=target.endpoint.etag,
             patched_at=now,
             deadline=now + self.proof_timeout,
-            window_end=candidate.window.end.isoformat() if candidate.window else None,
+            window_end=_end_of(candidate),
             model=candidate.digests,
             replaced_model=earlier.replaced_model if earlier else model,
+            replaced_end=earlier.replaced_end if earlier else end.isoformat() if end else None,
         )
 
     def put(self, target: Target, patch: Patch) -> Program[None]:
@@ -290,7 +289,8 @@ class Placing:
         """
         try:
             etag = target.endpoint.etag
-            yield self._patch(target, patch.location, patch.model, if_match=etag, approval=self.approval)
+            end = patch.window_end
+            yield self._patch(target, patch.location, patch.model, end, if_match=etag, approval=self.approval)
         except AzureMLClassicError as error:
             if not (error.retryable or is_stale(error)):
                 raise
@@ -361,7 +361,7 @@ class Placing:
             model = patch.replaced_model
             if reason := (yield from self.changed(self.readable(previous), model, now.resource(name))):
                 return f"The previous model could not be put back: {reason}", False
-            yield self._patch(target, self.readable(previous), model, if_match=now.etag)
+            yield self._patch(target, self.readable(previous), model, patch.replaced_end, if_match=now.etag)
             after: Endpoint = yield self._fetch(target.endpoint)
             if not shows(after, name, previous):
                 return f"The service accepted the previous model, {previous.location}, but does not name it.", False
@@ -432,12 +432,15 @@ class Placing:
         target: Target,
         location: BlobReference,
         model: Digests | None,
+        window_end: str | None,
         *,
         if_match: str | None = None,
         approval: Approval | None = None,
     ) -> Any:
         settings = EndpointSettings(resources=(Resource(target.resource.name, location),))
         options: Any = {"if_match": if_match, "model_file": model.file if model else None, "approval": approval}
+        if window_end:
+            options["purpose"] = Purpose(end=to_utc(window_end))
         return Verbs.patch_endpoint.steps(self.client, target.endpoint, settings, **options)
 
     def _fetch(self, endpoint: Endpoint) -> Any:
@@ -495,6 +498,15 @@ class Placing:
         return model is not None and model == candidate.digests.content
 
 
+def _end_of(candidate: Candidate) -> str | None:
+    return candidate.window.end.isoformat() if candidate.window else None
+
+
+def _only_named(target: Target, candidate: Candidate) -> Patch:
+    """A PATCH after which the same model answers, from another place and of another window."""
+    return Patch(target.resource.name, candidate.location, window_end=_end_of(candidate), model=candidate.digests)
+
+
 def _without_races(
     find: Find, attempt: Callable[[Target, Candidate], Program[T]], log: Callable[[str], object]
 ) -> Program[T]:
@@ -522,72 +534,3 @@ def _overtaken(after: Endpoint, patch: Patch) -> str | None:
         f"While the update of endpoint {after.name!r} was being proved, somebody else put {live.location} live, which "
         f"was trained on data up to {moment_text(end)}; this one only up to {moment_text(own.end)}."
     )
-
-
-def older_than_live(
-    target: Target, candidate: Candidate, unknown_window: str | None, log: Callable[[str], object]
-) -> str | None:
-    """Why the live model must stay, as it was trained on newer data, or on the same later; ``None`` if it need not.
-
-    Models are ordered by the ends of their training windows: as submissions and paths tell them. Where that of one is
-    not known, the last times in their data are compared, if both are known: an end is at least that.
-
-    :param target: what is live.
-    :param candidate: the model to put live.
-    :param unknown_window: what to do if the live model's window is unknown: see :data:`UNKNOWN_WINDOW`.
-    :param log: told if the model is replaced all the same.
-    :raises ValueError: the candidate's training window is not known, or the live one's, and that is refused.
-    """
-    if unknown_window not in UNKNOWN_WINDOW:
-        raise ValueError(f"unknown_window is {unknown_window!r}; it must be 'replace', 'refuse' or None.")
-    live, name = target.resource.window_end, target.endpoint.name
-    if live is None or candidate.window is None:
-        last, own_last = (told.last if told else None for told in (target.resource.window, candidate.told))
-        if last is not None and own_last is not None and not _is_first(target):
-            return _keeps(name, "its data go", last, "those of this one", own_last) if own_last < last else None
-    if live is None:
-        _allow_unknown(target, unknown_window, log)
-        return None
-    if candidate.window is None:
-        raise ValueError(
-            f"The training window of {candidate.location.location} is unknown, so only_if_newer=True cannot decide. "
-            "Set window_end, give a model whose path holds its stamp (20260131T000000Z), or set only_if_newer=False."
-        )
-    if candidate.window.end < live:
-        return _keeps(name, "it was trained on data", live, "this one", candidate.window.end)
-    trained, own_trained = (told.trained_at if told else None for told in (target.resource.window, candidate.told))
-    if candidate.window.end > live or trained is None or own_trained is None or own_trained >= trained:
-        return None
-    return (
-        f"Endpoint {name!r} keeps its model: both are trained on data up to {moment_text(live)}, the live one at "
-        f"{moment_text(trained)}, this one earlier, at {moment_text(own_trained)}."
-    )
-
-
-def _keeps(name: str, live: str, end: datetime, own: str, own_end: datetime) -> str:
-    ends = moment_text(end), moment_text(own_end)
-    return f"Endpoint {name!r} keeps its model: {live} up to {ends[0]}, {own} only up to {ends[1]}."
-
-
-def _is_first(target: Target) -> bool:
-    """Whether the live model is the one that a web service began with, which any retrained one is newer than."""
-    return target.resource.window is not None and target.resource.window.is_first
-
-
-def _allow_unknown(target: Target, unknown_window: str | None, log: Callable[[str], object]) -> None:
-    """Raise if a model of an unknown window must not be replaced; the one that a service began with always may."""
-    resource = target.resource
-    if _is_first(target):
-        return
-    where = resource.location.location if resource.location else "which the service does not name"
-    problem = (
-        f"The training window of the live model of endpoint {target.endpoint.name!r}, {where}, is unknown, so "
-        "only_if_newer=True cannot tell whether the new model is newer."
-    )
-    # A service that tells windows knows that of every model whose training was submitted with one.
-    if unknown_window == "refuse" or (unknown_window is None and resource.window is not None):
-        raise ValueError(
-            f"{problem} If the new model is to replace it, set unknown_window='replace', once: the new model's window "
-            "is known from then on."
-        )
-    log(f"{problem} It is replaced all the same; unknown_window='refuse' fails the task instead.")

@@ -90,6 +90,7 @@ class Patch:
     :param window_end: of the model that was put live, ISO 8601, if known.
     :param model: digests of the model that was put live, if known.
     :param replaced_model: digests of the model that was live before, if the service told them.
+    :param replaced_end: end of that model's training window, ISO 8601, if known.
     :param rehearsal: what its rehearsal found, see :class:`~.rehearsing.Outcome`; ``None``: there was none.
     """
 
@@ -106,6 +107,7 @@ class Patch:
     window_end: str | None = None
     model: Digests | None = None
     replaced_model: Digests | None = None
+    replaced_end: str | None = None
     rehearsal: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -119,6 +121,7 @@ class Patch:
             "window_end": self.window_end,
             "model": self.model.to_json() if self.model else None,
             "replaced_model": self.replaced_model.to_json() if self.replaced_model else None,
+            "replaced_end": self.replaced_end,
             "rehearsal": self.rehearsal,
         }
 
@@ -140,6 +143,7 @@ class Patch:
                 window_end=data.get("window_end"),
                 model=Digests.from_json(data.get("model")),
                 replaced_model=Digests.from_json(data.get("replaced_model")),
+                replaced_end=data.get("replaced_end"),
                 rehearsal=data.get("rehearsal"),
             )
         except (KeyError, TypeError):

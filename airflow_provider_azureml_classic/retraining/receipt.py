@@ -22,7 +22,7 @@ def receipt_of(update: Update, facts: BlobFacts | None, approval: Approval | Non
     :param approval: who has agreed to it, if anybody was asked.
     """
     target, candidate, patch = update.target, update.candidate, update.patch
-    replaced, replaced_end, job = patch.replaced, window_end_of(patch.replaced), candidate.job
+    replaced, in_path, job = patch.replaced, window_end_of(patch.replaced), candidate.job
     model = patch.model or Digests()
     return {
         "web_service": target.service.name,
@@ -43,7 +43,7 @@ def receipt_of(update: Update, facts: BlobFacts | None, approval: Approval | Non
         "proof": {"level": patch.level.value, "seconds": round(max(0.0, time.time() - patch.patched_at), 3)},
         "replaced": {
             "location": replaced.location if replaced else None,
-            "window_end": replaced_end.isoformat() if replaced_end else None,
+            "window_end": patch.replaced_end or (in_path.isoformat() if in_path else None),
             "answers": patch.answers.to_wire() if patch.answers else None,
             **(patch.replaced_model or Digests()).to_json(),
         },

@@ -9,7 +9,8 @@ import pytest
 from airflow_provider_azureml_classic.protocol.references import BlobReference, ToldWindow
 from airflow_provider_azureml_classic.protocol.values import Endpoint, Resource, WebService
 from airflow_provider_azureml_classic.retraining.freshness import Window
-from airflow_provider_azureml_classic.retraining.placing import Candidate, Target, older_than_live
+from airflow_provider_azureml_classic.retraining.order import older_than_live
+from airflow_provider_azureml_classic.retraining.placing import Candidate, Target
 
 PATH = BlobReference("models/one.ilearner")
 DAYS = [datetime(2026, 3, 1, tzinfo=UTC) + timedelta(days=day) for day in range(4)]

@@ -446,17 +446,40 @@ class Store:
             rows = connection.execute(live.union(past).limit(limit)).all()
         return [BlobReference(relative, base) for relative, base in rows]
 
-    def trained_to(self, digest: str) -> datetime | None:
-        """End of the training window of a model that a job here wrote, ``None`` if it is not known.
+    def trained_to(
+        self, digest: str, relative_location: str, endpoint_id: str, meant: datetime | None = None
+    ) -> datetime | None:
+        """End of the training window of a model that a job here wrote or the endpoint had, ``None`` if it is not known.
+
+        Jobs of different windows may write the same bytes. Then the window is the one that is meant, if there is a job
+        of it; else that of the last job that wrote to the place; else it is not known: none is guessed.
 
         :param digest: SHA-256 of the file.
+        :param relative_location: where the model lies.
+        :param endpoint_id: the endpoint that gets it.
+        :param meant: end of the window, as the caller says.
         """
-        end = sa.func.max(trained_models.c.window_end, type_=trained_models.c.window_end.type)
+        trained, placed = trained_models.c, placements.c
+        written = (
+            sa.select(trained.window_end, trained.relative_location)
+            .join(jobs, jobs.c.id == trained.job_id)
+            .where(trained.digest == digest, trained.window_end.is_not(None))
+            .order_by(jobs.c.end_time.desc())
+        )
+        had = (
+            sa.select(placed.window_end, placed.relative_location)
+            .where(placed.endpoint_id == endpoint_id, placed.digest == digest, placed.window_end.is_not(None))
+            .order_by(placed.id.desc())
+        )
         with self._db.read() as connection:
-            found: datetime | None = connection.execute(
-                sa.select(end).where(trained_models.c.digest == digest)
-            ).scalar()
-        return found
+            rows: list[tuple[datetime, str]] = [
+                (end, place) for query in (written, had) for end, place in connection.execute(query)
+            ]
+        ends = {end for end, _ in rows}
+        if meant in ends:
+            return meant
+        there = next((end for end, place in rows if place == relative_location), None)
+        return there if there or len(ends) != 1 else ends.pop()
 
     def placement(self, endpoint_id: str, number: int) -> PlacementRow | None:
         """A model that an endpoint had, or ``None``."""

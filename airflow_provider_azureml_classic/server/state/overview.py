@@ -104,6 +104,23 @@ _WITH_MODELS = endpoints.outerjoin(placements, _LIVE).outerjoin(
 )
 
 
+def _written_by(*also: sa.ColumnElement[bool]) -> sa.ScalarSelect[Any]:
+    """The job that wrote the model of a placement.
+
+    :param also: what its model has in common with the placement besides the bytes.
+    """
+    of = trained_models.c.digest == placements.c.digest
+    return sa.select(sa.func.max(trained_models.c.job_id)).where(of, *also).scalar_subquery()
+
+
+_SAME_WINDOW = trained_models.c.window_end == placements.c.window_end
+_SAME_PLACE = trained_models.c.relative_location == placements.c.relative_location
+#: Several jobs may have written the same bytes.
+_WRITTEN_BY = sa.func.coalesce(
+    _written_by(_SAME_WINDOW, _SAME_PLACE), _written_by(_SAME_WINDOW), _written_by(_SAME_PLACE), _written_by()
+)
+
+
 class Queries:
     """Reads for the pages.
 
@@ -256,10 +273,7 @@ class Queries:
                 placements.c.live,
                 placements.c.approval,
                 _WINDOW_END.label("window_end"),
-                sa.select(sa.func.max(trained_models.c.job_id))
-                .where(trained_models.c.digest == placements.c.digest)
-                .scalar_subquery()
-                .label("job_id"),
+                _WRITTEN_BY.label("job_id"),
                 *_ABOUT,
             )
             .outerjoin(model_files, model_files.c.digest == placements.c.digest)

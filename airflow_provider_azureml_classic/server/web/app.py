@@ -327,7 +327,7 @@ class App:
         return _json(endpoint.to_wire(), status=201 if new else 200, headers=headers)
 
     def _patch_endpoint(self, call: Call) -> Response:
-        caller = self._caller(call)
+        caller, purpose = self._caller(call), Purpose.from_headers(call.headers)
         endpoint = self._updates.patch(
             caller,
             call.segments["service"],
@@ -336,6 +336,7 @@ class App:
             call.headers.get(ops.IF_MATCH),
             call.headers.get(ops.MODEL_FILE, "").strip().lower() or None,
             Approval.from_headers(call.headers),
+            purpose.end if purpose else None,
         )
         return _json(endpoint.to_wire(), headers={ops.ETAG: endpoint.etag or ""})
 

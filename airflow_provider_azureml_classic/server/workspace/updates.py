@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -90,6 +91,7 @@ class Updates:
         if_match: str | None,
         digest: str | None = None,
         approval: Approval | None = None,
+        window_end: datetime | None = None,
     ) -> Endpoint:
         """Change an endpoint's settings and models, all or nothing.
 
@@ -100,6 +102,7 @@ class Updates:
         :param if_match: ``ETag`` that the endpoint must still have.
         :param digest: SHA-256 of the file that is meant, if the caller says so: of the one model that is put in place.
         :param approval: who has agreed to it, as the caller says.
+        :param window_end: of the training that is meant, where jobs of several windows wrote the same file.
         """
         service, row = self._workspace.endpoint(caller, service_id, name)
         check_settings(caller.scope, settings)
@@ -107,7 +110,10 @@ class Updates:
         if settings.resources and settings.prevent_update is not False:
             check_updatable(row, "updated")
         with self._pinned() as pin:
-            models = [self._model(caller, service, row, resource, pin, digest) for resource in settings.resources or ()]
+            models = [
+                self._model(caller, service, row, resource, pin, digest, window_end)
+                for resource in settings.resources or ()
+            ]
             _check_different([model.name for model, _ in models])
             placed, files = tuple(model for model, _ in models), tuple(file for _, file in models)
             _check_approved(placed, approval)
@@ -264,6 +270,7 @@ class Updates:
         resource: Resource,
         pin: Pin,
         digest: str | None,
+        window_end: datetime | None,
     ) -> tuple[ResourceRow, ModelRow]:
         # Raises with the list of resources where the name is wrong, or the service is a training service.
         name = self._workspace.view(row).resource(resource.name).name
@@ -280,7 +287,8 @@ class Updates:
                 target=name,
             )
         origin = location.origin
-        places, end = (origin.base_location, origin.relative_location), self._store.trained_to(scorer.digest)
+        places = origin.base_location, origin.relative_location
+        end = self._store.trained_to(scorer.digest, origin.relative_location, row.id, window_end)
         model = ResourceRow(row.id, name, *places, scorer.digest, scorer.content, end)
         return model, model_row(scorer.manifest, scorer.digest, length, scorer.content)
 
