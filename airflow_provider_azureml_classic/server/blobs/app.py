@@ -1,6 +1,6 @@
 """The store over HTTP, in the wire format of Azure Blob Storage: what an Azure SDK needs to read and write blobs.
 
-Not offered, and answered with 501: copies, leases, snapshots, tiers, tags, append and page blobs, user metadata.
+Not offered, and answered with 501: copies from other accounts, leases, snapshots, tiers, tags, append and page blobs.
 
 Rule 1: bytes go from socket to file and back in pieces, in threads; nothing of a size that a client chooses is held.
 Rule 2: nothing of a query or of ``Authorization`` is logged or echoed.
@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import logging
 import re
+import shutil
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import quote
@@ -25,20 +26,36 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, cause
 from airflow_provider_azureml_classic.protocol.operations import BLOB_SHA256, REQUEST_ID
-from airflow_provider_azureml_classic.protocol.sas import SIGNED_VERSION
+from airflow_provider_azureml_classic.protocol.sas import SIGNED_VERSION, verify
 from airflow_provider_azureml_classic.server.blobs.auth import SignedRequest, authorize
 from airflow_provider_azureml_classic.server.blobs.blocks import BlockStage
 from airflow_provider_azureml_classic.server.blobs.disk import as_unavailable
+from airflow_provider_azureml_classic.server.blobs.headers import (
+    COPY_SOURCE,
+    CopySource,
+    copied_headers,
+    copy_source,
+    metadata_of,
+    with_metadata,
+)
 from airflow_provider_azureml_classic.server.blobs.listing import containers_page, list_page
 from airflow_provider_azureml_classic.server.blobs.names import check_container
+from airflow_provider_azureml_classic.server.blobs.notes import HEADERS, Notes
 from airflow_provider_azureml_classic.server.blobs.store import MAX_BLOCKS, BlobProperties, BlobStore
 from airflow_provider_azureml_classic.server.blobs.streams import (
     BlobResponse,
     asked_range,
     check_conditions,
+    check_source_conditions,
     receive_into,
 )
-from airflow_provider_azureml_classic.server.blobs.xml import StorageError, http_date, read_block_list
+from airflow_provider_azureml_classic.server.blobs.xml import (
+    METADATA,
+    StorageError,
+    block_list_to_xml,
+    http_date,
+    read_block_list,
+)
 
 MAX_BLOB_SIZE = 5 * 1024**3
 _MAX_BLOCK_LIST_SIZE = MAX_BLOCKS * 160
@@ -57,12 +74,14 @@ class Call:
     :param container: container's name, not checked; empty if the account itself is meant.
     :param blob: blob's path, not checked; empty if the container itself is meant.
     :param granted: permissions that the credentials proved.
+    :param by_key: whether the account's key proved them, not a token.
     """
 
     request: Request
     container: str
     blob: str
     granted: str = ""
+    by_key: bool = False
 
     @property
     def may_overwrite(self) -> bool:
@@ -141,7 +160,8 @@ class BlobApp:
             permission=permission,
             now=self.clock(),
         )
-        return await handler(self, Call(request, container and check_container(container), blob, granted))
+        by_key = "sig" not in query
+        return await handler(self, Call(request, container and check_container(container), blob, granted, by_key))
 
     async def get_blob(self, call: Call) -> Response:
         """Get Blob, Get Blob Properties.
@@ -152,32 +172,135 @@ class BlobApp:
         try:
             check_conditions(call.request, properties)
             span = asked_range(call.request.headers, properties) if call.request.method == "GET" else None
+            kept = await to_thread.run_sync(self.store.headers, call.container, call.blob, properties.sha256)
         except BaseException:
             file.close()
             raise
-        return BlobResponse(file, span, properties.length, _blob_headers(properties), call.request.method)
+        return BlobResponse(file, span, properties.length, {**kept, **_blob_headers(properties)}, call.request.method)
 
     async def put_blob(self, call: Call) -> Response:
         """Put Blob.
 
         :param call: the request.
         """
-        kind = call.request.headers.get("x-ms-blob-type", "")
-        if kind != "BlockBlob" or "x-ms-copy-source" in call.request.headers:
-            raise StorageError(400, "InvalidHeaderValue", "x-ms-blob-type must be BlockBlob, without a copy source.")
+        headers = call.request.headers
+        if COPY_SOURCE in headers:
+            return await to_thread.run_sync(self._copy, call)
+        if headers.get("x-ms-blob-type", "") != "BlockBlob":
+            raise StorageError(400, "InvalidHeaderValue", "x-ms-blob-type must be BlockBlob.")
+        notes = _notes(metadata_of(headers))
         await to_thread.run_sync(self._check_replaceable, call)
-        target = self.store.open_write(call.container, call.blob, overwrite=call.may_overwrite)
+        target = self.store.open_write(call.container, call.blob, overwrite=call.may_overwrite, notes=notes)
         try:
             writer = await receive_into(target, call.request, self.max_size, lambda: self._check_replaceable(call))
         except FileExistsError:
             raise _exists(call) from None
         return _put_response(writer.committed)
 
+    def _copy(self, call: Call) -> Response:
+        """Copy Blob, Copy Blob From URL, Put Blob From URL: done when they are answered."""
+        request = call.request
+        homes = (
+            self.store.account.endpoint,
+            f"http://{request.headers.get('host', '')}{call.request.scope.get('root_path', '')}",
+        )
+        source = copy_source(request.headers, homes)
+        self._check_source(call, source)
+        metadata_of(request.headers)
+        file, properties = self.store.open_read(check_container(source.container), source.blob)
+        with file:
+            check_source_conditions(request.headers, properties)
+            self._check_replaceable(call)
+            kept = self.store.headers(source.container, source.blob, properties.sha256)
+            headers = copied_headers(request.headers, kept, properties.length, self.clock())
+            if properties.length > self.max_size:
+                raise StorageError(413, "RequestBodyTooLarge", f"A blob may have at most {self.max_size} bytes.")
+            try:
+                with self.store.open_write(
+                    call.container, call.blob, overwrite=call.may_overwrite, notes=_notes(headers)
+                ) as writer:
+                    shutil.copyfileobj(file, writer, 1024 * 1024)
+            except FileExistsError:
+                raise _exists(call) from None
+        response = _put_response(writer.committed)
+        response.headers.update({name: headers[name] for name in ("x-ms-copy-id", "x-ms-copy-status")})
+        response.status_code = 201 if "x-ms-blob-type" in request.headers else 202
+        return response
+
+    def _check_source(self, call: Call, source: CopySource) -> None:
+        """The account's key opens a source without a token; whoever has a token needs one for the source, too."""
+        if call.by_key and not source.query:
+            return
+        client = call.request.client.host if call.request.client else None
+        try:
+            verify(
+                self.store.account,
+                source.query,
+                source.container,
+                source.blob,
+                permission="r",
+                now=self.clock(),
+                client=client,
+            )
+        except AzureMLClassicError as error:
+            message = f"The source of the copy cannot be read. {error.message}"
+            raise StorageError(403, "CannotVerifyCopySource", message) from None
+
+    async def get_metadata(self, call: Call) -> Response:
+        """Get Blob Metadata.
+
+        :param call: the request.
+        """
+        properties = await to_thread.run_sync(self.store.properties, call.container, call.blob)
+        check_conditions(call.request, properties)
+        kept = await to_thread.run_sync(self.store.headers, call.container, call.blob, properties.sha256)
+        shown = {name: value for name, value in kept.items() if name.startswith(METADATA)}
+        described = {"etag": properties.etag, "last-modified": http_date(properties)}
+        return Response(headers={**shown, **described, BLOB_SHA256: properties.sha256 or ""})
+
+    async def set_metadata(self, call: Call) -> Response:
+        """Set Blob Metadata.
+
+        :param call: the request.
+        """
+        metadata = metadata_of(call.request.headers)
+
+        def change(properties: BlobProperties, kept: Mapping[str, str]) -> Mapping[str, str]:
+            check_conditions(call.request, properties)
+            return with_metadata(kept, metadata)
+
+        properties = await to_thread.run_sync(self.store.set_headers, call.container, call.blob, change)
+        response = _put_response(properties)
+        response.status_code = 200
+        return response
+
+    async def get_block_list(self, call: Call) -> Response:
+        """Get Block List.
+
+        :param call: the request.
+        """
+        wanted = call.request.query_params.get("blocklisttype", "committed").lower()
+        if wanted not in ("committed", "uncommitted", "all"):
+            message = "blocklisttype must be committed, uncommitted or all."
+            raise StorageError(400, "InvalidQueryParameterValue", message)
+        properties, committed = await to_thread.run_sync(self.blocks.committed, call.container, call.blob)
+        staged = await to_thread.run_sync(self.blocks.staged, call.container, call.blob)
+        if properties is None and not staged:
+            raise StorageError(404, "BlobNotFound", "The specified blob does not exist.")
+        lists = {"CommittedBlocks": committed, "UncommittedBlocks": staged}
+        body = block_list_to_xml({e: lists[e] for e in lists if wanted in ("all", e.removesuffix("Blocks").lower())})
+        headers = {"x-ms-blob-content-length": str(properties.length if properties else 0)}
+        if properties:
+            headers |= {"etag": properties.etag, "last-modified": http_date(properties)}
+        return Response(body, headers=headers, media_type=_XML)
+
     async def put_block(self, call: Call) -> Response:
         """Put Block.
 
         :param call: the request.
         """
+        if COPY_SOURCE in call.request.headers:
+            raise StorageError(501, "NotImplemented", "This store does not offer Put Block From URL.")
         try:
             target = self.blocks.open_block(call.container, call.blob, call.request.query_params.get("blockid", ""))
             await receive_into(target, call.request, self.max_size)
@@ -195,14 +318,20 @@ class BlobApp:
             body += piece
             if len(body) > _MAX_BLOCK_LIST_SIZE:
                 raise StorageError(413, "RequestBodyTooLarge", "The list of blocks is too long.")
-        ids = await to_thread.run_sync(read_block_list, bytes(body))
-        return _put_response(await to_thread.run_sync(self._commit, call, ids))
+        listed = await to_thread.run_sync(read_block_list, bytes(body))
+        return _put_response(await to_thread.run_sync(self._commit, call, listed))
 
-    def _commit(self, call: Call, ids: list[str]) -> BlobProperties:
+    def _commit(self, call: Call, listed: list[tuple[str, str]]) -> BlobProperties:
+        notes = _notes(metadata_of(call.request.headers))
         self._check_replaceable(call)
         try:
             return self.blocks.commit(
-                call.container, call.blob, ids, max_length=self.max_size, overwrite=call.may_overwrite
+                call.container,
+                call.blob,
+                listed,
+                max_length=self.max_size,
+                overwrite=call.may_overwrite,
+                notes=notes,
             )
         except OverflowError:
             raise StorageError(413, "RequestBodyTooLarge", "The blocks make a blob that is too large.") from None
@@ -283,6 +412,10 @@ class BlobApp:
 OPERATIONS: dict[tuple[str, str, str], tuple[str, Handler]] = {
     ("blob", "GET", ""): ("r", BlobApp.get_blob),
     ("blob", "HEAD", ""): ("r", BlobApp.get_blob),
+    ("blob", "GET", "metadata"): ("r", BlobApp.get_metadata),
+    ("blob", "HEAD", "metadata"): ("r", BlobApp.get_metadata),
+    ("blob", "PUT", "metadata"): ("w", BlobApp.set_metadata),
+    ("blob", "GET", "blocklist"): ("r", BlobApp.get_block_list),
     ("blob", "PUT", ""): ("wc", BlobApp.put_blob),
     ("blob", "PUT", "block"): ("wc", BlobApp.put_block),
     ("blob", "PUT", "blocklist"): ("wc", BlobApp.put_block_list),
@@ -325,6 +458,10 @@ def _blob_headers(properties: BlobProperties) -> dict[str, str]:
         "content-security-policy": "sandbox",
         BLOB_SHA256: properties.sha256 or "",
     }
+
+
+def _notes(headers: Mapping[str, str]) -> Notes:
+    return {HEADERS: dict(headers)} if headers else {}
 
 
 def _put_response(properties: BlobProperties) -> Response:

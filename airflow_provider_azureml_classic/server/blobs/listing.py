@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import replace
 
+from starlette.datastructures import Headers
+
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
+from airflow_provider_azureml_classic.server.blobs.headers import metadata_of
 from airflow_provider_azureml_classic.server.blobs.store import BlobProperties, BlobStore
 from airflow_provider_azureml_classic.server.blobs.xml import StorageError, list_to_xml
 
@@ -16,14 +22,25 @@ def list_page(store: BlobStore, container: str, query: Mapping[str, str]) -> byt
 
     :param store: the store.
     :param container: container to list.
-    :param query: ``prefix``, ``delimiter``, ``marker`` and ``maxresults``, all optional.
+    :param query: ``prefix``, ``delimiter``, ``marker``, ``maxresults`` and ``include`` (``metadata``), all optional.
     :raises StorageError: ``maxresults`` is not a positive number.
     """
     prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
     entries = _grouped(store.list(container, prefix), prefix, delimiter) if delimiter else store.list(container, prefix)
     page, parameters, more = _page(entries, query)
+    if "metadata" in query.get("include", "").split(","):
+        page = [entry if isinstance(entry, str) else _with_metadata(store, container, entry) for entry in page]
     parameters.append(("Delimiter", delimiter))
     return list_to_xml(page, endpoint=store.account.endpoint, container=container, parameters=parameters, more=more)
+
+
+def _with_metadata(store: BlobStore, container: str, blob: BlobProperties) -> BlobProperties:
+    metadata: dict[str, str] = {}
+    with suppress(AzureMLClassicError):  # deleted since the walk
+        if store.notes.has(container, blob.name):
+            sha256 = store.properties(container, blob.name).sha256
+            metadata = metadata_of(Headers(store.headers(container, blob.name, sha256)))
+    return replace(blob, metadata=metadata)
 
 
 def containers_page(store: BlobStore, query: Mapping[str, str]) -> bytes:

@@ -4,8 +4,8 @@ Rule 1: a blob is seen whole or not at all: what is written goes to ``root/.tmp`
 Rule 2: a name from outside becomes a path in :meth:`BlobStore.path` and nowhere else.
 Rule 3: no HTTP here; every method blocks, so the event loop calls them in a thread.
 
-Limits of files compared with Azure: a blob cannot be called like the folder of other blobs, and content type and user
-metadata are not kept (the type follows from the extension).
+Limits of files compared with Azure: a blob cannot be called like the folder of other blobs, and the content type is not
+kept (it follows from the extension).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -31,9 +31,11 @@ from airflow_provider_azureml_classic.protocol.sas import StorageAccount
 from airflow_provider_azureml_classic.server.blobs.disk import unavailable
 from airflow_provider_azureml_classic.server.blobs.files import files_below, make_folder, publish, remove
 from airflow_provider_azureml_classic.server.blobs.names import check_blob, check_container, name_of, path_on_disk
+from airflow_provider_azureml_classic.server.blobs.notes import HEADERS, NoteBook, Notes
 
 TEMPORARY_FOLDER = ".tmp"
 BLOCKS_FOLDER = ".blocks"
+NOTES_FOLDER = ".notes"
 #: Blocks of one blob.
 MAX_BLOCKS = 50_000
 #: Blocks that nobody committed are dropped after this time, as Azure does.
@@ -52,6 +54,7 @@ class BlobProperties:
     :param last_modified: UTC.
     :param content_type: guessed from the extension.
     :param sha256: in hex, ``None`` in listings.
+    :param metadata: headers of user metadata, in listings that ask for it.
     """
 
     name: str
@@ -60,6 +63,7 @@ class BlobProperties:
     last_modified: datetime
     content_type: str
     sha256: str | None = None
+    metadata: Mapping[str, str] | None = None
 
 
 class BlobWriter:
@@ -115,6 +119,7 @@ class BlobStore:
         self.root = root.resolve()
         self.account = account
         self._owner = owner
+        self.notes = NoteBook(self.root / NOTES_FOLDER, self.temporary_file)
         self._digests: dict[tuple[str, int, int, int], str] = {}
         self._lock = threading.Lock()
         for folder in (self.root, self.root / TEMPORARY_FOLDER, self.root / BLOCKS_FOLDER):
@@ -190,6 +195,7 @@ class BlobStore:
             self.check_here()
             return False
         shutil.rmtree(grave)
+        self.notes.drop_container(container)
         return True
 
     # Reading
@@ -274,12 +280,15 @@ class BlobStore:
     # Writing
 
     @contextmanager
-    def open_write(self, container: str, blob: str, *, overwrite: bool = True) -> Iterator[BlobWriter]:
+    def open_write(
+        self, container: str, blob: str, *, overwrite: bool = True, notes: Notes | None = None
+    ) -> Iterator[BlobWriter]:
         """Write a blob; it appears, whole, when the block ends without an error, and not at all otherwise.
 
         :param container: name of the container, made if need be.
         :param blob: path in it.
         :param overwrite: ``False`` lets nothing that exists be replaced.
+        :param notes: what to keep of it beside its bytes; those of a blob that it replaces are dropped.
         :raises FileExistsError: the blob exists and may not be replaced.
         """
         target = self.path(container, blob)
@@ -290,7 +299,9 @@ class BlobStore:
             os.fsync(file.fileno())
             status = os.fstat(file.fileno())
             file.close()
+            self.notes.write(container, blob, writer.sha256, notes or {})
             publish(temporary, target, overwrite=overwrite)
+        self.notes.drop(container, blob, writer.sha256, notes)
         self._remember(target, status, writer.sha256)
         writer.committed = _properties(blob, status, writer.sha256)
 
@@ -327,6 +338,42 @@ class BlobStore:
             with source.open("rb") as file, self.open_write(container, blob, overwrite=overwrite) as writer:
                 shutil.copyfileobj(file, writer, _CHUNK)
             source.unlink()
+        else:
+            self.notes.drop(container, blob)
+
+    def set_headers(
+        self, container: str, blob: str, change: Callable[[BlobProperties, Mapping[str, str]], Mapping[str, str]]
+    ) -> BlobProperties:
+        """Change the headers that are kept of a blob, and with them its ``ETag``.
+
+        :param container: name of the container.
+        :param blob: path in it.
+        :param change: makes the new headers from the blob's properties and its present headers; may raise.
+        :return: the properties that the blob has then.
+        :raises RequestRejected: ``BlobNotFound``.
+        """
+        path = self.path(container, blob)
+        file, properties = self.open_read(container, blob)
+        with file:
+            sha256 = properties.sha256 or ""
+            headers = change(properties, self.headers(container, blob, sha256))
+            self.notes.write(container, blob, sha256, {HEADERS: dict(headers)})
+            # By the open file, so that a blob which has replaced this one keeps its own time; whole microseconds,
+            # which every file system keeps, and later than before whatever the clock says.
+            after = max(time.time_ns() // 1000, os.fstat(file.fileno()).st_mtime_ns // 1000 + 1) * 1000
+            os.utime(file.fileno() if os.utime in os.supports_fd else path, ns=(after, after))
+            status = os.fstat(file.fileno())
+        self._remember(path, status, sha256)
+        return _properties(blob, status, sha256)
+
+    def headers(self, container: str, blob: str, sha256: str | None) -> Mapping[str, str]:
+        """Headers that are kept of a blob: its metadata, and where it was copied from.
+
+        :param container: name of the container.
+        :param blob: path in it.
+        :param sha256: of its bytes.
+        """
+        return self.notes.read(container, blob, sha256, HEADERS) or {}
 
     def delete(self, container: str, blob: str) -> None:
         """Remove a blob, and the folders that it leaves empty.
@@ -342,6 +389,7 @@ class BlobStore:
             if path.is_file():
                 raise
             raise self._not_found(container, blob) from None
+        self.notes.drop(container, blob)
         with suppress(OSError):  # up to the first folder that is not empty
             for folder in path.relative_to(self.root / container).parents[:-1]:
                 (self.root / container / folder).rmdir()

@@ -103,6 +103,20 @@ def check_conditions(request: Request, properties: BlobProperties) -> None:
         raise StorageError(412, "ConditionNotMet", "The blob is the one that If-None-Match names.")
 
 
+def check_source_conditions(headers: Mapping[str, str], properties: BlobProperties) -> None:
+    """Return if a copy may go on from a blob as it is.
+
+    :param headers: of the request; ``x-ms-source-if-match`` and ``x-ms-source-if-none-match`` count.
+    :param properties: of the source.
+    :raises StorageError: 412.
+    """
+    if_match, if_none_match = (headers.get(f"x-ms-source-{name}") for name in ("if-match", "if-none-match"))
+    if (if_match and not _names(if_match, properties.etag)) or (
+        if_none_match and _names(if_none_match, properties.etag)
+    ):
+        raise StorageError(412, "SourceConditionNotMet", "The source is not as the request asks for.")
+
+
 def _names(condition: str, etag: str) -> bool:
     # Some SDKs send the tag without its quotes.
     return condition.strip() == "*" or etag.strip('"') in {tag.strip(' "') for tag in condition.split(",")}

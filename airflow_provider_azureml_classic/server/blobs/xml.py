@@ -1,12 +1,12 @@
 """XML of the blob service: errors, listings and block lists. Pure.
 
-Facts: Microsoft, "Status and error codes", "Blob service error codes", "List Blobs" and "Put Block List"
-(``rest/api/storageservices``).
+Facts: Microsoft, "Status and error codes", "Blob service error codes", "List Blobs", "Put Block List" and "Get Block
+List" (``rest/api/storageservices``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from email.utils import format_datetime
 from typing import NoReturn
 from xml.parsers import expat
@@ -15,6 +15,8 @@ from xml.sax.saxutils import escape, quoteattr
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
 from airflow_provider_azureml_classic.server.blobs.store import MAX_BLOCKS, BlobProperties
 
+#: Headers of user metadata begin with this.
+METADATA = "x-ms-meta-"
 DECLARATION = '<?xml version="1.0" encoding="utf-8"?>'
 
 
@@ -63,25 +65,23 @@ class _BlockListReader:
     """Collects the ids of a block list; refuses what else XML can do."""
 
     def __init__(self) -> None:
-        self.ids: list[str] = []
+        self.blocks: list[tuple[str, str]] = []
         self._path: list[str] = []
         self._text: list[str] = []
 
     def start(self, name: str, _: object) -> None:
         if len(self._path) > 1 or (not self._path) != (name == "BlockList"):
             refuse_block_list()
-        if name == "Committed":
-            raise StorageError(400, "InvalidBlockList", "Blocks of a committed blob are not kept: use Latest.")
-        if self._path and name not in ("Latest", "Uncommitted"):
+        if self._path and name not in ("Latest", "Uncommitted", "Committed"):
             refuse_block_list()
-        if len(self.ids) >= MAX_BLOCKS and self._path:
+        if len(self.blocks) >= MAX_BLOCKS and self._path:
             raise StorageError(400, "BlockListTooLong", f"The list has more than {MAX_BLOCKS} blocks.")
         self._path.append(name)
         self._text.clear()
 
-    def end(self, _: str) -> None:
+    def end(self, name: str) -> None:
         if len(self._path) > 1:
-            self.ids.append("".join(self._text).strip())
+            self.blocks.append((name, "".join(self._text).strip()))
         self._path.pop()
 
     def data(self, text: str) -> None:
@@ -96,8 +96,8 @@ def refuse_block_list(*_: object) -> NoReturn:
     raise StorageError(400, "InvalidXmlDocument", "The body is not a list of blocks in XML.")
 
 
-def read_block_list(body: bytes) -> list[str]:
-    """Ids of a ``BlockList``, in order.
+def read_block_list(body: bytes) -> list[tuple[str, str]]:
+    """Where to look for each block of a ``BlockList`` (the name of its element), and its id, in order.
 
     :param body: the request's body, of limited size.
     :raises StorageError: not a block list, or it holds a document type (and so might define entities).
@@ -112,7 +112,7 @@ def read_block_list(body: bytes) -> list[str]:
         parser.Parse(body, True)
     except expat.ExpatError:
         refuse_block_list()
-    return reader.ids
+    return reader.blocks
 
 
 def _element(name: str, text: str) -> str:
@@ -120,6 +120,18 @@ def _element(name: str, text: str) -> str:
     ``<NextMarker></NextMarker>`` for a marker, and lists for ever.
     """
     return f"<{name}>{escape(text)}</{name}>" if text else f"<{name} />"
+
+
+def block_list_to_xml(lists: Mapping[str, Sequence[tuple[str, int]]]) -> bytes:
+    """The answer of "Get Block List".
+
+    :param lists: element (``CommittedBlocks``, ``UncommittedBlocks``) -> ids and lengths of its blocks.
+    """
+    inner = ""
+    for element, blocks in lists.items():
+        each = (f"<Block><Name>{escape(name)}</Name><Size>{size}</Size></Block>" for name, size in blocks)
+        inner += f"<{element}>{''.join(each)}</{element}>" if blocks else f"<{element} />"
+    return f"{DECLARATION}<BlockList>{inner}</BlockList>".encode()
 
 
 def _blob_xml(blob: BlobProperties) -> str:
@@ -131,7 +143,12 @@ def _blob_xml(blob: BlobProperties) -> str:
         "BlobType": "BlockBlob",
     }
     inner = "".join(_element(name, value) for name, value in properties.items())
-    return f"<Blob><Name>{escape(blob.name)}</Name><Properties>{inner}</Properties></Blob>"
+    metadata = "".join(
+        _element(name.removeprefix(METADATA), value) for name, value in sorted((blob.metadata or {}).items())
+    )
+    if blob.metadata is not None:
+        metadata = f"<Metadata>{metadata}</Metadata>" if metadata else "<Metadata />"
+    return f"<Blob><Name>{escape(blob.name)}</Name><Properties>{inner}</Properties>{metadata}</Blob>"
 
 
 def _container_xml(container: BlobProperties) -> str:

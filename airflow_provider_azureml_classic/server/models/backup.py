@@ -22,6 +22,7 @@ from airflow_provider_azureml_classic import __version__
 from airflow_provider_azureml_classic.exceptions import cause
 from airflow_provider_azureml_classic.protocol.references import MODEL_EXTENSION
 from airflow_provider_azureml_classic.server.blobs.files import files_below
+from airflow_provider_azureml_classic.server.blobs.store import BLOCKS_FOLDER, TEMPORARY_FOLDER
 from airflow_provider_azureml_classic.server.folders import LOCK, file_digest
 from airflow_provider_azureml_classic.server.models.pair import MODELS_FOLDER, REMEMBERED
 from airflow_provider_azureml_classic.server.models.store import TRASH
@@ -221,7 +222,7 @@ def _copy_tree(source: Path, target: Path) -> None:
     for path in _files(source):
         name = path.relative_to(source)
         # Only there is something half written; a blob may be called anything.
-        if name.parts[0].startswith("."):
+        if name.parts[0] in (TEMPORARY_FOLDER, BLOCKS_FOLDER):
             continue
         (target / name).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         # A blob may be deleted meanwhile.

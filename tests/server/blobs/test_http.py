@@ -6,18 +6,14 @@ import base64
 import hashlib
 import re
 import socket
-import threading
 import time
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from email.utils import format_datetime
 
 import anyio
 import pytest
 import requests
-import uvicorn
 from azure.core.exceptions import ClientAuthenticationError, HttpResponseError, ResourceExistsError
 from azure.storage.blob import (
     AccountSasPermissions,
@@ -31,100 +27,13 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 from starlette.types import Message
 
-from airflow_provider_azureml_classic.protocol.sas import StorageAccount, hmac_sha256, sign
+from airflow_provider_azureml_classic.protocol.sas import StorageAccount, hmac_sha256
 from airflow_provider_azureml_classic.server.blobs.app import blob_app
 from airflow_provider_azureml_classic.server.blobs.store import TEMPORARY_FOLDER, BlobStore
 from tests.support.azurite import Azurite
+from tests.support.blob_service import KEY, MAX_SIZE, TIMEOUT, Served, assert_error, code_of, now
 
-KEY = base64.b64encode(b"not a real key, but long enough!").decode()
-MAX_SIZE = 8 * 1024 * 1024
 BLOCK_BLOB = {"x-ms-blob-type": "BlockBlob"}
-TIMEOUT = 20
-
-
-def now() -> datetime:
-    """The present moment."""
-    return datetime.now(UTC)
-
-
-@dataclass(frozen=True)
-class Served:
-    """A running server and the folder behind it."""
-
-    store: BlobStore
-    port: int
-
-    @property
-    def base(self) -> str:
-        """Address of the account."""
-        return self.store.account.endpoint
-
-    def sas(self, container: str, blob: str | None = None, permissions: str = "rcwdl", hours: float = 1) -> str:
-        """A token, made before the hours began."""
-        start, expiry = now() - timedelta(days=1), now() + timedelta(hours=hours)
-        return sign(self.store.account, container, blob, permissions=permissions, start=start, expiry=expiry)
-
-    def ask(self, method: str, path: str, token: str, **more: object) -> requests.Response:
-        """Send one request; ``path`` goes out as it is."""
-        joint = "&" if "?" in path else "?"
-        request = requests.Request(method, self.base, **more).prepare()
-        request.url = f"{self.base}/{path}{joint}{token.lstrip('?')}"
-        with requests.Session() as session:
-            return session.send(request, timeout=TIMEOUT)
-
-    def put(self, container: str, blob: str, data: bytes) -> None:
-        """Write a blob behind the server's back."""
-        with self.store.open_write(container, blob) as writer:
-            writer.write(data)
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """A server on a free port."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
-        port = listener.getsockname()[1]
-        account = StorageAccount("mlclassic", KEY, f"http://127.0.0.1:{port}/mlclassic")
-        store = BlobStore(tmp_path_factory.mktemp("store"), account)
-        app = Starlette(routes=[Mount("/mlclassic", app=blob_app(store, now, max_size=MAX_SIZE))])
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-        thread.start()
-        try:
-            yield Served(store, port)
-        finally:
-            server.should_exit = True
-            thread.join()
-
-
-@pytest.fixture
-def service(served: Served) -> Iterator[BlobServiceClient]:
-    """Azure's SDK, made to use small blocks."""
-    size = 256 * 1024
-    with BlobServiceClient.from_connection_string(
-        served.store.account.connection_string,
-        max_single_put_size=size,
-        max_block_size=size,
-        max_single_get_size=size,
-        max_chunk_get_size=size,
-    ) as client:
-        yield client
-
-
-@pytest.fixture
-def container(request: pytest.FixtureRequest) -> str:
-    """A container's name of this test's own."""
-    return f"c-{hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:20]}"
-
-
-def assert_error(answer: requests.Response, status: int, code: str) -> None:
-    """The answer is an error in the service's form, and tells no secret."""
-    assert (answer.status_code, answer.headers["x-ms-error-code"]) == (status, code)
-    assert ET.fromstring(answer.content).findtext("Code") == code  # noqa: S314 - our own server's
-    assert "sig=" not in answer.text
-    assert KEY not in answer.text
-    assert answer.headers["x-ms-request-id"]
 
 
 class TestRead:
@@ -476,11 +385,9 @@ class TestWrite:
         assert_error(answer, 400, "Md5Mismatch")
         assert not served.store.exists(container, "a.csv")
 
-    @pytest.mark.parametrize(
-        "headers", [{}, {"x-ms-blob-type": "PageBlob"}, {**BLOCK_BLOB, "x-ms-copy-source": "http://169.254.169.254/"}]
-    )
+    @pytest.mark.parametrize("headers", [{}, {"x-ms-blob-type": "PageBlob"}])
     def test_other_kinds_of_put(self, served: Served, container: str, headers: dict[str, str]) -> None:
-        """Only block blobs are stored, and nothing is fetched from elsewhere."""
+        """Only block blobs are stored."""
         answer = served.ask("PUT", f"{container}/a.csv", served.sas(container), data=b"1", headers=headers)
         assert_error(answer, 400, "InvalidHeaderValue")
 
@@ -749,12 +656,13 @@ class TestAzureSdk:
         assert code_of(caught.value) == "AuthenticationFailed"
 
     def test_what_is_not_offered_is_said(self, service: BlobServiceClient, container: str) -> None:
-        """Leases, metadata and facts of the account are 501, which the SDK does not repeat."""
+        """Leases, facts of the account and what is copied from elsewhere are 501, which the SDK does not repeat."""
         client = service.get_blob_client(container, "a.csv")
         client.upload_blob(b"x")
         for call in (
             client.acquire_lease,
-            lambda: client.set_blob_metadata({"a": "b"}),
+            lambda: client.start_copy_from_url("https://other.blob.core.windows.net/c/a.csv"),
+            lambda: client.stage_block_from_url("MQ==", client.url),
             service.get_account_information,
         ):
             with pytest.raises(HttpResponseError) as caught:
@@ -798,12 +706,6 @@ class TestServer:
         scope = {"type": "websocket", "path": "/x", "headers": []}
         anyio.run(blob_app(served.store, now), scope, receive, send)
         assert sent == [{"type": "websocket.close", "code": 1000}]
-
-
-def code_of(error: HttpResponseError) -> str:
-    """The service's code, as the SDK read it from the header."""
-    code = getattr(error, "error_code", "")
-    return str(getattr(code, "value", code))
 
 
 def wait_until(condition: object, seconds: float = 10) -> None:

@@ -344,6 +344,11 @@ class TestCommitFile:
         assert source.read_bytes() == b"new"
 
 
+def latest(*block_ids: str) -> list[tuple[str, str]]:
+    """A list of blocks, wherever they are."""
+    return [("Latest", block_id) for block_id in block_ids]
+
+
 class TestContainers:
     """Containers and listings."""
 
@@ -395,7 +400,7 @@ class TestClean:
         assert [path.name for path in (store.root / TEMPORARY_FOLDER).iterdir()] == ["living-half"]
         assert not old.exists()
         assert names(store) == ["a.csv"]
-        assert BlockStage(store).commit("data", "b.bin", [FIRST], max_length=LIMIT).length == 5
+        assert BlockStage(store).commit("data", "b.bin", latest(FIRST), max_length=LIMIT).length == 5
 
 
 class TestBlocks:
@@ -407,7 +412,7 @@ class TestBlocks:
         stage(store, FIRST, b"wrong")
         stage(store, FIRST, b"hello ")
         assert not names(store)
-        properties = BlockStage(store).commit("data", "b.bin", [FIRST, SECOND], max_length=LIMIT)
+        properties = BlockStage(store).commit("data", "b.bin", latest(FIRST, SECOND), max_length=LIMIT)
         assert get(store, "b.bin") == b"hello world"
         assert properties == store.properties("data", "b.bin")
         assert not list((store.root / BLOCKS_FOLDER).iterdir())
@@ -416,14 +421,14 @@ class TestBlocks:
         """A list with a block that is not staged makes no blob."""
         stage(store, FIRST, b"hello", blob="other.bin")
         with pytest.raises(LookupError):
-            BlockStage(store).commit("data", "b.bin", [FIRST], max_length=LIMIT)
+            BlockStage(store).commit("data", "b.bin", latest(FIRST), max_length=LIMIT)
         assert not names(store)
 
     def test_too_long(self, store: BlobStore) -> None:
         """The limit holds for the sum of the blocks, however often one is named."""
         stage(store, FIRST, b"x" * 600)
         with pytest.raises(OverflowError):
-            BlockStage(store).commit("data", "b.bin", [FIRST, FIRST], max_length=LIMIT)
+            BlockStage(store).commit("data", "b.bin", latest(FIRST, FIRST), max_length=LIMIT)
         assert not names(store)
 
     def test_half_a_block_does_not_count(self, store: BlobStore) -> None:
@@ -437,7 +442,7 @@ class TestBlocks:
         with pytest.raises(RuntimeError, match="cut"):
             cut_short()
         with pytest.raises(LookupError):
-            BlockStage(store).commit("data", "b.bin", [FIRST], max_length=LIMIT)
+            BlockStage(store).commit("data", "b.bin", latest(FIRST), max_length=LIMIT)
 
     @pytest.mark.parametrize("block_id", ["", "../x", "not base64", base64.b64encode(b"x" * 65).decode()])
     def test_wrong_id(self, store: BlobStore, block_id: str) -> None:
@@ -445,7 +450,7 @@ class TestBlocks:
         with pytest.raises(ValueError, match="block id"):
             stage(store, block_id, b"x")
         with pytest.raises(ValueError, match="block id"):
-            BlockStage(store).commit("data", "b.bin", [block_id], max_length=LIMIT)
+            BlockStage(store).commit("data", "b.bin", latest(block_id), max_length=LIMIT)
 
     def test_name_of_the_blob_is_checked(self, store: BlobStore) -> None:
         """A block for a path outside the container is refused."""

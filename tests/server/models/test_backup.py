@@ -24,6 +24,7 @@ def copied(service: Service, scorer: Endpoint, tmp_path: Path) -> Path:
     """A backup of a running service whose endpoint ``mine`` answers 10."""
     assert service.patch("mine", BlobReference("models/ten.ilearner")).status == 200
     (service.settings.data_dir / "secrets.json").write_text("{}")
+    service.blobs.set_headers("models", "ten.ilearner", lambda *_: {"x-ms-meta-till": "4"})
     assert main(["backup", "--data-dir", str(service.settings.data_dir), str(tmp_path / "copy")]) == 0
     return tmp_path / "copy"
 
@@ -43,6 +44,8 @@ def test_it_comes_back(
         assert again.slope(scorer) == 10
         assert again.read_blob("models/twenty.ilearner").startswith(b"PK")
         assert (folder / "secrets.json").read_text() == "{}"
+        sha256 = again.blobs.properties("models", "ten.ilearner").sha256
+        assert again.blobs.headers("models", "ten.ilearner", sha256) == {"x-ms-meta-till": "4"}
     finally:
         again.close()
 
