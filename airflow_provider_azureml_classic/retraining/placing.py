@@ -45,7 +45,7 @@ class ChangedMeanwhile(Exception):
 
 
 class Overtaken(UpdateNotProved):
-    """Between PATCH and proof somebody else put a model live that was trained on newer data."""
+    """Between PATCH and proof somebody else put a model live that was trained on data as new, or newer."""
 
 
 @dataclass(frozen=True)
@@ -523,14 +523,15 @@ def _without_races(
 
 
 def _overtaken(after: Endpoint, patch: Patch) -> str | None:
-    """Why a proof will never come, as a newer model is live; ``None`` if none is."""
+    """Why a proof will never come, as another model is live that is as new or newer; ``None`` if none is."""
     resource = after.resource(patch.resource)
     live, end, own = resource.location, resource.window_end, Window.from_json({"end": patch.window_end})
-    if live is None or end is None or own is None or end <= own.end:
+    if live is None or end is None or own is None or end < own.end:
         return None
     if shows(after, patch.resource, patch.location) or (patch.replaced and live.same_place(patch.replaced)):
         return None
+    than = f"this one only up to {moment_text(own.end)}" if end > own.end else "so was this one"
     return (
         f"While the update of endpoint {after.name!r} was being proved, somebody else put {live.location} live, which "
-        f"was trained on data up to {moment_text(end)}; this one only up to {moment_text(own.end)}."
+        f"was trained on data up to {moment_text(end)}; {than}."
     )

@@ -6,11 +6,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from airflow_provider_azureml_classic.client import Client
+from airflow_provider_azureml_classic.protocol.messages import Response
 from airflow_provider_azureml_classic.protocol.references import BlobReference, ToldWindow
 from airflow_provider_azureml_classic.protocol.values import Endpoint, Resource, WebService
 from airflow_provider_azureml_classic.retraining.freshness import Window
 from airflow_provider_azureml_classic.retraining.order import older_than_live
-from airflow_provider_azureml_classic.retraining.placing import Candidate, Target
+from airflow_provider_azureml_classic.retraining.placing import Candidate, Overtaken, Placing, Target
+from airflow_provider_azureml_classic.retraining.proof import Patch
 
 PATH = BlobReference("models/one.ilearner")
 DAYS = [datetime(2026, 3, 1, tzinfo=UTC) + timedelta(days=day) for day in range(4)]
@@ -73,3 +76,28 @@ def test_what_cannot_be_told() -> None:
     with pytest.raises(ValueError, match=r"The training window of models/one.ilearner is unknown"):
         decided(ToldWindow(DAYS[1]), ToldWindow(last=DAYS[1]), None)
     assert "replaced all the same" in decided(ToldWindow(last=DAYS[3]), None, DAYS[1], "replace")[1][0]
+
+
+@pytest.mark.parametrize(
+    ("live", "end", "words"),
+    [
+        ("models/other.ilearner", DAYS[2], "this one only up to 2026-03-02 00:00 UTC."),
+        ("models/other.ilearner", DAYS[1], "up to 2026-03-02 00:00 UTC; so was this one."),
+        ("models/other.ilearner", DAYS[0], None),
+        ("models/before.ilearner", DAYS[2], None),
+        ("models/one.ilearner", DAYS[2], None),
+    ],
+)
+def test_overtaken(live: str, end: datetime, words: str | None) -> None:
+    """While an update is proved, a model of the same window or a newer one that somebody else put live ends the wait;
+    an older one does not, nor the one that was live before.
+    """
+    after = Endpoint("e", "s", "w", resources=(Resource("m", BlobReference(live), window=ToldWindow(end)),))
+    client = Client("https://ml.example", "w", "t", transport=lambda _: Response.of_json(after.to_wire()))
+    patch = Patch("m", PATH, replaced=BlobReference("models/before.ilearner"), window_end=DAYS[1].isoformat())
+    wait = Placing(client, lambda reference: reference, lambda _: None).missing(after, None, patch)
+    if words is None:
+        client.perform(wait)
+        return
+    with pytest.raises(Overtaken, match=words):
+        client.perform(wait)

@@ -442,7 +442,7 @@ class Walk(RuleBasedStateMachine):
             assert outcome == "skipped"
             assert now.end is not None
             assert job.model.end is not None
-            assert now.end > job.model.end
+            assert now.end >= job.model.end
         if before.end is not None:
             assert now.end is not None
             assert now.end >= before.end

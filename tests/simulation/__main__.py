@@ -10,7 +10,7 @@ import sys
 import time
 from collections import Counter
 
-from tests.simulation.days import SIMULATIONS, Simulation
+from tests.simulation.simulations import SIMULATIONS, Simulation
 
 
 def main() -> int:

@@ -52,6 +52,8 @@ class Process:
     task: str
     deadly: float = 0.0
     is_alive: bool = True
+    #: Faults that it met: the call, and the fault; "answer" where the call was made and only its answer was lost.
+    troubles: list[tuple[str, str]] = field(default_factory=list)
     died: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def step(self) -> None:
@@ -101,10 +103,14 @@ class Network:
         if fault:
             world.count(fault)
             world.note(process.name, f"{request.operation.name}: {fault}")
+        if fault == "lost" and chance(0.5):
+            fault = "answer"
+        if fault:
+            process.troubles.append((request.operation.name, fault))
         deliver = self._delivery(process, request, answer)
         if fault == "late":
             world.later(world.random.uniform(30, 900), deliver)
-        elif fault == "lost" and chance(0.5):
+        elif fault == "lost":
             pass
         elif fault == "refused":
             # A proxy that does not wait any longer says nothing about what becomes of the request.
@@ -115,15 +121,17 @@ class Network:
             world.later(latency, deliver)
         if fault == "twice":
             world.later(world.random.uniform(0.001, 0.4), deliver)
-        if fault in ("lost", "late"):
+        if fault in ("lost", "late", "answer"):
             answer = world.loop.create_future()
         response = await self._awaited(answer, request)
         await process.step()
         if response is None:
             raise ServiceUnavailable("No answer (Simulated)", verb=request.operation.name, url=request.url)
         if fault == "cut" and response.status == 200:
-            body = b"" if chance(0.5) else response.body[: len(response.body) // 2]
-            response = Response(200, response.headers, body)
+            # Cut in its head, it has no length either.
+            body = world.random.choice((b"", b"null", response.body[: len(response.body) // 2]))
+            headers = response.headers if chance(0.5) or not request.operation.path else {}
+            response = Response(200, headers, body)
         return whole(request, response)
 
     def _delivery(
@@ -131,6 +139,7 @@ class Network:
     ) -> Callable[[], None]:
         def deliver() -> None:
             if self.service.is_down:
+                process.troubles.append((request.operation.name, "down"))
                 _set(answer, None)
                 return
             response = self.service.handle(process.task, request)

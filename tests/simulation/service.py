@@ -104,8 +104,8 @@ class Service:
         self.ends: dict[str, datetime | None] = {}
         self.boots = 0
         self.is_down = False
-        #: Seconds that a job takes, its share of failures, and how alike two trainings may be.
-        self.durations, self.failures, self.likeness = (5.0, 600.0), 0.0, 0.0
+        #: Seconds that a job waits for its turn, and that it takes; its share of failures; how alike trainings may be.
+        self.queues, self.durations, self.failures, self.likeness = (0.0, 60.0), (5.0, 600.0), 0.0, 0.0
         #: Told of each change of a live model: endpoint, who changed it.
         self.on_patch: Callable[[LiveEndpoint, Model, str], None] = lambda *_: None
         self.add("default")
@@ -130,7 +130,8 @@ class Service:
         for work in self.jobs.values():
             if work.status is JobStatus.RUNNING:
                 work.status = JobStatus.NOT_STARTED
-                self._run(work)
+            if work.is_started and not work.status.terminal:
+                self._queue(work)
 
     # -- calls ---------------------------------------------------------------------------------------------------------
 
@@ -213,7 +214,7 @@ class Service:
         if work.status is not JobStatus.NOT_STARTED or work.is_started:
             raise rejection("CannotStartJob", "It was started.")
         work.is_started, work.started_by = True, who
-        self._run(work)
+        self._queue(work)
         return Response(204)
 
     def _get_job(self, who: str, request: Request, path: str) -> Response:
@@ -233,17 +234,19 @@ class Service:
             self._to(work, JobStatus.CANCELLED)
         return Response(204)
 
-    def _run(self, work: Work) -> None:
-        self._to(work, JobStatus.RUNNING)
-        boot, work.runs = self.boots, work.runs + 1
-        run = work.runs
+    def _queue(self, work: Work) -> None:
+        work.runs += 1
+        boot, run, random = self.boots, work.runs, self.world.random
 
-        def end() -> None:
+        def go_on(status: JobStatus, call: Callable[[Work], None]) -> Callable[[], None]:
             # A run that a restart has ended, or a person, has no effect.
-            if self.boots == boot and work.status is JobStatus.RUNNING and work.runs == run:
-                self._end(work)
+            return lambda: call(work) if (self.boots, work.status, work.runs) == (boot, status, run) else None
 
-        self.world.later(self.world.random.uniform(*self.durations), end)
+        def begin(work: Work) -> None:
+            self._to(work, JobStatus.RUNNING)
+            self.world.later(random.uniform(*self.durations), go_on(JobStatus.RUNNING, self._end))
+
+        self.world.later(random.uniform(*self.queues), go_on(JobStatus.NOT_STARTED, begin))
 
     def _end(self, work: Work) -> None:
         if self.world.chance(self.failures):
@@ -258,7 +261,7 @@ class Service:
         self.ends[file] = end
         answers = Table((ANSWER,), [[str(int(content[:8], 16))]]).to_wire()
         golden = {"Input": Table(("x",), [[1]]).to_wire(), "Output": answers}
-        samples = f"{path}.samples.json"
+        samples = f"samples/{work.id}.json"
         self.blobs[samples] = json.dumps({GOLDEN_ROWS: golden, CHECK_ROWS: None}).encode()
         work.results = {name: BlobReference(path, STORE), "samples": BlobReference(samples, STORE)}
         work.model = Digests(file, content)

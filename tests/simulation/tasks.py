@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -9,20 +10,20 @@ from typing import Any
 from airflow_provider_azureml_classic.client.aio import AsyncClient
 from airflow_provider_azureml_classic.client.retries import Program
 from airflow_provider_azureml_classic.client.verbs import Verbs
-from airflow_provider_azureml_classic.exceptions import UpdateNotProved
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, UpdateNotProved
 from airflow_provider_azureml_classic.protocol.jobs import Job, JobRequest, JobStatus
 from airflow_provider_azureml_classic.protocol.purpose import Purpose
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.retraining.evaluation import evaluation_of
 from airflow_provider_azureml_classic.retraining.freshness import MODEL_PATH, Window, model_path
 from airflow_provider_azureml_classic.retraining.jobs import JobTicket, trained_model
+from airflow_provider_azureml_classic.retraining.order import older_than_live
 from airflow_provider_azureml_classic.retraining.placing import (
     Candidate,
     Overtaken,
     Placing,
     Target,
     find_target,
-    older_than_live,
 )
 from airflow_provider_azureml_classic.retraining.proof import Patch
 from airflow_provider_azureml_classic.retraining.receipt import receipt_of
@@ -30,6 +31,9 @@ from airflow_provider_azureml_classic.retraining.submitting import JobRunner, Jo
 from tests.simulation.network import Process
 from tests.simulation.service import SCORING, TRAINING
 from tests.simulation.world import World
+
+#: Seconds that a call takes at most, with its repetitions.
+PATIENCE = 300.0
 
 
 @dataclass
@@ -64,18 +68,29 @@ class Retraining:
     window: Window
     path: str = MODEL_PATH
     timeout: float = 6 * 3600.0
-    poll: float = 30.0
+    poll: float = 60.0
     only_if_newer: bool = True
     options: dict[str, Any] = field(default_factory=dict)
     memory: Memory = field(default_factory=Memory)
 
     async def train(self, client: AsyncClient, process: Process) -> JobTicket:
-        """What ``BatchExecutionOperator`` does."""
+        """What ``BatchExecutionOperator`` does.
+
+        :raises UpdateNotProved: the job did not end in time; it was cancelled.
+        """
         log = self._log(process)
         trainer = await client.get_endpoint(TRAINING, "default")
         runner = JobRunner(client, trainer, log, log)
         state = await client.perform(runner.begin(self.memory, self._request, self.timeout))
-        job: Job = await client.perform(runner.wait(state, self.poll))
+        began = self.world.time()
+        try:
+            job: Job = await client.perform(runner.wait(state, self.poll))
+        except AzureMLClassicError as error:
+            self.world.hold(not error.retryable or state.is_late, f"A failed poll ended {process.name}: {error}")
+            raise
+        # Its last poll may have to wait for the service.
+        most = max(state.deadline or math.inf, began) + 2 * self.poll + PATIENCE
+        self.world.hold(self.world.time() < most, f"{process.name} waited for its job beyond its deadline.")
         if not job.status.terminal:
             await client.perform(runner.cancel(job.id))
             raise UpdateNotProved(f"The job had not ended after {self.timeout:g} s.")
