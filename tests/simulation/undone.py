@@ -89,8 +89,8 @@ MENDS = (
     Mend(
         "somebody else's change between the GET and the PATCH is overwritten",
         "retraining/placing.py",
-        "            yield self._patch(target, patch.location, patch.model, if_match=etag, approval=self.approval)\n",
-        "            yield self._patch(target, patch.location, patch.model, approval=self.approval)\n",
+        ", if_match=etag, approval=self.approval)",
+        ", approval=self.approval)",
     ),
     Mend(
         "an update whose answer was lost fails, though it was made",
