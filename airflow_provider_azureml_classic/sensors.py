@@ -29,7 +29,7 @@ from airflow_provider_azureml_classic.protocol.drift import Terms
 from airflow_provider_azureml_classic.protocol.moments import to_utc
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.tables import Table
-from airflow_provider_azureml_classic.retraining.freshness import Goal, run_window
+from airflow_provider_azureml_classic.retraining.freshness import Goal, limit_of, run_window
 from airflow_provider_azureml_classic.retraining.jobs import JobTicket, trained_model
 from airflow_provider_azureml_classic.retraining.proof import as_expected
 
@@ -45,6 +45,8 @@ T = TypeVar("T")
 _MOST_LOGGED, _MOST_TOLD = 20, 200
 #: For ``trained_to``: the end of the run's own training window.
 RUN = "run"
+#: For ``job``: an empty one is an upstream task's that left no result, and not the same.
+_NOT_SET: Any = "not set"
 
 
 class WaitingSensor(BaseSensorOperator):
@@ -190,8 +192,9 @@ class WaitingSensor(BaseSensorOperator):
 class ModelFreshnessSensor(WaitingSensor):
     """Waits until an endpoint's live model is fresh, and optionally until it answers.
 
-    Exactly one of ``job``, ``trained_to`` and ``max_age`` defines what is fresh. The live model is read from the
-    endpoint's ``Resources[].Location``; one of unknown age is not fresh.
+    One of ``job``, ``trained_to`` and ``max_age`` defines what is fresh; without any of them, the limit of the endpoint
+    does (``StaleAfter``, which the self-hosted server keeps and its portal reads, too). The live model is read from
+    the endpoint's ``Resources[].Location``; one of unknown age is not fresh.
 
     Returns a dict: ``endpoint``, ``location`` of the live model and, if ``score_with`` is set, the ``answers``.
 
@@ -227,7 +230,7 @@ class ModelFreshnessSensor(WaitingSensor):
         *,
         web_service: str,
         endpoint: str,
-        job: Mapping[str, Any] | None = None,
+        job: Mapping[str, Any] | None = _NOT_SET,
         trained_to: datetime | str | None = None,
         max_age: timedelta | None = None,
         resource: str | None = None,
@@ -239,13 +242,15 @@ class ModelFreshnessSensor(WaitingSensor):
         super().__init__(**kwargs)
         self.web_service = web_service
         self.endpoint = endpoint
-        self.job = job
+        self._by_limit = job is _NOT_SET and trained_to is None and max_age is None
+        self.job = None if job is _NOT_SET else job
         self.trained_to = trained_to
         self.max_age = max_age
         self.resource = resource
         self.score_with = score_with
         self.expect = expect
         self.tolerance = tolerance
+        self._limit: timedelta | None = None
         self._result = {"endpoint": endpoint, "location": None}
 
     def poke(self, context: Context) -> bool:
@@ -255,9 +260,13 @@ class ModelFreshnessSensor(WaitingSensor):
                 self.trained_to = run_window(context).end
         return super().poke(context)
 
-    @cached_property
+    @property
     def goal(self) -> Goal:
-        """What is waited for."""
+        """What is waited for; where the endpoint says it, as it said last."""
+        return Goal(max_age=self._limit) if self._by_limit else self._goal
+
+    @cached_property
+    def _goal(self) -> Goal:
         location = self._location_of_job() if self.job is not None else None
         return Goal(location, to_utc(self.trained_to) if self.trained_to else None, self.max_age)
 
@@ -272,6 +281,8 @@ class ModelFreshnessSensor(WaitingSensor):
     def _poll(self) -> bool:
         """Poll once; the log tells what is live and what is awaited."""
         _, endpoint = self.hook.find(self.web_service, self.endpoint)
+        if self._by_limit:
+            self._limit = limit_of(endpoint)
         resource = endpoint.resource(self.resource)
         fresh, state = self.goal.check(resource, datetime.now(UTC))
         self.log.info("%s Awaited: %s. %s", state, self.goal, "Fresh." if fresh else "Not fresh yet.")
@@ -292,8 +303,14 @@ class ModelFreshnessSensor(WaitingSensor):
 
     def _awaited(self, limit: str) -> str:
         # Only the service knows which model a job wrote, and it may have been away all the time.
-        unknown = self.job is not None and "goal" not in vars(self)
-        awaited = f"the model of job {self.job['job_id']}" if self.job and unknown else self.goal
+        unknown = self.job is not None and "_goal" not in vars(self)
+        awaited = (
+            f"the model of job {self.job['job_id']}"
+            if self.job and unknown
+            else "a model that is not older than the endpoint's limit"
+            if self._by_limit and self._limit is None
+            else self.goal
+        )
         live = self._result["location"] or "not seen"
         return (
             f"Endpoint {self.endpoint!r} of {self.web_service!r} was not fresh within {limit}. "
@@ -304,7 +321,8 @@ class ModelFreshnessSensor(WaitingSensor):
         # Only what defers pays for the triggers: reading a DAG file would take a twentieth longer with them.
         from airflow_provider_azureml_classic.triggers import FreshnessTrigger
 
-        model, trained_to, max_age = self.goal.location, self.goal.trained_to, self.goal.max_age
+        goal = None if self._by_limit else self.goal
+        model, trained_to, max_age = (goal.location, goal.trained_to, goal.max_age) if goal else (None, None, None)
         return FreshnessTrigger(
             azureml_classic_conn_id=self.azureml_classic_conn_id,
             web_service_id=self.hook.client.find_web_service(self.web_service).id,

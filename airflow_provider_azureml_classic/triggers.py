@@ -251,7 +251,7 @@ class FreshnessTrigger(EndpointTrigger):
     :param resource: name of the resource; ``None`` means the only one.
     :param location: of the model to wait for: base location and path, no token.
     :param trained_to: end of the training data, at least, ISO 8601.
-    :param max_age: age in seconds, at most.
+    :param max_age: age in seconds, at most. Without it and the others, the limit of the endpoint.
     :param options: see :class:`EndpointTrigger`.
     """
 
@@ -276,20 +276,24 @@ class FreshnessTrigger(EndpointTrigger):
         own = ("resource", "location", "trained_to", "max_age")
         return path, {**arguments, **{name: getattr(self, name) for name in own}}
 
-    @property
-    def goal(self) -> Goal:
-        """What is waited for."""
-        return Goal(
-            BlobReference(self.location[1], self.location[0]) if self.location else None,
-            to_utc(self.trained_to) if self.trained_to else None,
-            timedelta(seconds=self.max_age) if self.max_age is not None else None,
-        )
+    def goal(self, limit: timedelta | None) -> Goal | None:
+        """What is waited for; ``None`` if nothing says it.
+
+        :param limit: of the endpoint, if it has one.
+        """
+        location = BlobReference(self.location[1], self.location[0]) if self.location else None
+        trained_to = to_utc(self.trained_to) if self.trained_to else None
+        max_age = timedelta(seconds=self.max_age) if self.max_age is not None else None
+        if location or trained_to or max_age is not None:
+            return Goal(location, trained_to, max_age)
+        return Goal(max_age=limit) if limit is not None else None
 
     async def poll(self, client: AsyncClient, endpoint: Endpoint) -> bool:
         """Whether the live model is fresh."""
         now = await client.get_endpoint(self.web_service_id, self.endpoint)
-        fresh, _ = self.goal.check(now.resource(self.resource), datetime.now(UTC))
-        return fresh
+        goal = self.goal(now.stale_after)
+        # The worker says what is wrong where a limit was taken away meanwhile.
+        return goal is None or goal.check(now.resource(self.resource), datetime.now(UTC))[0]
 
 
 class DriftTrigger(EndpointTrigger):

@@ -31,7 +31,7 @@ from airflow_provider_azureml_classic.protocol.drift import DRIFTED, EndpointDri
 from airflow_provider_azureml_classic.protocol.model_history import PastModel
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint, Resource
-from airflow_provider_azureml_classic.retraining.freshness import Goal
+from airflow_provider_azureml_classic.retraining.freshness import Goal, limit_of
 
 log = logging.getLogger(__name__)
 
@@ -157,6 +157,7 @@ class EndpointWatch(BaseEventTrigger):
 
         :param shared_stream: of :meth:`open_shared_stream`.
         """
+        last_problem = ""
         async for endpoint in shared_stream:
             try:
                 seen = await self._recall()
@@ -164,8 +165,12 @@ class EndpointWatch(BaseEventTrigger):
                 if verdict.state != (seen or {}):
                     await self._remember(verdict.state)
             except Exception as error:  # rule 2: what is not remembered is not sent, so the next poll sends it
-                log.warning("Endpoint %r cannot be watched: %s", self.endpoint, _safe_text(error))
+                problem = _safe_text(error)
+                if problem != last_problem:
+                    log.warning("Endpoint %r cannot be watched: %s", self.endpoint, problem)
+                last_problem = problem
                 continue
+            last_problem = ""
             if verdict.event is not None:
                 yield TriggerEvent({"web_service": self.web_service, "endpoint": self.endpoint, **verdict.event})
 
@@ -248,7 +253,8 @@ class StaleModelTrigger(EndpointWatch):
     A model of unknown age is stale. The event holds ``location``, ``trained_to``, ``max_age`` in seconds and, as a
     sentence, the ``reason``.
 
-    :param max_age: a model whose training data end longer ago than this is stale; a timedelta, or seconds.
+    :param max_age: a model whose training data end longer ago than this is stale; a timedelta, or seconds. ``None``:
+        as the endpoint says (``StaleAfter``, which the self-hosted server keeps); the log says it where it does not.
     :param repeat_every: send it again after this time if the same model is still live; ``None`` for never.
     :param options: see :class:`EndpointWatch`.
     """
@@ -256,10 +262,14 @@ class StaleModelTrigger(EndpointWatch):
     name = "stale model"
 
     def __init__(
-        self, *, max_age: timedelta | float, repeat_every: timedelta | float | None = None, **options: Any
+        self,
+        *,
+        max_age: timedelta | float | None = None,
+        repeat_every: timedelta | float | None = None,
+        **options: Any,
     ) -> None:
         super().__init__(**options)
-        self.max_age = _seconds(max_age)
+        self.max_age = _seconds(max_age) if max_age is not None else None
         self.repeat_every = _seconds(repeat_every) if repeat_every is not None else None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -270,7 +280,8 @@ class StaleModelTrigger(EndpointWatch):
     def judge(self, endpoint: Endpoint, seen: State | None, now: datetime) -> Verdict:
         """Stale, and no event sent yet, or long ago."""
         resource = endpoint.resource(self.resource)
-        fresh, reason = Goal(max_age=timedelta(seconds=self.max_age)).check(resource, now)
+        limit = limit_of(endpoint) if self.max_age is None else timedelta(seconds=self.max_age)
+        fresh, reason = Goal(max_age=limit).check(resource, now)
         if fresh:
             # A stale model that comes back, as by a rollback, is news again.
             return Verdict({})
@@ -279,7 +290,7 @@ class StaleModelTrigger(EndpointWatch):
         sent_at = (seen or {}).get("told_at")
         if sent_at is not None and (seen or {}).get("told") == location and not self._is_due(sent_at, now):
             return Verdict(seen or {})
-        facts = {"location": location, "trained_to": end.isoformat() if end else None, "max_age": self.max_age}
+        facts = {"location": location, "trained_to": end.isoformat() if end else None, "max_age": limit.total_seconds()}
         return Verdict({"told": location, "told_at": now.timestamp()}, {**facts, "reason": reason})
 
     def _is_due(self, sent_at: float, now: datetime) -> bool:

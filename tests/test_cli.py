@@ -244,6 +244,7 @@ def test_keys_are_shown_on_request_only(server: ServerProcess) -> None:
         (["endpoints", "show", "Nothing", "default"], cli.REFUSED, "no web service is called 'Nothing'"),
         (["endpoints", "delete", BIKES_SCORING, "default"], cli.USAGE, "say --yes"),
         (["endpoints", "set", BIKES_SCORING, "default"], cli.USAGE, "Nothing to change"),
+        (["endpoints", "set", BIKES_SCORING, "default", "--stale-after", "2w"], cli.USAGE, "such as 36h or 7d"),
         (["endpoints", "add", BIKES_SCORING, "default"], cli.USAGE, "--if-exists keep"),
         (["endpoints", "add", BIKES_SCORING, "Not-A-Name"], cli.REFUSED, "1 to 24 lower-case letters"),
         (["score", BIKES_SCORING, "default"], cli.USAGE, "No rows were given"),

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -155,14 +156,24 @@ def test_page_lists_endpoints_with_age_and_run(page: ApiServer, server: ServerPr
         assert secret not in text
 
 
-def test_limit_and_unknown_age(page: ApiServer) -> None:
-    """The reader's limit decides what is stale; a model whose path names no window has no age."""
+def test_limit_and_age(page: ApiServer, server: ServerProcess) -> None:
+    """The reader's limit decides what is stale, else the endpoint's, else a week; a model whose path names no window is
+    as old as its data.
+    """
     boss = page.session("boss")
     stale = boss.get(f"{page.url}/azureml-classic/?search=plugin&max_age=0.5", timeout=60).text
     assert '<span class="state stale">stale</span>' in stale
     assert "1 stale" in stale
-    unknown = boss.get(f"{page.url}/azureml-classic/?search=windowless", timeout=60).text
-    assert "names no training window" in unknown
+    windowless = boss.get(f"{page.url}/azureml-classic/?search=windowless", timeout=60).text
+    assert "names no training window" not in windowless
+    assert '<span class="state stale">stale</span>' in windowless
+    with server.client() as client:
+        endpoint = client.get_endpoint(client.find_web_service(BIKES_SCORING).id, "windowless")
+        client.patch_endpoint(endpoint, EndpointSettings(stale_after=timedelta(days=3660)))
+    windowless = boss.get(f"{page.url}/azureml-classic/?search=windowless", timeout=60).text
+    assert '<span class="state fresh">fresh</span>' in windowless
+    wrong = boss.get(f"{page.url}/azureml-classic/?max_age=x", timeout=60).text
+    assert "expected a number over 0" in wrong
 
 
 def test_only_for_those_who_may_read_connections(page: ApiServer) -> None:

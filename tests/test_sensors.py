@@ -20,6 +20,8 @@ from airflow_provider_azureml_classic.client import Client
 from airflow_provider_azureml_classic.client.retries import RetryPolicy
 from airflow_provider_azureml_classic.operators.ending import TaskEnded
 from airflow_provider_azureml_classic.protocol.moments import moment_text
+from airflow_provider_azureml_classic.protocol.values import EndpointSettings
+from airflow_provider_azureml_classic.retraining.freshness import Goal
 from airflow_provider_azureml_classic.sensors import ModelFreshnessSensor
 from airflow_provider_azureml_classic.triggers import FreshnessTrigger
 from tests.support import BIKES, BIKES_SCORING, ServerProcess
@@ -123,11 +125,30 @@ class TestMeanings:
             "location": f"{server.account.endpoint}/{path}",
         }
 
-    @pytest.mark.parametrize("goal", [{}, {"max_age": timedelta(1), "trained_to": DAY.isoformat()}])
+    @pytest.mark.parametrize("goal", [{"job": None}, {"max_age": timedelta(1), "trained_to": DAY.isoformat()}])
     def test_exactly_one(self, fresh: str, goal: dict[str, Any]) -> None:
-        """None or several meanings are refused."""
+        """Several meanings are refused, and a job that an upstream task did not leave."""
         with one_line(AirflowFailException, "exactly one of job, trained_to and max_age"):
             wait(fresh, **goal).execute(context())
+
+    def test_by_the_limit_of_the_endpoint(self, client: Client, fresh: str, first: str) -> None:
+        """Without an argument the endpoint says what is stale, to the worker and to the trigger; one that says
+        nothing is named, with what to do.
+        """
+        with one_line(AirflowFailException, f"Endpoint {first!r} has no limit"):
+            wait(first).execute(context())
+        endpoint = client.get_endpoint(client.find_web_service(BIKES_SCORING).id, fresh)
+        client.patch_endpoint(endpoint, EndpointSettings(stale_after=timedelta(hours=25)))
+        assert wait(fresh).execute(context())["endpoint"] == fresh
+        client.patch_endpoint(endpoint, EndpointSettings(stale_after=timedelta(hours=23)))
+        with pytest.raises(AirflowSensorTimeout, match=r"trained on data up to at most 23:00:00 ago"):
+            wait(fresh).execute(context())
+        with pytest.raises(TaskDeferred) as caught:
+            wait(fresh, deferrable=True).execute(context())
+        assert caught.value.trigger.goal(timedelta(hours=23)) == Goal(max_age=timedelta(hours=23))
+        client.patch_endpoint(endpoint, EndpointSettings(stale_after=timedelta()))
+        with one_line(AirflowFailException, "has no limit"):
+            wait(fresh).execute(context())
 
     @pytest.mark.parametrize(
         ("options", "words"),
@@ -161,8 +182,11 @@ class TestLog:
         assert "or later. Fresh." in out
 
     def test_unknown_age(self, first: str, capsys: pytest.CaptureFixture[str]) -> None:
-        """A model of unknown age is not fresh, and that is said."""
-        assert not wait(first, max_age=timedelta(days=9999)).poke(context())
+        """A model whose window is unknown does not reach any moment, and that is said; its age is that of the last
+        time in its data, as in the portal.
+        """
+        assert wait(first, max_age=timedelta(days=9999)).poke(context())
+        assert not wait(first, trained_to=DAY).poke(context())
         out = capsys.readouterr().out
         assert "its path names no training window, so its age is unknown." in out
         assert "Not fresh yet." in out
@@ -300,7 +324,7 @@ class TestDeferrable:
             deferral = caught.value
             assert isinstance(deferral.trigger, FreshnessTrigger)
             assert (deferral.method_name, deferral.timeout) == ("execute_complete", None)
-            assert deferral.trigger.goal == task.goal
+            assert deferral.trigger.goal(None) == task.goal
             assert 0 < (deferral.trigger.deadline or 0) - time.time() <= 60
             text = json.dumps(deferral.trigger.serialize())
             secrets = (endpoint.primary_key, server.connection["token"], server.account.key, "sig=")

@@ -28,6 +28,8 @@ from airflow_provider_azureml_classic.triggers import EndpointTrigger, Freshness
 from tests.support import BIKES, BIKES_SCORING, ServerProcess
 from tests.support.tasks import DAY, added, live, refused, submitted, trained, trainer, update_to
 
+#: The limit of an endpoint.
+DAYS = timedelta(days=2)
 Send = Callable[[Request], Awaitable[Response]]
 
 
@@ -110,11 +112,13 @@ def test_goal_survives() -> None:
         "deadline": 1,
         "poll_interval": 1,
     }
-    assert FreshnessTrigger(location=("http://own/", "a/b.ilearner"), **options).goal == Goal(
+    assert FreshnessTrigger(location=("http://own/", "a/b.ilearner"), **options).goal(DAYS) == Goal(
         location=BlobReference("a/b.ilearner", "http://own/")
     )
-    assert FreshnessTrigger(trained_to="2026-03-01T00:00:00+00:00", **options).goal == Goal(trained_to=DAY)
-    assert FreshnessTrigger(max_age=0.0, **options).goal == Goal(max_age=timedelta())
+    assert FreshnessTrigger(trained_to="2026-03-01T00:00:00+00:00", **options).goal(DAYS) == Goal(trained_to=DAY)
+    assert FreshnessTrigger(max_age=0.0, **options).goal(DAYS) == Goal(max_age=timedelta())
+    assert FreshnessTrigger(**options).goal(DAYS) == Goal(max_age=DAYS)
+    assert FreshnessTrigger(**options).goal(None) is None
 
 
 def test_names_of_airflow_are_free() -> None:
@@ -306,9 +310,9 @@ class TestFreshness:
 
     @pytest.mark.slow
     async def test_deadline(self, client: Client) -> None:
-        """A model of unknown age is waited for until the deadline."""
+        """A model that is too old is waited for until the deadline."""
         added(client, "triggerstale")
-        trigger = fresh_trigger(client, "triggerstale", max_age=1e9, deadline=time.time() + 0.3)
+        trigger = fresh_trigger(client, "triggerstale", max_age=1.0, deadline=time.time() + 0.3)
         await fired(trigger)
         assert time.time() >= (trigger.deadline or 0)
 

@@ -127,6 +127,24 @@ def test_stale_is_told_with_the_reason(path: str | None, reason: str):
     assert "secret" not in json.dumps(verdict.event)
 
 
+def test_the_limit_of_the_endpoint():
+    """Without an argument the endpoint says what is stale."""
+    watch = StaleModelTrigger(**SCORING)
+    live = endpoint("models/bikes/20260129T000000Z.ilearner")
+    days = timedelta(days=2)
+    verdict = watch.judge(replace(live, stale_after=days), None, NOW)
+    assert verdict.event is not None
+    assert verdict.event["max_age"] == days.total_seconds()
+    assert watch.judge(replace(live, stale_after=timedelta(days=4)), None, NOW).event is None
+
+
+async def test_no_limit_is_said_once(caplog: pytest.LogCaptureFixture):
+    """An endpoint without a limit is never stale, and the log says once what to set."""
+    live = endpoint("models/bikes/20260129T000000Z.ilearner")
+    assert await told(StaleModelTrigger(**SCORING), live, live, live) == []
+    assert caplog.text.count("has no limit after which its model is stale") == 1
+
+
 def test_fresh_is_not_told():
     """A model as old as is allowed is fresh."""
     assert stale().judge(endpoint("models/bikes/20260130T000000Z.ilearner"), None, NOW).event is None
@@ -429,7 +447,7 @@ async def test_the_same_content_is_no_change(content: str, is_told: bool):
 
 
 async def test_on_the_real_service(airflow_connection: ServerProcess, client: Client):
-    """Against the running server: the age of a first model is unknown, and a PATCH by somebody else is told."""
+    """Against the running server: a first model is as old as its data, and a PATCH by somebody else is told."""
     service = client.find_web_service(BIKES_SCORING)
     before = client.add_endpoint(service.id, "watched")
     where = {"web_service": BIKES_SCORING, "endpoint": "watched", "poll_interval": 0.1}
@@ -440,7 +458,7 @@ async def test_on_the_real_service(airflow_connection: ServerProcess, client: Cl
     )
     async with asyncio.timeout(20):
         async with aclosing(at(StaleModelTrigger(max_age=60, **where), Store()).run()) as events:
-            assert "age is unknown" in (await anext(events)).payload["reason"]
+            assert "trained on data up to 2025-12-31 00:00 UTC" in (await anext(events)).payload["reason"]
         # The server lists who wrote the model: no job of it did.
         async with aclosing(at(ModelChangeTrigger(ours=True, **where), store).run()) as events:
             waiting = asyncio.ensure_future(anext(events))

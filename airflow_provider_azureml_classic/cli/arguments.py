@@ -205,6 +205,9 @@ def _settings(made: argparse.ArgumentParser) -> None:
     made.add_argument("--max-concurrent-calls", type=int, metavar="N", help="1 to 200, for the level High")
     made.add_argument("--trace-level", choices=[level.value for level in TraceLevel], help="which calls are logged")
     made.add_argument("--prevent-update", action=argparse.BooleanOptionalAction)
+    made.add_argument(
+        "--stale-after", metavar="AGE", help="such as 36h or 7d: an older model is stale; none: as the web service says"
+    )
     made.add_argument("--sample-data", action=argparse.BooleanOptionalAction, help="sample rows on the help page")
 
 

@@ -12,6 +12,7 @@ from airflow_provider_azureml_classic.cli.session import DONE
 from airflow_provider_azureml_classic.client import Client
 from airflow_provider_azureml_classic.client.retries import NO_RETRIES
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
+from airflow_provider_azureml_classic.protocol.values import is_check_endpoint
 
 #: Seconds that a person is kept waiting at the Tab key.
 _PATIENCE = 2.0
@@ -47,7 +48,8 @@ def endpoint_names(prefix: str, parsed_args: argparse.Namespace, **others: objec
 
     def ask(client: Client) -> list[str]:
         service = client.find_web_service(parsed_args.service)
-        return [endpoint.name for endpoint in client.list_endpoints(service.id)]
+        names = (endpoint.name for endpoint in client.list_endpoints(service.id))
+        return [name for name in names if not is_check_endpoint(name)]
 
     return _asked(parsed_args, ask)
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import re
+from datetime import timedelta
+
 from airflow_provider_azureml_classic.cli.session import DONE, KEPT, REFUSED, Session, pairs
 from airflow_provider_azureml_classic.cli.views import ENDPOINT_COLUMNS, endpoint_view
 from airflow_provider_azureml_classic.client.retries import Program
 from airflow_provider_azureml_classic.protocol.keys import KeyType
 from airflow_provider_azureml_classic.protocol.references import MODEL_EXTENSION, BlobReference
 from airflow_provider_azureml_classic.protocol.values import (
+    MAX_STALE_AFTER,
     Endpoint,
     EndpointSettings,
     ThrottleLevel,
     TraceLevel,
     check_endpoint_name,
+    is_check_endpoint,
 )
-from airflow_provider_azureml_classic.retraining.check_endpoints import is_check_endpoint
 from airflow_provider_azureml_classic.retraining.placing import Candidate, Placing, Target, find_target
 from airflow_provider_azureml_classic.retraining.rehearsing import Rehearsing
 
@@ -51,7 +55,22 @@ def _settings(session: Session) -> EndpointSettings:
         prevent_update=arguments.prevent_update,
         sample_data_enabled=arguments.sample_data,
         diagnostics_trace_level=TraceLevel(arguments.trace_level) if arguments.trace_level else None,
+        stale_after=None if arguments.stale_after is None else _age(arguments.stale_after),
     )
+
+
+def _age(text: str) -> timedelta:
+    """``36h`` or ``7d``; ``none`` is no length."""
+    if text.lower() == "none":
+        return timedelta()
+    match = re.fullmatch(r"([0-9]{1,5})([hd])", text.lower())
+    age = timedelta(**{"hours" if match[2] == "h" else "days": int(match[1])}) if match else timedelta()
+    if not timedelta() < age <= MAX_STALE_AFTER:
+        raise ValueError(
+            f"--stale-after is {text[:40]!r}; expected hours or days, such as 36h or 7d, "
+            f"up to {MAX_STALE_AFTER.days}d; or none."
+        )
+    return age
 
 
 def add_endpoint(session: Session) -> int:

@@ -19,8 +19,7 @@ from airflow_provider_azureml_classic.exporting.runtime import ExportedModel
 from airflow_provider_azureml_classic.protocol.jobs import SCORED_OUTPUT
 from airflow_provider_azureml_classic.protocol.model_history import PastModel
 from airflow_provider_azureml_classic.protocol.tables import Table
-from airflow_provider_azureml_classic.protocol.values import Endpoint, Resource, WebService
-from airflow_provider_azureml_classic.retraining.check_endpoints import is_check_endpoint
+from airflow_provider_azureml_classic.protocol.values import Endpoint, Resource, WebService, is_check_endpoint
 from airflow_provider_azureml_classic.retraining.past_models import past_models
 from airflow_provider_azureml_classic.tables.rows import parse_rows
 

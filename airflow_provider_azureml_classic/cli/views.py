@@ -36,9 +36,10 @@ def endpoint_view(endpoint: Endpoint, *, keys: bool = False) -> dict[str, Any]:
     :param keys: show its keys too.
     """
     located = {r.name: r.location.location if r.location else None for r in endpoint.resources}
-    ends = [r.window_end for r in endpoint.resources]
+    ends = [r.data_end for r in endpoint.resources]
     # An endpoint is as new as the oldest of its models.
     trained_to = min((end for end in ends if end), default=None) if all(ends) else None
+    age, limit = datetime.now(UTC) - trained_to if trained_to else None, endpoint.stale_after
     view = {
         "name": endpoint.name,
         "description": endpoint.description,
@@ -50,7 +51,9 @@ def endpoint_view(endpoint: Endpoint, *, keys: bool = False) -> dict[str, Any]:
         "sample_data": endpoint.sample_data_enabled,
         "models": located,
         "trained_to": trained_to,
-        "age": age_text(datetime.now(UTC) - trained_to) if trained_to else None,
+        "age": age_text(age) if age else None,
+        "stale_after": age_text(limit) if limit else None,
+        "stale": age > limit if age and limit else None,
         "digests": {r.name: r.digests.to_json() for r in endpoint.resources if r.digests},
         "version": endpoint.version,
         "api": endpoint.api_location,

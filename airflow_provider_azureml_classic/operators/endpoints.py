@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_azureml_classic.exceptions import NotFound, cause, rejection
@@ -16,8 +17,8 @@ from airflow_provider_azureml_classic.protocol.values import (
     ThrottleLevel,
     WebService,
     check_endpoint_name,
+    is_check_endpoint,
 )
-from airflow_provider_azureml_classic.retraining.check_endpoints import is_check_endpoint
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -36,6 +37,9 @@ class AddEndpointOperator(AzureMLClassicOperator):
     :param throttle_level: ``Low`` (4 concurrent calls) or ``High``; ``None`` leaves it, a new endpoint has ``Low``.
     :param max_concurrent_calls: 1 to 200; with ``High`` only.
     :param prevent_update: refuse later updates of the model.
+    :param stale_after: a model whose training data end longer ago is stale, for the portal, the metrics,
+        ``ModelFreshnessSensor`` and ``StaleModelTrigger``; of no length: as the web service says. Of the self-hosted
+        server; others refuse it.
     :param if_exists: ``skip`` leaves an endpoint of that name as it is, ``update`` changes its settings, ``fail``
         fails the task.
     :param azureml_classic_conn_id: connection of type ``azureml_classic``. (templated)
@@ -54,6 +58,7 @@ class AddEndpointOperator(AzureMLClassicOperator):
         throttle_level: Literal["Low", "High"] | None = None,
         max_concurrent_calls: int | None = None,
         prevent_update: bool | None = None,
+        stale_after: timedelta | None = None,
         if_exists: Literal["skip", "update", "fail"] = "skip",
         **kwargs: Any,
     ) -> None:
@@ -64,6 +69,7 @@ class AddEndpointOperator(AzureMLClassicOperator):
         self.throttle_level = throttle_level
         self.max_concurrent_calls = max_concurrent_calls
         self.prevent_update = prevent_update
+        self.stale_after = stale_after
         self.if_exists = if_exists
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -94,6 +100,7 @@ class AddEndpointOperator(AzureMLClassicOperator):
             throttle_level=ThrottleLevel(self.throttle_level) if self.throttle_level else None,
             max_concurrent_calls=self.max_concurrent_calls,
             prevent_update=self.prevent_update,
+            stale_after=self.stale_after,
         )
 
     def _existing(self, service_id: str, name: str) -> Endpoint | None:

@@ -13,11 +13,18 @@ from fastapi import Depends, FastAPI, Query
 from fastapi.responses import FileResponse, HTMLResponse, Response
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
-from airflow_provider_azureml_classic.plugin.endpoints import PAGE_SIZE, Listing, connections, listing, settings_of
+from airflow_provider_azureml_classic.plugin.endpoints import (
+    MAX_AGE,
+    PAGE_SIZE,
+    Listing,
+    connections,
+    listing,
+    settings_of,
+)
 
+#: Days of the longest limit that can be asked for.
+_MOST_DAYS = 36_500
 _PAGES = Path(__file__).with_name("pages")
-#: Days after which a model is called stale, unless the reader says otherwise.
-_MAX_AGE_DAYS = 7
 _POLICY = "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'"
 _HEADERS = {"Content-Security-Policy": _POLICY, "Referrer-Policy": "no-referrer", "X-Content-Type-Options": "nosniff"}
 
@@ -47,7 +54,7 @@ def show(
     conn_id: str = "",
     search: str = "",
     page: Annotated[int, Query(ge=1)] = 1,
-    max_age: Annotated[float, Query(gt=0, le=36_500)] = _MAX_AGE_DAYS,
+    max_age: Annotated[str, Query(max_length=20)] = "",
 ) -> HTMLResponse:
     """The endpoints of one connection.
 
@@ -56,7 +63,7 @@ def show(
     :param conn_id: the connection; the first one that the user may read by default.
     :param search: part of a name.
     :param page: from 1.
-    :param max_age: days after which a model is called stale.
+    :param max_age: days after which a model is called stale; empty: as each endpoint says.
     """
     manager = get_auth_manager()
     ids = sorted(manager.filter_authorized_connections(conn_ids=set(connections(session)), user=user))
@@ -72,7 +79,7 @@ def show(
                 session,
                 search=search.strip(),
                 page=page,
-                max_age=timedelta(days=max_age),
+                max_age=_age(max_age),
                 now=datetime.now(UTC),
                 readable_dags=dags,
             )
@@ -81,11 +88,29 @@ def show(
     return _html(ids=ids, chosen=chosen, search=search, page=page, max_age=max_age, listing=result, error=error)
 
 
+def _age(days: str) -> timedelta | None:
+    """What the form says.
+
+    :raises ValueError: it is no number of days.
+    """
+    if not days:
+        return None
+    try:
+        number = float(days)
+    except ValueError:
+        number = 0.0
+    if not 0 < number <= _MOST_DAYS:
+        raise ValueError(
+            f"Stale after {days!r} days: expected a number over 0, or nothing for the endpoints' own limits."
+        )
+    return timedelta(days=number)
+
+
 def _html(**values: Any) -> HTMLResponse:
     # Heavy, and needed for this page only.
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(loader=FileSystemLoader(_PAGES), autoescape=True, undefined=StrictUndefined)
     pages = max(1, -(-values["listing"].total // PAGE_SIZE))
-    text = environment.get_template("endpoints.html").render(pages=pages, **values)
+    text = environment.get_template("endpoints.html").render(pages=pages, usual=MAX_AGE.days, **values)
     return HTMLResponse(text, headers=_HEADERS)

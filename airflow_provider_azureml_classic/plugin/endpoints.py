@@ -18,10 +18,11 @@ from airflow_provider_azureml_classic.assets import spellings
 from airflow_provider_azureml_classic.client import Client
 from airflow_provider_azureml_classic.hooks import AzureMLClassicHook, ConnectionSettings
 from airflow_provider_azureml_classic.protocol.operations import portal_page
-from airflow_provider_azureml_classic.protocol.values import Endpoint, WebService
-from airflow_provider_azureml_classic.retraining.check_endpoints import is_check_endpoint
+from airflow_provider_azureml_classic.protocol.values import Endpoint, WebService, is_check_endpoint
 from airflow_provider_azureml_classic.retraining.freshness import age_text
 
+#: A model whose training data end longer ago is stale, unless the reader or the endpoint says otherwise.
+MAX_AGE = timedelta(days=7)
 #: Endpoints on one page.
 PAGE_SIZE = 50
 #: Seconds that a person waits for the service, at most.
@@ -118,7 +119,7 @@ def listing(
     *,
     search: str,
     page: int,
-    max_age: timedelta,
+    max_age: timedelta | None,
     now: datetime,
     readable_dags: Collection[str],
 ) -> Listing:
@@ -128,7 +129,8 @@ def listing(
     :param session: of Airflow's metadata database.
     :param search: part of the name of endpoint or web service, in any case.
     :param page: from 1.
-    :param max_age: a model whose window ended longer ago is stale.
+    :param max_age: a model whose window ended longer ago is stale; ``None``: as the endpoint says, else
+        :data:`MAX_AGE`.
     :param now: the present time.
     :param readable_dags: DAGs that the user may see.
     :raises AzureMLClassicError: the service does not answer, or refuses.
@@ -139,7 +141,7 @@ def listing(
         if search.casefold() in f"{service.name} {endpoint.name}".casefold()
     ]
     matches.sort(key=lambda pair: (_window_end(pair[1]) or datetime.max.replace(tzinfo=now.tzinfo), pair[1].name))
-    stale = sum(1 for _, endpoint in matches if _state(_window_end(endpoint), max_age, now) == "stale")
+    stale = sum(1 for _, endpoint in matches if _state(endpoint, max_age, now) == "stale")
     shown = matches[(page - 1) * PAGE_SIZE : page * PAGE_SIZE]
     updates = _updates(session, settings, shown, readable_dags)
     lines = [_line(service, row, updates.get(row.api_location), max_age, now) for service, row in shown]
@@ -159,17 +161,18 @@ def _endpoints(settings: ConnectionSettings) -> list[tuple[WebService, Endpoint]
 
 
 def _window_end(endpoint: Endpoint) -> datetime | None:
-    return endpoint.resources[0].window_end
+    return endpoint.resources[0].data_end
 
 
-def _state(window_end: datetime | None, max_age: timedelta, now: datetime) -> str:
+def _state(endpoint: Endpoint, max_age: timedelta | None, now: datetime) -> str:
+    window_end = _window_end(endpoint)
     if window_end is None:
         return "unknown"
-    return "fresh" if now - window_end <= max_age else "stale"
+    return "fresh" if now - window_end <= (max_age or endpoint.stale_after or MAX_AGE) else "stale"
 
 
 def _line(
-    service: WebService, endpoint: Endpoint, update: Update | None, max_age: timedelta, now: datetime
+    service: WebService, endpoint: Endpoint, update: Update | None, max_age: timedelta | None, now: datetime
 ) -> EndpointLine:
     window_end, live = _window_end(endpoint), endpoint.resources[0].location
     return EndpointLine(
@@ -178,7 +181,7 @@ def _line(
         model=live.relative_location if live else "",
         window_end=window_end,
         age=age_text(now - window_end) if window_end else "",
-        state=_state(window_end, max_age, now),
+        state=_state(endpoint, max_age, now),
         update=update,
         url=_page_of(service, endpoint),
     )

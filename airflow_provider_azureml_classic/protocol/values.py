@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any, TypeVar
 
@@ -21,11 +21,18 @@ from airflow_provider_azureml_classic.protocol.references import WINDOW, BlobRef
 ENDPOINT_NAME = re.compile(r"[a-z0-9]{1,24}")
 ENDPOINT_NAME_RULE = "1 to 24 lower-case letters and digits"
 DEFAULT_ENDPOINT = "default"
+#: Endpoints that gates make for themselves.
+CHECK_PREFIX, CHECK_DIGITS = "gatecheck", 15
+CHECK_ENDPOINT = re.compile(rf"{CHECK_PREFIX}[0-9a-f]{{{CHECK_DIGITS}}}")
 #: What Studio put behind the name of an experiment to name its scoring web service.
 SCORING_SUFFIX = " [predictive exp.]"
 API_LOCATION = "ApiLocation"
 #: Our addition to endpoints of web services that keep their customers apart.
 FOLDER = "Folder"
+#: Our addition to endpoints that have a limit: whole seconds after the end of the training window.
+STALE_AFTER = "StaleAfter"
+#: The longest limit.
+MAX_STALE_AFTER = timedelta(days=3660)
 #: The one member of a refresh's body: ``"True"`` or ``"False"``, as .NET writes it.
 OVERWRITE_RESOURCES = "OverwriteResources"
 #: The only value of ``Resources[].Kind`` (azuremlps, ``AmlClient/bes_verbatim/swagger.endpointapi.json``).
@@ -63,6 +70,14 @@ def check_endpoint_name(name: str) -> str:
         message = f"{name!r} cannot be an endpoint's name: it must be {ENDPOINT_NAME_RULE}."
         raise rejection("EndpointNameInvalid", message, target="endpoint")
     return stripped
+
+
+def is_check_endpoint(name: str) -> bool:
+    """Whether an endpoint serves nobody but a gate: lists that people see leave it out.
+
+    :param name: of the endpoint.
+    """
+    return CHECK_ENDPOINT.fullmatch(name) is not None
 
 
 def _member(data: Any, what: str, *names: str) -> Any:
@@ -170,6 +185,13 @@ class Resource:
         """End of the live model's training window: as the service tells it, else as the path says."""
         return (self.window.end if self.window else None) or window_end_of(self.location)
 
+    @property
+    def data_end(self) -> datetime | None:
+        """How far the live model's training data reach, as far as that is known: the end of its window, else the last
+        time in the data, if the service tells it.
+        """
+        return self.window_end or (self.window.last if self.window else None)
+
 
 @dataclass(frozen=True)
 class Endpoint:
@@ -182,6 +204,8 @@ class Endpoint:
     :param version: stamp of the graph; our server changes it at every update.
     :param etag: ``ETag`` header of the answer, if the server sent one.
     :param folder: where customers are kept apart, the one in the service's store that its keys reach; our addition.
+    :param stale_after: the limit of the endpoint, or of its web service: a model whose training data end longer ago is
+        stale; our addition.
     """
 
     name: str
@@ -203,6 +227,7 @@ class Endpoint:
     resources: tuple[Resource, ...] = ()
     etag: str | None = None
     folder: str | None = None
+    stale_after: timedelta | None = None
 
     @classmethod
     @reading_answer("The endpoint")
@@ -234,6 +259,7 @@ class Endpoint:
             resources=tuple(Resource.from_wire(item) for item in data.get("Resources") or ()),
             etag=etag,
             folder=_text(data, FOLDER),
+            stale_after=_limit(data) or None,
         )
 
     def to_wire(self) -> dict[str, Any]:
@@ -257,6 +283,7 @@ class Endpoint:
             "ThrottleLevel": self.throttle_level,
             "Resources": [resource.to_wire() for resource in self.resources],
             **({FOLDER: self.folder} if self.folder else {}),
+            **({STALE_AFTER: int(self.stale_after.total_seconds())} if self.stale_after else {}),
         }
 
     @property
@@ -297,7 +324,7 @@ class Endpoint:
 
 _SETTINGS = frozenset(
     {"Description", "ThrottleLevel", "MaxConcurrentCalls", "PreventUpdate", "SampleDataEnabled"}
-    | {"DiagnosticsTraceLevel", "WebServiceId", "EndpointName", "Name", "Resources"}
+    | {"DiagnosticsTraceLevel", "WebServiceId", "EndpointName", "Name", "Resources", STALE_AFTER}
 )
 
 
@@ -306,6 +333,8 @@ class EndpointSettings:
     """What a client may set on an endpoint: body of the PUT that adds it, and of a PATCH. ``None`` = not mentioned.
 
     :param resources: locations to put in place; only in a PATCH.
+    :param stale_after: a model whose training data end longer ago is stale; of no length: as the web service says. An
+        addition of our server, which others refuse.
     """
 
     description: str | None = None
@@ -315,6 +344,7 @@ class EndpointSettings:
     sample_data_enabled: bool | None = None
     diagnostics_trace_level: TraceLevel | None = None
     resources: tuple[Resource, ...] | None = None
+    stale_after: timedelta | None = None
 
     @classmethod
     def from_wire(cls, data: Any) -> EndpointSettings:
@@ -335,6 +365,7 @@ class EndpointSettings:
             sample_data_enabled=boolean("SampleDataEnabled", data.get("SampleDataEnabled")),
             diagnostics_trace_level=_choice(data, "DiagnosticsTraceLevel", TraceLevel),
             resources=_resources(data.get("Resources")),
+            stale_after=_limit(data),
         )
 
     def to_wire(self) -> dict[str, Any]:
@@ -346,6 +377,7 @@ class EndpointSettings:
             "PreventUpdate": self.prevent_update,
             "SampleDataEnabled": self.sample_data_enabled,
             "DiagnosticsTraceLevel": self.diagnostics_trace_level.value if self.diagnostics_trace_level else None,
+            STALE_AFTER: None if self.stale_after is None else int(self.stale_after.total_seconds()),
         }
         wire = {name: value for name, value in members.items() if value is not None}
         if self.resources is not None:
@@ -376,6 +408,13 @@ def _integer(data: Mapping[str, Any], name: str) -> int | None:
         return int(value)
     except (TypeError, ValueError, OverflowError):
         raise _bad(name, value, "a whole number") from None
+
+
+def _limit(data: Mapping[str, Any]) -> timedelta | None:
+    seconds = _integer(data, STALE_AFTER)
+    if seconds is not None and not 0 <= seconds <= MAX_STALE_AFTER.total_seconds():
+        raise _bad(STALE_AFTER, seconds, f"seconds, of at most {MAX_STALE_AFTER.days:,} days, or 0 for none")
+    return None if seconds is None else timedelta(seconds=seconds)
 
 
 def boolean(name: str, value: Any) -> bool | None:

@@ -7,17 +7,20 @@ its figures; one that was left behind, by the next gate a day later. Its descrip
 from __future__ import annotations
 
 import hashlib
-import re
 from datetime import datetime, timedelta
 
 from airflow_provider_azureml_classic.client.retries import Program
 from airflow_provider_azureml_classic.client.verbs import Verbs
 from airflow_provider_azureml_classic.exceptions import NotFound
 from airflow_provider_azureml_classic.protocol.moments import read_time, stamp
-from airflow_provider_azureml_classic.protocol.values import Endpoint, EndpointSettings
+from airflow_provider_azureml_classic.protocol.values import (
+    CHECK_DIGITS,
+    CHECK_PREFIX,
+    Endpoint,
+    EndpointSettings,
+    is_check_endpoint,
+)
 
-_PREFIX, _DIGITS = "gatecheck", 15
-_NAME = re.compile(rf"{_PREFIX}[0-9a-f]{{{_DIGITS}}}")
 _TAKEN_UP = "Made by a gate to try a model out; taken up at "
 #: After so long nobody takes one up again.
 _LEFT = timedelta(days=1)
@@ -29,15 +32,7 @@ def check_endpoint_name(*task: object) -> str:
     :param task: what identifies it.
     """
     digest = hashlib.sha256("\0".join(map(str, task)).encode()).hexdigest()
-    return f"{_PREFIX}{digest[:_DIGITS]}"
-
-
-def is_check_endpoint(name: str) -> bool:
-    """Whether an endpoint serves nobody but a gate: lists leave it out.
-
-    :param name: of the endpoint.
-    """
-    return _NAME.fullmatch(name) is not None
+    return f"{CHECK_PREFIX}{digest[:CHECK_DIGITS]}"
 
 
 def taken_up(client: Verbs, service_id: str, name: str, now: datetime) -> Program[Endpoint]:

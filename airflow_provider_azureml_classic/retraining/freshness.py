@@ -14,7 +14,7 @@ from typing import Any
 
 from airflow_provider_azureml_classic.protocol.moments import moment_text, to_utc
 from airflow_provider_azureml_classic.protocol.references import STAMP, BlobReference, window_end_of
-from airflow_provider_azureml_classic.protocol.values import Resource
+from airflow_provider_azureml_classic.protocol.values import Endpoint, Resource
 
 #: Where a trained model is written, unless an operator sets another path: never the same place twice.
 MODEL_PATH = "models/{service}/{endpoint}/{window_end}-{token}.ilearner"
@@ -105,6 +105,21 @@ def model_path(template: str, service_id: str, endpoint: str, window: Window) ->
     return template.format(service=service_id, endpoint=endpoint, window_end=f"{window.end:{STAMP}}", token=token)
 
 
+def limit_of(endpoint: Endpoint) -> timedelta:
+    """After how long the model of an endpoint is stale, as the endpoint says.
+
+    :param endpoint: as read.
+    :raises ValueError: it says nothing.
+    """
+    if endpoint.stale_after is None:
+        raise ValueError(
+            f"Endpoint {endpoint.name!r} has no limit after which its model is stale. Set max_age, or the limit of the "
+            "endpoint: AddEndpointOperator(stale_after=..., if_exists='update'), `azureml-classic endpoints set "
+            "--stale-after` or the portal; both are of the self-hosted server."
+        )
+    return endpoint.stale_after
+
+
 @dataclass(frozen=True)
 class Goal:
     """The live model to wait for; exactly one member is set.
@@ -144,7 +159,7 @@ class Goal:
         live = resource.location
         if live is None:
             return False, "The service does not name the live model, so its age is unknown."
-        end = resource.window_end
+        end = resource.data_end if self.max_age is not None else resource.window_end
         if self.location is not None:
             return live.same_place(self.location), f"Live is {live.location}."
         if end is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -47,10 +48,12 @@ def test_kept(client: Client) -> None:
 def test_updated(client: Client) -> None:
     """If asked, the settings of an endpoint that is there are changed."""
     add("opupdated").execute(context())
-    changed = add("opupdated", if_exists="update", throttle_level="High", max_concurrent_calls=7).execute(context())
+    settings: dict[str, Any] = {"max_concurrent_calls": 7, "stale_after": timedelta(days=2)}
+    changed = add("opupdated", if_exists="update", throttle_level="High", **settings).execute(context())
     assert changed["outcome"] == "updated"
     endpoint = client.get_endpoint(client.find_web_service(BIKES_SCORING).id, "opupdated")
     assert (endpoint.throttle_level, endpoint.max_concurrent_calls) == ("High", 7)
+    assert endpoint.stale_after == settings["stale_after"]
 
 
 def test_fail_if_exists() -> None:

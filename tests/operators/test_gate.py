@@ -18,8 +18,8 @@ from airflow_provider_azureml_classic.operators import (
     UpdateTrainedModelOperator,
 )
 from airflow_provider_azureml_classic.protocol.messages import Response
-from airflow_provider_azureml_classic.protocol.values import EndpointSettings
-from airflow_provider_azureml_classic.retraining.check_endpoints import check_endpoint_name, is_check_endpoint
+from airflow_provider_azureml_classic.protocol.values import EndpointSettings, is_check_endpoint
+from airflow_provider_azureml_classic.retraining.check_endpoints import check_endpoint_name
 from airflow_provider_azureml_classic.retraining.quality import Metric
 from airflow_provider_azureml_classic.server.experiments.datasets import first_census
 from tests.support import BIKES, BIKES_SCORING, CENSUS, CENSUS_SCORING, ServerProcess

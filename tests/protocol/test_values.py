@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ _endpoints = st.builds(
     diagnostics_trace_level=st.sampled_from([level.value for level in TraceLevel]),
     throttle_level=st.sampled_from([level.value for level in ThrottleLevel]),
     resources=st.lists(_resources, max_size=2).map(tuple),
+    stale_after=st.none() | st.integers(1, 10**8).map(lambda seconds: timedelta(seconds=seconds)),
 )
 _settings = st.builds(
     EndpointSettings,

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
+from airflow_provider_azureml_classic.protocol.values import is_check_endpoint
 from airflow_provider_azureml_classic.server.experiments.histogram import Expected, Histogram
 from airflow_provider_azureml_classic.server.state.database import Database
 from airflow_provider_azureml_classic.server.state.tables import asked, endpoints, model_bins, resources
@@ -173,6 +174,8 @@ class Ledger:
         found: dict[str, Asked] = {}
         with self._db.read() as connection:
             for name, digest, content, *values in connection.execute(query):
+                if is_check_endpoint(name):
+                    continue
                 row = dict(zip(asked.c.keys(), values, strict=True))
                 one = found.setdefault(name, Asked(name, digest, content, row["day"]))
                 if row["day"] is not None:

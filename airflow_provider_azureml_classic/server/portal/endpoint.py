@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -17,6 +18,7 @@ from airflow_provider_azureml_classic.protocol.swagger import execution_body
 from airflow_provider_azureml_classic.protocol.tables import RESULTS, Table, read_output
 from airflow_provider_azureml_classic.protocol.values import (
     DEFAULT_ENDPOINT,
+    MAX_STALE_AFTER,
     Endpoint,
     EndpointSettings,
     Resource,
@@ -31,6 +33,8 @@ from airflow_provider_azureml_classic.server.state.tables import EndpointRow, Se
 SHOWN = 50
 #: Rehearsals on the page.
 _REHEARSALS = 10
+#: Larger numbers of days are not even turned into a time.
+_MOST = 100_000
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,6 @@ def _page(visit: Visit, service: ServiceRow, row: EndpointRow, answer: Answer | 
     metric = visit.query.get("metric", "")
     metric = metric if metric in metrics else metrics[0] if metrics else ""
     facts = core.describer.managed(core.settings.workspace_id, service.id, row.id)
-    hours = core.queries.fresh_hours(service.id)
     hour = core.traffic.hour(row.id)
     live = next((model for model in history if model.live), None)
     jobs, _ = core.job_queries.jobs(endpoint_id=row.id)
@@ -69,7 +72,7 @@ def _page(visit: Visit, service: ServiceRow, row: EndpointRow, answer: Answer | 
         "at": partial(visit.path, "services", service.id, "endpoints", row.name),
         "endpoint": _without_keys(core.workspace.view(row)),
         "is_default": row.name == DEFAULT_ENDPOINT,
-        "hours": hours,
+        "stale_after": timedelta(seconds=row.stale_after or core.queries.fresh_hours(service.id) * 3600),
         "live": live,
         "models": _merged(history, unused)[:SHOWN],
         "more": max(0, len(history) + len(unused) - SHOWN),
@@ -251,6 +254,8 @@ def do(visit: Visit) -> Go:
     if what == "use":
         _use(visit, service, row, visit.text("number"))
         return Go(here, "The model is live.")
+    if what == "limit":
+        return Go(here, _limited(visit, service, row))
     if what == "keep":
         changed_row = workspace.keep_calls(service.id, row.name, visit.number("calls"))
         visit.core.scoring.keeper.settle(changed_row, service.experiment)
@@ -263,6 +268,18 @@ def do(visit: Visit) -> Go:
             workspace.regenerate(OWNER, service.id, row.name, key)
             return Go(here, f"The {key.value.lower()} key is a new one. Show the keys to copy it.")
     raise rejection("PageNotFound", f"There is no action {what!r}.")
+
+
+def _limited(visit: Visit, service: ServiceRow, row: EndpointRow) -> str:
+    """Set after how long the model is stale, and say it."""
+    amount, unit = visit.number("amount") or 0, "days" if visit.text("unit") == "days" else "hours"
+    age = timedelta(**{unit: max(-1, min(amount, _MOST))})
+    if not timedelta() <= age <= MAX_STALE_AFTER:
+        raise rejection(
+            "BadParameterValue", f"The limit must be at most {MAX_STALE_AFTER.days:,} days.", target="amount"
+        )
+    visit.core.workspace.change(row, EndpointSettings(stale_after=age))
+    return f"The model is stale after {amount} {unit}." if amount else "The web service's limit holds."
 
 
 def _use(visit: Visit, service: ServiceRow, row: EndpointRow, job_id: str) -> None:

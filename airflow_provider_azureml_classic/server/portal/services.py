@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import tempfile
 import uuid
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +76,6 @@ def _service_page(visit: Visit, service: ServiceRow, error: AzureMLClassicError 
 def _scoring(visit: Visit, service: ServiceRow) -> dict[str, Any]:
     queries, query = visit.core.queries, visit.query
     hours = queries.fresh_hours(service.id)
-    since = visit.now - timedelta(hours=hours)
     sort = query.get("sort", "")
     asked: dict[str, Any] = {
         "search": query.get("q", "").strip()[:100],
@@ -85,16 +83,15 @@ def _scoring(visit: Visit, service: ServiceRow) -> dict[str, Any]:
         "sort": sort if sort in SORTS else SORTS[0],
         "down": query.get("down") == "1",
     }
-    lines, count = queries.endpoints(service.id, since=since, page=visit.page_number(), **asked)
+    lines, count = queries.endpoints(service.id, now=visit.now, page=visit.page_number(), **asked)
     return {
         "lines": lines,
         "asked": asked,
         "found": count,
         "page": visit.page_number(),
         "pages": max(1, -(-count // LINES)),
-        "counts": queries.counts(service.id, since),
+        "counts": queries.counts(visit.now, service.id),
         "hours": hours,
-        "since": since,
         "rates": visit.core.traffic.per_minute(line.id for line in lines),
         "levels": _LEVELS,
         "traces": [level.value for level in TraceLevel],

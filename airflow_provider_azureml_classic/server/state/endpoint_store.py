@@ -38,6 +38,7 @@ from airflow_provider_azureml_classic.server.state.tables import (
     ServiceRow,
     endpoints,
     experiments,
+    freshness_limits,
     jobs,
     keys,
     model_files,
@@ -52,12 +53,18 @@ from airflow_provider_azureml_classic.server.state.tables import (
 #: Name, web services that have an endpoint of it, and customer -> the endpoint that is missing, if one is.
 Completing = Callable[[str, list[str], str], EndpointRow | None]
 #: Members of endpoints that are no columns of theirs.
-_ELSEWHERE = frozenset({"resources", "other_keys"})
+_ELSEWHERE = frozenset({"resources", "other_keys", "service_stale_after"})
+_READ = {
+    # Where customers are not kept apart now, an endpoint is nobody's.
+    "customer": sa.case((web_services.c.isolated, endpoints.c.customer)).label("customer"),
+    "service_stale_after": (freshness_limits.c.hours * 3600).label("service_stale_after"),
+}
 #: Columns in the order of the members of their rows.
-_ENDPOINT = [endpoints.c[member.name] for member in fields(EndpointRow) if member.name not in _ELSEWHERE]
-# Where customers are not kept apart now, an endpoint is nobody's.
-_CUSTOMER = sa.case((web_services.c.isolated, endpoints.c.customer)).label("customer")
-_COLUMNS = [_CUSTOMER if column is endpoints.c.customer else column for column in _ENDPOINT]
+_COLUMNS = [
+    _READ[member.name] if member.name in _READ else endpoints.c[member.name]
+    for member in fields(EndpointRow)
+    if member.name not in ("resources", "other_keys")
+]
 _RESOURCE = [
     *(resources.c[member.name] for member in fields(ResourceRow) if member.name in resources.c),
     model_files.c.window_end,
@@ -76,7 +83,12 @@ def _reading(*where: sa.ColumnElement[bool]) -> tuple[sa.Select[Any], sa.Select[
         .outerjoin(model_files, model_files.c.digest == resources.c.digest)
         .where(*where)
     )
-    query = sa.select(*_COLUMNS).join(web_services, web_services.c.id == endpoints.c.service_id).where(*where)
+    query = (
+        sa.select(*_COLUMNS)
+        .join_from(endpoints, web_services, web_services.c.id == endpoints.c.service_id)
+        .outerjoin(freshness_limits, freshness_limits.c.service_id == web_services.c.id)
+        .where(*where)
+    )
     return query.order_by(endpoints.c.created_at, endpoints.c.name), located.order_by(resources.c.name)
 
 

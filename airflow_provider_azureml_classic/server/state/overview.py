@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
 
 from airflow_provider_azureml_classic.protocol.jobs import JobStatus
+from airflow_provider_azureml_classic.protocol.values import CHECK_ENDPOINT, CHECK_PREFIX
 from airflow_provider_azureml_classic.server.state.database import Database, to_row
 from airflow_provider_azureml_classic.server.state.history import How
 from airflow_provider_azureml_classic.server.state.tables import (
@@ -23,7 +24,7 @@ from airflow_provider_azureml_classic.server.state.tables import (
 
 #: Lines of one page of a list.
 LINES = 25
-#: Hours after which a model counts as stale, unless the web service has a limit of its own.
+#: Hours after which a model counts as stale, unless the endpoint or its web service has a limit.
 FRESH_HOURS = 24 * 7
 #: Models on one chart.
 CHARTED = 200
@@ -53,6 +54,7 @@ class EndpointLine:
     placed_at: datetime | None
     how: str | None
     window_end: datetime | None
+    stale_after: int
 
 
 @dataclass(frozen=True)
@@ -98,9 +100,18 @@ _WINDOW_END = sa.func.coalesce(placements.c.window_end, model_files.c.window_end
 TRAINED_END = sa.func.coalesce(
     trained_models.c.window_end, model_files.c.window_end, type_=placements.c.window_end.type
 )
+#: Seconds after which the model of an endpoint is stale.
+_LIMIT = sa.func.coalesce(endpoints.c.stale_after, freshness_limits.c.hours * 3600, FRESH_HOURS * 3600)
+_FRESH = sa.extract("epoch", _WINDOW_END) + _LIMIT >= sa.bindparam("now_seconds")
+# The name is compared with the expression only where it begins like one: that is slow.
+_FOR_PEOPLE = ~(
+    endpoints.c.name.startswith(CHECK_PREFIX) & endpoints.c.name.regexp_match(f"^{CHECK_ENDPOINT.pattern}$")
+)
 _LIVE = sa.and_(placements.c.endpoint_id == endpoints.c.id, placements.c.live)
-_WITH_MODELS = endpoints.outerjoin(placements, _LIVE).outerjoin(
-    model_files, model_files.c.digest == placements.c.digest
+_WITH_MODELS = (
+    endpoints.outerjoin(placements, _LIVE)
+    .outerjoin(model_files, model_files.c.digest == placements.c.digest)
+    .outerjoin(freshness_limits, freshness_limits.c.service_id == endpoints.c.service_id)
 )
 
 
@@ -170,7 +181,7 @@ class Queries:
             }
 
     def fresh_hours(self, service_id: str) -> int:
-        """After how many hours a model of this web service is stale."""
+        """After how many hours a model of this web service is stale, unless its endpoint has a limit of its own."""
         query = sa.select(freshness_limits.c.hours).where(freshness_limits.c.service_id == service_id)
         with self._db.read() as connection:
             return connection.execute(query).scalar() or FRESH_HOURS
@@ -189,42 +200,43 @@ class Queries:
         with self._db.read() as connection:
             return connection.execute(query).first() is not None
 
-    def counts(self, service_id: str, since: datetime) -> Counts:
+    def counts(self, now: datetime, service_id: str | None = None) -> Counts:
         """Endpoints by freshness.
 
-        :param service_id: the web service.
-        :param since: a model whose window ends before is stale.
+        :param now: the present time.
+        :param service_id: the web service; ``None``: all that score.
         """
+        which = endpoints.c.service_id == service_id if service_id else web_services.c.training.is_(False)
         query = (
             sa.select(
                 sa.func.count(),
-                sa.func.coalesce(sa.func.sum(sa.case((since <= _WINDOW_END, 1), else_=0)), 0),
+                sa.func.coalesce(sa.func.sum(sa.case((_FRESH, 1), else_=0)), 0),
                 sa.func.coalesce(sa.func.sum(sa.case((_WINDOW_END.is_(None), 1), else_=0)), 0),
             )
-            .select_from(_WITH_MODELS)
-            .where(endpoints.c.service_id == service_id)
+            .select_from(_WITH_MODELS.join(web_services, web_services.c.id == endpoints.c.service_id))
+            .where(which, _FOR_PEOPLE)
         )
         with self._db.read() as connection:
-            return Counts(*connection.execute(query).one())
+            return Counts(*connection.execute(query, {"now_seconds": _seconds(now)}).one())
 
     def endpoints(
-        self, service_id: str, *, search: str, state: str, since: datetime, sort: str, down: bool, page: int
+        self, service_id: str, *, search: str, state: str, now: datetime, sort: str, down: bool, page: int
     ) -> tuple[list[EndpointLine], int]:
-        """One page of the endpoints of a web service, and how many there are on all pages.
+        """One page of the endpoints of a web service, and how many there are on all pages; not those of gates.
 
         :param service_id: the web service.
         :param search: part of a name or description; empty: all.
         :param state: :data:`FRESH`, :data:`STALE`, :data:`UNKNOWN`; anything else: all.
-        :param since: see :meth:`counts`.
+        :param now: the present time.
         :param sort: one of :data:`SORTS`.
         :param down: from the last to the first.
         :param page: the first is 1.
         """
-        where = [endpoints.c.service_id == service_id]
+        where = [endpoints.c.service_id == service_id, _FOR_PEOPLE]
         if search:
             columns = (endpoints.c.name, endpoints.c.description)
             where.append(sa.or_(*(column.icontains(search, autoescape=True) for column in columns)))
-        states = {FRESH: since <= _WINDOW_END, STALE: since > _WINDOW_END, UNKNOWN: _WINDOW_END.is_(None)}
+        states = {FRESH: _FRESH, STALE: ~_FRESH, UNKNOWN: _WINDOW_END.is_(None)}
         if state in states:
             where.append(states[state])
         orders: dict[str, Any] = {"freshness": _WINDOW_END, "placed": placements.c.placed_at}
@@ -242,16 +254,18 @@ class Queries:
                 placements.c.placed_at,
                 placements.c.how,
                 _WINDOW_END.label("window_end"),
+                _LIMIT.label("stale_after"),
             )
             .select_from(_WITH_MODELS)
             .where(*where)
         )
         # The models are joined only if their state counts: that is what takes time.
         counted = sa.select(sa.func.count()).select_from(_WITH_MODELS if state in states else endpoints).where(*where)
+        paged = query.order_by(order, endpoints.c.name).limit(LINES).offset((page - 1) * LINES)
+        seconds = {"now_seconds": _seconds(now)} if state in (FRESH, STALE) else {}
         with self._db.read() as connection:
-            count = connection.execute(counted).scalar() or 0
-            paged = query.order_by(order, endpoints.c.name).limit(LINES).offset((page - 1) * LINES)
-            return [to_row(EndpointLine, row) for row in connection.execute(paged).mappings()], count
+            count = connection.execute(counted, seconds).scalar() or 0
+            return [to_row(EndpointLine, row) for row in connection.execute(paged, seconds).mappings()], count
 
     def history(self, endpoint_id: str, limit: int = CHARTED, before: int | None = None) -> list[ModelLine]:
         """The models that an endpoint had, newest first.
@@ -346,9 +360,16 @@ class Queries:
             return connection.execute(query).scalar()
 
     def endpoint_count(self) -> int:
-        """Endpoints of all web services."""
+        """Endpoints of all web services, but for those of gates."""
         with self._db.read() as connection:
-            return connection.execute(sa.select(sa.func.count()).select_from(endpoints)).scalar() or 0
+            return (
+                connection.execute(sa.select(sa.func.count()).select_from(endpoints).where(_FOR_PEOPLE)).scalar() or 0
+            )
+
+
+def _seconds(moment: datetime) -> float:
+    """As the database counts them for times without a zone."""
+    return moment.astimezone(UTC).timestamp()
 
 
 _ABOUT = (

@@ -66,6 +66,8 @@ endpoints = sa.Table(
     sa.Column("changed_at", UtcTime, nullable=False),
     # Calls that are kept for rehearsals; none: as its experiment declares.
     sa.Column("keep_calls", sa.Integer),
+    # Seconds after which its model is stale; none: as its web service says.
+    sa.Column("stale_after", sa.Integer),
     # Whose the endpoint is: the same at the training and the scoring endpoint of a name, and at no other ever after.
     sa.Column("customer", sa.String(32), index=True),
     sa.UniqueConstraint("service_id", "name"),
@@ -242,7 +244,7 @@ model_samples = sa.Table(
     sa.Column("content", sa.String(64), primary_key=True),
     sa.Column("relative_location", sa.Text, nullable=False),
 )
-# After how many hours the models of a web service count as stale in the portal.
+# After how many hours the models of a web service count as stale, but for endpoints that have a limit of their own.
 freshness_limits = sa.Table(
     "freshness_limits",
     metadata,
@@ -334,6 +336,8 @@ class EndpointRow:
     """An endpoint, keys in clear, with its models.
 
     :param customer: whose it is, where customers are kept apart; else ``None``.
+    :param stale_after: seconds after which its model is stale; ``None``: as its web service says, see
+        ``service_stale_after``, which is only read.
     :param other_keys: further keys that open it: named ones, and those of the customer's other endpoint.
     """
 
@@ -350,6 +354,8 @@ class EndpointRow:
     revision: int
     changed_at: datetime
     keep_calls: int | None
+    stale_after: int | None
+    service_stale_after: int | None
     customer: str | None
     primary_key: str = field(repr=False)
     secondary_key: str = field(repr=False)

@@ -11,6 +11,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ from airflow_provider_azureml_classic.server.models.store import ModelStore
 from airflow_provider_azureml_classic.server.settings import Settings
 from airflow_provider_azureml_classic.server.state.database import Database, DatabaseDown
 from airflow_provider_azureml_classic.server.state.job_overview import JobQueries
-from airflow_provider_azureml_classic.server.state.overview import Queries
+from airflow_provider_azureml_classic.server.state.overview import FRESH, STALE, UNKNOWN, Queries
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry, Metric
@@ -162,6 +163,19 @@ class Collector:
             family.add_metric([service, one.name], one.psi)
         return family
 
+    def _freshness(self) -> Metric:
+        from prometheus_client.core import GaugeMetricFamily
+
+        counts = self._health.queries.counts(datetime.now(UTC))
+        family = GaugeMetricFamily(
+            "azureml_classic_models",
+            "Endpoints by the age of their models, beside the limit of the endpoint or its web service.",
+            labels=["freshness"],
+        )
+        for state, count in ((FRESH, counts.fresh), (STALE, counts.stale), (UNKNOWN, counts.unknown)):
+            family.add_metric([state], count)
+        return family
+
     def _broken(self) -> int:
         return len(self._health.models.broken(self._health.in_place()))
 
@@ -200,6 +214,7 @@ class Collector:
         cells.add_metric(["outside trained range"], outside)
         yield cells
         yield self._drift()
+        yield self._freshness()
         yield CounterMetricFamily(
             "azureml_classic_counted_rows", "Rows of scoring calls whose cells were counted.", value=rows
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from airflow_provider_azureml_classic.exceptions import rejection
@@ -68,6 +68,8 @@ def new_endpoint(
         revision=1,
         changed_at=now,
         keep_calls=None,
+        stale_after=None,
+        service_stale_after=None,
         customer=customer,
         resources=tuple(replace(model, endpoint_id=endpoint_id) for model in models),
     )
@@ -121,7 +123,9 @@ def settings_values(row: EndpointRow, settings: EndpointSettings) -> dict[str, A
         "sample_data_enabled": settings.sample_data_enabled,
         "trace_level": settings.diagnostics_trace_level.value if settings.diagnostics_trace_level else None,
     }
-    changes = {name: value for name, value in values.items() if value is not None}
+    changes: dict[str, Any] = {name: value for name, value in values.items() if value is not None}
+    if settings.stale_after is not None:
+        changes["stale_after"] = int(settings.stale_after.total_seconds()) or None
     return {"throttle_level": level, "max_concurrent_calls": calls, **changes}
 
 
@@ -174,6 +178,12 @@ def check_updatable(row: EndpointRow, participle: str) -> None:
             "false first.",
             target=row.name,
         )
+
+
+def _limit(row: EndpointRow) -> timedelta | None:
+    seconds = row.stale_after or row.service_stale_after
+    # A training endpoint has no model that ages.
+    return timedelta(seconds=seconds) if seconds and row.resources else None
 
 
 def etag(row: EndpointRow) -> str:
@@ -245,6 +255,7 @@ class Views:
             resources=tuple(self._resource(model) for model in row.resources),
             etag=etag(row),
             folder=Scope(row.customer).folder,
+            stale_after=_limit(row),
         )
 
     def _resource(self, model: ResourceRow) -> Resource:

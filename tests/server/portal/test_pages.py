@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import html
 import re
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -443,6 +444,36 @@ def test_freshness_against_a_limit(visitor: Visitor) -> None:
     assert "2 fresh 0 stale 1 age unknown" in text_of(visitor.did(f"{root}/limit", amount="30", unit="days"))
     assert "0 fresh 2 stale" in text_of(visitor.did(f"{root}/limit", amount="2", unit="hours"))
     assert "at least one hour" in visitor.post(f"{root}/limit", amount="0", unit="hours").text
+
+
+def test_one_limit_for_all_who_look(visitor: Visitor, mine: str) -> None:
+    """An endpoint's own limit, from the call or the page, goes before its web service's; both are told to clients,
+    and list, page and metrics count by it. Endpoints of gates are in none of them.
+    """
+    service = visitor.service
+    root, client = f"/portal/services/{service.scoring}", service.client
+    place = service.put_blob("models/mine/20160229T000000Z.ilearner", service.read_blob("models/ten.ilearner"))
+    assert service.patch("mine", place).status == 200
+    client.add_endpoint(service.scoring, "gatecheck0123456789abcde")
+    scorer = client.get_endpoint(service.scoring, "mine")
+    assert scorer.stale_after is None
+    visitor.did(f"{root}/limit", amount="2", unit="days")
+    assert client.get_endpoint(service.scoring, "mine").stale_after == timedelta(days=2)
+    client.patch_endpoint(scorer, EndpointSettings(stale_after=timedelta(hours=35)))
+    assert client.get_endpoint(service.scoring, "mine").stale_after == timedelta(hours=35)
+    words = text_of(visitor.page(root))
+    assert "2 all endpoints 0 fresh 1 stale 1 age unknown" in words
+    assert "gatecheck" not in words
+    assert re.findall(r'endpoints/(\w+)">', visitor.page(f"{root}?state=stale")) == ["mine"]
+    headers = {"authorization": f"Bearer {TOKEN}"}
+    metrics = visitor.http.get("/metrics", headers=headers).text
+    assert 'azureml_classic_models{freshness="stale"} 1.0' in metrics
+    assert "stale after 37 hours" in text_of(visitor.did(f"{mine}/do/limit", amount="37", unit="hours"))
+    assert "fresh" in text_of(visitor.page(mine))
+    assert "The web service's limit holds" in html.unescape(text_of(visitor.did(f"{mine}/do/limit", unit="hours")))
+    assert client.get_endpoint(service.scoring, "mine").stale_after == timedelta(days=2)
+    for amount in ("-1", "3661", "9" * 30):
+        assert "must be at most 3,660 days" in visitor.post(f"{mine}/do/limit", amount=amount, unit="days").text
 
 
 def test_delete_after_a_question(visitor: Visitor, mine: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import requests
 import sqlalchemy as sa
 
 from airflow_provider_azureml_classic.client import Client
@@ -37,6 +39,8 @@ from tests.support.service import SCORING, TRAINING, declaration, line
 
 pytestmark = pytest.mark.slow
 
+#: Endpoints by the age of their models: mine has a window, the data of the first models no times.
+AGES = [("fresh", "0"), ("stale", "1"), ("unknown", "3")]
 Start = Callable[..., ServerProcess]
 
 
@@ -72,6 +76,9 @@ def test_the_state_is_in_postgresql(postgres: Cluster, start: Start, tmp_path: P
         kept = ("name", "description", "primary_key", "secondary_key", "version", "etag", "creation_time")
         assert [getattr(after, name) for name in kept] == [getattr(before, name) for name in kept]
         assert slope(client, after) == 6
+        headers = {"Authorization": f"Bearer {second.connection['token']}"}
+        metrics = requests.get(f"{second.url}/metrics", headers=headers, timeout=60).text
+        assert re.findall(r'azureml_classic_models{freshness="(\w+)"} (\d)', metrics) == AGES
         with pytest.raises(RequestRejected, match="cannot be stored"):
             client.add_endpoint(mine.web_service_id, "mine", EndpointSettings(description="a\0b"))
     assert not (tmp_path / "data" / "state.db").exists()
