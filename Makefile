@@ -152,6 +152,17 @@ revision: $(READY) ## write the next revision of the database from tables.py (ME
 screenshots: $(READY) ## renew the pictures in docs/images (needs chromium)
 	@$(PY) docs/screenshots.py
 
+.PHONY: site
+site: $(READY) ## build the documentation site into .site/html, strictly and without the network (an environment of its own)
+	@test -x $(VENV)-site/bin/mkdocs || $(UV) venv --quiet --python $(PY) $(VENV)-site
+	@$(UV) pip install --quiet --python $(VENV)-site/bin/python $(SYSTEM_CERTS) -r docs/site/requirements.txt
+	@$(PY) docs/site/prepare.py && NO_MKDOCS_2_WARNING=1 $(VENV)-site/bin/mkdocs build --quiet --strict -f docs/site/mkdocs.yml
+	@echo "Look at it: $(PY) -m http.server --bind 127.0.0.1 --directory .site/html 8000"
+
+.PHONY: pictures
+pictures: $(READY) ## draw docs/images/architecture.svg, and record the demo as docs/images/demo.svg
+	@$(PY) docs/pictures.py
+
 .PHONY: wheel
 wheel: $(READY) sbom ## build the distribution files into dist/
 	@$(UV) build $(UV_OPTIONS)
@@ -165,5 +176,5 @@ sbom: $(READY) ## list what the package depends on, with licences, in dist/sbom.
 
 .PHONY: clean
 clean: ## remove what the other targets made
-	rm -rf $(VENV) $(VENV)-celery $(VENV)-sbom .programs .bench .demo .demo.lock .serve build dist *.egg-info .mypy_cache \
+	rm -rf $(VENV) $(VENV)-celery $(VENV)-sbom $(VENV)-site .site .programs .bench .demo .demo.lock .serve build dist *.egg-info .mypy_cache \
 		.ruff_cache .pytest_cache .hypothesis .coverage*
