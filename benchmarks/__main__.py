@@ -24,6 +24,7 @@ ROWS = (
     "reading",
     "training",
     "models",
+    "tenants",
 )
 #: Won many times over, or long: measured only where something on their way changes.
 BY_NAME = ("scoring", "swap", "waiting", "training", "models")

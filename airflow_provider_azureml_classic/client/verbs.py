@@ -36,6 +36,7 @@ from airflow_provider_azureml_classic.client.answers import (
     the_service,
 )
 from airflow_provider_azureml_classic.client.drift import drift_pages
+from airflow_provider_azureml_classic.client.endpoint_pages import list_endpoints
 from airflow_provider_azureml_classic.client.integrity import is_sha256
 from airflow_provider_azureml_classic.client.model_pages import list_models
 from airflow_provider_azureml_classic.client.retries import Steps
@@ -143,15 +144,6 @@ class Verbs:
         :param service_id: 32 hex digits.
         """
         yield from ask(self._management(ops.DELETE_SERVICE, service=service_id))
-
-    @verb
-    def list_endpoints(self, service_id: str) -> Steps[list[Endpoint]]:
-        """All endpoints of a web service, with their keys.
-
-        :param service_id: 32 hex digits.
-        """
-        data = yield from self._manage(ops.LIST_ENDPOINTS, service=service_id)
-        return [Endpoint.from_wire(item) for item in items(data)]
 
     @verb
     def get_endpoint(self, service_id: str, name: str) -> Steps[Endpoint]:
@@ -507,6 +499,7 @@ class Verbs:
         response = yield from ask_addition(request, "scores rows with a model", "Put it on an endpoint, and ask that.")
         return ModelAnswers.from_wire(decoded(request, response))
 
+    list_endpoints = verb(list_endpoints)
     list_models = verb(list_models)
     sign_blob = verb(sign_blob)
     regenerate_key = verb(regenerate_key)

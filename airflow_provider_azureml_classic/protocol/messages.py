@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -41,11 +41,17 @@ class Response:
     :param status: HTTP status.
     :param headers: names in lower case.
     :param body: the whole body; it may hold keys, so it is not in the ``repr``.
+    :param parts: a body that is sent as it is made, instead of ``body``; a server's only.
     """
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     body: bytes = field(default=b"", repr=False)
+    parts: Iterable[bytes] | None = field(default=None, repr=False)
+
+    def joined(self) -> Response:
+        """The same with the whole body."""
+        return self if self.parts is None else replace(self, body=b"".join(self.parts), parts=None)
 
     @classmethod
     def of_json(cls, data: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

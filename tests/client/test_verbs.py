@@ -169,7 +169,7 @@ LOCATION = {
         ("get_web_service", "GET", f"{SERVICES}/{SERVICE}", "TOKEN", None),
         ("find_web_service", "GET", SERVICES, "TOKEN", None),
         ("delete_web_service", "DELETE", f"{SERVICES}/{SERVICE}", "TOKEN", None),
-        ("list_endpoints", "GET", f"{SERVICES}/{SERVICE}/endpoints", "TOKEN", None),
+        ("list_endpoints", "GET", f"{SERVICES}/{SERVICE}/endpoints?limit=1000", "TOKEN", None),
         ("get_endpoint", "GET", ENDPOINT, "TOKEN", None),
         (
             "add_endpoint",

@@ -228,7 +228,7 @@ class Service:
         path, _, query = path.partition("?")
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         sent = {**({} if key is None else {"authorization": f"Bearer {key}"}), **(headers or {})}
-        return self.app.answer(method, path, query, sent, content)
+        return self.app.answer(method, path, query, sent, content).joined()
 
     def endpoint_path(self, name: str, service: str | None = None) -> str:
         """Path of an endpoint of the scoring service, or of another one."""

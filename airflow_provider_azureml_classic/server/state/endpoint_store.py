@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from datetime import datetime
 from typing import Any
@@ -36,6 +36,7 @@ from airflow_provider_azureml_classic.server.state.tables import (
     ResourceRow,
     SamplesRow,
     ServiceRow,
+    UtcTime,
     endpoints,
     experiments,
     freshness_limits,
@@ -93,7 +94,6 @@ def _reading(*where: sa.ColumnElement[bool]) -> tuple[sa.Select[Any], sa.Select[
 
 
 _BY_ID = _reading(endpoints.c.id == sa.bindparam("endpoint"))
-_OF_SERVICE = _reading(endpoints.c.service_id == sa.bindparam("service"))
 _NAMED = _reading(
     endpoints.c.service_id == sa.bindparam("service"),
     sa.or_(endpoints.c.name == sa.bindparam("name"), endpoints.c.id == sa.bindparam("name")),
@@ -106,6 +106,22 @@ _SAMPLES_OF_CUSTOMER = (
     .join(model_files, model_files.c.digest == trained_models.c.digest)
     .order_by(jobs.c.created_at.desc())
     .limit(1)
+)
+#: Endpoints of a web service, the first ones and those behind one of them, by an index; then their models.
+_FIRST = (
+    sa.select(*_COLUMNS)
+    .join(web_services, web_services.c.id == endpoints.c.service_id)
+    .where(endpoints.c.service_id == sa.bindparam("service"))
+    .order_by(endpoints.c.created_at, endpoints.c.name)
+    .limit(sa.bindparam("limit"))
+)
+_PLACE = sa.tuple_(endpoints.c.created_at, endpoints.c.name)
+_FURTHER = _FIRST.where(sa.tuple_(sa.bindparam("at", type_=UtcTime), sa.bindparam("name", type_=sa.String)) < _PLACE)
+_MODELS = (
+    sa.select(*_RESOURCE)
+    .outerjoin(model_files, model_files.c.digest == resources.c.digest)
+    .where(resources.c.endpoint_id.in_(sa.bindparam("ids", expanding=True)))
+    .order_by(resources.c.name)
 )
 _KEY = [keys.c[member.name] for member in fields(KeyRow)]
 _KEYS = sa.select(*_KEY).where(keys.c.endpoint_id == sa.bindparam("endpoint"), keys.c.name.is_not(None))
@@ -266,19 +282,28 @@ class Store:
     def _endpoints(self, reading: tuple[sa.Select[Any], sa.Select[Any]], **which: str) -> list[EndpointRow]:
         query, located = reading
         with self._db.read() as connection:
-            models: dict[str, list[ResourceRow]] = {}
-            for row in connection.execute(located, which):
-                models.setdefault(row[0], []).append(ResourceRow(*row))
-            decrypt = self._db.decrypt
-            # Mappings of SQLAlchemy would be half of what a list of 10,000 endpoints costs.
-            return [
-                EndpointRow(*plain, decrypt(primary), decrypt(secondary), tuple(models.get(plain[0], ())))  # type: ignore[call-arg]
-                for *plain, primary, secondary in connection.execute(query, which)
-            ]
+            models = connection.execute(located, which).all()
+            return self._rows(connection.execute(query, which), models)
 
-    def endpoints_of(self, service_id: str) -> list[EndpointRow]:
-        """All endpoints of a service, oldest first."""
-        return self._endpoints(_OF_SERVICE, service=service_id)
+    def _rows(self, plain_rows: Iterable[Any], models: Iterable[Any]) -> list[EndpointRow]:
+        by_endpoint: dict[str, list[ResourceRow]] = {}
+        for row in models:
+            by_endpoint.setdefault(row[0], []).append(ResourceRow(*row))
+        decrypt = self._db.decrypt
+        # Mappings of SQLAlchemy would be half of what a list of 10,000 endpoints costs.
+        return [
+            EndpointRow(*plain, decrypt(primary), decrypt(secondary), tuple(by_endpoint.get(plain[0], ())))  # type: ignore[call-arg]
+            for *plain, primary, secondary in plain_rows
+        ]
+
+    def endpoints_of(self, service_id: str, limit: int, after: tuple[datetime, str] | None = None) -> list[EndpointRow]:
+        """Endpoints of a service, oldest first: so many, behind the one that was made then and is called so."""
+        which: dict[str, Any] = {"service": service_id, "limit": limit}
+        if after is not None:
+            which |= {"at": after[0], "name": after[1]}
+        with self._db.read() as connection:
+            found = connection.execute(_FIRST if after is None else _FURTHER, which).all()
+            return self._rows(found, connection.execute(_MODELS, {"ids": [row[0] for row in found]}))
 
     def endpoint_named(self, service_id: str, name_or_id: str) -> EndpointRow | None:
         """An endpoint of a service by name first, by GUID second, or ``None``."""

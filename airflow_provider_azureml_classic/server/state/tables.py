@@ -71,6 +71,7 @@ endpoints = sa.Table(
     # Whose the endpoint is: the same at the training and the scoring endpoint of a name, and at no other ever after.
     sa.Column("customer", sa.String(32), index=True),
     sa.UniqueConstraint("service_id", "name"),
+    sa.Index("endpoints_by_age", "service_id", "created_at", "name"),
 )
 resources = sa.Table(
     "resources",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -33,6 +33,7 @@ from airflow_provider_azureml_classic.protocol.messages import JSON_TYPE, Reques
 from airflow_provider_azureml_classic.protocol.model_history import read_before
 from airflow_provider_azureml_classic.protocol.model_scoring import ModelCall
 from airflow_provider_azureml_classic.protocol.not_offered import not_offered
+from airflow_provider_azureml_classic.protocol.pages import MAX_PAGE, NEXT, Place, page_asked
 from airflow_provider_azureml_classic.protocol.purpose import Purpose
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.studio import NO_DATA_SETS, workspace_to_wire
@@ -203,7 +204,8 @@ class App:
         :param request: as a client sends it.
         """
         parts = urlsplit(request.url)
-        return self.answer(request.operation.method, parts.path, parts.query, request.headers, request.body)
+        response = self.answer(request.operation.method, parts.path, parts.query, request.headers, request.body)
+        return response.joined()
 
     def answer(self, method: str, path: str, query: str, headers: Mapping[str, str], body: bytes) -> Response:
         """Answer a request; whatever goes wrong is an error in the protocol's shape.
@@ -219,7 +221,7 @@ class App:
             call = self._matched(request_id, method, path, query, headers, body)
             response = self._audited(call) if call.operation.changes else self._handlers[call.operation](call)
             kept = _KEPT if call.operation.credential is ops.Credential.NONE else NOT_KEPT
-            return Response(response.status, {**response.headers, **kept, ops.REQUEST_ID: request_id}, response.body)
+            return replace(response, headers={**response.headers, **kept, ops.REQUEST_ID: request_id})
         except AzureMLClassicError as error:
             return self.refuse(method, path, error, request_id)
         except Exception as error:
@@ -307,9 +309,27 @@ class App:
         return Response(204)
 
     def _list_endpoints(self, call: Call) -> Response:
-        caller = self._caller(call)
-        endpoints = self._workspace.endpoints(caller, call.segments["service"])
-        return _json([endpoint.to_wire() for endpoint in endpoints])
+        """A page, or all: where they are more than a page, the answer is sent while they are read."""
+        caller, service, asked = self._caller(call), call.segments["service"], page_asked(call.query)
+        limit, after = asked or (MAX_PAGE, None)
+        page, following = self._workspace.endpoint_page(caller, service, limit, after)
+        wire = [endpoint.to_wire() for endpoint in page]
+        if following is None:
+            return _json(wire)
+        if asked:
+            return _json(wire, headers={NEXT: following.to_wire()})
+        return Response(200, JSON_TYPE, parts=self._every_endpoint(caller, service, wire, following))
+
+    def _every_endpoint(
+        self, caller: Caller, service: str, wire: list[dict[str, Any]], following: Place | None
+    ) -> Iterator[bytes]:
+        yield json_text.write(wire)[:-1]
+        while following is not None:
+            page, following = self._workspace.endpoint_page(caller, service, MAX_PAGE, following)
+            # The last one may have been deleted meanwhile.
+            text = json_text.write([endpoint.to_wire() for endpoint in page])[1:-1]
+            yield b"," + text if text else b""
+        yield b"]"
 
     def _get_endpoint(self, call: Call) -> Response:
         caller = self._caller(call)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
+from anyio import to_thread
+
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.protocol.messages import Response
 from airflow_provider_azureml_classic.protocol.operations import PORTAL
@@ -206,6 +208,9 @@ def _too_large() -> AzureMLClassicError:
 
 async def _send(send: Send, response: Response, before_end: Callable[[], Awaitable[None]] | None = None) -> None:
     headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in response.headers.items()]
+    if response.parts is not None:
+        await _send_parts(send, response, headers)
+        return
     if response.status not in (204, 304) and "content-length" not in response.headers:
         headers.append((b"content-length", str(len(response.body)).encode()))
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
@@ -213,6 +218,15 @@ async def _send(send: Send, response: Response, before_end: Callable[[], Awaitab
     if before_end:
         await before_end()
         await send({"type": "http.response.body", "body": b""})
+
+
+async def _send_parts(send: Send, response: Response, headers: list[tuple[bytes, bytes]]) -> None:
+    """Send a body as it is made, in a thread: making a part may wait for the database."""
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    parts = iter(response.parts or ())
+    while (part := await to_thread.run_sync(next, parts, None)) is not None:
+        await send({"type": "http.response.body", "body": part, "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:

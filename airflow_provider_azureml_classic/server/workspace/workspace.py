@@ -20,6 +20,7 @@ from airflow_provider_azureml_classic.protocol.inference import SEPARATOR
 from airflow_provider_azureml_classic.protocol.keys import KeyType
 from airflow_provider_azureml_classic.protocol.limits import MAX_KEPT_CALLS
 from airflow_provider_azureml_classic.protocol.operations import Operation
+from airflow_provider_azureml_classic.protocol.pages import Place
 from airflow_provider_azureml_classic.protocol.values import (
     DEFAULT_ENDPOINT,
     Endpoint,
@@ -333,20 +334,26 @@ class Workspace:
 
     # -- endpoints ---------------------------------------------------------------------------------------------------
 
-    def endpoints(self, caller: Caller, service_id: str) -> list[Endpoint]:
-        """All endpoints of a web service; for an endpoint key, without the other endpoints' keys.
+    def endpoint_page(
+        self, caller: Caller, service_id: str, limit: int, after: Place | None = None
+    ) -> tuple[list[Endpoint], Place | None]:
+        """Endpoints of a web service, oldest first; for an endpoint key, without the other endpoints' keys.
 
         :param caller: who asks.
         :param service_id: its id.
+        :param limit: the most that are wanted.
+        :param after: where the page before ended; ``None``: from the first on.
+        :return: also where this page ends; ``None``: there are no more.
         """
         service, own = self._opened(caller, service_id), caller.endpoint
         if own is not None and own.customer is not None:
-            return [self.view(row, caller) for row in self._of_one(own) if row.service_id == service.id]
-        views = [self.view(row) for row in self._store.endpoints_of(service.id)]
-        if caller == OWNER:
-            return views
-        own_name = own.name if own and not caller.named else None
-        return [v if v.name == own_name else without_keys(v) for v in views]
+            return [self.view(row, caller) for row in self._of_one(own) if row.service_id == service.id], None
+        rows = self._store.endpoints_of(service.id, limit + 1, (after.created_at, after.name) if after else None)
+        views = [self.view(row) for row in rows[:limit]]
+        if caller != OWNER:
+            own_name = own.name if own and not caller.named else None
+            views = [v if v.name == own_name else without_keys(v) for v in views]
+        return views, Place(rows[limit - 1].created_at, rows[limit - 1].name) if len(rows) > limit else None
 
     def endpoint(self, caller: Caller, service_id: str, name: str) -> tuple[ServiceRow, EndpointRow]:
         """One endpoint that the caller may manage.

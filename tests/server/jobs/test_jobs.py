@@ -124,7 +124,7 @@ def test_the_samples_of_a_model_are_named_beside_the_results(
 
 def test_first_models_have_samples_too(service: Service) -> None:
     """The model that a web service starts with was trained as any other."""
-    (digest,) = {row.digest for row in service.store.endpoints_of(service.scoring)[0].resources}
+    (digest,) = {row.digest for row in service.store.endpoints_of(service.scoring, 1)[0].resources}
     path = service.store.samples_of(content_digest(*read_ilearner(service.models.file(digest))))
     assert path is not None
     assert json.loads(service.read_blob(path))["Golden Rows"]["Spread"]

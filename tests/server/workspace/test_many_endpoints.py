@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,9 +14,14 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from cryptography.fernet import Fernet
+from starlette.testclient import TestClient
 
+from airflow_provider_azureml_classic.client import Client
+from airflow_provider_azureml_classic.exceptions import ProtocolError
+from airflow_provider_azureml_classic.protocol import pages
 from airflow_provider_azureml_classic.protocol.jobs import JobRequest, JobStatus
 from airflow_provider_azureml_classic.protocol.keys import KeyType
+from airflow_provider_azureml_classic.protocol.messages import Request, Response
 from airflow_provider_azureml_classic.server.state.database import Database
 from airflow_provider_azureml_classic.server.state.endpoint_store import Store
 from airflow_provider_azureml_classic.server.state.engine import checked_url
@@ -29,9 +35,11 @@ from airflow_provider_azureml_classic.server.state.tables import (
     SamplesRow,
     ServiceRow,
 )
+from airflow_provider_azureml_classic.server.web import app as app_module
+from airflow_provider_azureml_classic.server.web import json_body
 from airflow_provider_azureml_classic.server.workspace import workspace as workspace_module
 from airflow_provider_azureml_classic.server.workspace.endpoints import new_endpoint, with_new_key
-from tests.support.service import RESOURCE, SCORING, Service
+from tests.support.service import RESOURCE, SCORING, TOKEN, WORKSPACE, Service
 
 COUNT = 500
 
@@ -69,6 +77,91 @@ def test_an_unknown_name_is_told_with_a_few_others(service: Service) -> None:
     assert "default, e00, e01, e02, e03, e04, e05, e06, e07, e08 and 3 more." in said
 
 
+@pytest.fixture
+def seven(service: Service, monkeypatch: pytest.MonkeyPatch) -> Service:
+    """A web service with the default endpoint and six others, of which three have one time; a page has two."""
+    for name in ("z", "b", "c", "a"):
+        service.client.add_endpoint(service.scoring, name)
+        service.clock.advance(seconds=name in "zb")
+    service.clock.advance(seconds=1)
+    for name in ("y", "d"):
+        service.client.add_endpoint(service.scoring, name)
+    monkeypatch.setattr(app_module, "MAX_PAGE", 2)
+    monkeypatch.setattr(pages, "MAX_PAGE", 2)
+    return service
+
+
+IN_ORDER = ["default", "z", "b", "a", "c", "d", "y"]
+
+
+def test_old_clients_are_given_all_endpoints_at_once(seven: Service) -> None:
+    """Without the parameter of pages the answer has every endpoint, the oldest first, in the bytes of before; over HTTP
+    it is sent while it is read."""
+    path = f"/workspaces/{WORKSPACE}/webservices/{seven.scoring}/endpoints"
+    answer = seven.ask("GET", path)
+    listed = json.loads(answer.body)
+    assert [one["Name"] for one in listed] == IN_ORDER
+    assert answer.body == json_body.write(listed)
+    assert pages.NEXT not in answer.headers
+    client = TestClient(seven.http, base_url="http://127.0.0.1")
+    sent = client.get(path, headers={"authorization": f"Bearer {TOKEN}"})
+    assert "content-length" not in sent.headers
+    assert sent.content == answer.body
+
+
+def test_clients_of_today_are_given_pages(seven: Service) -> None:
+    """Each endpoint is listed once, also where one is added, or the last of a page is deleted, in between."""
+    asked: list[str] = []
+    transport = seven.app
+
+    def send(request: Request) -> Response:
+        asked.append(request.url.partition("?")[2])
+        response = transport(request)
+        if len(asked) == 2:
+            seven.client.delete_endpoint(seven.scoring, "a")
+            seven.client.add_endpoint(seven.scoring, "new")
+        return response
+
+    client = Client("http://127.0.0.1", WORKSPACE, TOKEN, transport=send)
+    assert [one.name for one in client.list_endpoints(seven.scoring)] == [*IN_ORDER[:-1], "new", "y"]
+    assert asked[0] == "limit=2"
+    assert len(asked) == 4
+
+
+def test_a_service_without_pages_gives_all(seven: Service) -> None:
+    """One that does not know the parameters answers as the cloud service did."""
+
+    def send(request: Request) -> Response:
+        return seven.app(replace(request, url=request.url.partition("?")[0]))
+
+    client = Client("http://127.0.0.1", WORKSPACE, TOKEN, transport=send)
+    assert [one.name for one in client.list_endpoints(seven.scoring)] == IN_ORDER
+
+
+@pytest.mark.parametrize(
+    "query", ["limit=0", "limit=3", "limit=x", "limit=2&after=x", "limit=2&after=2026~z", "after="]
+)
+def test_a_page_that_cannot_be_is_refused(seven: Service, query: str) -> None:
+    """The message names the parameter and what it must be."""
+    answer = seven.ask("GET", f"/workspaces/{WORKSPACE}/webservices/{seven.scoring}/endpoints?{query}")
+    assert answer.status == 400
+    assert b"InvalidQueryParameter" in answer.body
+    assert b"it must be" in answer.body
+
+
+def test_a_list_that_does_not_end_is_given_up(seven: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service that names a next page for ever does not keep a client for ever."""
+    monkeypatch.setattr(pages, "MOST_PAGES", 3)
+
+    def send(request: Request) -> Response:
+        response = seven.app(request)
+        return replace(response, headers={**response.headers, pages.NEXT: "2016-03-01T12:00:00~b"})
+
+    client = Client("http://127.0.0.1", WORKSPACE, TOKEN, transport=send)
+    with pytest.raises(ProtocolError, match="does not end"):
+        client.list_endpoints(seven.scoring)
+
+
 def manage(store: Store, row: EndpointRow) -> None:
     """Everything that a call about one endpoint asks of the state, and changes in it."""
     assert store.endpoint_named(row.service_id, row.name) == row
@@ -77,7 +170,8 @@ def manage(store: Store, row: EndpointRow) -> None:
     assert found[0] == row
     assert store.other_keys(row) == ()
     assert store.endpoint(row.id) == row
-    assert store.endpoints_of(row.service_id)
+    assert store.endpoints_of(row.service_id, 10) == [row]
+    assert store.endpoints_of(row.service_id, 10, (row.created_at, row.name)) == []
     assert store.service(row.service_id)
     assert store.endpoint_count(row.service_id)
     assert store.endpoint_names(row.service_id, 10)
