@@ -108,13 +108,7 @@ _SAMPLES_OF_CUSTOMER = (
     .limit(1)
 )
 #: Endpoints of a web service, the first ones and those behind one of them, by an index; then their models.
-_FIRST = (
-    sa.select(*_COLUMNS)
-    .join(web_services, web_services.c.id == endpoints.c.service_id)
-    .where(endpoints.c.service_id == sa.bindparam("service"))
-    .order_by(endpoints.c.created_at, endpoints.c.name)
-    .limit(sa.bindparam("limit"))
-)
+_FIRST = _reading(endpoints.c.service_id == sa.bindparam("service"))[0].limit(sa.bindparam("limit"))
 _PLACE = sa.tuple_(endpoints.c.created_at, endpoints.c.name)
 _FURTHER = _FIRST.where(sa.tuple_(sa.bindparam("at", type_=UtcTime), sa.bindparam("name", type_=sa.String)) < _PLACE)
 _MODELS = (
