@@ -30,7 +30,7 @@ from tests.support.processes import default_of, group, until
 from tests.support.service import SCORING, TRAINING, declaration, line
 from tests.support.two_servers import Pair
 
-ROUNDS = int(os.environ.get("HISTORY_ROUNDS", "2"))
+ROUNDS = int(os.environ.get("HISTORY_ROUNDS", "1"))
 SEED = int(os.environ.get("HISTORY_SEED", str(random.SystemRandom().randrange(10**6))))
 CLIENTS = 4
 
