@@ -8,6 +8,8 @@ from __future__ import annotations
 
 #: Cells of one table of a scoring call, and of its answer. A body of 4 MiB cannot write as many in the table form.
 MAX_CELLS = 1 << 21
+#: Letters of all cells of a file that is read as the rows of a scoring call, whose body takes no more.
+MAX_LETTERS = 4 << 20
 #: Cells of a table of objects with different names: so many in any case, and so many more for each that is written.
 FREE_CELLS, CELLS_A_CELL = 1 << 18, 64
 #: Letters of the column names of an answer that repeats them in each row.

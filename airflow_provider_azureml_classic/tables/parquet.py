@@ -9,6 +9,7 @@ from typing import IO, TYPE_CHECKING, Any
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.tables.delimited import Keep
 from airflow_provider_azureml_classic.tables.names import check_names
+from airflow_provider_azureml_classic.tables.parquet_pages import pages_of
 from airflow_provider_azureml_classic.tables.table import Origin, Table
 
 if TYPE_CHECKING:
@@ -48,14 +49,19 @@ def parquet_tables(file: IO[bytes], *, expected: Collection[str] = (), keep: Kee
     kept = [i for i, name in enumerate(names) if name and keep(name)]
     if opened.metadata.num_rows * max(1, len(kept)) > MAX_CELLS:
         raise _too_much(f"{opened.metadata.num_rows:,} rows of {len(kept)} columns, more than {MAX_CELLS:,} cells")
+    for i in kept:
+        _plain(names[i], pa.array([], opened.schema_arrow.types[i]))
     left = _ALWAYS + MAX_RATIO * size
     before = 0
     try:
+        rows = _check_pages(file, opened, {opened.schema_arrow.names[i] for i in kept}, left)
         for batch in opened.iter_batches(
-            max(1, min(_ROWS, _CELLS // max(1, len(names)))),
+            max(1, min(_ROWS, _CELLS // max(1, len(names)), rows)),
             columns=[opened.schema_arrow.names[i] for i in kept],
             use_threads=False,
         ):
+            # Texts of a damaged file may be none.
+            batch.validate(full=True)
             left -= batch.nbytes
             if left < 0:
                 raise _too_much(f"more than {MAX_RATIO} times the size of the file")
@@ -67,8 +73,34 @@ def parquet_tables(file: IO[bytes], *, expected: Collection[str] = (), keep: Kee
         if not before:
             empty = pa.chunked_array([pa.array([], pa.string())])
             yield Table(Origin(_TITLE, tuple(names)), {names[i]: empty for i in kept}, 0)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise _unreadable(error) from None
+
+
+def _check_pages(file: IO[bytes], opened: Any, wanted: Collection[str], most: int) -> int:
+    """Refuse what its pages would unpack to before any is; returns how many rows may be read at a time.
+
+    :param wanted: names of the columns that are read.
+    :param most: bytes of all pages together.
+    """
+    unpacked, longest = 0, 1
+    columns = [opened.schema.column(number) for number in range(opened.metadata.num_columns)]
+    leaves = [number for number, one in enumerate(columns) if one.path == one.name and one.name in wanted]
+    kinds = dict(zip(opened.schema_arrow.names, opened.schema_arrow.types, strict=True))
+    texts = {i: _is_text(kinds[columns[i].name]) for i in leaves}
+    for group in range(opened.metadata.num_row_groups):
+        chunks = opened.metadata.row_group(group)
+        for number in leaves:
+            chunk = chunks.column(number)
+            begin = chunk.dictionary_page_offset or chunk.data_page_offset
+            for page in pages_of(file, begin, begin + chunk.total_compressed_size):
+                unpacked += page.size
+                # Each row may be as long as such a page.
+                if page.shares or (page.dictionary and texts[number]):
+                    longest = max(longest, page.size)
+                if unpacked > most:
+                    raise _too_much(f"more than {MAX_RATIO} times the size of the file")
+    return _ALWAYS // longest
 
 
 def _opened(file: IO[bytes]) -> Any:
@@ -78,10 +110,27 @@ def _opened(file: IO[bytes]) -> Any:
     try:
         opened = parquet.ParquetFile(file, pre_buffer=False)
         # Texts that repeat stay one text and a number a row, whatever they would fill.
-        texts = [field.name for field in opened.schema_arrow if pa.types.is_string(field.type)]
+        shared = _with_shared_beginnings(opened.metadata)
+        texts = [field.name for field in opened.schema_arrow if _is_text(field.type) and field.name not in shared]
         return parquet.ParquetFile(file, read_dictionary=texts, pre_buffer=False)
     except (pa.ArrowException, OSError) as error:
         raise _unreadable(error) from None
+
+
+def _with_shared_beginnings(metadata: Any) -> set[str]:
+    """Columns of which Arrow cannot tell what repeats: texts that are told by what they share with the one before."""
+    chunks = (
+        metadata.row_group(group).column(number)
+        for group in range(metadata.num_row_groups)
+        for number in range(metadata.num_columns)
+    )
+    return {chunk.path_in_schema for chunk in chunks if "DELTA_BYTE_ARRAY" in chunk.encodings}
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _unreadable(error: Exception) -> AzureMLClassicError:

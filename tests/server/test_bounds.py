@@ -13,7 +13,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from airflow_provider_azureml_classic.exceptions import RequestRejected
 from airflow_provider_azureml_classic.protocol import sas
@@ -226,6 +228,17 @@ def test_rows_without_bytes_are_counted(service: Service, scorer: Endpoint, monk
     answer = score(service, scorer, {"ColumnNames": ["x"], "Values": [[1]] * 4})
     assert answer.status == 400
     assert b"batch job" in answer.body
+
+
+def test_a_text_in_many_rows_is_counted_in_each(service: Service, scorer: Endpoint) -> None:
+    """A file of some hundred bytes is not read as gigabytes of rows, which no call would take."""
+    score(service, scorer, {"ColumnNames": ["x"], "Values": [[1]]})
+    texts = pa.array(["a" * 100_000]).take(pa.array([0] * 60))
+    buffer = io.BytesIO()
+    parquet.write_table(pa.table({"x": pa.array([1.0] * 60), "note": texts}), buffer, compression="zstd")
+    path = service.api_path(scorer, "/rows") + "&file=x.parquet"
+    answer = service.ask("POST", path, buffer.getvalue(), key=scorer.primary_key)
+    assert (answer.status, b"score it as a batch job" in answer.body) == (400, True)
 
 
 def test_a_row_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from airflow_provider_azureml_classic.exceptions import rejection
 from airflow_provider_azureml_classic.protocol.arff import NOMINAL, NUMERIC, STRING, Attribute
-from airflow_provider_azureml_classic.protocol.limits import MAX_CELLS
+from airflow_provider_azureml_classic.protocol.limits import MAX_CELLS, MAX_LETTERS
 from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.server.experiments.formats import writer
 from airflow_provider_azureml_classic.server.experiments.frame import read_blocks
@@ -81,7 +81,11 @@ def file_rows(schema: Schema, data: bytes, name: str, encoding: str | None = Non
             raise rejection("InputParseError", f"The file has over {MAX_CELLS:,} cells: score it as a batch job.")
     decimal = file_decimal(blocks, schema.decided, schema.missing)
     tables = list(_chunks(blocks, schema, decimal, _CHUNK))
-    return Table(tables[0].column_names, [row for table in tables for row in table.values])
+    rows = [row for table in tables for row in table.values]
+    # One text may stand in many rows, and is there once until now.
+    if sum(len(str(cell)) for row in rows for cell in row) > MAX_LETTERS:
+        raise rejection("InputParseError", f"The file has over {MAX_LETTERS:,} letters: score it as a batch job.")
+    return Table(tables[0].column_names, rows)
 
 
 def _texts(kind: Kind, decimal: str, column: Encoded, schema: Schema) -> list[str]:
