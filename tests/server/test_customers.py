@@ -380,7 +380,7 @@ def test_a_bare_path_into_a_folder_is_closed_to_keys_of_other_services(service: 
 
 #: What named keys open; everything else is closed to them.
 SCORES = {ops.SCORE, ops.READ_ROWS, ops.INFER, ops.INFERENCE_MODEL, ops.INFERENCE_MODEL_READY}
-CLOSED = {ops.ADD_ENDPOINT, ops.DELETE_ENDPOINT, ops.REGENERATE_KEYS, ops.LIST_KEYS, ops.MAKE_KEY, ops.REVOKE_KEY}
+CLOSED = {ops.ADD_ENDPOINT, ops.DELETE_ENDPOINT, ops.REGENERATE_KEYS, ops.MAKE_KEY, ops.REVOKE_KEY}
 
 
 @pytest.mark.parametrize("kind", ["ScoreOnly", "Retrain"])

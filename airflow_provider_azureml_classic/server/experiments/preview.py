@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 from airflow_provider_azureml_classic.server.experiments import estimators
 from airflow_provider_azureml_classic.server.experiments.declaration import Experiment
-from airflow_provider_azureml_classic.server.experiments.frame import first_table
-from airflow_provider_azureml_classic.server.experiments.schema import decided
+from airflow_provider_azureml_classic.server.experiments.frame import first_table, read_table
+from airflow_provider_azureml_classic.server.experiments.schema import Schema, decided
 from airflow_provider_azureml_classic.tables.description import Description, describe, lines
 from airflow_provider_azureml_classic.tables.kinds import IGNORE, Decision
 from airflow_provider_azureml_classic.tables.table import Table
@@ -68,6 +69,19 @@ def preview(experiment: Experiment) -> tuple[list[str], bool]:
     schema, decision = decided(experiment, table, estimators.task_of(experiment), None)
     schema.check_columns(table)
     return [*table_of(experiment, table.rows, seen_in(experiment, table, decision))], not decision.problems
+
+
+def understood(experiment: Experiment, schema: Schema, path: Path) -> tuple[int, tuple[Description, ...]]:
+    """How many rows a file has that may be trained on, and what its columns are taken for.
+
+    :param experiment: the declaration.
+    :param schema: of the first training.
+    :param path: the file.
+    :raises RequestRejected: it cannot be read.
+    """
+    table = read_table(path, expected=(*schema.required, experiment.label), encoding=experiment.encoding)
+    _, decision = decided(experiment, table, estimators.task_of(experiment), schema)
+    return table.rows, seen_in(experiment, table, decision)
 
 
 def table_of(experiment: Experiment, rows: int, seen: Sequence[Description]) -> Iterator[str]:

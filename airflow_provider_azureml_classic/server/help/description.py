@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.protocol.operations import SWAGGER, Operation
@@ -28,6 +29,7 @@ from airflow_provider_azureml_classic.server.experiments.declaration import (
 )
 from airflow_provider_azureml_classic.server.experiments.frame import Frame, first_table
 from airflow_provider_azureml_classic.server.experiments.parameters import DATA, Parameter
+from airflow_provider_azureml_classic.server.experiments.preview import understood
 from airflow_provider_azureml_classic.server.experiments.samples import cell_of
 from airflow_provider_azureml_classic.server.experiments.schema import NUMBER, Column, Schema
 from airflow_provider_azureml_classic.server.experiments.scorer import Scorer
@@ -147,6 +149,19 @@ class Describer:
         if row is None or service is None or not self._may_know(row, key, operation):
             raise _unknown(endpoint_id)
         return self._facts(workspace_id, service, row)
+
+    def understood(self, endpoint: EndpointRow, path: Path) -> tuple[int, tuple[Description, ...]]:
+        """How many rows a file has that an endpoint is to be trained on, and what its columns are taken for.
+
+        :param endpoint: of the web service that trains.
+        :param path: the file.
+        :raises RequestRejected: it cannot be read, or the experiment is declared no longer.
+        """
+        service = self._store.service(endpoint.service_id)
+        experiment = self._catalogue.experiments.get(service.experiment) if service else None
+        if experiment is None:
+            raise rejection("WebServiceNotFound", "The experiment of this web service is not declared any more.")
+        return understood(experiment, self._catalogue.schema(experiment.name), path)
 
     def _may_know(self, row: EndpointRow, key: str | None, operation: Operation) -> bool:
         """Everybody may; of the endpoints of customers who are kept apart, who has a key of theirs.

@@ -25,7 +25,8 @@ from airflow_provider_azureml_classic.protocol.values import (
 )
 from airflow_provider_azureml_classic.server.help.description import Facts
 from airflow_provider_azureml_classic.server.portal.chart import chart, metric_names
-from airflow_provider_azureml_classic.server.portal.visit import OWNER, Core, Go, Page, Visit
+from airflow_provider_azureml_classic.server.portal.jobs import job_of
+from airflow_provider_azureml_classic.server.portal.visit import Core, Go, Page, Visit
 from airflow_provider_azureml_classic.server.state.overview import ModelLine
 from airflow_provider_azureml_classic.server.state.tables import EndpointRow, ServiceRow
 
@@ -56,9 +57,20 @@ def dashboard(visit: Visit) -> Page:
 
 
 def _page(visit: Visit, service: ServiceRow, row: EndpointRow, answer: Answer | None = None) -> Page:
+    values = {**values_of(visit, service, row), "answer": answer}
+    return Page("customer" if visit.customer else "endpoint", values, 400 if answer and answer.error else 200)
+
+
+def values_of(visit: Visit, service: ServiceRow, row: EndpointRow) -> dict[str, Any]:
+    """What there is to be shown of an endpoint.
+
+    :param visit: who looks.
+    :param service: its web service.
+    :param row: the endpoint.
+    """
     core = visit.core
     history = core.queries.history(row.id)
-    unused = core.queries.unused(row.name, service.experiment) if row.resources else []
+    unused = core.queries.unused(row, service.experiment) if row.resources else []
     metrics = metric_names([*history, *unused])
     metric = visit.query.get("metric", "")
     metric = metric if metric in metrics else metrics[0] if metrics else ""
@@ -66,10 +78,10 @@ def _page(visit: Visit, service: ServiceRow, row: EndpointRow, answer: Answer | 
     hour = core.traffic.hour(row.id)
     live = next((model for model in history if model.live), None)
     jobs, _ = core.job_queries.jobs(endpoint_id=row.id)
-    values = {
+    return {
         "service": service,
         "row": row,
-        "at": partial(visit.path, "services", service.id, "endpoints", row.name),
+        "at": partial(visit.at, service, row),
         "endpoint": _without_keys(core.workspace.view(row)),
         "is_default": row.name == DEFAULT_ENDPOINT,
         "stale_after": timedelta(seconds=row.stale_after or core.queries.fresh_hours(service.id) * 3600),
@@ -81,7 +93,6 @@ def _page(visit: Visit, service: ServiceRow, row: EndpointRow, answer: Answer | 
         "metric": metric,
         "facts": facts,
         "fields": _fields(visit, facts),
-        "answer": answer,
         "hour": hour,
         "drift": _drift(core, service, row),
         "busiest": max(max(hour.minutes), 1),
@@ -91,7 +102,6 @@ def _page(visit: Visit, service: ServiceRow, row: EndpointRow, answer: Answer | 
         "kept": core.scoring.keeper.count(row),
         "rehearsals": core.scoring.keeper.kept.rehearsals(row.id)[:_REHEARSALS],
     }
-    return Page("endpoint", values, 400 if answer and answer.error else 200)
 
 
 def _drift(core: Core, service: ServiceRow, row: EndpointRow) -> EndpointDrift | None:
@@ -162,6 +172,21 @@ def keys(visit: Visit) -> Page | Response:
     return Page("keys", {"service": service, "row": row})
 
 
+#: What a customer may do by a question, and the operation that his key must open for it.
+_OF_CUSTOMERS = {"rollback": "patch_endpoint", "use": "patch_endpoint"}
+_OF_CUSTOMERS |= {f"regenerate-{key.value.lower()}": "regenerate_keys" for key in KeyType}
+
+
+def check_action(visit: Visit, what: str) -> None:
+    """Refuse what is not there for those who ask, as what is not there for anybody.
+
+    :param visit: who asks.
+    :param what: is to be done.
+    """
+    if visit.customer and not (what in _OF_CUSTOMERS and visit.may(_OF_CUSTOMERS[what])):
+        raise rejection("PageNotFound", f"There is no question {what!r}.")
+
+
 # -- questions ---------------------------------------------------------------------------------------------------------
 
 
@@ -184,15 +209,16 @@ class Question:
 def ask(visit: Visit) -> Page:
     """Ask before something is done."""
     service, row = visit.endpoint()
+    check_action(visit, visit.segments["what"])
     number = visit.query.get("number", "")
     question = _question(visit, row, visit.segments["what"], number)
     values = {
         "question": question,
         "service": service,
         "row": row,
-        "action": visit.path("services", service.id, "endpoints", row.name, "do", visit.segments["what"]),
+        "action": visit.at(service, row, "do", visit.segments["what"]),
         "fields": {"number": number} if number else {},
-        "back": visit.path("services", service.id, "endpoints", row.name),
+        "back": visit.at(service, row),
     }
     return Page("question", values)
 
@@ -241,15 +267,16 @@ def do(visit: Visit) -> Go:
     """Do what was asked about."""
     service, row = visit.endpoint()
     workspace, what = visit.core.workspace, visit.segments["what"]
-    here = visit.path("services", service.id, "endpoints", row.name)
+    check_action(visit, what)
+    here = visit.at(service, row)
     if what == "delete":
-        workspace.delete_endpoint(OWNER, service.id, row.name)
+        workspace.delete_endpoint(visit.caller, service.id, row.name)
         return Go(visit.path("services", service.id), f"Endpoint {row.name} is deleted.")
     if what == "refresh":
-        changed = workspace.refresh(OWNER, service.id, row.name, overwrite=True)
+        changed = workspace.refresh(visit.caller, service.id, row.name, overwrite=True)
         return Go(here, "The model of the default endpoint is live." if changed else "Nothing had to be changed.")
     if what == "rollback":
-        visit.core.updates.roll_back(OWNER, service.id, row.name, visit.number("number") or 0)
+        visit.core.updates.roll_back(visit.caller, service.id, row.name, visit.number("number") or 0)
         return Go(here, "The earlier model is live again.")
     if what == "use":
         _use(visit, service, row, visit.text("number"))
@@ -265,7 +292,7 @@ def do(visit: Visit) -> Go:
         )
     for key in KeyType:
         if what == f"regenerate-{key.value.lower()}":
-            workspace.regenerate(OWNER, service.id, row.name, key)
+            workspace.regenerate(visit.caller, service.id, row.name, key)
             return Go(here, f"The {key.value.lower()} key is a new one. Show the keys to copy it.")
     raise rejection("PageNotFound", f"There is no action {what!r}.")
 
@@ -284,12 +311,13 @@ def _limited(visit: Visit, service: ServiceRow, row: EndpointRow) -> str:
 
 def _use(visit: Visit, service: ServiceRow, row: EndpointRow, job_id: str) -> None:
     """Put the model of a finished job in place."""
-    place = visit.core.jobs.model(job_id)
+    own = visit.customer is None or job_of(visit, job_id) is not None
+    place = visit.core.jobs.model(job_id) if own else None
     if place is None:
         raise rejection("JobNotFound", f"Job {job_id!r} has no trained model.", target=job_id)
     resource = visit.core.workspace.view(row).resource()
     settings = EndpointSettings(resources=(Resource(resource.name, place),))
-    visit.core.updates.patch(OWNER, service.id, row.name, settings, None)
+    visit.core.updates.patch(visit.caller, service.id, row.name, settings, None)
 
 
 _ONE = "/services/{service}/endpoints/{endpoint}"

@@ -6,9 +6,11 @@ import hmac
 from datetime import datetime, timedelta
 from threading import Lock
 
-from airflow_provider_azureml_classic.protocol.operations import PORTAL
-from airflow_provider_azureml_classic.server.portal.sessions import OWNER, READER, Brake
+from airflow_provider_azureml_classic.exceptions import AccessDenied, RequestRejected
+from airflow_provider_azureml_classic.protocol.operations import PORTAL, SCORE
+from airflow_provider_azureml_classic.server.portal.sessions import OWNER, READER, Brake, holder
 from airflow_provider_azureml_classic.server.portal.visit import Page, Visit
+from airflow_provider_azureml_classic.server.state.endpoint_store import key_hash
 
 #: How long after the start a link signs in.
 CODE_LIFE = timedelta(minutes=30)
@@ -50,12 +52,21 @@ def entered(visit: Visit, brake: Brake, address: str) -> str | Page:
     if wait:
         return _again(visit, f"Too many wrong tokens from your address. Try again in {wait} s.", 429)
     settings, typed = visit.core.settings, visit.text("token")
-    who = OWNER if settings.is_token(typed) else READER if settings.is_read_token(typed) else ""
+    who = OWNER if settings.is_token(typed) else READER if settings.is_read_token(typed) else _customer(visit, typed)
     if who:
         brake.passed(address)
         return who
     brake.failed(address)
-    return _again(visit, "This is not the token of this workspace.", 401)
+    return _again(visit, "This is not the token of this workspace, nor a key of a customer.", 401)
+
+
+def _customer(visit: Visit, key: str) -> str:
+    """The holder of a key of a customer who is kept apart; empty for all other keys."""
+    try:
+        visit.core.customers.with_key(key, SCORE)
+    except (AccessDenied, RequestRejected):
+        return ""
+    return holder(key_hash(key))
 
 
 def used_up(visit: Visit, brake: Brake, address: str) -> Page:
@@ -76,11 +87,13 @@ def _again(visit: Visit, error: str, status: int) -> Page:
     return Page("sign_in", {"wanted": visit.text("next"), "error": error}, status)
 
 
-def wanted(visit: Visit) -> str:
+def wanted(visit: Visit, *, is_key: bool) -> str:
     """The page that was asked for before, if it is one of ours; else the first.
 
     :param visit: with what the form carried.
+    :param is_key: a key was presented: a customer has pages of his own.
     """
     path = visit.text("next")
-    ours = path.startswith(f"{visit.prefix}{PORTAL}/") and path.isprintable() and "\\" not in path
-    return path if ours else visit.path("services")
+    area = f"{visit.prefix}{PORTAL}/" + ("customer/" if is_key else "")
+    ours = path.startswith(area) and path.isprintable() and "\\" not in path
+    return path if ours else visit.path("customer" if is_key else "services")

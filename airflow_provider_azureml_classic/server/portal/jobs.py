@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,9 @@ from airflow_provider_azureml_classic.exceptions import rejection
 from airflow_provider_azureml_classic.protocol.jobs import JobStatus
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.server.portal.chart import ordered
-from airflow_provider_azureml_classic.server.portal.visit import OWNER, Go, Page, Visit
+from airflow_provider_azureml_classic.server.portal.visit import Go, Page, Visit
 from airflow_provider_azureml_classic.server.state.job_overview import JobLine
-from airflow_provider_azureml_classic.server.state.overview import LINES
-from airflow_provider_azureml_classic.server.storage.scope import WHOLE_STORE
+from airflow_provider_azureml_classic.server.state.overview import LINES, ModelLine
 
 #: What the list of jobs can be narrowed to.
 GROUPS: dict[str, tuple[JobStatus, ...]] = {
@@ -50,8 +50,9 @@ def all_jobs(visit: Visit) -> Page:
 def one_job(visit: Visit) -> Page:
     """One job."""
     line = _line(visit)
-    job = visit.core.jobs.facts(line.id)
-    typical = visit.core.job_queries.typical_seconds(line.service_id)
+    job, target = visit.core.jobs.facts(line.id), _target(visit, line)
+    # How long the jobs of others take is nothing that a customer is told.
+    typical = None if visit.customer else visit.core.job_queries.typical_seconds(line.service_id)
     places = {name: BlobReference.from_wire(place).location for name, place in (job.results or {}).items()}
     values = {
         "job": line,
@@ -60,15 +61,44 @@ def one_job(visit: Visit) -> Page:
         "typical": typical,
         "progress": _progress(visit, line, typical),
         "metrics": [(name, line.metrics[name]) for name in ordered(line.metrics)],
-        "used": visit.core.queries.used_by(line.digest) if line.digest else [],
-        "target": _target(visit, line),
+        "used": _used(visit, line),
+        "target": target,
+        "live": _live(visit, target),
         "log": [f"{entry.time:%Y-%m-%d %H:%M:%S}  {entry.text}" for entry in visit.core.jobs.lines(line.id)],
     }
     return Page("job", values)
 
 
+def job_of(visit: Visit, job_id: str) -> JobLine | None:
+    """A job that somebody may see; ``None`` if it is not there, or another customer's.
+
+    :param visit: who asks.
+    :param job_id: the job.
+    """
+    line = visit.core.job_queries.job(job_id)
+    if visit.customer is None or line is None:
+        return line
+    own = {row.id for row in (visit.customer.training, visit.customer.scoring) if row}
+    return line if line.endpoint_id in own else None
+
+
+def _used(visit: Visit, line: JobLine) -> list[tuple[str, str, bool]]:
+    """Where the model is or was live: of other customers, who may have an equal one, nothing is said."""
+    used = visit.core.queries.used_by(line.digest) if line.digest else []
+    scoring = visit.customer and visit.customer.scoring
+    own = scoring and (scoring.service_id, scoring.name)
+    return [one for one in used if not visit.customer or one[:2] == own]
+
+
+def _live(visit: Visit, target: dict[str, Any] | None) -> ModelLine | None:
+    """The live model of the endpoint that the job's is for."""
+    if target is None:
+        return None
+    return next((model for model in visit.core.queries.history(target["row"].id) if model.live), None)
+
+
 def _line(visit: Visit) -> JobLine:
-    line = visit.core.job_queries.job(visit.segments["job"])
+    line = job_of(visit, visit.segments["job"])
     if line is None:
         raise rejection("JobNotFound", f"There is no job {visit.segments['job']!r}.", target=visit.segments["job"])
     return line
@@ -85,27 +115,32 @@ def _target(visit: Visit, line: JobLine) -> dict[str, Any] | None:
     """The endpoint that the model's path names, if there is one and it may be put in place there."""
     if not line.training or not line.for_endpoint:
         return None
+    if visit.customer and line.for_endpoint != visit.customer.name:
+        return None
     found = visit.core.queries.scoring_endpoint(line.service_id, line.for_endpoint)
-    return {"service": found, "name": line.for_endpoint} if found else None
+    if found is None:
+        return None
+    service, row = visit.core.workspace.endpoint(visit.caller, found, line.for_endpoint)
+    return {"row": row, "name": row.name, "at": partial(visit.at, service, row)}
 
 
 def cancel(visit: Visit) -> Go:
     """Cancel a job."""
     line = _line(visit)
-    _, endpoint = visit.core.workspace.endpoint(OWNER, line.service_id, line.endpoint_id)
+    _, endpoint = visit.core.workspace.endpoint(visit.caller, line.service_id, line.endpoint_id)
     visit.core.jobs.cancel(endpoint, line.id)
-    return Go(visit.path("jobs", line.id), "The job is cancelled.")
+    return Go(visit.job_at(line.id), "The job is cancelled.")
 
 
 def output(visit: Visit) -> Response:
     """Download an output of a finished job."""
-    place = visit.core.jobs.output(visit.segments["job"], visit.segments["name"])
+    place = visit.core.jobs.output(_line(visit).id, visit.segments["name"])
     if place is None:
         raise rejection("JobNotFound", "This job has no such output.", target=visit.segments["name"])
     with tempfile.NamedTemporaryFile(delete=False) as file:
         path = Path(file.name)
     try:
-        visit.core.locations.resolve(WHOLE_STORE, place).fetch(path)
+        visit.core.locations.resolve(visit.caller.scope, place).fetch(path)
     except BaseException:
         path.unlink(missing_ok=True)
         raise

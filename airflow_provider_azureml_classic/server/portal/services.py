@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import tempfile
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -162,44 +164,76 @@ def submit_job(visit: Visit) -> Page | Go:
         # Where customers are kept apart, a job reaches the folder of its endpoint's customer only.
         name = (visit.text("for_endpoint") if service.isolated else "") or DEFAULT_ENDPOINT
         _, endpoint = visit.core.workspace.endpoint(OWNER, service.id, name)
-        job_id = _submitted(visit, endpoint)
+        job_id = _uploaded(visit, endpoint)
     except AzureMLClassicError as error:
         return _service_page(visit, service, error, "job")
     return Go(visit.path("jobs", job_id))
 
 
-def _submitted(visit: Visit, endpoint: EndpointRow) -> str:
+def _uploaded(visit: Visit, endpoint: EndpointRow) -> str:
+    scope, name = Scope(endpoint.customer), visit.text("for_endpoint")
+    # Before a file is stored: what was typed is right.
+    outputs_of(visit, scope, "", name)
+    with uploaded_file(visit) as (path, file):
+        if endpoint.customer:
+            visit.core.customers.quotas.check_bytes(endpoint.customer, path.stat().st_size)
+        place = BlobReference(f"{scope.folder or UPLOADS}/{visit.now:%Y%m%d}/{uuid.uuid4().hex}/{file}")
+        visit.core.locations.resolve(scope, place, WRITE).deliver(path)
+    return submitted(visit, endpoint, place, name)
+
+
+@contextmanager
+def uploaded_file(visit: Visit) -> Iterator[tuple[Path, str]]:
+    """The file that was sent, on the disk, and a name for it.
+
+    :param visit: of the form.
+    :raises RequestRejected: there is none, or nothing is in it.
+    """
     upload = visit.file("data")
-    api = visit.core.describer.called(visit.core.settings.workspace_id, endpoint.id).api
     if upload is None:
         raise rejection(
             "BatchJobInputsNotSpecified",
             "Choose a CSV file with a header row, or a TSV, ARFF or Parquet file.",
-            target=api.input_name,
+            target="data",
         )
-    scope = Scope(endpoint.customer)
-    outputs, purpose = _outputs(visit, scope, api.output_name)
     # The name is only for people who look into the store; what a browser calls a file may be anything.
     name = re.sub(r"[^A-Za-z0-9._-]+", "_", Path(upload.filename or "").name)[-80:].lstrip("._") or "data"
     if not name.lower().endswith(INPUT_EXTENSIONS):
         name += CSV_EXTENSION
-    place = BlobReference(f"{scope.folder or UPLOADS}/{visit.now:%Y%m%d}/{uuid.uuid4().hex}/{name}")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "upload"
         with path.open("wb") as file:
             while chunk := upload.file.read(1 << 20):
                 file.write(chunk)
         if not path.stat().st_size:
-            raise rejection("BatchJobInputsNotSpecified", "The file is empty.", target=api.input_name)
-        visit.core.locations.resolve(scope, place, WRITE).deliver(path)
+            raise rejection("BatchJobInputsNotSpecified", "The file is empty.", target="data")
+        yield path, name
+
+
+def submitted(visit: Visit, endpoint: EndpointRow, place: BlobReference, name: str) -> str:
+    """Start a job on a file; its id.
+
+    :param visit: who starts it, with what was typed.
+    :param endpoint: runs it.
+    :param place: the file.
+    :param name: the endpoint that the model is for; empty: nobody has said so.
+    """
+    api = visit.core.describer.called(visit.core.settings.workspace_id, endpoint.id).api
+    outputs, purpose = outputs_of(visit, Scope(endpoint.customer), api.output_name, name)
     job_id = visit.core.jobs.submit(endpoint, JobRequest({api.input_name: place}, outputs, purpose=purpose))
     visit.core.jobs.start(endpoint, job_id)
     return job_id
 
 
-def _outputs(visit: Visit, scope: Scope, model: str) -> tuple[dict[str, BlobReference], Purpose | None]:
-    """Where the model goes, and what it is for: its endpoint and window, if it is for one."""
-    name, until = visit.text("for_endpoint"), visit.text("until")
+def outputs_of(visit: Visit, scope: Scope, model: str, name: str) -> tuple[dict[str, BlobReference], Purpose | None]:
+    """Where the model goes, and what it is for: its endpoint and window, if it is for one.
+
+    :param visit: with what was typed.
+    :param scope: of the endpoint that trains.
+    :param model: name of the output.
+    :param name: the endpoint that it is for, if it is for one.
+    """
+    until = visit.text("until")
     if not name:
         return {}, None
     parsed = parse_time(until) if until else None

@@ -29,6 +29,7 @@ LIFE = timedelta(hours=12)
 COOKIE = "azureml_classic_session"
 #: Who has presented the workspace token, and who the read-only one.
 OWNER, READER = "owner", "reader"
+_HOLDER = "key "
 #: Wrong tokens that an address may send before it has to wait, and its longest wait, in seconds.
 FREE_TRIES, LONGEST_WAIT = 5, 60
 _ADDRESSES = 10_000
@@ -36,18 +37,31 @@ _ADDRESSES = 10_000
 _IPV6_BITS = 64
 
 
+def holder(digest: str) -> str:
+    """Who has presented a key.
+
+    :param digest: what the key is found by.
+    """
+    return f"{_HOLDER}{digest}"
+
+
 @dataclass(frozen=True)
 class Session:
     """A visit of one browser.
 
     :param id: random; forms carry a digest of it.
-    :param who: what was presented, :data:`OWNER` or :data:`READER`; empty: nothing.
+    :param who: what was presented, :data:`OWNER`, :data:`READER`, or :func:`holder` of a key; empty: nothing.
     :param said: what the next page is to say: ``good`` or ``bad``, and a sentence.
     """
 
     id: str
     who: str = ""
     said: tuple[str, str] | None = None
+
+    @property
+    def key(self) -> str:
+        """Digest of the key that was presented; empty if it was no key."""
+        return self.who.removeprefix(_HOLDER) if self.who.startswith(_HOLDER) else ""
 
     @property
     def signed_in(self) -> bool:

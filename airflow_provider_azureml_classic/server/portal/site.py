@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
@@ -17,11 +18,16 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route, Router
 from starlette.types import Message, Receive, Scope, Send
 
-from airflow_provider_azureml_classic.exceptions import AccessDenied, AzureMLClassicError, rejection
+from airflow_provider_azureml_classic.exceptions import (
+    AccessDenied,
+    AzureMLClassicError,
+    RequestRejected,
+    rejection,
+)
 from airflow_provider_azureml_classic.protocol.limits import MAX_FIELDS
-from airflow_provider_azureml_classic.protocol.operations import PORTAL
+from airflow_provider_azureml_classic.protocol.operations import PORTAL, SCORE, Operation
 from airflow_provider_azureml_classic.server.blobs.disk import as_unavailable
-from airflow_provider_azureml_classic.server.portal import audit, endpoint, entrance, jobs, services
+from airflow_provider_azureml_classic.server.portal import audit, customer, endpoint, entrance, jobs, services
 from airflow_provider_azureml_classic.server.portal.rendering import STATIC, render, static, static_url
 from airflow_provider_azureml_classic.server.portal.sessions import (
     COOKIE,
@@ -35,6 +41,7 @@ from airflow_provider_azureml_classic.server.portal.sessions import (
 from airflow_provider_azureml_classic.server.portal.visit import Core, Go, Page, Visit
 from airflow_provider_azureml_classic.server.state.ended_sessions import EndedSessions
 from airflow_provider_azureml_classic.server.workspace.audit import OWNER as OWNER_NAME
+from airflow_provider_azureml_classic.server.workspace.customers import Customer
 
 log = logging.getLogger(__name__)
 
@@ -57,17 +64,20 @@ View = Callable[[Visit], Page | Go | Response]
 #: Path below the root, method, view.
 ROUTES: Sequence[tuple[str, str, View]] = (*services.ROUTES, *endpoint.ROUTES, *jobs.ROUTES, *audit.ROUTES)
 #: Forms that change nothing; all others leave an entry in the audit list.
-READING_FORMS: frozenset[View] = frozenset({endpoint.score})
+READING_FORMS: frozenset[View] = frozenset({endpoint.score, customer.scored})
+#: Fields of forms that an entry of the audit list repeats.
+TOLD = ("name", "key", "number")
 #: Besides forms: what holds models and rows, which the read-only token does not open elsewhere.
 NOT_FOR_READERS: frozenset[View] = frozenset({jobs.output})
 
 
 @dataclass(frozen=True)
 class Guest:
-    """Who asks: the session of the browser, when it began, and whether it is a new one."""
+    """Who asks: the session of the browser, when it began, and whose key was presented."""
 
     session: Session
     since: int | None
+    customer: Customer | None = None
 
 
 class Portal:
@@ -86,6 +96,10 @@ class Portal:
         self._code = entrance.Code(settings.sign_in_code, core.clock())
         routes = [
             Route(f"{PORTAL}{path}", self._handler(view, method), methods=[method]) for path, method, view in ROUTES
+        ]
+        routes += [
+            Route(f"{PORTAL}{path}", self._handler(view, method, operation), methods=[method])
+            for path, method, view, operation in customer.ROUTES
         ]
         routes += [
             Route("/", self._home),
@@ -130,27 +144,47 @@ class Portal:
 
     # -- pages -------------------------------------------------------------------------------------------------------
 
-    def _handler(self, view: View, method: str) -> Callable[[Request], Awaitable[Response]]:
+    def _handler(
+        self, view: View, method: str, operation: Operation | None = None
+    ) -> Callable[[Request], Awaitable[Response]]:
         async def handle(request: Request) -> Response:
             guest = self.guest(request)
             try:
                 signed_in = guest.session.signed_in and not await self._has_ended(guest.session)
+                if signed_in and bool(guest.session.key) != bool(operation):
+                    # Pages of a customer are nobody else's, and he has no others: they are not there.
+                    return await self._missing(request)
+                if signed_in and operation:
+                    guest = await self._as_customer(guest)
+                    signed_in = guest.customer is not None
             except AzureMLClassicError as error:
                 return self._failed(request, guest, error)
             if not signed_in:
                 wanted = request.url.path + (f"?{request.url.query}" if request.url.query else "")
                 visit = self._visit(request, guest, FormData())
                 return RedirectResponse(visit.path("sign-in", next=wanted if method == "GET" else ""), 303)
-            return await self._answer(request, guest, view, method)
+            return await self._answer(request, guest, view, method, operation)
 
         return handle
 
     async def _has_ended(self, session: Session) -> bool:
         return await to_thread.run_sync(self._sessions.has_ended, session, limiter=self._core.threads)
 
-    async def _answer(self, request: Request, guest: Guest, view: View, method: str) -> Response:
+    async def _as_customer(self, guest: Guest) -> Guest:
+        """With the customer whose key was presented, unless it was revoked or has ended since."""
+        finding = partial(self._core.customers.with_digest, guest.session.key, SCORE)
+        try:
+            return replace(guest, customer=await to_thread.run_sync(finding, limiter=self._core.threads))
+        except (AccessDenied, RequestRejected):
+            return guest
+
+    async def _answer(
+        self, request: Request, guest: Guest, view: View, method: str, operation: Operation | None
+    ) -> Response:
         form = FormData()
         try:
+            if operation and not self._visit(request, guest, form).may(operation.name):
+                raise _not_opened()
             if guest.session.who == READER and (method == "POST" or view in NOT_FOR_READERS):
                 raise _reader()
             if method == "POST":
@@ -198,13 +232,17 @@ class Portal:
             query=dict(reversed(request.query_params.multi_items())),
             form=form,
             by_script=request.headers.get("accept") == "application/json",
+            customer=guest.customer,
         )
 
     def _audited(self, visit: Visit, view: View, guest: Guest) -> Response:
         segments = dict(visit.segments)
         what = " ".join(filter(None, ("portal", view.__name__, segments.pop("what", ""))))
-        target = " / ".join(filter(None, (*segments.values(), visit.text("name"))))
-        with self._core.audit.entry(OWNER_NAME, what, target) as outcome:
+        target = " / ".join(filter(None, (*segments.values(), *map(visit.text, TOLD), *_file_name(visit))))
+        who, audit = OWNER_NAME, self._core.audit
+        if visit.customer and visit.caller.endpoint:
+            who = audit.name(visit.caller.endpoint, visit.customer.key)
+        with audit.entry(who, what, target) as outcome:
             response = self._shown(visit, view, guest)
             outcome.status = response.status_code
             return response
@@ -240,21 +278,21 @@ class Portal:
         same = urlsplit(back).path if urlsplit(back).netloc == request.headers.get("host") else ""
         values = {
             "error": error,
-            "back": same if same.startswith(f"{self._prefix}{PORTAL}") else visit.path("services"),
+            "back": same if same.startswith(f"{self._prefix}{PORTAL}") else visit.home,
         }
         return self.page(visit, Page("error", values, error.status or 500))
 
     # -- entrance ----------------------------------------------------------------------------------------------------
 
     async def _home(self, request: Request) -> Response:
-        return RedirectResponse(self._visit(request, self.guest(request), FormData()).path("services"), 303)
+        return RedirectResponse(self._visit(request, self.guest(request), FormData()).home, 303)
 
     async def _sign_in(self, request: Request) -> Response:
         guest = self.guest(request)
         if request.method == "GET":
             visit = self._visit(request, guest, FormData())
             if guest.session.signed_in:
-                return RedirectResponse(visit.path("services"), 303)
+                return RedirectResponse(visit.home, 303)
             response = self.page(visit, Page("sign_in", {"wanted": visit.query.get("next", ""), "error": ""}))
             self._keep(response, guest.session, guest.since)
             return response
@@ -264,11 +302,16 @@ class Portal:
             return self._failed(request, guest, error)
         visit = self._visit(request, guest, form)
         address = request.client.host if request.client else ""
-        who = entrance.entered(visit, self._brake, address)
+        entering = partial(entrance.entered, visit, self._brake, address)
+        try:
+            who = await to_thread.run_sync(entering, limiter=self._core.threads)
+        except AzureMLClassicError as error:
+            return self._failed(request, guest, error)
         if isinstance(who, Page):
             return self.page(visit, who)
-        response = RedirectResponse(entrance.wanted(visit), 303)
-        self._keep(response, self._sessions.new(who), None)
+        session = self._sessions.new(who)
+        response = RedirectResponse(entrance.wanted(visit, is_key=bool(session.key)), 303)
+        self._keep(response, session, None)
         return response
 
     async def _sign_in_once(self, request: Request) -> Response:
@@ -355,6 +398,19 @@ def _too_large(limit: int) -> AzureMLClassicError:
         return rejection("RequestBodyTooLarge", f"That is over {limit >> 10} KB. Sign in first.")
     return rejection(
         "RequestBodyTooLarge", f"That is over {limit >> 20} MB; put large data into a blob and use the API."
+    )
+
+
+def _file_name(visit: Visit) -> list[str]:
+    file = visit.file("data")
+    return [file.filename or ""] if file else []
+
+
+def _not_opened() -> AzureMLClassicError:
+    return AccessDenied(
+        "The key that you are signed in with does not open this.",
+        status=403,
+        hint="Sign in with a key that trains, or ask the owner of the service.",
     )
 
 

@@ -13,7 +13,7 @@ from anyio import CapacityLimiter
 from starlette.datastructures import FormData, UploadFile
 
 from airflow_provider_azureml_classic.exceptions import rejection
-from airflow_provider_azureml_classic.protocol.operations import PORTAL
+from airflow_provider_azureml_classic.protocol.operations import OPERATIONS, PORTAL
 from airflow_provider_azureml_classic.server.clock import Clock
 from airflow_provider_azureml_classic.server.counters.drift import Drift
 from airflow_provider_azureml_classic.server.counters.traffic import Traffic
@@ -28,14 +28,16 @@ from airflow_provider_azureml_classic.server.state.overview import Queries
 from airflow_provider_azureml_classic.server.state.tables import EndpointRow, ServiceRow
 from airflow_provider_azureml_classic.server.storage.locations import Locations
 from airflow_provider_azureml_classic.server.workspace.audit import Audit
-from airflow_provider_azureml_classic.server.workspace.customers import Customers
+from airflow_provider_azureml_classic.server.workspace.customers import Customer, Customers
 from airflow_provider_azureml_classic.server.workspace.keys import Keys
+from airflow_provider_azureml_classic.server.workspace.rights import opens
 from airflow_provider_azureml_classic.server.workspace.scoring import Scoring
 from airflow_provider_azureml_classic.server.workspace.updates import Updates
 from airflow_provider_azureml_classic.server.workspace.workspace import Caller, Workspace
 
-#: Whoever is signed in has presented the workspace token.
+#: Whoever has presented the workspace token.
 OWNER = Caller()
+BY_NAME = {operation.name: operation for operation in OPERATIONS}
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,7 @@ class Visit:
     :param query: first value of each query parameter.
     :param form: what was sent; empty but for POST.
     :param by_script: the script asks, and wants JSON where there is any.
+    :param customer: who is signed in with a key, and reaches his own alone; ``None``: somebody with a token.
     """
 
     core: Core
@@ -123,6 +126,7 @@ class Visit:
     query: Mapping[str, str]
     form: FormData
     by_script: bool = False
+    customer: Customer | None = None
 
     def path(self, *segments: str, **query: object) -> str:
         """Path of a page.
@@ -135,6 +139,41 @@ class Visit:
         return f"{self.prefix}{PORTAL}{below}" + (f"?{given}" if given else "")
 
     @property
+    def home(self) -> str:
+        """Path of the first page."""
+        return self.path("customer" if self.session.key else "services")
+
+    def at(self, service: ServiceRow, row: EndpointRow, *segments: str, **query: object) -> str:
+        """Path of an endpoint's page, or of one below it.
+
+        :param service: its web service.
+        :param row: the endpoint.
+        :param segments: below its page.
+        :param query: parameters.
+        """
+        place = ("customer",) if self.customer else ("services", service.id, "endpoints", row.name)
+        return self.path(*place, *segments, **query)
+
+    def job_at(self, *segments: str) -> str:
+        """Path of a job's page, or of one below it.
+
+        :param segments: the job, and below its page.
+        """
+        return self.path(*(("customer",) if self.customer else ()), "jobs", *segments)
+
+    @property
+    def caller(self) -> Caller:
+        """Who asks."""
+        return self.customer.caller if self.customer else OWNER
+
+    def may(self, name: str) -> bool:
+        """Whether the key that was presented opens an operation; a token of the workspace is asked for elsewhere.
+
+        :param name: of the operation.
+        """
+        return self.customer is None or opens(self.customer.key, BY_NAME[name], self.now)
+
+    @property
     def now(self) -> datetime:
         """The present time."""
         return self.core.clock()
@@ -144,8 +183,13 @@ class Visit:
         return self.core.workspace.service_row(self.segments["service"])
 
     def endpoint(self) -> tuple[ServiceRow, EndpointRow]:
-        """The endpoint that the path names."""
-        return self.core.workspace.endpoint(OWNER, self.segments["service"], self.segments["endpoint"])
+        """The endpoint that the path names; a customer's is the one that scores."""
+        if self.customer is None:
+            return self.core.workspace.endpoint(OWNER, self.segments["service"], self.segments["endpoint"])
+        row = self.customer.scoring
+        if row is None:
+            raise rejection("EndpointNotFound", "Your scoring endpoint was deleted: ask the owner of the service.")
+        return self.core.workspace.endpoint(self.caller, row.service_id, row.name)
 
     def text(self, name: str) -> str:
         """A field of the form without blanks around it; empty if it is absent.

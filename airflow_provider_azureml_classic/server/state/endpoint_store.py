@@ -344,8 +344,12 @@ class Store:
 
     def endpoint_with_key(self, key: str) -> tuple[EndpointRow, KeyRow] | None:
         """The endpoint that a key belongs to, and the key, or ``None``; a named key may have ended."""
+        return self.endpoint_with_digest(key_hash(key))
+
+    def endpoint_with_digest(self, digest: str) -> tuple[EndpointRow, KeyRow] | None:
+        """The same, by :func:`key_hash` of the key."""
         with self._db.read() as connection:
-            found = connection.execute(sa.select(*_KEY).where(keys.c.hash == key_hash(key))).first()
+            found = connection.execute(sa.select(*_KEY).where(keys.c.hash == digest)).first()
         key_row = KeyRow(*found) if found else None
         row = self.endpoint(key_row.endpoint_id) if key_row else None
         return (row, key_row) if row and key_row else None

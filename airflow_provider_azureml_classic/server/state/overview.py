@@ -13,6 +13,7 @@ from airflow_provider_azureml_classic.protocol.values import CHECK_ENDPOINT, CHE
 from airflow_provider_azureml_classic.server.state.database import Database, to_row
 from airflow_provider_azureml_classic.server.state.history import How
 from airflow_provider_azureml_classic.server.state.tables import (
+    EndpointRow,
     endpoints,
     freshness_limits,
     jobs,
@@ -96,6 +97,7 @@ class ModelLine:
     last_time: datetime | None = None
 
 
+_placed_at, _trained_at = endpoints.alias("placed_at"), endpoints.alias("trained_at")
 _WINDOW_END = sa.func.coalesce(placements.c.window_end, model_files.c.window_end, type_=placements.c.window_end.type)
 TRAINED_END = sa.func.coalesce(
     trained_models.c.window_end, model_files.c.window_end, type_=placements.c.window_end.type
@@ -116,12 +118,20 @@ _WITH_MODELS = (
 
 
 def _written_by(*also: sa.ColumnElement[bool]) -> sa.ScalarSelect[Any]:
-    """The job that wrote the model of a placement.
+    """The job that wrote the model of a placement; where customers are kept apart, not another's with an equal one.
 
     :param also: what its model has in common with the placement besides the bytes.
     """
-    of = trained_models.c.digest == placements.c.digest
-    return sa.select(sa.func.max(trained_models.c.job_id)).where(of, *also).scalar_subquery()
+    own = sa.or_(_placed_at.c.customer.is_(None), _placed_at.c.customer == _trained_at.c.customer)
+    return (
+        sa.select(sa.func.max(trained_models.c.job_id))
+        .join(jobs, jobs.c.id == trained_models.c.job_id)
+        .join(_trained_at, _trained_at.c.id == jobs.c.endpoint_id)
+        .join(_placed_at, _placed_at.c.id == placements.c.endpoint_id)
+        .where(trained_models.c.digest == placements.c.digest, own, *also)
+        .correlate(placements)
+        .scalar_subquery()
+    )
 
 
 _SAME_WINDOW = trained_models.c.window_end == placements.c.window_end
@@ -297,13 +307,16 @@ class Queries:
         )
         return self._models(query)
 
-    def unused(self, name: str, experiment: str) -> list[ModelLine]:
+    def unused(self, row: EndpointRow, experiment: str) -> list[ModelLine]:
         """Finished retrains for an endpoint that were never put in place anywhere, newest first.
 
-        :param name: the endpoint's name, as in the models' paths.
+        :param row: the endpoint, whose name is in the models' paths; a customer's who is kept apart has only what was
+            trained for him by himself.
         :param experiment: of the training web service.
         """
         used = sa.exists().where(placements.c.digest == trained_models.c.digest)
+        if row.customer is not None:
+            used = used.where(placements.c.endpoint_id == row.id)
         query = (
             sa.select(
                 sa.null().label("number"),
@@ -321,7 +334,8 @@ class Queries:
             .join(endpoints, endpoints.c.id == jobs.c.endpoint_id)
             .join(web_services, web_services.c.id == endpoints.c.service_id)
             .outerjoin(model_files, model_files.c.digest == trained_models.c.digest)
-            .where(trained_models.c.for_endpoint == name, web_services.c.experiment == experiment, ~used)
+            .where(trained_models.c.for_endpoint == row.name, web_services.c.experiment == experiment, ~used)
+            .where(sa.true() if row.customer is None else endpoints.c.customer == row.customer)
             .order_by(jobs.c.end_time.desc())
             .limit(CHARTED)
         )

@@ -19,7 +19,7 @@ from airflow_provider_azureml_classic.protocol.audit import AuditPage
 from airflow_provider_azureml_classic.server.clock import Clock
 from airflow_provider_azureml_classic.server.settings import Settings
 from airflow_provider_azureml_classic.server.state.audit_store import AuditStore
-from airflow_provider_azureml_classic.server.state.endpoint_store import Store
+from airflow_provider_azureml_classic.server.state.endpoint_store import Store, key_hash
 from airflow_provider_azureml_classic.server.state.tables import EndpointRow, KeyRow
 
 log = logging.getLogger(__name__)
@@ -68,17 +68,16 @@ class Audit:
         if self._settings.is_read_token(key):
             return "read-only token"
         holder = self._store.endpoint_with_key(key)
-        return self.name(*holder, key=key) if holder else ""
+        return self.name(*holder) if holder else ""
 
-    def name(self, row: EndpointRow, presented: KeyRow, *, key: str = "") -> str:
+    def name(self, row: EndpointRow, presented: KeyRow) -> str:
         """What a key of an endpoint is called.
 
         :param row: the endpoint.
         :param presented: the key as it is kept.
-        :param key: the key itself, where it tells which of the two it is.
         """
-        two = {row.primary_key: "primary key", row.secondary_key: "secondary key"}
-        which = f"key {presented.name}" if presented.name else two.get(key, "key")
+        two = {key_hash(row.primary_key): "primary key", key_hash(row.secondary_key): "secondary key"}
+        which = f"key {presented.name}" if presented.name else two.get(presented.hash, "key")
         service = self._store.service(row.service_id)
         return f"{which} of {row.name} ({service.name if service else row.service_id})"
 

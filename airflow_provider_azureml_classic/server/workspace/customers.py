@@ -16,8 +16,8 @@ from airflow_provider_azureml_classic.protocol.customers import MAX_FILES
 from airflow_provider_azureml_classic.protocol.operations import Operation
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.server.clock import Clock
-from airflow_provider_azureml_classic.server.state.endpoint_store import Store
-from airflow_provider_azureml_classic.server.state.tables import EndpointRow
+from airflow_provider_azureml_classic.server.state.endpoint_store import Store, key_hash
+from airflow_provider_azureml_classic.server.state.tables import EndpointRow, KeyRow
 from airflow_provider_azureml_classic.server.storage.locations import WRITE, Locations
 from airflow_provider_azureml_classic.server.storage.scope import WHOLE_STORE, Scope
 from airflow_provider_azureml_classic.server.workspace.quotas import Quotas
@@ -33,12 +33,14 @@ class Customer:
     :param training: his endpoint that takes training jobs; ``None`` where that web service was deleted.
     :param scoring: his endpoint that scores; likewise.
     :param caller: who asks.
+    :param key: what he has presented.
     """
 
     id: str
     training: EndpointRow | None
     scoring: EndpointRow | None
     caller: Caller
+    key: KeyRow
 
     @property
     def name(self) -> str:
@@ -80,7 +82,17 @@ class Customers:
         :raises AccessDenied: nobody's.
         :raises RequestRejected: the key of an endpoint whose web service does not keep its customers apart.
         """
-        holder = self._store.endpoint_with_key(key)
+        return self.with_digest(key_hash(key), operation)
+
+    def with_digest(self, digest: str, operation: Operation) -> Customer:
+        """The same, by what a key is found by.
+
+        :param digest: of the key.
+        :param operation: what is asked.
+        :raises AccessDenied: nobody's.
+        :raises RequestRejected: see :meth:`with_key`.
+        """
+        holder = self._store.endpoint_with_digest(digest)
         if holder is None or not opens(holder[1], operation, self._clock()):
             raise rejection("ScoreRequestUnauthorized", "Invalid credentials provided.")
         row, presented = holder
@@ -90,18 +102,12 @@ class Customers:
                 "The web service of this key does not keep its customers apart: its experiment is declared without "
                 'isolation = "customer".',
             )
-        return self.with_id(row.customer, Caller(row, presented.kind is not None))
-
-    def with_id(self, customer: str, caller: Caller) -> Customer:
-        """A customer by his id.
-
-        :param customer: the id.
-        :param caller: who asks.
-        """
-        rows = self._store.endpoints_of_customer(customer)
-        services = (self._store.service(row.service_id) for row in rows)
-        pair = {service.training: row for service, row in zip(services, rows, strict=True) if service}
-        return Customer(customer, pair.get(True), pair.get(False), caller)
+        rows = self._store.endpoints_of_customer(row.customer)
+        services = (self._store.service(one.service_id) for one in rows)
+        pair = {service.training: one for service, one in zip(services, rows, strict=True) if service}
+        return Customer(
+            row.customer, pair.get(True), pair.get(False), Caller(row, presented.kind is not None), presented
+        )
 
     def signed(self, customer: Customer, file: str) -> BlobReference:
         """A file with a token that reads and writes it, for an hour.
@@ -130,14 +136,23 @@ class Customers:
         :param file: path below his folder.
         :param body: its content.
         """
-        reference = BlobReference(f"{customer.folder}/{file}")
-        location = self._locations.resolve(customer.scope, reference, WRITE)
-        self.quotas.check_bytes(customer.id, len(body))
         with TemporaryDirectory() as folder:
             path = Path(folder) / "file"
             path.write_bytes(body)
-            location.check()
-            location.deliver(path)
+            return self.store(customer, file, path)
+
+    def store(self, customer: Customer, file: str, path: Path) -> BlobReference:
+        """Store a file that is on the disk; the reference that a job takes.
+
+        :param customer: whose it is.
+        :param file: path below his folder.
+        :param path: its content.
+        """
+        reference = BlobReference(f"{customer.folder}/{file}")
+        location = self._locations.resolve(customer.scope, reference, WRITE)
+        self.quotas.check_bytes(customer.id, path.stat().st_size)
+        location.check()
+        location.deliver(path)
         return reference
 
     def delete(self, customer: Customer, file: str) -> None:

@@ -22,7 +22,7 @@ _RETRAIN = _SCORE | {
     *(ops.SUBMIT_JOB, ops.START_JOB, ops.GET_JOB, ops.CANCEL_JOB, ops.LIST_JOBS, ops.GET_JOB_LOG),
     *(ops.LIST_ENDPOINTS, ops.GET_ENDPOINT, ops.PATCH_ENDPOINT, ops.REFRESH_ENDPOINT),
     *(ops.SCORE_MODEL, ops.REHEARSE_UPDATE, ops.LIST_MODELS),
-    ops.GET_QUOTA,
+    *(ops.GET_QUOTA, ops.LIST_KEYS),
     *(ops.GET_CUSTOMER, ops.LIST_FILES, ops.SIGN_FILE, ops.WRITE_FILE, ops.DELETE_FILE),
 }
 _OPENED: Mapping[str, frozenset[ops.Operation]] = MappingProxyType(
