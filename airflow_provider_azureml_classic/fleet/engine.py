@@ -120,20 +120,31 @@ class Submitter:
         if item is None:
             row.end(Outcome.UNTOUCHED, "It is no longer among the items.")
             return
-        try:
-            if row.job_id and await self._take_up(JobState(row.job_id, row.epoch)):
+        for left in reversed(range(_TRIES)):
+            try:
+                await self._give_job(row, item)
                 return
-            row.job_id, row.started = None, None
-            submit = self._runner.submit(self._make_request(item), _SUBMIT_PAUSES)
-            row.job_id, row.epoch = await self._client.perform(submit), self._epoch
-            self.submitted += 1
-        except ServiceUnavailable:
-            raise
-        except (AzureMLClassicError, ValueError) as error:
-            ended_badly(row, error)
+            except ServiceUnavailable:
+                raise
+            except (AzureMLClassicError, ValueError) as error:
+                # A page of a proxy in place of an answer says nothing about the endpoint.
+                if not left or not (isinstance(error, AzureMLClassicError) and error.retryable):
+                    ended_badly(row, error)
+                    return
 
-    async def _take_up(self, state: JobState) -> bool:
+    async def _give_job(self, row: Row, item: Item) -> None:
+        if row.job_id and await self._take_up(row, JobState(row.job_id, row.epoch)):
+            return
+        row.job_id, row.started = None, None
+        submit = self._runner.submit(self._make_request(item), _SUBMIT_PAUSES)
+        row.job_id, row.epoch = await self._client.perform(submit), self._epoch
+        self.submitted += 1
+
+    async def _take_up(self, row: Row, state: JobState) -> bool:
         job = await self._client.perform(self._runner.take_up(state, self._epoch, keep_finished=True))
+        if job is not None and job.status is not JobStatus.NOT_STARTED:
+            # Started just before its attempt was killed, which was not remembered.
+            row.started = row.started or time.time()
         return job is not None
 
 
@@ -150,7 +161,9 @@ class Engine:
     def __init__(self, means: Means, options: Options, rows: Sequence[Row], wave: Sequence[Row], may_fail: int) -> None:
         self._means, self._options, self._wave, self._may_fail = means, options, wave, may_fail
         self._client = means.client
-        self._waiting = deque(row for row in wave if row.job_id and not row.outcome)
+        # Those of an earlier attempt that run come first: they count among the jobs that may run at a time.
+        open_ = [row for row in wave if row.job_id and not row.outcome]
+        self._waiting = deque(sorted(open_, key=lambda row: row.started is None))
         #: Jobs that are started and have not ended, by id, in the order of their start.
         self.in_flight: dict[str, Row] = {}
         self._updates: set[asyncio.Task[None]] = set()

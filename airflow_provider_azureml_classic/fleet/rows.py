@@ -107,9 +107,12 @@ class Row:
         self.outcome, self.reason = outcome, " ".join(reason.split())
 
     def open_again(self) -> None:
-        """A new attempt: whatever did not end well is to be done again."""
+        """A new attempt: whatever did not end well is to be done again; what was under way stays in its wave."""
+        if self.outcome is None:
+            return
+        self.wave = 0
         if self.outcome not in DONE:
-            self.outcome, self.reason, self.receipt, self.wave = None, "", None, 0
+            self.outcome, self.reason, self.receipt = None, "", None
 
 
 def parse_items(items: Iterable[Any], default: Window, input_name: str) -> list[Item]:
@@ -186,12 +189,16 @@ def allowed(threshold: float, total: int) -> int:
 def next_wave(rows: Sequence[Row], sizes: Sequence[int], number: int) -> list[Row]:
     """Put open rows into the next wave: as many as it is large; after the last size all that are left.
 
+    What an attempt that was killed had begun goes on first, by itself: its jobs may run, and count among those that may
+    run at a time.
+
     :param rows: all of the fleet.
     :param sizes: of the first waves.
     :param number: of the wave, from 1.
     """
     left = [row for row in rows if row.outcome is None]
-    wave = left[: sizes[number - 1]] if number <= len(sizes) else left
+    begun = [row for row in left if row.wave]
+    wave = begun or (left[: sizes[number - 1]] if number <= len(sizes) else left)
     for row in wave:
         row.wave = number
     return wave

@@ -229,6 +229,35 @@ async def test_a_wave_is_submitted() -> None:
     assert (odd.job_id, odd.outcome, odd.reason) == (None, Outcome.FAILED, "There is no such input.")
 
 
+@pytest.mark.parametrize(("pages", "outcome"), [(2, None), (3, Outcome.FAILED)])
+async def test_a_page_of_a_proxy_says_nothing_about_a_job(pages: int, outcome: Outcome | None) -> None:
+    """It is asked again, and the job that runs is taken up; three such answers in a row end the endpoint."""
+    page = Response(200, {"content-type": "text/html"}, b"<html>")
+    service, row = Service(get_job=[page] * pages + [RUNNING]), Row("e", job_id="2" * 32, epoch=7)
+    await submitted(service, [row], lambda _: JobRequest({}))
+    assert (row.job_id, row.outcome, service.calls["submit_job"]) == ("2" * 32, outcome, 0)
+    assert (row.started is None) == (outcome is Outcome.FAILED)
+
+
+async def test_jobs_that_run_count_first() -> None:
+    """Of a wave that is taken up, those that run are polled before another one is started: no more run than may."""
+    service = Service(get_job=[RUNNING, RUNNING, FAILED])
+    rows = [Row("e", job_id="2" * 32), Row("e", job_id="3" * 32, started=1.0)]
+    means, order = Means(service, lambda reference: reference, service.save, service.lines.append), list[str]()
+    counted = service.answer
+
+    def answer(request: Request) -> Any:
+        order.append(f"{request.operation.name} {request.url.rpartition('/jobs/')[2][:1]}")
+        return counted(request)
+
+    service.answer = answer  # type: ignore[method-assign]
+    options = Options("t", "default", "s", poll_interval=0.0, max_active_jobs=1)
+    await Engine(means, options, rows, rows, 2).run()
+    jobs = [call for call in order if call.startswith(("start", "get_job"))]
+    assert jobs[:4] == ["start_job 3", "get_job 3", "get_job 3", "get_job 3"]
+    assert jobs[4] == "start_job 2"
+
+
 async def test_no_further_job_once_too_many_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Endpoints whose jobs the service refuses count as failed; the rest of the wave is left alone."""
     monkeypatch.setattr(fleet_engine, "CHUNK", 1)

@@ -85,6 +85,25 @@ def test_waves() -> None:
     assert sizes == [1, 10, 8, 0]
 
 
+def test_what_was_under_way_goes_on_first() -> None:
+    """After a kill the wave that had begun is the first one, by itself: its jobs run, and with those of another wave
+    they would be too many. What failed in it waits for the next.
+    """
+    fleet = rows(6)
+    fleet[0].end(Outcome.UPDATED, "")
+    fleet[1].end(Outcome.FAILED, "Why.")
+    for row in fleet[:4]:
+        row.wave = 2
+    for row in fleet:
+        row.open_again()
+    assert [row.wave for row in fleet] == [0, 0, 2, 2, 0, 0]
+    assert next_wave(fleet, [1], 1) == fleet[2:4]
+    assert [row.wave for row in fleet] == [0, 0, 1, 1, 0, 0]
+    for row in fleet[2:4]:
+        row.end(Outcome.UPDATED, "")
+    assert next_wave(fleet, [1], 2) == [fleet[1], *fleet[4:]]
+
+
 def test_rows_survive() -> None:
     """A row reads back as it was written, as plain JSON; members of a later version are no obstacle."""
     row = Row("a", {"end": "2026-01-02", "start": None}, 3, 2, "ab", 12.5, Outcome.ROLLED_BACK, "Why.", {"x": 1})

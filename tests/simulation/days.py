@@ -12,7 +12,6 @@ from airflow_provider_azureml_classic.client.aio import AsyncClient
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, JobFailed, UpdateNotProved
 from airflow_provider_azureml_classic.protocol.jobs import JobStatus
 from airflow_provider_azureml_classic.retraining.freshness import MODEL_PATH, Goal, Window
-from airflow_provider_azureml_classic.retraining.jobs import JobTicket
 from tests.simulation.network import Faults, Network, Process, attempted
 from tests.simulation.service import SCORING, LiveEndpoint, Model, Service
 from tests.simulation.tasks import Retraining, day
@@ -66,14 +65,18 @@ class Days:
     async def _main(self) -> None:
         for name in self.names:
             self.service.add(name)
-        runs = [self._retraining(name, number, "") for name in self.names for number in range(self.days)]
-        # The same window again, by another DAG or by hand.
-        again = [(name, number) for name in self.names for number in range(self.days) if self.world.chance(0.2)]
-        runs += [self._retraining(name, number, "b") for name, number in again]
+        runs = self._runs()
         outages = asyncio.ensure_future(outages_of(self.world, self.service) if self.faults.lost else asyncio.sleep(0))
         await asyncio.wait_for(asyncio.gather(*runs), (self.days + 5) * 86400)
         outages.cancel()
         check_jobs(self.world, self.service)
+
+    def _runs(self) -> list[Awaitable[None]]:
+        """Every retraining."""
+        runs = [self._retraining(name, number, "") for name in self.names for number in range(self.days)]
+        # The same window again, by another DAG or by hand.
+        again = [(name, number) for name in self.names for number in range(self.days) if self.world.chance(0.2)]
+        return [*runs, *(self._retraining(name, number, "b") for name, number in again)]
 
     # -- what happens --------------------------------------------------------------------------------------------------
 
@@ -104,7 +107,7 @@ class Days:
 
         result = await self._attempts(update, run, work)
         if isinstance(result, dict):
-            self._check_receipt(result, update, ticket)
+            self.check_receipt(result, update)
         if result is not None and self.service.tells:
             await self._check_fresh(name, Goal(trained_to=end), update)
 
@@ -151,9 +154,10 @@ class Days:
         if isinstance(error, UpdateNotProved) and self.service.tells and live.end and live.end > run.window.end:
             self.world.hold(live.since > self.world.time() - 60, f"Overtaken, {text}")
 
-    def _check_receipt(self, receipt: dict[str, Any], task: str, ticket: JobTicket) -> None:
+    def check_receipt(self, receipt: dict[str, Any], task: str) -> None:
+        """It tells what was live, and what before."""
         hold, history = self.world.hold, self.service.endpoints[receipt["endpoint"]].history
-        file, trained = receipt["model"]["sha256"], self.service.jobs[ticket.job_id].model
+        file, trained = receipt["model"]["sha256"], self.service.jobs[receipt["job_id"]].model
         hold(trained is not None and file == trained.file, f"The receipt of {task} names another model than its job.")
         places = [index for index, model in enumerate(history) if model.file == file]
         hold(bool(places), f"The receipt of {task} names a model that was never live.")
@@ -196,8 +200,8 @@ async def outages_of(world: World, service: Service) -> None:
 
 def check_jobs(world: World, service: Service) -> None:
     """No task trained twice, and no job had two effects."""
-    ended = Counter(work.by for work in service.jobs.values() if work.status is JobStatus.FINISHED)
-    for who, count in ended.items():
-        world.hold(count == 1, f"{who} trained {count} times.")
+    finished = (work for work in service.jobs.values() if work.status is JobStatus.FINISHED)
+    for (who, name), count in Counter((work.by, work.request.global_parameters["for"]) for work in finished).items():
+        world.hold(count == 1, f"{who} trained {count} times for {name}.")
     for work in service.jobs.values():
         world.hold(work.effects <= 1, f"Job {work.id} had {work.effects} effects.")

@@ -80,7 +80,6 @@ class Work:
     by: str
     status: JobStatus = JobStatus.NOT_STARTED
     is_started: bool = False
-    started_by: str = ""
     runs: int = 0
     results: dict[str, BlobReference] = field(default_factory=dict)
     model: Digests | None = None
@@ -106,6 +105,8 @@ class Service:
         self.is_down = False
         #: Seconds that a job waits for its turn, and that it takes; its share of failures; how alike trainings may be.
         self.queues, self.durations, self.failures, self.likeness = (0.0, 60.0), (5.0, 600.0), 0.0, 0.0
+        #: Told of each job that is started.
+        self.on_start: Callable[[Work], None] = lambda _: None
         #: Told of each change of a live model: endpoint, who changed it.
         self.on_patch: Callable[[LiveEndpoint, Model, str], None] = lambda *_: None
         self.add("default")
@@ -213,7 +214,8 @@ class Service:
         work = self._work(path.split("/")[3])
         if work.status is not JobStatus.NOT_STARTED or work.is_started:
             raise rejection("CannotStartJob", "It was started.")
-        work.is_started, work.started_by = True, who
+        work.is_started = True
+        self.on_start(work)
         self._queue(work)
         return Response(204)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from tests.simulation.days import Days
+from tests.simulation.fleets import Fleets
 from tests.simulation.world import World
 
 
@@ -26,4 +27,4 @@ class Simulation(Protocol):
 
 
 #: By name.
-SIMULATIONS: dict[str, Callable[[int], Simulation]] = {"days": Days}
+SIMULATIONS: dict[str, Callable[[int], Simulation]] = {"days": Days, "fleets": Fleets}

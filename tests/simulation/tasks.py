@@ -145,12 +145,16 @@ class Retraining:
         return Candidate(model, self.window, ticket, *about)
 
     def _request(self) -> JobRequest:
-        path = model_path(self.path, TRAINING, self.endpoint, self.window)
-        purpose = Purpose(self.endpoint, SCORING, self.window.start, self.window.end)
-        return JobRequest({}, {"output1": BlobReference(path)}, purpose=purpose)
+        return job_request(self.endpoint, self.window, self.path)
 
     def _log(self, process: Process) -> Any:
         return lambda text: self.world.note(process.name, text[:160])
+
+
+def job_request(endpoint: str, window: Window, path: str = MODEL_PATH) -> JobRequest:
+    """What a task submits for an endpoint."""
+    place = BlobReference(model_path(path, TRAINING, endpoint, window))
+    return JobRequest({}, {"output1": place}, {"for": endpoint}, Purpose(endpoint, SCORING, window.start, window.end))
 
 
 def day(number: float) -> datetime:
