@@ -209,7 +209,9 @@ def model_store(
         if vault:
             vault.prepare()
         pair.settle(models, adopt=settings.adopt)
-        models.fill_vault(store.digests())
+        if vault:
+            # All models that can be put back are many; without an account nobody needs to know them now.
+            models.fill_vault(store.digests())
     except DatabaseDown:
         raise
     except AzureMLClassicError as error:

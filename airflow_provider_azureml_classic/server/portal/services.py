@@ -52,7 +52,7 @@ def all_services(visit: Visit) -> Page:
     rates: dict[str, float] = {}
     per_minute = core.traffic.per_minute()
     if per_minute:
-        owners = core.queries.services_of_endpoints()
+        owners = core.queries.services_of_endpoints(per_minute)
         for name, rate in per_minute.items():
             if name in owners:
                 rates[owners[name]] = rates.get(owners[name], 0) + rate

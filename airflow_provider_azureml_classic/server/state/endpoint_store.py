@@ -90,7 +90,7 @@ def _reading(*where: sa.ColumnElement[bool]) -> tuple[sa.Select[Any], sa.Select[
         .outerjoin(freshness_limits, freshness_limits.c.service_id == web_services.c.id)
         .where(*where)
     )
-    return query.order_by(endpoints.c.created_at, endpoints.c.name), located.order_by(resources.c.name)
+    return query, located.order_by(resources.c.name)
 
 
 _BY_ID = _reading(endpoints.c.id == sa.bindparam("endpoint"))
@@ -108,7 +108,12 @@ _SAMPLES_OF_CUSTOMER = (
     .limit(1)
 )
 #: Endpoints of a web service, the first ones and those behind one of them, by an index; then their models.
-_FIRST = _reading(endpoints.c.service_id == sa.bindparam("service"))[0].limit(sa.bindparam("limit"))
+_FIRST = (
+    _reading(endpoints.c.service_id == sa.bindparam("service"))[0]
+    # No other statement has an order: SQLite would read all endpoints of a web service in it to find one.
+    .order_by(endpoints.c.created_at, endpoints.c.name)
+    .limit(sa.bindparam("limit"))
+)
 _PLACE = sa.tuple_(endpoints.c.created_at, endpoints.c.name)
 _FURTHER = _FIRST.where(sa.tuple_(sa.bindparam("at", type_=UtcTime), sa.bindparam("name", type_=sa.String)) < _PLACE)
 _MODELS = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -25,6 +26,8 @@ from airflow_provider_azureml_classic.server.state.tables import (
 
 #: Lines of one page of a list.
 LINES = 25
+#: Ids in one statement.
+_AT_ONCE = 500
 #: Hours after which a model counts as stale, unless the endpoint or its web service has a limit.
 FRESH_HOURS = 24 * 7
 #: Models on one chart.
@@ -183,12 +186,15 @@ class Queries:
         names = {*retrained, *under_way}
         return {name: ServiceLine(retrained.get(name), under_way.get(name, 0)) for name in names}
 
-    def services_of_endpoints(self) -> dict[str, str]:
-        """Web service id by endpoint id."""
+    def services_of_endpoints(self, endpoint_ids: Iterable[str]) -> dict[str, str]:
+        """Web service id by endpoint id; those that are not there any more are left out."""
+        query = sa.select(endpoints.c.id, endpoints.c.service_id)
+        wanted, owners = list(endpoint_ids), {}
         with self._db.read() as connection:
-            return {
-                name: service for name, service in connection.execute(sa.select(endpoints.c.id, endpoints.c.service_id))
-            }
+            for first in range(0, len(wanted), _AT_ONCE):
+                some = query.where(endpoints.c.id.in_(wanted[first : first + _AT_ONCE]))
+                owners.update({name: service for name, service in connection.execute(some)})
+        return owners
 
     def fresh_hours(self, service_id: str) -> int:
         """After how many hours a model of this web service is stale, unless its endpoint has a limit of its own."""

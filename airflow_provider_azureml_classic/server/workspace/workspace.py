@@ -49,6 +49,8 @@ from airflow_provider_azureml_classic.server.workspace.rights import opens, open
 
 #: Endpoints of one web service (azure-docs ``studio/faq``).
 MAX_ENDPOINTS = 10_000
+#: Endpoints that are remembered, so that their calls need not ask the database; one takes about 2 KB.
+MAX_CACHED = 1 << 15
 #: Endpoints that a message names.
 _NAMED = 10
 #: Attempts at a change that somebody else's change got in front of.
@@ -251,6 +253,9 @@ class Workspace:
         with self._lock:
             # What was read before a change must not be kept after it: the endpoint would stay as it was for ever.
             if row is not None and self._changes == before:
+                if len(self._cache) >= MAX_CACHED:
+                    # The one that was read longest ago: to know who was called last would cost each call.
+                    self._cache.pop(next(iter(self._cache)))
                 self._cache[endpoint_id] = row
         return row
 

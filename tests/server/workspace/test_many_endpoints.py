@@ -22,10 +22,14 @@ from airflow_provider_azureml_classic.protocol import pages
 from airflow_provider_azureml_classic.protocol.jobs import JobRequest, JobStatus
 from airflow_provider_azureml_classic.protocol.keys import KeyType
 from airflow_provider_azureml_classic.protocol.messages import Request, Response
+from airflow_provider_azureml_classic.server.models.pair import Pair
+from airflow_provider_azureml_classic.server.service import model_store
+from airflow_provider_azureml_classic.server.state import overview
 from airflow_provider_azureml_classic.server.state.database import Database
 from airflow_provider_azureml_classic.server.state.endpoint_store import Store
 from airflow_provider_azureml_classic.server.state.engine import checked_url
 from airflow_provider_azureml_classic.server.state.job_store import JobStore
+from airflow_provider_azureml_classic.server.state.overview import Queries
 from airflow_provider_azureml_classic.server.state.tables import (
     EndpointRow,
     ExperimentRow,
@@ -67,6 +71,33 @@ def test_the_limit_of_endpoints_holds(service: Service, monkeypatch: pytest.Monk
     refused = service.ask("PUT", service.endpoint_path("third"), {})
     assert (refused.status, b"EndpointLimitReached" in refused.body) == (400, True)
     assert service.ask("PUT", service.endpoint_path("second"), {"Description": "x"}).status == 200
+
+
+def test_endpoints_that_are_remembered_are_bounded(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that was read first is read again when it is called again; all answer."""
+    monkeypatch.setattr(workspace_module, "MAX_CACHED", 2)
+    called = [service.client.add_endpoint(service.scoring, f"e{number}") for number in range(4)]
+    assert [service.slope(endpoint) for endpoint in [*called, called[0]]] == [2] * 5
+    remembered = [service.workspace.cached(one.api_location.rpartition("/")[2]) is not None for one in called]
+    assert remembered == [True, False, False, True]
+
+
+def test_owners_are_looked_up_for_those_that_were_called(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many there are, and in several statements if they are many; one that is gone is left out."""
+    monkeypatch.setattr(overview, "_AT_ONCE", 2)
+    ids = [
+        service.client.add_endpoint(service.scoring, f"e{number}").api_location.rpartition("/")[2]
+        for number in range(3)
+    ]
+    owners = Queries(service.database).services_of_endpoints([*ids, "0" * 32])
+    assert owners == dict.fromkeys(ids, service.scoring)
+
+
+def test_a_start_does_not_read_all_models(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a storage account nobody asks at a start which models of all endpoints can be put back."""
+    monkeypatch.setattr(Store, "digests", lambda store: pytest.fail("the models of all endpoints were read"))
+    pair = Pair(service.database, service.settings.data_dir)
+    assert model_store(service.settings, Store(service.database), pair, lambda: "server", print).digests()
 
 
 def test_an_unknown_name_is_told_with_a_few_others(service: Service) -> None:
@@ -242,3 +273,7 @@ def test_no_statement_reads_a_whole_table(database: Database) -> None:
         plans = {statement: plan(connection, statement, parameters) for statement, parameters in found}
     bad = {statement: said for statement, said in plans.items() if re.search(r"\bSCAN [a-z]|Seq Scan", said)}
     assert not bad
+    # To go through all endpoints of a web service is for pages and counts: what finds one must not do it.
+    through = [statement for statement, said in plans.items() if "endpoints_by_age" in said]
+    assert through
+    assert all("LIMIT" in statement or "count(*)" in statement for statement in through)
