@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from airflow_provider_azureml_classic.importing.expressions import resolved
 
 #: Bytes of one file, files of one import, and depth of JSON.
 MAX_FILE, MAX_FILES, MAX_DEPTH = 16 << 20, 2_000, 60
+_LONGEST_START = 1024
 
 
 @dataclass(frozen=True)
@@ -84,12 +86,12 @@ def reference(value: Any) -> str:
 
 
 def load(paths: Iterable[Path]) -> list[tuple[str, Any]]:
-    """Names and decoded JSON of files, and of all ``.json`` files in folders.
+    """Names and decoded JSON of files, and of all JSON files in folders.
 
     :param paths: files and folders.
     :raises ValueError: a file that is no JSON, too large, or too many of them.
     """
-    files = [file for path in paths for file in (sorted(path.rglob("*.json")) if path.is_dir() else [path])]
+    files = [file for path in paths for file in (_json_files(path) if path.is_dir() else [path])]
     if len(files) > MAX_FILES:
         raise ValueError(f"{len(files)} files are too many; at most {MAX_FILES} are read. Name a folder below.")
     return [(file.name, _json(file)) for file in files]
@@ -109,6 +111,22 @@ def read(files: Iterable[tuple[str, Any]]) -> Factory:
             "No pipeline is in these files: none has properties.activities. Name the pipelines' files too."
         )
     return factory
+
+
+def _json_files(folder: Path) -> list[Path]:
+    """The ``.json`` files of a folder and of those in it, and the ``.txt`` files that hold an object.
+
+    Some solution templates have their pipelines, datasets and linked services as text files, beside notes.
+    """
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    return [file for file in files if file.suffix.lower() == ".json" or _is_object(file)]
+
+
+def _is_object(file: Path) -> bool:
+    if file.suffix.lower() != ".txt":
+        return False
+    with file.open("rb") as content:
+        return content.read(_LONGEST_START).removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"{")
 
 
 def _json(file: Path) -> Any:

@@ -189,6 +189,10 @@ INFERENCE_MODEL = Operation("inference_model", "GET", _MODEL, Credential.ENDPOIN
 INFERENCE_MODEL_READY = Operation("inference_model_ready", "GET", _MODEL + "/ready", Credential.ENDPOINT, True)
 _INFER_END = "/infer"
 INFER = Operation("infer", "POST", _MODEL + _INFER_END, Credential.ENDPOINT, True, reads=True)
+_VERSION = _MODEL + "/versions/{version}"
+INFERENCE_VERSION = Operation("inference_version", "GET", _VERSION, Credential.ENDPOINT, True)
+INFERENCE_VERSION_READY = Operation("inference_version_ready", "GET", _VERSION + "/ready", Credential.ENDPOINT, True)
+INFER_VERSION = Operation("infer_version", "POST", _VERSION + _INFER_END, Credential.ENDPOINT, True, reads=True)
 # Open to everybody: clients read these before they have a key (wire document, section 6).
 HELP_INDEX = Operation("help", "GET", _HELP, Credential.NONE, True)
 HELP_SCORE = Operation("help_score", "GET", _HELP + "/score", Credential.NONE, True)
@@ -253,6 +257,9 @@ OPERATIONS: tuple[Operation, ...] = (
     INFERENCE_MODEL,
     INFERENCE_MODEL_READY,
     INFER,
+    INFERENCE_VERSION,
+    INFERENCE_VERSION_READY,
+    INFER_VERSION,
     HELP_INDEX,
     HELP_SCORE,
     HELP_JOBS,

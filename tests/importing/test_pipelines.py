@@ -202,6 +202,19 @@ def test_the_first_form_of_scoring_sends_the_file_of_its_activity(tmp_path: Path
     assert "outputs={'output1': \"data/out/{{ data_interval_start.strftime('%Y%m%d') }}\"}" in source
 
 
+def test_text_files_that_hold_objects(tmp_path: Path) -> None:
+    """Pipelines and datasets that were published as text files are read; a note beside them, and a report, are not."""
+    for name in ("load", "out"):
+        (tmp_path / f"{name}.TXT").write_text(json.dumps(dataset(name, "AzureBlob", folderPath=f"data/{name}.csv")))
+    (tmp_path / "Pipelines").mkdir()
+    activity = {"name": "Score", "type": "AzureMLBatchScoring", "linkedServiceName": "ml", "typeProperties": {}}
+    activity |= {"inputs": [{"name": "load"}], "outputs": [{"name": "out"}]}
+    text = "\ufeff\r\n" + json.dumps({"name": "p", "properties": {"activities": [activity]}})
+    (tmp_path / "Pipelines" / "p.txt").write_text(text, encoding="utf-8")
+    (tmp_path / "readme.txt").write_text("Fill in the {accounts} first.")
+    assert "'data/out.csv'" in imported(tmp_path)["p.py"]
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [

@@ -23,6 +23,7 @@ SEGMENTS = {
     "endpoint_id": GUID,
     "job": JOB,
     "model": "m~e",
+    "version": "1",
     "file": "deep/july.csv",
     "key": "laptop",
 }

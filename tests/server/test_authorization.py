@@ -69,6 +69,7 @@ ALLOWED: dict[Operation, str] = {
     ops.INFERENCE_MODEL: OWN,
     ops.INFERENCE_MODEL_READY: OWN,
     ops.INFER: OWN,
+    **dict.fromkeys((ops.INFERENCE_VERSION, ops.INFERENCE_VERSION_READY, ops.INFER_VERSION), OWN),
     ops.HELP_INDEX: ALL,
     ops.HELP_SCORE: ALL,
     ops.HELP_JOBS: ALL,
@@ -116,7 +117,15 @@ class House:
         guid = self.mine.api_location.rpartition("/")[2]
         names = {"workspace": WORKSPACE, "service": self.service.scoring, "endpoint": "mine", "endpoint_id": guid}
         return operation.url(
-            "", {**names, "job": self.job, "file": "x.csv", "key": "k", "model": f"{self.service.scoring}~mine"}
+            "",
+            {
+                **names,
+                "job": self.job,
+                "file": "x.csv",
+                "key": "k",
+                "version": "1",
+                "model": f"{self.service.scoring}~mine",
+            },
         )
 
     def state(self) -> object:

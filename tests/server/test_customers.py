@@ -75,7 +75,7 @@ def path_of(operation: Operation, customer: Customer, job: str, *, training: boo
     """The path of a call about a customer."""
     service, guid = (customer.training, customer.guids[0]) if training else (customer.scoring, customer.guids[1])
     names = {"workspace": WORKSPACE, "service": service, "endpoint": customer.name, "job": job, "key": "phone"}
-    names |= {"endpoint_id": guid, "model": f"{service}~{customer.name}"}
+    names |= {"endpoint_id": guid, "model": f"{service}~{customer.name}", "version": "1"}
     return operation.url("", names)
 
 
@@ -380,6 +380,7 @@ def test_a_bare_path_into_a_folder_is_closed_to_keys_of_other_services(service: 
 
 #: What named keys open; everything else is closed to them.
 SCORES = {ops.SCORE, ops.READ_ROWS, ops.INFER, ops.INFERENCE_MODEL, ops.INFERENCE_MODEL_READY}
+SCORES |= {ops.INFERENCE_VERSION, ops.INFERENCE_VERSION_READY, ops.INFER_VERSION}
 CLOSED = {ops.ADD_ENDPOINT, ops.DELETE_ENDPOINT, ops.REGENERATE_KEYS, ops.MAKE_KEY, ops.REVOKE_KEY}
 
 
@@ -393,7 +394,7 @@ def test_a_named_key_opens_what_its_kind_says(house: House, kind: str) -> None:
         if operation.credential is Credential.NONE:
             continue
         names = {"workspace": WORKSPACE, "service": me.scoring, "endpoint": me.name, "endpoint_id": me.guids[1]}
-        more = {"model": f"{me.scoring}~{me.name}", "job": NOBODY, "key": "laptop", "file": "x.csv"}
+        more = {"model": f"{me.scoring}~{me.name}", "version": "1", "job": NOBODY, "key": "laptop", "file": "x.csv"}
         path = operation.url("", {**names, **more})
         answer = house.service.ask(operation.method, path, least_body(operation), key=key)
         workspace = operation.credential is Credential.WORKSPACE

@@ -91,6 +91,8 @@ class Call:
         """
         if not self.body.strip():
             raise rejection("RequestBodyInvalid", "The body is empty; it must be a JSON object.")
+        if self.headers.get("content-encoding", "identity").lower() != "identity":
+            raise rejection("RequestBodyInvalid", "Compressed bodies are not read: send it without Content-Encoding.")
         try:
             return json_text.read(self.body, self.headers.get("content-type", ""))
         except UnicodeEncodeError:
@@ -106,6 +108,17 @@ class Call:
             raise rejection("RequestBodyInvalid", "The body is nested too deeply.") from None
         except ValueError as error:
             raise rejection("RequestBodyInvalid", f"The body is not JSON: {cause(error)}.") from None
+
+
+def _inference_health(call: Call) -> Response:
+    return _json({call.operation.path.rpartition("/")[2]: True})  # live, ready
+
+
+def _check_version(call: Call, content: str) -> None:
+    """Refuse a call for a version of a model that is not the live one."""
+    version = call.segments.get("version", content)
+    if version != content:
+        raise rejection("PageNotFound", f"The version {version!r} of this model is not live; {content} is.")
 
 
 def bearer(authorization: str) -> str:
@@ -187,11 +200,11 @@ class App:
             ops.SCORE: self._score,
             ops.READ_ROWS: self._read_rows,
             **self._of_customers(),
-            **dict.fromkeys((ops.INFERENCE_LIVE, ops.INFERENCE_READY), lambda _: Response(200)),
+            **dict.fromkeys((ops.INFERENCE_LIVE, ops.INFERENCE_READY), _inference_health),
             ops.INFERENCE_SERVER: lambda _: _json(inference.server_to_wire(__version__)),
-            ops.INFERENCE_MODEL: self._inference_model,
-            ops.INFERENCE_MODEL_READY: self._inference_ready,
-            ops.INFER: self._infer,
+            **dict.fromkeys((ops.INFERENCE_MODEL, ops.INFERENCE_VERSION), self._inference_model),
+            **dict.fromkeys((ops.INFERENCE_MODEL_READY, ops.INFERENCE_VERSION_READY), self._inference_ready),
+            **dict.fromkeys((ops.INFER, ops.INFER_VERSION), self._infer),
             **dict.fromkeys(pages.PAGES, self._help),
             ops.HELP_STYLE: lambda _: pages.style(),
             **dict.fromkeys((ops.API_DOCUMENT, ops.HELP_DOCUMENT, ops.SWAGGER), self._api_document),
@@ -557,11 +570,13 @@ class App:
     def _inference_model(self, call: Call) -> Response:
         endpoint = self._workspace.endpoint_of_model(call.segments["model"], call.key, call.operation)
         content, columns = self._scoring.columns(endpoint)
+        _check_version(call, content)
         return _json(inference.model_to_wire(call.segments["model"], content, columns.inputs, columns.outputs))
 
     def _inference_ready(self, call: Call) -> Response:
-        self._scoring.columns(self._workspace.endpoint_of_model(call.segments["model"], call.key, call.operation))
-        return Response(200)
+        endpoint = self._workspace.endpoint_of_model(call.segments["model"], call.key, call.operation)
+        _check_version(call, self._scoring.columns(endpoint)[0])
+        return _json({"name": call.segments["model"], "ready": True})
 
     def _infer(self, call: Call) -> Response:
         model = call.segments["model"]
@@ -576,6 +591,7 @@ class App:
             return {INPUTS: {source: table.to_wire()}}
 
         answer, content = self._scoring.execute(endpoint, read, call.request_id, swagger=False, details=True, keep=True)
+        _check_version(call, content)  # of the model that did answer
         table = answer[RESULTS][output]["value"]
         return _json(inference.answer_to_wire(model, content, named, table))
 

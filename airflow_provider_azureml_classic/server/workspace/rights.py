@@ -16,6 +16,7 @@ from airflow_provider_azureml_classic.server.state.tables import KeyRow
 
 _SCORE = frozenset(
     {ops.SCORE, ops.READ_ROWS, ops.INFER, ops.INFERENCE_MODEL, ops.INFERENCE_MODEL_READY}
+    | {ops.INFERENCE_VERSION, ops.INFERENCE_VERSION_READY, ops.INFER_VERSION}
     | {operation for operation in ops.OPERATIONS if operation.credential is ops.Credential.NONE}
 )
 _RETRAIN = _SCORE | {

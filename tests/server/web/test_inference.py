@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import struct
 import tracemalloc
@@ -67,9 +68,10 @@ def packed(tensors: list[dict[str, Any]]) -> tuple[bytes, int]:
 
 
 def test_health_is_open(service: Service) -> None:
-    """Probes have no key."""
-    for path in ("/v2/health/live", "/v2/health/ready", "/v2"):
-        assert service.ask("GET", path, key=None).status == 200
+    """Probes have no key; what they are told is a word for clients that read it, as KServe's does."""
+    answers = [service.ask("GET", path, key=None) for path in ("/v2/health/live", "/v2/health/ready", "/v2")]
+    assert {answer.status for answer in answers} == {200}
+    assert [json.loads(answer.body) for answer in answers[:2]] == [{"live": True}, {"ready": True}]
 
 
 def test_answers_are_those_of_the_classic_call(service: Service, scorer: Endpoint) -> None:
@@ -81,7 +83,7 @@ def test_answers_are_those_of_the_classic_call(service: Service, scorer: Endpoin
     value = classic["Results"]["output1"]["value"]
     nested = [{**tensor, "shape": [2, 1], "data": [[cell] for cell in tensor["data"]]} for tensor in tensors]
     binary, length = packed(tensors)
-    assert asked(service, scorer, "GET", "/ready").status == 200
+    assert json.loads(asked(service, scorer, "GET", "/ready").body)["ready"] is True
     for body, headers in (
         (json.dumps({"id": "7", "inputs": tensors}).encode(), {}),
         (json.dumps({"inputs": nested}).encode(), {}),
@@ -95,6 +97,28 @@ def test_answers_are_those_of_the_classic_call(service: Service, scorer: Endpoin
             expected = [row[column] for row in value["Values"]]
             assert output["data"] == (list(map(float, expected)) if output["datatype"] == "FP64" else expected)
     assert data["model_version"] == json.loads(asked(service, scorer, "GET", "").body)["versions"][0]
+
+
+@pytest.mark.parametrize("end", ["", "/ready", "/infer"])
+def test_a_version_is_the_live_one(service: Service, scorer: Endpoint, end: str) -> None:
+    """A client that names the live model's version is served; another version is not there, and the live one named."""
+    live = json.loads(asked(service, scorer, "GET", "").body)["versions"][0]
+    tensors, _ = rows_of(service, scorer)
+    method, body = ("POST", json.dumps({"inputs": tensors}).encode()) if end == "/infer" else ("GET", b"")
+    assert asked(service, scorer, method, f"/versions/{live}{end}", body).status == 200
+    answer = asked(service, scorer, method, f"/versions/1{end}", body)
+    assert answer.status == 404
+    assert f"The version '1' of this model is not live; {live} is." in json.loads(answer.body)["error"]
+
+
+def test_a_compressed_body_is_named(service: Service, scorer: Endpoint) -> None:
+    """It is refused as what it is, not as a text that cannot be decoded."""
+    body = gzip.compress(json.dumps({"inputs": rows_of(service, scorer)[0]}).encode())
+    answer = asked(service, scorer, "POST", "/infer", body, content_encoding="gzip")
+    assert (answer.status, json.loads(answer.body)["error"]) == (
+        400,
+        "RequestBodyInvalid: Compressed bodies are not read: send it without Content-Encoding.",
+    )
 
 
 def test_the_key_is_that_of_the_endpoint(service: Service, scorer: Endpoint) -> None:
