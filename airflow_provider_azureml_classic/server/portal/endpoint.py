@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -18,22 +18,32 @@ from airflow_provider_azureml_classic.protocol.swagger import execution_body
 from airflow_provider_azureml_classic.protocol.tables import RESULTS, Table, read_output
 from airflow_provider_azureml_classic.protocol.values import (
     DEFAULT_ENDPOINT,
+    MAX_CONCURRENCY,
     MAX_STALE_AFTER,
     Endpoint,
     EndpointSettings,
     Resource,
+    ThrottleLevel,
+    TraceLevel,
 )
 from airflow_provider_azureml_classic.server.help.description import Facts
 from airflow_provider_azureml_classic.server.portal.chart import chart, metric_names
 from airflow_provider_azureml_classic.server.portal.jobs import job_of
+from airflow_provider_azureml_classic.server.portal.rendering import NONE, day, figure, size, when
+from airflow_provider_azureml_classic.server.portal.services import LEVELS
 from airflow_provider_azureml_classic.server.portal.visit import Core, Go, Page, Visit
+from airflow_provider_azureml_classic.server.state.job_overview import JobLine
 from airflow_provider_azureml_classic.server.state.overview import ModelLine
 from airflow_provider_azureml_classic.server.state.tables import EndpointRow, ServiceRow
 
+#: Before everything that happened here.
+_BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 #: Entries of the history on the page.
 SHOWN = 50
 #: Rehearsals on the page.
 _REHEARSALS = 10
+#: What the form of the settings offers.
+_CHOICES = {"levels": LEVELS, "traces": [level.value for level in TraceLevel], "most_calls": MAX_CONCURRENCY}
 #: Larger numbers of days are not even turned into a time.
 _MOST = 100_000
 
@@ -86,6 +96,8 @@ def values_of(visit: Visit, service: ServiceRow, row: EndpointRow) -> dict[str, 
         "is_default": row.name == DEFAULT_ENDPOINT,
         "stale_after": timedelta(seconds=row.stale_after or core.queries.fresh_hours(service.id) * 3600),
         "live": live,
+        "failed": _failed(core, service, row, [*history, *unused]),
+        **_CHOICES,
         "models": _merged(history, unused)[:SHOWN],
         "more": max(0, len(history) + len(unused) - SHOWN),
         "chart": chart([*history, *unused], metric) if metric else None,
@@ -102,6 +114,18 @@ def values_of(visit: Visit, service: ServiceRow, row: EndpointRow) -> dict[str, 
         "kept": core.scoring.keeper.count(row),
         "rehearsals": core.scoring.keeper.kept.rehearsals(row.id)[:_REHEARSALS],
     }
+
+
+def _failed(core: Core, service: ServiceRow, row: EndpointRow, models: list[ModelLine]) -> JobLine | None:
+    """The last retrain for an endpoint, if it failed and no model was trained for it or put in place since."""
+    if not row.resources:
+        return None
+    since = max((model.placed_at or model.created_at or _BEGINNING for model in models), default=_BEGINNING)
+    for line in core.job_queries.failed_trainings(service.experiment, since):
+        purpose = core.jobs.facts(line.id).request.purpose
+        if purpose and purpose.endpoint == row.name and purpose.web_service in (None, service.id):
+            return line
+    return None
 
 
 def _drift(core: Core, service: ServiceRow, row: EndpointRow) -> EndpointDrift | None:
@@ -219,8 +243,35 @@ def ask(visit: Visit) -> Page:
         "action": visit.at(service, row, "do", visit.segments["what"]),
         "fields": {"number": number} if number else {},
         "back": visit.at(service, row),
+        "compared": _compared(visit, service, row, visit.segments["what"], number),
     }
     return Page("question", values)
+
+
+def _compared(visit: Visit, service: ServiceRow, row: EndpointRow, what: str, number: str) -> list[tuple[str, ...]]:
+    """The live model beside the one that would take its place: what is compared, and both as texts."""
+    history = visit.core.queries.history(row.id)
+    live = next((one for one in history if one.live), None)
+    if what == "rollback":
+        other = next((one for one in history if str(one.number) == number), None)
+    else:
+        unused = visit.core.queries.unused(row, service.experiment) if what == "use" else []
+        other = next((one for one in unused if one.job_id == number), None)
+    if live is None or other is None:
+        return []
+    both = (live, other)
+    lines: list[tuple[str, ...]] = [
+        ("Data up to", *(day(one.window_end) if one.window_end else "unknown" for one in both)),
+        ("Trained", *(when(one.created_at) for one in both)),
+        ("Rows", *(f"{one.rows:,}" if one.rows else NONE for one in both)),
+        *((name, *(figure(one.metrics.get(name)) for one in both)) for name in metric_names(list(both))),
+        ("Size", *(size(one.length) for one in both)),
+    ]
+    rehearsals = visit.core.scoring.keeper.kept.rehearsals(row.id)
+    found = next((rehearsal for digest, _, rehearsal in rehearsals if digest == other.digest), None)
+    if found is not None and found.get("changed") is not None:
+        lines.append((f"Answers that change, of the last {found['rows']:,} rows", NONE, f"{found['changed']:.1%}"))
+    return lines
 
 
 def _question(visit: Visit, row: EndpointRow, what: str, number: str) -> Question:
@@ -281,6 +332,9 @@ def do(visit: Visit) -> Go:
     if what == "use":
         _use(visit, service, row, visit.text("number"))
         return Go(here, "The model is live.")
+    if what == "settings":
+        workspace.change(row, _settings(visit))
+        return Go(here, "The settings are changed.")
     if what == "limit":
         return Go(here, _limited(visit, service, row))
     if what == "keep":
@@ -295,6 +349,22 @@ def do(visit: Visit) -> Go:
             workspace.regenerate(visit.caller, service.id, row.name, key)
             return Go(here, f"The {key.value.lower()} key is a new one. Show the keys to copy it.")
     raise rejection("PageNotFound", f"There is no action {what!r}.")
+
+
+def _settings(visit: Visit) -> EndpointSettings:
+    """What the form says; none of it is about the model."""
+    try:
+        level, trace = ThrottleLevel(visit.text("throttle")), TraceLevel(visit.text("trace"))
+    except ValueError:
+        raise rejection("BadParameterValue", "Choose one of the levels offered.") from None
+    return EndpointSettings(
+        description=visit.text("description"),
+        throttle_level=level,
+        max_concurrent_calls=visit.number("concurrency") if level is ThrottleLevel.HIGH else None,
+        sample_data_enabled=bool(visit.text("sample_data")),
+        diagnostics_trace_level=trace,
+        prevent_update=bool(visit.text("locked")),
+    )
 
 
 def _limited(visit: Visit, service: ServiceRow, row: EndpointRow) -> str:

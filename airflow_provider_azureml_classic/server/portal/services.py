@@ -43,7 +43,7 @@ UPLOADS = "uploads"
 _MAX_HOURS = 24 * 3660
 #: Throttle levels in the order of the form: that of the cloud's portal began with ``High``, a call without one means
 #: ``Low``.
-_LEVELS = (ThrottleLevel.HIGH.value, ThrottleLevel.LOW.value)
+LEVELS = (ThrottleLevel.HIGH.value, ThrottleLevel.LOW.value)
 
 
 def all_services(visit: Visit) -> Page:
@@ -95,7 +95,7 @@ def _scoring(visit: Visit, service: ServiceRow) -> dict[str, Any]:
         "counts": queries.counts(visit.now, service.id),
         "hours": hours,
         "rates": visit.core.traffic.per_minute(line.id for line in lines),
-        "levels": _LEVELS,
+        "levels": LEVELS,
         "traces": [level.value for level in TraceLevel],
         "concurrency": (LOW_CONCURRENCY, HIGH_CONCURRENCY, MAX_CONCURRENCY),
     }
@@ -127,7 +127,7 @@ def add_endpoint(visit: Visit) -> Page | Go:
         name = check_endpoint_name(visit.text("name"))
         settings = EndpointSettings(
             description=visit.text("description") or None,
-            throttle_level=ThrottleLevel(visit.text("throttle") or _LEVELS[0]),
+            throttle_level=ThrottleLevel(visit.text("throttle") or LEVELS[0]),
             max_concurrent_calls=visit.number("concurrency"),
             sample_data_enabled=bool(visit.text("sample_data")),
             diagnostics_trace_level=TraceLevel(visit.text("trace") or TraceLevel.NONE.value),

@@ -19,6 +19,9 @@ from airflow_provider_azureml_classic.server.state.tables import (
     web_services,
 )
 
+#: Failed trainings that are looked through for those of one endpoint.
+_FAILED = 50
+
 
 @dataclass(frozen=True)
 class JobLine:
@@ -79,6 +82,22 @@ class JobQueries:
         with self._db.read() as connection:
             row = connection.execute(_JOBS.where(jobs.c.id == job_id)).mappings().first()
         return _job(row) if row else None
+
+    def failed_trainings(self, experiment: str, after: datetime) -> list[JobLine]:
+        """The newest failed trainings of an experiment, at most :data:`_FAILED` of them.
+
+        :param experiment: whose training web service ran them.
+        :param after: those that were submitted later than this.
+        """
+        where = (
+            jobs.c.status == JobStatus.FAILED.value,
+            web_services.c.training,
+            web_services.c.experiment == experiment,
+            jobs.c.created_at > after,
+        )
+        query = _JOBS.where(*where).order_by(jobs.c.created_at.desc()).limit(_FAILED)
+        with self._db.read() as connection:
+            return [_job(row) for row in connection.execute(query).mappings()]
 
     def job_counts(self) -> dict[str, int]:
         """Number of jobs by state."""

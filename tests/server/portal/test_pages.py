@@ -16,11 +16,13 @@ import pytest
 import sqlalchemy as sa
 
 from airflow_provider_azureml_classic.protocol.approval import Approval
-from airflow_provider_azureml_classic.protocol.jobs import JobStatus
+from airflow_provider_azureml_classic.protocol.jobs import JobRequest, JobStatus
+from airflow_provider_azureml_classic.protocol.purpose import Purpose
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint, EndpointSettings
 from airflow_provider_azureml_classic.server.portal.sessions import COOKIE, OWNER, Brake, Sessions
 from airflow_provider_azureml_classic.server.portal.site import ROUTES
+from airflow_provider_azureml_classic.server.state.kept_calls import KeptCalls
 from tests.support.portal import Visitor, text_of
 from tests.support.service import TOKEN, Clock, Service, line
 
@@ -542,10 +544,53 @@ def test_history_and_roll_back(visitor: Visitor, mine: str, scorer: Endpoint) ->
     assert "live now" in rows[0]
     assert html.count("<circle") == 4  # three models, and the ring around the live one
     (number,) = re.findall(r"rollback\?number=(\d+)", rows[1])
-    assert "Roll back mine to this model?" in visitor.page(f"{mine}/ask/rollback?number={number}")
+    past = service.client.list_models(service.scoring, "mine").models[1].digests
+    assert past
+    figures = {"rows": 1200, "changed": 0.034, "stability": None, "refused": {"live": 0, "new": 0}}
+    guid = scorer.api_location.rpartition("/")[2]
+    KeptCalls(service.database).add_rehearsal(guid, past.file, figures, service.clock())
+    question = text_of(visitor.page(f"{mine}/ask/rollback?number={number}"))
+    assert "Roll back mine to this model?" in question
+    # Both models beside one another: no ids, but what they are.
+    compared = question.partition("Live now This one ")[2]
+    assert re.match(r"Data up to \S+ \S+ Trained 20\S+ \S+ 20\S+ \S+ Rows \d+ \d+ ", compared), compared
+    assert "Mean Absolute Error " in compared
+    assert "Answers that change, of the last 1,200 rows - 3.4%" in compared
     assert "The earlier model is live again." in visitor.did(f"{mine}/do/rollback", number=number)
     assert service.slope(scorer) == 10
     assert "rolled back" in visitor.page(mine)
+
+
+def test_a_failed_retrain_is_seen_where_its_owner_looks(visitor: Visitor, mine: str, trainer: Endpoint) -> None:
+    """The endpoint's page says when the last retrain for it failed, why, and which job; a newer model ends that."""
+    service = visitor.service
+    assert "retrain for this endpoint failed" not in visitor.page(mine)
+    service.clock.advance(hours=1)
+    request = JobRequest({"input1": BlobReference("data/not-there.csv")}, purpose=Purpose("mine", service.scoring))
+    job = service.client.submit_job(trainer, request)
+    service.client.start_job(trainer, job)
+    assert service.ended(trainer, job).status is JobStatus.FAILED
+    text = text_of(visitor.page(mine)).partition("The last retrain for this endpoint failed on ")[2][:300]
+    assert re.match(rf"20\S+ \S+ ?: .*not-there.csv.* Job {job[:8]}", text), text
+    other = service.client.add_endpoint(service.scoring, "other")
+    assert "retrain for this endpoint failed" not in visitor.page(mine.replace("/mine", f"/{other.name}"))
+    service.clock.advance(hours=1)
+    service.patch("mine", BlobReference("models/ten.ilearner"))
+    assert "retrain for this endpoint failed" not in visitor.page(mine)
+
+
+def test_settings_are_changed_after_adding(visitor: Visitor, mine: str, scorer: Endpoint) -> None:
+    """Each of them, by one form; the model stays, and what is none of the levels is refused."""
+    visitor.page(mine)
+    fields = {"description": "shop 7", "throttle": "High", "concurrency": "33", "trace": "Error", "locked": "1"}
+    assert "The settings are changed." in visitor.did(f"{mine}/do/settings", **fields)
+    changed = visitor.service.client.get_endpoint(visitor.service.scoring, "mine")
+    assert (changed.description, changed.max_concurrent_calls, changed.prevent_update) == ("shop 7", 33, True)
+    assert (changed.diagnostics_trace_level, changed.resources) == ("Error", scorer.resources)
+    assert "The settings are changed." in visitor.did(f"{mine}/do/settings", throttle="Low", trace="None")
+    changed = visitor.service.client.get_endpoint(visitor.service.scoring, "mine")
+    assert (changed.throttle_level, changed.max_concurrent_calls, changed.prevent_update) == ("Low", 4, False)
+    assert "Choose one of the levels" in visitor.post(f"{mine}/do/settings", throttle="Middle").text
 
 
 def test_the_history_tells_who_has_agreed(visitor: Visitor, mine: str) -> None:
