@@ -203,7 +203,7 @@ def load_secrets(data_dir: Path, environ: Mapping[str, str]) -> Secrets:
     :raises ValueError: a variable that cannot be used, or an unreadable file.
     """
     path = data_dir / "secrets.json"
-    stored = _read(path) if path.exists() else {}
+    stored = _read(path, environ) if path.exists() else {}
     loaded = _merged(stored, environ)
     text = json.dumps(asdict(loaded), indent=2)
     if not stored:
@@ -263,12 +263,21 @@ def _check(loaded: Secrets) -> None:
         raise ValueError(f"{CIPHER_KEY_VARIABLE} must be 32 bytes in URL-safe Base64.") from None
 
 
-def _read(path: Path) -> dict[str, str]:
+def _read(path: Path, environ: Mapping[str, str]) -> dict[str, str]:
     try:
-        data = json.loads(path.read_text())
-        return {str(key): str(value) for key, value in data.items()}
-    except (ValueError, AttributeError) as error:
+        members = json.loads(path.read_text()).items()
+        stored = {name: value for name, value in members if value and isinstance(value, str)}
+        lacking = [name for name in VARIABLES if name not in stored]
+    except (ValueError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path} is damaged ({error}). Restore it: the keys of all endpoints depend on it.") from None
+    for name in lacking:
+        # A new one would not open what was encrypted or signed with the one that was lost.
+        if not environ.get(VARIABLES[name], "").strip():
+            raise ValueError(
+                f"{path} is damaged: it has no {name}. Restore it, or give {VARIABLES[name]}: the keys of all "
+                "endpoints depend on it."
+            )
+    return stored
 
 
 def new_key() -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import shutil
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, suppress
@@ -19,8 +20,11 @@ from typing import Any, BinaryIO
 
 from airflow_provider_azureml_classic.server.blobs.files import publish
 
+log = logging.getLogger(__name__)
+
 #: Kinds of notes: headers of the answer to a GET (name -> value); pairs of a block's id and its length.
 HEADERS, BLOCKS = "headers", "blocks"
+_TYPES = {HEADERS: dict, BLOCKS: list}
 Notes = Mapping[str, Any]
 
 
@@ -46,9 +50,16 @@ class NoteBook:
         :param kind: which note.
         """
         try:
-            return json.loads((self._of(container, blob) / f"{sha256}.{kind}").read_bytes())
+            note = json.loads((self._of(container, blob) / f"{sha256}.{kind}").read_bytes())
         except (FileNotFoundError, NotADirectoryError):
             return None
+        except (ValueError, RecursionError):
+            note = None
+        if isinstance(note, _TYPES[kind]):
+            return note
+        # The bytes of the blob are whole all the same.
+        log.warning("the %s of %s/%s are damaged, and passed over", kind, container, blob)
+        return None
 
     def has(self, container: str, blob: str) -> bool:
         """Whether there may be a note of a blob.

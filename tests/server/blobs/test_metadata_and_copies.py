@@ -11,6 +11,7 @@ from azure.core import MatchConditions
 from azure.core.exceptions import HttpResponseError, ResourceExistsError, ResourceModifiedError, ResourceNotFoundError
 from azure.storage.blob import BlobBlock, BlobClient, BlobServiceClient
 
+from airflow_provider_azureml_classic.server.blobs.store import NOTES_FOLDER
 from tests.support.blob_service import Served, assert_error, code_of
 
 
@@ -55,6 +56,21 @@ class TestMetadata:
         client.upload_blob(b"x", metadata={"k": "v"})
         served.store.path(container, "a.csv").write_bytes(b"y")
         assert client.get_blob_properties().metadata == digest(b"y")
+
+    @pytest.mark.parametrize("content", [b"", b"\0\0", b"null", b"5", b"[" * 100_000], ids=lambda content: content[:4])
+    def test_of_damaged_notes(self, served: Served, service: BlobServiceClient, container: str, content: bytes) -> None:
+        """As a machine leaves them that lost its power: the blob is read without them, and can be written again."""
+        client = service.get_blob_client(container, "a.csv")
+        client.upload_blob(b"x" * 600_000, metadata={"k": "v"})
+        notes = [path for path in (served.store.root / NOTES_FOLDER / container).rglob("*") if path.is_file()]
+        assert notes
+        for path in notes:
+            path.write_bytes(content)
+        assert client.get_blob_properties().metadata == digest(b"x" * 600_000)
+        assert client.download_blob().readall() == b"x" * 600_000
+        assert client.get_block_list("all")
+        client.upload_blob(b"y", metadata={"k": "w"}, overwrite=True)
+        assert client.get_blob_properties().metadata == {"k": "w", **digest(b"y")}
 
     def test_what_is_refused(self, served: Served, service: BlobServiceClient, container: str) -> None:
         """Names that are none, too much of it, blobs that are not there or not the one, and tokens for reading."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -107,6 +109,27 @@ def test_first_starts_at_once_have_the_same_secrets(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as threads:
         assert len(set(threads.map(start, range(8)))) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["secrets.json"]
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", "null", '{"token": "t"}', '{"token": null}', "[" * 100_000])
+def test_damaged_secrets_are_not_made_anew(tmp_path: Path, content: str) -> None:
+    """A new key would open nothing that is encrypted; the file stays as it is, to be looked at and restored."""
+    path = tmp_path / "secrets.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=r"secrets\.json is damaged"):
+        load_secrets(tmp_path, {})
+    assert path.read_text() == content
+
+
+@pytest.mark.parametrize("value", [None, "", 5])
+def test_no_secret_is_made_of_what_is_none(tmp_path: Path, value: object) -> None:
+    """Of the file's members each is needed, unless a variable gives it."""
+    whole = asdict(load_secrets(tmp_path, {}))
+    path = tmp_path / "secrets.json"
+    path.write_text(json.dumps({**whole, "token": value}))
+    with pytest.raises(ValueError, match=r"it has no token\. Restore it, or give AZUREML_CLASSIC_TOKEN"):
+        load_secrets(tmp_path, {})
+    assert load_secrets(tmp_path, {"AZUREML_CLASSIC_TOKEN": "given"}).cipher_key == whole["cipher_key"]
 
 
 def test_secrets_can_come_from_the_environment(tmp_path: Path) -> None:
