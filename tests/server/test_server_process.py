@@ -75,7 +75,7 @@ def test_a_ready_server_says_where_it_is(start: Start, folder: Path) -> None:
     file = folder / "data" / "connection.json"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert stat.S_IMODE((folder / "data" / "secrets.json").stat().st_mode) == 0o600
-    assert sorted(server.connection) == ["airflow_conn", "management_url", "token", "workspace_id"]
+    assert sorted(server.connection) == ["airflow_conn", "management_url", "read_token", "token", "workspace_id"]
     airflow = json.loads(server.connection["airflow_conn"])
     assert (airflow["conn_type"], airflow["host"]) == ("azureml_classic", server.url)
     assert (airflow["login"], airflow["password"]) == (server.connection["workspace_id"], server.connection["token"])
