@@ -202,3 +202,14 @@ def answer_to_wire(model: str, version: str, request_id: str, table: Mapping[str
 def _number(text: str | None) -> float | None:
     number = math.nan if text is None else float(text)
     return number if math.isfinite(number) else None
+
+
+def check_version(version: str | None, content: str) -> None:
+    """Refuse a call for a version of a model that is not the live one.
+
+    :param version: as the path names it; ``None``: the live one.
+    :param content: of the live one.
+    :raises NotFound: ``PageNotFound``.
+    """
+    if version not in (None, content):
+        raise rejection("PageNotFound", f"The version {version!r} of this model is not live; {content} is.")

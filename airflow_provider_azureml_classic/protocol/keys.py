@@ -146,3 +146,12 @@ def key_request(data: Any) -> tuple[KeyKind, datetime | None]:
     except (ValueError, OverflowError):
         message = f"{_EXPIRES_AT} is {ends!r}; it must be a time, as in 2026-12-31T00:00:00Z."
         raise rejection("BadParameterValue", message, target=_EXPIRES_AT) from None
+
+
+def bearer(authorization: str) -> str:
+    """The key in a header: what follows ``Bearer``, in any case and with any number of blanks; empty if nothing does.
+
+    :param authorization: value of the header.
+    """
+    parts = authorization.split(None, 1)
+    return parts[1].strip() if len(parts) == 2 and parts[0].lower() == "bearer" else ""

@@ -93,6 +93,7 @@ def values_of(visit: Visit, service: ServiceRow, row: EndpointRow) -> dict[str, 
         "row": row,
         "at": partial(visit.at, service, row),
         "endpoint": _without_keys(core.workspace.view(row)),
+        "patch_url": _patch_url(core, service, row),
         "is_default": row.name == DEFAULT_ENDPOINT,
         "stale_after": timedelta(seconds=row.stale_after or core.queries.fresh_hours(service.id) * 3600),
         "live": live,
@@ -132,6 +133,12 @@ def _drift(core: Core, service: ServiceRow, row: EndpointRow) -> EndpointDrift |
     """How far what is asked is from what was trained."""
     drifts = core.drift.of_service(service.id, Terms(), anew=False) if row.resources else ()
     return next((one for one in drifts if one.name == row.name), None)
+
+
+def _patch_url(core: Core, service: ServiceRow, row: EndpointRow) -> str:
+    """Address of an update."""
+    names = {"workspace": core.settings.workspace_id, "service": service.id, "endpoint": row.name}
+    return ops.PATCH_ENDPOINT.url(core.settings.public_url, names)
 
 
 def _without_keys(endpoint: Endpoint) -> dict[str, Any]:

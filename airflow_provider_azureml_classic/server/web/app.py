@@ -27,7 +27,7 @@ from airflow_provider_azureml_classic.protocol.job_history import (
     write_log,
 )
 from airflow_provider_azureml_classic.protocol.jobs import JobRequest
-from airflow_provider_azureml_classic.protocol.keys import KeyType, key_request
+from airflow_provider_azureml_classic.protocol.keys import KeyType, bearer, key_request
 from airflow_provider_azureml_classic.protocol.management import management_document
 from airflow_provider_azureml_classic.protocol.messages import JSON_TYPE, Request, Response
 from airflow_provider_azureml_classic.protocol.model_history import read_before
@@ -112,22 +112,6 @@ class Call:
 
 def _inference_health(call: Call) -> Response:
     return _json({call.operation.path.rpartition("/")[2]: True})  # live, ready
-
-
-def _check_version(call: Call, content: str) -> None:
-    """Refuse a call for a version of a model that is not the live one."""
-    version = call.segments.get("version", content)
-    if version != content:
-        raise rejection("PageNotFound", f"The version {version!r} of this model is not live; {content} is.")
-
-
-def bearer(authorization: str) -> str:
-    """The key in a header: what follows ``Bearer``, in any case and with any number of blanks; empty if nothing does.
-
-    :param authorization: value of the header.
-    """
-    parts = authorization.split(None, 1)
-    return parts[1].strip() if len(parts) == 2 and parts[0].lower() == "bearer" else ""
 
 
 def _json(data: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -570,12 +554,12 @@ class App:
     def _inference_model(self, call: Call) -> Response:
         endpoint = self._workspace.endpoint_of_model(call.segments["model"], call.key, call.operation)
         content, columns = self._scoring.columns(endpoint)
-        _check_version(call, content)
+        inference.check_version(call.segments.get("version"), content)
         return _json(inference.model_to_wire(call.segments["model"], content, columns.inputs, columns.outputs))
 
     def _inference_ready(self, call: Call) -> Response:
         endpoint = self._workspace.endpoint_of_model(call.segments["model"], call.key, call.operation)
-        _check_version(call, self._scoring.columns(endpoint)[0])
+        inference.check_version(call.segments.get("version"), self._scoring.columns(endpoint)[0])
         return _json({"name": call.segments["model"], "ready": True})
 
     def _infer(self, call: Call) -> Response:
@@ -591,7 +575,7 @@ class App:
             return {INPUTS: {source: table.to_wire()}}
 
         answer, content = self._scoring.execute(endpoint, read, call.request_id, swagger=False, details=True, keep=True)
-        _check_version(call, content)  # of the model that did answer
+        inference.check_version(call.segments.get("version"), content)  # of the model that did answer
         table = answer[RESULTS][output]["value"]
         return _json(inference.answer_to_wire(model, content, named, table))
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
 from airflow_provider_azureml_classic.protocol import operations as ops
+from airflow_provider_azureml_classic.protocol.keys import bearer
 from airflow_provider_azureml_classic.protocol.messages import JSON_TYPE
 from airflow_provider_azureml_classic.protocol.tables import (
     Table,
@@ -35,7 +36,7 @@ from airflow_provider_azureml_classic.server.counters.traffic import Observer
 from airflow_provider_azureml_classic.server.experiments.scorer import MANY, Scorer
 from airflow_provider_azureml_classic.server.state.tables import EndpointRow
 from airflow_provider_azureml_classic.server.web import json_body as json_text
-from airflow_provider_azureml_classic.server.web.app import NOT_KEPT, bearer
+from airflow_provider_azureml_classic.server.web.app import NOT_KEPT
 from airflow_provider_azureml_classic.server.web.lanes import MAX_AT_ONCE
 from airflow_provider_azureml_classic.server.workspace.keeping import Buffer
 from airflow_provider_azureml_classic.server.workspace.scoring import Predictor, Scoring

@@ -23,8 +23,8 @@ from airflow_provider_azureml_classic.protocol.values import Endpoint, EndpointS
 from airflow_provider_azureml_classic.server.portal.sessions import COOKIE, OWNER, Brake, Sessions
 from airflow_provider_azureml_classic.server.portal.site import ROUTES
 from airflow_provider_azureml_classic.server.state.kept_calls import KeptCalls
-from tests.support.portal import Visitor, text_of
-from tests.support.service import TOKEN, Clock, Service, line
+from tests.support.portal import BASE, Visitor, text_of
+from tests.support.service import TOKEN, WORKSPACE, Clock, Service, line
 
 CSV = {"data": ("january.csv", line(5), "text/csv")}
 
@@ -525,7 +525,11 @@ def test_a_row_is_scored(visitor: Visitor, mine: str) -> None:
 
 def test_help_pages_are_linked(visitor: Visitor, mine: str) -> None:
     """The dashboard leads to the page with the resource's name."""
-    (path,) = re.findall(r'href="([^"]+)">Updatable Resources', visitor.page(mine))
+    page = visitor.page(mine)
+    assert f"PATCH {BASE}/workspaces/{WORKSPACE}/webservices/{visitor.service.scoring}/endpoints/mine<" in page
+    (samples,) = re.findall(r'href="([^"]+)#samples"', page)
+    assert 'id="samples"' in visitor.page(samples)
+    (path,) = re.findall(r'href="([^"]+)">Updatable Resources', page)
     assert "Line [trained model]" in visitor.page(path)
 
 
