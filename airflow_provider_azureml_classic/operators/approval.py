@@ -7,14 +7,16 @@ question is refused. A new DAG run always asks anew.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.sdk.exceptions import AirflowFailException
 
-from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, ServiceUnavailable
+from airflow_provider_azureml_classic.hooks import jittered
 from airflow_provider_azureml_classic.links import BatchJobLink, EndpointHelpLink, PortalLink, push_help, push_link
 from airflow_provider_azureml_classic.memory import TaskMemory
 from airflow_provider_azureml_classic.operators.base import AzureMLClassicOperator, airflow_errors
@@ -35,12 +37,15 @@ if TYPE_CHECKING:
     from airflow_provider_azureml_classic.protocol.jobs import Job
     from airflow_provider_azureml_classic.protocol.values import Endpoint
 
+T = TypeVar("T")
 #: XCom of what this attempt asked: the operator that goes on with the answer is another one.
 QUESTION_KEY = "azureml_classic_question"
 #: Key in Airflow's task state store, which lasts over a clear.
 REHEARSAL_KEY = "azureml_classic_rehearsal"
 #: How long to wait for an answer, unless that is set.
 RESPONSE_TIMEOUT = timedelta(days=2)
+#: How long a service that is away is waited for, in all; seconds of the first pause, and of the longest one.
+PATIENCE, _FIRST_PAUSE, _LONGEST_PAUSE = timedelta(minutes=30), 5.0, 60.0
 
 
 class ApproveModelOperator(AzureMLClassicOperator, ApprovalOperator):
@@ -62,7 +67,8 @@ class ApproveModelOperator(AzureMLClassicOperator, ApprovalOperator):
     is none in time (``Reject``, unless set), ``response_timeout`` (two days; ``None``: for ever), ``assigned_users``,
     and ``notifiers`` (for example ``ModelUpdatedNotifier``), of which one that fails is logged.
 
-    There are no retries, whatever ``default_args`` say: each would ask again. An attempt whose evidence is another one
+    There are no retries, whatever ``default_args`` say: each would ask again. So a service that is away is waited for
+    in here, for half an hour, before anybody is asked. An attempt whose evidence is another one
     than that of an earlier question of this DAG run fails, as Airflow would show the earlier one.
 
     :param web_service: name or id of the scoring web service. (templated)
@@ -136,7 +142,7 @@ class ApproveModelOperator(AzureMLClassicOperator, ApprovalOperator):
     def execute(self, context: Context) -> Any:
         """Ask; what comes of it is read in :meth:`execute_complete`."""
         with airflow_errors():
-            question, facts = self._question(context)
+            question, facts = self._waited_out(lambda: self._question(context))
         self.subject = self.subject or question.subject
         self.body = question.body
         self._compare_with_record(context)
@@ -167,6 +173,19 @@ class ApproveModelOperator(AzureMLClassicOperator, ApprovalOperator):
     @property
     def _default(self) -> str:
         return " or ".join(self.defaults or ())
+
+    def _waited_out(self, call: Callable[[], T]) -> T:
+        """The result of calls to the service, made again while it is away."""
+        ends, pause = time.monotonic() + PATIENCE.total_seconds(), _FIRST_PAUSE
+        while True:
+            try:
+                return call()
+            except AzureMLClassicError as error:
+                if not error.retryable or time.monotonic() + pause > ends:
+                    raise
+                self.log.warning("Nobody was asked yet, as the service is away; it is asked again: %s", error)
+            self.ending.sleep(jittered(pause))
+            pause = min(2 * pause, _LONGEST_PAUSE)
 
     # -- parts ---------------------------------------------------------------------------------------------------------
 
@@ -207,6 +226,8 @@ class ApproveModelOperator(AzureMLClassicOperator, ApprovalOperator):
             file = job.model.file if job.model else None
             figures = self.hook.client.rehearse_update(target.endpoint, new, model_file=file).to_json()
         except AzureMLClassicError as error:
+            if isinstance(error, ServiceUnavailable) and error.status is None:
+                raise  # not even an answer: the service is away, and the question would lack a part
             self.log.info("There is no rehearsal: %s", error)
             return None
         memory.keep({"models": models, "figures": figures})

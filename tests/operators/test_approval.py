@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -11,17 +12,26 @@ from typing import Any
 import pytest
 from airflow.providers.standard.exceptions import HITLTimeoutError
 from airflow.sdk import DAG
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, DownstreamTasksSkipped, TaskAwaitingInput
+from airflow.sdk.exceptions import (
+    AirflowException,
+    AirflowFailException,
+    AirflowSkipException,
+    DownstreamTasksSkipped,
+    TaskAwaitingInput,
+)
 from airflow.sdk.execution_time import task_runner
 from airflow.sdk.execution_time.comms import CreateHITLDetailPayload
 
 from airflow_provider_azureml_classic.client import Client
+from airflow_provider_azureml_classic.exceptions import ServiceUnavailable
 from airflow_provider_azureml_classic.notifications import ModelUpdatedNotifier
-from airflow_provider_azureml_classic.operators import ApproveModelOperator, UpdateTrainedModelOperator
+from airflow_provider_azureml_classic.operators import ApproveModelOperator, UpdateTrainedModelOperator, approval
+from airflow_provider_azureml_classic.operators.ending import Ending
+from airflow_provider_azureml_classic.protocol.messages import Request, Response
 from airflow_provider_azureml_classic.retraining.approval import NOT_NEEDED
 from airflow_provider_azureml_classic.retraining.question import evidence_digest
 from tests.support import BIKES_SCORING, ServerProcess
-from tests.support.tasks import DAY, added, context, live, one_line, trained, update_to
+from tests.support.tasks import DAY, added, context, live, one_line, refused, trained, update_to, wired
 from tests.support.webhook import SECRET, Webhook
 
 pytestmark = pytest.mark.usefixtures("airflow_connection")
@@ -85,6 +95,15 @@ def supervisor(monkeypatch: pytest.MonkeyPatch) -> Supervisor:
     return made
 
 
+@pytest.fixture
+def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Pauses of tasks, which take no time; the clock goes on with them."""
+    made: list[float] = []
+    monkeypatch.setattr(Ending, "sleep", lambda _, seconds: made.append(seconds) if seconds else None)
+    monkeypatch.setattr(approval, "time", SimpleNamespace(monotonic=lambda: sum(made)))
+    return made
+
+
 @pytest.fixture(scope="module")
 def old(server: ServerProcess) -> dict[str, Any]:
     """A finished job."""
@@ -144,6 +163,40 @@ def test_what_is_shown_and_what_is_kept(supervisor: Supervisor, client: Client, 
     assert decision["evidence"] == evidence_digest(shown.subject, shown.body)
     assert (decision["decision"], decision["by"], decision["at"]) == ("approved", "Ada", AT.isoformat())
     assert decision["asked_in"] == "gated/r1/approve"
+
+
+def test_an_outage_is_waited_out(supervisor: Supervisor, client: Client, new: Any, naps: list[float]) -> None:
+    """A service that is away at any call, also at that for a rehearsal, is asked again until it is back; the person is
+    asked once, with everything.
+    """
+    added(client, "askedlate")
+    task, away = approve("askedlate", new), {"get_job": 5, "rehearse_update": 3}
+    wire = wired(task)
+
+    def down(request: Request, send: Callable[[Request], Response]) -> Response:
+        name = request.operation.name
+        away[name] -= 1
+        if away[name] >= 0:
+            raise ServiceUnavailable("no answer")
+        return send(request)
+
+    wire.bends = dict.fromkeys(away, down)
+    Attempt().ask(task)
+    assert supervisor.asked is not None
+    assert max(away.values()) < 0
+    assert len(naps) >= 3
+
+
+def test_an_outage_without_end_fails(supervisor: Supervisor, new: Any, naps: list[float]) -> None:
+    """The wait is bounded, and nobody was asked; what no wait mends fails at once."""
+    task = approve("askednever", new)
+    wired(task).bends["get_job"] = lambda request, send: refused(503, "ServiceUnavailable", "away")
+    with pytest.raises(AirflowException, match="away"):
+        task.execute(Attempt().context(task))
+    assert 20 <= len(naps) <= 60
+    with one_line(AirflowFailException, "has no endpoint"):
+        approve("askednever", new).execute(Attempt().context(None))
+    assert supervisor.asked is None
 
 
 @pytest.mark.slow

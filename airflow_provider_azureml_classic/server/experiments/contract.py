@@ -8,7 +8,6 @@ come out of it that anybody wants. What is only worth a look is a note.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -27,8 +26,13 @@ from airflow_provider_azureml_classic.protocol.data_check import (
 from airflow_provider_azureml_classic.protocol.moments import to_utc
 from airflow_provider_azureml_classic.server.experiments.frame import Frame
 from airflow_provider_azureml_classic.server.experiments.ilearner import Manifest, Profile
-from airflow_provider_azureml_classic.server.experiments.profile import LETTERS, QUANTILES
+from airflow_provider_azureml_classic.server.experiments.profile import QUANTILES
 from airflow_provider_azureml_classic.server.experiments.schema import NUMBER, Column, Schema
+from airflow_provider_azureml_classic.server.experiments.spread import (
+    independent_share,
+    numbers_elsewhere,
+    texts_elsewhere,
+)
 from airflow_provider_azureml_classic.tables.description import THREE_DECIMALS, describe
 from airflow_provider_azureml_classic.tables.kinds import DATE, Decision, Kind, read_numbers
 from airflow_provider_azureml_classic.tables.spelling import shown
@@ -288,48 +292,21 @@ def _column(earlier: Schema, column: Column, profile: Profile, data: NewData, te
     before = before or {}
     if numbers is not None:
         yield from _range(column, profile["columns"], numbers, terms)
-        elsewhere = _numbers_elsewhere(before.get("quantiles"), numbers[numbers == numbers])
+        elsewhere = numbers_elsewhere(before.get("quantiles"), numbers[numbers == numbers])
     elif texts is not None:
         yield from _categories(column, texts.cells, texts.counts(), terms)
-        elsewhere = _texts_elsewhere(before.get("shares"), texts.cells, texts.counts())
-    yield from _spread(name, elsewhere, frame.rows, profile["rows"])
+        elsewhere = texts_elsewhere(before.get("shares"), texts.cells, texts.counts())
+    in_order = data.time_column in frame.columns
+    share = independent_share(numbers if numbers is not None else texts.codes if texts else None) if in_order else 1.0
+    yield from _spread(name, elsewhere, frame.rows * share, profile["rows"] * share)
 
 
-def _spread(name: str, elsewhere: float, rows: int, before: int) -> Iterator[Finding]:
-    if elsewhere > _SPREAD + _BY_CHANCE * math.sqrt(1 / rows + 1 / max(1, before)):
+def _spread(name: str, elsewhere: float, rows: float, before: float) -> Iterator[Finding]:
+    if elsewhere > _SPREAD + _BY_CHANCE * math.sqrt(1 / max(1.0, rows) + 1 / max(1.0, before)):
         yield Finding(
             NOTE, "spread", f"Column {name!r} is spread in another way: {_percent(elsewhere)} of the rows at least are "
             "elsewhere.", name,
         )  # fmt: skip
-
-
-def _numbers_elsewhere(quantiles: list[float] | None, values: NDArray[Any]) -> float:
-    """By how much a share of rows below a quantile of before differs from what it was, at least.
-
-    Many rows may have the very number of a quantile, so the share is one of an interval.
-    """
-    if not quantiles or not len(values):
-        return 0.0
-    shares: dict[float, list[float]] = {}
-    for share, place in zip(QUANTILES, quantiles[1:-1], strict=True):
-        shares.setdefault(place, []).append(share)
-    # One number may be several quantiles: below it was no more than the least of these, up to it all of them.
-    return max(
-        max(float((values < place).mean()) - shares[place][0], shares[place][-1] - float((values <= place).mean()))
-        for place in shares
-    )
-
-
-def _texts_elsewhere(shares: Mapping[str, float] | None, cells: Any, counts: NDArray[Any]) -> float:
-    """Half the sum of the differences of the shares of the texts that were the most frequent ones, and of the rest."""
-    rows = int(counts.sum())
-    if not shares or not rows:
-        return 0.0
-    now: Counter[str] = Counter()
-    for cell, count in zip(cells, counts.tolist(), strict=True):
-        now[cell[:LETTERS] if cell[:LETTERS] in shares else ""] += count / rows
-    was = {**shares, "": 1 - sum(shares.values())}
-    return sum(abs(now[name] - share) for name, share in was.items()) / 2
 
 
 def _range(column: Column, columns: Mapping[str, Any], values: NDArray[Any], terms: Terms) -> Iterator[Finding]:
@@ -364,6 +341,8 @@ def _far(values: NDArray[Any], low: float, high: float) -> float:
 
     December is far from none of the months of a summer, nor twice the price of last year from that.
     """
+    if low == high == 0:
+        return 0.0  # a sign that was never set, as of a holiday, has no scale
     reach = max((high - low) / 2, abs(low), abs(high))
     return float(((values < low - reach) | (values > high + reach)).mean())
 

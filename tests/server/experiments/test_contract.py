@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from airflow_provider_azureml_classic.protocol.data_check import LIMITS, NOT_KNOWN, SATISFIED, VIOLATED, check_limits
@@ -17,6 +18,7 @@ from airflow_provider_azureml_classic.server.experiments.contract import (
     Contract,
     Terms,
 )
+from airflow_provider_azureml_classic.server.experiments.spread import independent_share
 from airflow_provider_azureml_classic.server.experiments.training import train_checked
 
 Row = dict[str, Any]
@@ -127,6 +129,31 @@ DAMAGES: Mapping[str, tuple[Callable[[], list[Row]], str, str]] = {
     ),
     "future": (lambda: changed(shop(2), day=lambda row: "2027-01-01"), "future", "in the future in 100%"),
 }
+
+
+def test_a_sign_that_was_never_set(look: Callable[..., Contract], tmp_path: Path) -> None:
+    """A column that was zero in all rows, as of holidays in a week without one, has no scale: that it is set now is a
+    note, and no change of units.
+    """
+    model = tmp_path / "quiet.ilearner"
+    data = write(tmp_path / "quiet.csv", changed(shop(1), sales=lambda _: 0))
+    train(EXPERIMENT, None, data, model, tmp_path / "quiet-e.csv")
+    contract = look(changed(shop(2), sales=lambda row: int(row["age"] % 3 == 0)), model)
+    assert contract.verdict == SATISFIED
+    assert [one.rule for one in contract.findings if one.column == "sales"] == ["beyond"]
+
+
+@pytest.mark.parametrize(("kind", "share"), [("independent", (0.8, 1.0)), ("hours", (0.005, 0.1)), ("days", (0, 0.15))])
+def test_how_much_rows_in_time_tell(kind: str, share: tuple[float, float]) -> None:
+    """Independent rows tell as much as they are; hours whose weather goes on tell little, so do texts of whole days."""
+    draw = np.random.default_rng(1)
+    steps = draw.normal(size=700)
+    cells = {
+        "independent": steps,
+        "hours": np.convolve(steps, np.ones(24), "valid"),
+        "days": np.repeat(draw.integers(0, 4, 28), 24),
+    }[kind]
+    assert share[0] <= independent_share(cells) <= share[1]
 
 
 @pytest.mark.parametrize("name", DAMAGES)
