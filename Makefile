@@ -59,7 +59,11 @@ test: $(READY) ## run all tests
 
 .PHONY: standalone
 standalone: $(READY) ## kill the processes of a real Airflow, and backfill on it (5 minutes)
-	@$(PY) -m pytest -n 0 --timeout 1800 tests/standalone
+	@$(PY) -m pytest -n 0 --timeout 1800 --ignore tests/standalone/test_soak.py tests/standalone
+
+.PHONY: soak
+soak: $(READY) ## 5,000 waits in one triggerer while the server restarts each minute (4 minutes; SOAK_SECONDS=1800)
+	@SOAK_SECONDS=$(or $(SOAK_SECONDS),120) $(PY) -m pytest -n 0 tests/standalone/test_soak.py
 
 TARGETS := mlflow azureml azureml-server
 .PHONY: targets
