@@ -15,6 +15,7 @@ import zipfile
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,10 +24,13 @@ from airflow_provider_azureml_classic import __version__
 from airflow_provider_azureml_classic.cli import __main__ as cli
 from airflow_provider_azureml_classic.cli import profiles
 from airflow_provider_azureml_classic.cli.access import Access
+from airflow_provider_azureml_classic.cli.endpoints import top
 from airflow_provider_azureml_classic.cli.output import Output
 from airflow_provider_azureml_classic.cli.session import KEPT, pairs
 from airflow_provider_azureml_classic.client import Client
 from airflow_provider_azureml_classic.client.answers import ServiceFacts
+from airflow_provider_azureml_classic.protocol.references import BlobReference
+from airflow_provider_azureml_classic.protocol.values import Endpoint, Resource
 from airflow_provider_azureml_classic.retraining.checkup import Finding, check_service
 from tests.support import BIKES, BIKES_SCORING, CENSUS_SCORING, ServerProcess
 from tests.support.verbs import NOON, scoring_csv, training_csv
@@ -459,6 +463,27 @@ def test_one_service_at_a_time() -> None:
     options = argparse.Namespace(conn_id="a", connection=None, profile="b")
     with pytest.raises(ValueError, match="--conn-id and --profile each name a service"):
         Access.of(options, {})
+
+
+def test_top_shows_what_needs_attention_first(capsys: pytest.CaptureFixture[str]) -> None:
+    """Stale ones, then those of unknown age, then the oldest; no default endpoint, and none that trains."""
+
+    def endpoint(name: str, days: int | None) -> Endpoint:
+        end = None if days is None else datetime.now(UTC) - timedelta(days=days)
+        path = "models/a.ilearner" if end is None else f"models/{end:%Y%m%dT%H%M%SZ}.ilearner"
+        resources = (Resource("m", BlobReference(path)),)
+        return Endpoint(name=name, web_service_id="s", resources=resources, stale_after=timedelta(days=7))
+
+    listed = [endpoint("young", 1), endpoint("older", 3), endpoint("unknown", None), endpoint("stale", 9)]
+    listed += [endpoint("default", None), Endpoint(name="trains", web_service_id="s")]
+    service = SimpleNamespace(id="s", name="Line")
+    client = SimpleNamespace(list_web_services=lambda: [service], list_endpoints=lambda service_id: listed)
+    session: Any = SimpleNamespace(client=client, out=Output("csv"), arguments=SimpleNamespace(limit=3))
+    assert top(session) == cli.DONE
+    shown = capsys.readouterr()
+    rows = list(csv.DictReader(io.StringIO(shown.out)))
+    assert [(row["name"], row["stale"]) for row in rows] == [("stale", "yes"), ("unknown", ""), ("older", "no")]
+    assert "1 more" in shown.err
 
 
 def test_version_and_common_options_anywhere(server: ServerProcess) -> None:

@@ -57,6 +57,8 @@ def parser() -> argparse.ArgumentParser:
     one = _command(groups, "audit", administration.audit, "who has changed what, the last operation first")
     one.add_argument("--limit", type=_positive, default=50, metavar="N", help="at most so many (default: 50)")
     _train(groups)
+    one = _command(groups, "top", endpoints.top, "endpoints that need attention first, over all web services")
+    one.add_argument("--limit", type=_positive, default=20, metavar="N", help="at most so many (default: 20)")
     _of_endpoint(groups, "history", models.history, "the models that an endpoint had, the last one first")
     _rollback(groups)
     _score(groups)

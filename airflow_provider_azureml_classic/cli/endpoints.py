@@ -11,6 +11,7 @@ from airflow_provider_azureml_classic.client.retries import Program
 from airflow_provider_azureml_classic.protocol.keys import KeyType
 from airflow_provider_azureml_classic.protocol.references import MODEL_EXTENSION, BlobReference
 from airflow_provider_azureml_classic.protocol.values import (
+    DEFAULT_ENDPOINT,
     MAX_STALE_AFTER,
     Endpoint,
     EndpointSettings,
@@ -21,6 +22,9 @@ from airflow_provider_azureml_classic.protocol.values import (
 )
 from airflow_provider_azureml_classic.retraining.placing import Candidate, Placing, Target, find_target
 from airflow_provider_azureml_classic.retraining.rehearsing import Rehearsing
+
+#: What `top` shows.
+_TOP = ("web_service", "name", "stale", "age", "stale_after", "trained_to", "description")
 
 
 def found(session: Session) -> Endpoint:
@@ -37,6 +41,21 @@ def list_endpoints(session: Session) -> int:
     service = session.client.find_web_service(session.arguments.service)
     endpoints = [row for row in session.client.list_endpoints(service.id) if not is_check_endpoint(row.name)]
     session.out.rows([endpoint_view(row) for row in endpoints], ENDPOINT_COLUMNS)
+    return DONE
+
+
+def top(session: Session) -> int:
+    """The endpoints that need attention first, over all web services: stale ones, then the oldest models."""
+    rows = []
+    for service in session.client.list_web_services():
+        for endpoint in session.client.list_endpoints(service.id):
+            # The default endpoint keeps its model for ever; a training service's has none.
+            is_shown = endpoint.resources and endpoint.name != DEFAULT_ENDPOINT and not is_check_endpoint(endpoint.name)
+            rows += [{"web_service": service.name, **endpoint_view(endpoint)}] if is_shown else []
+    rows.sort(key=lambda row: (row["stale"] is not True, row["trained_to"] is not None, row["trained_to"] or 0))
+    session.out.rows(rows[: session.arguments.limit], _TOP)
+    if len(rows) > session.arguments.limit:
+        session.out.say(f"{len(rows) - session.arguments.limit} more; --limit shows them.")
     return DONE
 
 
