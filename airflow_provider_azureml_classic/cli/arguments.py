@@ -73,10 +73,14 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("file", type=Path)
     one.add_argument("--resource", metavar="NAME", help="updatable resource, where there are several")
     one.add_argument("--overwrite", action="store_true", help="replace the file if it is there")
+    _completion(groups)
+    return made
+
+
+def _completion(groups: Any) -> None:
     shell = groups.add_parser("completion", help="print what makes a shell complete commands and names")
     shell.add_argument("shell", choices=["bash", "zsh", "fish"])
     shell.set_defaults(run=None, alone=completion.print_script)
-    return made
 
 
 def _group(groups: Any, name: str, about: str) -> Any:
