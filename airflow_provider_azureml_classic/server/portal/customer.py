@@ -13,7 +13,6 @@ from typing import Any
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.protocol import operations as ops
-from airflow_provider_azureml_classic.protocol.keys import key_request
 from airflow_provider_azureml_classic.protocol.references import INPUT_EXTENSIONS, BlobReference
 from airflow_provider_azureml_classic.server.blobs.names import OUTPUT_CONTAINER
 from airflow_provider_azureml_classic.server.portal import endpoint, jobs
@@ -36,17 +35,12 @@ def home(visit: Visit) -> Page:
 def _home(visit: Visit, error: AzureMLClassicError | None = None, form: str = "", **more: Any) -> Page:
     customer, (service, row) = _who(visit), visit.endpoint()
     values = {**endpoint.values_of(visit, service, row), "answer": None, "customer": customer}
-    values |= {"error": error, "failed": form, "made": None, "keys": None, "quota": None, "files": [], "more_files": 0}
+    values |= {"error": error, "failed": form, "files": [], "more_files": 0}
     if visit.may(ops.LIST_FILES.name):
         files = sorted(file for file in visit.core.customers.files(customer) if _is_data(file[0]))
         values |= {"files": files[:_FILES], "more_files": max(0, len(files) - _FILES)}
     if visit.may(ops.LIST_JOBS.name) and customer.training:
         values["jobs"] = visit.core.job_queries.jobs(endpoint_id=customer.training.id)[0]
-    if visit.may(ops.GET_QUOTA.name):
-        quotas = visit.core.customers.quotas
-        values |= {"quota": quotas.quota(row), "usage": quotas.usage(row)}
-    if visit.may(ops.LIST_KEYS.name):
-        values["keys"] = visit.core.keys.listed(row)
     return Page("customer", {**values, **more}, error.status or 400 if error else 200)
 
 
@@ -144,18 +138,10 @@ def make_key(visit: Visit) -> Page:
     """Make a named key, and show it this once."""
     _, row = visit.endpoint()
     try:
-        kind, end = key_request({"Kind": visit.text("kind"), "ExpiresAt": visit.text("expires") or None})
-        made = visit.core.keys.make(row, visit.text("key"), kind, end)
+        made = endpoint.new_key(visit, row)
     except AzureMLClassicError as error:
         return _home(visit, error, "key")
     return _home(visit, made=made)
-
-
-def revoke_key(visit: Visit) -> Go:
-    """End a named key."""
-    _, row = visit.endpoint()
-    visit.core.keys.revoke(row, visit.text("key"))
-    return Go(visit.home, f"The key {visit.text('key')} is revoked.")
 
 
 _HOME, _FILE, _JOB = "/customer", "/customer/files/{file:path}", "/customer/jobs/{job}"
@@ -173,6 +159,6 @@ ROUTES = (
     (_JOB, "GET", jobs.one_job, ops.GET_JOB),
     (f"{_JOB}/cancel", "POST", jobs.cancel, ops.CANCEL_JOB),
     (f"{_JOB}/outputs/{{name}}", "GET", jobs.output, ops.GET_JOB),
-    (f"{_HOME}/keys", "POST", make_key, ops.MAKE_KEY),
-    (f"{_HOME}/keys/revoke", "POST", revoke_key, ops.REVOKE_KEY),
+    (f"{_HOME}/named-keys", "POST", make_key, ops.MAKE_KEY),
+    (f"{_HOME}/named-keys/revoke", "POST", endpoint.revoke_key, ops.REVOKE_KEY),
 )

@@ -12,8 +12,9 @@ from starlette.responses import JSONResponse, Response
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.protocol import operations as ops
+from airflow_provider_azureml_classic.protocol.customers import Quota
 from airflow_provider_azureml_classic.protocol.drift import EndpointDrift, Terms
-from airflow_provider_azureml_classic.protocol.keys import KeyType
+from airflow_provider_azureml_classic.protocol.keys import KeyType, NamedKey, key_request
 from airflow_provider_azureml_classic.protocol.swagger import execution_body
 from airflow_provider_azureml_classic.protocol.tables import RESULTS, Table, read_output
 from airflow_provider_azureml_classic.protocol.values import (
@@ -66,9 +67,23 @@ def dashboard(visit: Visit) -> Page:
     return _page(visit, service, row)
 
 
-def _page(visit: Visit, service: ServiceRow, row: EndpointRow, answer: Answer | None = None) -> Page:
-    values = {**values_of(visit, service, row), "answer": answer}
-    return Page("customer" if visit.customer else "endpoint", values, 400 if answer and answer.error else 200)
+def _page(visit: Visit, service: ServiceRow, row: EndpointRow, answer: Answer | None = None, **more: Any) -> Page:
+    values = {**values_of(visit, service, row), "answer": answer, **more}
+    bad = values["error"] or (answer and answer.error)
+    return Page("customer" if visit.customer else "endpoint", values, 400 if bad else 200)
+
+
+def _looked_after(visit: Visit, row: EndpointRow) -> dict[str, Any]:
+    """Named keys and quota, as far as they are there and may be seen."""
+    quotas = visit.core.customers.quotas if row.customer and visit.may(ops.GET_QUOTA.name) else None
+    return {
+        "keys": visit.core.keys.listed(row) if visit.may(ops.LIST_KEYS.name) else None,
+        "made": None,
+        "error": None,
+        "failed": "",
+        "quota": quotas.quota(row) if quotas else None,
+        "usage": quotas.usage(row) if quotas else None,
+    }
 
 
 def values_of(visit: Visit, service: ServiceRow, row: EndpointRow) -> dict[str, Any]:
@@ -114,6 +129,7 @@ def values_of(visit: Visit, service: ServiceRow, row: EndpointRow) -> dict[str, 
         "keeping": core.scoring.keeper.keeping(row, service.experiment),
         "kept": core.scoring.keeper.count(row),
         "rehearsals": core.scoring.keeper.kept.rehearsals(row.id)[:_REHEARSALS],
+        **_looked_after(visit, row),
     }
 
 
@@ -201,6 +217,44 @@ def keys(visit: Visit) -> Page | Response:
     if visit.by_script:
         return JSONResponse({"primary": row.primary_key, "secondary": row.secondary_key})
     return Page("keys", {"service": service, "row": row})
+
+
+def new_key(visit: Visit, row: EndpointRow) -> NamedKey:
+    """Make the named key that was asked for.
+
+    :param visit: with what was typed.
+    :param row: the endpoint.
+    """
+    kind, end = key_request({"Kind": visit.text("kind"), "ExpiresAt": visit.text("expires") or None})
+    return visit.core.keys.make(row, visit.text("key"), kind, end)
+
+
+def make_key(visit: Visit) -> Page:
+    """Make a named key, and show it this once."""
+    service, row = visit.endpoint()
+    try:
+        made = new_key(visit, row)
+    except AzureMLClassicError as error:
+        return _page(visit, service, row, error=error, failed="key")
+    return _page(visit, service, row, made=made)
+
+
+def revoke_key(visit: Visit) -> Go:
+    """End a named key."""
+    service, row = visit.endpoint()
+    visit.core.keys.revoke(row, visit.text("key"))
+    return Go(visit.at(service, row), f"The key {visit.text('key')} is revoked.")
+
+
+def set_quota(visit: Visit) -> Page | Go:
+    """Change what a customer may have."""
+    service, row = visit.endpoint()
+    try:
+        quota = Quota.from_wire(Quota(visit.number("jobs_a_day"), visit.number("bytes_kept")).to_wire())
+        visit.core.customers.quotas.set(row, quota)
+    except AzureMLClassicError as error:
+        return _page(visit, service, row, error=error, failed="quota")
+    return Go(visit.at(service, row), "The quota is set.")
 
 
 #: What a customer may do by a question, and the operation that his key must open for it.
@@ -404,6 +458,9 @@ ROUTES = (
     (f"{_ONE}/score", "POST", score),
     (f"{_ONE}/keys", "GET", dashboard),
     (f"{_ONE}/keys", "POST", keys),
+    (f"{_ONE}/named-keys", "POST", make_key),
+    (f"{_ONE}/named-keys/revoke", "POST", revoke_key),
+    (f"{_ONE}/quota", "POST", set_quota),
     (f"{_ONE}/ask/{{what}}", "GET", ask),
     (f"{_ONE}/do/{{what}}", "POST", do),
 )

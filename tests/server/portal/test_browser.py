@@ -16,6 +16,7 @@ from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect, 
 from airflow_provider_azureml_classic.protocol.values import EndpointSettings
 from airflow_provider_azureml_classic.server.experiments.datasets import bike_rentals, write_csv
 from tests.support import BIKES, BIKES_SCORING, ServerProcess, require_program
+from tests.support.service import line
 
 pytestmark = pytest.mark.slow
 
@@ -67,7 +68,7 @@ class Watched:
         """Come in by the front door."""
         self.page.goto(self.server.url)
         expect(self.page).to_have_title(re.compile("Sign in"))
-        self.page.get_by_label("Workspace token").fill(self.server.connection["token"])
+        self.page.get_by_label("Workspace token or key").fill(self.server.connection["token"])
         self.page.get_by_role("button", name="Sign in").click()
         expect(self.page.get_by_role("heading", name="Web services")).to_be_visible()
 
@@ -244,3 +245,69 @@ def test_by_keyboard(window: Callable[..., Watched]) -> None:
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.tagName") == "A"
     assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+
+
+APART = """\
+[[experiment]]
+name = "Line"
+estimator = "linear-regressor"
+label = "y"
+first_data = "line.csv"
+isolation = "customer"
+"""
+
+
+@pytest.fixture(scope="module")
+def apart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server that keeps its customers apart."""
+    folder = tmp_path_factory.mktemp("apart")
+    (folder / "line.csv").write_text(line(2))
+    (folder / "line.toml").write_text(APART)
+    running = ServerProcess(folder / "data", "--no-samples", "--experiments", str(folder / "line.toml"))
+    yield running
+    running.stop()
+
+
+@pytest.mark.parametrize("look", [(DESKTOP, "light"), (PHONE, "dark")], ids=["desktop", "phone, dark"])
+def test_the_way_of_a_customer(browser: Browser, apart: ServerProcess, look: tuple[dict[str, int], str]) -> None:
+    """Sign in with a key, upload, see the columns, train, compare, put live, score, make a key: without any barrier."""
+    size, scheme = look
+    with apart.client() as client:
+        service = client.find_web_service("Line [predictive exp.]")
+        customer = client.add_endpoint(service.id, f"customer{scheme}")
+    context = browser.new_context(viewport=size, color_scheme=scheme)  # type: ignore[arg-type]
+    watched = Watched(context, apart)
+    page, heading = watched.page, re.compile("^customer")
+    page.goto(apart.url)
+    page.get_by_label("Workspace token or key").fill(customer.primary_key)
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("heading", name=heading, level=1)).to_be_visible()
+    data = {"name": "july.csv", "mimeType": "text/csv", "buffer": line(7).encode()}
+    page.get_by_label("CSV file").set_input_files(data)  # type: ignore[arg-type]
+    page.get_by_role("button", name="Upload").click()
+    expect(page.get_by_role("table", name="How its columns are understood")).to_be_visible()
+    looked_at(watched)
+    page.get_by_role("button", name="Start training").click()
+    put = page.get_by_role("link", name=re.compile("^Put in place on customer"))
+    expect(put).to_be_visible(timeout=120_000)
+    expect(page.get_by_role("columnheader", name="Live now")).to_be_visible()
+    looked_at(watched)
+    put.click()
+    page.get_by_role("button", name="Put in place").click()
+    expect(page.get_by_role("status")).to_have_text("The model is live.")
+    page.get_by_label("x", exact=True).fill("1")
+    page.get_by_role("button", name="Score this row").click()
+    expect(page.locator("#answer")).to_contain_text("Scored Labels")
+    page.get_by_label("Name of a new key").fill("phone")
+    page.get_by_role("button", name="Make key").click()
+    expect(page.get_by_role("heading", name="The new key phone")).to_be_visible()
+    looked_at(watched)
+    context.close()
+    assert watched.troubles == []
+
+
+def looked_at(watched: Watched) -> None:
+    """A page that fits and has no barrier."""
+    assert watched.fits(), watched.page.url
+    found = Axe().run(watched.page)
+    assert found.violations_count == 0, found.generate_report()

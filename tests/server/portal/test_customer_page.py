@@ -182,18 +182,18 @@ def test_keys_and_what_ends_with_them(house: tuple[Service, Customer, Customer])
     """A key is made and shown once, listed, and revoked: who is signed in with it is out at once."""
     _, mine, _ = house
     visitor = signed_in(mine)
-    page = visitor.post("/portal/customer/keys", key="phone", kind="Retrain", expires="2016-04-01")
+    page = visitor.post("/portal/customer/named-keys", key="phone", kind="Retrain", expires="2016-04-01")
     found = re.search(r'class="key"><code>([^<]+)</code>', page.text)
     assert found, text_of(page.text)
     assert found[1] not in visitor.page("/portal/customer")
     mine.keys["phone"] = found[1].replace("&#43;", "+")
     phone = signed_in(mine, "phone")
     assert "phone training and scoring" in text_of(phone.page("/portal/customer"))
-    assert phone.post("/portal/customer/keys", key="more", kind="Retrain").status_code == 403
+    assert phone.post("/portal/customer/named-keys", key="more", kind="Retrain").status_code == 403
     visitor.page("/portal/customer")
     for fields in ({"kind": "Owner"}, {"kind": "Retrain", "expires": "2001-01-01"}, {"kind": "Retrain", "key": "a b"}):
-        assert visitor.post("/portal/customer/keys", **{"key": "x", **fields}).status_code == 400
-    visitor.did("/portal/customer/keys/revoke", key="phone")
+        assert visitor.post("/portal/customer/named-keys", **{"key": "x", **fields}).status_code == 400
+    visitor.did("/portal/customer/named-keys/revoke", key="phone")
     assert "/sign-in" in phone.get("/portal/customer").headers["location"]
     assert phone.post("/portal/customer/files", csrf=phone.csrf).status_code == 303
 
@@ -220,3 +220,23 @@ def test_keys_of_those_who_are_not_kept_apart_do_not_sign_in(service: Service) -
     answers = [visitor.sign_in(key) for key in (made.primary_key, "wrong")]
     assert [answer.status_code for answer in answers] == [401, 401]
     assert len({re.sub(r'value="\w{64}"', "", answer.text) for answer in answers}) == 1
+
+
+def test_the_owner_looks_after_keys_and_quotas(house: tuple[Service, Customer, Customer]) -> None:
+    """On the endpoint's page a key is made, shown once and revoked, and a quota is set; wrong ones are refused."""
+    service, _, other = house
+    owner, place = Visitor(service), f"/portal/services/{other.scoring}/endpoints/custb"
+    owner.sign_in()
+    owner.page(place)
+    page = owner.post(f"{place}/named-keys", key="web", kind="ScoreOnly")
+    found = re.search(r'class="key"><code>([^<]+)</code>', page.text)
+    assert found
+    assert found[1] not in owner.page(place)
+    assert [key.name for key in service.client.list_keys(other.scoring, "custb")] == ["web"]
+    owner.did(f"{place}/named-keys/revoke", key="web")
+    assert service.client.list_keys(other.scoring, "custb") == []
+    assert "The quota is set" in text_of(owner.did(f"{place}/quota", jobs_a_day="5", bytes_kept=""))
+    assert service.client.get_quota(other.scoring, "custb")[0] == Quota(5, None)
+    for path, fields in (("named-keys", {"key": "a b", "kind": "Retrain"}), ("quota", {"jobs_a_day": "-1"})):
+        assert owner.post(f"{place}/{path}", **fields).status_code == 400
+    owner.did(f"{place}/quota", jobs_a_day="", bytes_kept="")
