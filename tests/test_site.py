@@ -12,6 +12,8 @@ import pytest
 from tests.support import ROOT
 
 SITE = ROOT / "docs" / "site"
+# Both programs are imported with all that they need.
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

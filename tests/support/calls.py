@@ -67,6 +67,7 @@ def path_of(operation: Operation, service: Service, scorer: Endpoint, /, **chang
         "job": "0" * 32,
         "file": "x.csv",
         "key": "laptop",
+        "version": "1",
         "model": f"{service.scoring}~mine",
         **changed,
     }
