@@ -38,7 +38,10 @@ def tell(found: Mapping[str, Any] | None, info: Callable[[str], object], warn: C
     """
     if found is None:
         return
-    (warn if found["verdict"] == VIOLATED else info)(f"Data check against the live model: {found['verdict']}.")
+    if found["verdict"] == NOT_KNOWN:
+        info("Data check: there is no live model that tells what the data of this endpoint look like.")
+    else:
+        (warn if found["verdict"] == VIOLATED else info)(f"Data check against the live model: {found['verdict']}.")
     for one in found["findings"]:
         (info if one["level"] == NOTE else warn)(f"{one['level']}: {one['message']}")
 
