@@ -96,6 +96,13 @@ walks: $(READY) ## train, update, kill, overtake and roll back in any order (WAL
 simulate: $(READY) ## retrain for days on a virtual clock with faults at any step (HOURS=10000, a minute)
 	@$(PY) -m tests.simulation --hours $(or $(HOURS),10000)
 
+MUTMUT_VERSION := 3.8.1
+.PHONY: mutants
+mutants: $(READY) ## change the code a little, thousands of times, and see whether quick tests notice (hours; ONLY="...fleet.rows*")
+	@test -d $(VENV)-mutants/mutmut || $(UV) pip install $(UV_OPTIONS) --target $(VENV)-mutants mutmut==$(MUTMUT_VERSION)
+	@PYTHONPATH=$(CURDIR)/$(VENV)-mutants nice -n 19 $(PY) -m mutmut run --max-children 1 $(ONLY)
+	@PYTHONPATH=$(CURDIR)/$(VENV)-mutants $(PY) -m mutmut results
+
 .PHONY: celery
 celery: $(READY) ## watch a fleet on two Celery workers, with PostgreSQL and Redis of its own (WAYS=, KILL=1)
 	@test -x $(VENV)-celery/bin/celery || $(UV) venv --quiet --python $(PY) $(VENV)-celery
@@ -180,5 +187,5 @@ sbom: $(READY) ## list what the package depends on, with licences, in dist/sbom.
 
 .PHONY: clean
 clean: ## remove what the other targets made
-	rm -rf $(VENV) $(VENV)-celery $(VENV)-sbom $(VENV)-site .site .programs .bench .demo .demo.lock .serve build dist *.egg-info .mypy_cache \
+	rm -rf $(VENV) $(VENV)-celery $(VENV)-sbom $(VENV)-mutants mutants $(VENV)-site .site .programs .bench .demo .demo.lock .serve build dist *.egg-info .mypy_cache \
 		.ruff_cache .pytest_cache .hypothesis .coverage*

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 import time
 from collections import Counter
@@ -21,6 +22,8 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--kind", choices=sorted(SIMULATIONS), help="of one kind only")
     options = parser.parse_args()
+    # What servers say of jobs that begin anew would hide what is told here.
+    logging.disable(logging.CRITICAL)
     kinds = [options.kind] if options.kind else sorted(SIMULATIONS)
     seed, hours, began, counts = options.seed or options.first, 0.0, time.monotonic(), Counter[str]()
     while hours < options.hours:

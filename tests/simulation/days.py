@@ -30,6 +30,9 @@ class Days:
     :param seed: decides everything.
     """
 
+    #: Seconds between two outages, on the average.
+    calm = 43200.0
+
     def __init__(self, seed: int) -> None:
         self.world = world = World(seed)
         choose = world.random.choice
@@ -66,7 +69,9 @@ class Days:
         for name in self.names:
             self.service.add(name)
         runs = self._runs()
-        outages = asyncio.ensure_future(outages_of(self.world, self.service) if self.faults.lost else asyncio.sleep(0))
+        outages = asyncio.ensure_future(
+            outages_of(self.world, self.service, self.calm) if self.faults.lost else asyncio.sleep(0)
+        )
         await asyncio.wait_for(asyncio.gather(*runs), (self.days + 5) * 86400)
         outages.cancel()
         check_jobs(self.world, self.service)
@@ -185,10 +190,10 @@ class Days:
             return
 
 
-async def outages_of(world: World, service: Service) -> None:
+async def outages_of(world: World, service: Service, calm: float) -> None:
     """The service stops, for a while, now and then."""
     while True:
-        await asyncio.sleep(world.random.expovariate(1 / 43200))
+        await asyncio.sleep(world.random.expovariate(1 / calm))
         world.count("restarts")
         world.note("service", "stops")
         service.is_down = True

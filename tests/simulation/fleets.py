@@ -55,6 +55,8 @@ class Fleet:
 class Fleets(Days):
     """A fleet a day, over the same endpoints, and somebody else who updates some of them."""
 
+    calm = 3600.0
+
     def __init__(self, seed: int) -> None:
         super().__init__(seed)
         random = self.world.random
@@ -164,6 +166,8 @@ class Fleets(Days):
         hold, now = self.world.hold, self.world.time()
         is_ended = now >= min(fleet.ends_at, fleet.options.attempt_ends or now + 1)
         hold(is_ended or all(row.outcome for row in wave), f"{process.name} ends, and not all of its wave.")
+        ends = fleet.options.attempt_ends or now
+        hold(now < ends + 2 * PATIENCE + 900, f"{process.name} goes on beyond its attempt's time.")
         hold(now < (fleet.options.deadline or 0) + 2 * PATIENCE + 900, f"{process.name} goes on beyond its deadline.")
         for row in wave:
             silent = (

@@ -11,7 +11,7 @@ from tests.simulation.undone import MENDS, Mend
 from tests.simulation.world import Violation
 
 #: Seeds of each kind: some seconds in all.
-SEEDS = {"days": 10, "fleets": 4}
+SEEDS = {"days": 6, "fleets": 3}
 
 
 @pytest.mark.parametrize("kind", sorted(SIMULATIONS))

@@ -167,20 +167,6 @@ MENDS = (
         "fleets",
     ),
     Mend(
-        "a service that goes away while a fleet submits ends in a group of exceptions",
-        "fleet/engine.py",
-        "            raise group.exceptions[0] from None\n",
-        "            raise\n",
-        "fleets",
-    ),
-    Mend(
-        "an outage fails endpoints of a fleet",
-        "fleet/engine.py",
-        "        if error.retryable and error.status in _OUTAGE:\n",
-        "        if False:\n",
-        "fleets",
-    ),
-    Mend(
         "a poll that fails fails its endpoint",
         "fleet/engine.py",
         "            if error.retryable:\n",
@@ -192,13 +178,6 @@ MENDS = (
         "fleet/engine.py",
         "        room = self._options.max_active_jobs - len(self.in_flight)\n",
         "        room = self._options.max_active_jobs\n",
-        "fleets",
-    ),
-    Mend(
-        "a fleet that runs out of its attempt's time fails the endpoints whose jobs it cancelled itself",
-        "fleet/engine.py",
-        "        return self._means.is_ended() or self._is_interrupted()\n",
-        "        return self._means.is_ended()\n",
         "fleets",
     ),
     Mend(
