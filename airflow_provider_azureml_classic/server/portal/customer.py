@@ -35,7 +35,7 @@ def home(visit: Visit) -> Page:
 def _home(visit: Visit, error: AzureMLClassicError | None = None, form: str = "", **more: Any) -> Page:
     customer, (service, row) = _who(visit), visit.endpoint()
     values = {**endpoint.values_of(visit, service, row), "answer": None, "customer": customer}
-    values |= {"error": error, "failed": form, "files": [], "more_files": 0}
+    values |= {"error": error, "failed_form": form, "files": [], "more_files": 0}
     if visit.may(ops.LIST_FILES.name):
         files = sorted(file for file in visit.core.customers.files(customer) if _is_data(file[0]))
         values |= {"files": files[:_FILES], "more_files": max(0, len(files) - _FILES)}

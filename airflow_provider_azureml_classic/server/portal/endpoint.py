@@ -80,7 +80,7 @@ def _looked_after(visit: Visit, row: EndpointRow) -> dict[str, Any]:
         "keys": visit.core.keys.listed(row) if visit.may(ops.LIST_KEYS.name) else None,
         "made": None,
         "error": None,
-        "failed": "",
+        "failed_form": "",
         "quota": quotas.quota(row) if quotas else None,
         "usage": quotas.usage(row) if quotas else None,
     }
@@ -235,7 +235,7 @@ def make_key(visit: Visit) -> Page:
     try:
         made = new_key(visit, row)
     except AzureMLClassicError as error:
-        return _page(visit, service, row, error=error, failed="key")
+        return _page(visit, service, row, error=error, failed_form="key")
     return _page(visit, service, row, made=made)
 
 
@@ -253,7 +253,7 @@ def set_quota(visit: Visit) -> Page | Go:
         quota = Quota.from_wire(Quota(visit.number("jobs_a_day"), visit.number("bytes_kept")).to_wire())
         visit.core.customers.quotas.set(row, quota)
     except AzureMLClassicError as error:
-        return _page(visit, service, row, error=error, failed="quota")
+        return _page(visit, service, row, error=error, failed_form="quota")
     return Go(visit.at(service, row), "The quota is set.")
 
 
