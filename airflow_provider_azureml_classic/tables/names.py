@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
+from difflib import get_close_matches
 from itertools import pairwise
 
 from airflow_provider_azureml_classic.exceptions import rejection
@@ -12,6 +13,15 @@ from airflow_provider_azureml_classic.protocol.limits import MAX_COLUMNS
 from airflow_provider_azureml_classic.tables.spelling import listed, parse_number
 
 _YEAR = re.compile("(?:1[89]|20|21)[0-9]{2}")
+
+
+def _misspelled(expected: Collection[str], names: Sequence[str]) -> tuple[str, str] | None:
+    """A column that is expected, and a name that looks like it: then the first row is a header row."""
+    plain = {name.casefold(): name for name in names}
+    for wanted in expected:
+        if near := get_close_matches(wanted.casefold(), plain, 1, 0.75):
+            return wanted, plain[near[0]]
+    return None
 
 
 def check_names(names: Sequence[str], title: str, expected: Collection[str] = (), *, declared: bool = False) -> None:
@@ -34,7 +44,9 @@ def check_names(names: Sequence[str], title: str, expected: Collection[str] = ()
     if twice is not None:
         raise rejection("InputParseError", f"{needs} of different names: {first} has {twice!r} twice{wish}.")
     if expected and not set(expected) & set(names):
-        raise rejection("InputParseError", f"{needs}{wish}. {first.capitalize()} is: {listed(names)}.")
+        wrong = _misspelled(expected, names)
+        problem = f"The {title} has no column {wrong[0]!r}; is {wrong[1]!r} meant?" if wrong else f"{needs}{wish}."
+        raise rejection("InputParseError", f"{problem} {first.capitalize()} is: {listed(names)}.")
 
 
 def no_names(cells: Sequence[str]) -> list[str]:
