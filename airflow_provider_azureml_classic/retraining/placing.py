@@ -296,7 +296,8 @@ class Placing:
                 raise
             # It may have succeeded, with only its answer lost.
             after: Endpoint = yield self._fetch(target.endpoint)
-            if shows(after, patch.resource, patch.location) and patch.has_moved(after):
+            own = patch.has_window(after) if is_stale(error) else True
+            if own and shows(after, patch.resource, patch.location) and patch.has_moved(after):
                 return
             if is_stale(error):
                 raise ChangedMeanwhile from error

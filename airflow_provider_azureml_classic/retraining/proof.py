@@ -13,6 +13,7 @@ from enum import Enum
 from typing import Any
 
 from airflow_provider_azureml_classic.protocol.digests import Digests, same_model
+from airflow_provider_azureml_classic.protocol.moments import to_utc
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.protocol.values import Endpoint
@@ -168,6 +169,15 @@ class Patch:
         :param after: as read after the PATCH.
         """
         return (after.version, after.etag) != (self.version, self.etag)
+
+    def has_window(self, after: Endpoint) -> bool:
+        """Whether the endpoint names no other training window than this model's: somebody else may have put the very
+        same file live as that of a newer one.
+
+        :param after: as read after the PATCH.
+        """
+        end = after.resource(self.resource).window_end
+        return end is None or self.window_end is None or end == to_utc(self.window_end)
 
 
 _PLAIN = ("resource", "version", "etag", "patched_at", "deadline", "failed")

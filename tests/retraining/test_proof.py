@@ -53,6 +53,16 @@ def test_has_moved(after: dict[str, str], moved: bool) -> None:
     assert Patch("m", LIVE, version="1").has_moved(endpoint(LIVE, **after)) is moved
 
 
+@pytest.mark.parametrize(
+    ("end", "own", "is_own"), [("20260301", "01", True), ("20260302", "01", False), ("none", "01", True)]
+)
+def test_has_window(end: str, own: str, is_own: bool) -> None:
+    """The same file of a newer window was put live by somebody else; a window that is not known tells nothing."""
+    live = BlobReference(f"c/{end}T000000Z.ilearner", "http://own/")
+    assert Patch("m", live, window_end=f"2026-03-{own}T00:00:00+00:00").has_window(endpoint(live)) is is_own
+    assert Patch("m", live).has_window(endpoint(live))
+
+
 def test_levels_are_spelled_as_users_write_them() -> None:
     """The levels are what the operator's parameter takes."""
     assert [level.value for level in Level] == ["resource", "version", "score", "content"]

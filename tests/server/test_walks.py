@@ -2,17 +2,20 @@
 
 Models are prepared files, and jobs are written into the database as finished, so that nothing is trained. Operators run
 against the real service, through a transport that can end a task before and after each of its calls, and let somebody
-else go in between. ``make walks`` takes many more walks.
+else go in between: another update, another gate. In some walks two servers of one PostgreSQL answer in turns. ``make
+walks`` takes many more walks.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from random import Random
 from typing import Any, ClassVar
 
 import pytest
@@ -25,26 +28,43 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 from airflow_provider_azureml_classic.client import Client
 from airflow_provider_azureml_classic.client.retries import NO_RETRIES
 from airflow_provider_azureml_classic.hooks import AzureMLClassicHook, ConnectionSettings
-from airflow_provider_azureml_classic.operators import RollbackModelOperator, UpdateTrainedModelOperator
+from airflow_provider_azureml_classic.operators import (
+    ModelQualityGate,
+    RollbackModelOperator,
+    UpdateTrainedModelOperator,
+)
 from airflow_provider_azureml_classic.protocol.jobs import JobRequest, JobStatus
 from airflow_provider_azureml_classic.protocol.messages import Request, Response
+from airflow_provider_azureml_classic.protocol.model_scoring import ModelCall
 from airflow_provider_azureml_classic.protocol.operations import BLOB_SHA256
 from airflow_provider_azureml_classic.protocol.purpose import Purpose
 from airflow_provider_azureml_classic.protocol.references import BlobReference
+from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.protocol.values import Endpoint
+from airflow_provider_azureml_classic.retraining.check_endpoints import is_check_endpoint
 from airflow_provider_azureml_classic.retraining.freshness import MODEL_PATH, Window, model_path
 from airflow_provider_azureml_classic.server.experiments.ilearner import content_digest, read_ilearner, write_ilearner
 from airflow_provider_azureml_classic.server.models.facts import model_row
+from airflow_provider_azureml_classic.server.models.store import ModelStore
+from airflow_provider_azureml_classic.server.state.engine import checked_url
 from airflow_provider_azureml_classic.server.state.history import add_models, add_trained, trained_row
 from airflow_provider_azureml_classic.server.state.overview import Queries
 from airflow_provider_azureml_classic.server.state.tables import jobs as jobs_table
 from airflow_provider_azureml_classic.server.workspace.workspace import Caller
+from tests.support.gates import TaskInstance
+from tests.support.postgres import Cluster
+from tests.support.processes import until
 from tests.support.service import OTHER_SCORING, SCORING, TOKEN, TRAINING, WORKSPACE, Clock, Service
 from tests.support.tasks import Store, context
 
-WALKS = int(os.environ.get("AZUREML_CLASSIC_WALKS", "15"))
+WALKS = int(os.environ.get("AZUREML_CLASSIC_WALKS", "25"))
+#: Of them, those with two servers.
+SHARED = max(3, WALKS // 20)
 DAY = datetime(2026, 3, 1, tzinfo=UTC)
 SLOPES = {"three": 3.0, "ten": 10.0, "twenty": 20.0}
+#: Rows that gates compare on: the model of slope 10 is right.
+CHECKED, TRUTH = tuple(number / 20 for number in range(1, 41)), 10.0
+ERROR = "Mean Absolute Error"
 EXPERIMENTS = {SCORING: TRAINING, OTHER_SCORING: "Other Line"}
 
 
@@ -91,10 +111,15 @@ class Attempt:
 
 
 class House:
-    """The service of all walks, and prepared models."""
+    """The service of all walks, and prepared models.
 
-    def __init__(self, service: Service, folder: Path) -> None:
-        self.service, self.folder = service, folder
+    :param service: that stands for all in what tests look at.
+    :param folder: for files.
+    :param others: further servers of the same database and data.
+    """
+
+    def __init__(self, service: Service, folder: Path, *others: Service) -> None:
+        self.service, self.folder, self.servers = service, folder, (service, *others)
         self.prepared = {name: read_ilearner(service.read_blob(f"models/{name}.ilearner")) for name in SLOPES}
         services = {one.name: one.id for one in service.client.list_web_services()}
         self.ids = {name: services[name] for name in EXPERIMENTS}
@@ -103,9 +128,22 @@ class House:
         }
         self.count = 0
         #: Never the same twice: the window of a model is known by its file.
-        self.clock = DAY + timedelta(days=100)
+        self.clock = self.ended = DAY + timedelta(days=100)
         source = service.put_blob("data/rows.csv", "x,y\n1,2\n")
         self.request = JobRequest({"input1": source})
+        self.check_data = f"{service.settings.account.endpoint}/data/check.csv"
+        service.put_blob("data/check.csv", "x,y\n" + "".join(f"{x},{TRUTH * x}\n" for x in CHECKED))
+        service.put_blob("data/evaluation.csv", f"{ERROR},Rows Held Out\n1.5,15\n")
+        asked = service.client.get_endpoint(self.ids[SCORING], "default")
+        first = {slope: BlobReference(f"models/{name}.ilearner") for name, slope in SLOPES.items()}
+        first[2.0] = asked.resource().location or BlobReference("")
+        #: By slope: the mean absolute error on the rows that gates compare on.
+        self.errors = {slope: self._error_of(asked, place) for slope, place in first.items()}
+
+    def _error_of(self, asked: Endpoint, place: BlobReference) -> float:
+        call = ModelCall(place, None, Table.of([{"x": x} for x in CHECKED]))
+        answers = self.service.client.score_model(asked, call).answers.column("Scored Labels")
+        return sum(abs(float(answer) - TRUTH * x) for answer, x in zip(answers, CHECKED, strict=True)) / len(CHECKED)
 
     def file(self, name: str, scoring: str, created: datetime) -> tuple[Any, bytes]:
         """A model file: graph of a slope, trained at a time."""
@@ -119,8 +157,9 @@ class House:
 class Wire:
     """Between a task and the service: blobs too; something can happen before and after each call."""
 
-    def __init__(self, house: House) -> None:
-        self.service = house.service
+    def __init__(self, house: House, turns: Random) -> None:
+        self.service, self.servers, self.turns = house.service, house.servers, turns
+        self.missing: set[str] = set()
         self.before: Callable[[str], None] = lambda name: None
         self.after: Callable[[str], None] = lambda name: None
 
@@ -128,7 +167,12 @@ class Wire:
         """Send."""
         name = request.operation.name
         self.before(name)
-        response = self._blob(request) if not request.operation.path else self.service.app(request)
+        if name in self.missing:
+            response = Response(404, {}, b"")
+        elif request.operation.path:
+            response = self.turns.choice(self.servers).app(request)
+        else:
+            response = self._blob(request)
         self.after(name)
         return response
 
@@ -157,31 +201,40 @@ class Walk(RuleBasedStateMachine):
     pending = Bundle("pending")
     receipts = Bundle("receipts")
 
-    @initialize()
-    def endpoints(self) -> None:
-        """Fresh ones."""
+    def __init__(self) -> None:
+        super().__init__()
         house = self.house
         house.count += 1
+        self.turns, self.attempts, self.undecided = Random(house.count), 0, 0  # noqa: S311 - a walk is to be repeatable
         self.places = [(SCORING, f"a{house.count}"), (SCORING, f"b{house.count}"), (OTHER_SCORING, f"a{house.count}")]
-        for scoring, name in self.places:
-            house.service.client.add_endpoint(house.ids[scoring], name)
         self.live: dict[tuple[str, str], Model] = {}
         for place in self.places:
-            digests = self._endpoint(place).resource().digests
+            digests = house.service.client.add_endpoint(house.ids[place[0]], place[1]).resource().digests
             assert digests is not None
             assert digests.file
             assert digests.content
             self.live[place] = Model(digests.file, digests.content, 2.0, None)
+        self.checked = dict(self.live)
         self.files: set[str] = set()
         self.models = dict.fromkeys(self.live.values())
-        self.paths: list[str] = []
 
     def teardown(self) -> None:
-        """Remove what this walk made."""
-        for scoring, name in getattr(self, "places", ()):
-            self.house.service.client.delete_endpoint(self.house.ids[scoring], name)
-        for file in getattr(self, "files", ()):
-            self.house.service.models.path(file).unlink(missing_ok=True)
+        """What nobody touched is as it was, too; remove what this walk made."""
+        try:
+            for place, model in self.live.items():
+                self._check(place, model)
+            # A gate that could not decide leaves its own to its next attempt.
+            assert len(self._left()) <= self.undecided
+        finally:
+            for scoring, name in [*self.places, *self._left()]:
+                self.house.service.client.delete_endpoint(self.house.ids[scoring], name)
+            for file in self.files:
+                self.house.service.models.path(file).unlink(missing_ok=True)
+
+    def _left(self) -> list[tuple[str, str]]:
+        """Check endpoints."""
+        listed = {name: self.house.service.client.list_endpoints(self.house.ids[name]) for name in EXPERIMENTS}
+        return [(name, one.name) for name, each in listed.items() for one in each if is_check_endpoint(one.name)]
 
     # -- what there is -------------------------------------------------------------------------------------------------
 
@@ -200,33 +253,51 @@ class Walk(RuleBasedStateMachine):
 
     @invariant()
     def what_answers_is_what_was_put_live(self) -> None:
-        """Description, history and answers of each endpoint tell the model that is meant to be live."""
-        for place, model in getattr(self, "live", {}).items():
-            endpoint = self._endpoint(place)
-            digests, end = endpoint.resource().digests, endpoint.resource().window_end
-            assert digests is not None
-            assert (digests.file, digests.content, end) == (model.file, model.content, model.end)
-            table, content = self.house.service.client.score_by(endpoint, [{"x": 1.0}])
-            assert content == model.content
-            assert round(float(table.column("Scored Labels")[0]), 2) == model.slope
-            entries = self.house.service.client.list_models(endpoint.web_service_id, endpoint.name).models
-            assert [entry.is_live for entry in entries] == [True, *[False] * (len(entries) - 1)]
-            assert entries[0].digests == digests
-            assert entries[0].window_end == end
+        """Description, history and answers of an endpoint tell the model that is meant to be live."""
+        for place, model in self.live.items():
+            if model != self.checked[place]:
+                self._check(place, model)
+        self.checked = dict(self.live)
+
+    def _check(self, place: tuple[str, str], model: Model) -> None:
+        client = self.turns.choice(self.house.servers).client
+        endpoint = client.get_endpoint(self.house.ids[place[0]], place[1])
+        digests, end = endpoint.resource().digests, endpoint.resource().window_end
+        assert digests is not None
+        assert (digests.file, digests.content, end) == (model.file, model.content, model.end)
+        entries = client.list_models(endpoint.web_service_id, endpoint.name).models
+        assert [entry.is_live for entry in entries] == [True, *[False] * (len(entries) - 1)]
+        assert entries[0].digests == digests
+        assert entries[0].window_end == end
+        # Another server than the one that put it live hears of it a moment later.
+        until("the live model answers", lambda: self._answer(client, endpoint) == (model.content, model.slope), 60)
+
+    @staticmethod
+    def _answer(client: Client, endpoint: Endpoint) -> tuple[str | None, float]:
+        table, content = client.score_by(endpoint, [{"x": 1.0}])
+        return content, round(float(table.column("Scored Labels")[0]), 2)
 
     # -- trainings -----------------------------------------------------------------------------------------------------
 
-    @rule(
-        target=trained,
-        where=st.integers(0, 2),
-        day=st.integers(0, 3),
-        name=st.sampled_from(sorted(SLOPES)),
-        own_path=st.booleans(),
-    )
-    def train(self, where: int, day: int, name: str, own_path: bool) -> Trained:
-        """A job for an endpoint on the data up to a day: at a path of its own, or at one that is used again."""
+    _TRAINING: ClassVar[dict[str, Any]] = {
+        "where": st.integers(0, 2), "day": st.integers(0, 3), "name": st.sampled_from(sorted(SLOPES)),
+        "own_path": st.booleans(), "same": st.booleans(),
+    }  # fmt: skip
+
+    @initialize(target=trained, **_TRAINING)
+    def first_training(self, **how: Any) -> Trained:
+        """No walk begins with nothing."""
+        return self._train(**how)
+
+    @rule(target=trained, **_TRAINING)
+    def train(self, **how: Any) -> Trained:
+        """A job for an endpoint on the data up to a day."""
+        return self._train(**how)
+
+    def _train(self, where: int, day: int, name: str, own_path: bool, same: bool) -> Trained:
+        """A job: at a path of its own, or at one that is used again; the file may be byte for byte that of another."""
         house, place = self.house, self.places[where]
-        house.clock += timedelta(seconds=1)
+        house.clock += timedelta(seconds=0 if same else 1)
         end = DAY + timedelta(days=day)
         manifest, content = house.file(name, place[0], house.clock)
         trainer = house.trainers[place[0]]
@@ -238,23 +309,26 @@ class Walk(RuleBasedStateMachine):
         purpose = Purpose(place[1], house.ids[place[0]], end=end)
         job_id = house.service.client.submit_job(trainer, replace(house.request, purpose=purpose))
         database, reference = house.service.database, BlobReference(path)
+        house.ended += timedelta(seconds=1)
         with database.write() as connection:
-            values = {"status": JobStatus.FINISHED.value, "start_time": DAY, "end_time": DAY}
-            results = database.encrypt_json({"output1": reference.to_wire()})
+            values = {"status": JobStatus.FINISHED.value, "start_time": DAY, "end_time": house.ended}
+            outputs = {"output1": reference.to_wire(), "output2": BlobReference("data/evaluation.csv").to_wire()}
             which = jobs_table.c.id == job_id
-            connection.execute(sa.update(jobs_table).where(which).values(**values, results=results))
+            connection.execute(
+                sa.update(jobs_table).where(which).values(**values, results=database.encrypt_json(outputs))
+            )
             add_models(connection, [model_row(manifest, digest, len(content), told)])
             add_trained(connection, trained_row(job_id, reference, digest, purpose))
         self.files.add(digest)
         self.models[model] = None
         ticket = {"web_service": EXPERIMENTS[place[0]], "endpoint": "default", "job_id": job_id}
-        return Trained({**ticket, "window": Window(end).to_json()}, place, model)
+        return Trained({**ticket, "model_output": "output1", "window": Window(end).to_json()}, place, model)
 
     # -- updates -------------------------------------------------------------------------------------------------------
 
     def _task(self, attempt: Attempt) -> tuple[Any, Wire]:
         task = attempt.make()
-        wire = Wire(self.house)
+        wire = Wire(self.house, self.turns)
         client = Client(
             "http://service.test:8080", WORKSPACE, TOKEN, transport=wire, retries=NO_RETRIES, sleep=lambda seconds: None
         )
@@ -307,11 +381,12 @@ class Walk(RuleBasedStateMachine):
         self.live[place] = now
         return what if outcome == "done" else None
 
-    @staticmethod
-    def _check_receipt(attempt: Attempt, receipt: Any, meant: Model) -> None:
+    def _check_receipt(self, attempt: Attempt, receipt: Any, meant: Model) -> None:
         assert (receipt["model"]["sha256"], receipt["model"]["content"]) == (meant.file, meant.content)
         replaced = receipt["replaced"]["sha256"]
-        assert replaced in attempt.replaced or (replaced is None and meant.file in attempt.replaced)
+        # What answers the same at the same place is not replaced.
+        same = any(self._known(file).content == meant.content for file in attempt.replaced)
+        assert replaced in attempt.replaced or (replaced is None and same)
         assert receipt["proof"]["level"] == "content"
 
     @rule(target=receipts, job=trained)
@@ -430,7 +505,10 @@ class Walk(RuleBasedStateMachine):
         outcome, what = self._run(attempt, task)
         now = self._observed(job.place)
         if outcome == "done":
-            assert (now.file, now.end) == (job.model.file, job.model.end)
+            # The same bytes of a newer window answer as well, once this update was proved.
+            ends = {job.model.end, *([other.model.end] if moment == "after" else [])}
+            assert now.file == job.model.file
+            assert now.end in (ends if other.model.file == now.file else {job.model.end})
             self._check_receipt(attempt, what, job.model)
         elif "was put back" in what:
             assert now.file == before.file
@@ -447,6 +525,90 @@ class Walk(RuleBasedStateMachine):
             assert now.end is not None
             assert now.end >= before.end
         self.live[job.place] = now
+
+    # -- gates -------------------------------------------------------------------------------------------------------
+
+    def _gate(self, job: Trained) -> Attempt:
+        self.attempts += 1
+        number = self.attempts
+
+        def make() -> Any:
+            return ModelQualityGate(
+                task_id=f"gate{number}", web_service=self.house.ids[job.place[0]], endpoint=job.place[1],
+                job=job.ticket, max_worse={ERROR: "5%"}, check_data=self.house.check_data, label_column="y",
+                first_model="compare", check_timeout=0.5, deferrable=False,
+            )  # fmt: skip
+
+        return Attempt(job.place, make, job.model)
+
+    def _judged(self, attempt: Attempt, task: Any) -> tuple[str, dict[str, Any]]:
+        """How a gate ends, and its figures."""
+        ran = context(attempt.store)
+        ran["ti"] = ti = TaskInstance(
+            max_tries=2, pushed={}, dag_id="walk", run_id=f"{self.house.count}", map_index=-1, task_id=task.task_id
+        )
+        try:
+            return "pass", task.execute(ran)
+        except AirflowSkipException:
+            return "kept", ti.pushed["return_value"]
+        except (AirflowFailException, AirflowException) as failed:
+            return str(failed), {}
+
+    def _measured(self, attempt: Attempt, outcome: str, found: dict[str, Any], lives: list[Model]) -> None:
+        """A gate has measured its own model, and one that was live while it ran; or it says what kept it from that."""
+        if outcome not in ("pass", "kept"):
+            overwritten = _sha256(self.house.service.read_blob(attempt.meant.location)) != attempt.meant.file
+            self.undecided += 1
+            changed = "Nothing was decided" in outcome and len(lives) > 1
+            assert changed or overwritten, outcome
+            return
+        sets = found["sets"]
+        if not sets:
+            assert any("live already" in note for note in found["notes"]), found
+            assert any(live.content == attempt.meant.content for live in lives)
+            return
+        own, live = (float(sets[0][side][ERROR]) for side in ("candidate", "live"))
+        assert own == pytest.approx(self.house.errors[attempt.meant.slope], rel=1e-4)
+        assert any(live == pytest.approx(self.house.errors[one.slope], rel=1e-4) for one in lives)
+        assert (outcome == "kept") == (own > live * 1.05), found
+
+    @rule(
+        job=trained, other=trained, step=st.integers(0, 12), aside=st.booleans(),
+        between=st.sampled_from(["gate", "update", "kill"]),
+    )  # fmt: skip
+    def gates_side_by_side(self, job: Trained, other: Trained, step: int, aside: bool, between: str) -> None:
+        """Between any two calls of a gate another gate runs, or the live model changes, or the gate is gone and runs
+        again; the service answers for model files, or the gate has to make a check endpoint.
+        """
+        other = other if other.place == job.place else job
+        attempt, left, lives = self._gate(job), [step], [self._observed(job.place)]
+        task, wire = self._task(attempt)
+        missing = {"score_model"} if aside else set()
+
+        def meanwhile(name: str) -> None:
+            left[0] -= 1
+            if left[0] != -1:
+                return
+            if between == "kill":
+                raise Killed
+            if between == "update":
+                self.update(other)
+                lives.append(self._observed(job.place))
+                return
+            second = self._gate(other)
+            their, theirs = self._task(second)
+            theirs.missing = missing
+            self._measured(second, *self._judged(second, their), lives)
+
+        wire.before, wire.missing = meanwhile, missing
+        try:
+            outcome, found = self._judged(attempt, task)
+        except Killed:
+            task, wire = self._task(attempt)
+            wire.missing = missing
+            outcome, found = self._judged(attempt, task)
+        self._measured(attempt, outcome, found, lives)
+        assert self._observed(job.place) == lives[-1]
 
     # -- undone --------------------------------------------------------------------------------------------------------
 
@@ -531,30 +693,46 @@ class Walk(RuleBasedStateMachine):
         assert self.live[place].file == entry.digest
 
 
-@pytest.fixture(scope="module")
-def house(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    """A service for all walks."""
-    import shutil
+def _steady(patch: pytest.MonkeyPatch) -> None:
+    """What a walk needs not: copies of files are not read again to check them, and nothing survives a lack of power."""
+    patch.setattr(ModelStore, "check", lambda self, digest: None)
+    patch.setattr(os, "fsync", lambda descriptor: None)
 
-    folder = tmp_path_factory.mktemp("walks")
+
+@contextmanager
+def serving(folder: Path, trained: Path, databases: tuple[str, ...]) -> Iterator[House]:
+    """A house on a copy of what is trained, with a server for each database that is named."""
     shutil.copytree(trained, folder / "service")
-    with pytest.MonkeyPatch.context() as patch:
-        from airflow_provider_azureml_classic.server.models.store import ModelStore
+    with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
+        _steady(patch)
+        services = []
+        for database in databases:
+            service = Service(folder / "service" / "data", Clock(), patch, database=database, adopt=bool(database))
+            stack.callback(service.close)
+            service.models._trial = lambda path: None
+            services.append(service)
+        yield House(services[0], folder, *services[1:])
 
-        patch.setattr(ModelStore, "check", lambda self, digest: None)
-        service = Service(folder / "service" / "data", Clock(), patch)
-        service.models._trial = lambda path: None
-        yield House(service, folder)
-        with suppress(Exception):
-            service.close()
 
-
-@pytest.mark.slow
-def test_walks(house: House) -> None:
-    """After every step of every walk, all that is claimed is true."""
+def walk(house: House, walks: int) -> None:
+    """Take walks."""
     Walk.house = house
     many = settings(
-        max_examples=WALKS, phases=[Phase.generate], stateful_step_count=12, deadline=None, database=None,
+        max_examples=walks, phases=[Phase.generate], stateful_step_count=10, deadline=None, database=None,
         suppress_health_check=list(HealthCheck), print_blob=True,
     )  # fmt: skip
     run_state_machine_as_test(Walk, settings=many)
+
+
+@pytest.mark.slow
+def test_walks(trained: Path, tmp_path: Path) -> None:
+    """After every step of every walk, all that is claimed is true."""
+    with serving(tmp_path, trained, ("",)) as house:
+        walk(house, WALKS)
+
+
+@pytest.mark.slow
+def test_walks_with_two_servers(trained: Path, tmp_path: Path, postgres: Cluster) -> None:
+    """The same where two servers share a PostgreSQL, and each call goes to either."""
+    with serving(tmp_path, trained, (checked_url(postgres.new_database()),) * 2) as house:
+        walk(house, SHARED)

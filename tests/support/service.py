@@ -163,6 +163,7 @@ class Service:
             cipher_key=base64.urlsafe_b64encode(b"c" * 32).decode(),
             allowed_hosts=frozenset({"allowed.test"}),
             workers=1,
+            database=more.pop("database", ""),
             adopt=more.pop("adopt", False),
             redeclared=more.pop("redeclared", frozenset()),
         )

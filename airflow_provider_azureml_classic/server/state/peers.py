@@ -164,7 +164,8 @@ class Peers:
 
     def _watch(self, watched: dict[str, tuple[int, int]]) -> None:
         with self._db.read() as connection:
-            beats = dict(connection.execute(sa.select(servers.c.id, servers.c.beat)).tuples().all())
+            rows = connection.execute(sa.select(servers.c.id, servers.c.beat))
+            beats = {row.id: row.beat for row in rows}
         for server_id in watched.keys() - beats.keys():
             del watched[server_id]
         for server_id, beat in beats.items():
