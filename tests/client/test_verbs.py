@@ -128,16 +128,22 @@ CALLS: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
 #: Verbs of our additions, which have tests of their own: the service that the others are tried on does not know them.
 ADDITIONS = {
     "get_drift",
+    "get_quota",
     "job_log",
+    "list_audit",
     "list_jobs",
+    "list_keys",
     "list_models",
+    "make_key",
     "names",
     "read_rows",
     "regenerate_key",
     "rehearse_update",
+    "revoke_key",
     "score_by",
     "score_model",
     "service_facts",
+    "set_quota",
     "sign_blob",
     "store_stream",
 }
