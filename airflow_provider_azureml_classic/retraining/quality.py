@@ -347,7 +347,8 @@ def check_limits(thresholds: Mapping[str, Any]) -> dict[str, dict[str, float]]:
             checked[name] = {bound: float(value) for bound, value in limits.items()} if good else {}
         except (TypeError, ValueError):
             good = False
-        if not good:
+        # Nothing is below or above "not a number".
+        if not good or any(math.isnan(value) for value in checked[name].values()):
             raise ValueError(f"thresholds[{name!r}] is {limits!r}; it must be like {{'min': 0.9}} or {{'max': 30}}.")
     return checked
 

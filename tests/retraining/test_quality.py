@@ -148,7 +148,9 @@ def test_thresholds() -> None:
         outside({"AUC": math.nan}, limits)
 
 
-@pytest.mark.parametrize("limits", [{}, {"minimum": 1}, {"min": "much"}, 0.9, {"min": None}])
+@pytest.mark.parametrize(
+    "limits", [{}, {"minimum": 1}, {"min": "much"}, 0.9, {"min": None}, {"max": math.nan}, {"min": "nan"}]
+)
 def test_thresholds_of_another_form(limits: Any) -> None:
     """A threshold that is mistyped is refused, never silently ignored."""
     with pytest.raises(ValueError, match=r"thresholds\['AUC'\] is .* it must be like"):
