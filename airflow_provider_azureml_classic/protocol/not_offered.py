@@ -52,7 +52,7 @@ NOT_OFFERED: tuple[NotOffered, ...] = (
         "Studio's datasets, experiments, modules, trained models, notebooks, projects (`azureml.Workspace`, azuremlps, "
         "R `datasets`, `experiments`)",
         "",
-        r"/api/.*|/workspaces/[^/]+/(?!webservices(\W|$)|services(\W|$))[^/]+(/.*)?",
+        r"/api/.*|/workspaces/[^/]+/(?!(webservices|services|audit|sign)(\W|$))[^/]+(/.*)?",
         "Keep data and models as blobs and name them in batch jobs.",
     ),
     NotOffered(

@@ -262,7 +262,9 @@ def test_regenerate_on_another_service(answer: Response, client: Client) -> None
     """A service that does not know the call: one sentence says so, and what to do."""
     task = RegenerateKeysOperator(task_id="t", web_service=BIKES_SCORING, endpoint="default")
     wired(task).bends["regenerate_keys"] = lambda *_: answer
-    with pytest.raises(AirflowFailException, match=r"offers no call that regenerates keys.*Do it where the service is administered"):
+    with pytest.raises(
+        AirflowFailException, match=r"offers no call that regenerates keys.*Do it where the service is administered"
+    ):
         task.execute(context())
 
 

@@ -144,7 +144,7 @@ queries = st.sampled_from(
 def test_no_request_is_a_fault(operation: Operation, service: Service, scorer: Endpoint, trainer: Endpoint) -> None:
     """Any body, query and path segment at every operation, with good credentials."""
     ids = {"workspace": service.settings.workspace_id, "service": service.scoring, "endpoint": "mine", "job": "0" * 32}
-    ids |= {"file": "a.csv", "key": "0" * 32}
+    ids |= {"file": "a.csv", "key": "0" * 32, "version": "1"}
     key = scorer.primary_key if operation.credential is Credential.ENDPOINT else service.settings.token
 
     @given(body=bodies, query=queries, odd=st.sampled_from([*[None] * 8, *ids]), text=texts)

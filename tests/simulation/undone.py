@@ -95,7 +95,7 @@ MENDS = (
     Mend(
         "an update whose answer was lost fails, though it was made",
         "retraining/placing.py",
-        "            if shows(after, patch.resource, patch.location) and patch.has_moved(after):\n",
+        "            if own and shows(after, patch.resource, patch.location) and patch.has_moved(after):\n",
         "            if False:\n",
     ),
     Mend(

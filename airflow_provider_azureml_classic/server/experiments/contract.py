@@ -341,9 +341,8 @@ def _far(values: NDArray[Any], low: float, high: float) -> float:
 
     December is far from none of the months of a summer, nor twice the price of last year from that.
     """
-    if low == high == 0:
-        return 0.0  # a sign that was never set, as of a holiday, has no scale
-    reach = max((high - low) / 2, abs(low), abs(high))
+    # A sign that was never set, as of a holiday, has no scale yet: 1 is as near to it as can be.
+    reach = max((high - low) / 2, abs(low), abs(high)) or 1.0
     return float(((values < low - reach) | (values > high + reach)).mean())
 
 

@@ -91,7 +91,8 @@ class Call:
         """
         if not self.body.strip():
             raise rejection("RequestBodyInvalid", "The body is empty; it must be a JSON object.")
-        if self.headers.get("content-encoding", "identity").lower() != "identity":
+        # Others are charsets, which old clients write here.
+        if self.headers.get("content-encoding", "").strip().lower() in _COMPRESSED:
             raise rejection("RequestBodyInvalid", "Compressed bodies are not read: send it without Content-Encoding.")
         try:
             return json_text.read(self.body, self.headers.get("content-type", ""))
@@ -121,6 +122,7 @@ def _json(data: Any, *, status: int = 200, headers: Mapping[str, str] | None = N
 #: Of answers that hold keys, tokens or somebody's data; whoever may cache the others is told by their own headers.
 NOT_KEPT: Mapping[str, str] = {"cache-control": "no-store"}
 _KEPT: Mapping[str, str] = {}
+_COMPRESSED = frozenset({"gzip", "x-gzip", "deflate", "br", "zstd", "compress"})
 
 
 class App:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -80,14 +81,16 @@ def test_the_job_of_a_model_is_known_by_its_digest(service: Service, queries: Qu
     place = BlobReference("models/mine/20160228T000000Z.ilearner")
     job = service.submit(trainer, service.put_blob("data/a.csv", line(4)), output1=place)
     service.ended(trainer, job)
-    (unused,) = queries.unused("mine", "Line")
+    mine = service.store.endpoint_named(service.scoring, "mine")
+    assert mine
+    (unused,) = queries.unused(mine, "Line")
     assert (unused.job_id, f"{unused.window_end:%Y-%m-%d}") == (job, "2016-02-28")
-    assert queries.unused("other", "Line") == []
-    assert queries.unused("mine", "Other Line") == []
+    assert queries.unused(replace(mine, name="other"), "Line") == []
+    assert queries.unused(mine, "Other Line") == []
     copied = service.put_blob("elsewhere/copy.ilearner", service.read_blob(place.relative_location))
     service.patch("mine", copied)
     assert queries.history(guid(scorer))[0].job_id == job
-    assert queries.unused("mine", "Line") == []
+    assert queries.unused(mine, "Line") == []
 
 
 def test_roll_back_without_the_source(service: Service, queries: Queries, scorer: Endpoint) -> None:

@@ -101,7 +101,7 @@ def test_an_unknown_id_is_told(service: Service, scorer: Endpoint, operation: Op
 @pytest.mark.parametrize("operation", BODIES, ids=lambda operation: operation.name)
 def test_a_bad_body_is_told(service: Service, scorer: Endpoint, operation: Operation, body: bytes) -> None:
     """400, never 500, however the body is broken; null stands for no body where none is needed."""
-    key = scorer.primary_key
+    key = TOKEN if operation.credential is Credential.WORKSPACE else scorer.primary_key
     if (operation, body) == (ops.REFRESH_ENDPOINT, b"null"):
         return
     response = service.ask(operation.method, path_of(operation, service, scorer), body, key=key)
