@@ -145,21 +145,30 @@ class RollbackModelOperator(ModelPlacingOperator):
         reason = self._reason_to_keep(target, candidate)
         told = candidate.digests is not None and target.resource.digests is not None
         if reason is None and not told:
-            yield from self._check_place(target, candidate)
+            reason = yield from self._check_place(target, candidate)
         return reason
 
-    def _check_place(self, target: Target, candidate: Candidate) -> Program[None]:
-        """Report a model that cannot be read, or is another one by now, before anything is changed."""
+    def _check_place(self, target: Target, candidate: Candidate) -> Program[str | None]:
+        """Report a model that cannot be read, or is another one by now, before anything is changed; returns why to keep
+        the live one, if a path leads to nothing else.
+        """
         changed: str | None = None
         try:
             if candidate.digests is None:
-                yield from super()._facts(candidate.location)
+                facts = yield from super()._facts(candidate.location)
+                if self.location is not None and facts is not None and _is_live(facts, target):
+                    return (
+                        f"Endpoint {target.endpoint.name!r} keeps its model: what lies at "
+                        f"{candidate.location.location} is live already. If another model lay there before, put it "
+                        "back by window_end or by the receipt of its update."
+                    )
             else:
                 changed = yield from self._placing().changed(candidate.location, candidate.digests, target.resource)
         except AccessDenied:
             self.log.info("Only the service can tell whether %s can be read.", candidate.location.location)
         if changed is not None:
             raise rejection("ModelInvalid", f"{changed} Nothing was changed.")
+        return None
 
     def _candidate(self, target: Target, patch: Patch | None = None) -> Candidate:
         if self.window_end is not None:
@@ -226,3 +235,9 @@ class RollbackModelOperator(ModelPlacingOperator):
         if self.only_if_live and self.receipt is not None:
             return BlobReference.parse(self.receipt["model"]["location"])
         return None
+
+
+def _is_live(facts: BlobFacts, target: Target) -> bool:
+    """Whether a file is the one that the endpoint answers with; ``False`` where the service does not tell."""
+    live = target.resource.digests
+    return live is not None and live.file is not None and facts.sha256 == live.file
