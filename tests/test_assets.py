@@ -103,6 +103,7 @@ def test_airflow_finds_handler_factory_and_converter():
     assert "azureml-classic" in manager.asset_to_openlineage_converters
 
 
+@pytest.mark.slow
 def test_openlineage_dataset_of_an_endpoint():
     """OpenLineage knows an endpoint by its host, and the readable rest of its URI."""
     pytest.importorskip("openlineage.client", reason="apache-airflow-providers-openlineage is not installed")

@@ -128,6 +128,7 @@ def test_make_help_lists_the_targets():
     assert [target for target in targets if f"make {target} " not in said] == []
 
 
+@pytest.mark.slow
 def test_documents_name_no_machine_or_registry():
     """No document, and no file of the package, holds a path of a developer's machine or a registry's host."""
     files = subprocess.run(["git", "-C", str(ROOT), "ls-files"], capture_output=True, text=True, check=True).stdout
@@ -259,6 +260,7 @@ def test_options_exist():
     assert sorted(spans - server - shell - backfill) == []
 
 
+@pytest.mark.slow
 def test_commands_of_the_command_line_exist():
     """Every call of `azureml-classic` in a guide has arguments that it takes."""
     from airflow_provider_azureml_classic.cli.arguments import parser as command_line

@@ -97,6 +97,7 @@ def test_job_sensor(client: Client, server: ServerProcess) -> None:
         task.execute_complete(begun(LIMIT, Store()), event)
 
 
+@pytest.mark.slow
 def test_a_sensor_sees_what_has_come(client: Client, job: Any) -> None:
     """What is there at the end of the attempt counts."""
     added(client, "timedfresh")
@@ -106,6 +107,7 @@ def test_a_sensor_sees_what_has_come(client: Client, job: Any) -> None:
     assert task.execute_complete(begun(LIMIT, Store()), {"deadline": 1.0})["endpoint"] == "timedfresh"
 
 
+@pytest.mark.slow
 def test_update(client: Client, job: Any) -> None:
     """The new model stays, as after a time-out in the worker; the next attempt goes on with its proof."""
     added(client, "timedupdate")
@@ -128,6 +130,7 @@ def test_update(client: Client, job: Any) -> None:
     assert "patch_endpoint" not in wire.journal
 
 
+@pytest.mark.slow
 def test_gate(client: Client, server: ServerProcess, job: Any) -> None:
     """The gate says which endpoint was not seen to change."""
     added(client, "timedgate")
@@ -230,6 +233,7 @@ class TestFleet:
         assert states.count("Finished") == 3
         assert set(states) <= {"Finished", "Cancelled"}
 
+    @pytest.mark.slow
     def test_nothing_is_started_after_the_end(self, server: ServerProcess, kept: list[Row], tmp_path: Path) -> None:
         """A triggerer that comes late starts no job, and settles no endpoint's fate."""
         items, store = uploaded(server, "timedlate", 2), FileStore(tmp_path / "store.json")

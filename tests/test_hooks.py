@@ -221,6 +221,7 @@ def test_jitter() -> None:
 # -- secrets -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_secrets_are_masked(airflow_connection: ServerProcess, client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The token, every key and every SAS token are masked as they are read."""
     masked: set[str] = set()

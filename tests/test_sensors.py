@@ -131,6 +131,7 @@ class TestMeanings:
         with one_line(AirflowFailException, "exactly one of job, trained_to and max_age"):
             wait(fresh, **goal).execute(context())
 
+    @pytest.mark.slow
     def test_by_the_limit_of_the_endpoint(self, client: Client, fresh: str, first: str) -> None:
         """Without an argument the endpoint says what is stale, to the worker and to the trigger; one that says
         nothing is named, with what to do.
@@ -379,6 +380,7 @@ class TestDeferrable:
         looks = [caught.value.trigger.serialize()[1]["first_look"] for caught in (first, again)]
         assert looks == [0.0, 300.0]
 
+    @pytest.mark.slow
     def test_service_is_away(self, fresh: str, model: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
         """While the service is away at the first look, the sensor waits in the worker, and defers once it is back."""
         task = wait(fresh, job={**model, "model_output": "none"}, deferrable=True, timeout=30)

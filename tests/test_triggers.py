@@ -144,6 +144,7 @@ class TestJob:
         assert await waiting == {"job_id": job_id, "deadline": trigger.deadline}
         assert client.get_job(trainer(client), job_id).status.terminal
 
+    @pytest.mark.slow
     async def test_deadline(self, server: ServerProcess, client: Client) -> None:
         """At the deadline the event comes too; the job is left for the worker to judge."""
         job_id = submitted(server, client, path="training/trigger2.csv")
@@ -250,6 +251,7 @@ class TestJob:
             monkeypatch.delenv(name) if value is None else monkeypatch.setenv(name, value)
         await asyncio.wait_for(fired(trigger), 10)
 
+    @pytest.mark.slow
     async def test_secrets_backend_is_away(
         self, server: ServerProcess, client: Client, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:

@@ -446,6 +446,7 @@ async def test_the_same_content_is_no_change(content: str, is_told: bool):
     assert bool(events) is is_told
 
 
+@pytest.mark.slow
 async def test_on_the_real_service(airflow_connection: ServerProcess, client: Client):
     """Against the running server: a first model is as old as its data, and a PATCH by somebody else is told."""
     service = client.find_web_service(BIKES_SCORING)

@@ -289,6 +289,7 @@ def without_content() -> list[tuple[str, str]]:
     return [(name, fault) for name in names for fault in faults if fault not in UNSEEN.get(name, ())]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ask", CLIENTS.values(), ids=CLIENTS)
 @pytest.mark.parametrize(("name", "fault"), without_content())
 def test_no_content_is_no_result(network: BrokenNetwork, name: str, fault: str, ask: Callable[[str, str], Any]) -> None:

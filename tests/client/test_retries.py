@@ -364,6 +364,7 @@ def test_broken_connection(ask: Ask, behaviour: Behaviour, peer: Callable[[Behav
     assert server.connections >= QUICK.attempts
 
 
+@pytest.mark.slow
 @both
 def test_server_that_hangs(ask: Ask, peer: Callable[[Behaviour], Peer]) -> None:
     """A server that never answers is given up after the client's time-out."""

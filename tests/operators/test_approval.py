@@ -187,6 +187,7 @@ def test_an_outage_is_waited_out(supervisor: Supervisor, client: Client, new: An
     assert len(naps) >= 3
 
 
+@pytest.mark.slow
 def test_an_outage_without_end_fails(supervisor: Supervisor, new: Any, naps: list[float]) -> None:
     """The wait is bounded, and nobody was asked; what no wait mends fails at once."""
     task = approve("askednever", new)

@@ -90,6 +90,7 @@ class TestWorkerMode:
         assert "sig=" not in json.dumps(found)
         assert client.fetch_blob(server.sas(model))[:2] == b"PK"
 
+    @pytest.mark.slow
     def test_window_of_the_path(self, server: ServerProcess) -> None:
         """A given window goes before the run's, in the path and in the result."""
         task = train(model_for="batchwin", window_end="2026-01-31T02:00:00+02:00", window_start="2026-01-01")
@@ -109,6 +110,7 @@ class TestWorkerMode:
             .endswith("results/x/20260301T000000Z/m.ilearner")
         )
 
+    @pytest.mark.slow
     def test_asset_triggered_run(self) -> None:
         """A run without a data interval is dated by when it was due."""
         found = train(model_for="batchasset").execute(context(end=None, run_after=DAY + timedelta(days=3)))
@@ -123,6 +125,7 @@ class TestWorkerMode:
             task.execute(context())
         assert wire.journal == []
 
+    @pytest.mark.slow
     def test_not_waiting(self, client: Client) -> None:
         """Without waiting, the task ends once the job is started, and forgets it."""
         store, task = Store(), train(wait_for_completion=False)
@@ -168,6 +171,7 @@ class TestWorkerMode:
         assert answers == []
         assert "cancel_job" not in wire.journal
 
+    @pytest.mark.slow
     def test_lost_answer_to_start(self) -> None:
         """A start whose answer was lost leaves the task failed for now, and the job for the retry to take up."""
         store, task = Store(), train()
@@ -197,6 +201,7 @@ class TestRetry:
         wire = wired(task)
         return task.execute(context(store)), wire.journal
 
+    @pytest.mark.slow
     def test_not_started(self, server: ServerProcess, client: Client) -> None:
         """A job that was only submitted is started: a crash in between loses and doubles nothing."""
         job_id = submitted(server, client, path="training/retry0.csv")
@@ -204,6 +209,7 @@ class TestRetry:
         assert found["job_id"] == job_id
         assert calls(journal, *STARTED) == ["start_job"]
 
+    @pytest.mark.slow
     def test_running(self, server: ServerProcess, client: Client) -> None:
         """A running job is waited for."""
         job_id = submitted(server, client, path="training/retry1.csv")
@@ -215,6 +221,7 @@ class TestRetry:
         assert calls(wire.journal, *STARTED, "cancel_job") == []
         assert wire.journal.count("get_job") >= 3
 
+    @pytest.mark.slow
     def test_queued(self, server: ServerProcess, client: Client) -> None:
         """A job that waits for its turn is started already: the refusal of a second start is no error."""
         job_id = submitted(server, client, path="training/retry2.csv")
@@ -250,12 +257,14 @@ class TestRetry:
             assert found["job_id"] != job_id
             assert calls(journal, *STARTED, "cancel_job") == STARTED
 
+    @pytest.mark.slow
     def test_gone(self) -> None:
         """After a job that the service does not know any more a new one is submitted."""
         found, journal = self.attempt(remembered(uuid4().hex))
         assert found["status"] == "Finished"
         assert calls(journal, *STARTED) == STARTED
 
+    @pytest.mark.slow
     def test_cleared(self, server: ServerProcess, client: Client) -> None:
         """A cleared task cancels the job of before and submits a new one."""
         job_id = submitted(server, client, path="training/retry6.csv")
@@ -288,6 +297,7 @@ class TestRetry:
 class TestEnds:
     """Killing and time-outs."""
 
+    @pytest.mark.slow
     def test_key_regenerated(self, client: Client) -> None:
         """A key that is regenerated in the middle of a job is read again, and the wait goes on."""
         client.add_endpoint(client.find_web_service(BIKES).id, "rotatedw")
@@ -303,6 +313,7 @@ class TestEnds:
         wire.bends["get_job"] = regenerating
         assert task.execute(context())["status"] == "Finished"
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(("on_timeout", "done", "ends"), [("cancel", "cancelled", 1), ("leave", "left alone", 0)])
     def test_job_timeout(self, on_timeout: Any, done: str, ends: int) -> None:
         """A job past its time is cancelled or left, and the sentence says which; the task is not tried again."""
@@ -323,6 +334,7 @@ class TestEnds:
                 task.execute(context(remembered(job_id, deadline=1.0)))
         assert state(client, job_id) == "Cancelled"
 
+    @pytest.mark.slow
     def test_unseen_job_at_the_deadline(self, server: ServerProcess, client: Client) -> None:
         """When the time is over while the service does not answer, its error ends the attempt."""
         task = train(job_timeout=0.2)
@@ -363,6 +375,7 @@ class TestDeferrable:
         secrets = (endpoint.primary_key, endpoint.secondary_key, server.connection["token"], server.account.key, "sig=")
         assert [secret for secret in secrets if secret in text] == []
 
+    @pytest.mark.slow
     def test_resumes(self, client: Client) -> None:
         """What became of the job is read by the worker; then the job is forgotten."""
         store = Store()
@@ -374,6 +387,7 @@ class TestDeferrable:
         assert "/batchdefer/20260301T000000Z-" in found["outputs"]["output1"]
         assert store.kept == {}
 
+    @pytest.mark.slow
     def test_finished_already(self, server: ServerProcess, client: Client) -> None:
         """A job that has ended needs no triggerer."""
         job_id = submitted(server, client, path="training/defer1.csv")
@@ -381,6 +395,7 @@ class TestDeferrable:
         wait_for_job(client, trainer(client), job_id)
         assert train(deferrable=True).execute(context(remembered(job_id)))["job_id"] == job_id
 
+    @pytest.mark.slow
     def test_resumes_with_a_failed_job(self, server: ServerProcess, client: Client) -> None:
         """The event holds no verdict: a failed job is seen as such by the worker."""
         job_id = submitted(server, client, content=b"a\n1\n", path="training/defer2.csv")

@@ -69,6 +69,7 @@ def test_data_as_before_pass(endpoint: str) -> None:
     assert len(found["job_id"]) == 32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("mode", "error"), [("fail", AirflowFailException), ("skip", AirflowSkipException)])
 def test_data_unlike_before_end_the_task(endpoint: str, mode: Any, error: type[AirflowException]) -> None:
     """With what was found in XCom; a repetition finds the same, so a failure is final."""
@@ -87,6 +88,7 @@ def test_without_an_endpoint_nothing_is_known(server: ServerProcess, endpoint: s
     assert look("blown", model_for="notthereyet").execute(context())["verdict"] == "not known"
 
 
+@pytest.mark.slow
 def test_a_training_fails_before_it_begins(endpoint: str) -> None:
     """Where that is wished; else it is told, and stands in the result."""
     options: dict[str, Any] = {"poll_interval": 0.05, "deferrable": False, **JANUARY, "model_for": endpoint}

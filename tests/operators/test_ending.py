@@ -108,6 +108,7 @@ def test_evicted(client: Client, data: str, own_state: list[Any], state: str) ->
     assert again.execute(attempt(store))["job_id"] == job_id
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("state", "words"),
     [("failed", "marked failed"), ("success", "marked success"), ("restarting", "cleared"), (None, "cleared")],
@@ -132,6 +133,7 @@ def broken() -> Any:
     raise EOFError
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("state", [silent, broken])
 def test_no_answer(
     client: Client, data: str, own_state: list[Any], monkeypatch: pytest.MonkeyPatch, state: Ask

@@ -45,6 +45,7 @@ def test_kept(client: Client) -> None:
     assert client.get_endpoint(client.find_web_service(BIKES_SCORING).id, "opkept").description == "first"
 
 
+@pytest.mark.slow
 def test_updated(client: Client) -> None:
     """If asked, the settings of an endpoint that is there are changed."""
     add("opupdated").execute(context())

@@ -78,6 +78,7 @@ def put(client: Client, name: str, job: dict[str, Any]) -> None:
 class TestThresholds:
     """Limits on what the job itself says."""
 
+    @pytest.mark.slow
     def test_pass(self, good: Any) -> None:
         """A model within its limits passes, whatever endpoint it is for, and the report says what was measured."""
         found = gate("nosuchendpoint", good, thresholds={ERROR: {"max": 50}}).execute(context())
@@ -172,6 +173,7 @@ class TestThresholds:
 class TestComparison:
     """No worse than the live model, on the rows that the job held out."""
 
+    @pytest.mark.slow
     def test_a_better_model_passes(self, client: Client, good: Any, moved: Any) -> None:
         """After the world has changed, the live model is far worse on the new rows, and the new one on those of before:
         both figures are told, and whoever says so lets it pass."""
@@ -191,6 +193,7 @@ class TestComparison:
         assert found["compared_on"] == {"rows": 96, "source": "held out of the training"}
         assert found["live_model"] == live(client, "gatebetter")
 
+    @pytest.mark.slow
     def test_a_worse_model_is_kept_out(self, client: Client, good: Any, poor: Any) -> None:
         """A model that knows less than the live one is kept out, and overlapping training data are noted."""
         put(client, "gateworse", good)
@@ -203,11 +206,13 @@ class TestComparison:
         assert pushed["metrics"]["live"][ERROR] < pushed["metrics"]["candidate"][ERROR]
         assert "lie in the live model's window as well" in " ".join(pushed["notes"])
 
+    @pytest.mark.slow
     def test_a_worse_model_within_the_allowance_passes(self, client: Client, good: Any, poor: Any) -> None:
         """The same comparison passes where so much is allowed."""
         put(client, "gateallowed", good)
         assert gate("gateallowed", poor, max_worse={ERROR: 500}).execute(context())["decision"] == "pass"
 
+    @pytest.mark.slow
     def test_thresholds_and_comparison_give_all_reasons(self, client: Client, good: Any, poor: Any) -> None:
         """Every rule that is broken is told, not only the first."""
         put(client, "gateboth", good)
@@ -221,6 +226,7 @@ class TestComparison:
         found = gate("gateagain", good, max_worse={ERROR: 0}).execute(context())
         assert (found["decision"], found["notes"]) == ("pass", ["The new model is live already."])
 
+    @pytest.mark.slow
     def test_an_own_metric(self, client: Client, good: Any, moved: Any) -> None:
         """A metric of the user's own is computed for both models and compared in the direction that was said."""
         put(client, "gateown", moved)
@@ -229,6 +235,7 @@ class TestComparison:
         with one_sentence(AirflowSkipException, "Highest is "):
             task.execute(context())
 
+    @pytest.mark.slow
     def test_the_log_shows_both_sets_of_metrics(
         self, client: Client, good: Any, moved: Any, capfd: pytest.CaptureFixture[str]
     ) -> None:
@@ -400,6 +407,7 @@ class TestCheckData:
         assert found["metrics"]["candidate"][ERROR] < 50 < 150 < found["metrics"]["live"][ERROR]
         assert not any(is_check_endpoint(one.name) for one in client.list_endpoints(service.id))
 
+    @pytest.mark.slow
     def test_a_worse_model_is_kept_out(self, server: ServerProcess, client: Client, good: Any, moved: Any) -> None:
         """What the rows show decides: on yesterday's world the new model is the worse one."""
         put(client, "gatecheckbad", good)
@@ -409,6 +417,7 @@ class TestCheckData:
         with one_sentence(AirflowSkipException, "keeps its model"):
             gate("gatecheckbad", moved, max_worse={ERROR: 1}, **options).execute(context())
 
+    @pytest.mark.slow
     def test_the_live_endpoint_is_never_the_one_to_try_in(
         self, server: ServerProcess, client: Client, good: Any, moved: Any
     ) -> None:
@@ -448,6 +457,7 @@ class TestCheckData:
         assert found[1]["compared_on"]["rows"] == 60
         assert found[0]["metrics"] == found[1]["metrics"]
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("content", "words"),
         [
@@ -470,6 +480,7 @@ class TestCheckData:
 class TestRules:
     """What can be wrong with the rules themselves is said before the service is asked."""
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("options", "words"),
         [

@@ -128,6 +128,7 @@ def test_delete_as_teardown() -> None:
 # -- refresh -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_refresh(client: Client, model: BlobReference) -> None:
     """A refresh changes nothing unless it may overwrite the models; then the first model is back."""
     endpoint = patched(client, model)
@@ -142,6 +143,7 @@ def test_refresh(client: Client, model: BlobReference) -> None:
 # -- list --------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_list(client: Client, model: BlobReference) -> None:
     """Each endpoint is listed with its model and the end of its data, in order of names, and without keys."""
     fresh, first = patched(client, model), own_endpoint(client)
@@ -195,6 +197,7 @@ def opens(client: Client, endpoint: Endpoint, key: str) -> bool:
         return True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["primary", "secondary"])
 def test_regenerate(client: Client, which: str, caplog: pytest.LogCaptureFixture) -> None:
     """One key is replaced at once, though it was in use; the other one stays valid, and no key is told."""

@@ -67,6 +67,7 @@ def test_the_receipt_is_enough(client: Client, old: Any, new: Any) -> None:
     assert live(client, "backreceipt") == second["model"]["location"]
 
 
+@pytest.mark.slow
 def test_the_model_that_the_service_was_born_with(client: Client, old: Any) -> None:
     """The first update of an endpoint can be undone too."""
     added(client, "backborn")
@@ -76,6 +77,7 @@ def test_the_model_that_the_service_was_born_with(client: Client, old: Any) -> N
     assert live(client, "backborn") == before
 
 
+@pytest.mark.slow
 def test_what_somebody_else_has_updated_since_is_left_alone(client: Client, old: Any, new: Any) -> None:
     """The receipt's model is no longer live: skipped, with both models named, and nothing changed."""
     first, second = updated(client, "backelse", old, new)
@@ -86,6 +88,7 @@ def test_what_somebody_else_has_updated_since_is_left_alone(client: Client, old:
     assert live(client, "backelse") == second["model"]["location"]
 
 
+@pytest.mark.slow
 def test_whatever_is_live(client: Client, old: Any, new: Any) -> None:
     """only_if_live=False rolls back all the same."""
     added(client, "backany")
@@ -104,6 +107,7 @@ def test_twice(client: Client, old: Any, new: Any) -> None:
     assert live(client, "backtwice") == first["model"]["location"]
 
 
+@pytest.mark.slow
 def test_a_location(client: Client, old: Any, new: Any) -> None:
     """A model can be named by its path, with the one that has to be live."""
     first, second = updated(client, "backplace", old, new)
@@ -147,6 +151,7 @@ def test_a_window_on_a_service_without_the_list(client: Client, old: Any) -> Non
     assert "patch_endpoint" not in wire.journal
 
 
+@pytest.mark.slow
 def test_a_window_while_the_proof_is_waited_for(client: Client, old: Any, new: Any) -> None:
     """A deferred rollback proves what it has put live, though the list has another of that window by then."""
     updated(client, "backdefer", old, new)
@@ -226,6 +231,7 @@ def test_the_bytes_of_the_receipt_are_put_back(
     assert undone["proof"]["level"] == "content"
 
 
+@pytest.mark.slow
 def test_a_model_that_nobody_keeps_is_not_put_back(server: ServerProcess, client: Client, old: Any, new: Any) -> None:
     """The receipt names bytes that are nowhere: it fails before it touches anything, and says so."""
     added(client, "backlost")

@@ -47,6 +47,7 @@ def batch(server: ServerProcess, client: Client, **options: Any) -> BatchScoring
     return BatchScoringOperator(task_id="t", **{**given, **options})
 
 
+@pytest.mark.slow
 def test_batch_scoring(server: ServerProcess, client: Client) -> None:
     """A file is scored to the place that was asked for; the ticket says where it is, without a token."""
     destination = f"scored/{own_name()}.csv"
@@ -304,6 +305,7 @@ def deferred(task: JobSensor) -> JobTrigger:
     return JobTrigger(**arguments)
 
 
+@pytest.mark.slow
 async def test_kill_leaves_the_job_alone(server: ServerProcess, client: Client, at_once: None) -> None:
     """Killing the deferred sensor cancels nothing; killing the task that owns the job does."""
     trainer, job_id = submitted(server, client)

@@ -79,6 +79,7 @@ def path_of(end: datetime) -> str:
 class TestPutInPlace:
     """What is put in place, and the receipt."""
 
+    @pytest.mark.slow
     def test_receipt(self, client: Client, server: ServerProcess, old: Any, new: Any) -> None:
         """The receipt says what is live, how that was proved, and what was replaced; it holds no token."""
         added(client, "upreceipt")
@@ -123,6 +124,7 @@ class TestPutInPlace:
         update("uplocation", location=server.sas(path_of(NEW)).url).execute(context())
         assert live(client, "uplocation") == path_of(NEW)
 
+    @pytest.mark.slow
     def test_location_with_a_blank(self, client: Client, server: ServerProcess, new: Any) -> None:
         """A URL writes a blank as ``%20`` where the service names the model with a blank: it is the same model."""
         added(client, "upblank")
@@ -134,6 +136,7 @@ class TestPutInPlace:
         assert live(client, "upblank") == "models/of march.ilearner"
         assert receipt["model"]["sha256"]
 
+    @pytest.mark.slow
     def test_only_model_output_without_a_name(self, client: Client, new: Any) -> None:
         """Where the job's result names no output, its only model is meant."""
         added(client, "upoutput")
@@ -141,6 +144,7 @@ class TestPutInPlace:
         update("upoutput", job).execute(context())
         assert live(client, "upoutput") == path_of(NEW)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", ["Bike Rental [trained model]", " bike rental [TRAINED MODEL] "])
     def test_resource_by_name(self, client: Client, new: Any, name: str) -> None:
         """The resource may be named, in any case."""
@@ -174,12 +178,14 @@ class TestOnlyIfNewer:
         assert update("updemand", old, only_if_newer=False).execute(context())["proof"]["level"] == "content"
         assert live(client, "updemand") == path_of(OLD)
 
+    @pytest.mark.slow
     def test_equal_window_goes_on(self, client: Client, new: Any) -> None:
         """The model of a job whose model is live is put in place again, and proved."""
         added(client, "upequal")
         update("upequal", new).execute(context())
         assert update("upequal", new).execute(context())["proof"]["level"] == "content"
 
+    @pytest.mark.slow
     def test_the_same_model_is_live_already(self, client: Client, server: ServerProcess, new: Any) -> None:
         """A training that gave what is live already is skipped as that, and its window is recorded."""
         added(client, "uplive")
@@ -189,6 +195,7 @@ class TestOnlyIfNewer:
             update("uplive", new).execute(context())
         assert live(client, "uplive") == path_of(NEW)
 
+    @pytest.mark.slow
     def test_unknown_window(self, client: Client, server: ServerProcess, old: Any, new: Any) -> None:
         """A model without a window is not put over one with a window, and it is said what to give."""
         added(client, "upunknown")
@@ -215,6 +222,7 @@ class TestUnknownWindow:
         update(name, location=f"own/{name}.ilearner").execute(context())
         return name
 
+    @pytest.mark.slow
     def test_a_service_that_tells_windows(self, client: Client, nameless: str, new: Any) -> None:
         """Our server knows all windows that it was told: one that it does not know is refused, with what to do."""
         words = (f"'{nameless}'", f"own/{nameless}.ilearner, is unknown", "set unknown_window='replace', once")
@@ -226,6 +234,7 @@ class TestUnknownWindow:
         update(nameless, new, unknown_window="replace").execute(context())
         assert live(client, nameless) == path_of(NEW)
 
+    @pytest.mark.slow
     def test_another_service(self, client: Client, nameless: str, new: Any, capsys: pytest.CaptureFixture[str]) -> None:
         """One that tells no windows has its model replaced, and the log says so, unless that is refused."""
 
@@ -240,6 +249,7 @@ class TestUnknownWindow:
         assert "is unknown, so only_if_newer=True cannot tell" in capsys.readouterr().out
         assert live(client, nameless) == path_of(NEW)
 
+    @pytest.mark.slow
     def test_nonsense(self, nameless: str, new: Any) -> None:
         """Another word is refused."""
         with one_line(AirflowFailException, "unknown_window is 'hope'", "'replace', 'refuse' or None"):
@@ -286,6 +296,7 @@ def test_a_path_without_a_stamp(client: Client, server: ServerProcess) -> None:
 class TestRefused:
     """What cannot be updated is said in one line, and changes nothing."""
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("options", "words"),
         [
@@ -566,6 +577,7 @@ class TestRaces:
 
     CHANGED = staticmethod(lambda *_: refused(412, "EndpointChanged", "It was changed in between."))
 
+    @pytest.mark.slow
     def test_looked_at_again(self, client: Client, new: Any) -> None:
         """A 412 makes the task look and decide again."""
         added(client, "uprace")
@@ -576,6 +588,7 @@ class TestRaces:
         assert wire.journal.count("patch_endpoint") == 2
         assert wire.journal.count("get_job") == 2
 
+    @pytest.mark.slow
     def test_newer_model_in_between(self, client: Client, old: Any, new: Any) -> None:
         """A newer model that another run put in place in between stays: the real server's ``If-Match`` sees to it."""
         added(client, "upovertaken")
@@ -590,6 +603,7 @@ class TestRaces:
             task.execute(context())
         assert live(client, "upovertaken") == path_of(NEW)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("only_if_newer", [True, False])
     def test_overtaken(
         self, client: Client, old: Any, new: Any, only_if_newer: bool, capsys: pytest.CaptureFixture[str]
@@ -622,6 +636,7 @@ class TestRaces:
         with one_line(AirflowFailException, "it still names"):
             task.execute(context())
 
+    @pytest.mark.slow
     def test_never_comes_to_rest(self, client: Client, new: Any) -> None:
         """An endpoint that changes every time is left alone at last."""
         added(client, "upbusy")
@@ -701,6 +716,7 @@ class TestRehearsal:
         assert f"{text} That is unusual" in receipt_text(receipt)
         assert "Rehearsed on" not in receipt_text({**receipt, "rehearsal": None})
 
+    @pytest.mark.slow
     def test_where_there_is_nothing_to_rehearse_on(self, client: Client, old: Any) -> None:
         """That is said, and the update goes on; a task that requires a rehearsal fails, and changes nothing."""
         added(client, "upunrehearsed")
@@ -711,6 +727,7 @@ class TestRehearsal:
         assert "not rehearsed: no calls are kept" in receipt["rehearsal"]["text"]
         assert receipt_text(receipt).endswith(" s.")
 
+    @pytest.mark.slow
     def test_a_service_without_rehearsals(self, client: Client, old: Any) -> None:
         """Another service does not know the call: the update goes on, unless a rehearsal is required."""
         added(client, "upelsewhere")

@@ -167,6 +167,7 @@ def test_what_is_written_is_read(table: tuple[list[Attribute], list[list[str]]])
     assert read(written(attributes, rows)) == (tuple(attributes), rows)
 
 
+@pytest.mark.slow
 @settings(database=None, deadline=None, max_examples=300)
 @given(st.text("ab,'\"{}%\\? \t0", max_size=12))
 def test_any_line_is_read_or_refused(line: str) -> None:

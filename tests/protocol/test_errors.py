@@ -186,6 +186,7 @@ def test_any_body_is_an_error(status: int, body: bytes) -> None:
     assert str(read(status, body)).startswith("get_job https://h.example/jobs/7b6a: ")
 
 
+@pytest.mark.slow
 @FACTORY
 @given(
     st.recursive(

@@ -102,6 +102,7 @@ def test_transitions() -> None:
     assert {s for s in JobStatus if s.terminal} == {JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.FINISHED}
 
 
+@pytest.mark.slow
 @FACTORY
 @given(
     st.builds(
@@ -121,6 +122,7 @@ def test_job_round_trip(job: Job) -> None:
     assert Job.from_wire(ID, json.loads(json.dumps(job.to_wire()))) == job
 
 
+@pytest.mark.slow
 @FACTORY
 @given(
     st.builds(JobRequest, _named, _named, st.dictionaries(st.text(max_size=5), st.text() | st.integers(), max_size=3))

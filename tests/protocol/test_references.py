@@ -88,6 +88,7 @@ def test_normalised_form(reference: BlobReference) -> None:
     assert careful.connection_string or "?" not in careful.relative_location
 
 
+@pytest.mark.slow
 @FACTORY
 @given(st.lists(st.text(st.sampled_from("abc123-_."), min_size=1), min_size=1, max_size=4).map("/".join))
 def test_wire_round_trip(path: str) -> None:

@@ -38,6 +38,7 @@ _tables = st.lists(_names, min_size=1, max_size=4, unique=True).flatmap(
 )
 
 
+@pytest.mark.slow
 @FACTORY
 @given(_tables)
 def test_output_round_trip(table: Table) -> None:
@@ -50,6 +51,7 @@ def test_output_round_trip(table: Table) -> None:
     assert swagger == plain
 
 
+@pytest.mark.slow
 @FACTORY
 @given(_tables)
 def test_input_round_trip(table: Table) -> None:

@@ -63,6 +63,7 @@ def test_rows_are_counted(content: bytes, count: int, size: int) -> None:
     assert rows(content, size) == count
 
 
+@pytest.mark.slow
 @settings(database=None, deadline=None, max_examples=200)
 @given(st.lists(st.lists(st.text('ab", \n', max_size=4), min_size=2, max_size=2), max_size=6), st.integers(1, 9))
 def test_rows_are_those_of_the_csv_module(cells: list[list[str]], size: int) -> None:
@@ -184,6 +185,7 @@ ARFF = (
 )
 
 
+@pytest.mark.slow
 @settings(database=None, deadline=None, max_examples=50)
 @given(st.lists(st.lists(st.text('ab", \n', max_size=4), min_size=2, max_size=2), max_size=6), st.integers(1, 9))
 def test_with_the_library_all_passes(cells: list[list[str]], size: int) -> None:

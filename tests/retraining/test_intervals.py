@@ -75,6 +75,7 @@ def test_an_interval_covers_the_truth_as_often_as_it_says(pair: Pair) -> None:
     assert 168 <= covered <= 195
 
 
+@pytest.mark.slow
 def test_what_is_allowed_moves_the_verdict(pair: Pair) -> None:
     """A model that is surely worse is no worse once that much is allowed, in its own unit or as a share."""
     answers = pair(400, 1.5)
@@ -160,6 +161,7 @@ def test_four_times_the_rows_make_half_the_interval(pair: Pair) -> None:
     assert widths[1] == pytest.approx(widths[0] / 2, rel=0.25)
 
 
+@pytest.mark.slow
 def test_models_that_were_measured_on_rows_of_their_own(pair: Pair) -> None:
     """What is hard for both does not cancel out: the interval is wider, and as wide as that of two samples."""
     mae = METRICS["Mean Absolute Error"]

@@ -41,6 +41,7 @@ def session() -> Iterator[Session]:
     engine.dispose()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", RUNS)
 def test_it_is_the_end_of_the_window(session: Session, kind: str) -> None:
     """The same moment that the operators take from the run; none where there is no such run."""
@@ -49,6 +50,7 @@ def test_it_is_the_end_of_the_window(session: Session, kind: str) -> None:
     assert WindowEnd()._evaluate_with(session=session, dag_id="d", run_id="another") is None
 
 
+@pytest.mark.slow
 def test_airflow_reads_it_as_it_was_written() -> None:
     """By the plugin: a class that no plugin has would be refused here."""
     alert = DeadlineAlert(

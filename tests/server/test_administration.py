@@ -34,6 +34,7 @@ def answer(customer: Customer, *words: str) -> Any:
     return json.loads(out.getvalue() or "null")
 
 
+@pytest.mark.slow
 def test_keys(customer: Customer) -> None:
     """Made, shown once, listed without itself, replaced and revoked only if that is meant."""
     place = (SCORING, "custa")
@@ -54,6 +55,7 @@ def test_keys(customer: Customer) -> None:
         answer(customer, "keys", "revoke", *place, "laptop", "--yes")
 
 
+@pytest.mark.slow
 def test_quota(customer: Customer) -> None:
     """What is set counts at once, what is not mentioned stays, and ``none`` takes a limit away."""
     place = (SCORING, "custa")

@@ -32,6 +32,7 @@ def count(service: Service) -> int:
     return len(service.client.list_audit(limit=500).entries)
 
 
+@pytest.mark.slow
 def test_every_change_leaves_an_entry(shared: Service) -> None:
     """All operations, by the table of operations: what may change something, refused or not, and nothing else."""
     for operation in sorted(ops.OPERATIONS, key=lambda one: one is ops.DELETE_SERVICE):
@@ -72,6 +73,7 @@ def test_a_named_key_is_named_and_a_query_is_not_kept(service: Service) -> None:
     assert not any(secret in text for secret in (made.primary_key, from_client.secret, "sig="))
 
 
+@pytest.mark.slow
 def test_forms_of_the_portal_leave_entries(shared: Service) -> None:
     """Every form but those that are said to read only, with the address of the browser; pages leave none."""
     visitor = Visitor(shared)
@@ -93,6 +95,7 @@ def test_forms_of_the_portal_leave_entries(shared: Service) -> None:
     assert "testclient" in page
 
 
+@pytest.mark.slow
 def test_pages_and_an_operation_that_did_not_end(service: Service) -> None:
     """The list goes on with older entries, in API and portal; what a killed server left has no status."""
     entry = {"at": service.clock(), "who": "w", "what": "x", "address": ""}

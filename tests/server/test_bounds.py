@@ -214,6 +214,7 @@ def test_objects_of_many_names_are_refused_with_the_limit(service: Service, scor
     assert "Send fewer rows" in said
 
 
+@pytest.mark.slow
 def test_objects_that_leave_out_what_they_may_are_answered(service: Service, scorer: Endpoint) -> None:
     """A thousand columns of which each row has a few: what no table of the same rows could be refused for."""
     rows = [{"x": 1, **{f"a{(number * 7 + i) % 1000}": 1 for i in range(15)}} for number in range(1000)]
@@ -305,6 +306,7 @@ def test_a_parameter_is_no_document() -> None:
         parameter.value("a" * 20_000)
 
 
+@pytest.mark.slow
 def test_a_blob_has_so_many_blocks() -> None:
     """More are refused while the list is read."""
     ids = b"<Latest>AAAA</Latest>"

@@ -141,6 +141,7 @@ def test_another_is_as_one_who_does_not_exist(house: House, operation: Operation
     assert (state(house.other), state(house.new), state(house.namesake)) == before
 
 
+@pytest.mark.slow
 def test_operations_without_a_name_are_about_the_keys_owner(house: House) -> None:
     """Lists hold one's own; the others are the workspace's, or nobody's after a customer has left."""
     for operation in set(ops.OPERATIONS) - set(NAMING):
@@ -322,6 +323,7 @@ def test_a_signed_file_is_one_of_the_folder(house: House) -> None:
             assert answer.status == 400, (method, name, answer.body)
 
 
+@pytest.mark.slow
 def test_comparing_with_another_is_comparing_with_nobody(house: House) -> None:
     """A submission that says that its model is for another's endpoint learns nothing of the model there."""
     checks = []
@@ -384,6 +386,7 @@ SCORES |= {ops.INFERENCE_VERSION, ops.INFERENCE_VERSION_READY, ops.INFER_VERSION
 CLOSED = {ops.ADD_ENDPOINT, ops.DELETE_ENDPOINT, ops.REGENERATE_KEYS, ops.MAKE_KEY, ops.REVOKE_KEY}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ScoreOnly", "Retrain"])
 def test_a_named_key_opens_what_its_kind_says(house: House, kind: str) -> None:
     """Every operation that takes a key, about the customer's own: the others answer as to nobody's key, and no answer
@@ -405,6 +408,7 @@ def test_a_named_key_opens_what_its_kind_says(house: House, kind: str) -> None:
             assert told(answer) == told(house.service.ask(operation.method, path, least_body(operation), key="wrong"))
 
 
+@pytest.mark.slow
 def test_a_named_key_ends(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """At its time, when it is revoked, and when one of its name is made; it is found in no list, only its name is."""
     me, clock = added(house.service, "ends"), house.service.clock
@@ -430,6 +434,7 @@ def test_a_named_key_ends(house: House, monkeypatch: pytest.MonkeyPatch) -> None
     assert me.ask("PUT", keys_path(me, "odd"), {"Kind": "Everything"}).status == 400
 
 
+@pytest.mark.slow
 def test_quotas(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """The refusal says which quota, and until when; the workspace token sets them; another's jobs do not count."""
     me, clock = added(house.service, "quota"), house.service.clock

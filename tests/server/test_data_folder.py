@@ -43,6 +43,7 @@ def test_files_of_a_living_server_stay(tmp_path: Path) -> None:
             assert set(LEFT) < names(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("first", "second"), [(False, False), (False, True), (True, False)])
 def test_a_second_server_is_kept_out(
     tmp_path: Path, first: bool, second: bool, monkeypatch: pytest.MonkeyPatch
@@ -54,6 +55,7 @@ def test_a_second_server_is_kept_out(
         pass
 
 
+@pytest.mark.slow
 def test_one_that_shares_waits_for_another_that_tidies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two that start at the same moment both start."""
     tidying, go_on = threading.Event(), threading.Event()

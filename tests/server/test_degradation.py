@@ -155,6 +155,7 @@ async def test_a_crowd(site: Site) -> None:
     site.check_well(endpoint)
 
 
+@pytest.mark.slow
 def test_the_clock_jumps(service: Service, scorer: Endpoint, trainer: Endpoint) -> None:
     """Ten years forward, and twenty back: endpoints answer, models are trained and put live, keys are made."""
     data = service.put_blob("data/five.csv", line(5))
@@ -169,6 +170,7 @@ def test_the_clock_jumps(service: Service, scorer: Endpoint, trainer: Endpoint) 
         assert service.client.refresh_endpoint(service.scoring, "mine", overwrite_resources=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "told"),
     [

@@ -176,6 +176,7 @@ def test_azmlclients_request_response_calls(client: Client) -> None:
     assert rows == {"Results": {"output1": [{"Scored Labels": table["value"]["Values"][0][0]}]}}
 
 
+@pytest.mark.slow
 def test_azmlclients_batch_calls(client: Client, server: ServerProcess) -> None:
     """Create, start, poll and delete; the id is unquoted by cutting its first and last character off."""
     endpoint = client.get_endpoint(client.find_web_service(BIKES_SCORING).id, "default")

@@ -58,6 +58,7 @@ def test_quickstart_works_as_it_says(started: str, tmp_path: Path) -> None:
     assert "azureml_classic_default" in json.loads((folder / "data" / "airflow_connections.json").read_text())
 
 
+@pytest.mark.slow
 def test_quickstart_leaves_other_files_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A folder that somebody uses for something else stays as it is; so does a file."""
     (tmp_path / "mine.txt").touch()

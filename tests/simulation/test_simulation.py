@@ -14,6 +14,7 @@ from tests.simulation.world import Violation
 SEEDS = {"days": 6, "fleets": 3}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", sorted(SIMULATIONS))
 def test_no_seed_breaks_a_promise(kind: str) -> None:
     """Whatever is lost, late, repeated or killed: no job has two effects, no endpoint goes back, each receipt is true,

@@ -36,6 +36,7 @@ def numbers(cells: list[str], kind: Kind | None = None, decimal: str = ".") -> l
     return [None if math.isnan(value) else value for value in values.tolist()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sign", sorted(NO_VALUE))
 @pytest.mark.parametrize("position", [0, 3, 59])
 def test_signs_of_no_value(sign: str, position: int) -> None:

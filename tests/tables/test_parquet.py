@@ -47,6 +47,7 @@ BOMBS: dict[str, Callable[[], bytes]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BOMBS)
 def test_what_a_file_stands_for_is_seen_before_it_is_made(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Some hundred bytes of many MiB: no more is made of them than a few times what may be in any case."""

@@ -84,6 +84,7 @@ def test_both_ways_to_find_quotes_agree(text: str, final: bool) -> None:
     assert found[0] == found[1]
 
 
+@pytest.mark.slow
 @settings(database=None, deadline=None, max_examples=80)
 @given(table=_TABLE, position=st.integers(0), sign=st.sampled_from(['"', ",", "\n"]))
 def test_a_damaged_file_loses_no_row(table: list[list[str]], position: int, sign: str) -> None:

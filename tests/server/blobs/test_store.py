@@ -265,6 +265,7 @@ class TestReadAndWrite:
         assert store.container_properties("data") is not None
         assert not list((store.root / "data").iterdir())
 
+    @pytest.mark.slow
     def test_writing_beside_deleting(self, store: BlobStore) -> None:
         """A folder that a delete removes under a writer is made again: no write is lost."""
         stop = threading.Event()

@@ -80,6 +80,7 @@ def ask(service: Service, endpoint: Endpoint, numbers: Any, at_once: int = 10) -
         service.client.score(endpoint, rows[first : first + at_once])
 
 
+@pytest.mark.slow
 def test_an_endpoint_that_is_asked_other_rows_has_drifted(service: Service, scorer: Endpoint) -> None:
     """And not the one beside it; too few rows are said to be that, and so is what is not compared."""
     other = service.client.add_endpoint(service.scoring, "other")
@@ -108,6 +109,7 @@ def test_only_the_last_days_count(service: Service, scorer: Endpoint) -> None:
     assert drift(service, days=30)["mine"].since == date(2016, 3, 1)
 
 
+@pytest.mark.slow
 def test_counts_belong_to_a_model_and_outlive_the_server(
     service: Service, scorer: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,6 +169,7 @@ def test_a_service_without_the_call_is_told_apart(service: Service) -> None:
         elsewhere.get_drift(service.scoring)
 
 
+@pytest.mark.slow
 def test_portal_and_metrics_tell_it(service: Service, scorer: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
     """By feature on the page of the endpoint; the largest index in the metrics, to the workspace token alone."""
     ask(service, scorer, [3 + n % 3 for n in range(150)], at_once=150)

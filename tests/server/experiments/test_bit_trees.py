@@ -304,6 +304,7 @@ def test_trees_answer_without_a_session() -> None:
     assert (len(reads), graph.size) == (2, full)
 
 
+@pytest.mark.slow
 def test_a_graph_that_cannot_be_read_again_is_left_to_its_trees() -> None:
     """A damaged copy fails no call."""
     content = graph_of(SUITABLE["number"][0])

@@ -156,6 +156,7 @@ def several(schema):
 """
 
 
+@pytest.mark.slow
 def test_they_may_be_parts_of_a_pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A function's pipeline of all three is held to one thread and converted like any other; it writes no files."""
     (tmp_path / "made_of_three.py").write_text(MADE)

@@ -130,6 +130,7 @@ def test_decimal_commas_are_numbers_with_any_delimiter(tmp_path: Path, name: str
     assert (summary.schema.features[0].kind, summary.schema.features[0].minimum) == (NUMBER, 0.5)
 
 
+@pytest.mark.slow
 def test_day_and_month_are_told_apart_or_asked_for(tmp_path: Path) -> None:
     """Dates that could be read either way are refused until the declaration says which they are."""
     month_first = {"columns": {"t": {"kind": "date", "date_format": "%m/%d/%Y"}}, "time_column": "t"}

@@ -117,6 +117,7 @@ def test_census_is_seeded():
     assert datasets.census(0) == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("experiment", shipped_experiments(), ids=lambda experiment: experiment.name)
 def test_first_data_is_a_csv_of_bounded_size(experiment):
     """The first training data of both shipped experiments has the label and at most 20,000 rows."""

@@ -163,6 +163,7 @@ def test_shipped_experiments_are_those_of_the_articles():
     assert not {"casual", "registered", "instant"} & {*bikes.features, *bikes.optional}
 
 
+@pytest.mark.slow
 def test_reading_declarations_imports_no_heavy_library():
     """The server's start stays fast: neither importing the package nor reading declarations loads scikit-learn."""
     code = (

@@ -134,6 +134,7 @@ def test_a_small_difference_is_a_note(tmp_path: Path, monkeypatch: pytest.Monkey
     assert any("differs from what linear-classifier says by up to" in note for note in notes)
 
 
+@pytest.mark.slow
 def test_answers_that_are_almost_the_same_are_not_compared_against_their_rounding(tmp_path: Path) -> None:
     """A regression that has learnt nothing, and one of a label that never changes."""
     rows = "".join(f"{x},{x % 3}\n" for x in range(60))

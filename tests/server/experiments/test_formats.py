@@ -77,6 +77,7 @@ def models(people: dict[str, Path]) -> dict[str, Path]:
     return made
 
 
+@pytest.mark.slow
 def test_a_census_trains_the_same_model(models: dict[str, Path]) -> None:
     """Graph, columns, categories, classes and metrics do not depend on the format of the training data."""
     manifests = [read_ilearner(path)[0] for path in models.values()]
@@ -99,6 +100,7 @@ def test_the_evaluation_is_the_same_in_all_formats(models: dict[str, Path]) -> N
     assert texts["arff"].startswith(b"@relation evaluation\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", EXTENSIONS)
 def test_scored_rows_are_the_same_in_all_formats(models, people, tmp_path: Path, source: str) -> None:
     """Whatever is read and whatever is written, the same cells come out; ARFF writes a missing one its own way."""
@@ -232,6 +234,7 @@ def test_memory_of_reading_does_not_depend_on_the_format(tmp_path: Path) -> None
     assert peaks["arff"] < 1.5 * peaks["csv"]
 
 
+@pytest.mark.slow
 def test_wide_sparse_rows_are_taken_a_few_at_a_time(tmp_path: Path) -> None:
     """Two bytes a row that stand for thousands of cells are not all unfolded at once."""
     width, rows = 5_000, 2_000

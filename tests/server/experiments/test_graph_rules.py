@@ -274,6 +274,7 @@ def test_a_model_from_before_the_rules_goes_on_answering(
     assert old.app._scoring.predictor(old.app._workspace.cached(path.rsplit("/", 2)[1])) is None
 
 
+@pytest.mark.slow
 def test_a_model_from_before_the_rules_is_ended(
     old: Service, scorer: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -318,6 +319,7 @@ def test_a_session_is_given_some_rows_at_a_time(file_of: Callable[[bytes], Path]
     assert seen == [graph.STEP, graph.STEP, 1300 - 2 * graph.STEP]
 
 
+@pytest.mark.slow
 def test_neighbours_of_many_rows_are_given_fewer() -> None:
     """A row makes a distance to each row that was kept."""
     nodes = [graphs.node("CDist", "X c", "d", domain="com.microsoft"), graphs.node("ReduceMax", "d", "Y")]

@@ -111,6 +111,7 @@ def cities(house: Service) -> None:
     house.put_blob("data/cities.csv", CITIES)
 
 
+@pytest.mark.slow
 def test_a_parameter_chooses_rows(house: Service, cities: None) -> None:
     """Only the rows of the one city count; without it all do, by the default."""
     trainer = endpoint_of(house, "Line")
@@ -118,6 +119,7 @@ def test_a_parameter_chooses_rows(house: Service, cities: None) -> None:
     assert (some["Rows"], evaluation(house, trainer, {"Input": GIVEN})["Rows"]) == ("9", "18")
 
 
+@pytest.mark.slow
 def test_a_parameter_reaches_the_estimator(house: Service, cities: None) -> None:
     """A heavy penalty makes the slope flat, so the errors are larger; a number may be written as text."""
     trainer = endpoint_of(house, "Line")
@@ -137,6 +139,7 @@ def test_the_data_may_be_named_by_a_parameter(house: Service, cities: None, kind
     assert evaluation(house, trainer, {"GlobalParameters": {"URI": address}})["Rows"] == "18"
 
 
+@pytest.mark.slow
 def test_data_named_by_a_parameter_are_read_as_their_name_says(house: Service) -> None:
     """Behind an address, too, ARFF is read as ARFF, and what has no name of data as CSV."""
     declared = "@attribute x real\n@attribute y real\n@attribute city {Ulm,Bad}\n@data\n"
@@ -165,6 +168,7 @@ def test_further_rows_and_rows_for_the_metrics_in_other_formats(house: Service, 
     assert (found["Rows"], found["Checked"]) == ("42", "21")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("body", "code", "words"),
     [

@@ -7,6 +7,7 @@ import random
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from airflow_provider_azureml_classic.server.experiments import Column, Experiment, Schema, read_ilearner, train
 from airflow_provider_azureml_classic.server.experiments.ilearner import content_digest
@@ -60,6 +61,7 @@ def test_a_profile_is_bounded() -> None:
     assert profile["duplicates"] == 0
 
 
+@pytest.mark.slow
 def test_the_same_rows_trained_twice_have_the_same_digest(tmp_path: Path) -> None:
     """Of graph and schema; other rows have another one."""
     digests = []

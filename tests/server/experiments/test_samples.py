@@ -67,6 +67,7 @@ def test_check_rows_give_the_metrics_of_the_evaluation(tmp_path: Path, kind: str
     assert found == {name: pytest.approx(evaluation.metrics[name], rel=1e-4) for name in names}
 
 
+@pytest.mark.slow
 def test_check_rows_are_not_answered_by_the_model_that_knows_them(tmp_path: Path) -> None:
     """The answers are of the model fitted without these rows: the one written, fitted on all, does better on them."""
     evaluation, _ = trained(tmp_path, csv_of("number"))
@@ -91,6 +92,7 @@ def test_check_rows_can_be_scored_as_they_are(tmp_path: Path) -> None:
     assert scored.column_names == evaluation.check.answers.column_names
 
 
+@pytest.mark.slow
 def test_check_rows_are_at_most_500(tmp_path: Path) -> None:
     """Of many held-out rows 500 are taken, evenly spread."""
     evaluation, _ = trained(tmp_path, csv_of("number", 5000), "linear-regressor")
@@ -98,6 +100,7 @@ def test_check_rows_are_at_most_500(tmp_path: Path) -> None:
     assert len(evaluation.check.labels) == 500
 
 
+@pytest.mark.slow
 def test_check_rows_fit_into_a_cell_that_python_reads(tmp_path: Path) -> None:
     """Rows with long texts are fewer, so that the CSV stays below the 131,072 characters of Python's own reader."""
     before = csv.field_size_limit(131_072)
@@ -131,6 +134,7 @@ def test_check_rows_of_different_lengths() -> None:
         Evaluation.read(f'Check Rows\n"{cell}"\n'.encode())
 
 
+@pytest.mark.slow
 def test_a_file_of_samples_has_500_check_rows_however_wide_the_table(tmp_path: Path) -> None:
     """While the evaluation's cell keeps to its limit; its golden rows are those of the file."""
     evaluation, _ = trained(tmp_path, csv_of("number", 3000, wide=300), "linear-regressor", columns=True)

@@ -173,6 +173,7 @@ def test_training_is_deterministic(run, tmp_path):
     assert read_ilearner(tmp_path / "m.ilearner")[1] == first
 
 
+@pytest.mark.slow
 def test_few_rows_are_trained_on_and_the_metrics_say_so(run):
     """With too few rows to hold any out, the summary says that the metrics are those of the training rows."""
     assert "training rows" in run("a,y\n1,no\n2,yes\n").notes[0]
@@ -320,6 +321,7 @@ def test_a_column_of_identifiers_is_refused(run):
         run(text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("days", "window"),
     [
@@ -357,6 +359,7 @@ def test_a_wrong_time_is_named(run):
         run("a,y\n1,no\n2,yes\n", experiment(time_column="d"))
 
 
+@pytest.mark.slow
 def test_the_positive_class_is_the_declared_one(run, tmp_path):
     """Scored Probabilities is about the declared class; without one, about the last in sorted order."""
     for positive, expected in ((None, "yes"), ("no", "no")):
@@ -395,6 +398,7 @@ def test_an_estimator_that_fails_is_told(run, estimator, parameters, said):
     assert caught.value.code == "ModuleExecutionError"
 
 
+@pytest.mark.slow
 def test_a_model_that_answers_differently_as_onnx_is_refused(run):
     """HistGradientBoosting with categorical features converts without a word into another model: it is caught."""
     draw = random.Random(3)  # noqa: S311 - test data

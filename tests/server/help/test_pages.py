@@ -160,6 +160,7 @@ def test_unknown_pages_are_errors_of_the_protocol(server: ServerProcess) -> None
 # -- what everybody may see ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @every_page
 @both
 def test_pages_are_closed_to_everything_else(house: House, service: str, page: str) -> None:

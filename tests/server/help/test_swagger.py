@@ -172,6 +172,7 @@ def validator(document: dict[str, Any], definition: str) -> jsonschema.Draft4Val
     return jsonschema.Draft4Validator(schema)
 
 
+@pytest.mark.slow
 @every_service
 def test_document_is_swagger(house: House, service: str) -> None:
     """The document has the shape of the specification, all its references lead somewhere, and ids are unique."""

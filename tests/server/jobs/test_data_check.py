@@ -34,6 +34,7 @@ def run(service: Service, trainer: Endpoint, scorer: Endpoint) -> Any:
 FAR = b"x,y\n" + b"".join(b"%d,%d\n" % (1000 * x, 5 * x) for x in range(60))
 
 
+@pytest.mark.slow
 def test_data_like_before_satisfy_the_contract(run: Any, service: Service, trainer: Endpoint) -> None:
     """The job's state says so, and its log."""
     job = run(line(2))
@@ -51,6 +52,7 @@ def test_by_default_a_violation_is_told(run: Any, service: Service, trainer: End
     assert any(line.startswith("Data check, broken: Column 'x' is far from") for line in lines)
 
 
+@pytest.mark.slow
 def test_a_violation_fails_the_job_where_that_is_wished(run: Any) -> None:
     """Before anything is trained; what was found is kept with the job."""
     job = run(FAR, data_check="fail")
@@ -76,6 +78,7 @@ def test_data_can_be_looked_at_and_no_more(run: Any) -> None:
         assert (job.status, job.results, job.data_check["verdict"]) == (JobStatus.FINISHED, {}, verdict)
 
 
+@pytest.mark.slow
 def test_without_a_live_model_nothing_is_known(run: Any) -> None:
     """As for an endpoint that does not exist yet, or another web service."""
     assert run(FAR, endpoint="new", data_check="fail").data_check["verdict"] == "not known"

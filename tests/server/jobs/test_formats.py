@@ -24,6 +24,7 @@ def text_of(slope: float, extension: str) -> str:
     return rows.replace(",", "\t") if extension == ".tsv" else rows
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("extension", [".csv", ".tsv", ".arff"])
 def test_a_job_trains_on_each_format_and_writes_its_evaluation_in_each(
     service: Service, trainer: Endpoint, scorer: Endpoint, extension: str
@@ -42,6 +43,7 @@ def test_a_job_trains_on_each_format_and_writes_its_evaluation_in_each(
     assert service.slope(scorer) == 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("source", "target", "expected"),
     [
@@ -97,6 +99,7 @@ def by_account(
     return BlobReference(path, account.endpoint, token).normalised()
 
 
+@pytest.mark.slow
 def test_a_token_of_the_account_opens_input_output_and_model(
     service: Service, trainer: Endpoint, scorer: Endpoint
 ) -> None:
@@ -129,6 +132,7 @@ def test_a_token_of_the_account_that_does_not_open_the_data(
     assert said in detail["message"]
 
 
+@pytest.mark.slow
 def test_a_path_with_a_wrong_token_opens_nothing(service: Service, trainer: Endpoint) -> None:
     """A token beside a bare path is looked at, too: any text in its place would open other endpoints' outputs."""
     job = service.ended(trainer, service.submit(trainer, service.put_blob("data/five.csv", line(5))))

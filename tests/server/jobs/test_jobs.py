@@ -42,6 +42,7 @@ def refused(service: Service, endpoint: Endpoint, body: Any) -> tuple[str, str]:
 # -- the states ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_job_waits_until_it_is_started_and_is_started_once(
     service: Service, trainer: Endpoint, data: BlobReference
 ) -> None:
@@ -99,6 +100,7 @@ def test_the_state_of_a_job_on_the_wire(service: Service, trainer: Endpoint, dat
     assert model["SasBlobToken"].startswith("?")
 
 
+@pytest.mark.slow
 def test_the_samples_of_a_model_are_named_beside_the_results(
     service: Service, trainer: Endpoint, data: BlobReference
 ) -> None:
@@ -130,6 +132,7 @@ def test_first_models_have_samples_too(service: Service) -> None:
     assert json.loads(service.read_blob(path))["Golden Rows"]["Spread"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [False, True])
 def test_samples_are_columns_of_the_evaluation_if_that_is_wanted(
     service: Service, trainer: Endpoint, data: BlobReference, monkeypatch: pytest.MonkeyPatch, columns: bool
@@ -142,6 +145,7 @@ def test_samples_are_columns_of_the_evaluation_if_that_is_wanted(
     assert job.samples is not None
 
 
+@pytest.mark.slow
 def test_each_answer_has_a_fresh_token(service: Service, trainer: Endpoint, data: BlobReference) -> None:
     """A job that ended days ago is asked again, and its model can be put in place."""
     scorer = service.client.add_endpoint(service.scoring, "mine")
@@ -166,6 +170,7 @@ def test_a_waiting_job_can_be_cancelled(service: Service, trainer: Endpoint, dat
     client.cancel_job(trainer, job_id)
 
 
+@pytest.mark.slow
 def test_a_running_job_that_is_cancelled_delivers_nothing(
     service: Service, trainer: Endpoint, data: BlobReference
 ) -> None:
@@ -189,6 +194,7 @@ def test_a_running_job_that_is_cancelled_delivers_nothing(
         service.read_blob("models/cancelled.ilearner")
 
 
+@pytest.mark.slow
 def test_a_job_that_is_cancelled_while_it_delivers_delivers_nothing(
     service: Service, trainer: Endpoint, data: BlobReference, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -217,6 +223,7 @@ def test_a_job_that_is_cancelled_while_it_delivers_delivers_nothing(
             client.fetch_blob(service.signed(name))
 
 
+@pytest.mark.slow
 def test_deleting_a_finished_job_leaves_it_finished(service: Service, trainer: Endpoint, data: BlobReference) -> None:
     """Old clients delete every job they ran, and may still look at it."""
     job_id = service.submit(trainer, data)
@@ -244,6 +251,7 @@ def test_a_job_belongs_to_its_endpoint(service: Service, trainer: Endpoint, data
 GOOD = {"RelativeLocation": "data/five.csv"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("body", "code", "words"),
     [
@@ -337,6 +345,7 @@ def override(service: Service, kind: str, path: str, permissions: str) -> BlobRe
     return BlobReference(f"/{path}", connection_string=text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["path", "sas", "connection", "account"])
 def test_outputs_go_where_they_are_wanted(service: Service, trainer: Endpoint, data: BlobReference, kind: str) -> None:
     """By path, by a token that allows writing, by connection string with and without the store's address.
@@ -409,6 +418,7 @@ def test_a_wrong_account_key_is_refused(service: Service, trainer: Endpoint, dat
 # -- files -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "words"),
     [
@@ -495,6 +505,7 @@ def test_files_to_score_are_in_the_declared_encoding(
     assert (job.details, service.read_blob("scored/rows.csv").count(b"\n")) == (None, 3)
 
 
+@pytest.mark.slow
 def test_a_job_of_a_deleted_endpoint_ends_quietly(service: Service, data: BlobReference, caplog: Any) -> None:
     """Its endpoint is deleted while it runs: nobody can ask for it, and the next job runs."""
     endpoint = service.client.add_endpoint(service.training, "gone")
@@ -511,6 +522,7 @@ def test_a_job_of_a_deleted_endpoint_ends_quietly(service: Service, data: BlobRe
 # -- a stop in the middle --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_jobs_that_a_stop_interrupts_run_at_the_next_start(
     service_dir: Any, clock: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

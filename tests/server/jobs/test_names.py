@@ -243,6 +243,7 @@ def test_names_that_cannot_be(tmp_path: Path, line: str, words: str) -> None:
     assert words in str(caught.value)
 
 
+@pytest.mark.slow
 def test_an_evaluation_may_be_left_out(service_dir: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     """A service with a model alone writes nothing else, but for the samples."""
     texts = [FIVE_LINES.format(name=name) for name in (TRAINING, "Other Line")]

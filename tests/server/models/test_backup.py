@@ -50,6 +50,7 @@ def test_it_comes_back(
         again.close()
 
 
+@pytest.mark.slow
 def test_it_fits_together_while_everything_changes(service: Service, scorer: Endpoint, tmp_path: Path) -> None:
     """Backups beside updates and removals: each has every model that its database names."""
     ended = threading.Event()
@@ -102,6 +103,7 @@ def cut(path: Path) -> None:
     os.truncate(path, path.stat().st_size // 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [cut, Path.unlink], ids=["cut", "deleted"])
 @pytest.mark.parametrize("pattern", ["state.db", "models/*", "blobs/models/ten.ilearner", "secrets.json"])
 def test_a_damaged_backup_is_not_put_back(copied: Path, tmp_path: Path, pattern: str, damage: Callable) -> None:

@@ -44,6 +44,7 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
     made.close()
 
 
+@pytest.mark.slow
 def test_a_pinned_model_stays(database: Database) -> None:
     """Of an endpoint or not: while it is pinned its file is not removed, afterwards it is."""
     pins = Pins(database, Peers(database))
@@ -156,6 +157,7 @@ with scratch_folder() as folder:
 """
 
 
+@pytest.mark.slow
 def test_temporary_files_of_killed_processes_are_removed(tmp_path: Path) -> None:
     """By the next one that starts; those of a living one stay, and one that ends removes its own."""
     # Not below the test's own folder, whose path is long.

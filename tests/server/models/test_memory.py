@@ -109,6 +109,7 @@ def test_the_option_is_in_mebibytes(capsys: pytest.CaptureFixture[str]) -> None:
     assert "0 is not a number of MiB from 1 on" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_model_weighs_what_is_told(tmp_path: Path) -> None:
     """What Python and numpy hold of a model without its session is at most its size, and most of it."""
     paths = [tree_model(tmp_path / f"{seed}.ilearner", trees=40, leaves=31, seed=seed) for seed in range(3)]

@@ -131,6 +131,7 @@ def test_a_missing_database_of_models_elsewhere_is_refused(service_dir: Path) ->
     check_database_file(service_dir, url)
 
 
+@pytest.mark.slow
 def test_a_new_database_beside_models_is_refused(start: Start, service_dir: Path, tmp_path: Path) -> None:
     """One that knows no model does not become the database of a directory that has some."""
     fresh = tmp_path / "fresh" / "data"

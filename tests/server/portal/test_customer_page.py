@@ -89,6 +89,7 @@ def places(job: str) -> Iterator[tuple[str, str, str]]:
         yield f"/portal{place}", method, operation.name
 
 
+@pytest.mark.slow
 def test_a_key_that_scores_opens_scoring(house: tuple[Service, Customer, Customer]) -> None:
     """Everything but the first page, scoring and what is not there is refused, and nothing else is shown."""
     _, mine, _ = house
@@ -103,6 +104,7 @@ def test_a_key_that_scores_opens_scoring(house: tuple[Service, Customer, Custome
         assert answer.status_code in expected, place
 
 
+@pytest.mark.slow
 def test_another_is_as_one_who_does_not_exist(house: tuple[Service, Customer, Customer]) -> None:
     """What is another's, by job, file and model, gets the bytes that what does not exist gets, and nothing happens."""
     service, mine, other = house
@@ -151,6 +153,7 @@ def test_another_is_as_one_who_does_not_exist(house: tuple[Service, Customer, Cu
     ] == before
 
 
+@pytest.mark.slow
 def test_pages_of_the_owner_are_not_there(house: tuple[Service, Customer, Customer]) -> None:
     """A customer's page, for the owner and the reader, and theirs, for a customer: as a page that never was."""
     service, mine, other = house
@@ -178,6 +181,7 @@ def test_pages_of_the_owner_are_not_there(house: tuple[Service, Customer, Custom
         assert (answer.status_code, "/sign-in" in answer.headers["location"]) == (303, True)
 
 
+@pytest.mark.slow
 def test_keys_and_what_ends_with_them(house: tuple[Service, Customer, Customer]) -> None:
     """A key is made and shown once, listed, and revoked: who is signed in with it is out at once."""
     _, mine, _ = house
@@ -198,6 +202,7 @@ def test_keys_and_what_ends_with_them(house: tuple[Service, Customer, Customer])
     assert phone.post("/portal/customer/files", csrf=phone.csrf).status_code == 303
 
 
+@pytest.mark.slow
 def test_quotas_are_shown_and_hold(house: tuple[Service, Customer, Customer]) -> None:
     """What is used of what there is stands on the page, and what is beyond it is refused with the reason."""
     service, mine, _ = house
@@ -213,6 +218,7 @@ def test_quotas_are_shown_and_hold(house: tuple[Service, Customer, Customer]) ->
     assert json.loads(mine.ask("GET", "/customer/files").body)["Files"]
 
 
+@pytest.mark.slow
 def test_keys_of_those_who_are_not_kept_apart_do_not_sign_in(service: Service) -> None:
     """Where customers share the store there is no page of theirs; the refusal is that of a wrong key."""
     made = service.client.add_endpoint(service.scoring, "mine")
@@ -222,6 +228,7 @@ def test_keys_of_those_who_are_not_kept_apart_do_not_sign_in(service: Service) -
     assert len({re.sub(r'value="\w{64}"', "", answer.text) for answer in answers}) == 1
 
 
+@pytest.mark.slow
 def test_the_owner_looks_after_keys_and_quotas(house: tuple[Service, Customer, Customer]) -> None:
     """On the endpoint's page a key is made, shown once and revoked, and a quota is set; wrong ones are refused."""
     service, _, other = house

@@ -53,6 +53,7 @@ async def read_of(service: Service, path: str, kind: str, cookie: str = "", leng
     return status, read
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [MULTIPART, URLENCODED])
 @pytest.mark.parametrize("path", ["/portal/sign-in", "/portal/sign-out"])
 async def test_of_a_guest_some_kilobytes_are_read(service: Service, path: str, kind: str) -> None:
@@ -84,6 +85,7 @@ async def test_a_form_without_a_file_is_a_megabyte_at_most(service: Service, vis
     assert MAX_UPLOAD > MAX_FORM
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "body"),
     [

@@ -58,6 +58,7 @@ def filled(path: str, visitor: Visitor) -> str:
 # -- who may come in ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("path", "method"), [(path, method) for path, method, _ in ROUTES])
 def test_every_page_asks_for_the_token(stranger: Visitor, path: str, method: str) -> None:
     """Nobody sees or does anything without signing in; a page that was asked for is remembered."""
@@ -68,6 +69,7 @@ def test_every_page_asks_for_the_token(stranger: Visitor, path: str, method: str
     assert ("next=" in answer.headers["location"]) == (method == "GET")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("path", "method"), [route[:2] for route in ROUTES if route[1] == "POST"])
 @pytest.mark.parametrize("csrf", ["", "0" * 64, "é"])
 def test_every_form_needs_its_csrf_token(visitor: Visitor, mine: str, path: str, method: str, csrf: str) -> None:
@@ -252,6 +254,7 @@ def pages(visitor: Visitor, mine: str) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_pages_are_closed_and_hold_no_secret(visitor: Visitor, mine: str) -> None:
     """A strict policy, no inline script or style, nothing stored by the browser, and no key, token or SAS anywhere."""
     endpoint = visitor.service.client.get_endpoint(visitor.service.scoring, "mine")
@@ -269,6 +272,7 @@ def test_pages_are_closed_and_hold_no_secret(visitor: Visitor, mine: str) -> Non
         assert not re.search(r'(?:src|href|action)="(?:https?:)?//', answer.text), path
 
 
+@pytest.mark.slow
 def test_titles_differ(visitor: Visitor, mine: str) -> None:
     """Each page has a title of its own."""
     titles = [re.search("<title>(.*?)</title>", visitor.page(path))[1] for path in pages(visitor, mine)]
@@ -383,6 +387,7 @@ def test_add_an_endpoint(visitor: Visitor) -> None:
     assert "Endpoint north is added." not in visitor.page(f"{root}/endpoints/north")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
@@ -404,6 +409,7 @@ def test_an_endpoint_that_cannot_be_added(visitor: Visitor, mine: str, fields: d
     assert len(visitor.service.client.list_endpoints(visitor.service.scoring)) == 2
 
 
+@pytest.mark.slow
 def test_search_sort_and_pages(visitor: Visitor) -> None:
     """Found by part of name or description, in any order, page by page; wildcards are plain characters."""
     service = visitor.service
@@ -428,6 +434,7 @@ def test_search_sort_and_pages(visitor: Visitor) -> None:
     assert names("sort=placed&down=1")[0] == "n05" or "n05" in names("sort=placed&down=1")
 
 
+@pytest.mark.slow
 def test_freshness_against_a_limit(visitor: Visitor) -> None:
     """Fresh, stale and unknown are told apart by the window in the model's path and the limit that was set."""
     service = visitor.service
@@ -448,6 +455,7 @@ def test_freshness_against_a_limit(visitor: Visitor) -> None:
     assert "at least one hour" in visitor.post(f"{root}/limit", amount="0", unit="hours").text
 
 
+@pytest.mark.slow
 def test_one_limit_for_all_who_look(visitor: Visitor, mine: str) -> None:
     """An endpoint's own limit, from the call or the page, goes before its web service's; both are told to clients,
     and list, page and metrics count by it. Endpoints of gates are in none of them.
@@ -536,6 +544,7 @@ def test_help_pages_are_linked(visitor: Visitor, mine: str) -> None:
 # -- history -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_history_and_roll_back(visitor: Visitor, mine: str, scorer: Endpoint) -> None:
     """Each model put in place is in the table with what put it there, and any of them can be put back."""
     service = visitor.service
@@ -565,6 +574,7 @@ def test_history_and_roll_back(visitor: Visitor, mine: str, scorer: Endpoint) ->
     assert "rolled back" in visitor.page(mine)
 
 
+@pytest.mark.slow
 def test_a_failed_retrain_is_seen_where_its_owner_looks(visitor: Visitor, mine: str, trainer: Endpoint) -> None:
     """The endpoint's page says when the last retrain for it failed, why, and which job; a newer model ends that."""
     service = visitor.service
@@ -615,6 +625,7 @@ def test_the_history_tells_who_has_agreed(visitor: Visitor, mine: str) -> None:
     assert f"Asked in gated/r1/approve; SHA-256 of what was shown: {evidence}" in html
 
 
+@pytest.mark.slow
 def test_another_endpoints_history_cannot_be_rolled_back_to(visitor: Visitor, mine: str) -> None:
     """A number of somebody else's history is refused."""
     service = visitor.service
@@ -641,6 +652,7 @@ def test_a_locked_endpoint_offers_no_change(visitor: Visitor, mine: str, scorer:
 # -- jobs --------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_train_from_an_upload_and_put_it_in_place(visitor: Visitor, mine: str, scorer: Endpoint) -> None:
     """Upload, finished job, hollow point on the chart, put in place, live."""
     service = visitor.service
@@ -748,6 +760,7 @@ def test_a_running_job_can_be_cancelled(visitor: Visitor) -> None:
         service.pool.gate.set()
 
 
+@pytest.mark.slow
 def test_outputs_are_downloaded_through_the_server(visitor: Visitor) -> None:
     """The model's file comes whole, as a download, though no address with a token is on the page."""
     service = visitor.service
@@ -760,6 +773,7 @@ def test_outputs_are_downloaded_through_the_server(visitor: Visitor) -> None:
     assert visitor.get(f"/portal/jobs/{job}/outputs/other").status_code == 404
 
 
+@pytest.mark.slow
 def test_jobs_are_narrowed_down(visitor: Visitor) -> None:
     """By state and by web service."""
     service = visitor.service

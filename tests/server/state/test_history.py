@@ -75,6 +75,7 @@ def test_a_refused_change_is_not_written(service: Service, queries: Queries, sco
     assert len(queries.history(guid(scorer))) == 1
 
 
+@pytest.mark.slow
 def test_the_job_of_a_model_is_known_by_its_digest(service: Service, queries: Queries, scorer: Endpoint) -> None:
     """A job's model is told wherever it was copied to; until it is used it is a retrain that was not used."""
     trainer = service.client.get_endpoint(service.training, "default")
@@ -105,6 +106,7 @@ def test_roll_back_without_the_source(service: Service, queries: Queries, scorer
     assert live.relative_location == "models/ten.ilearner"
 
 
+@pytest.mark.slow
 def test_roll_back_to_a_file_that_is_not_kept(service: Service, queries: Queries, scorer: Endpoint) -> None:
     """It is fetched from where it came from; if another model is there now, that is refused."""
     for name in ("ten", "twenty"):
@@ -130,6 +132,7 @@ def test_roll_back_to_what_there_is_not(service: Service, scorer: Endpoint) -> N
         service.updates.roll_back(Caller(), service.scoring, "default", 1)
 
 
+@pytest.mark.slow
 def test_kept_files_survive_a_restart(
     service: Service, service_dir: Path, scorer: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:

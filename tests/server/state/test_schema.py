@@ -78,6 +78,7 @@ def rows(engine: sa.Engine) -> dict[str, list[sa.RowMapping]]:
     return found
 
 
+@pytest.mark.slow
 def test_revisions_make_what_the_tables_say(engine: sa.Engine) -> None:
     """A column that is added to ``tables.py`` without a revision fails here."""
     schema.upgrade(engine)
@@ -86,6 +87,7 @@ def test_revisions_make_what_the_tables_say(engine: sa.Engine) -> None:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
 
 
+@pytest.mark.slow
 def test_a_second_upgrade_changes_nothing(engine: sa.Engine) -> None:
     """Every start asks; only the first one finds something to do."""
     schema.upgrade(engine)
@@ -113,6 +115,7 @@ def test_a_current_database_is_opened_without_alembic(engine: sa.Engine) -> None
     assert revision(engine) == head()
 
 
+@pytest.mark.slow
 def test_a_database_from_before_revisions_is_taken_over(engine: sa.Engine) -> None:
     """Tables without a revision are those of the first; their rows stay."""
     first_tables(engine)
@@ -133,6 +136,7 @@ def one_endpoint(connection: sa.Connection) -> None:
     connection.execute(sa.text(f"INSERT INTO endpoints ({names}) VALUES ({endpoint})"), {"k": b"k"})  # noqa: S608
 
 
+@pytest.mark.slow
 def test_histories_begin_with_the_models_that_are_there(engine: sa.Engine) -> None:
     """The model in place is the first entry of its endpoint's history, with the window that its path says."""
     first_tables(engine)
@@ -152,6 +156,7 @@ def test_histories_begin_with_the_models_that_are_there(engine: sa.Engine) -> No
     )
 
 
+@pytest.mark.slow
 def test_started_jobs_keep_their_order(engine: sa.Engine) -> None:
     """What a job's start was before, a mark, becomes its place in the queue; a running one runs again."""
     first_tables(engine)
@@ -173,6 +178,7 @@ def test_started_jobs_keep_their_order(engine: sa.Engine) -> None:
     assert places["a"] < places["c"]
 
 
+@pytest.mark.slow
 def test_a_newer_database_is_refused(engine: sa.Engine) -> None:
     """What a newer version has written is left alone, with a sentence that says what to do."""
     schema.upgrade(engine)
@@ -191,6 +197,7 @@ def with_next(monkeypatch: pytest.MonkeyPatch, folder: Path, text: str = NEXT) -
     monkeypatch.setattr(schema, "MIGRATIONS", folder)
 
 
+@pytest.mark.slow
 def test_an_upgrade_keeps_every_row(
     engine: sa.Engine, service_dir: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -225,6 +232,7 @@ def test_an_upgrade_keeps_every_row(
             assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
 
 
+@pytest.mark.slow
 def test_an_upgrade_that_fails_changes_nothing(
     engine: sa.Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -26,6 +26,7 @@ TROUBLES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "cause", "told"), TROUBLES, ids=[str(cause) for _, cause, _ in TROUBLES])
 def test_each_trouble_is_told(
     service: Service, scorer: Endpoint, monkeypatch: pytest.MonkeyPatch, kind: type, cause: Exception, told: str

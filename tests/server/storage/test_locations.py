@@ -390,6 +390,7 @@ def test_outputs_in_a_storage_account_are_guarded_too(tmp_path, base, path, perm
     assert guarded_path(beside_a_path) == (path if guarded else None)
 
 
+@pytest.mark.slow
 def test_a_reference_is_resolved_once(service: Service, scorer: Endpoint, trainer: Endpoint, monkeypatch) -> None:
     """An update and a submission look once at each address, and verify each SAS token once; the job verifies none."""
     counts: Counter[str] = Counter()

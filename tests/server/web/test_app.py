@@ -23,6 +23,7 @@ MANAGEMENT = tuple(operation for operation in GUARDED if operation.credential is
 # -- errors ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "operation",
     # The calls of a customer name no endpoint: the key does.
@@ -45,6 +46,7 @@ def test_the_key_of_another_endpoint_is_refused(service: Service, scorer: Endpoi
     assert service.client.get_endpoint(service.scoring, "mine").description is None
 
 
+@pytest.mark.slow
 @by_name
 def test_the_workspace_token_opens_management_only(service: Service, scorer: Endpoint, operation: Operation) -> None:
     """Jobs and scoring take the endpoint's own key."""
@@ -55,6 +57,7 @@ def test_the_workspace_token_opens_management_only(service: Service, scorer: End
         assert response.status != 401
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["a%2Fb", "..%2F..", "%00", "%ff", "%C3%A4", "a%20b", "mine%0a", "%EF%BC%91"])
 @pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE"])
 def test_an_odd_name_in_a_path_is_a_name(service: Service, scorer: Endpoint, method: str, name: str) -> None:
@@ -188,6 +191,7 @@ def test_web_services_have_their_seven_members(service: Service, scorer: Endpoin
     assert json.loads(service.ask("GET", f"/workspaces/{WORKSPACE}/webservices/{service.scoring}").body) == found
 
 
+@pytest.mark.slow
 def test_the_six_core_calls(service: Service) -> None:
     """List, add, submit, start, poll, patch, exactly as the wire document has them."""
     listed = json.loads(service.ask("GET", service.endpoint_path("", service.training).rstrip("/")).body)
@@ -223,6 +227,7 @@ def test_the_six_core_calls(service: Service) -> None:
 # -- adding and deleting endpoints -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("body", "level", "calls"),
     [
@@ -260,6 +265,7 @@ def test_both_forms_of_the_body_add_an_endpoint(service: Service, body: Any, lev
     assert response.headers["etag"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("body", "code"),
     [
@@ -283,6 +289,7 @@ def test_bad_settings_are_refused_and_nothing_is_added(service: Service, body: A
     assert service.ask("GET", service.endpoint_path("new1")).status == 404
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["A", "new_1", "new-1", "n" * 25, "n.1", "%C3%B1", "%D9%A1"])
 def test_names_are_24_lower_case_letters_and_digits(service: Service, name: str) -> None:
     """The rule is in the message."""
@@ -309,6 +316,7 @@ def test_adding_an_endpoint_again_changes_its_settings_only(service: Service, sc
     assert service.slope(again) == 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["caf\u00e9", "\U0001f600", "a\0b", "\ud800", "x" * 4096, "x" * 4097, ""])
 def test_any_description_can_be_kept(service: Service, text: str) -> None:
     """Whatever JSON can carry comes back, or is refused; it is never a fault of the server."""
@@ -368,6 +376,7 @@ def test_the_forms_of_a_scoring_call(service: Service, scorer: Endpoint) -> None
         assert [round(float(row["Scored Labels"]), 2) for row in rows] == [2, 2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("body", "code", "word"),
     [

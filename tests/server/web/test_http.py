@@ -89,6 +89,7 @@ def test_a_client_may_wish_for_another_protocol(endpoint: Endpoint, line_to: soc
         assert_scored(answer(line_to))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", [b"\r\nUpgr", b"\r", b"Upgrade:", b"Upgrade: h2c\r\n", b"h2c\r\nU", b"\r\n\r"])
 def test_the_wish_may_come_in_two_pieces(endpoint: Endpoint, line_to: socket.socket, at: bytes) -> None:
     """However a network cuts the head, the body is read; twice on one connection."""

@@ -128,6 +128,7 @@ def warm(endpoint: Endpoint) -> Iterator[Callable[..., Line]]:
         line.close()
 
 
+@pytest.mark.slow
 def test_calls_of_a_service_with_names_of_its_own(admin: Client) -> None:
     """They are answered together as all others are, under the names that its experiment declares."""
     named = admin.get_endpoint(admin.find_web_service("Named [predictive exp.]").id, "default")
@@ -254,6 +255,7 @@ def test_tables_of_any_length_are_answered(warm: Callable[..., Line], count: int
     assert cells(warm().ask(table(*[1] * count))) == [2.0] * count
 
 
+@pytest.mark.slow
 def test_requests_in_pieces_and_in_a_row_are_answered_in_order(warm: Callable[..., Line]) -> None:
     """A warm connection that sends half a head, half a body, or three requests at once gets each answer in turn."""
     line = warm()
@@ -282,6 +284,7 @@ def test_a_length_that_is_no_number_is_refused(warm: Callable[..., Line]) -> Non
     assert line.answer()[0] in (400, 413)
 
 
+@pytest.mark.slow
 def test_logs_of_calls_that_were_answered_together(
     lines_server: ServerProcess, admin: Client, endpoint: Endpoint, warm: Callable[..., Line]
 ) -> None:
@@ -425,6 +428,7 @@ async def test_what_waits_is_answered_before_the_server_stops_and_before_what_co
     assert wire.closed
 
 
+@pytest.mark.slow
 async def test_no_table_is_made_of_many_objects_on_the_event_loop(
     way: Callable[..., Any], scorer: Endpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:

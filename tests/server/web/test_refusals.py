@@ -28,6 +28,7 @@ def scorer(service: Service) -> Endpoint:
     return service.client.add_endpoint(service.scoring, "mine")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "authorization",
     [None, "", "Bearer", "Bearer ", "Bearer wrong", "Basic wrong", "Bearer \xe9\xff", "Bearer " + "x" * 5000],
@@ -63,6 +64,7 @@ def test_an_unknown_id_is_told(service: Service, scorer: Endpoint, operation: Op
             assert "f" * 24 in message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "body",
     [

@@ -196,6 +196,7 @@ def test_a_patch_gives_a_resource_one_location(server: ServerProcess, client: Cl
 
 
 # Bravado is made of parts that their own authors call deprecated.
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_client_made_of_the_api_document_works(server: ServerProcess, client: Client, scorer: Endpoint) -> None:
     """Bravado makes calls of the document alone: it scores, and submits, starts and sees a job.

@@ -88,6 +88,7 @@ def test_calls_beyond_the_concurrency_of_an_endpoint_are_throttled(
     assert score(service, scorer).status == 200
 
 
+@pytest.mark.slow
 def test_a_failed_call_leaves_its_place(service: Service, scorer: Endpoint) -> None:
     """More failures than the endpoint has places, then a call that is good."""
     assert [score(service, scorer, b"{").status for _ in range(9)] == [400] * 9
@@ -350,6 +351,7 @@ def test_the_log_of_a_job_tells_what_happened(service: Service) -> None:
     assert service.ask("GET", service.api_path(other, f"/jobs/{job_id}/log")).status == 404
 
 
+@pytest.mark.slow
 def test_the_log_tells_what_a_job_overwrites(service: Service) -> None:
     """A place that a client names is overwritten, and the log of the job says so; the first job's does not."""
     trainer, target = (

@@ -33,6 +33,7 @@ def test_a_changed_declaration_names_its_keys(service_dir: Path, clock: Clock, m
     assert f"--redeclare '{TRAINING}'" in message or f"--redeclare {TRAINING}" in message
 
 
+@pytest.mark.slow
 def test_redeclared(service_dir: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ids and keys stay, endpoints keep their models, and what is trained next is of the new declaration."""
     before = Service(service_dir, clock, monkeypatch)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from airflow_provider_azureml_classic.protocol.digests import Digests, same_model
 from airflow_provider_azureml_classic.protocol.operations import MODEL_HEADER
 from airflow_provider_azureml_classic.protocol.values import Endpoint, EndpointSettings, Resource
@@ -26,6 +28,7 @@ def put_live(service: Service, endpoint: Endpoint, path: str) -> Resource:
     return service.client.get_endpoint(service.scoring, endpoint.name).resource()
 
 
+@pytest.mark.slow
 def test_job_endpoint_and_answers_tell_the_same_model(service: Service) -> None:
     """What a job tells of its model is what the endpoint tells that has it, in its description and in each answer."""
     endpoint = service.client.add_endpoint(service.scoring, "identity")
@@ -42,6 +45,7 @@ def test_job_endpoint_and_answers_tell_the_same_model(service: Service) -> None:
     assert same_model(*told) is False
 
 
+@pytest.mark.slow
 def test_the_same_rows_give_the_same_model(service: Service) -> None:
     """Rows that are trained on again give another file, which tells when it was made, and the same content."""
     first = trained(service, 5, "models/first.ilearner")
@@ -51,6 +55,7 @@ def test_the_same_rows_give_the_same_model(service: Service) -> None:
     assert first != again
 
 
+@pytest.mark.slow
 def test_what_a_client_reads_it_may_send_back(service: Service) -> None:
     """A resource as it was read is taken in a PATCH, whose digests are passed over."""
     endpoint = service.client.add_endpoint(service.scoring, "sentback")

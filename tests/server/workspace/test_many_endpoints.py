@@ -174,6 +174,7 @@ def test_a_service_without_pages_gives_all(seven: Service) -> None:
     assert [one.name for one in client.list_endpoints(seven.scoring)] == IN_ORDER
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "query", ["limit=0", "limit=3", "limit=x", "limit=2&after=x", "limit=2&after=2026~z", "after="]
 )
@@ -291,6 +292,7 @@ def plan(connection: sa.Connection, statement: str, parameters: Any) -> str:
     return "; ".join(str(row[-1]) for row in connection.exec_driver_sql(f"{words} {statement}", parameters))
 
 
+@pytest.mark.slow
 def test_no_statement_reads_a_whole_table(database: Database) -> None:
     """The statements of every call about an endpoint or a job, as they are sent: each finds its rows by an index."""
     store = Store(database)

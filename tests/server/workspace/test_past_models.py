@@ -23,6 +23,7 @@ def put_live(service: Service, day: int, model: str) -> str:
     return path
 
 
+@pytest.mark.slow
 def test_models_in_pages(service: Service, scorer: Endpoint) -> None:
     """The last one first, page by page: place, window, digests, whether it is live, whether its bytes are kept."""
     paths = [put_live(service, day, model) for day, model in ((1, "three"), (2, "ten"), (3, "twenty"))]

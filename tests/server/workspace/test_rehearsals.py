@@ -88,6 +88,7 @@ def test_many_rows_of_one_call_are_thinned(service: Service, scorer: Endpoint, m
     assert [row[0] for row in last(service)[0].values] == list(range(0, 95, 10))
 
 
+@pytest.mark.slow
 def test_they_are_encrypted_and_go_with_the_endpoint(service: Service, scorer: Endpoint) -> None:
     """No cell is in the database in clear; deleting the endpoint, or keeping none, deletes them."""
     keep(service)

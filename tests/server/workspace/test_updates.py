@@ -56,6 +56,7 @@ def spelled(service: Service, convention: str) -> dict[str, str | None]:
     }[convention]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "convention",
     ["service", "sdk", "readme", "both", "no-mark", "https", "null-string", "connection", "path", "blanks"],
@@ -208,6 +209,7 @@ def test_no_mistake_is_left_out(service: Service) -> None:
     assert tuple(mistakes(service)) == NAMES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_bad_location_is_refused_by_its_own_reason_and_changes_nothing(
     service: Service, scorer: Endpoint, name: str

@@ -91,6 +91,7 @@ def test_a_rollback_brings_the_window_back(service: Service) -> None:
     assert window.end == DAY
 
 
+@pytest.mark.slow
 def test_the_data_and_the_training_are_told(service: Service) -> None:
     """The job and the endpoint tell the same of its model: window, time of training, last time in its data."""
     endpoint = service.client.add_endpoint(service.scoring, "told")
@@ -130,6 +131,7 @@ def named(service: Service, endpoint: Endpoint, path: str, meant: datetime | Non
     return service.client.get_endpoint(service.scoring, endpoint.name).resource().window_end
 
 
+@pytest.mark.slow
 def test_the_same_bytes_of_two_windows_are_told_apart(service: Service) -> None:
     """The window is that of the job that is meant, else of the last one that wrote there; a window that no job of these
     bytes had is not believed, and none is guessed for a copy elsewhere.
