@@ -91,8 +91,9 @@ class Call:
         """
         if not self.body.strip():
             raise rejection("RequestBodyInvalid", "The body is empty; it must be a JSON object.")
-        # Others are charsets, which old clients write here.
-        if self.headers.get("content-encoding", "").strip().lower() in _COMPRESSED:
+        # Others are charsets, which old clients write here; and some leave the header of an earlier call.
+        compressed = self.headers.get("content-encoding", "").strip().lower() in _COMPRESSED
+        if compressed and self.body.lstrip()[:1] not in (b"{", b"["):
             raise rejection("RequestBodyInvalid", "Compressed bodies are not read: send it without Content-Encoding.")
         try:
             return json_text.read(self.body, self.headers.get("content-type", ""))

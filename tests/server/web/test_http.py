@@ -51,6 +51,7 @@ def assert_scored(reply: tuple[int, dict[str, str], Any]) -> None:
         ["Content-Type: text/json"],
         ["Content-Type: application/x-www-form-urlencoded"],
         ["Content-Encoding: UTF-8"],
+        ["Content-Encoding: gzip"],
         ["Accept: application/xml", "Accept-Encoding: br"],
         [],
     ],
