@@ -38,7 +38,7 @@ def stopping(drive: Callable[[Any], Any]) -> Callable[[Any], Any]:
 
     def run(steps: Any) -> Any:
         verb, endpoint = steps.gi_code.co_name, steps.gi_frame.f_locals.get("endpoint")
-        if verb == "score" and (POINTS / f"{endpoint.name}.mute").exists():
+        if verb in ("score", "score_by") and (POINTS / f"{endpoint.name}.mute").exists():
             raise ServiceUnavailable("A test has muted this endpoint.")
         if verb not in ("submit_job", "start_job", "get_job", "patch_endpoint"):
             return drive(steps)
