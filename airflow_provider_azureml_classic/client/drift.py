@@ -8,14 +8,9 @@ from urllib.parse import urlencode
 from airflow_provider_azureml_classic.client.answers import ask_addition, decoded
 from airflow_provider_azureml_classic.client.retries import Steps
 from airflow_provider_azureml_classic.exceptions import ProtocolError
-from airflow_provider_azureml_classic.protocol.drift import (
-    AFTER_PARAMETER,
-    VERDICT_PARAMETER,
-    DriftPage,
-    EndpointDrift,
-    Terms,
-)
+from airflow_provider_azureml_classic.protocol.drift import VERDICT_PARAMETER, DriftPage, EndpointDrift, Terms
 from airflow_provider_azureml_classic.protocol.messages import Request
+from airflow_provider_azureml_classic.protocol.pages import AFTER_PARAMETER
 
 
 def drift_pages(request: Request, terms: Terms | None, verdict: str | None) -> Steps[list[EndpointDrift]]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from airflow_provider_azureml_classic.exceptions import ProtocolError
 from airflow_provider_azureml_classic.protocol.moments import read_time, stamp
+from airflow_provider_azureml_classic.protocol.pages import entries_of
 
 
 @dataclass(frozen=True)
@@ -73,10 +74,9 @@ class AuditPage:
         :param data: decoded JSON.
         :raises ProtocolError: it is none.
         """
-        items = data.get("Entries") if isinstance(data, Mapping) else None
-        following = data.get("Next") if isinstance(data, Mapping) else None
-        if not isinstance(items, list) or not isinstance(following, int | None):
-            raise ProtocolError("The answer is not an audit list.")
+        items, following = entries_of(data, "Entries", what := "an audit list")
+        if not isinstance(following, int | None):
+            raise ProtocolError(f"The answer is not {what}.")
         return cls(tuple(map(AuditEntry.from_wire, items)), following)
 
     def to_wire(self) -> dict[str, Any]:

@@ -12,11 +12,11 @@ from datetime import date
 from typing import Any
 
 from airflow_provider_azureml_classic.exceptions import ProtocolError, rejection
+from airflow_provider_azureml_classic.protocol.pages import AFTER_PARAMETER, LIMIT_PARAMETER, entries_of
 
-#: Query parameters: see :class:`Terms`; then the endpoints of a page, the name after which it begins, and the verdict
-#: of those that are wanted.
+#: Query parameters beside those of every list in pages: see :class:`Terms`; and the verdict of those that are wanted.
 DAYS_PARAMETER, PSI_PARAMETER, ROWS_PARAMETER, IGNORE_PARAMETER = "days", "psi", "rows", "ignore"
-LIMIT_PARAMETER, AFTER_PARAMETER, VERDICT_PARAMETER = "limit", "after", "verdict"
+VERDICT_PARAMETER = "verdict"
 #: Endpoints of a page if no limit is given, and at most; features of an endpoint that are told.
 PAGE, MAX_PAGE, MOST_FEATURES = 200, 1000, 20
 #: Verdicts.
@@ -295,7 +295,5 @@ class DriftPage:
         :param data: decoded JSON.
         :raises ProtocolError: it is none.
         """
-        items = data.get("Endpoints") if isinstance(data, Mapping) else None
-        if not isinstance(items, list):
-            raise ProtocolError("The answer is not a list of the drift of endpoints.")
-        return cls(tuple(map(EndpointDrift.from_wire, items)), data.get("Next"))
+        items, following = entries_of(data, "Endpoints", "a list of the drift of endpoints")
+        return cls(tuple(map(EndpointDrift.from_wire, items)), following)

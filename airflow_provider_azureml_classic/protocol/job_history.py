@@ -10,12 +10,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from airflow_provider_azureml_classic.exceptions import ProtocolError, rejection
+from airflow_provider_azureml_classic.exceptions import ProtocolError
 from airflow_provider_azureml_classic.protocol.jobs import Job
 from airflow_provider_azureml_classic.protocol.moments import read_time, stamp
+from airflow_provider_azureml_classic.protocol.pages import (
+    BEFORE_PARAMETER,
+    LIMIT_PARAMETER,
+    entries_of,
+    limit_of,
+    read_before,
+)
 
-#: Query parameters of the listing: the most jobs that are wanted, and the job after which an earlier page ended.
-LIMIT_PARAMETER, BEFORE_PARAMETER = "limit", "before"
 #: Jobs of a page if no limit is given, and at most.
 PAGE, MAX_PAGE = 50, 500
 _NO_RESULTS = frozenset({"Results"})
@@ -66,10 +71,10 @@ class JobPage:
         :param data: decoded JSON.
         :raises ProtocolError: it is none.
         """
-        items = data.get("Jobs") if isinstance(data, Mapping) else None
-        if not isinstance(items, list) or not all(isinstance(item, Mapping) and item.get("JobId") for item in items):
-            raise ProtocolError("The answer is not a list of jobs.")
-        return cls(tuple(Job.from_wire(str(item["JobId"]), item) for item in items), data.get("Next"))
+        items, following = entries_of(data, "Jobs", what := "a list of jobs")
+        if not all(isinstance(item, Mapping) and item.get("JobId") for item in items):
+            raise ProtocolError(f"The answer is not {what}.")
+        return cls(tuple(Job.from_wire(str(item["JobId"]), item) for item in items), following)
 
     def to_wire(self) -> dict[str, Any]:
         """The jobs without their results, which a listing does not sign."""
@@ -86,10 +91,7 @@ def read_log(data: Any) -> tuple[LogLine, ...]:
     :param data: decoded JSON.
     :raises ProtocolError: it is none.
     """
-    items = data.get("Lines") if isinstance(data, Mapping) else None
-    if not isinstance(items, list):
-        raise ProtocolError("The answer is not a log.")
-    return tuple(map(LogLine.from_wire, items))
+    return tuple(map(LogLine.from_wire, entries_of(data, "Lines", "a log")[0]))
 
 
 def write_log(lines: tuple[LogLine, ...]) -> dict[str, Any]:
@@ -110,17 +112,18 @@ def page_query(limit: int, before: object) -> list[tuple[str, str]]:
 
 
 def read_limit(text: str | None) -> int:
-    """The number of jobs wanted.
+    """The number of entries wanted.
 
     :param text: of the query, if it is there.
     :raises RequestRejected: ``InvalidQueryParameter``.
     """
-    if text is None:
-        return PAGE
-    if not text.isascii() or not text.isdigit() or len(text) > 9 or not 1 <= int(text) <= MAX_PAGE:
-        raise rejection(
-            "InvalidQueryParameter",
-            f"{LIMIT_PARAMETER} is {text[:40]!r}; it must be a number from 1 to {MAX_PAGE}.",
-            target=LIMIT_PARAMETER,
-        )
-    return int(text)
+    return limit_of(text, PAGE, MAX_PAGE)
+
+
+def read_page(query: Mapping[str, str]) -> tuple[int, int | None]:
+    """How many entries are wanted, and the number of that after which the page before ended.
+
+    :param query: of a call for a list whose entries have numbers.
+    :raises RequestRejected: ``InvalidQueryParameter``.
+    """
+    return read_limit(query.get(LIMIT_PARAMETER)), read_before(query.get(BEFORE_PARAMETER))

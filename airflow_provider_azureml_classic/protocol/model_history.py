@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from airflow_provider_azureml_classic.exceptions import ProtocolError, rejection
+from airflow_provider_azureml_classic.exceptions import ProtocolError
 from airflow_provider_azureml_classic.protocol.approval import Approval, known_approval
 from airflow_provider_azureml_classic.protocol.digests import DIGESTS, Digests
 from airflow_provider_azureml_classic.protocol.errors import reading_answer
-from airflow_provider_azureml_classic.protocol.job_history import BEFORE_PARAMETER
 from airflow_provider_azureml_classic.protocol.moments import read_time, stamp
+from airflow_provider_azureml_classic.protocol.pages import entries_of
 from airflow_provider_azureml_classic.protocol.references import WINDOW, BlobReference, ToldWindow, window_end_of
 
 
@@ -124,32 +124,12 @@ class ModelPage:
         :param data: decoded JSON.
         :raises ProtocolError: it is none.
         """
-        items = data.get("Models") if isinstance(data, Mapping) else None
-        if not isinstance(items, list):
-            raise ProtocolError("The answer is not a list of models.")
-        following = data.get("Next")
+        items, following = entries_of(data, "Models", "a list of models")
         return cls(tuple(map(PastModel.from_wire, items)), following if isinstance(following, int) else None)
 
     def to_wire(self) -> dict[str, Any]:
         """The models, and where the next page begins."""
         return {"Models": [model.to_wire() for model in self.models], "Next": self.next}
-
-
-def read_before(text: str | None) -> int | None:
-    """The number of the entry after which the page before ended.
-
-    :param text: of the query, if it is there.
-    :raises RequestRejected: ``InvalidQueryParameter``.
-    """
-    if text is None:
-        return None
-    if not text.isascii() or not text.isdigit() or len(text) > 9:
-        raise rejection(
-            "InvalidQueryParameter",
-            f"{BEFORE_PARAMETER} is {text[:40]!r}; it must be the Next of the page before.",
-            target=BEFORE_PARAMETER,
-        )
-    return int(text)
 
 
 def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:

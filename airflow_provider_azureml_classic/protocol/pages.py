@@ -1,8 +1,8 @@
-"""The list of a web service's endpoints in pages: our addition to the protocol.
+"""Lists in pages, and that of a web service's endpoints: our additions to the protocol.
 
-The call is that of the cloud service, which gives all of them. With ``limit`` it gives so many, oldest first, and names
-in a header what to ask for as ``after`` to get the next ones. A service that does not know the parameter gives all, and
-no header.
+The call for endpoints is that of the cloud service, which gives all of them. With ``limit`` it gives so many, oldest
+first, and names in a header what to ask for as ``after`` to get the next ones. A service that does not know the
+parameter gives all, and no header.
 """
 
 from __future__ import annotations
@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 from urllib.parse import urlencode
 
-from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, ProtocolError, rejection
 
-#: Query parameters: the most that are wanted, and where the page before ended.
-LIMIT_PARAMETER, AFTER_PARAMETER = "limit", "after"
+#: Query parameters: the most that are wanted, and where the page before ended, in lists whose first entry is the oldest
+#: and in those whose first one is the newest.
+LIMIT_PARAMETER, AFTER_PARAMETER, BEFORE_PARAMETER = "limit", "after", "before"
 #: Header of the answer, where there are more.
 NEXT = "x-azureml-classic-next"
 #: Endpoints of a page, at most.
@@ -65,10 +67,49 @@ def page_asked(query: Mapping[str, str]) -> tuple[int, Place | None] | None:
     limit, after = query.get(LIMIT_PARAMETER), query.get(AFTER_PARAMETER)
     if limit is None and after is None:
         return None
-    text = str(MAX_PAGE) if limit is None else limit
-    if not text.isascii() or not text.isdigit() or len(text) > 9 or not 1 <= int(text) <= MAX_PAGE:
-        raise _wrong(LIMIT_PARAMETER, text, f"a number from 1 to {MAX_PAGE}")
-    return int(text), None if after is None else Place.from_wire(after)
+    return limit_of(limit, MAX_PAGE, MAX_PAGE), None if after is None else Place.from_wire(after)
+
+
+def limit_of(text: str | None, usual: int, most: int) -> int:
+    """How many entries of a list are wanted.
+
+    :param text: of the query, if it is there.
+    :param usual: if it is not.
+    :param most: that may be asked for.
+    :raises RequestRejected: ``InvalidQueryParameter``.
+    """
+    if text is None:
+        return usual
+    if not text.isascii() or not text.isdigit() or len(text) > 9 or not 1 <= int(text) <= most:
+        raise _wrong(LIMIT_PARAMETER, text, f"a number from 1 to {most}")
+    return int(text)
+
+
+def read_before(text: str | None) -> int | None:
+    """The number of the entry after which the page before ended.
+
+    :param text: of the query, if it is there.
+    :raises RequestRejected: ``InvalidQueryParameter``.
+    """
+    if text is None:
+        return None
+    if not text.isascii() or not text.isdigit() or len(text) > 9:
+        raise _wrong(BEFORE_PARAMETER, text, "the Next of the page before")
+    return int(text)
+
+
+def entries_of(data: Any, member: str, what: str) -> tuple[list[Any], Any]:
+    """The entries of a page, and what it says of where the next one begins.
+
+    :param data: decoded JSON.
+    :param member: that holds the entries.
+    :param what: the answer should have been, for the message.
+    :raises ProtocolError: it is no page.
+    """
+    items = data.get(member) if isinstance(data, Mapping) else None
+    if not isinstance(items, list):
+        raise ProtocolError(f"The answer is not {what}.")
+    return items, data.get("Next")
 
 
 def page_query(after: str | None) -> str:

@@ -10,7 +10,8 @@ import pytest
 from airflow_provider_azureml_classic.exceptions import ProtocolError, RequestRejected
 from airflow_provider_azureml_classic.protocol.approval import Approval
 from airflow_provider_azureml_classic.protocol.digests import Digests
-from airflow_provider_azureml_classic.protocol.model_history import ModelPage, PastModel, read_before
+from airflow_provider_azureml_classic.protocol.model_history import ModelPage, PastModel
+from airflow_provider_azureml_classic.protocol.pages import read_before
 from airflow_provider_azureml_classic.protocol.references import BlobReference, ToldWindow
 
 NOON = datetime(2016, 3, 1, 12, tzinfo=UTC)

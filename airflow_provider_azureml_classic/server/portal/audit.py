@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from airflow_provider_azureml_classic.protocol.job_history import BEFORE_PARAMETER, PAGE
-from airflow_provider_azureml_classic.protocol.model_history import read_before
+from airflow_provider_azureml_classic.protocol.job_history import PAGE
+from airflow_provider_azureml_classic.protocol.pages import BEFORE_PARAMETER, read_before
 from airflow_provider_azureml_classic.server.portal.visit import Page, Visit
 
 

@@ -18,22 +18,24 @@ from airflow_provider_azureml_classic.protocol import inference
 from airflow_provider_azureml_classic.protocol import operations as ops
 from airflow_provider_azureml_classic.protocol.approval import Approval
 from airflow_provider_azureml_classic.protocol.customers import Quota, customer_to_wire, file_to_wire, files_to_wire
-from airflow_provider_azureml_classic.protocol.drift import AFTER_PARAMETER, DriftPage, Terms
+from airflow_provider_azureml_classic.protocol.drift import DriftPage, Terms
 from airflow_provider_azureml_classic.protocol.errors import known_members, to_response
-from airflow_provider_azureml_classic.protocol.job_history import (
-    BEFORE_PARAMETER,
-    LIMIT_PARAMETER,
-    read_limit,
-    write_log,
-)
+from airflow_provider_azureml_classic.protocol.job_history import read_limit, read_page, write_log
 from airflow_provider_azureml_classic.protocol.jobs import JobRequest
 from airflow_provider_azureml_classic.protocol.keys import KeyType, bearer, key_request
 from airflow_provider_azureml_classic.protocol.management import management_document
 from airflow_provider_azureml_classic.protocol.messages import JSON_TYPE, Request, Response
-from airflow_provider_azureml_classic.protocol.model_history import read_before
 from airflow_provider_azureml_classic.protocol.model_scoring import ModelCall
 from airflow_provider_azureml_classic.protocol.not_offered import not_offered
-from airflow_provider_azureml_classic.protocol.pages import MAX_PAGE, NEXT, Place, page_asked
+from airflow_provider_azureml_classic.protocol.pages import (
+    AFTER_PARAMETER,
+    BEFORE_PARAMETER,
+    LIMIT_PARAMETER,
+    MAX_PAGE,
+    NEXT,
+    Place,
+    page_asked,
+)
 from airflow_provider_azureml_classic.protocol.purpose import Purpose
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.studio import NO_DATA_SETS, workspace_to_wire
@@ -386,7 +388,7 @@ class App:
 
     def _list_models(self, call: Call) -> Response:
         caller = self._caller(call)
-        limit, before = read_limit(call.query.get(LIMIT_PARAMETER)), read_before(call.query.get(BEFORE_PARAMETER))
+        limit, before = read_page(call.query)
         page = self._updates.models(caller, call.segments["service"], call.segments["endpoint"], limit, before)
         return _json(page.to_wire())
 
@@ -418,7 +420,7 @@ class App:
 
     def _list_audit(self, call: Call) -> Response:
         self._owner(call)
-        limit, before = read_limit(call.query.get(LIMIT_PARAMETER)), read_before(call.query.get(BEFORE_PARAMETER))
+        limit, before = read_page(call.query)
         return _json(self._audit.page(limit, before).to_wire())
 
     # -- jobs and scoring --------------------------------------------------------------------------------------------
