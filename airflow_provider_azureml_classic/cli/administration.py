@@ -6,10 +6,9 @@ from dataclasses import replace
 from typing import Any
 
 from airflow_provider_azureml_classic.cli.endpoints import found
-from airflow_provider_azureml_classic.cli.session import DONE, REFUSED, Session
+from airflow_provider_azureml_classic.cli.session import DONE, REFUSED, Session, listed_until
 from airflow_provider_azureml_classic.protocol.audit import AuditEntry
 from airflow_provider_azureml_classic.protocol.customers import Quota, Usage
-from airflow_provider_azureml_classic.protocol.job_history import MAX_PAGE
 from airflow_provider_azureml_classic.protocol.keys import KeyKind, NamedKey
 from airflow_provider_azureml_classic.protocol.moments import to_utc
 
@@ -94,14 +93,11 @@ def _print(session: Session, quota: Quota, usage: Usage) -> None:
 
 def audit(session: Session) -> int:
     """Who has changed what, the last operation first."""
-    wanted, before = session.arguments.limit, None
-    entries: list[AuditEntry] = []
-    while len(entries) < wanted:
-        page = session.client.list_audit(limit=min(MAX_PAGE, wanted - len(entries)), before=before)
-        entries += page.entries
-        before = page.next
-        if before is None or not page.entries:
-            break
+
+    def ask(limit: int, before: int | None) -> tuple[tuple[AuditEntry, ...], int | None]:
+        page = session.client.list_audit(limit=limit, before=before)
+        return page.entries, page.next
+
     rows = [
         {
             "at": one.at,
@@ -111,7 +107,7 @@ def audit(session: Session) -> int:
             "from": one.address,
             "status": one.status,
         }
-        for one in entries
+        for one in listed_until(ask, session.arguments.limit)
     ]
     session.out.rows(rows, AUDIT_COLUMNS)
     return DONE

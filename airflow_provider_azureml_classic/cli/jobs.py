@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_azureml_classic.cli.endpoints import found
-from airflow_provider_azureml_classic.cli.session import DONE, JOB_ENDED_BADLY, Session, pairs
+from airflow_provider_azureml_classic.cli.session import DONE, JOB_ENDED_BADLY, Session, listed_until, pairs
 from airflow_provider_azureml_classic.cli.views import JOB_COLUMNS, job_view
 from airflow_provider_azureml_classic.client.answers import BlobFacts
 from airflow_provider_azureml_classic.exceptions import WaitTimeout
-from airflow_provider_azureml_classic.protocol.job_history import MAX_PAGE
 from airflow_provider_azureml_classic.protocol.jobs import INPUT, Job, JobRequest, JobStatus
 from airflow_provider_azureml_classic.protocol.references import (
     ARFF_EXTENSION,
@@ -115,15 +114,13 @@ def submit(session: Session) -> int:
 
 def list_jobs(session: Session) -> int:
     """The newest jobs of an endpoint."""
-    endpoint, wanted = found(session), session.arguments.limit
-    jobs: list[Job] = []
-    before: str | None = None
-    while len(jobs) < wanted:
-        page = session.client.list_jobs(endpoint, limit=min(wanted - len(jobs), MAX_PAGE), before=before)
-        jobs += page.jobs
-        before = page.next
-        if before is None:
-            break
+    endpoint = found(session)
+
+    def ask(limit: int, before: str | None) -> tuple[tuple[Job, ...], str | None]:
+        page = session.client.list_jobs(endpoint, limit=limit, before=before)
+        return page.jobs, page.next
+
+    jobs = listed_until(ask, session.arguments.limit)
     session.out.rows([job_view(job) for job in jobs], JOB_COLUMNS)
     return DONE
 

@@ -6,10 +6,14 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from airflow_provider_azureml_classic.cli.access import Access
 from airflow_provider_azureml_classic.cli.output import Output
 from airflow_provider_azureml_classic.client import Client
+from airflow_provider_azureml_classic.protocol.job_history import MAX_PAGE
+
+T = TypeVar("T")
 
 #: Exit statuses; 2 is also what argparse ends with. 128 + 2 follows Ctrl-C.
 DONE, REFUSED, USAGE, JOB_ENDED_BADLY, UNAVAILABLE, KEPT, INTERRUPTED = 0, 1, 2, 3, 4, 5, 130
@@ -42,6 +46,23 @@ class Session:
             raise ValueError(f"{what} cannot be undone; say --yes.")
         self.out.say(f"{what} cannot be undone. Go on? [y/N]")
         return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def listed_until(ask: Callable[[int, Any], tuple[Sequence[T], Any]], wanted: int) -> list[T]:
+    """The first entries of a list in pages.
+
+    :param ask: for a page: called with the most that it may have, and where the page before said that it ended; returns
+        its entries, and what it says of that.
+    :param wanted: the most entries.
+    """
+    found: list[T] = []
+    before: Any = None
+    while len(found) < wanted:
+        entries, before = ask(min(wanted - len(found), MAX_PAGE), before)
+        found += entries
+        if before is None or not entries:
+            break
+    return found
 
 
 #: A command: returns its exit status.

@@ -9,6 +9,13 @@ import re
 from dataclasses import dataclass
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
+from airflow_provider_azureml_classic.protocol.operations import OPERATIONS
+
+_BELOW = "/workspaces/{workspace}/"
+#: What stands behind the workspace in paths of the server's own: a wrong method there is told as that.
+_OFFERED = "|".join(
+    sorted({one.path.removeprefix(_BELOW).partition("/")[0] for one in OPERATIONS if one.path.startswith(_BELOW)})
+)
 
 
 @dataclass(frozen=True)
@@ -52,7 +59,7 @@ NOT_OFFERED: tuple[NotOffered, ...] = (
         "Studio's datasets, experiments, modules, trained models, notebooks, projects (`azureml.Workspace`, azuremlps, "
         "R `datasets`, `experiments`)",
         "",
-        r"/api/.*|/workspaces/[^/]+/(?!(webservices|services|audit|sign)(\W|$))[^/]+(/.*)?",
+        rf"/api/.*|/workspaces/[^/]+/(?!({_OFFERED})(\W|$))[^/]+(/.*)?",
         "Keep data and models as blobs and name them in batch jobs.",
     ),
     NotOffered(
