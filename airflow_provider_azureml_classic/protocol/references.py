@@ -3,7 +3,9 @@
 Three spellings are in use (wire document, sections 2.6 and 4.2): connection string and relative location; base
 location, relative location and SAS token; and the .NET form of the latter, where the base has no trailing slash and
 the relative location a leading one. What is read is normalised to base ending in ``/``, relative without a leading
-``/``, token starting with ``?``, so that the full address is their plain concatenation.
+``/``, token starting with ``?``, so that the full address is their plain concatenation. The .NET form is the path of
+the blob's whole address (``Uri.LocalPath``), which begins with the account where an address names the account in its
+path, as Azurite and the service's own store do: what the address says already is not said twice.
 """
 
 from __future__ import annotations
@@ -33,6 +35,10 @@ DATA_EXTENSIONS = CSV_EXTENSION, TSV_EXTENSION, ARFF_EXTENSION = (".csv", ".tsv"
 PARQUET_EXTENSION = ".parquet"
 INPUT_EXTENSIONS = (*DATA_EXTENSIONS, PARQUET_EXTENSION)
 _AROUND = re.compile(r"^[/\s]+|\s+$")
+#: Account of the storage emulator, which a connection string may name by ``UseDevelopmentStorage=true`` alone.
+DEVELOPMENT_ACCOUNT_NAME = "devstoreaccount1"
+_BLOB_ENDPOINT = re.compile(r"(?:^|;)\s*BlobEndpoint\s*=([^;]*)", re.IGNORECASE)
+_DEVELOPMENT = re.compile(r"(?:^|;)\s*UseDevelopmentStorage\s*=\s*true", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -109,7 +115,7 @@ class BlobReference:
             relative, _, query = relative.partition("?")
             token = token or query.strip()
         return BlobReference(
-            _AROUND.sub("", relative),
+            _AROUND.sub("", _without_account(relative.strip(), base, self.connection_string)),
             f"{base.rstrip('/')}/" if base else "",
             f"?{token.lstrip('?&')}" if token.strip("?&") else "",
             self.connection_string,
@@ -229,3 +235,15 @@ def window_end_of(location: BlobReference | None) -> datetime | None:
         return datetime.strptime(stamps[-1], STAMP).replace(tzinfo=UTC) if stamps else None
     except ValueError:
         return None
+
+
+def _without_account(relative: str, base: str, connection_string: str) -> str:
+    """The path without the account that it begins with, if it is of a whole address; see the module."""
+    endpoint = _BLOB_ENDPOINT.search(connection_string)
+    try:
+        account = urlsplit(endpoint.group(1).strip() if endpoint else base).path.strip("/")
+    except ValueError:
+        return relative  # who resolves the reference says that the address is none
+    if _DEVELOPMENT.search(connection_string):
+        account = DEVELOPMENT_ACCOUNT_NAME
+    return relative.removeprefix(f"/{account}/") if account else relative

@@ -24,7 +24,7 @@ from ipaddress import ip_address
 from urllib.parse import parse_qsl, quote, urlsplit
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
-from airflow_provider_azureml_classic.protocol.references import BlobReference
+from airflow_provider_azureml_classic.protocol.references import DEVELOPMENT_ACCOUNT_NAME, BlobReference
 
 #: Version of the tokens that :func:`sign` makes: the newest layout of the signed text.
 SIGNED_VERSION = "2020-12-06"
@@ -128,9 +128,9 @@ class StorageAccount:
 #: What ``UseDevelopmentStorage=true`` means: name, key and address of an emulator on the same machine, as published
 #: in "Use the Azurite emulator" (``azure/storage/common/storage-use-azurite``).
 DEVELOPMENT_ACCOUNT = StorageAccount(
-    "devstoreaccount1",
+    DEVELOPMENT_ACCOUNT_NAME,
     "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==",
-    "http://127.0.0.1:10000/devstoreaccount1",
+    f"http://127.0.0.1:10000/{DEVELOPMENT_ACCOUNT_NAME}",
 )
 
 

@@ -46,6 +46,33 @@ def test_slash_conventions(base: str, relative: str, token: str) -> None:
     assert reference.same_place(CAREFUL)
 
 
+@pytest.mark.parametrize(
+    ("opened_by", "relative", "path"),
+    [
+        ("BlobEndpoint=http://127.0.0.1:8080/mlclassic;AccountName=a;AccountKey=a2V5", "/mlclassic/data/x.csv", None),
+        (
+            "AccountName=a;blobendpoint = http://127.0.0.1:8080/mlclassic/ ;AccountKey=a2V5",
+            "/mlclassic/data/x.csv",
+            None,
+        ),
+        ("UseDevelopmentStorage=true", "/devstoreaccount1/data/x.csv", None),
+        ("http://127.0.0.1:8080/mlclassic", "/mlclassic/data/x.csv", None),
+        ("http://127.0.0.1:8080/mlclassic/", "/data/x.csv", None),
+        ("http://127.0.0.1:8080/mlclassic", "mlclassic/data/x.csv", "mlclassic/data/x.csv"),
+        ("http://127.0.0.1:8080/mlclassic", "/mlclassic2/data/x.csv", "mlclassic2/data/x.csv"),
+        ("https://mlclassic.blob.core.windows.net", "/mlclassic/x.csv", "mlclassic/x.csv"),
+        ("AccountName=mlclassic;AccountKey=a2V5", "/mlclassic/x.csv", "mlclassic/x.csv"),
+        ("", "/mlclassic/data/x.csv", "mlclassic/data/x.csv"),
+        ("http://[mlclassic", "/mlclassic/x.csv", "mlclassic/x.csv"),
+    ],
+)
+def test_account_in_the_path(opened_by: str, relative: str, path: str | None) -> None:
+    """``Uri.LocalPath`` begins with the account where the address names it in its path; it is not said twice."""
+    sent = wire(None, relative, None)
+    sent["BaseLocation" if "://" in opened_by[:8] or not opened_by else "ConnectionString"] = opened_by
+    assert BlobReference.from_wire(sent).relative_location == (path or "data/x.csv")
+
+
 def test_plain_http_is_the_same_place() -> None:
     """The documents write ``http://`` where the service says ``https://``; the scheme is kept but not compared."""
     plain = BlobReference.from_wire(wire("HTTP://ACCT.blob.core.windows.net", "models/feb.ilearner", None))

@@ -214,6 +214,11 @@ def locations(house: House, path: str) -> dict[str, dict[str, str]]:
         for kind, token in tokens.items()
     }
     forms |= {f"{name}, string": {"RelativeLocation": text, "ConnectionString": string} for name, text in paths.items()}
+    forms |= {
+        f"{name}, account twice": {"RelativeLocation": f"/mlclassic/{text}", **opened}
+        for name, text in paths.items()
+        for opened in ({"BaseLocation": f"{base}/"}, {"ConnectionString": string})
+    }
     forms["in the base"] = {"RelativeLocation": rest, "BaseLocation": f"{base}/{container}/{customer}/"}
     forms["in the base, from own"] = {"RelativeLocation": rest, "BaseLocation": f"{base}/{own}/../{customer}/"}
     forms["other port"] = {"RelativeLocation": path, "BaseLocation": "http://service.test:80/mlclassic/"}
