@@ -215,7 +215,7 @@ def locations(house: House, path: str) -> dict[str, dict[str, str]]:
     }
     forms |= {f"{name}, string": {"RelativeLocation": text, "ConnectionString": string} for name, text in paths.items()}
     forms |= {
-        f"{name}, account twice": {"RelativeLocation": f"/mlclassic/{text}", **opened}
+        f"{name}, account twice, {next(iter(opened))}": {"RelativeLocation": f"/mlclassic/{text}", **opened}
         for name, text in paths.items()
         for opened in ({"BaseLocation": f"{base}/"}, {"ConnectionString": string})
     }
