@@ -6,21 +6,21 @@ true: it is told by whoever may update the endpoint, and kept as that.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, cause, rejection
 from airflow_provider_azureml_classic.protocol.digests import Digests
+from airflow_provider_azureml_classic.protocol.json_header import JsonHeader
 from airflow_provider_azureml_classic.protocol.moments import stamp, to_utc
 
 #: Name of the header.
 HEADER = "x-azureml-classic-approval"
-#: Longest header, and longest text in it, in letters.
-_LONGEST, _LONGEST_TEXT = 4096, 250
+_HEADER = JsonHeader(HEADER, "by, at, evidence, asked_in and model")
+#: Longest text in it, in letters.
+_LONGEST_TEXT = 250
 _EVIDENCE = re.compile(r"[0-9a-f]{64}")
 
 
@@ -68,8 +68,8 @@ class Approval:
         return cls(by and _cut(by), to_utc(at), evidence, _cut(asked_in or ""), Digests.from_json(data.get("model")))
 
     def to_header(self) -> dict[str, str]:
-        """The header; what is not ASCII is written as JSON escapes it."""
-        return {HEADER: json.dumps(self.to_json(), separators=(",", ":"))}
+        """The header."""
+        return _HEADER.written(self.to_json())
 
     @classmethod
     def from_headers(cls, headers: Mapping[str, str]) -> Approval | None:
@@ -78,17 +78,7 @@ class Approval:
         :param headers: names in lower case.
         :raises RequestRejected: it cannot be read.
         """
-        text = headers.get(HEADER)
-        if text is None:
-            return None
-        if len(text) > _LONGEST:
-            raise _unreadable(f"it has over {_LONGEST} letters")
-        try:
-            return cls.from_json(json.loads(text))
-        except RecursionError:
-            raise _unreadable("it is not JSON") from None
-        except ValueError as error:
-            raise _unreadable("it is not JSON" if isinstance(error, json.JSONDecodeError) else cause(error)) from None
+        return _HEADER.read(headers, cls.from_json)
 
 
 def known_approval(data: Any) -> Approval | None:
@@ -104,12 +94,3 @@ def known_approval(data: Any) -> Approval | None:
 
 def _cut(text: str) -> str:
     return text[:_LONGEST_TEXT]
-
-
-def _unreadable(reason: str) -> AzureMLClassicError:
-    return rejection(
-        "RequestBodyInvalid",
-        f"The header {HEADER} cannot be read: {reason}. Expected a JSON object with by, at, evidence, asked_in and "
-        "model, or no such header.",
-        target=HEADER,
-    )

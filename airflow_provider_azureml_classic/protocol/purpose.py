@@ -5,20 +5,18 @@ Our addition. It travels in a header, which services that do not know it pass ov
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, cause, rejection
 from airflow_provider_azureml_classic.protocol.data_check import DATA_CHECKS, OFF, WARN, check_limits
+from airflow_provider_azureml_classic.protocol.json_header import JsonHeader
 from airflow_provider_azureml_classic.protocol.moments import stamp, to_utc
 
 #: Name of the header.
 HEADER = "x-azureml-classic-purpose"
-#: Longest header, in letters.
-_LONGEST = 4096
+_HEADER = JsonHeader(HEADER, "Endpoint, WebService, Start, End, DataCheck and Limits")
 
 
 @dataclass(frozen=True)
@@ -58,28 +56,23 @@ class Purpose:
         return {name: value for name, value in every.items() if value is not None}
 
     @classmethod
-    def from_json(cls, data: Any) -> Purpose:
+    def from_json(cls, data: Mapping[str, Any]) -> Purpose:
         """The purpose that :meth:`to_json` wrote; members of later versions are passed over.
 
         :param data: decoded JSON.
-        :raises RequestRejected: a member is of another kind.
+        :raises ValueError: a member is of another kind.
         """
-        if not isinstance(data, Mapping):
-            raise _unreadable("it is not a JSON object")
         texts = {name: data.get(name) for name in ("Endpoint", "WebService", "Start", "End")}
         wrong = next((name for name, value in texts.items() if not isinstance(value, str | None)), None)
         if wrong is not None:
-            raise _unreadable(f"its member {wrong} is not a text")
-        try:
-            start, end = (to_utc(value) if value else None for value in (texts["Start"], texts["End"]))
-        except ValueError as error:
-            raise _unreadable(cause(error)) from None
+            raise ValueError(f"its member {wrong} is not a text")
+        start, end = (to_utc(value) if value else None for value in (texts["Start"], texts["End"]))
         return cls(texts["Endpoint"] or None, texts["WebService"] or None, start, end, *_data_check(data))
 
     def to_header(self) -> dict[str, str]:
         """The header; none where nothing is known."""
         known = self.to_json()
-        return {HEADER: json.dumps(known, separators=(",", ":"))} if known else {}
+        return _HEADER.written(known) if known else {}
 
     @classmethod
     def from_headers(cls, headers: Mapping[str, str]) -> Purpose | None:
@@ -88,31 +81,11 @@ class Purpose:
         :param headers: names in lower case.
         :raises RequestRejected: it cannot be read.
         """
-        text = headers.get(HEADER)
-        if text is None:
-            return None
-        if len(text) > _LONGEST:
-            raise _unreadable(f"it has over {_LONGEST} letters")
-        try:
-            return cls.from_json(json.loads(text))
-        except (ValueError, RecursionError):
-            raise _unreadable("it is not JSON") from None
+        return _HEADER.read(headers, cls.from_json)
 
 
 def _data_check(data: Mapping[str, Any]) -> tuple[str, dict[str, float]]:
-    mode, limits = data.get("DataCheck", WARN), data.get("Limits") or {}
+    mode = data.get("DataCheck", WARN)
     if mode not in DATA_CHECKS:
-        raise _unreadable(f"its member DataCheck is none of {', '.join(DATA_CHECKS)}")
-    try:
-        return mode, check_limits(limits)
-    except ValueError as error:
-        raise _unreadable(cause(error)) from None
-
-
-def _unreadable(reason: str) -> AzureMLClassicError:
-    return rejection(
-        "RequestBodyInvalid",
-        f"The header {HEADER} cannot be read: {reason}. Expected a JSON object with Endpoint, WebService, Start, "
-        "End, DataCheck and Limits, or no such header.",
-        target=HEADER,
-    )
+        raise ValueError(f"its member DataCheck is none of {', '.join(DATA_CHECKS)}")
+    return mode, check_limits(data.get("Limits") or {})

@@ -1,0 +1,64 @@
+"""A JSON object in a header of a request: how our additions travel past services that do not know them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from airflow_provider_azureml_classic.exceptions import cause, rejection
+
+_T = TypeVar("_T")
+#: Longest header, in letters.
+_LONGEST = 4096
+
+
+@dataclass(frozen=True)
+class JsonHeader:
+    """One such header.
+
+    :param name: of the header, in lower case.
+    :param expected: the object's members, for messages.
+    """
+
+    name: str
+    expected: str
+
+    def written(self, data: Mapping[str, Any]) -> dict[str, str]:
+        """The header; what is not ASCII is written as JSON escapes it.
+
+        :param data: the object.
+        """
+        return {self.name: json.dumps(data, separators=(",", ":"))}
+
+    def read(self, headers: Mapping[str, str], from_json: Callable[[Any], _T]) -> _T | None:
+        """What the header says; ``None``: the request has none.
+
+        :param headers: names in lower case.
+        :param from_json: reads decoded JSON; raises ``ValueError`` with the reason.
+        :raises RequestRejected: it cannot be read; the message says why.
+        """
+        text = headers.get(self.name)
+        if text is None:
+            return None
+        try:
+            return from_json(_decoded(text))
+        except ValueError as error:
+            message = (
+                f"The header {self.name} cannot be read: {cause(error)}. Expected a JSON object with {self.expected}, "
+                "or no such header."
+            )
+            raise rejection("RequestBodyInvalid", message, target=self.name) from None
+
+
+def _decoded(text: str) -> Mapping[str, Any]:
+    if len(text) > _LONGEST:
+        raise ValueError(f"it has over {_LONGEST} letters")
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError):
+        raise ValueError("it is not JSON") from None
+    if not isinstance(data, Mapping):
+        raise ValueError("it is not a JSON object")
+    return data
