@@ -112,7 +112,7 @@ def running(
         core = Core(settings, workspace, *parts, locations, models, database, clock, database_threads())
         app = make_app(workspace, *parts, Rehearsals(workspace, updates, scoring, clock))
         peers.on_change, peers.on_job, peers.on_death = workspace.forget, runner.poll, janitor.wake
-        runner.poll()
+        runner.start()
         yield app, http_server(app, core, blobs)
 
 

@@ -5,6 +5,8 @@ Rule 2: a job is claimed when a worker process is free for it, and some of one e
 in the order in which they were started, and the next free server takes the next one. The process is free again while
 the outputs of its last job are still being delivered.
 Rule 3: a job that is cancelled while it runs has its work stopped, and its slot is free for the next one.
+Rule 4: a job that is ``Running`` here is in the hands of a thread. Whatever went wrong, one that is not is found by a
+sweep: it ends ``Failed`` if its end could not be recorded, and goes back to the queue if it was never begun.
 """
 
 from __future__ import annotations
@@ -24,10 +26,17 @@ from airflow_provider_azureml_classic.server.state.database import DatabaseDown
 from airflow_provider_azureml_classic.server.state.endpoint_store import Store
 from airflow_provider_azureml_classic.server.state.job_store import JobStore
 from airflow_provider_azureml_classic.server.state.peers import Peers
-from airflow_provider_azureml_classic.server.state.tables import EndpointRow, JobRow
+from airflow_provider_azureml_classic.server.state.tables import JobRow
 from airflow_provider_azureml_classic.server.workspace.diagnostics import Diagnostics
 
 log = logging.getLogger(__name__)
+
+#: Seconds between two sweeps.
+SWEEP_SECONDS = 15.0
+#: How often the end of a job is recorded while something unforeseen happens; the last time, it is said to have failed.
+RECORDINGS = 3
+_PAUSE = 1.0
+_UNRECORDED = "Internal error: its end could not be recorded. The server's log has more; submit it again."
 
 _PATH = re.compile(r"(?<![\w:/])/(?:[\w.+-]+/)+[\w.+-]*")
 
@@ -65,9 +74,20 @@ class Runner:
         #: How often a job was said to wait, so that none is missed.
         self._polls = 0
         self._lock = threading.Lock()
+        #: Held while a job is claimed and while a sweep looks, so that no claim is taken for a lost one.
+        self._claims = threading.Lock()
+        #: Jobs in the hands of a thread, and those whose end is not recorded yet.
+        self._in_hand: set[str] = set()
+        self._unrecorded: set[str] = set()
+        self._sweeper = threading.Thread(target=self._sweep_again, name="jobs", daemon=True)
         # As many jobs may be delivering as are being worked on.
         self._threads = ThreadPoolExecutor(2 * slots, thread_name_prefix="job")
         self._closing = work.closing
+
+    def start(self) -> None:
+        """Run what waits, and look after it from now on."""
+        self._sweeper.start()
+        self.poll()
 
     def poll(self) -> None:
         """Run what waits, as soon as there is room."""
@@ -89,6 +109,8 @@ class Runner:
         with self._lock:
             self._closing.set()
         self._threads.shutdown(wait=False, cancel_futures=True)
+        if self._sweeper.is_alive():
+            self._sweeper.join(10)
 
     def _take(self) -> None:
         """Run the next job, if one waits, in the slot that was taken for it."""
@@ -103,16 +125,23 @@ class Runner:
                     self._free += 1
                     return
         slot = _Slot(self._leave)
-        # Several may have come at once: the jobs of a dead server are announced once.
-        self.poll()
-        self._run_safely(job, server_id, slot)
-        slot.leave()
+        try:
+            # Several may have come at once: the jobs of a dead server are announced once.
+            self.poll()
+            self._run(job, server_id, slot)
+        finally:
+            self._in_hand.discard(job.id)
+            slot.leave()
 
     def _claimed(self, server_id: str) -> JobRow | None:
         if self._closing.is_set():
             return None
         try:
-            return self._jobs.claim(server_id, self._clock())
+            with self._claims:
+                job = self._jobs.claim(server_id, self._clock())
+                if job is not None:
+                    self._in_hand.add(job.id)
+                return job
         except DatabaseDown:
             return None
         except Exception:
@@ -124,23 +153,60 @@ class Runner:
             self._free += 1
         self.poll()
 
-    def _run_safely(self, job: JobRow, server_id: str, slot: _Slot) -> None:
+    def _run(self, job: JobRow, server_id: str, slot: _Slot) -> None:
+        notes, end, troubles = JobLog(self._jobs, job.id), None, 0
+        self._unrecorded.add(job.id)
         while not self._closing.is_set() and self._peers.id == server_id:
             try:
-                notes, endpoint = JobLog(self._jobs, job.id), self._store.endpoint(job.endpoint_id)
-                self._end(job, server_id, self._outcome(job, endpoint, notes, slot), notes, endpoint)
+                # What was done is not done again because its end cannot be recorded.
+                end = end or self._outcome(job, notes, slot)
+                self._record(job, server_id, end, notes)
                 return
             except DatabaseDown:
                 # The job is still this server's; if it is another's by then, the id has changed.
-                self._closing.wait(1)
+                self._closing.wait(_PAUSE)
             except Exception:
                 if not self._closing.is_set():
-                    log.exception("job %s could not be recorded", job.id)
-                    return
+                    log.exception("the end of job %s could not be recorded", job.id)
+                    troubles += 1
+                    if troubles == RECORDINGS:
+                        return
+                    if troubles == RECORDINGS - 1:
+                        # Without what may be what cannot be stored.
+                        notes, end = JobLog(self._jobs, job.id), End(JobStatus.FAILED, {"details": _UNRECORDED})
+                    self._closing.wait(_PAUSE)
+        self._unrecorded.discard(job.id)
         log.warning("job %s is interrupted; it runs again", job.id)
 
-    def _outcome(self, job: JobRow, endpoint: EndpointRow | None, notes: JobLog, slot: _Slot) -> End:
+    def _sweep_again(self) -> None:
+        while not self._closing.wait(SWEEP_SECONDS):
+            try:
+                self.sweep()
+            except DatabaseDown:
+                continue
+            except Exception:
+                log.exception("the jobs that nobody has in hand could not be looked for")
+
+    def sweep(self) -> None:
+        """Take care of the jobs of this server that no thread has in hand, and run what waits.
+
+        :raises DatabaseDown: it is done the next time.
+        """
+        server_id = self._peers.id
+        with self._claims:
+            lost = self._jobs.running(server_id) - self._in_hand
+        for job_id in lost & self._unrecorded:
+            log.error("job %s ends Failed: its end could not be recorded", job_id)
+            values = {"details": _UNRECORDED, "end_time": self._clock()}
+            self._jobs.end(job_id, server_id, JobStatus.FAILED, values, f"Failed: {_UNRECORDED}")
+            self._unrecorded.discard(job_id)
+        if begun := lost - self._unrecorded:
+            self._jobs.give_back(begun, server_id)
+        self.poll()
+
+    def _outcome(self, job: JobRow, notes: JobLog, slot: _Slot) -> End:
         try:
+            endpoint = self._store.endpoint(job.endpoint_id)
             if endpoint is None:
                 raise rejection("JobNotFound", "The endpoint of this job was deleted.")
             return self._work.run(job, endpoint, notes, slot.leave)
@@ -159,14 +225,24 @@ class Runner:
             log.exception("job %s failed", job.id)
             return End(JobStatus.FAILED, {"details": _details(error)})
 
-    def _end(self, job: JobRow, server_id: str, end: End, notes: JobLog, endpoint: EndpointRow | None) -> None:
+    def _record(self, job: JobRow, server_id: str, end: End, notes: JobLog) -> None:
         details = end.values.get("details")
         line = f"{end.status.value}: {details}" if details else f"{end.status.value}."
         values = {**end.values, "end_time": self._clock()}
-        if self._jobs.end(job.id, server_id, end.status, values, line, end.trained, notes.take()):
+        ended = self._jobs.end(job.id, server_id, end.status, values, line, end.trained, notes.lines)
+        self._unrecorded.discard(job.id)
+        if ended:
             log.info("job %s %s %s", job.id, end.status.value, details or "")
+            self._diagnose(job, end)
+
+    def _diagnose(self, job: JobRow, end: End) -> None:
+        try:
+            endpoint = self._store.endpoint(job.endpoint_id)
             if endpoint is not None:
                 self._diagnostics.ran(endpoint, job.id, end.status, lambda: self._jobs.log_of(job.id))
+        except Exception as error:
+            # It has ended, and that is recorded.
+            log.warning("job %s has no diagnostics log: %s", job.id, error)
 
 
 def _details(error: Exception) -> str:

@@ -379,6 +379,11 @@ class JobLog:
         self._job_id = job_id
         self._lines: list[LogLine] = []
 
+    @property
+    def lines(self) -> tuple[LogLine, ...]:
+        """Those that are not written yet; whoever ends the job writes them."""
+        return tuple(self._lines)
+
     def note(self, line: str) -> None:
         """Take a line.
 
@@ -386,14 +391,9 @@ class JobLog:
         """
         self._lines.append(self._jobs.stamped(line))
 
-    def take(self) -> list[LogLine]:
-        """The lines that are not written yet; whoever takes them writes them."""
-        lines, self._lines = self._lines, []
-        return lines
-
     def write(self) -> None:
         """Let those see the lines who watch the job."""
-        lines = self.take()
+        lines, self._lines = self._lines, []
         try:
             if lines:
                 self._jobs.append_log(self._job_id, lines)

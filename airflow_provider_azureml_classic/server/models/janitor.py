@@ -107,3 +107,6 @@ class Janitor:
                     self.clean()
             except (AzureMLClassicError, OSError) as error:
                 log.warning("cleaning up is postponed: %s", error)
+            except Exception:
+                # Whatever it is, models are mended and removed the next time.
+                log.exception("cleaning up is postponed")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -28,6 +29,8 @@ from airflow_provider_azureml_classic.server.state.tables import (
     trained_models,
 )
 
+log = logging.getLogger(__name__)
+
 #: Jobs of one endpoint that run at a time; the others wait (azure-docs ``studio/faq``).
 MAX_RUNNING = 40
 #: Of PostgreSQL's advisory locks, the one of whoever claims a job: two that count at the same time what runs would both
@@ -35,6 +38,7 @@ MAX_RUNNING = 40
 CLAIM_LOCK = 7305231
 #: Longest line of a log.
 _LINE = 2000
+_UNREADABLE = "Internal error: the job as it is stored cannot be read. The server's log has more; submit it again."
 # Statements are made once: SQLAlchemy takes longer to put one together than SQLite takes to carry it out.
 _JOB = jobs.c.id == sa.bindparam("job")
 _INSERT = sa.insert(jobs)
@@ -60,6 +64,7 @@ _WITH_PROGRESS = sa.select(
     .scalar_subquery()
     .label("progress"),
 ).where(_JOB)
+_RUNNING = sa.select(jobs.c.id).where(jobs.c.server_id == sa.bindparam("by"), jobs.c.status == JobStatus.RUNNING.value)
 _RUNS = sa.select(jobs.c.id).where(
     _JOB, jobs.c.server_id == sa.bindparam("by"), jobs.c.status == JobStatus.RUNNING.value
 )
@@ -189,9 +194,21 @@ class JobStore:
     def claim(self, server_id: str, now: datetime) -> JobRow | None:
         """Make the first job of the queue this server's and ``Running``; ``None`` if none waits.
 
+        One that cannot be read ends ``Failed``, or it would hold up all that come after it.
+
         :param server_id: this server; one that the others take for dead gets nothing.
         :param now: the job's start time.
         """
+        while (row := self._claimed(server_id, now)) is not None:
+            try:
+                return self._row(row)
+            except Exception:
+                log.exception("job %s cannot be read", row["id"])
+                values = {"details": _UNREADABLE, "end_time": now}
+                self.end(row["id"], server_id, JobStatus.FAILED, values, f"Failed: {_UNREADABLE}")
+        return None
+
+    def _claimed(self, server_id: str, now: datetime) -> sa.RowMapping | None:
         with self._db.write() as connection:
             self._db.hold(connection, CLAIM_LOCK, alone=True)
             alive = connection.execute(_ALIVE, {"by": server_id}).first()
@@ -201,7 +218,24 @@ class JobStore:
             values = {"status": JobStatus.RUNNING.value, "start_time": now, "server_id": server_id}
             connection.execute(_UPDATE, {"job": job_id, **values})
             self._append(connection, job_id, self.stamped("Running."))
-            return self._row(connection.execute(_SELECT, {"job": job_id}).mappings().one())
+            return connection.execute(_SELECT, {"job": job_id}).mappings().one()
+
+    def running(self, server_id: str) -> set[str]:
+        """Ids of the jobs that a server runs.
+
+        :param server_id: the server.
+        """
+        with self._db.read() as connection:
+            return set(connection.execute(_RUNNING, {"by": server_id}).scalars())
+
+    def give_back(self, job_ids: Collection[str], server_id: str) -> None:
+        """Put jobs back in the queue, at their old places.
+
+        :param job_ids: some that the server runs; others stay as they are.
+        :param server_id: the server, which has not begun them.
+        """
+        with self._db.write() as connection:
+            requeue(connection, jobs.c.id.in_(job_ids), jobs.c.server_id == server_id, line="Not begun; it runs again.")
 
     def end(
         self,
@@ -291,20 +325,23 @@ class JobStore:
             return {job: text for job, text in connection.execute(query)}
 
 
-def requeue(connection: sa.Connection, *where: sa.ColumnElement[bool]) -> list[str]:
-    """Put the running jobs of servers that have ended back in the queue, at their old places.
+def requeue(
+    connection: sa.Connection,
+    *where: sa.ColumnElement[bool],
+    line: str = "The server that ran it stopped; it runs again.",
+) -> list[str]:
+    """Put running jobs back in the queue, at their old places.
 
-    :param connection: of the transaction that ends the servers.
+    :param connection: of the transaction, which ends the servers if that is why.
     :param where: which jobs.
+    :param line: for their logs.
     :return: ids of these jobs.
     """
     running = (jobs.c.status == JobStatus.RUNNING.value, *where)
     ids = list(connection.execute(sa.select(jobs.c.id).where(*running)).scalars())
     values = {"status": JobStatus.NOT_STARTED.value, "start_time": None, "server_id": None}
     connection.execute(sa.update(jobs).where(*running).values(**values))
-    lines = [
-        {"job_id": job, "time": system_clock(), "text": "The server that ran it stopped; it runs again."} for job in ids
-    ]
+    lines = [{"job_id": job, "time": system_clock(), "text": line} for job in ids]
     if lines:
         connection.execute(sa.insert(job_log), lines)
     return ids
