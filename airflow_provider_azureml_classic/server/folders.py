@@ -1,10 +1,12 @@
 """The data directory: who may use it, and files in it that are whole or not there; and the folder of temporary files.
 
-Rule: what a killed server left is removed by the next one, and by nobody while it lives.
+Rule 1: what a killed server left is removed by the next one, and by nobody while it lives.
+Rule 2: whatever gets its name in a data directory gets it by :func:`move`, and has it after a loss of power too.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -25,6 +27,58 @@ _PREFIX = "azmlc-"
 #: Seconds in which a server that starts beside others looks for files of killed ones: another that starts meanwhile
 #: waits so long.
 _SWEEP_SECONDS = 5.0
+#: What systems say that cannot force a folder to the disk, or need not.
+_NOT_FOR_FOLDERS = (errno.EINVAL, errno.EBADF, errno.ENOTSUP)
+
+
+def sync(path: Path) -> None:
+    """Force a file's bytes, or the names in a folder, to the disk.
+
+    :param path: of either.
+    :raises OSError: that failed, or it is gone.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NOT_FOR_FOLDERS:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def move(source: Path, target: Path, *, overwrite: bool = True) -> None:
+    """Give a finished file, or a folder with its files, its place in one step, for good.
+
+    When this returns, a loss of power leaves it there, whole; while it does not, what was there or what is to be.
+
+    :param source: on the same file system; gone afterwards.
+    :param target: its place, in a folder that exists.
+    :param overwrite: ``False`` lets no file that exists be replaced.
+    :raises FileExistsError: the target exists and may not be replaced.
+    """
+    sync(source)
+    if overwrite:
+        os.replace(source, target)
+    else:
+        # A hard link, unlike a rename, fails if the target exists: the check and the act are one.
+        os.link(source, target)
+        source.unlink()
+    # It may have been deleted by somebody since, with its folder.
+    with suppress(FileNotFoundError):
+        sync(target.parent)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder that only this user can enter, and its parents likewise, for good.
+
+    :param folder: may exist already.
+    """
+    # Not ``mkdir(parents=True)``: that gives the parents the default mode.
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        sync(folder.parent)
 
 
 @contextmanager
@@ -102,18 +156,12 @@ def write_private(path: Path, text: str, *, overwrite: bool = True) -> bool:
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as file:
         file.write(text + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    if overwrite:
-        os.replace(temporary, path)
-        return True
     try:
-        # A hard link, unlike a rename, fails if the target exists: the check and the act are one.
-        os.link(temporary, path)
+        move(temporary, path, overwrite=overwrite)
     except FileExistsError:
         return False
     finally:
-        temporary.unlink()
+        temporary.unlink(missing_ok=True)
     return True
 
 

@@ -9,23 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
+from airflow_provider_azureml_classic.server.folders import make_folder, move
 
 _ATTEMPTS = 5
 
 
-def make_folder(folder: Path) -> None:
-    """Make a folder that only this user can enter, and its parents likewise.
-
-    :param folder: may exist already.
-    """
-    # Not ``mkdir(parents=True)``: that gives the parents the default mode.
-    if not folder.is_dir():
-        make_folder(folder.parent)
-        folder.mkdir(mode=0o700, exist_ok=True)
-
-
 def publish(source: Path, target: Path, *, overwrite: bool) -> None:
-    """Move a finished file to its place in one step, whoever deletes folders meanwhile.
+    """Move a finished file to its place in one step, for good, whoever deletes folders meanwhile.
 
     :param source: a file on the same file system; gone afterwards.
     :param target: its place; missing folders are made.
@@ -36,7 +26,7 @@ def publish(source: Path, target: Path, *, overwrite: bool) -> None:
     for attempt in itertools.count(1):
         try:
             make_folder(target.parent)
-            _move(source, target, overwrite=overwrite)
+            move(source, target, overwrite=overwrite)
         except FileNotFoundError:
             # A concurrent delete of a neighbour took the folder away between the two calls.
             if attempt == _ATTEMPTS or not source.exists():
@@ -47,15 +37,6 @@ def publish(source: Path, target: Path, *, overwrite: bool) -> None:
             raise _is_a_folder(target) from None
         else:
             return
-
-
-def _move(source: Path, target: Path, *, overwrite: bool) -> None:
-    if overwrite:
-        source.replace(target)
-        return
-    # A hard link, unlike a rename, fails if the target exists: the check and the act are one.
-    os.link(source, target)
-    source.unlink()
 
 
 def _is_a_folder(target: Path) -> AzureMLClassicError:

@@ -29,9 +29,10 @@ from typing import BinaryIO
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.protocol.sas import StorageAccount
 from airflow_provider_azureml_classic.server.blobs.disk import unavailable
-from airflow_provider_azureml_classic.server.blobs.files import files_below, make_folder, publish, remove
+from airflow_provider_azureml_classic.server.blobs.files import files_below, publish, remove
 from airflow_provider_azureml_classic.server.blobs.names import check_blob, check_container, name_of, path_on_disk
 from airflow_provider_azureml_classic.server.blobs.notes import HEADERS, NoteBook, Notes
+from airflow_provider_azureml_classic.server.folders import make_folder, move, sync
 
 TEMPORARY_FOLDER = ".tmp"
 BLOCKS_FOLDER = ".blocks"
@@ -190,7 +191,8 @@ class BlobStore:
         """
         grave = self.root / TEMPORARY_FOLDER / f"{self._owner()}-{uuid.uuid4().hex}"
         try:
-            (self.root / check_container(container)).rename(grave)
+            move(self.root / check_container(container), grave)
+            sync(self.root)
         except FileNotFoundError:
             self.check_here()
             return False
@@ -296,7 +298,6 @@ class BlobStore:
             writer = BlobWriter(file)
             yield writer
             file.flush()
-            os.fsync(file.fileno())
             status = os.fstat(file.fileno())
             file.close()
             self.notes.write(container, blob, writer.sha256, notes or {})
@@ -328,8 +329,6 @@ class BlobStore:
         target = self.path(container, blob)
         self.check_here()
         source.chmod(0o600)
-        with source.open("r+b") as file:
-            os.fsync(file.fileno())
         try:
             publish(source, target, overwrite=overwrite)
         except OSError as error:
@@ -390,6 +389,8 @@ class BlobStore:
                 raise
             raise self._not_found(container, blob) from None
         self.notes.drop(container, blob)
+        with suppress(FileNotFoundError):  # the folder went with another blob of it
+            sync(path.parent)
         with suppress(OSError):  # up to the first folder that is not empty
             for folder in path.relative_to(self.root / container).parents[:-1]:
                 (self.root / container / folder).rmdir()

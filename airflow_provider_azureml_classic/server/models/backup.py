@@ -23,7 +23,7 @@ from airflow_provider_azureml_classic.exceptions import cause
 from airflow_provider_azureml_classic.protocol.references import MODEL_EXTENSION
 from airflow_provider_azureml_classic.server.blobs.files import files_below
 from airflow_provider_azureml_classic.server.blobs.store import BLOCKS_FOLDER, TEMPORARY_FOLDER
-from airflow_provider_azureml_classic.server.folders import LOCK, file_digest
+from airflow_provider_azureml_classic.server.folders import LOCK, file_digest, move, sync
 from airflow_provider_azureml_classic.server.models.pair import MODELS_FOLDER, REMEMBERED
 from airflow_provider_azureml_classic.server.models.store import TRASH
 
@@ -162,15 +162,12 @@ def _made(target: Path) -> Iterator[Path]:
         yield folder
         for path in _files(folder):
             path.chmod(0o600)
-            _force_to_disk(path)
-        os.replace(folder, target)
+            sync(path)
+        for inner, _, _ in os.walk(folder):
+            sync(Path(inner))
+        move(folder, target)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _force_to_disk(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
 
 
 def _copy_database(source: Path, target: Path) -> set[str]:

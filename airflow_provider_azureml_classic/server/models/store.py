@@ -27,6 +27,7 @@ from typing import BinaryIO
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, RequestRejected, rejection
 from airflow_provider_azureml_classic.server.experiments.graph import LIMIT_SECONDS
 from airflow_provider_azureml_classic.server.experiments.scorer import Scorer
+from airflow_provider_azureml_classic.server.folders import make_folder, move
 from airflow_provider_azureml_classic.server.models.remote import Vault
 
 log = logging.getLogger(__name__)
@@ -74,7 +75,7 @@ class ModelStore:
         self._trial = trial
         self._root = root
         self.vault = vault
-        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(root)
         self._owner = owner
         self._memory = memory
         #: All, and those that could take less; of both, those come first that were not asked for longest.
@@ -144,9 +145,8 @@ class ModelStore:
             with temporary.open("rb") as file:
                 if hashlib.file_digest(file, "sha256").hexdigest() != digest:
                     raise rejection("ResourceLoadFailed", f"The file of the model {digest} was changed or damaged.")
-                os.fsync(file.fileno())
                 seen = _state(file)
-            os.replace(temporary, self.path(digest))
+            move(temporary, self.path(digest))
             self._believe(digest, seen)
         finally:
             temporary.unlink(missing_ok=True)
@@ -210,18 +210,18 @@ class ModelStore:
 
         :param digest: SHA-256 of the model file.
         """
-        self._trash.mkdir(mode=0o700, exist_ok=True)
+        make_folder(self._trash)
         with suppress(FileNotFoundError):
             # It waits from now on, however old it is.
             os.utime(self.path(digest))
-            os.replace(self.path(digest), self._trash / self.path(digest).name)
+            move(self.path(digest), self._trash / self.path(digest).name)
 
     def _is_here(self, digest: str) -> bool:
         """Whether a model file is there; from the trash it is taken back."""
         path = self.path(digest)
         with suppress(FileNotFoundError):
             if not path.exists():
-                os.replace(self._trash / path.name, path)
+                move(self._trash / path.name, path)
         return path.exists()
 
     def _is_sound(self, digest: str, *, known: bool = False) -> bool:
