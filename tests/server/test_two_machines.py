@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import base64
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from cryptography.fernet import Fernet
 
 from airflow_provider_azureml_classic.client import Client
 from airflow_provider_azureml_classic.protocol.jobs import JobRequest, JobStatus
 from airflow_provider_azureml_classic.protocol.values import Endpoint
-from airflow_provider_azureml_classic.server.settings import STORAGE_VARIABLE, VARIABLES
-from airflow_provider_azureml_classic.server.state.engine import DATABASE_VARIABLE
-from tests.support import BIKES_SCORING, ServerProcess, wait_for_job
-from tests.support.azurite import HOME, HOME_KEY, Azurite, by_name
-from tests.support.postgres import Cluster, free_port
+from tests.support import BIKES_SCORING, wait_for_job
+from tests.support.azurite import HOME_KEY, Azurite
+from tests.support.machines import TOKEN_OF_ALL, Machines
+from tests.support.postgres import Cluster
 from tests.support.processes import HELD, HELD_ESTIMATOR, default_of, patch, slope, soon, until
-from tests.support.service import SCORING, TRAINING, WORKSPACE, declaration, line
+from tests.support.service import SCORING, TRAINING, declaration, line
 
 pytestmark = pytest.mark.slow
 
@@ -31,62 +27,13 @@ NOON = {
 }  # fmt: skip
 
 
-class Machines:
-    """Servers that share a database and a storage account, each with a disk of its own.
-
-    :param folder: has the declarations, and a folder for each disk.
-    :param database: address of the database.
-    :param azurite: the storage.
-    """
-
-    def __init__(self, folder: Path, database: str, azurite: Azurite) -> None:
-        self.folder, self.azurite = folder, azurite
-        self.declared = declaration(folder, TRAINING)
-        self.declared.write_text(self.declared.read_text() + HELD)
-        (folder / "held_estimator.py").write_text(HELD_ESTIMATOR)
-        secrets = {
-            "workspace_id": WORKSPACE,
-            "token": "token-of-both",
-            "account_key": base64.b64encode(b"of both!" * 8).decode(),
-            "cipher_key": Fernet.generate_key().decode(),
-        }
-        self.environment = {VARIABLES[member]: value for member, value in secrets.items()}
-        self.environment |= {
-            DATABASE_VARIABLE: database,
-            STORAGE_VARIABLE: by_name("", account=HOME, key=HOME_KEY).connection_string,
-        }
-        self.ports = {name: free_port() for name in "abc"}
-        self.servers: dict[str, ServerProcess] = {}
-
-    def start(self, name: str) -> ServerProcess:
-        """Start one with an empty disk; all of them hand out the address of the first."""
-        arguments = ("--experiments", str(self.declared), "--workers", "1", *self.azurite.mapped)
-        arguments += ("--port", str(self.ports[name]), "--public-url", self.url("a"))
-        made = ServerProcess(self.folder / name, *arguments, environment=self.environment)
-        self.servers[name] = made
-        return made
-
-    def url(self, name: str) -> str:
-        """Where one of them really is."""
-        return f"http://127.0.0.1:{self.ports[name]}"
-
-    def client(self, name: str) -> Client:
-        """A client of one of them."""
-        return Client(self.url(name), WORKSPACE, "token-of-both")
-
-    def at(self, name: str, endpoint: Endpoint) -> Endpoint:
-        """An endpoint as seen through one of them."""
-        return replace(endpoint, api_location=endpoint.api_location.replace(self.url("a"), self.url(name)))
-
-    def ended(self, job_id: str) -> int:
-        """How often a job has ended, on all of them."""
-        return sum(one.log.read_text().count(f"job {job_id} Finished") for one in self.servers.values())
-
-
 @pytest.fixture
 def machines(postgres: Cluster, tmp_path: Path) -> Iterator[Machines]:
     """Two servers with empty disks, started at once."""
     azurite = Azurite()
+    declared = declaration(tmp_path, TRAINING)
+    declared.write_text(declared.read_text() + HELD)
+    (tmp_path / "held_estimator.py").write_text(HELD_ESTIMATOR)
     made = Machines(tmp_path, postgres.new_database(), azurite)
     with ThreadPoolExecutor(2) as threads:
         list(threads.map(made.start, "ab"))
@@ -95,7 +42,7 @@ def machines(postgres: Cluster, tmp_path: Path) -> Iterator[Machines]:
         server.stop()
         log = server.log.read_text()
         assert HOME_KEY not in log
-        assert "token-of-both" not in log
+        assert TOKEN_OF_ALL not in log
     azurite.stop()
 
 

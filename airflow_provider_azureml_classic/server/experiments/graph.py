@@ -31,7 +31,7 @@ ENOUGH = 10_000
 #: Rows that trees without a session have answered when one is made again: it costs as much as some hundred rows.
 WARM = 1_000
 #: Bytes of a session: of any, and of one for each of its graph. Measured by ``python -m benchmarks.models``.
-_SESSION_BYTES, _SESSION_FOR_EACH = 100_000, 5.8
+_SESSION_BYTES, _SESSION_FOR_EACH = 250_000, 6.0
 #: Rows that a session is given at a time: at a model's trial, too, so that no call takes more memory than that.
 STEP = 512
 #: Bytes of distances between such rows and the largest constant of a graph.

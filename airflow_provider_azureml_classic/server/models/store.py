@@ -85,11 +85,12 @@ class ModelStore:
         self._bytes = 0
         self._lock = threading.Lock()
 
-    def put(self, source: Path, pin: Callable[[str], object]) -> Scorer:
+    def put(self, source: Path, pin: Callable[[str], object], *, load: bool = True) -> Scorer:
         """Check, load and keep a model file; it serves nobody yet.
 
         :param source: an ``.ilearner`` file.
         :param pin: called with its digest before its file is looked for, so that nobody removes it.
+        :param load: keep it in memory as well, for calls that come here.
         :raises RequestRejected: ``ModelInvalid``, saying what was found.
         """
         if not self._whole():
@@ -101,13 +102,15 @@ class ModelStore:
             self._write(scorer.digest, lambda temporary: shutil.copyfile(source, temporary))
         if self.vault:
             self.vault.put(scorer.digest, self.path(scorer.digest))
-        self._keep(scorer)
+        if load:
+            self._keep(scorer)
         return scorer
 
-    def scorer(self, digest: str) -> Scorer:
+    def scorer(self, digest: str, *, load: bool = True) -> Scorer:
         """The loaded model; read from its file at first use.
 
         :param digest: SHA-256 of the model file.
+        :param load: see :meth:`put`.
         :raises ServiceUnavailable: see :meth:`file`; or a file from before cannot be read any more.
         """
         with self._lock:
@@ -126,7 +129,8 @@ class ModelStore:
                 "%g s a call; train it again.",
                 *(digest, scorer.manifest.experiment, scorer.problem, LIMIT_SECONDS),
             )
-        self._keep(scorer)
+        if load:
+            self._keep(scorer)
         return scorer
 
     def check(self, digest: str) -> None:

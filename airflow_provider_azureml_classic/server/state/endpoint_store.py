@@ -157,6 +157,11 @@ class Store:
     def __init__(self, database: Database) -> None:
         self._db = database
 
+    @property
+    def shared(self) -> bool:
+        """Whether several servers may use it at the same time."""
+        return self._db.shared
+
     def check_cipher(self) -> None:
         """Find out at start that the secrets are not those of this database.
 

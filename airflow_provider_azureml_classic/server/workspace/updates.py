@@ -172,9 +172,9 @@ class Updates:
         with self._pinned() as pin:
             pin(before.digest)
             if not self._models.is_kept(before.digest):
-                self._fetch_again(before, pin)
+                self._fetch_again(row, before, pin)
             self._models.check(before.digest)
-            content = self._models.scorer(before.digest).content
+            content = self._models.scorer(before.digest, load=self._workspace.answers(row.id)).content
             places = before.base_location, before.relative_location
             model = ResourceRow(row.id, before.resource, *places, before.digest, content, before.window_end)
             changed = self._workspace.change(row, EndpointSettings(), (model,), etag(row), how=How.ROLLED_BACK)
@@ -251,10 +251,10 @@ class Updates:
             return None
         return target
 
-    def _fetch_again(self, before: PlacementRow, pin: Pin) -> None:
+    def _fetch_again(self, row: EndpointRow, before: PlacementRow, pin: Pin) -> None:
         reference = BlobReference(before.relative_location, before.base_location)
         # The endpoint has had it: whoever may put a model in place there may put this one back.
-        if self._fetch(self._locations.resolve(WHOLE_STORE, reference), pin)[0].digest != before.digest:
+        if self._fetch(row, self._locations.resolve(WHOLE_STORE, reference), pin)[0].digest != before.digest:
             raise rejection(
                 "ModelInvalid",
                 f"{reference.location!r} holds another model now than on {before.placed_at:%Y-%m-%d}, and the file "
@@ -278,7 +278,7 @@ class Updates:
         if reference is None:
             raise rejection("MissingInputBlobInformation", f"The resource {name!r} has no Location.", target=name)
         location = self._resolved(caller, row, reference, name)
-        scorer, length = self._meant(row, location, digest, pin) if digest else self._fetch(location, pin)
+        scorer, length = self._meant(row, location, digest, pin) if digest else self._fetch(row, location, pin)
         if scorer.manifest.experiment != service.experiment:
             raise rejection(
                 "ModelInvalid",
@@ -324,7 +324,7 @@ class Updates:
 
     def _meant(self, row: EndpointRow, location: Location, digest: str, pin: Pin) -> tuple[Scorer, int]:
         """The model of a digest: the server's own copy if the endpoint has had it, else what lies at the place."""
-        scorer, length = self._kept(row, digest, pin) or self._fetch(location, pin)
+        scorer, length = self._kept(row, digest, pin) or self._fetch(row, location, pin)
         if scorer.digest != digest:
             raise _another(location.sent, digest)
         return scorer, length
@@ -334,7 +334,8 @@ class Updates:
         if not self._has_kept(row, digest, pin):
             return None
         self._models.check(digest)
-        return self._models.scorer(digest), self._models.path(digest).stat().st_size
+        scorer = self._models.scorer(digest, load=self._workspace.answers(row.id))
+        return scorer, self._models.path(digest).stat().st_size
 
     def _has_kept(self, row: EndpointRow, digest: str, pin: Pin) -> bool:
         """Whether the server has a copy of a model that the endpoint had before."""
@@ -343,12 +344,13 @@ class Updates:
         pin(digest)
         return self._models.is_kept(digest)
 
-    def _fetch(self, location: Location, pin: Pin) -> tuple[Scorer, int]:
+    def _fetch(self, row: EndpointRow, location: Location, pin: Pin) -> tuple[Scorer, int]:
         with TemporaryDirectory() as folder:
             path = Path(folder) / f"model{MODEL_EXTENSION}"
             location.fetch(path, PATCH_SECONDS)
             with _naming(location.sent):
-                return self._models.put(path, pin), path.stat().st_size
+                load = self._workspace.answers(row.id)
+                return self._models.put(path, pin, load=load), path.stat().st_size
 
 
 @contextmanager

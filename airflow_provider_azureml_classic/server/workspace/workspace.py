@@ -276,6 +276,13 @@ class Workspace:
         """
         return self._cache.get(endpoint_id) if self._fresh() else None
 
+    def answers(self, endpoint_id: str) -> bool:
+        """Whether an endpoint's calls come here: there is no other server, or one came since the endpoint last changed.
+
+        :param endpoint_id: GUID.
+        """
+        return not self._store.shared or endpoint_id in self._cache
+
     def _allow(self, caller: Caller, service: ServiceRow, name: str | None = None) -> None:
         own = caller.endpoint
         if own is None or (own.service_id == service.id and name in (None, own.name, own.id)):
