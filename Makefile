@@ -98,10 +98,9 @@ simulate: $(READY) ## retrain for days on a virtual clock with faults at any ste
 
 MUTMUT_VERSION := 3.8.1
 .PHONY: mutants
-mutants: $(READY) ## change the code a little, thousands of times, and see whether quick tests notice (hours; ONLY="...fleet.rows*")
+mutants: $(READY) ## change the code a little, thousands of times, and list what quick tests do not notice (ROOMS="fleet retraining.proof")
 	@test -d $(VENV)-mutants/mutmut || $(UV) pip install $(UV_OPTIONS) --target $(VENV)-mutants mutmut==$(MUTMUT_VERSION)
-	@PYTHONPATH=$(CURDIR)/$(VENV)-mutants nice -n 19 $(PY) -m mutmut run --max-children 1 $(ONLY)
-	@PYTHONPATH=$(CURDIR)/$(VENV)-mutants $(PY) -m mutmut results
+	@$(PY) -m tests.mutation $(ROOMS)
 
 .PHONY: celery
 celery: $(READY) ## watch a fleet on two Celery workers, with PostgreSQL and Redis of its own (WAYS=, KILL=1)
@@ -187,5 +186,5 @@ sbom: $(READY) ## list what the package depends on, with licences, in dist/sbom.
 
 .PHONY: clean
 clean: ## remove what the other targets made
-	rm -rf $(VENV) $(VENV)-celery $(VENV)-sbom $(VENV)-mutants mutants $(VENV)-site .site .programs .bench .demo .demo.lock .serve build dist *.egg-info .mypy_cache \
+	rm -rf $(VENV) $(VENV)-celery $(VENV)-sbom $(VENV)-mutants .mutants.json $(VENV)-site .site .programs .bench .demo .demo.lock .serve build dist *.egg-info .mypy_cache \
 		.ruff_cache .pytest_cache .hypothesis .coverage*

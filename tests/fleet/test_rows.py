@@ -38,10 +38,14 @@ def rows(count: int) -> list[Row]:
 def test_items_are_read() -> None:
     """A place without a name is for the first input; an item without a window has the run's."""
     named = {"endpoint": "b", "inputs": {"x": "a/b.csv"}, "window_end": "2026-01-02", "global_parameters": {"p": 1}}
+    named["window_start"] = "2026-01-01T02:00:00+02:00"
     first, second = parse_items([{"endpoint": " a ", "inputs": "c/d.csv"}, named], WEEK, "input1")
     assert (first.endpoint, first.inputs, first.window) == ("a", {"input1": "c/d.csv"}, WEEK)
     assert (first.is_declared, second.is_declared) == (False, True)
-    assert (second.inputs, second.window.end.day, second.global_parameters) == ({"x": "a/b.csv"}, 2, {"p": 1})
+    assert (second.inputs, second.global_parameters) == ({"x": "a/b.csv"}, {"p": 1})
+    assert second.window == Window(DAY.replace(month=1, day=2), DAY.replace(month=1, day=1))
+    (without,) = parse_items([{"endpoint": "a", "inputs": "x", "window_end": "2026-01-02"}], WEEK, "input1")
+    assert without.window == Window(DAY.replace(month=1, day=2))
 
 
 @pytest.mark.parametrize(
@@ -53,7 +57,7 @@ def test_items_are_read() -> None:
         ({"endpoint": "a", "inputs": "x", "input": "y"}, "it has 'input', which is none of: endpoint, global_param"),
         ({"endpoint": "A-1", "inputs": "x"}, "'A-1' cannot be an endpoint's name"),
         ({"endpoint": "a", "inputs": "x", "window_end": "soon"}, "'soon' is not a time in ISO 8601"),
-        ({"endpoint": "a", "inputs": "x", "window_start": "2026-01-01"}, "window_start, but no window_end"),
+        ({"endpoint": "a", "inputs": "x", "window_start": "2026-01-01"}, "it has window_start, but no window_end"),
         ({"endpoint": "ok", "inputs": "x"}, "endpoint 'ok' is in the list twice."),
     ],
 )
@@ -61,12 +65,15 @@ def test_bad_items(item: Any, said: str) -> None:
     """A bad item is named by its position before anything is asked of the service."""
     with pytest.raises(ValueError, match="Item 2 of the fleet: ") as caught:
         parse_items([{"endpoint": "ok", "inputs": "x"}, item], WEEK, "input1")
-    assert said in str(caught.value)
+    assert str(caught.value).startswith(f"Item 2 of the fleet: {said}")
+    # Without the codes of the service's errors.
+    assert not str(caught.value).endswith("]")
 
 
 def test_thresholds() -> None:
     """A number counts endpoints, a share below 1 is of the fleet or wave."""
     assert [allowed(0, 1000), allowed(3, 1000), allowed(0.05, 1000), allowed(0.05, 10)] == [0, 3, 50, 0]
+    assert [allowed(1.0, 10), allowed(2.0, 10)] == [1, 2]
     # In binary each of these shares is a little less than what is written.
     assert [allowed(share / 100, 100) for share in range(100)] == list(range(100))
 
@@ -108,17 +115,21 @@ def test_rows_survive() -> None:
     """A row reads back as it was written, as plain JSON; members of a later version are no obstacle."""
     row = Row("a", {"end": "2026-01-02", "start": None}, 3, 2, "ab", 12.5, Outcome.ROLLED_BACK, "Why.", {"x": 1})
     kept = json.loads(json.dumps(row.to_json()))
-    assert Row.from_json({**kept, "later": 1}) == row
+    assert type(row.to_json()["outcome"]) is str
+    again = Row.from_json({**kept, "later": 1})
+    assert again == row
+    assert again.outcome is Outcome.ROLLED_BACK
     assert Row("a").to_json() == {"endpoint": "a"}
 
 
 def test_a_new_attempt_opens_what_did_not_end_well() -> None:
     """Updated and kept stay; failed, rolled back and untouched are open again, with the job they had."""
-    fleet = [Row("a", job_id="j", outcome=outcome, reason="Why.") for outcome in Outcome]
+    fleet = [Row("a", job_id="j", outcome=outcome, reason="Why.", receipt={"x": 1}) for outcome in Outcome]
     for row in fleet:
         row.open_again()
     assert [row.outcome for row in fleet] == [Outcome.UPDATED, Outcome.KEPT, None, None, None]
     assert {row.job_id for row in fleet} == {"j"}
+    assert [(row.reason, row.receipt) for row in fleet] == [("Why.", {"x": 1})] * 2 + [("", None)] * 3
 
 
 def test_only_changed_parts_are_written() -> None:
@@ -137,6 +148,12 @@ def test_only_changed_parts_are_written() -> None:
     assert (kept[CHUNK].job_id, head["deadline"]) == ("j", 5.0)
     again.forget()
     assert store.kept == {}
+
+
+def test_a_new_fleet_is_written_whole() -> None:
+    """Every part of it, unless it was read as it is."""
+    assert [number for number, _ in Ledger(rows(CHUNK + 1)).changed()] == [0, 1]
+    assert Ledger(rows(CHUNK + 1), is_kept=True).changed() == []
 
 
 def test_a_part_is_small() -> None:

@@ -1,0 +1,213 @@
+"""``python -m tests.mutation retraining fleet.rows``: change these rooms or modules, and list what no test notices.
+
+Prints how many changes of each module were noticed by a test, by the type checker, or are explained; then each that is
+neither. Fails if there is one in a module that ``explained.toml`` calls clean.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.append(f"{sys.prefix}-mutants")
+
+from tests.mutation.changes import Change, changes, modules, text_of
+from tests.mutation.runner import Runner
+from tests.support import ROOT
+
+ROOMS = ("retraining", "server.models", "fleet", "protocol")
+# Tests of these are quick, and meet what they are about.
+TESTS = {
+    "retraining": ["tests/retraining", "tests/simulation"],
+    "server.models": ["tests/server/models", "tests/server/workspace", "tests/server/jobs"],
+    "fleet": ["tests/fleet/test_engine.py", "tests/fleet/test_rows.py", "tests/simulation"],
+    "protocol": ["tests/protocol", "tests/client", "tests/retraining"],
+}
+EXPLAINED = Path(__file__).with_name("explained.toml")
+CACHE = ROOT / ".mutants.json"
+COLUMNS = ("killed", "types", "rule", "listed", "survived", "untested")
+
+
+class Verdicts:
+    """How changes ended, kept so that a second run tries only those that survived or whose module changed."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, str] = json.loads(CACHE.read_text()) if CACHE.exists() else {}
+        self.all: list[tuple[Change, str]] = []
+
+    def kept(self, change: Change) -> str | None:
+        """What killed it before, if its module says the same."""
+        return self._kept.get(change.key)
+
+    def add(self, change: Change, verdict: str) -> None:
+        """Note a verdict."""
+        self.all.append((change, verdict))
+        if verdict in ("killed", "types", "same"):
+            self._kept[change.key] = verdict
+
+    def save(self) -> None:
+        """Keep them."""
+        CACHE.write_text(json.dumps(self._kept))
+
+
+def main() -> int:
+    """Run; 1 if a change that nothing explains was not noticed in a module that is finished."""
+    parser = argparse.ArgumentParser(prog="python -m tests.mutation", description=__doc__)
+    parser.add_argument("rooms", nargs="*", default=ROOMS)
+    parser.add_argument("--children", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=1.0, help="of tests that a change meets at most")
+    options = parser.parse_args()
+    os.nice(19)
+    explained = tomllib.loads(EXPLAINED.read_text())
+    verdicts = Verdicts()
+    for room in options.rooms:
+        run(room, options.children, options.seconds, explained, verdicts)
+        verdicts.save()
+    return report(verdicts, explained)
+
+
+def run(room: str, children: int, seconds: float, explained: dict[str, Any], verdicts: Verdicts) -> None:
+    """Try every change of a room or module."""
+    paths = modules(room)
+    waiting = []
+    for change in (change for path in paths for change in changes(path)):
+        if change.rule:
+            verdicts.add(change, "rule")
+        elif kept := verdicts.kept(change):
+            verdicts.add(change, kept)
+        elif is_listed(change, explained):
+            verdicts.add(change, "listed")
+        else:
+            waiting.append(change)
+    runner = Runner(paths, children, seconds)
+    left: list[tuple[Change, str]] = []
+
+    def work(runner: Runner) -> None:
+        for name in runner.unfit:
+            print(f"fails without any change: {name}", file=sys.stderr)
+        for count, (change, verdict) in enumerate(runner.run(waiting), 1):
+            if verdict in ("survived", "untested"):
+                left.append((change, verdict))
+                print(f"{verdict} {change.module}:{change.lines[0]} {change.shown}", file=sys.stderr)
+            else:
+                verdicts.add(change, verdict)
+            if count % 100 == 0:
+                print(f"{room}: {count} of {len(waiting)}, {len(left)} left", file=sys.stderr)
+                verdicts.save()
+
+    runner.work = work
+    tests = next(tests for name, tests in TESTS.items() if room.startswith(name))
+    options = ["-q", "-s", "-m", "not slow", "-k", "not taken_out", "-o", "timeout=0", "--no-header"]
+    if waiting:
+        pytest.main([*options, "-p", "no:xdist", "-p", "no:cacheprovider", *tests], plugins=[runner])
+    typed = refused([change for change, _ in left])
+    for change, verdict in left:
+        verdicts.add(change, "types" if change in typed else verdict)
+
+
+def is_listed(change: Change, explained: dict[str, Any]) -> bool:
+    """Whether the list gives a reason for a change, or for all that begin alike (``*``)."""
+    listed = explained.get(change.module, {})
+    return change.shown in listed or any(key[-1] == "*" and change.shown.startswith(key[:-1]) for key in listed)
+
+
+def refused(candidates: list[Change]) -> set[Change]:
+    """Those that the type checker refuses: behind a function stand copies of it, one for each change."""
+    if not candidates:
+        return set()
+    by_path: dict[Path, list[Change]] = defaultdict(list)
+    for change in candidates:
+        by_path[change.path].append(change)
+    found: set[Change] = set()
+    folder = ROOT / ".mypy_cache" / "mutation"
+    folder.mkdir(parents=True, exist_ok=True)
+    arguments, owners = [], {}
+    for path, mine in by_path.items():
+        shadow = folder / f"{mine[0].module}.py"
+        text, owners[str(path.relative_to(ROOT))] = _with_copies(path, mine)
+        shadow.write_text(text)
+        arguments += ["--shadow-file", str(path.relative_to(ROOT)), str(shadow)]
+    command = [sys.executable, "-m", "mypy", "--cache-dir", ".mypy_cache/changed", "--no-error-summary", *arguments]
+    output = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout
+    plain: dict[tuple[str, str], set[str]] = defaultdict(set)
+    errors = []
+    for line in output.splitlines():
+        name, _, rest = line.partition(":")
+        number, _, message = rest.partition(":")
+        owner = owners.get(name, {}).get(int(number)) if number.isdigit() and " error:" in message else None
+        if isinstance(owner, str):
+            plain[name, owner].add(message)
+        elif owner is not None:
+            errors.append((name, owner, message))
+    for name, owner, message in errors:
+        if message not in plain[name, owner.function]:
+            found.add(owner)
+    return found
+
+
+def _with_copies(path: Path, mine: list[Change]) -> tuple[str, dict[int, Change | str]]:
+    """A module in which a copy of each changed function follows it, and what each line belongs to."""
+    lines = text_of(path).splitlines()
+    spans: dict[tuple[str, int], tuple[int, int, int]] = {}
+
+    def visit(body: list[ast.stmt], prefix: str) -> None:
+        for node in body:
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                first = min([node.lineno, *(one.lineno for one in node.decorator_list)])
+                spans[prefix + node.name, first] = first, node.lineno, node.end_lineno or node.lineno
+            elif isinstance(node, ast.ClassDef):
+                visit(node.body, f"{prefix}{node.name}.")
+
+    visit(ast.parse(text_of(path)).body, "")
+    inserts: dict[int, list[tuple[Change | str, list[str]]]] = defaultdict(list)
+    for (name, first), (_, definition, last) in spans.items():
+        own = [one for one in mine if one.function == name and first <= one.lines[0] <= last]
+        if not own:
+            continue
+        plain = name.rpartition(".")[2]
+        for index, change in enumerate([None, *own]):
+            changed = (change.source() if change else text_of(path)).splitlines()
+            end = last + len(changed) - len(lines)
+            copy = changed[first - 1 : end]
+            where = definition - first
+            copy[where] = copy[where].replace(f"def {plain}", f"def {plain.rstrip('_')}_{index}x", 1)
+            inserts[last].append((change or name, copy))
+    result: list[str] = []
+    owners: dict[int, Change | str] = {}
+    for number, line in enumerate(lines, 1):
+        result.append(line)
+        for owner, copy in inserts[number]:
+            for one in copy:
+                result.append(one)
+                owners[len(result)] = owner
+    return "\n".join(result) + "\n", owners
+
+
+def report(verdicts: Verdicts, explained: dict[str, Any]) -> int:
+    """Print the table and what is left; 1 if something is left where nothing should be."""
+    table: dict[str, Counter[str]] = defaultdict(Counter)
+    wrong = 0
+    for change, verdict in verdicts.all:
+        table[change.module][verdict] += 1
+        if verdict in ("survived", "untested"):
+            wrong += change.module in explained["clean"]
+            print(f"{verdict} {change.module}:{change.lines[0]} {change.shown}")
+    print("\n" + "module".ljust(32) + "".join(name.rjust(10) for name in COLUMNS))
+    for name, counts in [*table.items(), ("all", sum(table.values(), Counter()))]:
+        mark = " (clean)" if name in explained["clean"] else ""
+        print((name + mark).ljust(32) + "".join(str(counts[column]).rjust(10) for column in COLUMNS))
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
