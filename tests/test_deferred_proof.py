@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,9 +18,11 @@ from airflow_provider_azureml_classic.operators import (
     ModelQualityGate,
     RollbackModelOperator,
     UpdateTrainedModelOperator,
+    placing,
 )
 from airflow_provider_azureml_classic.operators.placing import KEY
 from airflow_provider_azureml_classic.protocol.messages import Response
+from airflow_provider_azureml_classic.retraining import placing as programs
 from airflow_provider_azureml_classic.triggers import ProofTrigger
 from tests.support import BIKES_SCORING, ServerProcess
 from tests.support.tasks import (
@@ -157,21 +161,25 @@ def test_without_a_store(client: Client, old: Any, new: Any) -> None:
     assert receipt["replaced"]["location"].endswith(path_of(old))
 
 
-def test_rollback_after_the_resumption(client: Client, old: Any, new: Any) -> None:
+def too_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By now the time that proofs may take is over."""
+    late = SimpleNamespace(time=lambda: time.time() + 3600)
+    for module in (placing, programs):
+        monkeypatch.setattr(module, "time", late)
+
+
+def test_rollback_after_the_resumption(client: Client, old: Any, new: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A proof that does not come in time fails the resumed task, and the model of before is put back."""
     prepared(client, "proofback", old)
-    store, options = Store(), {"on_failure": "rollback", "proof_timeout": 0.2}
+    store, options = Store(), {"on_failure": "rollback"}
     task = update("proofback", new, **options)
     mute(wired(task))
     event = event_of(deferred(task, store))
     again = update("proofback", new, **options)
     mute(wired(again))
-    with one_line(AirflowFailException, "after 0.2 s", "The previous model was put back:", path_of(old)):
-        for _ in range(50):  # until the deadline the task is deferred again
-            try:
-                again.execute_complete(context(store), event)
-            except TaskDeferred as found:
-                event = event_of(found)
+    too_late(monkeypatch)
+    with one_line(AirflowFailException, "after 20 s", "The previous model was put back:", path_of(old)):
+        again.execute_complete(context(store), event)
     assert live(client, "proofback") == path_of(old)
 
 
@@ -239,20 +247,19 @@ def test_cleared_after_a_failed_proof(client: Client, old: Any, new: Any) -> Non
     assert receipt["replaced"]["location"].endswith(path_of(old))
 
 
-def test_golden_rows_that_are_gone_prove_nothing(client: Client, old: Any, new: Any) -> None:
+def test_golden_rows_that_are_gone_prove_nothing(
+    client: Client, old: Any, new: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where the evaluation can no longer be read, a proof by scoring is not taken as given."""
     prepared(client, "proofgone", old)
-    task, store = update("proofgone", new, proof="score", proof_timeout=0.3), Store()
+    task, store = update("proofgone", new, proof="score"), Store()
     mute(wired(task))
     event = event_of(deferred(task, store))
-    again = update("proofgone", new, proof="score", proof_timeout=0.3)
+    again = update("proofgone", new, proof="score")
     wired(again).bends["fetch_blob"] = lambda *_: Response(200, {}, b"other\nfile\n")
+    too_late(monkeypatch)
     with one_line(AirflowFailException, "the golden rows to prove it with no longer exist."):
-        for _ in range(50):
-            try:
-                again.execute_complete(context(store), event)
-            except TaskDeferred as found:
-                event = event_of(found)
+        again.execute_complete(context(store), event)
 
 
 def test_rollback_operator(client: Client, old: Any, new: Any) -> None:

@@ -324,6 +324,9 @@ class Placing:
         while (missing := (yield from self.missing(endpoint, golden, patch))) is not None:
             left = until - time.time()
             if left <= 0:
+                if until >= patch.deadline:
+                    # Answers may come long after the endpoint was read, and be a newer model's.
+                    yield from self._look(endpoint, patch)
                 return missing
             yield Pause(min(jittered(pause), left))
             pause = min(pause * 2, _PAUSE)
@@ -396,14 +399,9 @@ class Placing:
         :param patch: what has to be seen.
         :raises Overtaken: somebody else put a newer model live.
         """
-        try:
-            after: Endpoint = yield self._fetch(endpoint)
-        except AzureMLClassicError as error:
-            if not error.retryable:
-                raise
-            return f"the endpoint could not be read: {error}"
-        if reason := _overtaken(after, patch):
-            raise Overtaken(reason)
+        after = yield from self._look(endpoint, patch)
+        if isinstance(after, str):
+            return after
         missing = patch.missing(after)
         if missing is not None or not patch.level.is_scored:
             return missing
@@ -416,6 +414,18 @@ class Placing:
             if patch.level is Level.CONTENT and (patch.model is None or model != patch.model.content):
                 return "another model gives its answers than the one that was meant."
         return None
+
+    def _look(self, endpoint: Endpoint, patch: Patch) -> Program[Endpoint | str]:
+        """The endpoint as it is now, or why it cannot be read, unless somebody else put a newer model live."""
+        try:
+            after: Endpoint = yield self._fetch(endpoint)
+        except AzureMLClassicError as error:
+            if not error.retryable:
+                raise
+            return f"the endpoint could not be read: {error}"
+        if reason := _overtaken(after, patch):
+            raise Overtaken(reason)
+        return after
 
     def _rehearsed(self, target: Target, candidate: Candidate) -> Program[Outcome | None]:
         """What both models answer to the last calls of the endpoint; it is told in any case."""

@@ -7,12 +7,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from airflow_provider_azureml_classic.client import Client
-from airflow_provider_azureml_classic.protocol.messages import Response
+from airflow_provider_azureml_classic.protocol.messages import Request, Response
 from airflow_provider_azureml_classic.protocol.references import BlobReference, ToldWindow
 from airflow_provider_azureml_classic.protocol.values import Endpoint, Resource, WebService
 from airflow_provider_azureml_classic.retraining.freshness import Window
 from airflow_provider_azureml_classic.retraining.order import older_than_live
-from airflow_provider_azureml_classic.retraining.placing import Candidate, Overtaken, Placing, Target
+from airflow_provider_azureml_classic.retraining.placing import Candidate, Overtaken, Placing, Target, Update
 from airflow_provider_azureml_classic.retraining.proof import Patch
 
 PATH = BlobReference("models/one.ilearner")
@@ -76,6 +76,23 @@ def test_what_cannot_be_told() -> None:
     with pytest.raises(ValueError, match=r"The training window of models/one.ilearner is unknown"):
         decided(ToldWindow(DAYS[1]), ToldWindow(last=DAYS[1]), None)
     assert "replaced all the same" in decided(ToldWindow(last=DAYS[3]), None, DAYS[1], "replace")[1][0]
+
+
+def test_overtaken_at_the_last_moment() -> None:
+    """Before an update is said to have failed the endpoint is read once more: what it answered may have taken long."""
+    lives = iter(["models/before.ilearner", "models/other.ilearner"])
+
+    def answer(_: Request) -> Response:
+        window = ToldWindow(DAYS[2])
+        return Response.of_json(
+            Endpoint("e", "s", "w", resources=(Resource("m", BlobReference(next(lives)), window=window),)).to_wire()
+        )
+
+    client, endpoint = Client("https://ml.example", "w", "t", transport=answer), Endpoint("e", "s", "w")
+    patch = Patch("m", PATH, replaced=BlobReference("models/before.ilearner"), window_end=DAYS[1].isoformat())
+    update = Update(Target(WebService("s", "S"), endpoint, Resource("m")), Candidate(PATH, None), patch)
+    with pytest.raises(Overtaken, match="somebody else put models/other"):
+        client.perform(Placing(client, lambda reference: reference, lambda _: None).wait(update, 0.0))
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,12 @@ MENDS = (
         "        if reason := None:\n",
     ),
     Mend(
+        "an update that is overtaken while a slow answer is waited for is said to have failed",
+        "retraining/placing.py",
+        "                    yield from self._look(endpoint, patch)\n",
+        "                    pass\n",
+    ),
+    Mend(
         "an update that another one of the same window overtakes waits out its time and fails",
         "retraining/placing.py",
         "own is None or end < own.end:",
