@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from airflow_provider_azureml_classic.protocol.jobs import Job
+from airflow_provider_azureml_classic.protocol.moments import age_text
 from airflow_provider_azureml_classic.protocol.values import Endpoint, WebService
-from airflow_provider_azureml_classic.retraining.freshness import age_text
 
 SERVICE_COLUMNS = ("name", "id", "endpoints", "created")
 JOB_COLUMNS = ("id", "status", "created", "seconds", "progress")

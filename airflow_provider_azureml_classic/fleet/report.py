@@ -11,7 +11,7 @@ from html import escape
 from typing import Any
 
 from airflow_provider_azureml_classic.fleet.rows import BAD, Outcome, Row, counted
-from airflow_provider_azureml_classic.retraining.freshness import age_text
+from airflow_provider_azureml_classic.protocol.moments import age_text
 
 #: Rows in an XCom and in the log at most; the rest is in the report.
 MOST_ROWS = 100

@@ -17,9 +17,9 @@ from sqlalchemy.orm import Session
 from airflow_provider_azureml_classic.assets import spellings
 from airflow_provider_azureml_classic.client import Client
 from airflow_provider_azureml_classic.hooks import AzureMLClassicHook, ConnectionSettings
+from airflow_provider_azureml_classic.protocol.moments import age_text
 from airflow_provider_azureml_classic.protocol.operations import portal_page
 from airflow_provider_azureml_classic.protocol.values import Endpoint, WebService, is_check_endpoint
-from airflow_provider_azureml_classic.retraining.freshness import age_text
 
 #: A model whose training data end longer ago is stale, unless the reader or the endpoint says otherwise.
 MAX_AGE = timedelta(days=7)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 
@@ -44,3 +44,15 @@ def stamp(value: datetime | None) -> str | None:
     :param value: a moment in UTC, if there is one.
     """
     return value.isoformat().replace("+00:00", "Z") if value else None
+
+
+def age_text(age: timedelta) -> str:
+    """An age in its two largest units.
+
+    :param age: a duration; a negative one reads as zero.
+    """
+    minutes = max(0, int(age.total_seconds() // 60))
+    days, hours, rest = minutes // 1440, minutes // 60 % 24, minutes % 60
+    if days:
+        return f"{days} d {hours} h"
+    return f"{hours} h {rest} min" if hours else f"{rest} min"

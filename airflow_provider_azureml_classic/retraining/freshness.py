@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from airflow_provider_azureml_classic.protocol.moments import moment_text, to_utc
+from airflow_provider_azureml_classic.protocol.moments import age_text, moment_text, to_utc
 from airflow_provider_azureml_classic.protocol.references import STAMP, BlobReference, window_end_of
 from airflow_provider_azureml_classic.protocol.values import Endpoint, Resource
 
@@ -168,18 +168,6 @@ class Goal:
         if self.trained_to is not None:
             return end >= self.trained_to, state
         return now - end <= (self.max_age or timedelta()), state
-
-
-def age_text(age: timedelta) -> str:
-    """An age in its two largest units.
-
-    :param age: a duration; a negative one reads as zero.
-    """
-    minutes = max(0, int(age.total_seconds() // 60))
-    days, hours, rest = minutes // 1440, minutes // 60 % 24, minutes % 60
-    if days:
-        return f"{days} d {hours} h"
-    return f"{hours} h {rest} min" if hours else f"{rest} min"
 
 
 def window_in_path(model: BlobReference) -> Window | None:

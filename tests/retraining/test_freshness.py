@@ -8,14 +8,13 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_azureml_classic.protocol.moments import to_utc
+from airflow_provider_azureml_classic.protocol.moments import age_text, to_utc
 from airflow_provider_azureml_classic.protocol.references import BlobReference, window_end_of
 from airflow_provider_azureml_classic.protocol.values import Resource
 from airflow_provider_azureml_classic.retraining.freshness import (
     MODEL_PATH,
     Goal,
     Window,
-    age_text,
     is_moment,
     model_path,
     run_window,

@@ -15,8 +15,9 @@ from airflow_provider_azureml_classic.protocol.references import MODEL_EXTENSION
 from airflow_provider_azureml_classic.server.clock import Clock
 from airflow_provider_azureml_classic.server.jobs.arguments import Arguments
 from airflow_provider_azureml_classic.server.state.endpoint_store import Store
+from airflow_provider_azureml_classic.server.state.history import target_of
 from airflow_provider_azureml_classic.server.state.job_store import JobStore
-from airflow_provider_azureml_classic.server.state.tables import EndpointRow, JobRow
+from airflow_provider_azureml_classic.server.state.tables import EndpointRow, JobRow, ServiceRow
 from airflow_provider_azureml_classic.server.storage.locations import Locations
 from airflow_provider_azureml_classic.server.storage.scope import Scope
 from airflow_provider_azureml_classic.server.workspace.quotas import Quotas
@@ -89,6 +90,7 @@ class Jobs:
             created_at=self._clock(),
             start_time=None,
             end_time=None,
+            for_endpoint=_target(endpoint, service, checked),
         )
         self._jobs.add(row, _submitted(endpoint, checked))
         return row.id
@@ -206,6 +208,16 @@ class Jobs:
 
 def _job(row: JobRow, progress: str | None, results: Mapping[str, BlobReference] = MappingProxyType({})) -> Job:
     return Job(row.id, row.status, results, row.details, row.created_at, row.start_time, row.end_time, progress)
+
+
+def _target(endpoint: EndpointRow, service: ServiceRow, request: JobRequest) -> str | None:
+    """The scoring endpoint that a training is for; a customer who is kept apart trains for himself."""
+    if not service.training:
+        return None
+    if endpoint.customer is not None:
+        return endpoint.name
+    models = (place for place in request.outputs.values() if place.extension == MODEL_EXTENSION)
+    return target_of(next(models, None), request.purpose)
 
 
 def _submitted(endpoint: EndpointRow, request: JobRequest) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -33,12 +33,9 @@ from airflow_provider_azureml_classic.server.portal.jobs import job_of
 from airflow_provider_azureml_classic.server.portal.rendering import NONE, day, figure, size, when
 from airflow_provider_azureml_classic.server.portal.services import LEVELS
 from airflow_provider_azureml_classic.server.portal.visit import Core, Go, Page, Visit
-from airflow_provider_azureml_classic.server.state.job_overview import JobLine
 from airflow_provider_azureml_classic.server.state.overview import ModelLine
 from airflow_provider_azureml_classic.server.state.tables import EndpointRow, ServiceRow
 
-#: Before everything that happened here.
-_BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 #: Entries of the history on the page.
 SHOWN = 50
 #: Rehearsals on the page.
@@ -112,7 +109,7 @@ def values_of(visit: Visit, service: ServiceRow, row: EndpointRow) -> dict[str, 
         "is_default": row.name == DEFAULT_ENDPOINT,
         "stale_after": timedelta(seconds=row.stale_after or core.queries.fresh_hours(service.id) * 3600),
         "live": live,
-        "failed": _failed(core, service, row, [*history, *unused]),
+        "failed": core.job_queries.failures([row.id]).get(row.id),
         **_CHOICES,
         "models": _merged(history, unused)[:SHOWN],
         "more": max(0, len(history) + len(unused) - SHOWN),
@@ -131,18 +128,6 @@ def values_of(visit: Visit, service: ServiceRow, row: EndpointRow) -> dict[str, 
         "rehearsals": core.scoring.keeper.kept.rehearsals(row.id)[:_REHEARSALS],
         **_looked_after(visit, row),
     }
-
-
-def _failed(core: Core, service: ServiceRow, row: EndpointRow, models: list[ModelLine]) -> JobLine | None:
-    """The last retrain for an endpoint, if it failed and no model was trained for it or put in place since."""
-    if not row.resources:
-        return None
-    since = max((model.placed_at or model.created_at or _BEGINNING for model in models), default=_BEGINNING)
-    for line in core.job_queries.failed_trainings(service.experiment, since):
-        purpose = core.jobs.facts(line.id).request.purpose
-        if purpose and purpose.endpoint == row.name and purpose.web_service in (None, service.id):
-            return line
-    return None
 
 
 def _drift(core: Core, service: ServiceRow, row: EndpointRow) -> EndpointDrift | None:
@@ -316,8 +301,7 @@ def _compared(visit: Visit, service: ServiceRow, row: EndpointRow, what: str, nu
     if what == "rollback":
         other = next((one for one in history if str(one.number) == number), None)
     else:
-        unused = visit.core.queries.unused(row, service.experiment) if what == "use" else []
-        other = next((one for one in unused if one.job_id == number), None)
+        other = visit.core.queries.trained(number) if what == "use" and _may_use(visit, number) else None
     if live is None or other is None:
         return []
     both = (live, other)
@@ -366,11 +350,11 @@ def _about_model(visit: Visit, row: EndpointRow, what: str, number: str) -> Ques
     stays = "The model that is live now stays in the history."
     if what == "use":
         text = f"The model that job {number} has trained answers from then on. {stays}"
-        return Question(f"Put this model in place on {row.name}?", text, "Put in place", danger=False)
+        return Question(f"Put this model live on {row.name}?", text, "Put live", danger=False)
     model = next((one for one in visit.core.queries.history(row.id) if str(one.number) == number), None)
     if model is None:
         raise rejection("BlobNotFound", f"Endpoint {row.name!r} has no model number {number!r} in its history.")
-    place = f"{model.relative_location}, put in place on {model.placed_at:%Y-%m-%d %H:%M} UTC"
+    place = f"{model.relative_location}, live from {model.placed_at:%Y-%m-%d %H:%M} UTC"
     text = f"{place}, answers from then on. {stays}"
     return Question(f"Roll back {row.name} to this model?", text, "Roll back", danger=False)
 
@@ -440,10 +424,13 @@ def _limited(visit: Visit, service: ServiceRow, row: EndpointRow) -> str:
     return f"The model is stale after {amount} {unit}." if amount else "The web service's limit holds."
 
 
+def _may_use(visit: Visit, job_id: str) -> bool:
+    return visit.customer is None or job_of(visit, job_id) is not None
+
+
 def _use(visit: Visit, service: ServiceRow, row: EndpointRow, job_id: str) -> None:
     """Put the model of a finished job in place."""
-    own = visit.customer is None or job_of(visit, job_id) is not None
-    place = visit.core.jobs.model(job_id) if own else None
+    place = visit.core.jobs.model(job_id) if _may_use(visit, job_id) else None
     if place is None:
         raise rejection("JobNotFound", f"Job {job_id!r} has no trained model.", target=job_id)
     resource = visit.core.workspace.view(row).resource()

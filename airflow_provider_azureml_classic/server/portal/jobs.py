@@ -64,6 +64,7 @@ def one_job(visit: Visit) -> Page:
         "used": _used(visit, line),
         "target": target,
         "live": _live(visit, target),
+        "choices": _choices(visit, line, target),
         "log": [f"{entry.time:%Y-%m-%d %H:%M:%S}  {entry.text}" for entry in visit.core.jobs.lines(line.id)],
     }
     return Page("job", values)
@@ -111,8 +112,26 @@ def _progress(visit: Visit, line: JobLine, typical: float | None) -> int | None:
     return min(95, int(100 * (visit.now - line.start_time).total_seconds() / typical))
 
 
+def _choices(visit: Visit, line: JobLine, target: dict[str, Any] | None) -> list[str] | None:
+    """Endpoints in which a model may be put that is for none of them; ``None``: this is none to be put anywhere."""
+    if visit.customer or target or not line.training or line.status is not JobStatus.FINISHED or not line.digest:
+        return None
+    scoring = visit.core.queries.scoring_service(line.service_id)
+    return visit.core.queries.names(scoring, LINES) if scoring else None
+
+
+def place(visit: Visit) -> Go:
+    """Ask about the model of a job and the endpoint that was typed."""
+    line, name = _line(visit), visit.query.get("endpoint", "").strip()
+    scoring = visit.core.queries.scoring_endpoint(line.service_id, name)
+    if scoring is None:
+        return Go(visit.job_at(line.id), f"The experiment has no scoring endpoint {name!r}.", "bad")
+    service, row = visit.core.workspace.endpoint(visit.caller, scoring, name)
+    return Go(visit.at(service, row, "ask", "use", number=line.id))
+
+
 def _target(visit: Visit, line: JobLine) -> dict[str, Any] | None:
-    """The endpoint that the model's path names, if there is one and it may be put in place there."""
+    """The endpoint that the model is for, if there is one."""
     if not line.training or not line.for_endpoint:
         return None
     if visit.customer and line.for_endpoint != visit.customer.name:
@@ -153,6 +172,7 @@ def output(visit: Visit) -> Response:
 ROUTES = (
     ("/jobs", "GET", all_jobs),
     ("/jobs/{job}", "GET", one_job),
+    ("/jobs/{job}/place", "GET", place),
     ("/jobs/{job}/cancel", "POST", cancel),
     ("/jobs/{job}/outputs/{name}", "GET", output),
 )

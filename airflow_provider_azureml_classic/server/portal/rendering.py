@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_azureml_classic.protocol import operations as ops
+from airflow_provider_azureml_classic.protocol.moments import age_text
 from airflow_provider_azureml_classic.protocol.operations import PORTAL
 from airflow_provider_azureml_classic.server.help.description import Facts
 from airflow_provider_azureml_classic.server.portal.chart import ordered
@@ -63,7 +64,15 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"when": when, "day": day, "iso": iso, "span": span, "size": size, "figure": figure}
+    made.filters |= {
+        "age": age_text,
+        "when": when,
+        "day": day,
+        "iso": iso,
+        "span": span,
+        "size": size,
+        "figure": figure,
+    }
     made.filters |= {"latency": latency, "ordered": ordered, "help_path": help_path}
     return made
 

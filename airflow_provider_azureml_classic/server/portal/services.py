@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 import tempfile
 import uuid
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +35,7 @@ from airflow_provider_azureml_classic.protocol.values import (
     check_endpoint_name,
 )
 from airflow_provider_azureml_classic.server.portal.visit import OWNER, Go, Page, Visit
-from airflow_provider_azureml_classic.server.state.overview import LINES, SORTS
+from airflow_provider_azureml_classic.server.state.overview import LINES, SORTS, Counts
 from airflow_provider_azureml_classic.server.state.tables import EndpointRow, ServiceRow
 from airflow_provider_azureml_classic.server.storage.locations import WRITE
 from airflow_provider_azureml_classic.server.storage.scope import Scope
@@ -46,20 +49,67 @@ _MAX_HOURS = 24 * 3660
 LEVELS = (ThrottleLevel.HIGH.value, ThrottleLevel.LOW.value)
 
 
+@dataclass(frozen=True)
+class ExperimentLine:
+    """An experiment on the first page.
+
+    :param name: of the experiment.
+    :param scoring: its web service that scores; ``None``: it was deleted.
+    :param training: its web service that trains; likewise.
+    :param counts: of the endpoints that score.
+    :param retrained_at: when a model was last put in place, or a training ended.
+    :param under_way: jobs that run or wait.
+    :param calls: scoring calls that were answered today.
+    """
+
+    name: str
+    scoring: ServiceRow | None
+    training: ServiceRow | None
+    counts: Counts
+    retrained_at: datetime | None
+    under_way: int
+    calls: int
+
+
 def all_services(visit: Visit) -> Page:
-    """All web services: kind, endpoints, last retrain, calls per minute."""
+    """A line for each experiment, and the endpoints that need attention."""
     core = visit.core
-    rates: dict[str, float] = {}
-    per_minute = core.traffic.per_minute()
-    if per_minute:
-        owners = core.queries.services_of_endpoints(per_minute)
-        for name, rate in per_minute.items():
-            if name in owners:
-                rates[owners[name]] = rates.get(owners[name], 0) + rate
-    services = core.workspace.services()
-    rows = {service.id: core.workspace.service_row(service.id) for service in services}
-    values = {"services": services, "rows": rows, "lines": core.queries.service_lines(), "rates": rates}
+    lines = _experiments(visit)
+    attention = core.queries.attention(visit.now)
+    values = {
+        # In the order of the server, those that need attention first.
+        "lines": sorted(lines, key=lambda line: (-line.counts.failed, -line.counts.stale)),
+        "attention": attention,
+        "failures": core.job_queries.failures([line.id for line in attention if line.failed]),
+        "names": {line.scoring.id: line.name for line in lines if line.scoring},
+        "total": sum((line.counts for line in lines), Counts()),
+    }
     return Page("services", values)
+
+
+def _experiments(visit: Visit) -> list[ExperimentLine]:
+    core, pairs = visit.core, defaultdict[str, dict[bool, ServiceRow]](dict)
+    for service in core.workspace.services():
+        row = core.workspace.service_row(service.id)
+        pairs[row.experiment][row.training] = row
+    counts, activity = core.queries.counts(visit.now), core.queries.service_lines()
+    calls = core.queries.calls_on(visit.now.toordinal())
+    lines = []
+    for name, pair in pairs.items():
+        of = [activity[row.id] for row in pair.values() if row.id in activity]
+        scoring = pair.get(False)
+        lines.append(
+            ExperimentLine(
+                name,
+                scoring,
+                pair.get(True),
+                counts.get(scoring.id, Counts()) if scoring else Counts(),
+                max((line.retrained_at for line in of if line.retrained_at), default=None),
+                sum(line.under_way for line in of),
+                calls.get(scoring.id, 0) if scoring else 0,
+            )
+        )
+    return lines
 
 
 def one_service(visit: Visit) -> Page:
@@ -92,7 +142,8 @@ def _scoring(visit: Visit, service: ServiceRow) -> dict[str, Any]:
         "found": count,
         "page": visit.page_number(),
         "pages": max(1, -(-count // LINES)),
-        "counts": queries.counts(visit.now, service.id),
+        "counts": queries.counts(visit.now, service.id).get(service.id, Counts()),
+        "default": DEFAULT_ENDPOINT,
         "hours": hours,
         "rates": visit.core.traffic.per_minute(line.id for line in lines),
         "levels": LEVELS,

@@ -254,7 +254,7 @@ class Portal:
         if isinstance(answer, Go):
             response: Response = RedirectResponse(answer.path, 303)
             if answer.said:
-                self._keep(response, replace(visit.session, said=("good", answer.said[:400])), guest.since)
+                self._keep(response, replace(visit.session, said=(answer.kind, answer.said[:400])), guest.since)
             return response
         response = self.page(visit, answer)
         if visit.session.said:

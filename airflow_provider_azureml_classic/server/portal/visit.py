@@ -99,10 +99,12 @@ class Go:
 
     :param path: from :meth:`Visit.path`.
     :param said: what that page is to say.
+    :param kind: ``good``, or ``bad``: nothing was done.
     """
 
     path: str
     said: str = ""
+    kind: str = "good"
 
 
 @dataclass(frozen=True)

@@ -66,6 +66,18 @@ class How(str, Enum):
     EARLIER = "earlier"
 
 
+def target_of(reference: BlobReference | None, purpose: Purpose | None) -> str | None:
+    """The endpoint that a model is for, as its submission said, else as its path does; ``None``: nobody has said so.
+
+    :param reference: where it is written, if that is known.
+    :param purpose: what the submission said, if anything.
+    """
+    if purpose and purpose.endpoint and ENDPOINT_NAME.fullmatch(purpose.endpoint):
+        return purpose.endpoint
+    folders = reference.relative_location.split("/")[:-1] if reference else []
+    return folders[-1] if len(folders) > 1 and ENDPOINT_NAME.fullmatch(folders[-1]) else None
+
+
 def trained_row(job_id: str, reference: BlobReference, digest: str, purpose: Purpose | None = None) -> TrainedRow:
     """The model of a finished job: what it is for, and of which window, as its submission said, else as its path does.
 
@@ -74,10 +86,7 @@ def trained_row(job_id: str, reference: BlobReference, digest: str, purpose: Pur
     :param digest: SHA-256 of the file.
     :param purpose: what the submission said, if anything.
     """
-    folders = reference.relative_location.split("/")[:-1]
-    name = folders[-1] if len(folders) > 1 and ENDPOINT_NAME.fullmatch(folders[-1]) else None
-    if purpose and purpose.endpoint and ENDPOINT_NAME.fullmatch(purpose.endpoint):
-        name = purpose.endpoint
+    name = target_of(reference, purpose)
     end = (purpose.end.replace(microsecond=0) if purpose and purpose.end else None) or window_end_of(reference)
     return TrainedRow(job_id, name, reference.relative_location, digest, end)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from airflow_provider_azureml_classic.protocol.jobs import JobStatus
 from airflow_provider_azureml_classic.server.state.database import Database, to_row
-from airflow_provider_azureml_classic.server.state.overview import LINES, TRAINED_END
+from airflow_provider_azureml_classic.server.state.overview import FAILURES, LINES, TRAINED_END
 from airflow_provider_azureml_classic.server.state.tables import (
     endpoints,
     jobs,
@@ -18,9 +18,6 @@ from airflow_provider_azureml_classic.server.state.tables import (
     trained_models,
     web_services,
 )
-
-#: Failed trainings that are looked through for those of one endpoint.
-_FAILED = 50
 
 
 @dataclass(frozen=True)
@@ -38,6 +35,7 @@ class JobLine:
     endpoint: str
     service_id: str
     service: str
+    experiment: str
     training: bool
     for_endpoint: str | None
     digest: str | None
@@ -83,19 +81,31 @@ class JobQueries:
             row = connection.execute(_JOBS.where(jobs.c.id == job_id)).mappings().first()
         return _job(row) if row else None
 
-    def failed_trainings(self, experiment: str, after: datetime) -> list[JobLine]:
-        """The newest failed trainings of an experiment, at most :data:`_FAILED` of them.
+    def failures(self, endpoint_ids: Collection[str]) -> dict[str, JobLine]:
+        """The last retrain of each endpoint for which it failed and no model was trained or put in place since.
 
-        :param experiment: whose training web service ran them.
-        :param after: those that were submitted later than this.
+        :param endpoint_ids: of endpoints that score.
+        """
+        failed = FAILURES.where(FAILURES.selected_columns.endpoint_id.in_(endpoint_ids)).order_by(None).subquery()
+        query = _JOBS.add_columns(failed.c.endpoint_id.label("target")).join(failed, failed.c.job_id == jobs.c.id)
+        with self._db.read() as connection:
+            rows = connection.execute(query.order_by(jobs.c.created_at)).mappings()
+            return {row["target"]: _job(row) for row in rows}
+
+    def failed_for(self, name: str, experiment: str, limit: int) -> list[JobLine]:
+        """Failed trainings for an endpoint, newest first.
+
+        :param name: of the endpoint.
+        :param experiment: of its web service.
+        :param limit: the most that are wanted.
         """
         where = (
             jobs.c.status == JobStatus.FAILED.value,
+            jobs.c.for_endpoint == name,
             web_services.c.training,
             web_services.c.experiment == experiment,
-            jobs.c.created_at > after,
         )
-        query = _JOBS.where(*where).order_by(jobs.c.created_at.desc()).limit(_FAILED)
+        query = _JOBS.where(*where).order_by(jobs.c.created_at.desc()).limit(limit)
         with self._db.read() as connection:
             return [_job(row) for row in connection.execute(query).mappings()]
 
@@ -132,8 +142,9 @@ _JOBS = (
         endpoints.c.name.label("endpoint"),
         endpoints.c.service_id,
         web_services.c.name.label("service"),
+        web_services.c.experiment,
         web_services.c.training,
-        trained_models.c.for_endpoint,
+        jobs.c.for_endpoint,
         trained_models.c.digest,
         TRAINED_END.label("window_end"),
         model_files.c.metrics,

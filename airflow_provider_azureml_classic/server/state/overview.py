@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
 
 from airflow_provider_azureml_classic.protocol.jobs import JobStatus
-from airflow_provider_azureml_classic.protocol.values import CHECK_ENDPOINT, CHECK_PREFIX
+from airflow_provider_azureml_classic.protocol.values import CHECK_ENDPOINT, CHECK_PREFIX, DEFAULT_ENDPOINT
 from airflow_provider_azureml_classic.server.state.database import Database, to_row
 from airflow_provider_azureml_classic.server.state.history import How
 from airflow_provider_azureml_classic.server.state.tables import (
     EndpointRow,
+    asked,
     endpoints,
     freshness_limits,
     jobs,
@@ -28,12 +29,14 @@ from airflow_provider_azureml_classic.server.state.tables import (
 LINES = 25
 #: Ids in one statement.
 _AT_ONCE = 500
+#: Endpoints that are said to need attention, of each kind.
+_ATTENTION = 5
 #: Hours after which a model counts as stale, unless the endpoint or its web service has a limit.
 FRESH_HOURS = 24 * 7
 #: Models on one chart.
 CHARTED = 200
 SORTS = ("name", "freshness", "placed", "created")
-FRESH, STALE, UNKNOWN = "fresh", "stale", "unknown"
+FRESH, STALE, UNKNOWN, FAILED = "fresh", "stale", "unknown", "failed"
 _ENDED = tuple(status.value for status in JobStatus if status.terminal)
 
 
@@ -50,6 +53,7 @@ class EndpointLine:
     """An endpoint in a list, with its live model; what is not known is ``None``."""
 
     id: str
+    service_id: str
     name: str
     description: str | None
     created_at: datetime
@@ -58,21 +62,26 @@ class EndpointLine:
     placed_at: datetime | None
     how: str | None
     window_end: datetime | None
+    trained_at: datetime | None
     stale_after: int
+    failed: bool
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Endpoints of a web service by the freshness of their models."""
+    """Endpoints of a web service by the freshness of their models, and those whose last retrain failed.
 
-    all: int
-    fresh: int
-    unknown: int
+    Default endpoints count as one of ``all`` only: their model cannot be replaced, so its age is nobody's fault.
+    """
 
-    @property
-    def stale(self) -> int:
-        """Those whose model is older than the limit."""
-        return self.all - self.fresh - self.unknown
+    all: int = 0
+    fresh: int = 0
+    stale: int = 0
+    unknown: int = 0
+    failed: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(*map(sum, zip(astuple(self), astuple(other), strict=True)))
 
 
 @dataclass(frozen=True)
@@ -112,12 +121,42 @@ _FRESH = sa.extract("epoch", _WINDOW_END) + _LIMIT >= sa.bindparam("now_seconds"
 _FOR_PEOPLE = ~(
     endpoints.c.name.startswith(CHECK_PREFIX) & endpoints.c.name.regexp_match(f"^{CHECK_ENDPOINT.pattern}$")
 )
+_RETRAINED = endpoints.c.name != DEFAULT_ENDPOINT
 _LIVE = sa.and_(placements.c.endpoint_id == endpoints.c.id, placements.c.live)
 _WITH_MODELS = (
     endpoints.outerjoin(placements, _LIVE)
     .outerjoin(model_files, model_files.c.digest == placements.c.digest)
     .outerjoin(freshness_limits, freshness_limits.c.service_id == endpoints.c.service_id)
 )
+
+
+_run_at, _trainer = endpoints.alias("run_at"), web_services.alias("trainer")
+_target, _served = endpoints.alias("target"), web_services.alias("served")
+_later, _later_at = jobs.alias("later"), endpoints.alias("later_at")
+#: Failed trainings, newest first, of endpoints for which no model was trained, and in which none was put, since.
+FAILURES = (
+    sa.select(_target.c.id.label("endpoint_id"), jobs.c.id.label("job_id"))
+    .select_from(jobs)
+    .join(_run_at, _run_at.c.id == jobs.c.endpoint_id)
+    .join(_trainer, sa.and_(_trainer.c.id == _run_at.c.service_id, _trainer.c.training))
+    .join(_served, sa.and_(_served.c.experiment == _trainer.c.experiment, ~_served.c.training))
+    .join(_target, sa.and_(_target.c.service_id == _served.c.id, _target.c.name == jobs.c.for_endpoint))
+    .where(
+        jobs.c.status == JobStatus.FAILED.value,
+        _target.c.name != DEFAULT_ENDPOINT,
+        ~sa.exists().where(placements.c.endpoint_id == _target.c.id, placements.c.placed_at >= jobs.c.created_at),
+        ~sa.exists().where(
+            _later.c.for_endpoint == jobs.c.for_endpoint,
+            _later.c.status == JobStatus.FINISHED.value,
+            _later.c.created_at > jobs.c.created_at,
+            _later_at.c.id == _later.c.endpoint_id,
+            _later_at.c.service_id == _run_at.c.service_id,
+        ),
+    )
+    .order_by(jobs.c.created_at.desc())
+)
+# Not correlated, so that it is asked once for all endpoints: there are few failed jobs.
+_FAILED = endpoints.c.id.in_(sa.select(FAILURES.order_by(None).subquery().c.endpoint_id))
 
 
 def _written_by(*also: sa.ColumnElement[bool]) -> sa.ScalarSelect[Any]:
@@ -186,6 +225,34 @@ class Queries:
         names = {*retrained, *under_way}
         return {name: ServiceLine(retrained.get(name), under_way.get(name, 0)) for name in names}
 
+    def calls_on(self, day: int) -> dict[str, int]:
+        """Scoring calls that were answered, by id of the web service; one without any is absent.
+
+        :param day: of UTC, as an ordinal.
+        """
+        query = (
+            sa.select(endpoints.c.service_id, sa.func.sum(asked.c.calls))
+            .join(asked, asked.c.endpoint_id == endpoints.c.id)
+            .where(asked.c.day == day)
+            .group_by(endpoints.c.service_id)
+        )
+        with self._db.read() as connection:
+            return {name: int(calls) for name, calls in connection.execute(query)}
+
+    def calls_by_day(self, endpoint_id: str, since: int) -> dict[int, int]:
+        """Scoring calls of an endpoint that were answered, by day of UTC, as an ordinal; a day without any is absent.
+
+        :param endpoint_id: the endpoint.
+        :param since: first day that is wanted.
+        """
+        query = (
+            sa.select(asked.c.day, sa.func.sum(asked.c.calls))
+            .where(asked.c.endpoint_id == endpoint_id, asked.c.day >= since)
+            .group_by(asked.c.day)
+        )
+        with self._db.read() as connection:
+            return {day: int(calls) for day, calls in connection.execute(query)}
+
     def services_of_endpoints(self, endpoint_ids: Iterable[str]) -> dict[str, str]:
         """Web service id by endpoint id; those that are not there any more are left out."""
         query = sa.select(endpoints.c.id, endpoints.c.service_id)
@@ -216,24 +283,42 @@ class Queries:
         with self._db.read() as connection:
             return connection.execute(query).first() is not None
 
-    def counts(self, now: datetime, service_id: str | None = None) -> Counts:
-        """Endpoints by freshness.
+    def counts(self, now: datetime, service_id: str = "") -> dict[str, Counts]:
+        """Endpoints by freshness, by id of the web service; of those that score.
 
         :param now: the present time.
-        :param service_id: the web service; ``None``: all that score.
+        :param service_id: of this web service only.
         """
-        which = endpoints.c.service_id == service_id if service_id else web_services.c.training.is_(False)
+        states = [_STATES[name] for name in (FRESH, STALE, UNKNOWN, FAILED)]
         query = (
             sa.select(
+                endpoints.c.service_id,
                 sa.func.count(),
-                sa.func.coalesce(sa.func.sum(sa.case((_FRESH, 1), else_=0)), 0),
-                sa.func.coalesce(sa.func.sum(sa.case((_WINDOW_END.is_(None), 1), else_=0)), 0),
+                *(sa.func.sum(sa.case((sa.and_(state, _RETRAINED), 1), else_=0)) for state in states),
             )
             .select_from(_WITH_MODELS.join(web_services, web_services.c.id == endpoints.c.service_id))
-            .where(which, _FOR_PEOPLE)
+            .where(web_services.c.training.is_(False), _FOR_PEOPLE)
+            .where(endpoints.c.service_id == service_id if service_id else sa.true())
+            .group_by(endpoints.c.service_id)
         )
         with self._db.read() as connection:
-            return Counts(*connection.execute(query, {"now_seconds": _seconds(now)}).one())
+            rows = connection.execute(query, {"now_seconds": _seconds(now)}).all()
+        return {name: Counts(*map(int, numbers)) for name, *numbers in rows}
+
+    def attention(self, now: datetime) -> list[EndpointLine]:
+        """Endpoints whose last retrain failed, and the stalest ones: some of each.
+
+        :param now: the present time.
+        """
+        query = _ENDPOINTS.join(web_services, web_services.c.id == endpoints.c.service_id).where(
+            web_services.c.training.is_(False), _FOR_PEOPLE, _RETRAINED
+        )
+        failed = query.where(_FAILED).order_by(endpoints.c.name).limit(_ATTENTION)
+        stale = query.where(_STATES[STALE], ~_FAILED).order_by(_WINDOW_END, endpoints.c.name).limit(_ATTENTION)
+        with self._db.read() as connection:
+            rows = [*connection.execute(failed).mappings()]
+            rows += connection.execute(stale, {"now_seconds": _seconds(now)}).mappings()
+        return [_endpoint_line(row) for row in rows]
 
     def endpoints(
         self, service_id: str, *, search: str, state: str, now: datetime, sort: str, down: bool, page: int
@@ -242,7 +327,7 @@ class Queries:
 
         :param service_id: the web service.
         :param search: part of a name or description; empty: all.
-        :param state: :data:`FRESH`, :data:`STALE`, :data:`UNKNOWN`; anything else: all.
+        :param state: :data:`FRESH`, :data:`STALE`, :data:`UNKNOWN`, :data:`FAILED`; anything else: all.
         :param now: the present time.
         :param sort: one of :data:`SORTS`.
         :param down: from the last to the first.
@@ -252,36 +337,19 @@ class Queries:
         if search:
             columns = (endpoints.c.name, endpoints.c.description)
             where.append(sa.or_(*(column.icontains(search, autoescape=True) for column in columns)))
-        states = {FRESH: _FRESH, STALE: ~_FRESH, UNKNOWN: _WINDOW_END.is_(None)}
-        if state in states:
-            where.append(states[state])
+        if state in _STATES:
+            where += [_STATES[state], _RETRAINED]
         orders: dict[str, Any] = {"freshness": _WINDOW_END, "placed": placements.c.placed_at}
         orders |= {"created": endpoints.c.created_at}
         column = orders.get(sort, endpoints.c.name)
         order = column.desc().nulls_last() if down else column.asc().nulls_first()
-        query = (
-            sa.select(
-                endpoints.c.id,
-                endpoints.c.name,
-                endpoints.c.description,
-                endpoints.c.created_at,
-                endpoints.c.prevent_update,
-                placements.c.relative_location,
-                placements.c.placed_at,
-                placements.c.how,
-                _WINDOW_END.label("window_end"),
-                _LIMIT.label("stale_after"),
-            )
-            .select_from(_WITH_MODELS)
-            .where(*where)
-        )
         # The models are joined only if their state counts: that is what takes time.
-        counted = sa.select(sa.func.count()).select_from(_WITH_MODELS if state in states else endpoints).where(*where)
-        paged = query.order_by(order, endpoints.c.name).limit(LINES).offset((page - 1) * LINES)
+        counted = sa.select(sa.func.count()).select_from(_WITH_MODELS if state in _STATES else endpoints).where(*where)
+        paged = _ENDPOINTS.where(*where).order_by(order, endpoints.c.name).limit(LINES).offset((page - 1) * LINES)
         seconds = {"now_seconds": _seconds(now)} if state in (FRESH, STALE) else {}
         with self._db.read() as connection:
             count = connection.execute(counted, seconds).scalar() or 0
-            return [to_row(EndpointLine, row) for row in connection.execute(paged, seconds).mappings()], count
+            return [_endpoint_line(row) for row in connection.execute(paged, seconds).mappings()], count
 
     def history(self, endpoint_id: str, limit: int = CHARTED, before: int | None = None) -> list[ModelLine]:
         """The models that an endpoint had, newest first.
@@ -313,6 +381,10 @@ class Queries:
         )
         return self._models(query)
 
+    def trained(self, job_id: str) -> ModelLine | None:
+        """The model that a job has trained; ``None``: it has trained none."""
+        return next(iter(self._models(_TRAINED.where(trained_models.c.job_id == job_id))), None)
+
     def unused(self, row: EndpointRow, experiment: str) -> list[ModelLine]:
         """Finished retrains for an endpoint that were never put in place anywhere, newest first.
 
@@ -324,23 +396,7 @@ class Queries:
         if row.customer is not None:
             used = used.where(placements.c.endpoint_id == row.id)
         query = (
-            sa.select(
-                sa.null().label("number"),
-                trained_models.c.digest,
-                trained_models.c.relative_location,
-                sa.literal("").label("base_location"),
-                sa.null().label("placed_at"),
-                sa.null().label("how"),
-                sa.false().label("live"),
-                TRAINED_END.label("window_end"),
-                trained_models.c.job_id,
-                *_ABOUT,
-            )
-            .join(jobs, jobs.c.id == trained_models.c.job_id)
-            .join(endpoints, endpoints.c.id == jobs.c.endpoint_id)
-            .join(web_services, web_services.c.id == endpoints.c.service_id)
-            .outerjoin(model_files, model_files.c.digest == trained_models.c.digest)
-            .where(trained_models.c.for_endpoint == row.name, web_services.c.experiment == experiment, ~used)
+            _TRAINED.where(trained_models.c.for_endpoint == row.name, web_services.c.experiment == experiment, ~used)
             .where(sa.true() if row.customer is None else endpoints.c.customer == row.customer)
             .order_by(jobs.c.end_time.desc())
             .limit(CHARTED)
@@ -379,12 +435,62 @@ class Queries:
         with self._db.read() as connection:
             return connection.execute(query).scalar()
 
+    def scoring_service(self, training_id: str) -> str | None:
+        """Id of the scoring web service that a training one trains for."""
+        trainer = web_services.alias()
+        query = (
+            sa.select(web_services.c.id)
+            .join(trainer, trainer.c.experiment == web_services.c.experiment)
+            .where(trainer.c.id == training_id, web_services.c.training.is_(False))
+        )
+        with self._db.read() as connection:
+            return connection.execute(query).scalar()
+
+    def names(self, service_id: str, limit: int) -> list[str]:
+        """The first endpoints of a web service whose models can be replaced, by name.
+
+        :param service_id: the web service.
+        :param limit: the most that are wanted.
+        """
+        where = (endpoints.c.service_id == service_id, _FOR_PEOPLE, _RETRAINED, ~endpoints.c.prevent_update)
+        query = sa.select(endpoints.c.name).where(*where).order_by(endpoints.c.name).limit(limit)
+        with self._db.read() as connection:
+            return list(connection.execute(query).scalars())
+
     def endpoint_count(self) -> int:
         """Endpoints of all web services, but for those of gates."""
         with self._db.read() as connection:
             return (
                 connection.execute(sa.select(sa.func.count()).select_from(endpoints).where(_FOR_PEOPLE)).scalar() or 0
             )
+
+
+#: Conditions of an endpoint with its model.
+_STATES: dict[str, sa.ColumnElement[bool]] = {
+    FRESH: _FRESH,
+    STALE: ~_FRESH,
+    UNKNOWN: _WINDOW_END.is_(None),
+    FAILED: _FAILED,
+}
+_ENDPOINTS = sa.select(
+    endpoints.c.id,
+    endpoints.c.service_id,
+    endpoints.c.name,
+    endpoints.c.description,
+    endpoints.c.created_at,
+    endpoints.c.prevent_update,
+    placements.c.relative_location,
+    placements.c.placed_at,
+    placements.c.how,
+    _WINDOW_END.label("window_end"),
+    model_files.c.created_at.label("trained_at"),
+    _LIMIT.label("stale_after"),
+    _FAILED.label("failed"),
+).select_from(_WITH_MODELS)
+
+
+def _endpoint_line(row: sa.RowMapping) -> EndpointLine:
+    return to_row(EndpointLine, row, failed=bool(row["failed"]))
 
 
 def _seconds(moment: datetime) -> float:
@@ -400,4 +506,23 @@ _ABOUT = (
     model_files.c.created_at,
     model_files.c.metrics,
     model_files.c.content,
+)
+#: What jobs have trained, as models that are nowhere.
+_TRAINED = (
+    sa.select(
+        sa.null().label("number"),
+        trained_models.c.digest,
+        trained_models.c.relative_location,
+        sa.literal("").label("base_location"),
+        sa.null().label("placed_at"),
+        sa.null().label("how"),
+        sa.false().label("live"),
+        TRAINED_END.label("window_end"),
+        trained_models.c.job_id,
+        *_ABOUT,
+    )
+    .join(jobs, jobs.c.id == trained_models.c.job_id)
+    .join(endpoints, endpoints.c.id == jobs.c.endpoint_id)
+    .join(web_services, web_services.c.id == endpoints.c.service_id)
+    .outerjoin(model_files, model_files.c.digest == trained_models.c.digest)
 )

@@ -161,9 +161,12 @@ jobs = sa.Table(
     # What its data were found to be beside those of the live model.
     sa.Column("data_check", sa.JSON),
     sa.Column("details", sa.Text),
+    # The scoring endpoint that its model is for, as its submission or the model's path says.
+    sa.Column("for_endpoint", sa.String(24)),
     sa.Column("created_at", UtcTime, nullable=False),
     sa.Column("start_time", UtcTime),
     sa.Column("end_time", UtcTime),
+    sa.Index("jobs_by_target", "for_endpoint", "status"),
 )
 job_log = sa.Table(
     "job_log",
@@ -265,6 +268,7 @@ asked = sa.Table(
     sa.Column("counted", sa.BigInteger, nullable=False),
     # In the bins of the model.
     sa.Column("counts", sa.JSON, nullable=False),
+    sa.Index("asked_by_day", "day"),
 )
 # The bins of a model, and what of each its training rows were.
 model_bins = sa.Table(
@@ -381,6 +385,7 @@ class JobRow:
     server_id: str | None = None
     samples: str | None = None
     data_check: dict[str, Any] | None = None
+    for_endpoint: str | None = None
 
 
 @dataclass(frozen=True)

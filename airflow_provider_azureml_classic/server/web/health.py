@@ -29,7 +29,7 @@ from airflow_provider_azureml_classic.server.models.store import ModelStore
 from airflow_provider_azureml_classic.server.settings import Settings
 from airflow_provider_azureml_classic.server.state.database import Database, DatabaseDown
 from airflow_provider_azureml_classic.server.state.job_overview import JobQueries
-from airflow_provider_azureml_classic.server.state.overview import FRESH, STALE, UNKNOWN, Queries
+from airflow_provider_azureml_classic.server.state.overview import FRESH, STALE, UNKNOWN, Counts, Queries
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry, Metric
@@ -166,10 +166,10 @@ class Collector:
     def _freshness(self) -> Metric:
         from prometheus_client.core import GaugeMetricFamily
 
-        counts = self._health.queries.counts(datetime.now(UTC))
+        counts = sum(self._health.queries.counts(datetime.now(UTC)).values(), Counts())
         family = GaugeMetricFamily(
             "azureml_classic_models",
-            "Endpoints by the age of their models, beside the limit of the endpoint or its web service.",
+            "Endpoints, without default ones, by the age of their models, beside the limit of endpoint or web service.",
             labels=["freshness"],
         )
         for state, count in ((FRESH, counts.fresh), (STALE, counts.stale), (UNKNOWN, counts.unknown)):

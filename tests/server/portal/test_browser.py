@@ -70,7 +70,7 @@ class Watched:
         expect(self.page).to_have_title(re.compile("Sign in"))
         self.page.get_by_label("Workspace token or key").fill(self.server.connection["token"])
         self.page.get_by_role("button", name="Sign in").click()
-        expect(self.page.get_by_role("heading", name="Web services")).to_be_visible()
+        expect(self.page.get_by_role("heading", name="Experiments")).to_be_visible()
 
     def fits(self) -> bool:
         """Whether the page can be read without scrolling sideways."""
@@ -130,7 +130,7 @@ def test_the_whole_way(window: Callable[..., Watched], name: str, size: dict[str
     page.get_by_label("For endpoint").fill(name)
     page.get_by_label("Data up to").fill(f"{date.today():%Y-%m-%d}")
     page.get_by_role("button", name="Start training").click()
-    put = page.get_by_role("link", name=f"Put in place on {name}")
+    put = page.get_by_role("link", name=f"Put live on {name}")
     if script:
         expect(put).to_be_visible(timeout=60_000)
     else:
@@ -141,7 +141,7 @@ def test_the_whole_way(window: Callable[..., Watched], name: str, size: dict[str
     expect(page.locator("svg.chart .unused")).to_have_count(1)
     page.goto(job)
     put.click()
-    page.get_by_role("button", name="Put in place").click()
+    page.get_by_role("button", name="Put live").click()
     expect(page.get_by_role("status")).to_have_text("The model is live.")
     expect(page.locator("svg.chart .unused")).to_have_count(0)
     expect(page.locator("svg.chart .live")).to_have_count(1)
@@ -288,12 +288,12 @@ def test_the_way_of_a_customer(browser: Browser, apart: ServerProcess, look: tup
     expect(page.get_by_role("table", name="How its columns are understood")).to_be_visible()
     looked_at(watched)
     page.get_by_role("button", name="Start training").click()
-    put = page.get_by_role("link", name=re.compile("^Put in place on customer"))
+    put = page.get_by_role("link", name=re.compile("^Put live on customer"))
     expect(put).to_be_visible(timeout=120_000)
     expect(page.get_by_role("columnheader", name="Live now")).to_be_visible()
     looked_at(watched)
     put.click()
-    page.get_by_role("button", name="Put in place").click()
+    page.get_by_role("button", name="Put live").click()
     expect(page.get_by_role("status")).to_have_text("The model is live.")
     page.get_by_label("x", exact=True).fill("1")
     page.get_by_role("button", name="Score this row").click()

@@ -63,7 +63,7 @@ def test_the_whole_loop(house: tuple[Service, Customer, Customer], key: str) -> 
     service.ended(mine.trainer, job)
     page = text_of(visitor.page(f"/portal/customer/jobs/{job}"))
     assert "This model Live now" in page
-    assert "Put in place on custa" in page
+    assert "Put live on custa" in page
     output = visitor.get(f"/portal/customer/jobs/{job}/outputs/output1")
     assert output.content.startswith(b"PK")
     assert "answers from then on" in text_of(visitor.page(f"/portal/customer/ask/use?number={job}"))

@@ -358,12 +358,23 @@ def test_metrics_of_a_model_from_elsewhere_are_text(visitor: Visitor, mine: str)
 
 @pytest.mark.slow
 def test_services_are_listed(visitor: Visitor, scorer: Endpoint) -> None:
-    """Name, kind, number of endpoints, last retrain."""
-    words = text_of(visitor.page("/portal/services"))
-    assert re.search(r"Line \[predictive exp\.\] scoring 2 never", words)
-    assert re.search(r"Line training 1 never", words)
-    visitor.service.patch("mine", BlobReference("models/ten.ilearner"))
-    assert "scoring 2 2016-03-01 12:00" in text_of(visitor.page("/portal/services"))
+    """One row for an experiment: endpoints by freshness, last retrain, calls, jobs; in front what needs attention."""
+    service, row = visitor.service, "Line [predictive exp.] trained by Line"
+    page = text_of(visitor.page("/portal/services"))
+    assert f"{row} 2 0 0 0 never 0 0" in page
+    assert "Nothing needs attention" in page
+    place = service.put_blob("models/mine/20160210T000000Z.ilearner", service.read_blob("models/ten.ilearner"))
+    assert service.patch("mine", place).status == 200
+    service.slope(scorer)
+    service.client.get_drift(service.scoring)
+    page = text_of(visitor.page("/portal/services"))
+    assert f"{row} 2 0 1 stale 0 2016-03-01 12:00 1 0" in page
+    assert "Needs attention stale · 20 d 12 h mine of Line" in page
+    service.clock.advance(minutes=1)
+    failed_job(service, service.client.get_endpoint(service.training, "default"))
+    page = text_of(visitor.page("/portal/services"))
+    assert f"{row} 2 0 1 stale 1 failed" in page
+    assert "Needs attention retrain failed mine of Line 2016-03-01 12:01 : BlobNotFound" in page
 
 
 def test_add_an_endpoint(visitor: Visitor) -> None:
@@ -444,13 +455,13 @@ def test_freshness_against_a_limit(visitor: Visitor) -> None:
         assert service.patch(name, place).status == 200
     root = f"/portal/services/{service.scoring}"
     words = text_of(visitor.page(root))
-    assert "3 all endpoints 1 fresh 1 stale 1 age unknown" in words
-    assert "new fresh · 36 h" in words
-    assert "old stale · 20 days" in words
+    assert "3 all endpoints 1 fresh 1 stale 0 age unknown 0 retrain failed" in words
+    assert "new fresh · 1 d 12 h" in words
+    assert "old stale · 20 d 12 h" in words
     assert re.findall(r'endpoints/(\w+)">', visitor.page(f"{root}?state=stale")) == ["old"]
-    assert re.findall(r'endpoints/(\w+)">', visitor.page(f"{root}?state=unknown")) == ["default"]
+    assert re.findall(r'endpoints/(\w+)">', visitor.page(f"{root}?state=unknown")) == []
     assert re.findall(r'endpoints/(\w+)">', visitor.page(f"{root}?sort=freshness&down=1")) == ["new", "old", "default"]
-    assert "2 fresh 0 stale 1 age unknown" in text_of(visitor.did(f"{root}/limit", amount="30", unit="days"))
+    assert "2 fresh 0 stale 0 age unknown" in text_of(visitor.did(f"{root}/limit", amount="30", unit="days"))
     assert "0 fresh 2 stale" in text_of(visitor.did(f"{root}/limit", amount="2", unit="hours"))
     assert "at least one hour" in visitor.post(f"{root}/limit", amount="0", unit="hours").text
 
@@ -472,7 +483,7 @@ def test_one_limit_for_all_who_look(visitor: Visitor, mine: str) -> None:
     client.patch_endpoint(scorer, EndpointSettings(stale_after=timedelta(hours=35)))
     assert client.get_endpoint(service.scoring, "mine").stale_after == timedelta(hours=35)
     words = text_of(visitor.page(root))
-    assert "2 all endpoints 0 fresh 1 stale 1 age unknown" in words
+    assert "2 all endpoints 0 fresh 1 stale 0 age unknown" in words
     assert "gatecheck" not in words
     assert re.findall(r'endpoints/(\w+)">', visitor.page(f"{root}?state=stale")) == ["mine"]
     headers = {"authorization": f"Bearer {TOKEN}"}
@@ -580,10 +591,7 @@ def test_a_failed_retrain_is_seen_where_its_owner_looks(visitor: Visitor, mine: 
     service = visitor.service
     assert "retrain for this endpoint failed" not in visitor.page(mine)
     service.clock.advance(hours=1)
-    request = JobRequest({"input1": BlobReference("data/not-there.csv")}, purpose=Purpose("mine", service.scoring))
-    job = service.client.submit_job(trainer, request)
-    service.client.start_job(trainer, job)
-    assert service.ended(trainer, job).status is JobStatus.FAILED
+    job = failed_job(service, trainer)
     text = text_of(visitor.page(mine)).partition("The last retrain for this endpoint failed on ")[2][:300]
     assert re.match(rf"20\S+ \S+ ?: .*not-there.csv.* Job {job[:8]}", text), text
     other = service.client.add_endpoint(service.scoring, "other")
@@ -591,6 +599,19 @@ def test_a_failed_retrain_is_seen_where_its_owner_looks(visitor: Visitor, mine: 
     service.clock.advance(hours=1)
     service.patch("mine", BlobReference("models/ten.ilearner"))
     assert "retrain for this endpoint failed" not in visitor.page(mine)
+    # The job keeps its target.
+    words = text_of(visitor.page(f"/portal/jobs/{job}"))
+    assert "Retraining of Line for mine" in words
+    assert "The model of mine stays as it is. Train again with another file" in words
+
+
+def failed_job(service: Service, trainer: Endpoint) -> str:
+    """A retrain for ``mine`` that fails; its id."""
+    request = JobRequest({"input1": BlobReference("data/not-there.csv")}, purpose=Purpose("mine", service.scoring))
+    job = service.client.submit_job(trainer, request)
+    service.client.start_job(trainer, job)
+    assert service.ended(trainer, job).status is JobStatus.FAILED
+    return job
 
 
 def test_settings_are_changed_after_adding(visitor: Visitor, mine: str, scorer: Endpoint) -> None:
@@ -664,12 +685,12 @@ def test_train_from_an_upload_and_put_it_in_place(visitor: Visitor, mine: str, s
     job_id = job_page.rpartition("/")[2]
     assert service.ended(trainer, job_id).status is JobStatus.FINISHED
     words = text_of(visitor.page(job_page))
-    assert "Trained on data up to 2016-02-28 . Not put in place anywhere." in words
+    assert "Trained on data up to 2016-02-28 . It is live nowhere yet." in words
     assert "models/mine/20160228T000000Z.ilearner" in words
     html = visitor.page(mine)
     assert html.count('class="point unused"') == 1
     assert "not used" in html
-    assert "Put in place on mine" in visitor.page(job_page)
+    assert "Put live on mine" in visitor.page(job_page)
     visitor.page(f"{mine}/ask/use?number={job_id}")
     assert "The model is live." in visitor.did(f"{mine}/do/use", number=job_id)
     assert service.slope(scorer) == 5
