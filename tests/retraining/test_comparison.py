@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from airflow_provider_azureml_classic.client import Client
+from airflow_provider_azureml_classic.exceptions import RequestRejected, ServiceUnavailable
 from airflow_provider_azureml_classic.protocol.messages import Request, Response
 from airflow_provider_azureml_classic.protocol.tables import Table, write_output, write_results
 from airflow_provider_azureml_classic.protocol.values import Endpoint
-from airflow_provider_azureml_classic.retraining.comparison import Labelled, answers_of
+from airflow_provider_azureml_classic.retraining.comparison import Labelled, answers_of, held_out, parts_of, read_rows
+from airflow_provider_azureml_classic.retraining.evaluation import CheckRows, Evaluation
+from airflow_provider_azureml_classic.retraining.quality import Answers
+from tests.support.programs import Script
+
+CLIENT: Any = SimpleNamespace()
+ENDPOINT = Endpoint("e", "s")
+ROWS = Table(("a", "b"), [[number, -number] for number in range(5)])
 
 
 @pytest.mark.slow
@@ -47,3 +57,62 @@ def test_calls_are_cut_by_rows_and_by_bytes(rows: int, columns: int, calls: int)
     assert len(sent) == calls
     names = len(json.dumps(table.column_names))
     assert all(len(body) < 2.2e6 + names for body in sent) or columns > 100_000
+
+
+def test_some_of_the_rows() -> None:
+    """By their positions, with their labels."""
+    labelled = Labelled(ROWS, list("abcde"), "here")
+    assert labelled.at([3, 0]) == Labelled(Table(("a", "b"), [[3, -3], [0, 0]]), ["d", "a"], "here")
+
+
+def test_rows_that_were_held_out() -> None:
+    """With the answers of the new model, fitted without them."""
+    answers = Table(("Scored Labels",), [[number] for number in range(5)])
+    labelled, mine = held_out(Evaluation({}, check=CheckRows("y", list("abcde"), ROWS, answers)))
+    assert labelled == Labelled(ROWS, list("abcde"), "held out of the training")
+    assert mine == Answers(list("abcde"), answers)
+    with pytest.raises(ValueError, match="Set check_data and check_endpoint"):
+        held_out(Evaluation({}))
+
+
+def test_rows_of_a_file() -> None:
+    """Without the column that is predicted, wherever it stands."""
+    script = Script(names=[SimpleNamespace(types={"a": "number"})])
+    labelled = script.perform(read_rows(CLIENT, ENDPOINT, b"a,y,b\n1,no,x\n2,yes,z\n", "y", "f/c.csv"))
+    assert labelled.labels == ["no", "yes"]
+    assert labelled.rows.column_names == ("a", "b")
+    assert [list(map(str, row)) for row in labelled.rows.values] == [["1", "x"], ["2", "z"]]
+    assert labelled.source == "f/c.csv"
+    assert script.calls == [("names", {"endpoint": ENDPOINT})]
+    with pytest.raises(RequestRejected, match=r"f/c\.csv: the .* has no column 'q'; its columns are: .*a.*y") as caught:
+        script.perform(read_rows(CLIENT, ENDPOINT, b"a,y\n1,2\n", "q", "f/c.csv"))
+    assert caught.value.detail_code == "InputParseError"
+
+
+def test_one_model_answers_all() -> None:
+    """Parts are asked as a trial, and put together; another model in between makes them worthless."""
+    rows = Labelled(Table(("a",), [[number] for number in range(501)]), list(range(501)), "here")
+    parts = [Table(("Scored Labels",), [["x"]] * 500), Table(("Scored Labels",), [["y"]])]
+    script = Script(score_by=[(parts[0], "m"), (parts[1], "m")])
+    answers = script.perform(answers_of(CLIENT, ENDPOINT, rows))
+    assert (answers.labels, answers.predictions) == (rows.labels, ["x"] * 500 + ["y"])
+    assert [(given["endpoint"], len(given["rows"].values), given["trial"]) for _, given in script.calls] == [
+        (ENDPOINT, 500, True),
+        (ENDPOINT, 1, True),
+    ]
+    with pytest.raises(ServiceUnavailable, match="'e' was asked, another model was put live"):
+        Script(score_by=[(parts[0], "m"), (parts[1], "n")]).perform(answers_of(CLIENT, ENDPOINT, rows))
+
+
+def test_parts() -> None:
+    """As many rows as a part may have, in order, with all columns; of no rows there is one, which is empty."""
+    for most in (1, 2, 3, 5, 9):
+        parts = list(parts_of(ROWS, most))
+        assert [row for part in parts for row in part.values] == ROWS.values
+        assert {part.column_names for part in parts} == {ROWS.column_names}
+        assert [len(part.values) for part in parts[:-1]] == [most] * (len(parts) - 1)
+        assert len(parts) == -(-5 // most)
+    assert list(parts_of(Table(("a",), []))) == [Table(("a",), [])]
+    # Half of what a call may be: two rows, but not three.
+    wide = Table(("a",), [["x" * ((1 << 20) - 4)]] * 3)
+    assert [len(part.values) for part in parts_of(wide)] == [2, 1]
