@@ -152,6 +152,10 @@ rehearsals: $(READY) ## measure how well a rehearsal tells ruined models, and re
 damages: $(READY) ## hurt endpoints in twenty ways, and renew docs/damages.md (10 minutes)
 	@OMP_NUM_THREADS=1 $(PY) docs/damages.py
 
+.PHONY: matrix
+matrix: $(READY) ## test other Airflows, Pythons and dependencies, and renew docs/install.md (an hour; ONLY="3.3 3.12 lowest")
+	@ONLY="$(ONLY)" $(PY) docs/matrix.py
+
 .PHONY: revision
 revision: $(READY) ## write the next revision of the database from tables.py (MESSAGE="what it changes")
 	@$(PY) -c 'import sys; from airflow_provider_azureml_classic.server.state.schema import new_revision; \
@@ -186,5 +190,5 @@ sbom: $(READY) ## list what the package depends on, with licences, in dist/sbom.
 
 .PHONY: clean
 clean: ## remove what the other targets made
-	rm -rf $(VENV) $(VENV)-celery $(VENV)-sbom $(VENV)-mutants .mutants.json $(VENV)-site .site .programs .bench .demo .demo.lock .serve build dist *.egg-info .mypy_cache \
+	rm -rf $(VENV) $(VENV)-celery $(VENV)-sbom $(VENV)-mutants .mutants.json $(VENV)-site $(VENV)-matrix .site .programs .bench .demo .demo.lock .serve build dist *.egg-info .mypy_cache \
 		.ruff_cache .pytest_cache .hypothesis .coverage*

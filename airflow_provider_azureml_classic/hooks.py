@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import time
@@ -16,7 +17,7 @@ from urllib.parse import urlsplit
 
 from airflow.providers.common.compat.connection import get_async_connection
 from airflow.sdk import BaseHook
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowNotFoundException
 from airflow.sdk.log import mask_secret
 
 from airflow_provider_azureml_classic.client import AsyncClient, Client
@@ -216,7 +217,12 @@ class AzureMLClassicHook(BaseHook):
         It masks nothing: triggers log no answer, and a triggerer that masked every token it ever saw would slow down
         with each.
         """
-        connection = await get_async_connection(self.azureml_classic_conn_id, hook=self)
+        try:
+            connection = await get_async_connection(self.azureml_classic_conn_id, hook=self)
+        except AirflowNotFoundException:
+            # `airflow dags test` answers blocking questions only; to an asynchronous one no connection in Airflow's
+            # database is there.
+            connection = await asyncio.to_thread(self.get_connection, self.azureml_classic_conn_id)
         self.settings = ConnectionSettings.of(connection)
         return AsyncClient(**self.settings.client_options)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from airflow.sdk import Connection
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowNotFoundException
 
 from airflow_provider_azureml_classic import exceptions as errors
 from airflow_provider_azureml_classic.client.retries import Pause, RetryPolicy
@@ -314,3 +314,16 @@ def test_get_conn_is_the_client(airflow_connection: ServerProcess) -> None:
     hook = AzureMLClassicHook()
     assert hook.get_conn() is hook.client
     assert hook.client.timeout == 30.0
+
+
+async def test_a_blocking_question_finds_what_an_asynchronous_one_did_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`airflow dags test` answers none such: triggers find connections of Airflow's database all the same."""
+    found = Connection(conn_id="c", conn_type="azureml_classic", host="h", login="w", password="p")
+
+    async def nothing(conn_id: str, hook: Any) -> Connection:
+        raise AirflowNotFoundException(conn_id)
+
+    monkeypatch.setattr("airflow_provider_azureml_classic.hooks.get_async_connection", nothing)
+    monkeypatch.setattr(AzureMLClassicHook, "get_connection", lambda _, conn_id: found)
+    async with await AzureMLClassicHook("c").async_client() as client:
+        assert client.management_url == "https://h"

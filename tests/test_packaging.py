@@ -58,6 +58,17 @@ def test_the_source_archive_has_guides_and_dags():
 
 
 @pytest.mark.slow
+def test_the_description_stands_alone(wheel: zipfile.ZipFile):
+    """What an index shows is README without links to files, pictures that are files, and commands of the repository."""
+    text = wheel.read(next(n for n in wheel.namelist() if n.endswith("METADATA"))).decode()
+    assert "\nDescription-Content-Type: text/markdown\n" in text
+    assert [link for link in re.findall(r"\]\(([^)]*)\)", text) if not link.startswith("https://")] == []
+    assert re.findall(r"^\$ (?:make .*|pip install \"?\..*)", text, re.M) == []
+    assert 'pip install "airflow-provider-azureml-classic[server]"' in text
+    assert "\n$ azureml-classic-server quickstart\n" in text
+
+
+@pytest.mark.slow
 def test_wheel_declares_its_entry_points(wheel: zipfile.ZipFile):
     """The wheel registers the provider with Airflow and installs the server's command."""
     text = wheel.read(next(n for n in wheel.namelist() if n.endswith("entry_points.txt"))).decode()

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import shlex
 import shutil
+from datetime import UTC, date, datetime, timedelta
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 
 from airflow_provider_azureml_classic.protocol.operations import PORTAL
-from airflow_provider_azureml_classic.server.experiments.datasets import census, write_csv
+from airflow_provider_azureml_classic.server.experiments.datasets import bike_rentals, census, write_csv
 from airflow_provider_azureml_classic.server.folders import LOCK
 from airflow_provider_azureml_classic.server.portal.entrance import CODE_LIFE
 from airflow_provider_azureml_classic.server.settings import Settings
@@ -18,6 +19,8 @@ _DISTRIBUTION = "airflow-provider-azureml-classic"
 _FIRST_DAG = "first_retrain.py"
 #: People in the sample file: enough to train in a second, and to hold rows out.
 _ROWS = 4000
+#: Days up to yesterday that have a file for ``bike_rental_retrain``, and the days of rentals in each.
+_DAYS, _WINDOW = 7, 14
 
 
 def parser() -> argparse.ArgumentParser:
@@ -51,6 +54,17 @@ def prepare(folder: Path) -> None:
     if not data.exists():
         with data.open("w", newline="") as stream:
             write_csv(census(_ROWS, seed=7), stream)
+    _write_rentals(folder / "bike-rental", datetime.now(UTC).date())
+
+
+def _write_rentals(folder: Path, today: date) -> None:
+    """A file for each of the last days: days that were not yet over when the folder was made are added later."""
+    folder.mkdir(exist_ok=True)
+    for back in range(1, _DAYS + 1):
+        day = today - timedelta(days=back)
+        if not (path := folder / f"{day}.csv").exists():
+            with path.open("w", newline="") as stream:
+                write_csv(bike_rentals(day - timedelta(days=_WINDOW - 1), _WINDOW, locations=4), stream)
 
 
 def _check(folder: Path) -> None:

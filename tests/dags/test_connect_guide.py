@@ -28,8 +28,8 @@ TOKEN, KEY = "workspace-token/of+the+guide==", "YWNjb3VudCBrZXkgb2YgdGhlIGd1aWRl
 @pytest.fixture
 def data_dir(tmp_path: Path) -> Path:
     """A server's data directory, with what it writes when it is ready."""
-    folder = tmp_path / ".serve"
-    folder.mkdir()
+    folder = tmp_path / "azureml-classic" / "data"
+    folder.mkdir(parents=True)
     announce(
         Settings(
             data_dir=folder,
