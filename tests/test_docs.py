@@ -42,10 +42,10 @@ from airflow_provider_azureml_classic.scheduling.deadlines import WindowEnd
 from airflow_provider_azureml_classic.scheduling.partitions import OnlyEndpoints
 from airflow_provider_azureml_classic.scheduling.retry_policy import ServiceRetryPolicy
 from airflow_provider_azureml_classic.server import quickstart
-from airflow_provider_azureml_classic.server.__main__ import parser
 from airflow_provider_azureml_classic.server.experiments import preview
 from airflow_provider_azureml_classic.server.experiments.declaration import Experiment, load_experiments
 from airflow_provider_azureml_classic.server.models import backup
+from airflow_provider_azureml_classic.server.settings.options import parser
 from tests.support import ROOT
 
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("**/*.md")])

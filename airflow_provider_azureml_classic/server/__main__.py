@@ -13,12 +13,10 @@ import secrets
 import signal
 import socket
 import sys
-import tomllib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
-from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -37,19 +35,9 @@ from airflow_provider_azureml_classic.server.experiments.imports import is_dotte
 from airflow_provider_azureml_classic.server.experiments.python import experiments_in
 from airflow_provider_azureml_classic.server.folders import in_use, scratch_folder, usable, write_private
 from airflow_provider_azureml_classic.server.models import backup
-from airflow_provider_azureml_classic.server.service import running
+from airflow_provider_azureml_classic.server.service import retention_report, running
 from airflow_provider_azureml_classic.server.settings import (
-    ACCOUNT_KEY_VARIABLE,
-    AUDIT_DAYS,
-    CIPHER_KEY_VARIABLE,
-    MAX_AUDIT_DAYS,
-    MODEL_MEMORY,
-    READ_TOKEN_VARIABLE,
-    SCORE_TIMEOUT,
-    STORAGE_ACCOUNTS_VARIABLE,
-    STORAGE_VARIABLE,
-    TOKEN_VARIABLE,
-    WORKSPACE_VARIABLE,
+    Retention,
     Settings,
     airflow_connections,
     checked_proxy,
@@ -60,6 +48,7 @@ from airflow_provider_azureml_classic.server.settings import (
     read_token,
     storage_from,
 )
+from airflow_provider_azureml_classic.server.settings.options import parsed
 from airflow_provider_azureml_classic.server.state.engine import DATABASE_VARIABLE, checked_url
 from airflow_provider_azureml_classic.server.web.app import App
 from airflow_provider_azureml_classic.server.web.certificate import Certificate, Renewal
@@ -75,137 +64,6 @@ USAGE = 2
 _COLLECTIONS = (50_000, 20, 50)
 #: Of the extra ``server``, what Airflow does not bring.
 _LIBRARIES = ("numpy", "onnx", "onnxruntime", "skl2onnx", "sklearn")
-
-#: Most bytes of a configuration file.
-_MAX_CONFIG = 1 << 20
-_REPEATABLE = (
-    ("--experiments", "FILE.toml|MODULE:NAME", "declarations, in TOML or in Python"),
-    ("--redeclare", "NAME", "experiment whose declaration has changed: ids, keys and endpoints' models stay"),
-    ("--allow-host", "HOST[:PORT]", "another host that locations of data and models may name"),
-    ("--allow-private-host", "HOST[:PORT]", "the same for a name that resolves to a private address"),
-    ("--trusted-proxy", "ADDRESS[/BITS]", "proxy, or network of proxies alone, whose X-Forwarded-For is believed"),
-)
-
-
-def parser() -> argparse.ArgumentParser:
-    """The arguments of ``azureml-classic-server``."""
-    options = argparse.ArgumentParser(
-        prog="azureml-classic-server",
-        description="Azure Machine Learning Studio (classic) web services, self-hosted. "
-        "azureml-classic-server check FILE.toml shows what the columns of an experiment's first data are taken for.",
-        epilog=f"Environment: {WORKSPACE_VARIABLE} and {TOKEN_VARIABLE} set the workspace id and its token, "
-        f"{READ_TOKEN_VARIABLE} another one that changes nothing, "
-        f"{ACCOUNT_KEY_VARIABLE} and {CIPHER_KEY_VARIABLE} the keys of the own store and of secrets in the database; "
-        f"without them they are made at the first start and kept in DIR/secrets.json. {DATABASE_VARIABLE} is the same "
-        f"as --database, {STORAGE_VARIABLE} as --storage: they keep secrets out of the list of processes. "
-        f"{STORAGE_ACCOUNTS_VARIABLE} holds --storage-account items, blanks between them. "
-        "`azureml-classic-server quickstart` starts a server with sample data and says what to do next; "
-        "`... backup --data-dir DIR BACKUP` copies the data while it runs, `... restore` puts the copy back.",
-    )
-    options.add_argument(
-        "--data-dir", type=Path, required=True, metavar="DIR", help="folder for all data; created if absent"
-    )
-    options.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    options.add_argument("--port", type=int, default=8080, help="port to listen on, 0 = any free one (default: 8080)")
-    for option, what in (("--tls-cert", "certificate with its chain"), ("--tls-key", "its key, without a password")):
-        options.add_argument(option, type=Path, metavar="FILE", help=f"PEM file: {what}; read again when it changes")
-    options.add_argument("--public-url", metavar="URL", help="base of the URLs handed out, if a proxy is in front")
-    options.add_argument("--config", type=Path, metavar="FILE.toml", help="the other options, by their names")
-    options.add_argument("--check-config", action="store_true", help="check options and experiments, and end")
-    options.add_argument("--no-samples", action="store_true", help="without the two experiments that come along")
-    for option, metavar, meaning in _REPEATABLE:
-        options.add_argument(option, action="append", default=[], metavar=metavar, help=f"{meaning}; repeatable")
-    options.add_argument(
-        "--workers",
-        type=int,
-        default=os.cpu_count() or 1,
-        help="trainings at the same time (default: number of cores)",
-    )
-    _add_places(options)
-    _add_operation(options)
-    options.add_argument("--log-level", default="INFO", choices=["DEBUG", "INFO", "WARNING", "ERROR"])
-    options.add_argument("--log-format", default="text", choices=["text", "json"], help="(default: text)")
-    return options
-
-
-def _add_places(options: argparse.ArgumentParser) -> None:
-    options.add_argument(
-        "--database",
-        metavar="URL",
-        help="PostgreSQL, postgresql://USER:PASSWORD@HOST:PORT/DATABASE (default: SQLite in DIR)",
-    )
-    options.add_argument(
-        "--adopt",
-        action="store_true",
-        help="data directory, database and storage account belong together from now on, whatever they were used with",
-    )
-    options.add_argument(
-        "--scheduler", metavar="tcp://HOST:8786", help="Dask scheduler that trainings are sent to (extra 'dask')"
-    )
-    options.add_argument(
-        "--storage",
-        metavar="CONNECTION_STRING",
-        help=f"Azure Storage account that keeps outputs and models; it is a secret, so prefer {STORAGE_VARIABLE}",
-    )
-    options.add_argument(
-        "--storage-account",
-        action="append",
-        default=[],
-        metavar="NAME=URL",
-        help="address of the account that clients call NAME.blob.core.windows.net; 'own' is this server; repeatable",
-    )
-
-
-def _add_operation(options: argparse.ArgumentParser) -> None:
-    options.add_argument(
-        "--score-timeout",
-        type=_seconds,
-        default=SCORE_TIMEOUT,
-        metavar="SECONDS",
-        help="time limit of a scoring call (default: %(default)g)",
-    )
-    options.add_argument(
-        "--model-memory",
-        type=_mebibytes,
-        default=MODEL_MEMORY >> 20,
-        metavar="MIB",
-        help="memory for loaded models, in MiB (default: %(default)d)",
-    )
-    options.add_argument(
-        "--evaluation-columns",
-        action="store_true",
-        help="write golden and check rows into the evaluation, too, for providers of version 0.1",
-    )
-    options.add_argument(
-        "--audit-days",
-        type=_audit_days,
-        default=AUDIT_DAYS,
-        metavar="N",
-        help="days for which the audit list is kept (default: %(default)d)",
-    )
-    options.add_argument("--open-metrics", action="store_true", help="/metrics needs no token")
-    options.add_argument("--access-log", action="store_true", help="log each request to stderr as a line of JSON")
-
-
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not a number of seconds above 0")
-    return value
-
-
-def _audit_days(text: str) -> int:
-    days = int(text)
-    if not 1 <= days <= MAX_AUDIT_DAYS:
-        raise argparse.ArgumentTypeError(f"{text} is not a number of days from 1 to {MAX_AUDIT_DAYS}")
-    return days
-
-
-def _mebibytes(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a number of MiB from 1 on")
-    return value
 
 
 def main(argv: Sequence[str] | None = None, make_app: Callable[..., App] | None = None) -> int:
@@ -228,61 +86,13 @@ def main(argv: Sequence[str] | None = None, make_app: Callable[..., App] | None 
             quick.folder = quick.folder.resolve()
             quickstart.prepare(quick.folder)
             argv = ["--data-dir", str(quick.folder / "data"), "--port", str(quick.port), "--log-level", "WARNING"]
-        return _run(_parsed(argv), make_app, quick.folder if quick else None)
+        return _run(parsed(argv), make_app, quick.folder if quick else None)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except (ValueError, OSError, ServiceUnavailable) as error:
         text = f"{cause(error)}." if isinstance(error, OSError) else error
         print(f"azureml-classic-server: {text}", file=sys.stderr)
         return USAGE
-
-
-def _parsed(argv: Sequence[str]) -> argparse.Namespace:
-    """The options of a configuration file, then those of the command line, which count where both are there."""
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--config", type=Path)
-    path = first.parse_known_args(argv)[0].config
-    return parser().parse_args([*configured(path), *argv] if path else argv)
-
-
-def configured(path: Path) -> list[str]:
-    """The options that a configuration file holds, as they would stand on a command line.
-
-    :param path: a TOML file: ``port = 8080``, ``allow-host = ["a", "b"]``, ``access-log = true``.
-    :raises ValueError: it cannot be read, or has something that is no option, or not of its kind.
-    """
-    try:
-        with path.open("rb") as file:
-            document = tomllib.loads(file.read(_MAX_CONFIG).decode())
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}.") from None
-    except ValueError as error:
-        raise ValueError(f"{path} is not TOML: {cause(error)}.") from None
-    options = {name[2:]: action for action in parser()._actions for name in action.option_strings if name[:2] == "--"}
-    words: list[str] = []
-    for name, value in document.items():
-        if name not in options or name in ("help", "config", "check-config"):
-            near = get_close_matches(name, options, 1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"{path}: {name!r} is no option of the server.{hint} `--help` lists them, without dashes.")
-        words += _words(path, name, options[name], value)
-    return words
-
-
-def _words(path: Path, name: str, action: argparse.Action, value: object) -> list[str]:
-    """One option as it would stand on a command line."""
-    if action.nargs == 0:
-        if not isinstance(value, bool):
-            raise ValueError(f"{path}: {name} is {value!r}; it must be true or false.")
-        return [f"--{name}"] if value else []
-    repeatable = isinstance(action.default, list)
-    values = value if isinstance(value, list) and repeatable else [value]
-    for one in values:
-        if isinstance(one, bool) or not isinstance(one, str | int | float):
-            kinds = "a text, a number, or a list of them" if repeatable else "a text or a number"
-            # A value may be a secret, such as the password of a database.
-            raise ValueError(f"{path}: {name} must be {kinds}.")
-    return [f"--{name}={one}" for one in values]
 
 
 def _run(arguments: argparse.Namespace, make_app: Callable[..., App] | None, folder: Path | None) -> int:
@@ -297,6 +107,8 @@ def _run(arguments: argparse.Namespace, make_app: Callable[..., App] | None, fol
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     check_libraries()
     experiments = declared(arguments.experiments, samples=not arguments.no_samples)
+    if arguments.retention_report:
+        return _report_retention(arguments)
     if arguments.check_config:
         settings_from(arguments, None, database_of(arguments), arguments.port)
         print(f"azureml-classic-server: the options are valid; {len(experiments)} experiments: {_names(experiments)}")
@@ -310,6 +122,19 @@ def _run(arguments: argparse.Namespace, make_app: Callable[..., App] | None, fol
             if folder:
                 settings = replace(settings, sign_in_code=secrets.token_urlsafe(24))
             return serve(settings, experiments, listener, make_app, lock, folder)
+
+
+def _report_retention(arguments: argparse.Namespace) -> int:
+    """Print what would be removed, a blob a line."""
+    data_dir: Path = arguments.data_dir.resolve()
+    if not (data_dir / "secrets.json").is_file():
+        raise ValueError(
+            f"{data_dir} has no data of a server in it. Name the one that the server was started with, its --data-dir."
+        )
+    settings = settings_from(arguments, data_dir, database_of(arguments), arguments.port)
+    for line in retention_report(settings):
+        print(line)
+    return 0
 
 
 def _names(experiments: Sequence[Experiment]) -> str:
@@ -494,6 +319,7 @@ def settings_from(arguments: argparse.Namespace, data_dir: Path | None, database
         redeclared=frozenset(arguments.redeclare),
         certificate=certificate_of(arguments),
         audit_days=arguments.audit_days,
+        retention=Retention(arguments.model_days, arguments.output_days, arguments.log_days),
     )
 
 

@@ -21,6 +21,7 @@ from airflow_provider_azureml_classic.server.jobs.arguments import Arguments
 from airflow_provider_azureml_classic.server.jobs.dask import DaskExecutor
 from airflow_provider_azureml_classic.server.jobs.jobs import Jobs
 from airflow_provider_azureml_classic.server.jobs.processes import ProcessExecutor
+from airflow_provider_azureml_classic.server.jobs.retention import Remover, Selection, why_gone
 from airflow_provider_azureml_classic.server.jobs.runner import Runner
 from airflow_provider_azureml_classic.server.jobs.work import JobWork
 from airflow_provider_azureml_classic.server.models.janitor import Janitor
@@ -41,6 +42,7 @@ from airflow_provider_azureml_classic.server.state.kept_calls import KeptCalls
 from airflow_provider_azureml_classic.server.state.overview import Queries
 from airflow_provider_azureml_classic.server.state.peers import Peers
 from airflow_provider_azureml_classic.server.state.quota_store import QuotaStore
+from airflow_provider_azureml_classic.server.state.retention_store import RetentionStore
 from airflow_provider_azureml_classic.server.storage.accounts import Accounts
 from airflow_provider_azureml_classic.server.storage.allowed_hosts import Reach
 from airflow_provider_azureml_classic.server.storage.locations import MAX_DOWNLOAD, Locations
@@ -88,7 +90,7 @@ def running(
         models = model_store(settings, store, pair, lambda: peers.id, stack.enter_context(closing(Trials())))
         peers = _started(stack, Peers(database))
         job_store, pins = JobStore(database, clock), Pins(database, peers)
-        blobs = BlobStore(settings.data_dir / "blobs", settings.account, lambda: peers.id)
+        blobs = _blobs(settings, database, lambda: peers.id)
         janitor = _started(stack, Janitor(store, models, blobs, pins, peers, pair.is_whole))
         workers = stack.enter_context(closing(_executor(settings)))
         locations = _locations(settings, blobs, clock)
@@ -108,12 +110,19 @@ def running(
         scoring = Scoring(store, catalogue, models, diagnostics, keeper, intake)
         describer = Describer(workspace, store, catalogue, models, settings.public_url)
         keys, audit = Keys(store, workspace, clock), Audit(settings, AuditStore(database), store, clock)
+        _started(stack, Remover(selection_of(settings, database, locations, clock), blobs, pins, audit, pair.is_whole))
         parts = (updates, jobs, scoring, describer, drift, customers, keys, audit)
         core = Core(settings, workspace, *parts, locations, models, database, clock, database_threads())
         app = make_app(workspace, *parts, Rehearsals(workspace, updates, scoring, clock))
         peers.on_change, peers.on_job, peers.on_death = workspace.forget, runner.poll, janitor.wake
         runner.start()
         yield app, http_server(app, core, blobs)
+
+
+def _blobs(settings: Settings, database: Database, owner: Callable[[], str]) -> BlobStore:
+    blobs = BlobStore(settings.data_dir / "blobs", settings.account, owner)
+    blobs.why_gone = why_gone(RetentionStore(database))
+    return blobs
 
 
 def _asked(stack: ExitStack) -> Trials:
@@ -217,6 +226,37 @@ def model_store(
     except AzureMLClassicError as error:
         raise ValueError(f"The storage account of --storage cannot be used: {error.message}") from None
     return models
+
+
+def selection_of(settings: Settings, database: Database, locations: Locations, clock: Clock) -> Selection:
+    """What tells which outputs of jobs may go.
+
+    :param settings: what the process is told.
+    :param database: the state.
+    :param locations: places of what jobs read and write.
+    :param clock: gives the present time.
+    """
+    return Selection(settings.retention, Store(database), RetentionStore(database), locations, clock)
+
+
+def retention_report(settings: Settings) -> Iterator[str]:
+    """What would be removed because of its age, a blob a line; nothing is removed, nor noted.
+
+    :param settings: what the process is told.
+    :raises ValueError: there is no data directory of a server.
+    """
+    with ExitStack() as stack:
+        database, _, _ = _state(stack, settings, None)
+        blobs = BlobStore(settings.data_dir / "blobs", settings.account)
+        selection = selection_of(settings, database, _locations(settings, blobs, system_clock), system_clock)
+        count = 0
+        for due in selection.due():
+            for output in due.job.outputs:
+                count += 1
+                when = f"not before {due.at:%Y-%m-%d %H:%M} UTC"
+                yield f"{output.location}  job {due.job.id}  {due.rule.text}  {when}"
+        logs = len(selection.old_logs())
+        yield f"Blobs that would be removed: {count}. Jobs whose logs would be removed: {logs}."
 
 
 def _counters(stack: ExitStack, database: Database, clock: Clock) -> tuple[Intake, Drift]:

@@ -15,8 +15,8 @@ from pathlib import Path
 from airflow_provider_azureml_classic import operators
 from airflow_provider_azureml_classic.cli.arguments import parser as commands
 from airflow_provider_azureml_classic.server import quickstart
-from airflow_provider_azureml_classic.server.__main__ import parser as server
 from airflow_provider_azureml_classic.server.models import backup
+from airflow_provider_azureml_classic.server.settings.options import parser as server
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ROOT / ".site" / "pages"

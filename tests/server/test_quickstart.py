@@ -74,7 +74,7 @@ def options(tmp_path: Path, text: str, *more: str) -> server.argparse.Namespace:
     """The options of a configuration file and a command line."""
     file = tmp_path / "server.toml"
     file.write_text(text)
-    return server._parsed(["--config", str(file), *more])
+    return server.parsed(["--config", str(file), *more])
 
 
 def test_a_configuration_file(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ from airflow_provider_azureml_classic.server.experiments.trial import Question, 
 from airflow_provider_azureml_classic.server.jobs.work import JobWork
 from airflow_provider_azureml_classic.server.models.store import ModelStore
 from airflow_provider_azureml_classic.server.models.trials import Trials
-from airflow_provider_azureml_classic.server.settings import Settings
+from airflow_provider_azureml_classic.server.settings import Retention, Settings
 from airflow_provider_azureml_classic.server.state.database import Database
 from airflow_provider_azureml_classic.server.state.endpoint_store import Store
 from airflow_provider_azureml_classic.server.workspace.updates import Updates
@@ -166,6 +166,7 @@ class Service:
             database=more.pop("database", ""),
             adopt=more.pop("adopt", False),
             redeclared=more.pop("redeclared", frozenset()),
+            retention=more.pop("retention", Retention()),
         )
         self._stack = ExitStack()
         experiments = load_experiments(data_dir.parent / "experiments.toml")

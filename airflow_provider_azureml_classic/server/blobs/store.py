@@ -123,6 +123,8 @@ class BlobStore:
         self.notes = NoteBook(self.root / NOTES_FOLDER, self.temporary_file)
         self._digests: dict[tuple[str, int, int, int], str] = {}
         self._lock = threading.Lock()
+        #: Says, of a container and a name, why the service has removed the blob; nothing of others.
+        self.why_gone: Callable[[str, str], str] = lambda container, blob: ""
         for folder in (self.root, self.root / TEMPORARY_FOLDER, self.root / BLOCKS_FOLDER):
             make_folder(folder)
 
@@ -395,9 +397,40 @@ class BlobStore:
             for folder in path.relative_to(self.root / container).parents[:-1]:
                 (self.root / container / folder).rmdir()
 
+    def delete_unchanged(self, container: str, blob: str, since: datetime) -> bool:
+        """Remove a blob, unless it is not there or was written after a moment; whether it was removed.
+
+        :param container: name of the container.
+        :param blob: path in it.
+        :param since: the moment.
+        """
+        path = self.path(container, blob)
+        try:
+            unchanged = path.is_file() and path.stat().st_mtime <= since.timestamp()
+        except FileNotFoundError:
+            unchanged = False
+        if unchanged:
+            self.delete(container, blob)
+        return unchanged
+
+    def delete_old(self, container: str, before: datetime, most: int) -> int:
+        """Remove blobs that were written before a moment; how many there were.
+
+        :param container: name of the container.
+        :param before: the moment.
+        :param most: how many are removed at most.
+        """
+        folder, removed = self.root / check_container(container), 0
+        for path in files_below(folder):
+            if removed < most:
+                blob = name_of(path.relative_to(folder).as_posix())
+                removed += self.delete_unchanged(container, blob, before)
+        return removed
+
     def _not_found(self, container: str, blob: str) -> AzureMLClassicError:
         self.check_here()
-        return rejection("BlobNotFound", f"There is no blob {blob!r} in the container {container!r}.")
+        why = self.why_gone(container, blob)
+        return rejection("BlobNotFound", f"There is no blob {blob!r} in the container {container!r}.{why}")
 
     # Digests
 

@@ -47,7 +47,7 @@ class StorageError(Exception):
         :param error: what the store raised.
         """
         if error.detail_code == "BlobNotFound":
-            return cls(404, "BlobNotFound", "The specified blob does not exist.")
+            return cls(404, "BlobNotFound", error.message)
         if error.status == 408:
             return cls(408, "OperationTimedOut", error.message, headers={"connection": "close"})
         if error.status == 503:

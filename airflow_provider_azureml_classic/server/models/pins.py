@@ -78,11 +78,22 @@ class Pins:
         :param remove: removes its file.
         :return: whether it was removed.
         """
-        used = sa.select(resources.c.digest).where(resources.c.digest == digest)
-        pinned = sa.select(pins.c.digest).where(pins.c.digest == digest)
         with self._lock, self._db.write() as connection:
             self._db.hold(connection, _LOCK, alone=True)
-            if self._here[digest] > 0 or connection.execute(used.union_all(pinned)).first():
+            if self._is_used(connection, digest):
                 return False
             remove(digest)
         return True
+
+    def is_used(self, digest: str) -> bool:
+        """Whether a model file is an endpoint's, or pinned, in this moment.
+
+        :param digest: of the model.
+        """
+        with self._lock, self._db.read() as connection:
+            return self._is_used(connection, digest)
+
+    def _is_used(self, connection: sa.Connection, digest: str) -> bool:
+        used = sa.select(resources.c.digest).where(resources.c.digest == digest)
+        pinned = sa.select(pins.c.digest).where(pins.c.digest == digest)
+        return self._here[digest] > 0 or connection.execute(used.union_all(pinned)).first() is not None

@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from functools import cache
@@ -171,16 +171,30 @@ class Database:
 
         :param lock: number of an advisory lock.
         """
-        if not self.shared:
-            yield
-            return
-        # A transaction holds the lock, so that it ends with its server.
-        with self.write() as connection:
-            connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
+        with self._trying(lock) as attempt:
             # Asked for again and again: one long wait could not be told from a database that says nothing.
-            while not connection.execute(sa.select(sa.func.pg_try_advisory_xact_lock(lock))).scalar():
+            while not attempt():
                 time.sleep(_POLL_SECONDS)
             yield
+
+    @contextmanager
+    def attempt(self, lock: int) -> Iterator[bool]:
+        """Whether no other server does the same in this moment; then none begins it in the block either.
+
+        :param lock: number of an advisory lock.
+        """
+        with self._trying(lock) as attempt:
+            yield attempt()
+
+    @contextmanager
+    def _trying(self, lock: int) -> Iterator[Callable[[], bool]]:
+        """What takes an advisory lock, if it is free; a transaction holds it, so that it ends with its server."""
+        if not self.shared:
+            yield lambda: True
+            return
+        with self.write() as connection:
+            connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")
+            yield lambda: bool(connection.execute(sa.select(sa.func.pg_try_advisory_xact_lock(lock))).scalar())
 
     def hold(self, connection: sa.Connection, lock: int, *, alone: bool) -> None:
         """Hold an advisory lock until the transaction ends; SQLite has one writer at a time anyway.

@@ -135,7 +135,7 @@ class JobStore:
     def _row(self, row: sa.RowMapping) -> JobRow:
         request, results = self._db.decrypt_json(row["request"]), self._db.decrypt_json(row["results"])
         status = JobStatus(row["status"])
-        return to_row(JobRow, row, status=status, request=_request(request), results=results)
+        return to_row(JobRow, row, status=status, request=request_of(request), results=results)
 
     def get(self, job_id: str) -> JobRow | None:
         """A job, or ``None``."""
@@ -356,6 +356,10 @@ def _stored(request: JobRequest) -> dict[str, Any]:
     return {**request.to_wire(), **purpose}
 
 
-def _request(stored: dict[str, Any]) -> JobRequest:
+def request_of(stored: dict[str, Any]) -> JobRequest:
+    """What a job is to do.
+
+    :param stored: as it is kept, decrypted.
+    """
     purpose = stored.pop(_PURPOSE, None)
     return replace(JobRequest.from_wire(stored), purpose=Purpose.from_json(purpose) if purpose else None)

@@ -166,7 +166,21 @@ jobs = sa.Table(
     sa.Column("created_at", UtcTime, nullable=False),
     sa.Column("start_time", UtcTime),
     sa.Column("end_time", UtcTime),
+    # What it wrote is to be removed if nobody needs it a day later; it was; likewise its log.
+    sa.Column("removal_noted_at", UtcTime),
+    sa.Column("outputs_removed_at", UtcTime),
+    sa.Column("log_removed_at", UtcTime),
     sa.Index("jobs_by_target", "for_endpoint", "status"),
+    sa.Index("jobs_by_end", "end_time", "id"),
+)
+# Blobs that were removed because of their age: container and name.
+removals = sa.Table(
+    "removals",
+    metadata,
+    sa.Column("path", sa.String(1100), primary_key=True),
+    sa.Column("removed_at", UtcTime, nullable=False, index=True),
+    # The option that says how long they are kept, as it was.
+    sa.Column("rule", sa.String(64), nullable=False),
 )
 job_log = sa.Table(
     "job_log",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -174,6 +175,25 @@ def remove(account: StorageAccount, container: str, blob: str) -> None:
     """
     with service_client(account) as client, explained(account, f"{container}/{blob}"):
         client.get_blob_client(container, blob).delete_blob()
+
+
+def remove_unchanged(account: StorageAccount, container: str, blob: str, since: datetime) -> bool:
+    """Remove a blob, unless it is not there or was written after a moment; whether it was removed.
+
+    :param account: with a key.
+    :param container: container's name.
+    :param blob: path of the blob.
+    :param since: the moment.
+    :raises AzureMLClassicError: it cannot be removed.
+    """
+    with service_client(account) as client, explained(account, f"{container}/{blob}"):
+        from azure.core.exceptions import ResourceModifiedError, ResourceNotFoundError  # the extra is there
+
+        try:
+            client.get_blob_client(container, blob).delete_blob(if_unmodified_since=since)
+        except (ResourceNotFoundError, ResourceModifiedError):
+            return False
+    return True
 
 
 def make_container(client: BlobServiceClient, container: str) -> None:

@@ -11,10 +11,10 @@ from __future__ import annotations
 import hmac
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -36,7 +36,7 @@ from airflow_provider_azureml_classic.server.storage import azure as azure_stora
 from airflow_provider_azureml_classic.server.storage.accounts import Accounts
 from airflow_provider_azureml_classic.server.storage.allowed_hosts import Reach
 from airflow_provider_azureml_classic.server.storage.http import MAX_SECONDS, TIMEOUT, session
-from airflow_provider_azureml_classic.server.storage.scope import Scope
+from airflow_provider_azureml_classic.server.storage.scope import WHOLE_STORE, Scope
 
 #: Largest file that is read from elsewhere, in bytes.
 MAX_DOWNLOAD = 1 << 30
@@ -195,9 +195,11 @@ class AccountLocation(_Elsewhere):
     """A blob of a storage account, which its key opens.
 
     :param account: with the key.
+    :param why_gone: says why the service has removed a blob, see :attr:`BlobStore.why_gone`.
     """
 
     account: StorageAccount
+    why_gone: Callable[[str, str], str]
 
     @property
     def address(self) -> str:
@@ -207,8 +209,14 @@ class AccountLocation(_Elsewhere):
     def fetch(self, target: Path, seconds: float = MAX_SECONDS) -> None:
         """See :class:`Location`."""
         self.check()
-        with session(self.reach, seconds) as direct:
-            azure_storage.download(self.account, *self.reference.container_and_blob(), target, MAX_DOWNLOAD, direct)
+        place = self.reference.container_and_blob()
+        try:
+            with session(self.reach, seconds) as direct:
+                azure_storage.download(self.account, *place, target, MAX_DOWNLOAD, direct)
+        except AzureMLClassicError as error:
+            if error.detail_code != "BlobNotFound":
+                raise
+            raise rejection("BlobNotFound", f"{error.message}{self.why_gone(*place)}") from None
 
     def deliver(self, source: Path) -> None:
         """See :class:`Location`."""
@@ -370,7 +378,8 @@ class Locations:
         path = self._own_path(account.endpoint, resolved.relative_location)
         if path is None:
             guarded = self._is_guarded(resolved.relative_location, sent, permission)
-            return AccountLocation(resolved, sent, guarded, self._reach, self._clock, account)
+            why_gone = self._blobs.why_gone if self._is_home(account) else lambda container, blob: ""
+            return AccountLocation(resolved, sent, guarded, self._reach, self._clock, account, why_gone)
         if not has_key:
             raise rejection("InvalidBlob", "The AccountKey of the connection string is not this store's.")
         return self._own(path, sent, permission)
@@ -473,6 +482,30 @@ class Locations:
             self._blobs.delete(container, blob)
         else:
             azure_storage.remove(self._accounts.home, container, check_blob(blob))
+
+    def _is_home(self, account: StorageAccount) -> bool:
+        home = self._accounts.home
+        return home is not None and account.endpoint == home.endpoint
+
+    def remove_unchanged(self, reference: BlobReference, since: datetime) -> str | None:
+        """Remove a blob that the service wrote into its own store, or into its account.
+
+        :param reference: as a job keeps it.
+        :param since: whoever has written it later needs it.
+        :return: container and name of what was removed; ``None``: it is elsewhere, not there, or written later.
+        :raises AzureMLClassicError: it cannot be removed; ``OSError``: likewise, from the own store.
+        """
+        try:
+            location = self.resolve(WHOLE_STORE, reference)
+        except AzureMLClassicError:
+            # It is in an account that was the service's once, say.
+            return None
+        path, place = location.reference.relative_location, location.reference.container_and_blob()
+        if isinstance(location, OwnLocation):
+            return path if self._blobs.delete_unchanged(*place, since) else None
+        if isinstance(location, AccountLocation) and self._is_home(location.account):
+            return path if azure_storage.remove_unchanged(location.account, *place, since) else None
+        return None
 
     def published(self, reference: BlobReference, *, signed: bool) -> BlobReference:
         """The reference as clients see it: with the own store's present address and a fresh token for reading.

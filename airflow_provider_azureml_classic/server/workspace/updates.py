@@ -246,7 +246,7 @@ class Updates:
         try:
             self._locations.resolve(scope, BlobReference(path)).fetch(target, PATCH_SECONDS)
         except AzureMLClassicError as error:
-            if error.status != 404:
+            if error.detail_code != "BlobNotFound":
                 raise
             return None
         return target

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_azureml_classic.server.__main__ import parser
 from airflow_provider_azureml_classic.server.experiments.scorer import Scorer
 from airflow_provider_azureml_classic.server.models.store import ModelStore
+from airflow_provider_azureml_classic.server.settings.options import parser
 from tests.support.graphs import tree_model
 
 

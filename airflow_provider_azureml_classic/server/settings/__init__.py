@@ -41,8 +41,24 @@ ACCOUNT = "mlclassic"
 SCORE_TIMEOUT = 100.0
 #: Days for which the audit list is kept unless that is set, and at most.
 AUDIT_DAYS, MAX_AUDIT_DAYS = 90, 3660
+#: Days for which models, outputs and logs may be kept, at most.
+MAX_RETENTION_DAYS = 36_600
 #: Bytes of loaded models: seven hundred with a session of ONNX Runtime each, or thirteen thousand of boosted trees.
 MODEL_MEMORY = 1 << 30
+
+
+@dataclass(frozen=True)
+class Retention:
+    """How many days is kept what jobs leave, from their end on; ``None``: for ever.
+
+    :param model_days: a model, its evaluation and its samples; and as long can be rolled back to what was live.
+    :param output_days: what jobs write that train no model.
+    :param log_days: logs of jobs, and diagnostics logs.
+    """
+
+    model_days: int | None = None
+    output_days: int | None = None
+    log_days: int | None = None
 
 
 @dataclass(frozen=True)
@@ -70,6 +86,7 @@ class Settings:
     :param trusted_proxies: addresses and networks of proxies that are believed who their client is.
     :param evaluation_columns: golden and check rows are columns of the evaluation, too.
     :param audit_days: days for which the audit list is kept.
+    :param retention: how long is kept what jobs leave.
     :param certificate: files of the certificate and its key to answer with over TLS; ``None``: without.
     :param sign_in_code: what a link to the portal holds that signs in once; empty: there is none.
     :param redeclared: experiments whose declaration may have changed since they were set up.
@@ -101,6 +118,7 @@ class Settings:
     redeclared: frozenset[str] = frozenset()
     certificate: tuple[Path, Path] | None = None
     audit_days: int = AUDIT_DAYS
+    retention: Retention = field(default_factory=Retention)
 
     @property
     def account(self) -> StorageAccount:
