@@ -227,9 +227,173 @@ def test_the_report_is_complete_and_harmless() -> None:
     assert said.startswith("1 of 150 endpoints of the fleet failed; 0 may fail. 'e120' (failed): =cmd")
 
 
+RECEIPT = {
+    "model": {"location": "http://own/m/new.ilearner", "sha256": "a" * 64},
+    "proof": {"level": "score"},
+    "replaced": {"location": "http://own/m/old.ilearner"},
+}
+
+
+def test_cells() -> None:
+    """Every column, from the row and from its receipt; what is not known is empty."""
+    whole = Row("e", {"end": "2026-03-01"}, job_id="1", outcome=Outcome.ROLLED_BACK, reason="Why.", receipt=RECEIPT)
+    assert report.cells(whole) == {
+        "endpoint": "e",
+        "outcome": "rolled back",
+        "reason": "Why.",
+        "job_id": "1",
+        "window_end": "2026-03-01",
+        "proof": "score",
+        "model": "http://own/m/new.ilearner",
+        "sha256": "a" * 64,
+        "replaced": "http://own/m/old.ilearner",
+    }
+    assert set(report.cells(Row("e")).values()) == {"e", "untouched", ""}
+    assert report.cells(Row("e", receipt={"proof": None}))["proof"] == ""
+
+
+def ended() -> list[Row]:
+    """A row of each outcome, and one of none."""
+    fleet = [Row(f"e{number}" * (number + 1)) for number in range(6)]
+    for row, outcome in zip(fleet, Outcome, strict=False):
+        row.end(outcome, f"It is {outcome.value}.")
+    return fleet
+
+
+def test_what_needs_attention_comes_first() -> None:
+    """What went wrong, then what was kept or is left, then what was updated; each with its reason, aligned."""
+    ordered = [("e2e2e2", "failed"), ("e3e3e3e3", "rolled back"), ("e1e1", "kept"), ("e4e4e4e4e4", "untouched")]
+    lines = [f"{name:12}  {outcome:11}  It is {outcome}." for name, outcome in [*ordered, ("e0", "updated")]]
+    lines.insert(4, f"{'e5e5e5e5e5e5':12}  {'untouched':11}  ")
+    assert report.as_text(ended()) == "\n".join(lines)
+    assert report.as_text([]) == ""
+    assert report.as_text(rows(101)).splitlines()[-1] == "... and 1 more."
+    assert len(report.as_text(rows(100)).splitlines()) == 100
+
+
+def test_the_page() -> None:
+    """A title, a sentence, a heading for each column, and a row for each endpoint with the class of its outcome."""
+    page = report.as_html(ended()[3:4], "A & B")
+    for part in (
+        "<title>A &amp; B</title>",
+        "<h1>A &amp; B</h1><p>1 endpoints: 1 rolled back.</p>",
+        "<th>endpoint</th><th>outcome</th><th>reason</th><th>job id</th><th>window end</th>",
+        '<tr class="rolled-back"><td>e3e3e3e3</td><td>rolled back</td><td>It is rolled back.</td>' + "<td></td>" * 6,
+    ):
+        assert part in page
+    assert report.as_html(ended(), "x").count("</tr>\n<tr") == 5
+    assert report.as_csv(ended()[:1]).splitlines() == [
+        "endpoint,outcome,reason,job_id,window_end,proof,model,sha256,replaced",
+        "e0,updated,It is updated.,,,,,,",
+    ]
+
+
+@pytest.mark.parametrize("sign", "=+-@")
+def test_cells_of_a_spreadsheet_are_no_formulas(sign: str) -> None:
+    """Whatever sign makes one."""
+    fleet = [Row("e", reason=f"{sign}1"), Row("f", reason=f"1{sign}")]
+    first, second = csv.DictReader(io.StringIO(report.as_csv(fleet)))
+    assert (first["reason"], second["reason"]) == (f"'{sign}1", f"1{sign}")
+
+
+def test_sentences_of_a_fleet() -> None:
+    """Counts of what there is; the first three failures by name, and how many more."""
+    assert report.summary(ended()) == ("6 endpoints: 1 updated, 1 kept, 1 failed, 1 rolled back, 2 untouched.")
+    assert report.summary([]) == "0 endpoints: none."
+    bad = rows(5)
+    for row in bad:
+        row.end(Outcome.FAILED, f"Why {row.endpoint}.")
+    assert report.failure(bad[:3], 1, "wave 2").startswith(
+        "3 of 3 endpoints of wave 2 failed; 1 may fail. 'e0' (failed): Why e0. 'e1' (failed): Why e1. "
+        "'e2' (failed): Why e2. A retry"
+    )
+    assert "'e2' (failed): Why e2. And 2 more. A retry" in report.failure(bad, 1, "wave 2")
+
+
+def test_an_xcom() -> None:
+    """All is counted, and the rows that need attention are in it."""
+    told = report.as_xcom(ended())
+    assert told["rows"][0] == {"endpoint": "e2e2e2", "outcome": "failed", "reason": "It is failed.", "job_id": ""}
+    assert (told["total"], told["rows_left_out"], len(told["rows"])) == (6, 0, 6)
+    assert told["counts"] == {"updated": 1, "kept": 1, "failed": 1, "rolled back": 1, "untouched": 2}
+
+
+def test_when_progress_is_told() -> None:
+    """Each twentieth of a fleet; each ten seconds if there is news; half a minute of silence breaks it."""
+    now, lines, fleet = [0.0], list[str](), rows(100)
+    progress = Progress(fleet, lines.append, lambda: now[0])
+
+    def at(second: float, ended: int) -> int:
+        now[0] = second
+        for row in fleet[:ended]:
+            row.outcome = Outcome.UPDATED
+        count = len(lines)
+        progress.update(1)
+        return len(lines) - count
+
+    assert [at(1, 4), at(2, 5), at(2, 9), at(11, 9), at(12, 9), at(41, 9), at(42, 9), at(42, 14)] == [
+        0, 1, 0, 0, 1, 0, 1, 1,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("total", "seconds", "ended", "line"),
+    [
+        (10, 0.0, 0, "0 of 10 ended (0 %); 3 jobs in flight."),
+        (10, 10.0, 5, "5 of 10 ended (50 %: 5 updated); 3 jobs in flight; 0.50 a second; about 10 s left."),
+        (25, 10.0, 1, "1 of 25 ended (4 %: 1 updated); 3 jobs in flight; 0.10 a second; about 4 min left."),
+        (0, 10.0, 0, "0 of 0 ended (0 %); 3 jobs in flight."),
+    ],
+)
+def test_lines_of_progress(total: int, seconds: float, ended: int, line: str) -> None:
+    """How many have ended, at which rate, and how long the others take at it."""
+    now, lines, fleet = [0.0], list[str](), rows(total)
+    progress = Progress(fleet, lines.append, lambda: now[0])
+    for row in fleet[:ended]:
+        row.outcome = Outcome.UPDATED
+    now[0] = seconds
+    progress.update(3)
+    assert (lines or [progress.line(3)]) == [line]
+
+
+def test_the_rate_is_that_of_the_last_minute() -> None:
+    """What was quick an hour ago promises nothing."""
+    now, lines, fleet = [0.0], list[str](), rows(1000)
+    progress = Progress(fleet, lines.append, lambda: now[0])
+    for second, ended in ((10, 500), (20, 510), (80, 570), (90, 580)):
+        now[0] = second
+        for row in fleet[:ended]:
+            row.outcome = Outcome.UPDATED
+        progress.update(0)
+    assert "; 1.00 a second; about 7 min left." in lines[-1]
+
+
+def test_options_are_plain_json() -> None:
+    """As arguments of a trigger, from which they are made again."""
+    options = Options(
+        "a", "default", "b", thresholds={"AUC": {"min": 0.5}}, max_worse={"AUC": "2%"}, on_undecided="keep"
+    )
+    assert Options(**json.loads(json.dumps(options.to_json()))) == options
+    rules = options.rules()
+    assert (rules.limits, rules.on_undecided, rules.allow_training_metrics) == ({"AUC": {"min": 0.5}}, "keep", False)
+    assert {name: str(one) for name, one in rules.allowances.items()} == {"AUC": "2%"}
+    for good in (
+        {},
+        {"proof": "content"},
+        {"on_failure": "keep"},
+        {"unknown_window": "refuse"},
+        {"max_active_jobs": 1},
+    ):
+        Options("a", "default", "b", **good).check()  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("option", "value"),
     [
+        ("rehearsal", "on"),
+        ("max_change", 0.1),
+        ("max_worse", {"AUC": -1}),
+        ("on_undecided", "shrug"),
         ("proof", "hope"),
         ("on_failure", "shrug"),
         ("max_active_jobs", 0),

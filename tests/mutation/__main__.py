@@ -28,7 +28,7 @@ from tests.support import ROOT
 ROOMS = ("retraining", "server.models", "fleet", "protocol")
 # Tests of these are quick, and meet what they are about.
 TESTS = {
-    "retraining": ["tests/retraining", "tests/simulation"],
+    "retraining": ["tests/retraining"],
     "server.models": ["tests/server/models", "tests/server/workspace", "tests/server/jobs"],
     "fleet": ["tests/fleet/test_engine.py", "tests/fleet/test_rows.py", "tests/simulation"],
     "protocol": ["tests/protocol", "tests/client", "tests/retraining"],
@@ -107,7 +107,19 @@ def run(room: str, children: int, seconds: float, explained: dict[str, Any], ver
 
     runner.work = work
     tests = next(tests for name, tests in TESTS.items() if room.startswith(name))
-    options = ["-q", "-s", "-m", "not slow", "-k", "not taken_out", "-o", "timeout=0", "--no-header"]
+    options = [
+        "-q",
+        "-s",
+        "--assert=plain",
+        "--tb=native",
+        "-m",
+        "not slow",
+        "-k",
+        "not taken_out",
+        "-o",
+        "timeout=0",
+        "--no-header",
+    ]
     if waiting:
         pytest.main([*options, "-p", "no:xdist", "-p", "no:cacheprovider", *tests], plugins=[runner])
     typed = refused([change for change, _ in left])

@@ -167,6 +167,21 @@ def _is_time_limit(stack: list[cst.CSTNode], old: cst.CSTNode, new: cst.CSTNode)
     return _keyword(stack, old, new) == "timeout"
 
 
+def _is_falsy(stack: list[cst.CSTNode], old: cst.CSTNode, new: cst.CSTNode) -> bool:
+    argument = _changed_argument(old, new)
+    value = getattr(old, "value", None) if argument is None else argument.value
+    became_none = argument is not None or isinstance(getattr(new, "value", None), cst.Name)
+    removed = argument is not None and len(new.args) < len(old.args)  # type: ignore[attr-defined]
+    return isinstance(value, cst.Name) and value.value == "False" and became_none and not removed
+
+
+def _is_size(stack: list[cst.CSTNode], old: cst.CSTNode, new: cst.CSTNode) -> bool:
+    shifts = [
+        node for node in stack if isinstance(node, cst.BinaryOperation) and isinstance(node.operator, cst.LeftShift)
+    ]
+    return isinstance(old, cst.Integer) and bool(shifts)
+
+
 def _is_cast(stack: list[cst.CSTNode], old: cst.CSTNode, new: cst.CSTNode) -> bool:
     return any(_callee(node) == "cast" for node in [*stack[-2:], old])
 
@@ -179,6 +194,8 @@ RULES: dict[str, Callable[[list[cst.CSTNode], cst.CSTNode, cst.CSTNode], bool]] 
     "strict= of zip is a second lock: the lengths are equal by construction": _is_strict,
     "names of threads, and what happens to them when the process ends": _is_of_threads,
     "how long a socket, a lock or a process is waited for": _is_time_limit,
+    "None instead of False: flags are asked whether they are true, and else the types say so": _is_falsy,
+    "sizes such as 1 << 24: nothing depends on whether a limit is twice as high": _is_size,
     "the type given to cast() is for the type checker": _is_cast,
 }
 

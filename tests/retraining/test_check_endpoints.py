@@ -23,6 +23,8 @@ def test_names() -> None:
     """A task instance has one name in each of its attempts, which no other has; it is seen to be a check endpoint's."""
     name = check_endpoint_name("dag", "task", "run", -1)
     assert name == check_endpoint_name("dag", "task", "run", -1)
+    # Another version of the package takes the same one up.
+    assert name == "gatechecke44236b26b267ec"
     others = [("dag", "task", "run", 1), ("dag", "task", "ru", "n-1"), ("dagt", "ask", "run", -1)]
     assert name not in map(check_endpoint_name, *zip(*others, strict=True))
     assert is_check_endpoint(name)
@@ -39,6 +41,7 @@ def left(age: timedelta, description: str = MADE) -> str:
         (left(timedelta(days=1, seconds=1)), True),
         (left(timedelta(days=1)), False),
         (left(timedelta(days=9), "Mine: "), False),
+        (left(timedelta(days=9), ""), False),
         (MADE, False),
         ("", False),
         (None, False),

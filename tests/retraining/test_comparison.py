@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 
 from airflow_provider_azureml_classic.client import Client
-from airflow_provider_azureml_classic.exceptions import RequestRejected, ServiceUnavailable
+from airflow_provider_azureml_classic.exceptions import RequestRejected, ServiceUnavailable, rejection
 from airflow_provider_azureml_classic.protocol.messages import Request, Response
 from airflow_provider_azureml_classic.protocol.tables import Table, write_output, write_results
 from airflow_provider_azureml_classic.protocol.values import Endpoint
 from airflow_provider_azureml_classic.retraining.comparison import Labelled, answers_of, held_out, parts_of, read_rows
 from airflow_provider_azureml_classic.retraining.evaluation import CheckRows, Evaluation
 from airflow_provider_azureml_classic.retraining.quality import Answers
+from airflow_provider_azureml_classic.tables import reading
 from tests.support.programs import Script
 
 CLIENT: Any = SimpleNamespace()
@@ -89,6 +90,16 @@ def test_rows_of_a_file() -> None:
     assert caught.value.detail_code == "InputParseError"
 
 
+def test_labels_are_of_the_kind_of_the_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numbers are read as numbers; where nobody reads the file, the message says what else may be done."""
+    script = Script(names=[SimpleNamespace(types={"Scored Labels": "number"})])
+    assert script.perform(read_rows(CLIENT, ENDPOINT, b"a;y\n1,5;1,5\n", "y", "c.csv")).labels == ["1.5"]
+    monkeypatch.setattr(reading, "installed", lambda: False)
+    refused = rejection("OperationNotSupported", "It has no such call.")
+    with pytest.raises(ValueError, match="Or leave check_data out"):
+        Script(read_rows=[refused]).perform(read_rows(CLIENT, ENDPOINT, b"", "y", "c.csv"))
+
+
 def test_one_model_answers_all() -> None:
     """Parts are asked as a trial, and put together; another model in between makes them worthless."""
     rows = Labelled(Table(("a",), [[number] for number in range(501)]), list(range(501)), "here")
@@ -100,6 +111,9 @@ def test_one_model_answers_all() -> None:
         (ENDPOINT, 500, True),
         (ENDPOINT, 1, True),
     ]
+    few = Labelled(ROWS, list(range(5)), "here")
+    one = Table(("Scored Labels",), [["x"]] * 5)
+    assert Script(score_by=[(one, None)]).perform(answers_of(CLIENT, ENDPOINT, few)) == Answers(few.labels, one)
     with pytest.raises(ServiceUnavailable, match="'e' was asked, another model was put live"):
         Script(score_by=[(parts[0], "m"), (parts[1], "n")]).perform(answers_of(CLIENT, ENDPOINT, rows))
 

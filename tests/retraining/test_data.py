@@ -21,6 +21,7 @@ from airflow_provider_azureml_classic.retraining.data import (
     ArffMeter,
     CsvMeter,
     FileMeter,
+    ParquetMeter,
     file_pieces,
     meter_of,
     parquet_pieces,
@@ -82,14 +83,48 @@ def test_rows_are_those_of_the_csv_module(cells: list[list[str]], size: int) -> 
         (b"a;b;1,5\n", "the number 1,5"),
         (b"a,b,a\n1,2,3\n", "has 'a' twice"),
         (b"PAR1\0\0", "data is not text"),
+        (b"\n1,2\n", "the number 1 "),
+        (b"\xff\xfe" + "例例".encode("utf-16-le"), "data is not text"),
+        (b"\xfe\xff" + "例例".encode("utf-16-be"), "data is not text"),
         ("a,b\n1,2\n".encode("utf-16"), "data is not text in UTF-8"),
     ],
-    ids=["nothing", "blank", "number", "decimal comma", "twice", "binary", "utf-16"],
+    ids=["nothing", "blank", "number", "decimal comma", "twice", "binary", "blank first", "little", "big", "utf-16"],
 )
 def test_header_row_is_needed(content: bytes, said: str) -> None:
     """What has no header row is refused, with what stands there instead."""
     with pytest.raises(ValueError, match=said):
         rows(content, 1000)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"aX1Xb,c",
+        b"X1,b",
+        # The delimiter is the one that is most frequent outside of quotes; in quotes it is none.
+        b'"p;;;;",x;1;q,y,z,w',
+        b'"p";x,1,y;z;w',
+        b'a, "b,1,c"',
+    ],
+)
+def test_what_looks_like_a_number_in_a_header(header: bytes) -> None:
+    """It is one only if it is a whole cell."""
+    assert rows(header + b"\n1,2\n", 1000) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "size", "count"),
+    [(b'a,b\n1, "x\ny"\n', 1000, 1), (b'"a\nb",c\n1,2\n', 1000, 1), (b'a\n"x\ny"\n', 2, 1)],
+)
+def test_where_quotes_begin(content: bytes, size: int, count: int) -> None:
+    """At the beginning of a cell, blanks aside, and of the file."""
+    assert rows(content, size) == count
+
+
+def test_a_header_behind_blank_lines_is_checked_whole() -> None:
+    """Also where it is cut."""
+    with pytest.raises(ValueError, match="the number 1 "):
+        rows(b"\na,1\n2,3\n", 2)
 
 
 def test_header_is_checked_first() -> None:
@@ -113,6 +148,7 @@ def test_rows_to_csv() -> None:
     assert second == b'1.50,2026-03-01 12:00:00+00:00,"say ""x"""\nTrue,2026-03-01,0.1\n'
     assert rest == b""
     assert b"".join(row_pieces(["n"], [])) == b"n\n"
+    assert b"".join(row_pieces(["n"], [[["a\r\nb"]]])) == b'n\n"a\r\nb"\n'
     assert b"".join(row_pieces(["n"], [[(float("nan"),), (1.5,)]])) == b'n\n""\n1.5\n'
 
 
@@ -198,11 +234,41 @@ def test_with_the_library_all_passes(cells: list[list[str]], size: int) -> None:
     assert meter.rows == len(cells)
 
 
+def test_a_file_is_read_as_it_passes() -> None:
+    """Its rows are counted over all its parts; what the service would refuse is refused by name."""
+    content = b"a,b\n" + b"".join(b"%d,some text that takes its room\n" % number for number in range(40_000))
+    meter = FileMeter("data", "CSV")
+    assert b"".join(meter.watch(cut(content, 1 << 16))) == content
+    assert (meter.rows, meter.name) == (40_000, "data")
+    with pytest.raises(RequestRejected, match=r"^data: ") as caught:
+        list(FileMeter("data", "CSV").watch(cut(b"a,b\n1,2,3\n", 1000)))
+    assert caught.value.detail_code == "InputParseError"
+
+
+def test_parquet_passes_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is read before, from its start to its end, if the library is there."""
+    file = parquet({"a": list(range(25))})
+    meter = meter_of("data", "Parquet")
+    assert isinstance(meter, ParquetMeter)
+    assert meter.rows == 0
+    meter.check(file)
+    assert (meter.rows, meter.name, file.tell()) == (25, "data", 0)
+    assert list(meter.watch(iter([b"a", b"b"]))) == [b"a", b"b"]
+    with pytest.raises(RequestRejected, match=r"^data: ") as caught:
+        meter.check(io.BytesIO(b"PAR1"))
+    assert caught.value.detail_code == "InputParseError"
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    meter.check(io.BytesIO(b"PAR1"))
+    assert meter.rows is None
+
+
 def test_without_the_library_rows_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker without pyarrow uploads as before; the server reads the file."""
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    assert isinstance(meter_of("data", "CSV"), CsvMeter)
-    assert isinstance(meter_of("data", "ARFF"), ArffMeter)
+    for title, kind in (("CSV", CsvMeter), ("ARFF", ArffMeter)):
+        meter = meter_of("data", title)
+        assert isinstance(meter, kind)
+        assert meter.name == "data"
     with pytest.raises(ValueError, match=r"rows\.csv cannot be read: that needs pyarrow"):
         parse_rows(b"a\n1\n", "rows.csv")
 
@@ -223,7 +289,9 @@ def test_rows_of_arff_are_counted(size: int) -> None:
         (b"x" * 3000, "data is not ARFF: 'xxx"),
         (b"@relation r\n@data\n1\n", "No @attribute"),
         (b"@attribute a what\n@data\n", "Line 1 declares an attribute as 'a what'"),
-        (b"@attribute a real\n@attribute a real\n@data\n", "has 'a' twice"),
+        (b"@attribute a real\n@attribute a real\n@data\n", "data has two columns of one name.* has 'a' twice"),
+        (b"Xa\n@attribute a real\n@data\n", "'Xa' stands before @data"),
+        (b"\xffa,b\n", "data is not ARFF: '\ufffda,b' stands before @data"),
         (b"@attribute a real\n", "There is no @data"),
     ],
 )
@@ -231,3 +299,12 @@ def test_declarations_are_needed(content: bytes, said: str) -> None:
     """What has none is refused, with what stands there instead."""
     with pytest.raises(ValueError, match=said):
         list(ArffMeter("data").watch(cut(content, 1000)))
+
+
+@pytest.mark.parametrize("size", [1, 5, 1000])
+def test_names_of_attributes(size: int) -> None:
+    """A number may be one, and so may a name in another encoding; blanks before a declaration do not count."""
+    content = b"    @relation r\n  @attribute 1 real\n@attribute gr\xf6\xdfe real\n@data\n1,2\n"
+    meter = ArffMeter("data")
+    assert b"".join(meter.watch(cut(content, size))) == content
+    assert meter.rows == 1

@@ -27,6 +27,7 @@ def test_findings_that_are_more_than_notes_are_told() -> None:
     """The first three of them in a sentence, and how many more there are; in a log all, notes quietly."""
     assert sentences(findings(NOTE, BROKEN, NEVER, BROKEN)) == "1. 2. 3."
     assert sentences(findings(BROKEN, NOTE, *[BROKEN] * 4)) == "0. 2. 3. And 2 more."
+    assert sentences(findings(*[BROKEN] * 4)) == "0. 1. 2. And 1 more."
     assert sentences(findings(NOTE)) == ""
     info, warnings = list[str](), list[str]()
     tell(findings(NOTE, BROKEN), info.append, warnings.append)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from airflow_provider_azureml_classic.retraining.evaluation import (
     Evaluation,
     GoldenRows,
     evaluation_of,
+    same,
 )
 
 ROWS = Table(("x",), [["1"], ["2"]])
@@ -54,6 +56,8 @@ def test_golden_rows_agree(names: tuple[str, ...], values: list[list[Any]], agre
         ("20260115.0", "1700000000.00004", True),
         ("20260116", "1700000000.0", False),
         ("20260115", "1700000000.0001", False),
+        # A column without a spread must be equal.
+        ("20260115.000001", "1700000000", False),
         ("20260115", "no number", False),
         ("20260115", "nan", False),
     ],
@@ -63,6 +67,21 @@ def test_golden_rows_agree_by_the_spread_of_the_answers(label: str, score: str, 
     answers = Table(("label", "score"), [["20260115", "1700000000"]])
     golden = GoldenRows(Table(("x",), [["1"]]), answers, {"score": 10.0})
     assert golden.agrees(Table(("label", "score"), [[label, score]])) is agrees
+
+
+def test_texts_are_equal_or_not() -> None:
+    """Whether or not the spread of the answers is known."""
+    for spread in (None, {"score": 1.0}):
+        golden = GoldenRows(ROWS, Table(("label",), [["a"], ["b"]]), spread)
+        assert golden.agrees(Table(("label",), [["a"], ["b"]]))
+        assert not golden.agrees(Table(("label",), [["a"], ["c"]]))
+
+
+def test_numbers_are_nearly_equal() -> None:
+    """Absolutely, or relative to the larger one, by a tolerance or a ten-thousandth."""
+    assert [same(0, 0.0001), same(0, 0.0002), same("1e6", 1000100), same(1e6, 1000200)] == [True, False, True, False]
+    assert [same(0, 0.1, 0.1), same(100, 110, 0.1), same(100, 112, 0.1)] == [True, True, False]
+    assert [same("a", "a"), same("a", 1), same(None, "None")] == [True, False, True]
 
 
 def evaluation(**cells: str) -> bytes:
@@ -110,6 +129,23 @@ def test_check_rows() -> None:
     assert check == CheckRows("y", ["a", "a"], ROWS, ANSWERS)
 
 
+@pytest.mark.parametrize(("times", "known"), [(["2026-03-01", None], True), (["2026-03-01"], False), (None, False)])
+def test_times_of_check_rows(times: Any, known: bool) -> None:
+    """One for each row, or none; from the columns of an evaluation, or from a file of samples."""
+    rows = {**CHECK, "Times": times}
+    samples = Evaluation({"AUC": 0.9}).with_samples(json.dumps({CHECK_ROWS: rows}).encode())
+    assert samples.metrics == {"AUC": 0.9}
+    for found in (samples, Evaluation.read(evaluation(**{CHECK_ROWS: json.dumps(rows)}))):
+        assert found.check is not None
+        assert found.check.times == ([datetime(2026, 3, 1, tzinfo=UTC), None] if known else ())
+
+
+def test_samples_that_are_no_json() -> None:
+    """They are named."""
+    with pytest.raises(ProtocolError, match="'samples' of the evaluation cannot be read"):
+        Evaluation({}).with_samples(b"{")
+
+
 @pytest.mark.parametrize(
     ("members", "reason"),
     [
@@ -132,6 +168,11 @@ def test_unreadable_check_rows(members: dict[str, Any], reason: str) -> None:
 def test_evaluation_in_other_formats(content: bytes) -> None:
     """A job whose outputs are ARFF or TSV writes its evaluation so as well."""
     assert Evaluation.read(content).metrics == {"AUC": 0.9}
+
+
+def test_a_tab_in_a_cell_makes_no_tsv() -> None:
+    """The header tells."""
+    assert Evaluation.read(b"AUC,Name\n0.9,a\tb\n").metrics == {"AUC": 0.9}
 
 
 @pytest.mark.parametrize(
@@ -176,11 +217,12 @@ SAMPLES = {"Golden Rows": {"Input": ROWS.to_wire(), "Output": ANSWERS.to_wire(),
         # Its evaluation went to a format that is not looked for.
         (("e.arff",), json.dumps(SAMPLES).encode(), GoldenRows(ROWS, ANSWERS, {"score": 1.0}), ""),
         (("e.csv",), b"[]", GOLDEN, "The samples http://own/c/s.json cannot be read: The file of samples is not"),
+        (("e.arff",), b"[]", None, "The samples http://own/c/s.json cannot be read: "),
         (("e.csv",), None, GOLDEN, "The samples http://own/c/s.json cannot be read: "),
     ],
 )
 def test_samples_are_read_before_the_columns_of_the_evaluation(
-    results: tuple[str, ...], content: bytes | None, golden: GoldenRows, line: str
+    results: tuple[str, ...], content: bytes | None, golden: GoldenRows | None, line: str
 ) -> None:
     """Rows of the file that a job's state names count; where it is gone or damaged, those of the columns do."""
     columns = evaluation(

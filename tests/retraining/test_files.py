@@ -46,7 +46,7 @@ def test_the_service_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reading, "installed", lambda: False)
     table = Table(("a",), [["1"]])
     script = Script(read_rows=[table])
-    assert script.perform(file_rows(CLIENT, ENDPOINT, CONTENT, "a/b.csv")) is table
+    assert script.perform(file_rows(CLIENT, ENDPOINT, CONTENT, "a/x/b.csv")) is table
     assert script.calls == [("read_rows", {"endpoint": ENDPOINT, "content": CONTENT, "name": "b.csv"})]
 
 
@@ -68,4 +68,4 @@ def test_nobody_reads_it(monkeypatch: pytest.MonkeyPatch, error: AzureMLClassicE
         assert str(caught.value).startswith("a/b.csv cannot be read: ")
         assert str(caught.value).endswith(" Or so.")
         with pytest.raises(ValueError, match=r"\.$"):
-            Script(read_rows=[error]).perform(file_rows(CLIENT, ENDPOINT, CONTENT, "a/b.csv"))
+            Script(read_rows=[error]).perform(file_rows(CLIENT, ENDPOINT, CONTENT, "a/x/b.csv"))

@@ -9,15 +9,17 @@ from typing import Any
 import pytest
 
 from airflow_provider_azureml_classic.protocol.moments import age_text, to_utc
-from airflow_provider_azureml_classic.protocol.references import BlobReference, window_end_of
-from airflow_provider_azureml_classic.protocol.values import Resource
+from airflow_provider_azureml_classic.protocol.references import BlobReference, ToldWindow, window_end_of
+from airflow_provider_azureml_classic.protocol.values import Endpoint, Resource
 from airflow_provider_azureml_classic.retraining.freshness import (
     MODEL_PATH,
     Goal,
     Window,
     is_moment,
+    limit_of,
     model_path,
     run_window,
+    window_in_path,
 )
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -227,3 +229,43 @@ def test_goal_as_text(goal: Goal, text: str) -> None:
 def test_age_text(minutes: int, text: str) -> None:
     """Ages read in their two largest units."""
     assert age_text(timedelta(minutes=minutes)) == text
+
+
+def test_how_far_the_data_reach() -> None:
+    """An age is that of the last row, where the window is not known; other goals ask for a window."""
+    told = Resource("m", BlobReference("m/x.ilearner"), window=ToldWindow(last=NOON))
+    now = NOON + timedelta(hours=1)
+    assert Goal(max_age=timedelta(hours=1)).check(told, now)[0]
+    assert not Goal(max_age=timedelta(minutes=59)).check(told, now)[0]
+    assert Goal(trained_to=NOON).check(told, now) == (
+        False,
+        "Live is m/x.ilearner: its path names no training window, so its age is unknown.",
+    )
+
+
+def test_the_limit_of_an_endpoint() -> None:
+    """As it says; one that says none is named, with what to do."""
+    assert limit_of(Endpoint("e", stale_after=timedelta(days=2))) == timedelta(days=2)
+    with pytest.raises(ValueError, match="Endpoint 'e' has no limit"):
+        limit_of(Endpoint("e"))
+
+
+def test_the_window_that_a_path_names() -> None:
+    """Its end, if it names one."""
+    assert window_in_path(BlobReference("m/20260301T120000Z.ilearner")) == Window(NOON)
+    assert window_in_path(BlobReference("m/x.ilearner")) is None
+
+
+def test_windows_are_to_the_second() -> None:
+    """Both ends."""
+    fine = timedelta(microseconds=5)
+    window = Window(NOON + fine, NOON - timedelta(days=1) + fine)
+    assert (window.end, window.start) == (NOON, NOON - timedelta(days=1))
+
+
+def test_a_partition_is_no_moment() -> None:
+    """Wherever the context tells it."""
+    members = {"run_type": "scheduled", "data_interval_start": NOON, "data_interval_end": NOON}
+    assert is_moment({"dag_run": SimpleNamespace(**members)})
+    assert not is_moment({"dag_run": SimpleNamespace(**members, partition_date=NOON)})
+    assert not is_moment({"dag_run": SimpleNamespace(**members), "partition_date": NOON})

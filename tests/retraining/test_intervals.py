@@ -3,15 +3,18 @@
 import math
 import random
 from collections.abc import Callable
+from statistics import NormalDist, mean, stdev
 
 import pytest
 
 from airflow_provider_azureml_classic.protocol.tables import Table
+from airflow_provider_azureml_classic.retraining import intervals
 from airflow_provider_azureml_classic.retraining.intervals import (
     FEW_ROWS,
     Difference,
     Verdict,
     difference,
+    differences_of,
     shared,
 )
 from airflow_provider_azureml_classic.retraining.judgement import Decision, Evidence, Judgement, judge
@@ -258,3 +261,118 @@ def test_rows_that_the_new_model_may_know_vouch_for_nothing() -> None:
     """That it is no worse on them does not make a file good that breaks the contract."""
     known = _evidence(*BETTER, earlier=True, unseen=False)
     assert judge([_evidence(*BETTER), known], None, False).decision is Decision.KEEP
+
+
+MAE, ACCURACY = METRICS["Mean Absolute Error"], METRICS["Accuracy"]
+
+
+def test_an_interval_is_as_wide_as_theory_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So many standard deviations of the mean difference to either side; also where samples are of some rows only."""
+    source = random.Random(3)  # noqa: S311 - not for secrets
+    mine, live = ([source.gauss(0, 1) for _ in range(200)] for _ in range(2))
+    gaps = [abs(one) - abs(other) for one, other in zip(mine, live, strict=True)]
+    zeros = [0.0] * 200
+    for most in (2_000, 50):
+        monkeypatch.setattr(intervals, "_LARGEST_SAMPLE", most)
+        found = difference(MAE, _numbers(zeros, mine), _numbers(zeros, live), Allowance(0.1), 0.01)
+        assert found.gap == pytest.approx(mean(gaps))
+        assert found.high - found.gap == pytest.approx(found.gap - found.low)
+        assert found.high - found.gap == pytest.approx(NormalDist().inv_cdf(0.99) * stdev(gaps) / 200**0.5, rel=0.15)
+        assert (found.candidate, found.live) == (
+            pytest.approx(mean(map(abs, mine))),
+            pytest.approx(mean(map(abs, live))),
+        )
+        assert (found.allowed, found.rows, found.rule) == (0.1, 200, "0.1")
+
+
+def test_a_constant_difference_has_no_width() -> None:
+    """Where lower is better, and where it is not."""
+    zeros = [0.0] * 40
+    found = difference(MAE, _numbers(zeros, [3.0] * 40), _numbers(zeros, [1.0] * 40), Allowance(1.0), 0.01)
+    assert (found.gap, found.low, found.high) == (2.0, 2.0, 2.0)
+    texts = ["a"] * 40
+    found = difference(ACCURACY, _numbers(texts, ["b"] * 40), _numbers(texts, texts), Allowance(0), 0.01)  # type: ignore[arg-type]
+    assert (found.gap, found.low, found.high) == (1.0, 1.0, 1.0)
+
+
+def test_a_share_that_is_allowed_varies_with_the_rows() -> None:
+    """A model that is worse by just that share on each row is so on all samples: nothing is left open."""
+    source = random.Random(4)  # noqa: S311 - not for secrets
+    errors, zeros = [source.uniform(1, 9) for _ in range(60)], [0.0] * 60
+    candidate, live = _numbers(zeros, [1.1 * error for error in errors]), _numbers(zeros, errors)
+    found = difference(MAE, candidate, live, Allowance(0.1, relative=True), 0.01)
+    assert found.allowed == pytest.approx(mean(errors) / 10)
+    assert (found.low, found.high) == (pytest.approx(found.allowed), pytest.approx(found.allowed))
+    assert (found.rule, found.verdict) == ("10%", Verdict.NO_WORSE)
+
+
+def test_rows_that_are_not_the_same_are_drawn_by_themselves() -> None:
+    """Equal answers to other rows differ by chance; of two sets the smaller one counts."""
+    source = random.Random(5)  # noqa: S311 - not for secrets
+    errors = [source.uniform(1, 9) for _ in range(60)]
+    one, more = _numbers([0.0] * 60, errors), _numbers([0.0] * 80, [*errors, *errors[:20]])
+    assert difference(MAE, one, one, Allowance(0), 0.01).high == 0
+    assert difference(MAE, one, one, Allowance(0), 0.01, paired=False).high > 0.5
+    assert difference(MAE, one, more, Allowance(0), 0.01, paired=False).rows == 60
+    rules = {"Mean Absolute Error": Allowance(0)}
+    assert differences_of(one, one, rules, METRICS)["Mean Absolute Error"].high == 0
+    assert differences_of(one, one, rules, METRICS, paired=False)["Mean Absolute Error"].high > 0.5
+
+
+def test_samples_on_which_a_metric_is_not_defined_are_left_out() -> None:
+    """For either model; where too many are, the ends are not known, and all else is."""
+
+    def some(answers: Answers) -> float | None:
+        return None if answers.predictions[0] == 9.0 else float(sum(answers.predictions) / len(answers.predictions))
+
+    zeros = [0.0] * 40
+    odd = _numbers(zeros, [0.0] * 39 + [9.0])
+    plain = _numbers(zeros, [1.0] * 40)
+    assert not math.isnan(difference(Metric(some, True), odd, plain, Allowance(0), 0.01).low)
+    hardly = _numbers(zeros, [0.0] + [9.0] * 39)
+    found = difference(Metric(some, True), hardly, plain, Allowance(0.02, relative=True), 0.01)
+    assert (found.candidate, found.live, found.gap) == (8.775, 1.0, 7.775)
+    assert (found.allowed, found.rows, found.rule) == (0.02, 40, "2%")
+    assert math.isnan(found.low)
+    assert math.isnan(found.high)
+
+
+def test_the_risk_is_shared() -> None:
+    """By all comparisons of all sets; one that is alone has it whole."""
+    assert [shared(0.01, count) for count in (0, 1, 2, 4)] == [0.01, 0.01, 0.005, 0.0025]
+    source = random.Random(6)  # noqa: S311 - not for secrets
+    one, other = (_numbers([0.0] * 60, [source.uniform(1, 9) for _ in range(60)]) for _ in range(2))
+    names = ("Mean Absolute Error", "Root Mean Squared Error")
+
+    def width(sets: int, *rules: str) -> float:
+        found = differences_of(one, other, dict.fromkeys(rules, Allowance(0)), METRICS, sets)[names[0]]
+        return found.high - found.low
+
+    assert width(1, *names) == width(2, names[0])
+    assert width(2, *names) == width(4, names[0])
+    assert width(1, names[0]) < width(2, names[0]) < width(4, names[0])
+    only = differences_of(one, other, {names[0]: Allowance(0)}, METRICS)[names[0]]
+    assert only.high - only.low == width(1, names[0])
+
+
+def test_verdicts_at_the_edge() -> None:
+    """What is allowed is allowed; a row more than too few is enough."""
+    edge = Difference(0.0, 0.0, 1.0, 1.0, 1.0, 1.0, FEW_ROWS)
+    assert (edge.verdict, edge.is_within) == (Verdict.NO_WORSE, True)
+    assert Difference(0.0, 0.0, 1.0, 1.0, 1.0, 1.0, FEW_ROWS - 1).verdict is Verdict.UNDECIDED
+    # Of large numbers the last digits are noise.
+    assert Difference(-1e9, 2.0, 1.5, 1.5, 1.5, 1.0, 99).is_within
+    assert Difference(2.0, -1e9, 1.5, 1.5, 1.5, 1.0, 99).is_within
+
+
+def test_what_is_said_of_a_difference() -> None:
+    """Both values, the gap, the rule as it was written, and the interval if it is known; as JSON likewise."""
+    known = Difference(5.25, 4.0, 1.25, 1.0, 1.5, 0.08, 100, "2%")
+    assert str(known) == ("5.25, the live model's 4: worse by 1.25, of which 2% is allowed; surely between 1 and 1.5")
+    plain = Difference(5.25, 4.0, 1.25, math.nan, math.nan, 0.08, 100)
+    assert str(plain) == (
+        "5.25, the live model's 4: worse by 1.25, of which 0.08 is allowed; 100 rows are too few to be sure"
+    )
+    figures = {"candidate": 5.25, "live": 4.0, "gap": 1.25, "allowed": 0.08, "rows": 100}
+    assert known.to_json() == {**figures, "low": 1.0, "high": 1.5, "verdict": "worse"}
+    assert plain.to_json() == {**figures, "low": None, "high": None, "verdict": "undecided"}

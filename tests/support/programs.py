@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
+
+import pytest
 
 from airflow_provider_azureml_classic.client.retries import Pause, Program
 
@@ -37,7 +39,12 @@ class Script:
         if isinstance(command, Pause):
             self.pauses.append(command.seconds)
             return None
+        if isinstance(command, Coroutine):
+            with pytest.raises(StopIteration):
+                command.send(None)
+            return None
         name = command.gi_code.co_name
+        assert command.gi_frame.f_locals["self"] is not None, f"{name} is called without a client"
         given = {key: value for key, value in command.gi_frame.f_locals.items() if key != "self"}
         self.calls.append((name, given))
         answers = self._answers[name]
