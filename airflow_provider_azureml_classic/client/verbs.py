@@ -30,14 +30,13 @@ from airflow_provider_azureml_classic.client.answers import (
     clean_url,
     decoded,
     encoded,
-    items,
     offered,
     output_of,
     the_service,
 )
 from airflow_provider_azureml_classic.client.drift import drift_pages
-from airflow_provider_azureml_classic.client.endpoint_pages import list_endpoints
 from airflow_provider_azureml_classic.client.integrity import is_sha256
+from airflow_provider_azureml_classic.client.listing import list_endpoints, list_web_services
 from airflow_provider_azureml_classic.client.model_pages import list_models
 from airflow_provider_azureml_classic.client.retries import Steps
 from airflow_provider_azureml_classic.client.uploads import sign_blob, upload_in_blocks
@@ -105,12 +104,6 @@ class Verbs:
         return f"{type(self).__name__}({self.management_url!r}, workspace_id={self.workspace_id!r})"
 
     # -- web services and endpoints --------------------------------------------------------------------------------
-
-    @verb
-    def list_web_services(self) -> Steps[list[WebService]]:
-        """All web services of the workspace."""
-        data = yield from self._manage(ops.LIST_SERVICES)
-        return [WebService.from_wire(item) for item in items(data)]
 
     @verb
     def service_facts(self) -> Steps[ServiceFacts]:
@@ -499,6 +492,7 @@ class Verbs:
         response = yield from ask_addition(request, "scores rows with a model", "Put it on an endpoint, and ask that.")
         return ModelAnswers.from_wire(decoded(request, response))
 
+    list_web_services = verb(list_web_services)
     list_endpoints = verb(list_endpoints)
     list_models = verb(list_models)
     sign_blob = verb(sign_blob)

@@ -5,7 +5,7 @@ All of it is asked for with one of his keys and names nobody: the key says who a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -33,14 +33,15 @@ def customer_to_wire(name: str, folder: str, training: Endpoint | None, scoring:
     return {"Name": name, FOLDER: folder, **{key: each and each.to_wire() for key, each in endpoints.items()}}
 
 
-def files_to_wire(files: Iterable[tuple[str, int]]) -> dict[str, Any]:
-    """The files of a customer.
+def files_to_wire(files: Sequence[tuple[str, int]], limit: int) -> dict[str, Any]:
+    """The files of a customer; ``Next``, where there are more, is to be asked for as ``after``.
 
-    :param files: path below his folder, and length in bytes; one more than :data:`MAX_FILES` where there are more.
+    :param files: path below his folder, and length in bytes; one more than the limit where there are more.
+    :param limit: the most that are wanted.
     """
-    listed = list(files)
-    wire = [{"File": name, "Bytes": length} for name, length in listed[:MAX_FILES]]
-    return {"Files": wire, "More": len(listed) > MAX_FILES}
+    wire = [{"File": name, "Bytes": length} for name, length in files[:limit]]
+    more = len(files) > limit
+    return {"Files": wire, "More": more, "Next": files[limit - 1][0] if more else None}
 
 
 def file_to_wire(reference: BlobReference) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""Lists in pages, and that of a web service's endpoints: our additions to the protocol.
+"""Lists in pages: our additions to the protocol.
 
-The call for endpoints is that of the cloud service, which gives all of them. With ``limit`` it gives so many, oldest
-first, and names in a header what to ask for as ``after`` to get the next ones. A service that does not know the
-parameter gives all, and no header.
+The calls for web services and for endpoints are those of the cloud service, which gives all of them. With ``limit``
+they give so many, oldest first, and name in a header what to ask for as ``after`` to get the next ones. A service that
+does not know the parameter gives all, and no header.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, unquote, urlencode
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, ProtocolError, rejection
 
@@ -20,19 +20,19 @@ from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, Pro
 LIMIT_PARAMETER, AFTER_PARAMETER, BEFORE_PARAMETER = "limit", "after", "before"
 #: Header of the answer, where there are more.
 NEXT = "x-azureml-classic-next"
-#: Endpoints of a page, at most.
+#: Web services, endpoints or files of a page, at most.
 MAX_PAGE = 1_000
 #: Pages that a client reads before it takes a list for endless.
 MOST_PAGES = 1_000
-_LONGEST = 100
+_LONGEST = 4_000
 
 
 @dataclass(frozen=True)
 class Place:
     """Where a page ends.
 
-    :param created_at: of its last endpoint.
-    :param name: of its last endpoint.
+    :param created_at: of its last entry.
+    :param name: of its last entry.
     """
 
     created_at: datetime
@@ -40,7 +40,8 @@ class Place:
 
     def to_wire(self) -> str:
         """As the next page is asked for."""
-        return f"{self.created_at.astimezone(UTC).replace(tzinfo=None).isoformat()}~{self.name}"
+        # It travels in a header, and names of web services may have any letters.
+        return f"{self.created_at.astimezone(UTC).replace(tzinfo=None).isoformat()}~{quote(self.name)}"
 
     @classmethod
     def from_wire(cls, text: str) -> Place:
@@ -53,13 +54,17 @@ class Place:
         try:
             if not mark or len(text) > _LONGEST:
                 raise ValueError
-            return cls(datetime.fromisoformat(moment).replace(tzinfo=UTC), name)
+            place = cls(datetime.fromisoformat(moment).replace(tzinfo=UTC), unquote(name, errors="strict"))
+            # Only as it was written; and no database takes a zero in a text.
+            if place.to_wire() != text or "\0" in place.name:
+                raise ValueError
+            return place
         except ValueError:
             raise _wrong(AFTER_PARAMETER, text, f"what the header {NEXT} of the page before says") from None
 
 
 def page_asked(query: Mapping[str, str]) -> tuple[int, Place | None] | None:
-    """How many endpoints are wanted, and after which place; ``None``: all.
+    """How many entries are wanted, and after which place; ``None``: all.
 
     :param query: of the call.
     :raises RequestRejected: ``InvalidQueryParameter``.

@@ -171,9 +171,9 @@ LOCATION = {
 @pytest.mark.parametrize(
     ("name", "method", "url", "key", "body"),
     [
-        ("list_web_services", "GET", SERVICES, "TOKEN", None),
+        ("list_web_services", "GET", f"{SERVICES}?limit=1000", "TOKEN", None),
         ("get_web_service", "GET", f"{SERVICES}/{SERVICE}", "TOKEN", None),
-        ("find_web_service", "GET", SERVICES, "TOKEN", None),
+        ("find_web_service", "GET", f"{SERVICES}?limit=1000", "TOKEN", None),
         ("delete_web_service", "DELETE", f"{SERVICES}/{SERVICE}", "TOKEN", None),
         ("list_endpoints", "GET", f"{SERVICES}/{SERVICE}/endpoints?limit=1000", "TOKEN", None),
         ("get_endpoint", "GET", ENDPOINT, "TOKEN", None),
@@ -643,7 +643,7 @@ def test_pasted_token_and_workspace() -> None:
     """Blanks around a pasted workspace id or token are taken off."""
     service = Service()
     Client(BASE, f" {WS} ", " TOKEN\n", transport=service).list_web_services()
-    assert (service.requests[0].url, service.keys) == (SERVICES, ["TOKEN"])
+    assert (service.requests[0].url, service.keys) == (f"{SERVICES}?limit=1000", ["TOKEN"])
 
 
 @pytest.mark.parametrize("url", ["management.example", "", "  ", "ftp://management.example", "//management.example"])
@@ -674,7 +674,7 @@ def test_verb_is_documented() -> None:
     """The documentation of a verb is that of its method, and its generator is at hand."""
     assert all(value.__doc__ for value in vars(Verbs).values() if isinstance(value, verb))
     steps = Verbs.list_web_services.steps(client_of(Service()))
-    assert next(steps).url == SERVICES
+    assert next(steps).url == f"{SERVICES}?limit=1000"
 
 
 def test_async_client_has_to_be_open() -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlencode
 
 import pytest
 
@@ -310,6 +311,27 @@ def test_a_customers_whole_loop_with_one_key(house: House, key: str) -> None:
     files = json.loads(me.ask("GET", "/customer/files", key=key).body)["Files"]
     assert {"data.csv", "m.ilearner"} < {one["File"] for one in files}
     assert me.ask("DELETE", "/customer/files/m.ilearner", key=key).status == 204
+
+
+def test_files_come_in_pages(house: House) -> None:
+    """Each of the customer's files is told once, from where the page before ended, also if that is gone; a place
+    elsewhere leads to nobody else's files."""
+    me = added(house.service, "pages")
+    for name in ("b.csv", "a/é.csv", "c.csv"):
+        assert me.ask("PUT", f"/customer/files/{quote(name, safe='')}", b"x").status == 201
+    told, query = [], "limit=1"
+    while query:
+        page = json.loads(me.ask("GET", f"/customer/files?{query}").body)
+        [file] = page["Files"]
+        told.append(file["File"])
+        assert me.ask("DELETE", f"/customer/files/{quote(file['File'], safe='')}").status == 204
+        assert page["More"] == (page["Next"] is not None)
+        query = page["Next"] and urlencode({"limit": 1, "after": page["Next"]})
+    assert told == ["a/é.csv", "b.csv", "c.csv", "data.csv", "m.ilearner"]
+    for after in ("", "../", f"../{house.other.folder[10:]}/", "%00", "/"):
+        assert json.loads(me.ask("GET", f"/customer/files?{urlencode({'after': after})}").body)["Files"] == []
+    for limit in ("0", "5001", "x", "-1"):
+        assert me.ask("GET", f"/customer/files?limit={limit}").status == 400
 
 
 def test_a_signed_file_is_one_of_the_folder(house: House) -> None:

@@ -224,9 +224,12 @@ class Store:
         with self._db.read() as connection:
             return connection.execute(query).scalar()
 
-    def services(self) -> list[ServiceRow]:
-        """All web services, oldest first."""
-        query = sa.select(web_services).order_by(web_services.c.created_at, web_services.c.name)
+    def services(self, limit: int | None = None, after: tuple[datetime, str] | None = None) -> list[ServiceRow]:
+        """Web services, oldest first: all, or so many, behind the one that was made then and is called so."""
+        order = web_services.c.created_at, web_services.c.name
+        query = sa.select(web_services).order_by(*order).limit(limit)
+        if after is not None:
+            query = query.where(sa.tuple_(*order) > sa.tuple_(*after))
         with self._db.read() as connection:
             return [to_row(ServiceRow, row) for row in connection.execute(query).mappings()]
 
@@ -242,9 +245,10 @@ class Store:
             connection.execute(sa.delete(web_services).where(web_services.c.id == service_id))
             self._db.notify(connection, EVERYTHING)
 
-    def endpoint_counts(self) -> dict[str, int]:
-        """Number of endpoints by service id."""
-        query = sa.select(endpoints.c.service_id, sa.func.count()).group_by(endpoints.c.service_id)
+    def endpoint_counts(self, service_ids: Sequence[str]) -> dict[str, int]:
+        """Number of endpoints by service id; of none that has none."""
+        own = endpoints.c.service_id
+        query = sa.select(own, sa.func.count()).where(own.in_(service_ids)).group_by(own)
         with self._db.read() as connection:
             return {service: count for service, count in connection.execute(query)}
 

@@ -46,6 +46,7 @@ web_services = sa.Table(
     # Each endpoint's key reaches its own customer's folder only.
     sa.Column("isolated", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.UniqueConstraint("experiment", "training"),
+    sa.Index("web_services_by_age", "created_at", "name"),
 )
 endpoints = sa.Table(
     "endpoints",
@@ -204,7 +205,7 @@ ended_sessions = sa.Table(
     "ended_sessions",
     metadata,
     sa.Column("digest", sa.String(64), primary_key=True),
-    sa.Column("until", UtcTime, nullable=False),
+    sa.Column("until", UtcTime, nullable=False, index=True),
 )
 #: Model files that are being put in place, or read, and that may be in no endpoint.
 pins = sa.Table(

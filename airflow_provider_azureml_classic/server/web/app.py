@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,7 +18,13 @@ from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, cau
 from airflow_provider_azureml_classic.protocol import inference
 from airflow_provider_azureml_classic.protocol import operations as ops
 from airflow_provider_azureml_classic.protocol.approval import Approval
-from airflow_provider_azureml_classic.protocol.customers import Quota, customer_to_wire, file_to_wire, files_to_wire
+from airflow_provider_azureml_classic.protocol.customers import (
+    MAX_FILES,
+    Quota,
+    customer_to_wire,
+    file_to_wire,
+    files_to_wire,
+)
 from airflow_provider_azureml_classic.protocol.drift import DriftPage, Terms
 from airflow_provider_azureml_classic.protocol.errors import known_members, to_response
 from airflow_provider_azureml_classic.protocol.job_history import read_limit, read_page, write_log
@@ -31,10 +38,7 @@ from airflow_provider_azureml_classic.protocol.pages import (
     AFTER_PARAMETER,
     BEFORE_PARAMETER,
     LIMIT_PARAMETER,
-    MAX_PAGE,
-    NEXT,
-    Place,
-    page_asked,
+    limit_of,
 )
 from airflow_provider_azureml_classic.protocol.purpose import Purpose
 from airflow_provider_azureml_classic.protocol.references import BlobReference
@@ -50,6 +54,7 @@ from airflow_provider_azureml_classic.server.jobs.jobs import Jobs
 from airflow_provider_azureml_classic.server.state.tables import EndpointRow
 from airflow_provider_azureml_classic.server.web import json_body as json_text
 from airflow_provider_azureml_classic.server.web.lanes import Lane, lane
+from airflow_provider_azureml_classic.server.web.lists import listed
 from airflow_provider_azureml_classic.server.workspace.audit import Audit
 from airflow_provider_azureml_classic.server.workspace.customers import Customer, Customers
 from airflow_provider_azureml_classic.server.workspace.keys import Keys
@@ -297,7 +302,7 @@ class App:
 
     def _list_services(self, call: Call) -> Response:
         self._owner(call)
-        answer = _json([service.to_wire() for service in self._workspace.services()])
+        answer = listed(call.query, self._workspace.service_page)
         # To those alone who have the workspace token.
         return replace(answer, headers={**answer.headers, ops.SERVER_VERSION: __version__})
 
@@ -311,27 +316,8 @@ class App:
         return Response(204)
 
     def _list_endpoints(self, call: Call) -> Response:
-        """A page, or all: where they are more than a page, the answer is sent while they are read."""
-        caller, service, asked = self._caller(call), call.segments["service"], page_asked(call.query)
-        limit, after = asked or (MAX_PAGE, None)
-        page, following = self._workspace.endpoint_page(caller, service, limit, after)
-        wire = [endpoint.to_wire() for endpoint in page]
-        if following is None:
-            return _json(wire)
-        if asked:
-            return _json(wire, headers={NEXT: following.to_wire()})
-        return Response(200, JSON_TYPE, parts=self._every_endpoint(caller, service, wire, following))
-
-    def _every_endpoint(
-        self, caller: Caller, service: str, wire: list[dict[str, Any]], following: Place | None
-    ) -> Iterator[bytes]:
-        yield json_text.write(wire)[:-1]
-        while following is not None:
-            page, following = self._workspace.endpoint_page(caller, service, MAX_PAGE, following)
-            # The last one may have been deleted meanwhile.
-            text = json_text.write([endpoint.to_wire() for endpoint in page])[1:-1]
-            yield b"," + text if text else b""
-        yield b"]"
+        caller, service = self._caller(call), call.segments["service"]
+        return listed(call.query, partial(self._workspace.endpoint_page, caller, service))
 
     def _get_endpoint(self, call: Call) -> Response:
         caller = self._caller(call)
@@ -513,7 +499,9 @@ class App:
         return _json(customer_to_wire(customer.name, customer.folder, training, scoring))
 
     def _list_files(self, call: Call) -> Response:
-        return _json(files_to_wire(self._customers.files(self._customer(call))))
+        customer, limit = self._customer(call), limit_of(call.query.get(LIMIT_PARAMETER), MAX_FILES, MAX_FILES)
+        files = self._customers.files(customer, limit + 1, call.query.get(AFTER_PARAMETER, ""))
+        return _json(files_to_wire(files, limit))
 
     def _sign_file(self, call: Call) -> Response:
         return _json(file_to_wire(self._customers.signed(self._customer(call), call.segments["file"])))

@@ -5,9 +5,8 @@ Rule: whoever asks is found by his key, and everything here is of that customer:
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import heapq
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -164,10 +163,13 @@ class Customers:
         """
         self._locations.remove(customer.scope, f"{customer.folder}/{file}")
 
-    def files(self, customer: Customer) -> Iterator[tuple[str, int]]:
-        """Path below the folder and length of each file; at most one more than an answer holds.
+    def files(self, customer: Customer, limit: int = MAX_FILES, after: str = "") -> list[tuple[str, int]]:
+        """Path below the folder and length of each file, in the order of the paths.
 
         :param customer: whose they are.
+        :param limit: the most that are wanted.
+        :param after: where the page before ended; it need not be there any more.
         """
         listed = self._locations.listed(customer.scope)
-        return ((name.removeprefix(f"{customer.folder}/"), length) for name, length in islice(listed, MAX_FILES + 1))
+        named = ((name.removeprefix(f"{customer.folder}/"), length) for name, length in listed)
+        return heapq.nsmallest(limit, (file for file in named if file[0] > after))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hmac
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from threading import Lock
 
@@ -308,8 +308,21 @@ class Workspace:
 
     def services(self) -> list[WebService]:
         """All web services."""
-        counts = self._store.endpoint_counts()
-        return [self._views.service(row, counts.get(row.id, 0)) for row in self._store.services()]
+        return self._counted(self._store.services())
+
+    def service_page(self, limit: int, after: Place | None = None) -> tuple[list[WebService], Place | None]:
+        """Web services, oldest first.
+
+        :param limit: the most that are wanted.
+        :param after: where the page before ended; ``None``: from the first on.
+        :return: also where this page ends; ``None``: there are no more.
+        """
+        rows = self._store.services(limit + 1, (after.created_at, after.name) if after else None)
+        return self._counted(rows[:limit]), _end_of(rows, limit)
+
+    def _counted(self, rows: Sequence[ServiceRow]) -> list[WebService]:
+        counts = self._store.endpoint_counts([row.id for row in rows])
+        return [self._views.service(row, counts.get(row.id, 0)) for row in rows]
 
     def service(self, service_id: str) -> WebService:
         """One web service.
@@ -365,7 +378,7 @@ class Workspace:
         if caller != OWNER:
             own_name = own.name if own and not caller.named else None
             views = [v if v.name == own_name else without_keys(v) for v in views]
-        return views, Place(rows[limit - 1].created_at, rows[limit - 1].name) if len(rows) > limit else None
+        return views, _end_of(rows, limit)
 
     def endpoint(self, caller: Caller, service_id: str, name: str) -> tuple[ServiceRow, EndpointRow]:
         """One endpoint that the caller may manage.
@@ -557,6 +570,11 @@ class Workspace:
         """
         endpoint = self._views.endpoint(row)
         return without_keys(endpoint) if caller.named else endpoint
+
+
+def _end_of(rows: Sequence[EndpointRow | ServiceRow], limit: int) -> Place | None:
+    """Where a page ends whose rows were asked for with one more; ``None``: there are no more."""
+    return Place(rows[limit - 1].created_at, rows[limit - 1].name) if len(rows) > limit else None
 
 
 def _not_own() -> AzureMLClassicError:

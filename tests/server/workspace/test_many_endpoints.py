@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 import sqlalchemy as sa
@@ -19,33 +22,36 @@ from starlette.testclient import TestClient
 from airflow_provider_azureml_classic.client import Client
 from airflow_provider_azureml_classic.exceptions import ProtocolError
 from airflow_provider_azureml_classic.protocol import pages
+from airflow_provider_azureml_classic.protocol.customers import Quota
 from airflow_provider_azureml_classic.protocol.jobs import JobRequest, JobStatus
 from airflow_provider_azureml_classic.protocol.keys import KeyType
 from airflow_provider_azureml_classic.protocol.messages import Request, Response
+from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.server.counters.ledger import Ledger
 from airflow_provider_azureml_classic.server.models.pair import Pair
 from airflow_provider_azureml_classic.server.service import model_store
 from airflow_provider_azureml_classic.server.state import overview
 from airflow_provider_azureml_classic.server.state.audit_store import AuditStore
 from airflow_provider_azureml_classic.server.state.database import Database
+from airflow_provider_azureml_classic.server.state.ended_sessions import EndedSessions
 from airflow_provider_azureml_classic.server.state.endpoint_store import Store
 from airflow_provider_azureml_classic.server.state.engine import checked_url
 from airflow_provider_azureml_classic.server.state.job_overview import JobQueries
 from airflow_provider_azureml_classic.server.state.job_store import JobStore
-from airflow_provider_azureml_classic.server.state.kept_calls import KeptCalls
+from airflow_provider_azureml_classic.server.state.kept_calls import Keeping, KeptCalls
 from airflow_provider_azureml_classic.server.state.overview import Queries
 from airflow_provider_azureml_classic.server.state.quota_store import QuotaStore
 from airflow_provider_azureml_classic.server.state.tables import (
     EndpointRow,
     ExperimentRow,
     JobRow,
+    KeyRow,
     ModelRow,
     ResourceRow,
     SamplesRow,
     ServiceRow,
 )
-from airflow_provider_azureml_classic.server.web import app as app_module
-from airflow_provider_azureml_classic.server.web import json_body
+from airflow_provider_azureml_classic.server.web import json_body, lists
 from airflow_provider_azureml_classic.server.workspace import workspace as workspace_module
 from airflow_provider_azureml_classic.server.workspace.endpoints import new_endpoint, with_new_key
 from tests.support.service import RESOURCE, SCORING, TOKEN, WORKSPACE, Service
@@ -122,7 +128,7 @@ def seven(service: Service, monkeypatch: pytest.MonkeyPatch) -> Service:
     service.clock.advance(seconds=1)
     for name in ("y", "d"):
         service.client.add_endpoint(service.scoring, name)
-    monkeypatch.setattr(app_module, "MAX_PAGE", 2)
+    monkeypatch.setattr(lists, "MAX_PAGE", 2)
     monkeypatch.setattr(pages, "MAX_PAGE", 2)
     return service
 
@@ -176,7 +182,22 @@ def test_a_service_without_pages_gives_all(seven: Service) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "query", ["limit=0", "limit=3", "limit=x", "limit=2&after=x", "limit=2&after=2026~z", "after="]
+    "query",
+    [
+        *(
+            "limit=0",
+            "limit=3",
+            "limit=x",
+            "limit=-1",
+            "limit=%C2%B2",
+            "limit=1e9",
+            "limit=",
+            "limit=2&after=x",
+            "after=",
+        ),
+        *("limit=2&after=2026~z", "after=2016-03-01T12:00:00~%2500", "after=2016-03-01T12:00:00%2B05:00~z"),
+        *("after=2016-03-01T12:00:00~%25ff", "after=2016-03-01~z", f"after=2016-03-01T12:00:00~{'z' * 5000}"),
+    ],
 )
 def test_a_page_that_cannot_be_is_refused(seven: Service, query: str) -> None:
     """The message names the parameter and what it must be."""
@@ -210,7 +231,9 @@ def manage(store: Store, row: EndpointRow) -> None:
     assert store.endpoints_of(row.service_id, 10) == [row]
     assert store.endpoints_of(row.service_id, 10, (row.created_at, row.name)) == []
     assert store.service(row.service_id)
+    assert store.services(10, (row.created_at, "A")) == store.services(10)
     assert store.endpoint_count(row.service_id)
+    assert store.endpoint_counts([row.service_id])
     assert store.endpoint_names(row.service_id, 10)
     now = row.created_at
     assert store.change_endpoint(row, {"description": "x"}, row.resources, now)
@@ -218,8 +241,14 @@ def manage(store: Store, row: EndpointRow) -> None:
     added = new_endpoint(row.service_id, "added", now)
     models = tuple(replace(model, endpoint_id=added.id) for model in row.resources)
     assert store.add_endpoints(replace(added, resources=models))
+    key = KeyRow("k" * 64, added.id, "reader", "ScoreOnly", now, None)
+    store.put_key(added, key)
+    assert store.revoke_key(added, "reader")
     store.delete_endpoints(added.id)
     assert store.endpoints_of_customer("c" * 32) == []
+    assert store.trained_to("d" * 64, "models/x.ilearner", row.id) is None
+    assert store.experiment("Line")
+    store.redeclare_experiment(ExperimentRow("Line", "e", "{}"))
 
 
 def work(jobs: JobStore, row: EndpointRow) -> None:
@@ -230,6 +259,13 @@ def work(jobs: JobStore, row: EndpointRow) -> None:
     assert jobs.get(job.id)
     assert jobs.listed(row.id, 10, job) == []
     assert jobs.queue(job.id, row.id, "Started.")
+    assert jobs.with_progress(job.id)
+    assert jobs.model_of(job.id) is None
+    jobs.append_log(job.id, [jobs.stamped("A line.")])
+    assert jobs.last_lines([job.id])
+    assert not jobs.runs(job.id, "b" * 32)
+    assert not jobs.end(job.id, "b" * 32, JobStatus.FINISHED, {}, "Finished.")
+    jobs.give_back([job.id], "b" * 32)
     assert jobs.cancel(job.id, now)
     assert jobs.log_of(job.id)
 
@@ -254,19 +290,34 @@ def look(database: Database, row: EndpointRow) -> None:
     assert jobs.jobs(service_id=row.service_id)[0] == []
     assert jobs.job("j" * 32) is None
     assert jobs.typical_seconds(row.service_id) is None
+    assert jobs.failures([row.id]) == {}
+    assert jobs.failed_for(row.name, "Line", 5) == []
+    assert queries.names(row.service_id, 5) == []
+    assert queries.scoring_service(row.service_id)
+    assert queries.trained("j" * 32) is None
+    assert queries.calls_on(5) == queries.calls_by_day(row.id, 5) == {}
     kept = KeptCalls(database)
+    kept.add(row.id, [Table(("x",), [("1",)])], Keeping(10, 1), now)
+    kept.add_rehearsal(row.id, "d" * 64, {}, now)
+    kept.forget(row.id)
     assert kept.read(row.id, 10, now) == []
     assert kept.count(row.id, now) == 0
     kept.forget(row.id)
     kept.expire(now)
-    assert kept.rehearsals(row.id) == []
+    assert kept.rehearsals(row.id)
     ledger, quotas, audit = Ledger(database), QuotaStore(database), AuditStore(database)
     assert ledger.of_service(row.service_id, 0)
     assert ledger.bins(["d" * 64]) == {}
     assert quotas.quota("c" * 32)
     assert quotas.jobs_since("c" * 32, now) == 0
-    assert audit.page(10, 100) == []
-    audit.end(1, 200)
+    quotas.set_quota("c" * 32, Quota(1, 1))
+    entry = {"who": "x", "what": "x", "target": "x", "address": "", "at": now, "status": None}
+    audit.end(audit.add(entry), 200)
+    assert audit.page(10, 100)
+    audit.forget(now, 10)
+    sessions = EndedSessions(database)
+    sessions.add("session", now, now)
+    assert not sessions.has("other")
     store = Store(database)
     assert store.samples_of("c" * 64)
     assert store.samples_of("c" * 64, "c" * 32) is None
@@ -286,6 +337,43 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
     made.close()
 
 
+#: What need not find its rows by an index, and why.
+AS_A_WHOLE = {
+    **dict.fromkeys(("Store.check_cipher", "Store.set_up_experiment", "Store.isolate"), "at a start"),
+    **dict.fromkeys(("Store.digests", "Store.digests_in_place", "KeptCalls.endpoints"), "the janitor, about all"),
+    **dict.fromkeys(("Queries.service_lines", "Ledger.services", "Queries.endpoint_count"), "figures of the whole"),
+    **dict.fromkeys(
+        ("JobQueries.job_counts", "Queries.attention"), "figures of the whole, for the portal's first page"
+    ),
+    "Store.delete_service": "with all that it has",
+    **dict.fromkeys(("Ledger.add", "Ledger.forget"), "sums by primary key; once a day what is old"),
+    **dict.fromkeys(("JobStore.claim", "JobStore.running"), "the jobs that run or wait, which are bounded"),
+}
+WATCHED = (
+    *(AuditStore, EndedSessions, JobQueries, JobStore, KeptCalls),
+    *(Ledger, Queries, QuotaStore, Store),
+)
+
+
+def watched(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often each public method is asked of everything that asks the database for others."""
+    asked: Counter[str] = Counter()
+
+    def counted(name: str, function: Any) -> Any:
+        def call(*arguments: Any, **named: Any) -> Any:
+            asked[name] += 1
+            return function(*arguments, **named)
+
+        return call
+
+    for cls in WATCHED:
+        for name, function in vars(cls).items():
+            if inspect.isfunction(function) and not name.startswith("_"):
+                asked[f"{cls.__name__}.{name}"] = 0
+                monkeypatch.setattr(cls, name, counted(f"{cls.__name__}.{name}", function))
+    return asked
+
+
 def plan(connection: sa.Connection, statement: str, parameters: Any) -> str:
     """How the database finds the rows of a statement."""
     words = "EXPLAIN" if connection.dialect.name == "postgresql" else "EXPLAIN QUERY PLAN"
@@ -293,8 +381,9 @@ def plan(connection: sa.Connection, statement: str, parameters: Any) -> str:
 
 
 @pytest.mark.slow
-def test_no_statement_reads_a_whole_table(database: Database) -> None:
-    """The statements of every call about an endpoint or a job, as they are sent: each finds its rows by an index."""
+def test_no_statement_reads_a_whole_table(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The statements of every call about an endpoint or a job, as they are sent: each finds its rows by an index. What
+    is not asked here is told with the reason."""
     store = Store(database)
     now = datetime.now(UTC)
     service = ServiceRow("s" * 32, SCORING, "Line", training=False, created_at=now)
@@ -308,11 +397,14 @@ def test_no_statement_reads_a_whole_table(database: Database) -> None:
     def see(connection: object, cursor: object, statement: str, parameters: Any, context: object, many: bool) -> None:
         seen.append((statement, parameters[0] if many else parameters))
 
+    asked = watched(monkeypatch)
     sa.event.listen(database.engine, "before_cursor_execute", see)
     look(database, endpoint)
     manage(store, endpoint)
     work(JobStore(database), endpoint)
+    Queries(database).set_fresh_hours(service.id, 5)
     sa.event.remove(database.engine, "before_cursor_execute", see)
+    assert {name for name, times in asked.items() if not times} == set(AS_A_WHOLE)
     found = [one for one in seen if one[0].startswith(("SELECT", "UPDATE", "DELETE")) and " pg_" not in one[0]]
     assert len(found) > 60
     with database.engine.connect() as connection:
@@ -320,10 +412,43 @@ def test_no_statement_reads_a_whole_table(database: Database) -> None:
             # What can be found by an index is found by one then, however few rows there are.
             connection.exec_driver_sql("SET enable_seqscan = off")
         plans = {statement: plan(connection, statement, parameters) for statement, parameters in found}
-    bad = {statement: said for statement, said in plans.items() if re.search(r"\bSCAN [a-z]|Seq Scan", said)}
-    assert not bad
+    read = {statement: said for statement, said in plans.items() if re.search(r"\bSCAN [a-z]|Seq Scan", said)}
+    # A page of all web services begins where an index begins.
+    assert not {one: said for one, said in read.items() if "USING INDEX" not in said or "LIMIT" not in one}
     # To go through all endpoints of a web service is for pages and counts: what finds one must not do it. PostgreSQL
     # decides that by what is in the table.
     through = [statement for statement, said in plans.items() if "endpoints_by_age" in said and not database.shared]
     assert through or database.shared
     assert all("LIMIT" in statement or "count(*)" in statement for statement in through)
+
+
+@pytest.fixture
+def services(service: Service, monkeypatch: pytest.MonkeyPatch) -> Service:
+    """Five web services more, four of one time, whose names need quoting; a page has two."""
+    service.clock.advance(seconds=1)
+    store, now = Store(service.database), service.clock()
+    for number, name in enumerate(("é, ~x", "100%25", "a\nb", "&after=", "later")):
+        at = now + timedelta(seconds=name == "later")
+        row = ServiceRow(f"{number:032}", name, f"Experiment {number}", training=True, created_at=at)
+        model, samples = ModelRow("d" * 64, 1, 1, None, None, None, {}), SamplesRow(f"{number:064}", "x")
+        store.set_up_experiment(ExperimentRow(row.experiment, "d", "{}"), [row], [], model, samples)
+    monkeypatch.setattr(lists, "MAX_PAGE", 2)
+    monkeypatch.setattr(pages, "MAX_PAGE", 2)
+    return service
+
+
+def test_web_services_come_in_pages(services: Service) -> None:
+    """Each is listed once, by a client of today in pages and by an old one at once, in the same order; one that is
+    deleted in between is not, and hides no other one."""
+    old = json.loads(services.ask("GET", f"/workspaces/{WORKSPACE}/webservices").body)
+    names = [one["Name"] for one in old]
+    assert len(names) == len(set(names)) == len(services.workspace.services())
+    assert names[-5:] == ["&after=", "100%25", "a\nb", "é, ~x", "later"]
+    assert [one.name for one in services.client.list_web_services()] == names
+    first = services.ask("GET", f"/workspaces/{WORKSPACE}/webservices?limit={len(names) - 3}")
+    assert first.status == 400  # more than a page
+    head = services.ask("GET", f"/workspaces/{WORKSPACE}/webservices?limit=2")
+    Store(services.database).delete_service(json.loads(head.body)[-1]["Id"])
+    query = urlencode({"limit": 1, "after": head.headers[pages.NEXT]})
+    following = json.loads(services.ask("GET", f"/workspaces/{WORKSPACE}/webservices?{query}").body)
+    assert [one["Name"] for one in following] == names[2:3]
