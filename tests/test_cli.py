@@ -79,7 +79,7 @@ def test_retraining_by_hand(server: ServerProcess, tmp_path: Path) -> None:
     listed = answer(server, "jobs", "list", BIKES, "default", "--limit", "1")
     assert [(row["id"], row["status"]) for row in listed] == [(job["id"], "Finished")]
     log = run(server, "logs", BIKES, "default", job["id"], "--follow").stdout
-    assert "Fetched input1" in log
+    assert "Reads input1" in log
     assert log.splitlines()[-1].endswith("Finished.")
     updated = answer(server, "endpoints", "update", BIKES_SCORING, "byhand", "--job", job["id"], "--trainer", BIKES)
     assert list(updated["models"].values()) == [job["results"]["output1"]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Protocol, TextIO, TypeVar
 
@@ -92,12 +92,12 @@ def running(
         job_store, pins = JobStore(database, clock), Pins(database, peers)
         blobs = _blobs(settings, database, lambda: peers.id)
         janitor = _started(stack, Janitor(store, models, blobs, pins, peers, pair.is_whole))
-        workers = stack.enter_context(closing(_executor(settings)))
         locations = _locations(settings, blobs, clock)
+        workers = stack.enter_context(closing(_engine(settings, locations)))
         models.origin = Origins(store, locations)
         catalogue, columns, anew = Catalogue(experiments, store), settings.evaluation_columns, settings.redeclared
-        with database.exclusive(_SETUP_LOCK):
-            Setup(store, models, locations, workers, clock, pins).run(catalogue.experiments.values(), anew)
+        with database.exclusive(_SETUP_LOCK), _beside(settings, workers) as first:
+            Setup(store, models, locations, first.submit, clock, pins).run(catalogue.experiments.values(), anew)
         workspace = Workspace(settings, store, locations, clock, lambda: peers.fresh)
         diagnostics = stack.enter_context(closing(Diagnostics(blobs, settings.workspace_id, clock)))
         work = JobWork(store, job_store, catalogue, models, locations, workers, peers, pins, columns)
@@ -159,6 +159,7 @@ class _Part(Protocol):
 
 
 P = TypeVar("P", bound=_Part)
+T = TypeVar("T")
 
 
 def _started(stack: ExitStack, part: P) -> P:
@@ -168,10 +169,15 @@ def _started(stack: ExitStack, part: P) -> P:
     return part
 
 
-def _executor(settings: Settings) -> DaskExecutor | ProcessExecutor:
+def _engine(settings: Settings, locations: Locations) -> DaskExecutor | ProcessExecutor:
     if settings.scheduler:
-        return DaskExecutor(settings.scheduler, settings.workers)
+        return DaskExecutor(settings.scheduler, settings.workers, locations)
     return ProcessExecutor(settings.workers)
+
+
+def _beside(settings: Settings, engine: T) -> AbstractContextManager[T | ProcessExecutor]:
+    """What trains while nobody can ask this server for data yet: processes of this machine."""
+    return closing(ProcessExecutor(settings.workers)) if settings.scheduler else nullcontext(engine)
 
 
 def http_server(app: App, core: Core, blobs: BlobStore) -> HttpServer:

@@ -44,13 +44,14 @@ class HeldServer:
 
     :param folder: an empty folder, for its declaration and its data directory.
     :param arguments: further command line arguments.
+    :param beside: further declarations.
     :param more: see :class:`ServerProcess`.
     """
 
-    def __init__(self, folder: Path, *arguments: str, **more: Any) -> None:
+    def __init__(self, folder: Path, *arguments: str, beside: str = "", **more: Any) -> None:
         self.folder = folder
         (folder / "line.csv").write_text(line(2))
-        (folder / "experiments.toml").write_text(_DECLARATION)
+        (folder / "experiments.toml").write_text(_DECLARATION + beside)
         (folder / "held_line.py").write_text(_ESTIMATOR)
         self.arguments = ("--experiments", str(folder / "experiments.toml"), *arguments)
         self.process = ServerProcess(folder / "data", *self.arguments, **more)

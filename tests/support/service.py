@@ -7,7 +7,7 @@ import json
 import shutil
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,6 +28,7 @@ from airflow_provider_azureml_classic.server import service as service_module
 from airflow_provider_azureml_classic.server.blobs.store import BlobStore
 from airflow_provider_azureml_classic.server.experiments import load_experiments
 from airflow_provider_azureml_classic.server.experiments.trial import Question, answered, tried
+from airflow_provider_azureml_classic.server.jobs.executor import at_hand
 from airflow_provider_azureml_classic.server.jobs.work import JobWork
 from airflow_provider_azureml_classic.server.models.store import ModelStore
 from airflow_provider_azureml_classic.server.models.trials import Trials
@@ -89,7 +90,7 @@ class Clock:
         self.now += timedelta(**units)
 
 
-class Held(Executor):
+class Held:
     """An executor that begins nothing while its gate is closed."""
 
     def __init__(self) -> None:
@@ -99,16 +100,24 @@ class Held(Executor):
         self.reached = threading.Event()
         self._threads = ThreadPoolExecutor(1)
 
-    def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+    def submit(self, function: Callable[..., Any], /, *args: Any) -> Future[Any]:
         """Run it once the gate is open."""
-        return self._threads.submit(self._run, function, *args, **kwargs)
+        return self._threads.submit(self._run, function, *args)
 
-    def _run(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    def poll(self, work: Future[Any], seconds: float) -> bool:
+        """Whether it has ended."""
+        return bool(wait([work], seconds).done)
+
+    def cancel(self, work: Future[Any]) -> bool:
+        """Cancel what is not begun."""
+        return work.cancel()
+
+    def _run(self, function: Callable[..., Any], /, *args: Any) -> Any:
         self.reached.set()
         assert self.gate.wait(60)
         if self._ended:
             raise BrokenExecutor("the worker process was terminated")
-        return function(*args, **kwargs)
+        return function(*at_hand(args))
 
     def close(self) -> None:
         """End what is held, as worker processes are ended."""

@@ -16,8 +16,10 @@ FIRST_MODELS = "firstmodels"
 DIAGNOSTICS_CONTAINER = "ml-diagnostics"
 #: Container of what belongs to one customer each, in folders that are called by the customer's id.
 CUSTOMERS_CONTAINER = "customers"
+#: Container of what other machines work on.
+WORK_CONTAINER = "ml-work"
 #: What the service writes for one endpoint: no other one reads it by its path alone.
-OF_ONE_ENDPOINT = frozenset({OUTPUT_CONTAINER, DIAGNOSTICS_CONTAINER})
+OF_ONE_ENDPOINT = frozenset({OUTPUT_CONTAINER, DIAGNOSTICS_CONTAINER, WORK_CONTAINER})
 #: What the service writes: nobody else writes there by a path alone.
 OF_THE_SERVICE = OF_ONE_ENDPOINT | {FIRST_MODELS}
 #: Azure's limit on the length of a blob's name, in characters.

@@ -1,21 +1,27 @@
-"""Training on a Dask cluster (extra ``dask``): the executor, and what is sent to a worker and back.
+"""Training on a Dask cluster (extra ``dask``): the engine, and what is done on a worker.
 
 Dask's own protocol between server, scheduler and workers is trusted: whoever reaches the scheduler can run code there.
 ``tls://`` addresses take certificates from Dask's configuration (``DASK_DISTRIBUTED__COMM__TLS__*``).
 
 Rule 1: a connection that is lost fails what runs, with the reason; the next piece of work connects anew.
-Rule 2: nothing on a shared disk is needed: files go with the work, compressed, within a limit.
+Rule 2: nothing on a shared disk is needed, and no data go through the scheduler: a task holds addresses, each of which
+opens one blob for a day. Inputs are read where they are; what only this server has is lent to the workers as a blob,
+and what they make is fetched from one.
+Rule 3: a worker does its work in a process of its own, which is killed when the work is not wanted any more.
 """
 
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import platform
+import shutil
 import threading
-import zlib
-from collections.abc import Callable
+import time
+import uuid
+from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -23,21 +29,29 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
+from airflow_provider_azureml_classic.protocol.references import BlobReference
+from airflow_provider_azureml_classic.server.blobs.names import WORK_CONTAINER
+from airflow_provider_azureml_classic.server.clock import system_clock
 from airflow_provider_azureml_classic.server.experiments import conversion
-from airflow_provider_azureml_classic.server.jobs.executor import Task, TaskExecutor
+from airflow_provider_azureml_classic.server.jobs.executor import Input, Output, Task, TaskExecutor
+from airflow_provider_azureml_classic.server.jobs.processes import ProcessExecutor
+from airflow_provider_azureml_classic.server.storage.locations import WORK_LIFE, WRITE, Locations, UrlLocation, naming
+from airflow_provider_azureml_classic.server.storage.scope import WHOLE_STORE
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, Worker
 
 log = logging.getLogger(__name__)
 
 #: Seconds to wait for the scheduler.
 CONNECT_SECONDS = 10
-#: Largest size of what one piece of work sends or brings back, compressed, in bytes.
-MAX_PAYLOAD = 1 << 30
+#: Seconds between two looks of a worker whether its work is wanted.
+LOOK_SECONDS = 0.2
+#: Seconds between two looks for what killed servers have lent.
+SWEEP_SECONDS = 3600.0
 _DISTRIBUTION = "airflow-provider-azureml-classic"
-# CSV shrinks to a fifth at the fastest level already.
-_LEVEL = 1
+#: When a folder of lent blobs may be removed, whatever became of its work: the beginning of its name.
+_UNTIL = "%Y%m%dT%H%M%SZ"
 
 
 class DaskExecutor(TaskExecutor):
@@ -45,14 +59,17 @@ class DaskExecutor(TaskExecutor):
 
     :param address: ``tcp://host:port`` or ``tls://host:port``.
     :param size: pieces of work sent at a time.
+    :param locations: lend blobs to the workers.
     :raises ValueError: the scheduler cannot be used; the message says why.
     """
 
-    def __init__(self, address: str, size: int) -> None:
+    def __init__(self, address: str, size: int, locations: Locations) -> None:
         if not address.startswith(("tcp://", "tls://")):
             raise ValueError(f"--scheduler {address!r} must be tcp://HOST:PORT or tls://HOST:PORT.")
         super().__init__(size)
         self._address = address
+        self._locations = locations
+        self._swept = -SWEEP_SECONDS
         self._lock = threading.Lock()
         self._client: Client | None = None
         try:
@@ -66,17 +83,25 @@ class DaskExecutor(TaskExecutor):
 
         :param task: is told what stops the work.
         :param function: what to call.
-        :param arguments: with what; a path is a file that goes with it.
+        :param arguments: with what.
         :raises BrokenExecutor: worker after worker died, or the scheduler is gone.
         """
+        with self._lent(arguments) as lent:
+            result = self._result(task, Payload(function, lent, versions()))
+            for argument, loan in zip(arguments, lent, strict=True):
+                if isinstance(argument, Output) and loan.name in result.written:
+                    self._own(loan.location.sent).fetch(argument.path)
+        return result.value
+
+    def _result(self, task: Task, payload: Payload) -> Result:
         from distributed import CancelledError, KilledWorker
 
-        payload = pack(function, arguments)
         client = self._connected()
         future = client.submit(carry_out, payload, pure=False)
         task.stop_with(lambda: future.cancel(reason="the job was cancelled"))
         try:
-            result, contents = future.result()
+            result: Result = future.result()
+            return result
         except KilledWorker:
             raise BrokenExecutor(
                 "Worker after worker of the Dask cluster died in this training, perhaps for lack of memory: give them "
@@ -93,12 +118,54 @@ class DaskExecutor(TaskExecutor):
         finally:
             task.stop_with(None)
             future.release()
-        unpack(arguments, contents)
-        return result
+
+    @contextmanager
+    def _lent(self, arguments: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
+        """The arguments as a worker can follow them, until it has."""
+        until = system_clock() + WORK_LIFE
+        folder = f"{WORK_CONTAINER}/{until:{_UNTIL}}-{uuid.uuid4().hex}"
+        lent: list[Any] = []
+        try:
+            for number, argument in enumerate(arguments):
+                lent.append(self._loan(argument, f"{folder}/{number}"))
+            yield tuple(lent)
+        finally:
+            self._take_back(lent)
+            self._sweep()
+
+    def _loan(self, argument: Any, folder: str) -> Any:
+        if not isinstance(argument, Input | Output):
+            return argument
+        name = argument.path.name
+        if isinstance(argument, Input) and argument.location is not None:
+            return Loan(name, self._locations.lent(argument.location), argument.name)
+        location = self._locations.for_work(f"{folder}/{name}")
+        if isinstance(argument, Output):
+            return Loan(name, location, written=True, made=True)
+        with TemporaryDirectory() as copies:
+            # What is delivered is moved away.
+            copy = shutil.copyfile(argument.path, Path(copies) / name)
+            self._own(location.sent).deliver(copy)
+        return Loan(name, location, made=True)
+
+    def _own(self, reference: BlobReference) -> Any:
+        return self._locations.resolve(WHOLE_STORE, reference, WRITE)
+
+    def _take_back(self, lent: list[Any]) -> None:
+        for loan in lent:
+            if isinstance(loan, Loan) and loan.made:
+                # Of what was written nothing may be there.
+                with suppress(AzureMLClassicError, OSError):
+                    self._locations.remove(WHOLE_STORE, loan.location.sent.relative_location)
+
+    def _sweep(self) -> None:
+        if time.monotonic() - self._swept > SWEEP_SECONDS:
+            self._swept = time.monotonic()
+            with suppress(AzureMLClassicError, OSError):
+                self._locations.take_back(f"{system_clock():{_UNTIL}}")
 
     def _connected(self) -> Client:
         try:
-            from dask import config
             from distributed import Client
         except ImportError:
             raise BrokenExecutor(
@@ -111,8 +178,6 @@ class DaskExecutor(TaskExecutor):
                 self._drop(self._client)
                 self._client = None
             if self._client is None:
-                # The data of a training is sent as a part of its task on purpose.
-                config.set({"distributed.admin.large-graph-warning-threshold": "1GiB"})
                 try:
                     self._client = Client(
                         self._address, timeout=CONNECT_SECONDS, set_as_default=False, name="azureml-classic-server"
@@ -138,15 +203,21 @@ class DaskExecutor(TaskExecutor):
 
 
 @dataclass(frozen=True)
-class File:
-    """A file among the arguments of a piece of work.
+class Loan:
+    """A blob that a worker reads or writes, in place of a file.
 
-    :param name: its name, which its extension is read from.
-    :param content: compressed; ``None`` for one that the work writes.
+    :param name: of the file, which its extension is read from.
+    :param location: the address, with what opens it.
+    :param input: name of the job's input, for messages.
+    :param written: the worker writes it.
+    :param made: for this piece of work; otherwise it is somebody's.
     """
 
     name: str
-    content: bytes | None = field(repr=False)
+    location: UrlLocation = field(repr=False)
+    input: str = ""
+    written: bool = False
+    made: bool = False
 
 
 @dataclass(frozen=True)
@@ -154,13 +225,25 @@ class Payload:
     """A piece of work as it is sent.
 
     :param function: what to call; a function of this package, which the worker has too.
-    :param arguments: with what; a :class:`File` in place of each path.
+    :param arguments: with what; a :class:`Loan` in place of each file.
     :param versions: of the sender.
     """
 
     function: Callable[..., Any]
     arguments: tuple[Any, ...] = field(repr=False)
     versions: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of it.
+
+    :param value: what the function returned.
+    :param written: names of the files that it wrote.
+    """
+
+    value: Any
+    written: frozenset[str]
 
 
 def versions() -> dict[str, str]:
@@ -170,53 +253,90 @@ def versions() -> dict[str, str]:
     return {"Python": python, _DISTRIBUTION: metadata.version(_DISTRIBUTION), **conversion.versions()}
 
 
-def pack(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Payload:
-    """A piece of work with the files that it reads.
-
-    :param function: what to call.
-    :param arguments: with what.
-    :raises RequestRejected: ``OutOfMemoryLimit``: the files are larger than :data:`MAX_PAYLOAD`.
-    """
-    packed, size = [], 0
-    for argument in arguments:
-        if isinstance(argument, Path):
-            content = zlib.compress(argument.read_bytes(), _LEVEL) if argument.exists() else None
-            size += len(content or b"")
-            argument = File(argument.name, content)
-        packed.append(argument)
-    if size > MAX_PAYLOAD:
-        raise rejection(
-            "OutOfMemoryLimit",
-            f"The data has {size} bytes when compressed; at most {MAX_PAYLOAD} are sent to another machine. Send fewer "
-            "rows or columns, or start the server without --scheduler.",
-        )
-    return Payload(function, tuple(packed), versions())
-
-
-def carry_out(payload: Payload) -> tuple[Any, dict[int, bytes]]:
-    """Do the work; called on the other machine.
+def carry_out(payload: Payload) -> Result:
+    """Do the work in a process of its own; called on the other machine, by its Dask worker.
 
     :param payload: the work.
-    :return: what the function returned, and the files that it wrote: position of the argument -> content, compressed.
-    :raises RequestRejected: this machine's libraries are not those of the sender.
+    :raises RequestRejected: this machine's libraries are not those of the sender, or a file cannot be read or written.
+    :raises BrokenExecutor: the process died, and so did a second one.
     """
+    from distributed import get_worker
+
     _check(payload.versions)
+    worker = get_worker()
+    key, engine = worker.get_current_task(), _processes(worker.state.nthreads)
     with TemporaryDirectory(prefix="azureml-classic-") as folder:
-        arguments, contents = [], {}
-        for number, argument in enumerate(payload.arguments):
-            if isinstance(argument, File):
-                path = Path(folder) / str(number) / argument.name
-                path.parent.mkdir()
-                if argument.content is None:
-                    contents[number] = path
-                else:
-                    path.write_bytes(zlib.decompress(argument.content))
-                argument = path
-            arguments.append(argument)
-        result = payload.function(*arguments)
-        return result, {
-            number: zlib.compress(path.read_bytes(), _LEVEL) for number, path in contents.items() if path.exists()
-        }
+        task = engine.submit(perform, payload, Path(folder))
+        while not engine.poll(task, LOOK_SECONDS):
+            if not _is_wanted(worker, key):
+                engine.cancel(task)
+        try:
+            result: Result = task.result()
+        except BrokenExecutor as error:
+            raise BrokenExecutor(f"On the Dask worker on {platform.node()}: {error}") from None
+        return result
+
+
+def _is_wanted(worker: Worker, key: Any) -> bool:
+    """Whether the scheduler still wants a task from its worker, which cannot stop the thread that it runs in."""
+    task = worker.state.tasks.get(key)
+    lives = worker.status.name in ("running", "paused", "closing_gracefully")
+    return lives and task is not None and task.state in ("executing", "long-running")
+
+
+_making = threading.Lock()
+_made: list[ProcessExecutor] = []
+
+
+def _processes(size: int) -> ProcessExecutor:
+    """The training processes of this Dask worker."""
+    with _making:
+        if not _made:
+            process = multiprocessing.current_process()
+            if process.daemon:
+                # Those of a nanny are, and then may have no children. Ours end with it all the same.
+                process.daemon = False
+            _made.append(ProcessExecutor(size))
+        return _made[0]
+
+
+def perform(payload: Payload, folder: Path) -> Result:
+    """Read what the work needs, do it, and write what came of it.
+
+    :param payload: the work.
+    :param folder: an empty folder for its files.
+    :raises RequestRejected: a file cannot be read or written; and what the function raises.
+    """
+    loans: list[tuple[Loan, Path]] = []
+    arguments = []
+    for number, argument in enumerate(payload.arguments):
+        if isinstance(argument, Loan):
+            path = folder / str(number) / argument.name
+            path.parent.mkdir(exist_ok=True)
+            loans.append((argument, path))
+            argument = path
+        arguments.append(argument)
+    for loan, path in loans:
+        if not loan.written:
+            with _explained(loan):
+                loan.location.fetch(path)
+    value = payload.function(*arguments)
+    written = [(loan, path) for loan, path in loans if loan.written and path.exists()]
+    for loan, path in written:
+        with _explained(loan):
+            loan.location.deliver(path)
+    return Result(value, frozenset(loan.name for loan, _ in written))
+
+
+@contextmanager
+def _explained(loan: Loan) -> Iterator[None]:
+    try:
+        with naming(loan.input or loan.name):
+            yield
+    except AzureMLClassicError as error:
+        advice = f"The Dask worker on {platform.node()} asked: where that is this server, start it with a --public-url"
+        text = f"{error.message} {advice} that workers reach."
+        raise rejection(error.detail_code or "InvalidBlob", text) from None
 
 
 def _check(required: dict[str, str]) -> None:
@@ -230,13 +350,3 @@ def _check(required: dict[str, str]) -> None:
             f"The Dask worker on {platform.node()} has {', '.join(other)}: install the same versions there as on the "
             "server, then submit again.",
         )
-
-
-def unpack(arguments: tuple[Any, ...], contents: dict[int, bytes]) -> None:
-    """Put the files that were brought back where the caller wants them.
-
-    :param arguments: as given to :func:`pack`.
-    :param contents: as returned by :func:`carry_out`.
-    """
-    for number, content in contents.items():
-        arguments[number].write_bytes(zlib.decompress(content))

@@ -1,6 +1,7 @@
-"""An executor whose work can be stopped while it runs: the seam between jobs and the processes that train.
+"""The contract between jobs and what trains: work is submitted by references, polled and cancelled.
 
-Training processes of this machine (:mod:`.processes`) and a Dask cluster (:mod:`.dask`) both stand behind it.
+Training processes of this machine (:mod:`.processes`) and a Dask cluster (:mod:`.dask`) both stand behind it, and
+either gives the same graph for the same data: they call the same function.
 """
 
 from __future__ import annotations
@@ -8,11 +9,61 @@ from __future__ import annotations
 import threading
 from abc import abstractmethod
 from collections.abc import Callable
-from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ThreadPoolExecutor
-from typing import Any, ParamSpec, TypeVar
+from concurrent.futures import BrokenExecutor, CancelledError, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
 
-P = ParamSpec("P")
-T = TypeVar("T")
+from airflow_provider_azureml_classic.server.storage.locations import Location, naming
+
+
+@dataclass(frozen=True)
+class Input:
+    """A file that work reads: a reference to it, which whoever does the work follows.
+
+    :param path: where it lies on this machine, or is to lie; its extension says how it is read.
+    :param location: where it comes from; ``None``: it lies at the path already.
+    :param name: of the job's input, for messages.
+    """
+
+    path: Path
+    location: Location | None = None
+    name: str = ""
+
+    def fetch(self) -> Path:
+        """Let it lie at its path.
+
+        :raises AzureMLClassicError: it cannot be read; the message names the input.
+        """
+        if self.location is not None:
+            with naming(self.name):
+                self.location.fetch(self.path)
+        return self.path
+
+
+@dataclass(frozen=True)
+class Output:
+    """A file that work may write.
+
+    :param path: where it lies on this machine afterwards.
+    """
+
+    path: Path
+
+
+def at_hand(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The arguments of work that is done on this machine: paths, with what is to be read there.
+
+    :param arguments: as they were submitted.
+    :raises AzureMLClassicError: see :meth:`Input.fetch`.
+    """
+
+    def path(argument: Any) -> Any:
+        if isinstance(argument, Input):
+            return argument.fetch()
+        return argument.path if isinstance(argument, Output) else argument
+
+    return tuple(path(argument) for argument in arguments)
 
 
 class Task(Future[Any]):
@@ -50,7 +101,33 @@ class Task(Future[Any]):
                 stop()
 
 
-class TaskExecutor(Executor):
+class Engine(Protocol):
+    """What trains, somewhere else than in this process."""
+
+    def submit(self, function: Callable[..., Any], /, *arguments: Any) -> Future[Any]:
+        """Begin a piece of work, or let it wait for its turn.
+
+        :param function: what to call: one of this package, at the head of its module.
+        :param arguments: with what: plain values, :class:`Input` and :class:`Output`.
+        :return: the work; its result is what the function returns or raises, or ``CancelledError``, or
+            ``BrokenExecutor``: what did it died.
+        """
+
+    def poll(self, work: Future[Any], seconds: float) -> bool:
+        """Whether the work has ended.
+
+        :param work: of :meth:`submit`.
+        :param seconds: to wait for that.
+        """
+
+    def cancel(self, work: Future[Any]) -> bool:
+        """Stop the work, which ends within two seconds wherever it is done; ``False``: it has ended.
+
+        :param work: of :meth:`submit`.
+        """
+
+
+class TaskExecutor:
     """Carries out each piece of work from a thread of its own; how is :meth:`run`'s.
 
     :param size: pieces of work at a time; the others wait in order.
@@ -71,18 +148,25 @@ class TaskExecutor(Executor):
         :raises BrokenExecutor: the process is gone.
         """
 
-    def submit(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Start a piece of work.
+    def submit(self, function: Callable[..., Any], /, *arguments: Any) -> Future[Any]:
+        """See :class:`Engine`.
 
-        :param function: what to call, in another process.
         :raises BrokenExecutor: the server is stopping.
         """
         task = Task()
         try:
-            self._threads.submit(self._carry_out, task, function, args)
+            self._threads.submit(self._carry_out, task, function, arguments)
         except RuntimeError:
             raise BrokenExecutor("the training processes have ended") from None
         return task
+
+    def poll(self, work: Future[Any], seconds: float) -> bool:
+        """See :class:`Engine`."""
+        return bool(wait([work], seconds).done)
+
+    def cancel(self, work: Future[Any]) -> bool:
+        """See :class:`Engine`."""
+        return work.cancel()
 
     def _carry_out(self, task: Task, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
         if not task.set_running_or_notify_cancel():

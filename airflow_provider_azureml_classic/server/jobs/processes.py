@@ -20,7 +20,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from airflow_provider_azureml_classic.server.jobs.executor import Task, TaskExecutor
+from airflow_provider_azureml_classic.server.jobs.executor import Task, TaskExecutor, at_hand
 
 log = logging.getLogger(__name__)
 
@@ -60,10 +60,11 @@ class ProcessExecutor(TaskExecutor):
 
         :param task: is told what stops the work.
         :param function: what to call.
-        :param arguments: with what.
+        :param arguments: with what; inputs are fetched first.
         :raises BrokenExecutor: the process died again, or was stopped.
         """
         deaths = restarts = 0
+        arguments = at_hand(arguments)
         while True:
             worker = self._take()
             try:

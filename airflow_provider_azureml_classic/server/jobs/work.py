@@ -1,5 +1,5 @@
-"""What a job does: fetch its inputs, train or score in another process, deliver the outputs; and the lines
-of its log.
+"""What a job does: train or score in another process what its inputs refer to, deliver the outputs; and the lines of
+its log.
 
 Rule: outputs are delivered before the job is ``Finished``; a job that was cancelled meanwhile, or that another server
 has taken over, delivers nothing.
@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import CancelledError, Executor, Future, wait
+from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,6 +33,7 @@ from airflow_provider_azureml_classic.server.experiments.declaration import MODE
 from airflow_provider_azureml_classic.server.experiments.parameters import threshold_of
 from airflow_provider_azureml_classic.server.experiments.training import TrainingSummary, train, train_checked
 from airflow_provider_azureml_classic.server.jobs.arguments import input_extension, output_reference
+from airflow_provider_azureml_classic.server.jobs.executor import Engine, Input, Output
 from airflow_provider_azureml_classic.server.models.facts import model_row
 from airflow_provider_azureml_classic.server.models.pins import Pins
 from airflow_provider_azureml_classic.server.models.store import ModelStore
@@ -97,7 +98,7 @@ class JobWork:
     :param catalogue: experiments and their columns.
     :param models: model files, for batch scoring.
     :param locations: places of inputs and outputs.
-    :param pool: carries out training and scoring in other processes.
+    :param engine: carries out training and scoring in other processes.
     :param peers: the servers that share the jobs.
     :param pins: keeps model files while they are read.
     :param columns: golden and check rows are columns of the evaluation, too, see :func:`~.training.train`.
@@ -110,7 +111,7 @@ class JobWork:
         catalogue: Catalogue,
         models: ModelStore,
         locations: Locations,
-        pool: Executor,
+        engine: Engine,
         peers: Peers,
         pins: Pins,
         columns: bool = False,
@@ -120,7 +121,7 @@ class JobWork:
         self._catalogue = catalogue
         self._models = models
         self._locations = locations
-        self._pool = pool
+        self._engine = engine
         self._peers = peers
         self._pinned = pins.pinned
         self._columns = columns
@@ -135,7 +136,7 @@ class JobWork:
         """
         work = self._working.get(job_id)
         if work is not None:
-            work.cancel()
+            self._engine.cancel(work)
 
     def run(self, job: JobRow, endpoint: EndpointRow, notes: JobLog, leave: Callable[[], None]) -> End:
         """Do the work of one job.
@@ -154,7 +155,7 @@ class JobWork:
         with TemporaryDirectory() as folder, self._pinned() as pin:
             for model in endpoint.resources:
                 pin(model.digest)
-            inputs = self._fetch(job, scope, notes, Path(folder))
+            inputs = self._inputs(job, scope, notes, Path(folder))
             if not service.training:
                 outputs = self._score(job, notes, service, endpoint, inputs)
                 leave()
@@ -187,18 +188,17 @@ class JobWork:
         pin(model.digest)
         return _Live(self._models.file(model.digest), is_first_model(model.relative_location))
 
-    def _fetch(self, job: JobRow, scope: Scope, notes: JobLog, folder: Path) -> dict[str, Path]:
+    def _inputs(self, job: JobRow, scope: Scope, notes: JobLog, folder: Path) -> dict[str, Input]:
         inputs = {}
         for number, (name, reference) in enumerate(job.request.inputs.items(), 1):
-            inputs[name] = folder / f"input{number}{input_extension(reference)}"
+            path = folder / f"input{number}{input_extension(reference)}"
             with naming(name):
-                self._locations.resolve(scope, reference).fetch(inputs[name])
-            size = inputs[name].stat().st_size
-            notes.note(f"Fetched {name} from {reference.location}: {size:,} bytes.")
+                inputs[name] = Input(path, self._locations.resolve(scope, reference), name)
+            notes.note(f"Reads {name} from {reference.location}.")
         return inputs
 
     def _train(
-        self, job: JobRow, scope: Scope, notes: JobLog, service: ServiceRow, inputs: dict[str, Path], live: _Live
+        self, job: JobRow, scope: Scope, notes: JobLog, service: ServiceRow, inputs: dict[str, Input], live: _Live
     ) -> tuple[Contract | None, Outputs, Path, TrainingSummary | None]:
         experiment = self._catalogue.experiments.get(service.experiment)
         if experiment is None:
@@ -208,13 +208,15 @@ class JobWork:
                 "--experiments.",
             )
         (data, *more), held = files_by_role(experiment, inputs)
-        outputs = self._outputs(job, scope, service, data.parent)
-        model, samples = data.with_name(f"model{MODEL_EXTENSION}"), data.with_name("samples.json")
-        evaluation = next((path for path, _ in outputs.values() if path != model), data.with_name("evaluation.csv"))
+        folder = data.path.parent
+        outputs = self._outputs(job, scope, service, folder)
+        model, samples = folder / f"model{MODEL_EXTENSION}", folder / "samples.json"
+        evaluation = next((path for path, _ in outputs.values() if path != model), folder / "evaluation.csv")
         schema = self._catalogue.schema(experiment.name)
         configured = applied(experiment, job.request.global_parameters)
         notes.note(f"Training {experiment.estimator}.")
-        arguments = (configured, schema, data, model, evaluation, held, samples, self._columns, *more)
+        files = (data, Output(model), Output(evaluation), held, Output(samples))
+        arguments = (configured, schema, *files, self._columns, *more)
         contract, summary = self._trained(job, notes, live, arguments)
         for line in (*(contract.lines() if contract else ()), *(summary_lines(summary) if summary else ())):
             notes.note(line)
@@ -228,7 +230,7 @@ class JobWork:
             return None, self._elsewhere(job, notes, train, *arguments)
         strict, only = purpose.data_check == FAIL, purpose.data_check == ONLY
         terms = Terms(purpose.limits, (purpose.start, purpose.end), strict=strict, only=only, first=live.is_first)
-        return self._elsewhere(job, notes, train_checked, terms, live.file, *arguments)
+        return self._elsewhere(job, notes, train_checked, terms, live.file and Input(live.file), *arguments)
 
     def _outputs(self, job: JobRow, scope: Scope, service: ServiceRow, folder: Path) -> Outputs:
         """The file of each output, which is named by what it is, and where it goes."""
@@ -239,32 +241,33 @@ class JobWork:
         return outputs
 
     def _score(
-        self, job: JobRow, notes: JobLog, service: ServiceRow, endpoint: EndpointRow, inputs: dict[str, Path]
+        self, job: JobRow, notes: JobLog, service: ServiceRow, endpoint: EndpointRow, inputs: dict[str, Input]
     ) -> Outputs:
         (data,) = inputs.values()
         model = self._models.file(endpoint.resources[0].digest)
-        outputs = self._outputs(job, Scope(endpoint.customer), service, data.parent)
+        outputs = self._outputs(job, Scope(endpoint.customer), service, data.path.parent)
         ((scored, _),) = outputs.values()
         passthrough = self._catalogue.passthrough(service.experiment)
         declared = self._catalogue.parameters(service.experiment, training=False)
         threshold = threshold_of(declared, job.request.global_parameters)
         encoding = self._catalogue.encoding(service.experiment)
         notes.note("Scoring.")
-        rows = self._elsewhere(job, notes, score_file, model, data, scored, passthrough, threshold, encoding)
+        files = (Input(model), data, Output(scored))
+        rows = self._elsewhere(job, notes, score_file, *files, passthrough, threshold, encoding)
         notes.note(f"Scored {rows:,} rows.")
         return outputs
 
     def _elsewhere(self, job: JobRow, notes: JobLog, function: Callable[..., T], *arguments: Any) -> T:
         """Carry out the heavy part of a job in another process, for as long as the job is wanted from this server."""
-        work = self._working[job.id] = self._pool.submit(function, *arguments)
+        work = self._working[job.id] = self._engine.submit(function, *arguments)
         pause = _FIRST_POLL
         try:
-            while not wait([work], pause).done:
+            while not self._engine.poll(work, pause):
                 pause = POLL_SECONDS
                 notes.write()
                 with suppress(DatabaseDown):  # then nobody can cancel it either
                     if not self._runs(job):
-                        work.cancel()
+                        self._engine.cancel(work)
             result: T = work.result()
             return result
         finally:
@@ -342,11 +345,11 @@ def _trained(
     return End(JobStatus.FINISHED, values, (model, facts, SamplesRow(summary.content, path)))
 
 
-def files_by_role(experiment: Experiment, inputs: Mapping[str, Path]) -> tuple[list[Path], Path | None]:
+def files_by_role(experiment: Experiment, inputs: Mapping[str, Input]) -> tuple[list[Input], Input | None]:
     """The files to train on, in the declared order, and the one for the metrics.
 
     :param experiment: says what each input is for.
-    :param inputs: fetched files by input name.
+    :param inputs: by their names.
     """
     training = [inputs[name] for name, role in experiment.inputs.items() if role == TRAIN]
     return training, next((inputs[name] for name, role in experiment.inputs.items() if role != TRAIN), None)

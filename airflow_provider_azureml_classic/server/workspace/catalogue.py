@@ -7,8 +7,8 @@ import json
 import logging
 import shlex
 import uuid
-from collections.abc import Container, Iterable, Mapping
-from concurrent.futures import Executor
+from collections.abc import Callable, Container, Iterable, Mapping
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -169,19 +169,26 @@ class Setup:
     :param store: the state.
     :param models: the model files.
     :param locations: places of blobs.
-    :param pool: where the first models are trained.
+    :param submit: begins the training of a first model in another process of this machine: there is no server yet that
+        another one could ask for the data.
     :param clock: gives the present time.
     :param pins: keep model files while they are put in place.
     """
 
     def __init__(
-        self, store: Store, models: ModelStore, locations: Locations, pool: Executor, clock: Clock, pins: Pins
+        self,
+        store: Store,
+        models: ModelStore,
+        locations: Locations,
+        submit: Callable[..., Future[Any]],
+        clock: Clock,
+        pins: Pins,
     ) -> None:
         self._pins = pins
         self._store = store
         self._models = models
         self._locations = locations
-        self._pool = pool
+        self._submit = submit
         self._clock = clock
 
     def run(self, experiments: Iterable[Experiment], redeclared: Container[str] = ()) -> None:
@@ -203,7 +210,7 @@ class Setup:
                     for kind in (experiment.first_extension, MODEL_EXTENSION, "-metrics.csv", "-samples.json")
                 )
                 data.write_bytes(experiment.first_rows())
-                training = self._pool.submit(train, experiment, None, data, model, evaluation, None, samples)
+                training = self._submit(train, experiment, None, data, model, evaluation, None, samples)
                 trainings.append((experiment, _First(model, samples), training))
             for experiment, files, training in trainings:
                 try:

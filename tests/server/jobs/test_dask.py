@@ -4,25 +4,46 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
-from airflow_provider_azureml_classic.exceptions import RequestRejected
-from airflow_provider_azureml_classic.protocol.jobs import JobStatus
+from airflow_provider_azureml_classic.client import Client
+from airflow_provider_azureml_classic.exceptions import RequestRejected, rejection
+from airflow_provider_azureml_classic.protocol.jobs import JobRequest, JobStatus
 from airflow_provider_azureml_classic.protocol.references import BlobReference
+from airflow_provider_azureml_classic.protocol.sas import verify
 from airflow_provider_azureml_classic.protocol.values import Endpoint
+from airflow_provider_azureml_classic.server.blobs.names import WORK_CONTAINER
+from airflow_provider_azureml_classic.server.experiments.ilearner import read_ilearner
 from airflow_provider_azureml_classic.server.jobs import dask as dask_module
+from airflow_provider_azureml_classic.server.jobs.dask import Loan, Payload, perform, versions
+from airflow_provider_azureml_classic.server.storage.scope import WHOLE_STORE
 from tests.support import ServerProcess, wait_for_job
 from tests.support.held_server import HELD, HeldServer
 from tests.support.processes import patch, slope, until
+from tests.support.service import Clock, Service
 
 pytestmark = pytest.mark.slow
+
+#: Estimators of which the same graph is expected from either engine, by the names of their web services.
+KINDS = {"Linear": "linear-regressor", "Boosted": "boosting-regressor", "Tree": "sklearn.tree.DecisionTreeRegressor"}
+_BESIDE = "".join(
+    f"""
+[[experiment]]
+name = "{name}"
+estimator = "{estimator}"
+label = "y"
+first_data = "line.csv"
+"""
+    for name, estimator in KINDS.items()
+)
 
 
 class Dask:
@@ -33,7 +54,7 @@ class Dask:
     """
 
     def __init__(self, folder: Path, python_path: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self._environment = {**os.environ, "PYTHONPATH": str(python_path)}
         options = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
         self.scheduler = self._run("scheduler", "dask_scheduler", *options)
@@ -44,18 +65,24 @@ class Dask:
         until("both workers are there", lambda: log.read_text().count("Starting worker compute stream") >= 2)
 
     def worker(self, number: int) -> subprocess.Popen[bytes]:
-        """A worker with one thread, which nobody starts again."""
-        options = ["--nthreads", "1", "--no-nanny", "--no-dashboard", "--local-directory", str(self._folder)]
+        """A worker with one thread; the second one is started by a nanny, as is usual."""
+        nanny = "--nanny" if number else "--no-nanny"
+        options = ["--nthreads", "1", nanny, "--no-dashboard", "--local-directory", str(self.folder)]
         return self._run(f"worker{number}", "dask_worker", self.address, *options)
 
     def _run(self, name: str, module: str, *arguments: str) -> subprocess.Popen[bytes]:
-        with (self._folder / f"{name}.log").open("wb") as log:
+        with (self.folder / f"{name}.log").open("wb") as log:
             return subprocess.Popen(
                 [sys.executable, "-m", f"distributed.cli.{module}", *arguments],
                 stdout=log,
                 stderr=log,
                 env=self._environment,
             )
+
+    def started(self, process: psutil.Process) -> int:
+        """Number of the worker that a process belongs to."""
+        pids = [worker.pid for worker in self.workers]
+        return next(pids.index(one.pid) for one in (process, *process.parents()) if one.pid in pids)
 
     def stop(self) -> None:
         """End all of it."""
@@ -77,78 +104,100 @@ def dask(tmp_path: Path) -> Iterator[Dask]:
 @pytest.fixture
 def held(dask: Dask, tmp_path: Path) -> Iterator[HeldServer]:
     """A server that trains there."""
-    server = HeldServer(tmp_path / "held", "--workers", "2", "--scheduler", dask.address)
+    server = HeldServer(tmp_path / "held", "--workers", "2", "--scheduler", dask.address, beside=_BESIDE)
     server.hold()
     yield server
     server.let_go()
     server.process.stop()
 
 
-def test_a_worker_that_is_killed_costs_no_job(dask: Dask, held: HeldServer) -> None:
-    """The training goes on at the other worker, the job ends Finished, with exactly one model, which scores.
+def worker_of(training: int) -> psutil.Process:
+    """The Dask worker that a training process belongs to, past the process that it was forked from."""
+    return psutil.Process(training).parents()[1]
 
-    The server has no training process of its own; then the scheduler goes too, and the next job says so.
+
+def test_a_worker_that_is_killed_costs_its_own_job_only(dask: Dask, held: HeldServer) -> None:
+    """Its training goes on at another worker, the other job where it is; each ends Finished, with one model.
+
+    The same is so of a training process alone; its worker stays. The data are in no log of the cluster, nor is what
+    opens them, and what was lent is taken back. Then the same trainings give the same graphs on the server's own
+    machine.
     """
     with held.process.client() as client:
         trainer = held.trainer(client)
-        job_id = held.start_job(client, output1=BlobReference("models/once.ilearner"))
-        until("the training has begun", held.trainings)
-        (first,) = held.trainings()
-        assert first in {worker.pid for worker in dask.workers}
-        children = psutil.Process(held.process.process.pid).children(recursive=True)
-        assert first not in {child.pid for child in children}
-        os.kill(first, signal.SIGKILL)
-        until("the training is begun again", lambda: len(held.trainings()) == 2)
+        jobs = [held.start_job(client, output1=BlobReference(f"models/{name}.ilearner")) for name in ("one", "two")]
+        until("the trainings have begun", lambda: len(held.trainings()) == 2, 240)
+        lost, other = held.trainings()
+        assert {dask.started(worker_of(training)) for training in (lost, other)} == {0, 1}
+        worker = worker_of(lost)
+        worker.kill()
+        until("its training has ended too", lambda: not psutil.pid_exists(lost))
+        assert psutil.pid_exists(other)
         held.let_go()
-        job = wait_for_job(client, trainer, job_id)
-        assert (job.status, job.details) == (JobStatus.FINISHED, None)
-        assert held.trainings() <= {worker.pid for worker in dask.workers}
+        for job_id in jobs:
+            job = wait_for_job(client, trainer, job_id, 240)
+            assert (job.status, job.details) == (JobStatus.FINISHED, None)
         blobs = held.process.data_dir / "blobs"
-        assert [path.name for path in blobs.rglob("*.ilearner") if path.parent.name != "firstmodels"] == [
-            "once.ilearner"
-        ]
+        models = [path.name for path in blobs.rglob("*.ilearner") if path.parent.name != "firstmodels"]
+        assert sorted(models) == ["one.ilearner", "two.ilearner"]
         mine = client.add_endpoint(client.find_web_service(f"{HELD} [predictive exp.]").id, "mine")
         patch(client, mine, job.results["output1"], f"{HELD} [trained model]")
         assert slope(client, mine) == 5
         score_as_batch(held.process, client, mine)
+        assert [path for path in (blobs / WORK_CONTAINER).rglob("*") if path.is_file()] == []
+        there = graphs(client)
+    for log in (dask.folder.glob("*.log"), [held.process.log]):
+        assert [path.name for path in log if b"sig=" in path.read_bytes()] == []
+    held.process.stop()
+    held.process = ServerProcess(held.process.data_dir, *held.arguments[:2])
+    with held.process.client() as client:
+        assert graphs(client) == there
 
 
-def score_as_batch(server: ServerProcess, client: object, endpoint: Endpoint) -> None:
-    """Scoring of files goes there too: model and rows are sent, the scored file comes back."""
-    from airflow_provider_azureml_classic.client import Client
-    from airflow_provider_azureml_classic.protocol.jobs import JobRequest
+def graphs(client: Client) -> dict[str, tuple[str, bytes]]:
+    """What each kind of estimator makes of the same data: digest of what answers, and graph."""
+    made = {}
+    for name in KINDS:
+        trainer = client.get_endpoint(client.find_web_service(name).id, "default")
+        job_id = client.submit_job(trainer, JobRequest({"input1": BlobReference("data/five.csv")}))
+        client.start_job(trainer, job_id)
+        job = wait_for_job(client, trainer, job_id, 240)
+        assert (job.status, job.details) == (JobStatus.FINISHED, None)
+        made[name] = job.model.content, read_ilearner(client.fetch_blob(job.results["output1"]))[1]
+    return made
 
-    assert isinstance(client, Client)
+
+def score_as_batch(server: ServerProcess, client: Client, endpoint: Endpoint) -> None:
+    """Scoring of files goes there too: the model is lent, the scored file comes back."""
     job_id = client.submit_job(endpoint, JobRequest({"input1": server.upload("data/rows.csv", "x\n1\n")}))
     client.start_job(endpoint, job_id)
-    job = wait_for_job(client, endpoint, job_id)
+    job = wait_for_job(client, endpoint, job_id, 240)
     assert (job.status, job.details) == (JobStatus.FINISHED, None)
     assert b"Scored Labels" in client.fetch_blob(job.results["output1"])
 
 
 def test_cancelled_jobs_and_a_lost_scheduler(dask: Dask, held: HeldServer) -> None:
-    """A cancelled job frees its place at once; when the scheduler goes, what runs fails with the reason, and so does
-    what comes next, until there is a scheduler again.
+    """A cancelled job's training ends on its worker, which takes the next one; when the scheduler goes, what runs fails
+    with the reason and ends there too, and so does what comes next, until there is a scheduler again.
     """
     with held.process.client() as client:
         trainer = held.trainer(client)
         first = held.start_job(client)
-        until("the first training has begun", lambda: len(held.trainings()) == 1)
+        until("the first training has begun", lambda: len(held.trainings()) == 1, 240)
+        (training,) = held.trainings()
         client.cancel_job(trainer, first)
+        until("its process has ended", lambda: not psutil.pid_exists(training))
         second, third = held.start_job(client), held.start_job(client)
-        running = {
-            job: lambda job=job: client.get_job(trainer, job).status is JobStatus.RUNNING for job in (second, third)
-        }
-        for is_running in running.values():
-            until("the job has the place of the cancelled one", is_running)
+        until("both workers train", lambda: len(held.trainings()) == 3, 240)
         dask.scheduler.kill()
         dask.scheduler.wait()
         for job_id in (second, third, held.start_job(client)):
-            job = wait_for_job(client, trainer, job_id)
+            job = wait_for_job(client, trainer, job_id, 240)
             assert job.status is JobStatus.FAILED
             assert "Dask scheduler" in (job.details or "")
             assert dask.address in (job.details or "")
         assert client.get_job(trainer, first).status is JobStatus.CANCELLED
+        until("nobody trains any more", lambda: not any(map(psutil.pid_exists, held.trainings())), 240)
 
 
 def test_a_scheduler_that_is_not_there_is_known_at_start(tmp_path: Path) -> None:
@@ -176,33 +225,82 @@ def double(source: Path, target: Path, unwritten: Path, times: int) -> str:
     return f"{source.suffix} {unwritten.exists()}"
 
 
-def test_files_travel_and_come_back(tmp_path: Path) -> None:
-    """What is there is sent under its name, what was written comes back, what was not written does not appear."""
-    source, target, unwritten = (tmp_path / name for name in ("in.csv", "out.bin", "none"))
-    source.write_bytes(b"ab")
-    arguments = (source, target, unwritten, 2)
-    payload = dask_module.pack(double, arguments)
-    source.unlink()
-    result, written = dask_module.carry_out(payload)
-    dask_module.unpack(arguments, written)
-    assert (result, target.read_bytes(), unwritten.exists()) == (".csv False", b"abab", False)
-    assert "ab" not in repr(payload.arguments[0])
+class Address:
+    """A blob that is a local file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def fetch(self, target: Path) -> None:
+        """Read it."""
+        if not self.path.exists():
+            raise rejection("BlobNotFound", "It is not there.")
+        target.write_bytes(self.path.read_bytes())
+
+    def deliver(self, source: Path) -> None:
+        """Write it."""
+        source.replace(self.path)
+
+
+def test_files_are_read_and_written_at_their_addresses(tmp_path: Path) -> None:
+    """Under their names; what was not written does not appear, and what cannot be read is named, with who asked."""
+    addresses: list[Any] = [Address(tmp_path / name) for name in ("source", "target", "unwritten")]
+    addresses[0].path.write_bytes(b"ab")
+    loans = (
+        Loan("in.csv", addresses[0], "input1"),
+        Loan("out.bin", addresses[1], written=True, made=True),
+        Loan("none", addresses[2], written=True, made=True),
+    )
+    (tmp_path / "work").mkdir()
+    result = perform(Payload(double, (*loans, 2)), tmp_path / "work")
+    assert (result.value, result.written) == (".csv False", {"out.bin"})
+    assert (addresses[1].path.read_bytes(), addresses[2].path.exists()) == (b"abab", False)
+    addresses[0].path.unlink()
+    with pytest.raises(RequestRejected, match=r"input1: It is not there\. The Dask worker on .* asked"):
+        perform(Payload(double, (*loans, 2)), tmp_path / "work")
+
+
+def test_a_task_shows_nothing_of_what_it_is_given(service: Service) -> None:
+    """Dask writes tasks that fail into its log: no token, key or connection string is in there."""
+    own = service.work._locations
+    location = own.resolve(WHOLE_STORE, service.put_blob("data/five.csv", "x"))
+    payload = Payload(double, (Loan("five.csv", own.lent(location), "input1"), "a secret"))
+    assert "sig=" in payload.arguments[0].location.reference.url
+    assert not {word for word in ("sig", "secret", service.settings.account_key) if word in repr(payload)}
+    assert not {word for word in ("sig=", "secret") if word in repr(payload.arguments[0])}
+
+
+def test_a_lent_blob_opens_alone_and_for_a_day(service: Service, clock: Clock) -> None:
+    """Reading does not write, one blob does not open another, and a day later nothing is opened."""
+    locations = service.work._locations
+    lent = locations.lent(locations.resolve(WHOLE_STORE, service.put_blob("data/five.csv", "x")))
+    token, account = lent.reference.sas_token, service.settings.account
+    verify(account, token, "data", "five.csv", permission="r", now=clock())
+    for blob, permission, hours in (("five.csv", "w", 0), ("six.csv", "r", 0), ("five.csv", "r", 25)):
+        with pytest.raises(RequestRejected):
+            verify(account, token, "data", blob, permission=permission, now=clock() + timedelta(hours=hours))
+
+
+def test_nobody_is_lent_what_the_server_may_not_ask(service: Service) -> None:
+    """An account that a client names is asked by workers within the same limits as by the server."""
+    locations, key = service.work._locations, service.settings.account_key
+    named = f"DefaultEndpointsProtocol=http;AccountName=evil;AccountKey={key};BlobEndpoint=http://169.254.169.254/evil"
+    reference = BlobReference("data/five.csv", connection_string=named)
+    with pytest.raises(RequestRejected, match="may not ask"):
+        locations.lent(locations.resolve(WHOLE_STORE, reference)).check()
+
+
+def test_what_a_killed_server_lent_is_taken_back(service: Service) -> None:
+    """When its addresses open it no more; what is lent now stays."""
+    old, new = (service.put_blob(f"{WORK_CONTAINER}/{day}T000000Z-x/0/m.ilearner", "x") for day in (20160301, 20160303))
+    service.work._locations.take_back("20160302T000000Z")
+    assert not service.blobs.exists(*old.container_and_blob())
+    assert service.blobs.exists(*new.container_and_blob())
 
 
 def test_another_machine_needs_the_same_versions(monkeypatch: pytest.MonkeyPatch) -> None:
     """Otherwise a model could come out differently; the message names each difference."""
-    payload = dask_module.pack(abs, (-1,))
-    assert dask_module.carry_out(payload) == (1, {})
-    other = {**dask_module.versions(), "scikit-learn": "0.1"}
-    monkeypatch.setattr(dask_module, "versions", lambda: other)
+    monkeypatch.setattr(dask_module, "versions", lambda: {**versions(), "scikit-learn": "0.1"})
+    dask_module._check({})
     with pytest.raises(RequestRejected, match=r"scikit-learn 0\.1 instead of"):
-        dask_module.carry_out(payload)
-
-
-def test_a_payload_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The scheduler keeps it in memory."""
-    monkeypatch.setattr(dask_module, "MAX_PAYLOAD", 10)
-    (tmp_path / "in.csv").write_bytes(os.urandom(100))
-    with pytest.raises(RequestRejected, match="at most 10 are sent") as error:
-        dask_module.pack(abs, (tmp_path / "in.csv",))
-    assert error.value.detail_code == "OutOfMemoryLimit"
+        dask_module.carry_out(Payload(abs, (-1,), versions()))

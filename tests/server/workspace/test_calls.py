@@ -340,7 +340,7 @@ def test_the_log_of_a_job_tells_what_happened(service: Service) -> None:
     text = "\n".join(entry["Text"] for entry in json.loads(service.ask("GET", path).body)["Lines"])
     told = [
         "Submitted to endpoint 'default'",
-        "Fetched input1 from data/five.csv",
+        "Reads input1 from data/five.csv.",
         "Trained on 21 rows with 1 features",
     ]
     told += ["Mean Absolute Error", "Wrote models/five.ilearner", "Finished."]
