@@ -164,7 +164,7 @@ revision: $(READY) ## write the next revision of the database from tables.py (ME
 
 .PHONY: screenshots
 screenshots: $(READY) ## renew the pictures in docs/images (needs chromium)
-	@$(PY) docs/screenshots.py
+	@$(PY) docs/screenshots.py && $(PY) docs/airflow_pictures.py
 
 .PHONY: site
 site: $(READY) ## build the documentation site into .site/html, strictly and without the network (an environment of its own)

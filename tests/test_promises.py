@@ -1,4 +1,4 @@
-"""``docs/promises.md`` and the tests agree: each promise names tests, and each of those is there."""
+"""``docs/promises.md``, ``docs/compare.md`` and the tests agree: each claim names tests, and each of those is there."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ import pytest
 from tests.support import ROOT
 
 TEXT = (ROOT / "docs" / "promises.md").read_text()
+#: What the comparison says of this package.
+CLAIMS = re.findall(
+    r"^\| (.+) \| (`tests/.+) \|$", (ROOT / "docs" / "compare.md").read_text().partition("rests on\n")[2], re.M
+)
 ROWS = [row for row in re.findall(r"^\| (.+) \| (.+) \|$", TEXT, re.M) if row[0] != "promise"]
 
 
@@ -24,6 +28,18 @@ def functions(path: str) -> set[str]:
 def test_each_promise_is_held(promise: str, held: str) -> None:
     """It is one sentence, and names tests that are there."""
     assert re.fullmatch(r"[A-Z][^.]*(?:\.\w[^.]*)*\.", promise)
+    check(held)
+
+
+def test_each_claim_of_the_comparison_is_held() -> None:
+    """It names tests that are there."""
+    assert len(CLAIMS) > 15
+    for _, held in CLAIMS:
+        check(held)
+
+
+def check(held: str) -> None:
+    """Fail unless this is a list of tests that are there."""
     names = re.findall(r"`([^`]+)`", held)
     assert names
     assert ", ".join(f"`{name}`" for name in names) == held
