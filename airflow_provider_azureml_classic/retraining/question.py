@@ -100,7 +100,7 @@ class Question:
     def _contract(self) -> str:
         check = self.data_check or {}
         rows = f" {_figure(check['rows'])} rows" if check.get("rows") is not None else ""
-        before = f", {_figure(check['rows_before'])} before" if check.get("rows_before") is not None else ""
+        before = f", {_figure(check['rows_before'])} before" if rows and check.get("rows_before") is not None else ""
         head = f"**Data contract**: {escaped(_verdict(self.data_check))}.{rows}{before}{'.' if rows else ''}"
         found = [
             (one.get("level"), one.get("rule"), one.get("column") or "", one.get("message"))

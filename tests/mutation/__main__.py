@@ -66,31 +66,32 @@ def main() -> int:
     parser.add_argument("rooms", nargs="*", default=ROOMS)
     parser.add_argument("--children", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=1.0, help="of tests that a change meets at most")
+    parser.add_argument("--no-types", action="store_true", help="leave the type checker out: it takes a minute")
     options = parser.parse_args()
     os.nice(19)
     explained = tomllib.loads(EXPLAINED.read_text())
     verdicts = Verdicts()
-    for room in options.rooms:
-        run(room, options.children, options.seconds, explained, verdicts)
+    for area, tests in TESTS.items():
+        paths = [path for room in options.rooms if room.startswith(area) for path in modules(room)]
+        left = run(paths, tests, Runner(paths, options.children, options.seconds), explained, verdicts)
+        typed = set() if options.no_types else refused([change for change, _ in left])
+        for change, verdict in left:
+            verdicts.add(change, "types" if change in typed else verdict)
         verdicts.save()
     return report(verdicts, explained)
 
 
-def run(room: str, children: int, seconds: float, explained: dict[str, Any], verdicts: Verdicts) -> None:
-    """Try every change of a room or module."""
-    paths = modules(room)
-    waiting = []
+def run(
+    paths: list[Path], tests: list[str], runner: Runner, explained: dict[str, Any], verdicts: Verdicts
+) -> list[tuple[Change, str]]:
+    """Try every change of some files; those that no test notices are returned."""
+    waiting: list[Change] = []
+    left: list[tuple[Change, str]] = []
     for change in (change for path in paths for change in changes(path)):
-        if change.rule:
-            verdicts.add(change, "rule")
-        elif kept := verdicts.kept(change):
-            verdicts.add(change, kept)
-        elif is_listed(change, explained):
-            verdicts.add(change, "listed")
+        if verdict := known(change, explained) or verdicts.kept(change):
+            verdicts.add(change, verdict)
         else:
             waiting.append(change)
-    runner = Runner(paths, children, seconds)
-    left: list[tuple[Change, str]] = []
 
     def work(runner: Runner) -> None:
         for name in runner.unfit:
@@ -102,35 +103,23 @@ def run(room: str, children: int, seconds: float, explained: dict[str, Any], ver
             else:
                 verdicts.add(change, verdict)
             if count % 100 == 0:
-                print(f"{room}: {count} of {len(waiting)}, {len(left)} left", file=sys.stderr)
+                print(f"{count} of {len(waiting)}, {len(left)} left", file=sys.stderr)
                 verdicts.save()
 
     runner.work = work
-    tests = next(tests for name, tests in TESTS.items() if room.startswith(name))
-    options = [
-        "-q",
-        "-s",
-        "--assert=plain",
-        "--tb=native",
-        "-m",
-        "not slow",
-        "-k",
-        "not taken_out",
-        "-o",
-        "timeout=0",
-        "--no-header",
-    ]
+    # What a failed test says is not read; tests that look for the text of the code cannot tell anything of others.
+    quiet = ["-q", "-s", "--assert=plain", "--tb=native", "--no-header", "-p", "no:xdist", "-p", "no:cacheprovider"]
     if waiting:
-        pytest.main([*options, "-p", "no:xdist", "-p", "no:cacheprovider", *tests], plugins=[runner])
-    typed = refused([change for change, _ in left])
-    for change, verdict in left:
-        verdicts.add(change, "types" if change in typed else verdict)
+        pytest.main([*quiet, "-m", "not slow", "-k", "not taken_out", "-o", "timeout=0", *tests], plugins=[runner])
+    return left
 
 
-def is_listed(change: Change, explained: dict[str, Any]) -> bool:
-    """Whether the list gives a reason for a change, or for all that begin alike (``*``)."""
+def known(change: Change, explained: dict[str, Any]) -> str | None:
+    """Whether a rule, or the list, gives a reason for a change; the list also for all that begin alike (``*``)."""
     listed = explained.get(change.module, {})
-    return change.shown in listed or any(key[-1] == "*" and change.shown.startswith(key[:-1]) for key in listed)
+    if change.shown in listed or any(key[-1] == "*" and change.shown.startswith(key[:-1]) for key in listed):
+        return "listed"
+    return "rule" if change.rule else None
 
 
 def refused(candidates: list[Change]) -> set[Change]:

@@ -134,6 +134,9 @@ def _changed_argument(old: cst.CSTNode, new: cst.CSTNode) -> cst.Arg | None:
 
 def _in_message(stack: list[cst.CSTNode], old: cst.CSTNode, new: cst.CSTNode) -> bool:
     argument = _changed_argument(old, new)
+    joins = stack and isinstance(stack[-1], cst.Attribute) and stack[-1].attr.value == "join"
+    if joins and isinstance(old, cst.SimpleString) and ast.literal_eval(old.value) in (", ", " "):
+        return True
     if _is_words(old) or (argument is not None and _is_words(argument.value)):
         return True
     raised = any(isinstance(node, cst.Raise) for node in stack)

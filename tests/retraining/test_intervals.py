@@ -6,6 +6,7 @@ from collections.abc import Callable
 from statistics import NormalDist, mean, stdev
 
 import pytest
+from scipy.stats import t
 
 from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.retraining import intervals
@@ -376,3 +377,12 @@ def test_what_is_said_of_a_difference() -> None:
     figures = {"candidate": 5.25, "live": 4.0, "gap": 1.25, "allowed": 0.08, "rows": 100}
     assert known.to_json() == {**figures, "low": 1.0, "high": 1.5, "verdict": "worse"}
     assert plain.to_json() == {**figures, "low": None, "high": None, "verdict": "undecided"}
+
+
+def test_the_quantiles_are_students() -> None:
+    """Nearly, for as many rows as decide anything; and by the formula, term for term."""
+    for chance, freedom in ((0.99, 29), (0.995, 29), (0.9983, 79), (0.999, 1000)):
+        assert intervals._quantile(chance, freedom) == pytest.approx(t.ppf(chance, freedom), rel=1e-4)
+    formula = {1: 18.49374601572407, 2: 6.460643721107983, 3: 4.4537361666526865}
+    assert {n: intervals._quantile(0.99, n) for n in formula} == pytest.approx(formula, rel=1e-12)
+    assert intervals._quantile(0.99, 0) == intervals._quantile(0.99, 1)

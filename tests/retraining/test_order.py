@@ -59,6 +59,7 @@ def test_order(live: ToldWindow, told: ToldWindow | None, end: datetime | None, 
     answer, lines = decided(live, told, end)
     assert (answer is None) == (reason is None), answer
     assert (reason or "") in (answer or "")
+    assert answer is None or answer.startswith("Endpoint 'e' keeps its model: ")
     assert lines == []
 
 
@@ -76,6 +77,18 @@ def test_what_cannot_be_told() -> None:
     with pytest.raises(ValueError, match=r"The training window of models/one.ilearner is unknown"):
         decided(ToldWindow(DAYS[1]), ToldWindow(last=DAYS[1]), None)
     assert "replaced all the same" in decided(ToldWindow(last=DAYS[3]), None, DAYS[1], "replace")[1][0]
+
+
+def test_a_service_that_tells_no_windows() -> None:
+    """Its models are replaced, with a word on it, unless that is refused; the live one is named if it can be."""
+    reason, lines = decided(None, None, DAYS[1])
+    assert reason is None
+    assert "of endpoint 'e', models/one.ilearner, is unknown" in lines[0]
+    with pytest.raises(ValueError, match=r"of endpoint 'e', models/one\.ilearner, is unknown"):
+        decided(None, None, DAYS[1], "refuse")
+    nameless = Target(WebService("s", "s"), Endpoint("e"), Resource("m"))
+    older_than_live(nameless, Candidate(PATH, Window(DAYS[1])), None, lines.append)
+    assert "of endpoint 'e', which the service does not name, is unknown" in lines[1]
 
 
 def test_overtaken_at_the_last_moment() -> None:

@@ -26,6 +26,7 @@ from airflow_provider_azureml_classic.protocol.references import BlobReference, 
 from airflow_provider_azureml_classic.protocol.rehearsal import Rehearsal
 from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.protocol.values import Endpoint, EndpointSettings, Resource, WebService
+from airflow_provider_azureml_classic.retraining import placing as placing_module
 from airflow_provider_azureml_classic.retraining.evaluation import GoldenRows
 from airflow_provider_azureml_classic.retraining.freshness import Window
 from airflow_provider_azureml_classic.retraining.jobs import JobTicket
@@ -58,16 +59,16 @@ JOB = JobTicket("s", "default", "0" * 32)
 
 
 def endpoint(location: BlobReference | None = OLD, digests: Digests | None = None, **more: Any) -> Endpoint:
-    """An endpoint with this model."""
-    window = ToldWindow(more.pop("end", None))
+    """An endpoint with this model, and another one."""
+    resource = Resource("r", location, digests=digests, window=ToldWindow(more.pop("end", None)))
     members = {"version": "1", **more}
-    return Endpoint("e", "s", resources=(Resource("r", location, digests=digests, window=window),), **members)
+    return Endpoint("e", "s", resources=(Resource("q", BlobReference("m/q.ilearner")), resource), **members)
 
 
 def target(location: BlobReference | None = OLD, digests: Digests | None = None, **more: Any) -> Target:
     """What is updated, as it was read."""
     row = endpoint(location, digests, **more)
-    return Target(SERVICE, row, row.resources[0])
+    return Target(SERVICE, row, row.resources[1])
 
 
 def placing(log: list[str] | None = None, **options: Any) -> Placing:
@@ -97,8 +98,9 @@ def names(script: Script) -> list[str]:
 
 def test_find_target() -> None:
     """Service by name or id, endpoint by its name, the only resource or the named one."""
-    script = Script(find_web_service=[SERVICE], get_endpoint=[endpoint()])
-    assert script.perform(find_target(CLIENT, "Bikes", "e", None)) == target()
+    row = replace(endpoint(), resources=(Resource("r", OLD),))
+    script = Script(find_web_service=[SERVICE], get_endpoint=[row])
+    assert script.perform(find_target(CLIENT, "Bikes", "e", None)) == Target(SERVICE, row, row.resources[0])
     assert script.calls == [
         ("find_web_service", {"name_or_id": "Bikes"}),
         ("get_endpoint", {"service_id": "s", "name": "e"}),
@@ -367,6 +369,14 @@ def test_the_very_model_that_is_live(candidate: Candidate, where: Target, answer
     assert bool(remembered) is not kept
 
 
+def test_the_live_model_is_seen_to_answer_the_golden_rows() -> None:
+    """Where there are any."""
+    script = Script(patch_endpoint=[None], score_by=[(WRONG, A.content)])
+    candidate = replace(KNOWN, golden=GOLDEN)
+    assert isinstance(script.perform(placing().place(find(target(OLD, A), candidate=candidate))), str)
+    assert (script.calls[0][1]["endpoint"], script.calls[0][1]["rows"]) == (endpoint(OLD, A), ROWS)
+
+
 @pytest.mark.parametrize(
     ("changed", "limits", "stopped", "warned"),
     [(0.05, {}, False, False), (0.5, {}, False, True), (0.5, {"changed": 0.1}, True, False)],
@@ -408,6 +418,14 @@ def test_trying_out(where: Target, candidate: Candidate, level: Level, sent: boo
     update = script.perform(placing().try_out(find(where, candidate=candidate)))
     assert update == Update(where, candidate, Patch("r", NEW, level, model=candidate.digests))
     assert names(script) == ["patch_endpoint"] * sent
+
+
+def test_trying_out_where_somebody_else_does_too() -> None:
+    """The endpoint is read again, and that is told."""
+    log: list[str] = []
+    script = Script(patch_endpoint=[STALE, None], get_endpoint=[endpoint(OTHER, version="2")])
+    script.perform(placing(log).try_out(find(target(), candidate=Candidate(NEW, None))))
+    assert log == ["Endpoint 'e' changed in between; reading it again."]
 
 
 # -- the proof ---------------------------------------------------------------------------------------------------------
@@ -493,13 +511,19 @@ def test_a_proof_is_waited_for() -> None:
     assert script.perform(placing(log).wait(sent, time.time() + 1000)) is None
     assert script.pauses == [pytest.approx(seconds, rel=0.1001) for seconds in (0.2, 0.4, 0.8, 1.6, 2, 2)]
     assert log == ["Proved by resource: http://own/m/new.ilearner is live on endpoint 'e'."]
+
+
+def test_no_pause_is_longer_than_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And there is none where nothing is left."""
+    monkeypatch.setattr(placing_module, "time", SimpleNamespace(time=lambda: 100.0))
     script = Script(get_endpoint=[endpoint(OLD)])
-    missing = script.perform(placing().wait(sent, time.time() - 1))
-    assert missing is not None
+    assert script.perform(placing().wait(update(), 100.0)) is not None
     assert script.pauses == []
     script = Script(get_endpoint=[endpoint(OLD), endpoint(NEW)])
-    script.perform(placing().wait(sent, time.time() + 0.1))
-    assert all(seconds <= 0.1 for seconds in script.pauses)
+    assert script.perform(placing().wait(update(), 100.1)) is None
+    assert script.pauses == [pytest.approx(0.1)]
+    scored = update(Level.SCORE, golden=GOLDEN)
+    assert Script(get_endpoint=[endpoint(NEW)], score_by=[(RIGHT, None)]).perform(placing().wait(scored, 100.0)) is None
 
 
 def test_no_proof() -> None:
@@ -599,3 +623,28 @@ def test_a_place_that_was_overwritten_is_not_put_back() -> None:
     sentence, is_back = script.perform(placing().roll_back(update(replaced_model=B)))
     assert (is_back, "holds another model now" in sentence) == (False, True)
     assert script.calls[1] == ("blob_facts", {"reference": replace(OLD, sas_token="?t")})
+
+
+@pytest.mark.parametrize(
+    ("patch", "goes_on"),
+    [
+        (Patch("r", NEW, replaced=OLD), True),
+        (Patch("r", NEW), True),
+        # A place that is written again: which model it had is told by digests alone.
+        (Patch("r", NEW, replaced=NEW), False),
+        (Patch("r", OLD, replaced=OLD), False),
+        (None, False),
+    ],
+)
+def test_which_attempt_goes_on(patch: Patch | None, goes_on: bool) -> None:
+    """One that put this model live, as the endpoint says, of whatever resources it has more."""
+    assert (target(NEW).earlier(patch, Candidate(NEW, None)) is not None) is goes_on
+
+
+def test_an_update_without_proof_is_not_rehearsed_again() -> None:
+    """What it would change has been said, before it was sent for the first time."""
+    earlier = Patch("r", NEW, replaced=OLD, failed=True)
+    script = Script(patch_endpoint=[None])
+    how = placing(rehearsing=Rehearsing(AUTO))
+    script.perform(how.place(find(target(NEW, A)), earlier=earlier))
+    assert names(script) == ["patch_endpoint"]

@@ -181,3 +181,12 @@ def test_what_is_missing(patch: Patch, after: dict[str, str], words: str | None)
     missing = patch.missing(endpoint(LIVE, **after))
     assert (missing is None) is (words is None)
     assert words is None or (missing or "").startswith(words)
+
+
+def test_other_resources_do_not_count() -> None:
+    """Of several the one that was updated is looked at."""
+    digests = Digests("1" * 64, "a" * 64)
+    row = Endpoint("e", resources=(Resource("q", BlobReference("c/q.ilearner")), Resource("m", LIVE, digests=digests)))
+    assert Patch("m", LIVE, Level.CONTENT, model=digests, version="1").missing(row) is None
+    assert "it still names http://own/c/new.ilearner" in (Patch("m", BlobReference("c/x.ilearner")).missing(row) or "")
+    assert Patch("m", LIVE, window_end="2026-03-01T00:00:00+00:00").has_window(row)

@@ -10,14 +10,17 @@ import pytest
 from sklearn import metrics as sk
 
 from airflow_provider_azureml_classic.exceptions import ProtocolError
+from airflow_provider_azureml_classic.protocol.jobs import HELD_OUT
 from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.retraining.intervals import Difference, Verdict
 from airflow_provider_azureml_classic.retraining.quality import (
     METRICS,
     Allowance,
     Answers,
+    Metric,
     check_limits,
     measured,
+    on_training_rows,
     outside,
     skill,
     table_text,
@@ -207,3 +210,92 @@ def test_what_a_model_knows() -> None:
     assert skill(two_classes(labels, [0.5] * 10)) == pytest.approx(0)
     texts = Answers(["a", "a", "b", "c"], Table(("Scored Labels",), [["a"], ["a"], ["a"], ["c"]]))
     assert skill(texts) == pytest.approx(0.5)
+
+
+def test_some_of_the_answers() -> None:
+    """By position, which may repeat, with their labels and all columns."""
+    answers = Answers(["a", "b"], Table(("Scored Labels", "x"), [["a", 1], ["c", 2]]))
+    assert answers.at([1, 1, 0]) == Answers(
+        ["b", "b", "a"], Table(("Scored Labels", "x"), [["c", 2], ["c", 2], ["a", 1]])
+    )
+
+
+@pytest.mark.parametrize("name", [name for name, metric in METRICS.items() if metric.sampled])
+def test_samples_are_measured_as_all_rows_are(name: str) -> None:
+    """The value over some rows is that of answers which are only these rows."""
+    draw = random.Random(5)  # noqa: S311 - test data
+    chances = [round(draw.uniform(0.01, 0.99), 2) for _ in range(60)]
+    numbers = regression([(draw.uniform(0, 9), draw.uniform(0, 9)) for _ in range(60)])
+    answers = numbers if "Error" in name or "Determination" in name else two_classes(["yes", "no"] * 30, chances)
+    metric, rows = METRICS[name], [draw.randrange(60) for _ in range(40)]
+    # This one goes on measuring from the middle of all rows.
+    near = 0.02 if name == "Relative Absolute Error" else 1e-9
+    assert metric.over(answers)(rows) == pytest.approx(metric.compute(answers.at(rows)), rel=near)
+    own = Metric(metric.compute, True)
+    assert own.over(answers)(rows) == metric.compute(answers.at(rows))
+    assert metric.over(answers)([]) is None
+
+
+def test_which_direction_is_better() -> None:
+    """Errors and losses are, the lower the better."""
+    assert {name for name, metric in METRICS.items() if metric.lower_is_better} == {
+        "Mean Absolute Error",
+        "Root Mean Squared Error",
+        "Relative Absolute Error",
+        "Relative Squared Error",
+        "Average Log Loss",
+    }
+
+
+def test_large_labels_keep_their_spread() -> None:
+    """Their squares would lose it."""
+    pairs = [(1e9 + number, 1e9 + number + 1) for number in range(9)]
+    assert value("Coefficient of Determination", regression(pairs)) == pytest.approx(1 - 9 / 60)
+
+
+def test_probabilities() -> None:
+    """Of each class by name; in Classic's own form of the class that is predicted where they are high."""
+    detailed = two_classes(["yes"], [0.75]).probabilities()
+    assert detailed == {"no": [0.25], "yes": [0.75]}
+    for chances in ([0.9, 0.2], [0.6, 0.4, 0.3]):
+        labels = ["yes" if p > 0.5 else "no" for p in chances]
+        other = pytest.approx([1 - p for p in chances])
+        assert two_classes(labels, chances, detailed=False).probabilities() == {"yes": chances, "no": other}
+    # Where one class alone is known, it is the one that its probability speaks for.
+    always = Answers(["yes"], Table(("Scored Labels", "Scored Probabilities"), [["yes", "0.9"]]))
+    assert always.probabilities() == {"yes": [0.9], "not yes": [pytest.approx(0.1)]}
+    never = Answers(["no"], Table(("Scored Labels", "Scored Probabilities"), [["no", "0.1"]]))
+    assert never.probabilities() == {"not no": [0.1], "no": [0.9]}
+    assert regression([(1, 1)]).probabilities() == {}
+
+
+def test_metrics_of_the_training_rows() -> None:
+    """They are told, unless rows were held out, or nobody knows."""
+    assert on_training_rows({HELD_OUT: 0}) != []
+    assert on_training_rows({HELD_OUT: 5}) == on_training_rows({HELD_OUT: None}) == on_training_rows({}) == []
+
+
+def test_allowances() -> None:
+    """A number, or a share of the live model's value, whatever its sign; written as it was meant."""
+    for text, live, amount, shown in (
+        (0.5, 10, 0.5, "0.5"),
+        ("5%", 10, 0.5, "5%"),
+        (" 5 % ", -10, 0.5, "5%"),
+        (0, 1, 0, "0"),
+    ):
+        allowance = Allowance.parse("AUC", text)
+        assert (allowance.of(live), str(allowance)) == (pytest.approx(amount), shown)
+
+
+def test_limits_are_numbers() -> None:
+    """As they are compared."""
+    assert check_limits({"a": {"min": "1", "max": 2}, "b": {"max": math.inf}}) == {
+        "a": {"min": 1.0, "max": 2.0},
+        "b": {"max": math.inf},
+    }
+    assert outside({"a": 1.0}, {"a": {}}) == []
+
+
+def test_a_table_without_rules() -> None:
+    """Has no column for them."""
+    assert table_text({"live": {"AUC": 1.0}}, {}).splitlines() == ["metric  live", "AUC        1"]
