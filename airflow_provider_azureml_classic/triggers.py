@@ -27,9 +27,10 @@ from asgiref.sync import sync_to_async
 
 from airflow_provider_azureml_classic.client import AsyncClient
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
-from airflow_provider_azureml_classic.fleet.engine import Engine, Means, cancel_jobs, quiet_runner
+from airflow_provider_azureml_classic.fleet.engine import Engine, Means, cancel_jobs
 from airflow_provider_azureml_classic.fleet.options import Options
 from airflow_provider_azureml_classic.fleet.rows import Ledger
+from airflow_provider_azureml_classic.fleet.trainers import Trainers
 from airflow_provider_azureml_classic.hooks import AzureMLClassicHook, jittered
 from airflow_provider_azureml_classic.memory import FleetXComs, state_of
 from airflow_provider_azureml_classic.protocol.drift import DRIFTED, Terms
@@ -392,11 +393,11 @@ class FleetTrigger(CancellingTrigger):
 
     async def cancel(self) -> None:
         """Cancel the jobs in flight."""
-        job_ids = list(self._engine.in_flight) if self._engine else []
+        rows = list(self._engine.in_flight.values()) if self._engine else []
         async with await AzureMLClassicHook(self.azureml_classic_conn_id).async_client() as client:
-            trainer = await client.get_endpoint(self.options["training_id"], self.options["training_endpoint"])
-            await cancel_jobs(client, quiet_runner(client, trainer, partial(self.log.warning, "%s")), job_ids)
-        self.log.info("Cancelled the %d jobs in flight.", len(job_ids))
+            found = Trainers.find(client, Options(**self.options), partial(self.log.warning, "%s"))
+            await cancel_jobs(client, await client.perform(found), rows)
+        self.log.info("Cancelled the %d jobs in flight.", len(rows))
 
 
 #: Seconds between two polls for a proof.

@@ -1,9 +1,10 @@
 """One endpoint for each customer, each retrained every week on that customer's data.
 
 The customers are the names in ``CUSTOMERS``, or those in the run's configuration:
-``airflow dags trigger customers_mapped --conf '{"customers": ["contoso", "fabrikam"]}'``. A customer's data are the CSV
-file ``customers/NAME.csv`` in the connection's storage account, or in the service's own store. Each customer is a chain
-of its own: one that fails holds up no other. Reads the connection ``azureml_classic_default`` and nothing else.
+``airflow dags trigger customers_mapped --conf '{"customers": ["contoso", "fabrikam"]}'``. A customer's data are
+the file ``rentals.csv`` in the customer's folder: the one that the service gives each customer if it keeps them
+apart, else ``customers/NAME`` in the connection's storage account, or in the service's own store. Each customer is a
+chain of its own: one that fails holds up no other. Reads the connection ``azureml_classic_default`` and nothing else.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from airflow_provider_azureml_classic.operators import (
 
 SCORING = "Bike Rental [predictive exp.]"
 CUSTOMERS = ["contoso", "fabrikam", "northwind"]
+DATA = "{folder}/rentals.csv"
 
 with DAG(
     "customers_mapped",
@@ -33,20 +35,20 @@ with DAG(
 
     @task
     def customers(params=None) -> list[dict[str, str]]:
-        """Each customer's endpoint, which has the customer's name, and data."""
-        return [{"endpoint": name, "data": f"customers/{name}.csv"} for name in params["customers"]]
+        """Each customer's endpoint, which has the customer's name."""
+        return [{"endpoint": name} for name in params["customers"]]
 
     # The grid shows the customer's name instead of a number: map_index_template.
     @task_group
-    def retrain(endpoint: str, data: str) -> None:
-        """Add the customer's endpoint if it is not there, train, put the model live."""
+    def retrain(endpoint: str) -> None:
+        """Add the customer's endpoint if it is not there, train on the customer's data, put the model live."""
         add = AddEndpointOperator(
             task_id="add_endpoint", web_service=SCORING, endpoint=endpoint, map_index_template="{{ task.endpoint }}"
         )
         train = BatchExecutionOperator(
             task_id="train",
             web_service="Bike Rental",
-            inputs={"input1": data},
+            inputs={"input1": DATA},
             model_for=endpoint,
             map_index_template="{{ task.model_for }}",
         )

@@ -1,7 +1,9 @@
 """A customer's file starts that customer's retraining, and an update starts what waits for that customer.
 
 Two DAGs. ``customers_partitioned`` has one run for each partition of the asset ``customer_files``: a task, or a program
-with Airflow's API, that has put ``customers/NAME.csv`` into the store records an event with the partition key ``NAME``.
+with Airflow's API, that has put ``rentals.csv`` into the folder of the customer ``NAME`` records an event with the
+partition key ``NAME``. The folder is the one that the service gives each customer if it keeps them apart, else
+``customers/NAME``.
 Its update records an event of the web service's asset, with the endpoint as the partition key. ``customer_report`` has
 one run for each such event of the endpoints that it names, and none for the others. Reads the connection
 ``azureml_classic_default``, and needs the plugin of this package in api-server, scheduler and dag-processor (Airflow
@@ -38,7 +40,7 @@ with DAG(
     train = BatchExecutionOperator(
         task_id="train",
         web_service="Bike Rental",
-        inputs={"input1": "customers/{{ partition_key }}.csv"},
+        inputs={"input1": "{folder}/rentals.csv"},
         model_for="{{ partition_key }}",
     )
     update = UpdateTrainedModelOperator(

@@ -1,8 +1,9 @@
 """Retrain the models whose callers ask something else than they were trained on, and no others.
 
 There is no schedule: the triggerer asks the service, in one call for all endpoints, and starts a run when some of them
-have drifted; each model is told once. A customer's data are the CSV file ``customers/NAME.csv`` in the connection's
-storage account, or in the service's own store. Reads the connection ``azureml_classic_default`` and nothing else.
+have drifted; each model is told once. A customer's data are the file ``rentals.csv`` in the customer's folder, which is
+``customers/NAME`` where the service does not keep its customers apart. Reads the connection ``azureml_classic_default``
+and nothing else.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ with DAG(
         """The endpoints of the events; one of a customer has the customer's name."""
         events = (triggering_asset_events or {}).get(CALLERS_DRIFT, [])
         names = {one["endpoint"] for event in events for one in event.extra["payload"]["endpoints"]}
-        return [{"endpoint": name, "inputs": f"customers/{name}.csv"} for name in sorted(names - {"default"})]
+        return [{"endpoint": name, "inputs": "{folder}/rentals.csv"} for name in sorted(names - {"default"})]
 
     retrain = RetrainFleetOperator(
         task_id="retrain",

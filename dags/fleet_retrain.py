@@ -1,9 +1,9 @@
 """A model for each of many customers, retrained every week by one task.
 
-The customers are those in ``CUSTOMERS``, or in the run's configuration, or
-wherever the task ``customers`` reads them; it may return thousands. A customer's data are the CSV file
-``customers/NAME.csv`` in the connection's storage account, or in the service's own store. Reads the connection
-``azureml_classic_default`` and nothing else.
+The customers are those in ``CUSTOMERS``, or in the run's configuration, or wherever the task ``customers`` reads them;
+it may return thousands. A customer's data are the file ``rentals.csv`` in the customer's folder: the one that the
+service gives each customer if it keeps them apart, else ``customers/NAME`` in the connection's storage account, or in
+the service's own store. Reads the connection ``azureml_classic_default`` and nothing else.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from airflow_provider_azureml_classic.operators import RetrainFleetOperator
 
 SCORING = "Bike Rental [predictive exp.]"
 CUSTOMERS = ["contoso", "fabrikam", "northwind"]
+DATA = "{folder}/rentals.csv"
 
 with DAG(
     "fleet_retrain",
@@ -30,7 +31,7 @@ with DAG(
     @task
     def customers(params=None) -> list[dict[str, str]]:
         """Each customer's endpoint, which has the customer's name, and data."""
-        return [{"endpoint": name, "inputs": f"customers/{name}.csv"} for name in params["customers"]]
+        return [{"endpoint": name, "inputs": DATA} for name in params["customers"]]
 
     retrain = RetrainFleetOperator(
         task_id="retrain",

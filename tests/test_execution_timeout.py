@@ -210,9 +210,9 @@ class TestFleet:
         stopped: list[str] = []
         stop = engine_module.cancel_jobs
 
-        async def cancelled(client: Any, runner: Any, job_ids: list[str]) -> None:
-            stopped.extend(job_ids)
-            await stop(client, runner, job_ids)
+        async def cancelled(client: Any, trainers: Any, rows: list[Row]) -> None:
+            stopped.extend(str(row.job_id) for row in rows)
+            await stop(client, trainers, rows)
 
         with monkeypatch.context() as patch:
             patch.setattr(engine_module, "cancel_jobs", cancelled)

@@ -27,6 +27,7 @@ from airflow_provider_azureml_classic.protocol.values import ThrottleLevel, Trac
 from airflow_provider_azureml_classic.retraining.judgement import ON_UNDECIDED
 from airflow_provider_azureml_classic.retraining.rehearsing import AUTO, MODES
 
+_TRAINER = "(default: default; where customers are kept apart, the customer's own)"
 _EPILOG = (
     f"Without --connection, --conn-id or --profile the service is that of {URL_VARIABLE}, {WORKSPACE_VARIABLE} and "
     f"{TOKEN_VARIABLE}, of the file {FILE_VARIABLE}, or what `login` has kept. Exit status: 0 done, 1 refused by the "
@@ -222,7 +223,7 @@ def _update(made: argparse.ArgumentParser) -> None:
     model.add_argument("--location", "--model", dest="model", metavar="PLACE", help="container/path.ilearner, or URL")
     model.add_argument("--job", metavar="ID", help="finished job whose model it is; needs --trainer")
     made.add_argument("--trainer", default="", metavar="SERVICE", help="web service that ran the job")
-    made.add_argument("--trainer-endpoint", default="default", metavar="NAME", help="(default: default)")
+    made.add_argument("--trainer-endpoint", metavar="NAME", help=_TRAINER)
     made.add_argument("--resource", metavar="NAME", help="updatable resource, where there are several")
     _rehearsal(made)
 
@@ -293,7 +294,7 @@ def _train(groups: Any) -> None:
     one.add_argument("--parameter", action="append", default=[], metavar="NAME=VALUE", help="repeatable")
     one.add_argument("--resource", metavar="NAME", help="updatable resource, where there are several")
     one.add_argument("--trainer", default="", metavar="SERVICE", help="training web service (default: by its name)")
-    one.add_argument("--trainer-endpoint", default="default", metavar="NAME", help="(default: default)")
+    one.add_argument("--trainer-endpoint", metavar="NAME", help=_TRAINER)
     _rehearsal(one)
     _wait_timeout(one)
 

@@ -20,6 +20,7 @@ from airflow_provider_azureml_classic.protocol.values import (
     check_endpoint_name,
     is_check_endpoint,
 )
+from airflow_provider_azureml_classic.retraining.customers import find_trainer
 from airflow_provider_azureml_classic.retraining.placing import Candidate, Placing, Target, find_target
 from airflow_provider_azureml_classic.retraining.rehearsing import Rehearsing
 
@@ -160,8 +161,9 @@ def _model(session: Session) -> BlobReference:
             if access.storage
             else BlobReference.parse(arguments.model)
         )
-    trainer = session.client.find_web_service(arguments.trainer)
-    job = session.client.get_job(session.client.get_endpoint(trainer.id, arguments.trainer_endpoint), arguments.job)
+    client, trainer = session.client, session.client.find_web_service(arguments.trainer)
+    endpoint = client.perform(find_trainer(client, trainer.id, arguments.trainer_endpoint, arguments.endpoint))
+    job = client.get_job(endpoint, arguments.job)
     job.raise_unless_finished()
     return job.output(extension=MODEL_EXTENSION)[1]
 

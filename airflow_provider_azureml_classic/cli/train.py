@@ -20,9 +20,10 @@ from airflow_provider_azureml_classic.protocol.moments import to_utc
 from airflow_provider_azureml_classic.protocol.purpose import Purpose
 from airflow_provider_azureml_classic.protocol.references import INPUT_EXTENSIONS, MODEL_EXTENSION, STAMP
 from airflow_provider_azureml_classic.protocol.values import SCORING_SUFFIX, Endpoint, WebService
+from airflow_provider_azureml_classic.retraining.customers import find_trainer, model_place
 from airflow_provider_azureml_classic.retraining.data_contract import UNLIKE, as_expected, tell
 from airflow_provider_azureml_classic.retraining.evaluation import Evaluation, evaluation_of
-from airflow_provider_azureml_classic.retraining.freshness import MODEL_PATH, Window, model_path
+from airflow_provider_azureml_classic.retraining.freshness import Window
 from airflow_provider_azureml_classic.retraining.jobs import JobTicket
 from airflow_provider_azureml_classic.retraining.judging import Comparison, Report, Rules
 from airflow_provider_azureml_classic.retraining.order import older_than_live
@@ -60,7 +61,7 @@ def train(session: Session) -> int:
     scoring, trainer = _services(session)
     # What cannot be updated is told before anything is trained for it.
     target = client.perform(find_target(client, scoring.id, arguments.endpoint, arguments.resource))
-    endpoint = client.get_endpoint(trainer.id, arguments.trainer_endpoint)
+    endpoint = client.perform(find_trainer(client, trainer.id, arguments.trainer_endpoint, arguments.endpoint))
     data = _uploaded(session, endpoint)
     job = _run(session, endpoint, _request(session, data, endpoint, target, window))
     evaluation = client.perform(evaluation_of(client, job, session.out.say))
@@ -86,8 +87,7 @@ def _request(session: Session, data: str, trainer: Endpoint, target: Target, win
     access, outputs, names = session.access, {}, session.client.names(trainer)
     start, end = (window.start, window.end) if window else (None, None)
     if window:
-        template = "/".join(filter(None, (trainer.folder, MODEL_PATH)))
-        path = model_path(template, trainer.web_service_id, target.endpoint.name, window)
+        path = model_place(trainer, trainer.web_service_id, target.endpoint.name, window)
         outputs[names.output or MODEL_OUTPUT] = access.place(path)
     return JobRequest(
         inputs={names.input or INPUT: access.place(data)},

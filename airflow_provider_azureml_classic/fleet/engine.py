@@ -18,11 +18,11 @@ from dataclasses import dataclass
 
 from airflow_provider_azureml_classic.client.aio import AsyncClient
 from airflow_provider_azureml_classic.client.retries import jittered
-from airflow_provider_azureml_classic.client.verbs import Verbs
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, NotFound, ServiceUnavailable
 from airflow_provider_azureml_classic.fleet.options import Options
 from airflow_provider_azureml_classic.fleet.report import Progress
 from airflow_provider_azureml_classic.fleet.rows import BAD, CHUNK, Item, Outcome, Row
+from airflow_provider_azureml_classic.fleet.trainers import Trainers
 from airflow_provider_azureml_classic.fleet.update import Updater, ended_badly
 from airflow_provider_azureml_classic.protocol.jobs import Job, JobRequest, JobStatus
 from airflow_provider_azureml_classic.protocol.references import BlobReference
@@ -67,15 +67,19 @@ class Submitter:
     """Gives each row of a wave a job: that of an earlier attempt if it can still end well, else a new one.
 
     :param client: open, of the workspace.
-    :param runner: of the endpoint that trains.
-    :param make_request: the job of an item.
+    :param trainers: who trains.
+    :param make_request: the job of an item, at the endpoint that trains for it.
     :param epoch: of this attempt; see :mod:`..memory`.
     """
 
     def __init__(
-        self, client: AsyncClient, runner: JobRunner, make_request: Callable[[Item], JobRequest], epoch: int
+        self,
+        client: AsyncClient,
+        trainers: Trainers,
+        make_request: Callable[[Item, Endpoint], JobRequest],
+        epoch: int,
     ) -> None:
-        self._client, self._runner, self._make_request, self._epoch = client, runner, make_request, epoch
+        self._client, self._trainers, self._make_request, self._epoch = client, trainers, make_request, epoch
         self.submitted = 0
 
     async def prepare(
@@ -133,15 +137,16 @@ class Submitter:
                     return
 
     async def _give_job(self, row: Row, item: Item) -> None:
-        if row.job_id and await self._take_up(row, JobState(row.job_id, row.epoch)):
+        runner = await self._client.perform(self._trainers.added(row.endpoint))
+        if row.job_id and await self._take_up(runner, row, JobState(row.job_id, row.epoch)):
             return
         row.job_id, row.started = None, None
-        submit = self._runner.submit(self._make_request(item), _SUBMIT_PAUSES)
+        submit = runner.submit(self._make_request(item, runner.endpoint), _SUBMIT_PAUSES)
         row.job_id, row.epoch = await self._client.perform(submit), self._epoch
         self.submitted += 1
 
-    async def _take_up(self, row: Row, state: JobState) -> bool:
-        job = await self._client.perform(self._runner.take_up(state, self._epoch, keep_finished=True))
+    async def _take_up(self, runner: JobRunner, row: Row, state: JobState) -> bool:
+        job = await self._client.perform(runner.take_up(state, self._epoch, keep_finished=True))
         if job is not None and job.status is not JobStatus.NOT_STARTED:
             # Started just before its attempt was killed, which was not remembered.
             row.started = row.started or time.time()
@@ -184,8 +189,7 @@ class Engine:
         :raises AzureMLClassicError: the services themselves cannot be reached.
         """
         client, options = self._client, self._options
-        trainer = await client.get_endpoint(options.training_id, options.training_endpoint)
-        self._runner = quiet_runner(client, trainer, self._means.say)
+        self._trainers = await client.perform(Trainers.find(client, options, self._means.say))
         service = await client.get_web_service(options.scoring_id)
         self._existing = {endpoint.name for endpoint in await client.list_endpoints(service.id)}
         proof = (options.proof, options.proof_timeout, options.on_failure)
@@ -266,7 +270,8 @@ class Engine:
             if row.endpoint not in self._existing:
                 await self._client.add_endpoint(self._options.scoring_id, row.endpoint)
                 self._existing.add(row.endpoint)
-            await self._client.perform(self._runner.start(str(row.job_id)))
+            runner = await self._client.perform(self._trainers.runner(row.endpoint))
+            await self._client.perform(runner.start(str(row.job_id)))
         except AzureMLClassicError as error:
             if self._may_try_again(row, error):
                 self._waiting.appendleft(row)
@@ -305,7 +310,8 @@ class Engine:
 
     async def _poll_job(self, row: Row) -> None:
         try:
-            job = await self._client.get_job(self._runner.endpoint, str(row.job_id))
+            runner = await self._client.perform(self._trainers.runner(row.endpoint))
+            job = await self._client.get_job(runner.endpoint, str(row.job_id))
         except AzureMLClassicError as error:
             if error.retryable:
                 self._away = self._away or error.status in _OUTAGE
@@ -370,7 +376,7 @@ class Engine:
 
         :param rows: whose jobs.
         """
-        await cancel_jobs(self._client, self._runner, [str(row.job_id) for row in rows])
+        await cancel_jobs(self._client, self._trainers, list(rows))
 
     async def _together(self, rows: Sequence[Row], work: Callable[[Row], Awaitable[None]]) -> None:
         async def one(row: Row) -> None:
@@ -380,30 +386,20 @@ class Engine:
         await asyncio.gather(*(one(row) for row in rows))
 
 
-async def cancel_jobs(client: AsyncClient, runner: JobRunner, job_ids: Sequence[str]) -> None:
+async def cancel_jobs(client: AsyncClient, trainers: Trainers, rows: Sequence[Row]) -> None:
     """Cancel jobs; the log names those that cannot be cancelled.
 
     :param client: open, of the workspace.
-    :param runner: of the endpoint that they were submitted to.
-    :param job_ids: which.
+    :param trainers: who trains.
+    :param rows: whose jobs.
     """
     calls = asyncio.Semaphore(CALLS)
 
-    async def one(job_id: str) -> None:
+    async def one(row: Row) -> None:
         async with calls:
-            await client.perform(runner.cancel(job_id))
+            await client.perform(trainers.cancel(row))
 
-    await asyncio.gather(*(one(job_id) for job_id in job_ids))
-
-
-def quiet_runner(client: Verbs, trainer: Endpoint, warn: Callable[[str], object]) -> JobRunner:
-    """Runs the jobs of a fleet. Of thousands of endpoints only warnings are for the log; the rows say how each ended.
-
-    :param client: of the workspace; blocking or asynchronous.
-    :param trainer: the endpoint that runs the jobs.
-    :param warn: takes lines for the log.
-    """
-    return JobRunner(client, trainer, _quiet, warn)
+    await asyncio.gather(*(one(row) for row in rows))
 
 
 def _quiet(text: str) -> None:

@@ -23,6 +23,7 @@ class Options:
 
     :param training_id: id of the training web service.
     :param training_endpoint: its endpoint.
+    :param paired: customers are kept apart: each item is trained at the training endpoint of its own name instead.
     :param scoring_id: id of the scoring web service.
     :param resource: name of the updatable resource; ``None`` means the only one.
     :param model_output: the job's output that is the model.
@@ -66,6 +67,7 @@ class Options:
     proof: str = "strongest"
     proof_timeout: float = 120.0
     on_failure: str = "rollback"
+    paired: bool = False
 
     def check(self) -> None:
         """Refuse what would fail every endpoint, before anything is asked of the service.
@@ -82,6 +84,13 @@ class Options:
             raise ValueError(f"max_active_jobs is {self.max_active_jobs}; it must be 1 or more.")
         self.rules().check()
         Rehearsing.of(self.rehearsal, self.max_change)
+
+    def trainer_of(self, customer: str) -> str:
+        """Name of the endpoint that trains for a customer.
+
+        :param customer: name of the scoring endpoint.
+        """
+        return customer if self.paired else self.training_endpoint
 
     def rules(self) -> Rules:
         """What a new model has to be.

@@ -62,7 +62,7 @@ class Updater:
         # The same rules as the gate's: a metric that a rule names and that is missing is an error.
         report = Report.of(job.id, evaluation, rules)
         reference = self.placing.readable(trained_model(job, {"model_output": self.options.model_output}))
-        trained_by = JobTicket(self.options.training_id, self.options.training_endpoint, job.id)
+        trained_by = JobTicket(self.options.training_id, self.options.trainer_of(row.endpoint), job.id)
         window = Window.from_json(row.window)
         about = evaluation.golden, evaluation.metrics, job.model, job.window
         candidate = Candidate(reference, window, trained_by, *about)

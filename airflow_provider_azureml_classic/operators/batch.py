@@ -11,7 +11,9 @@ from airflow_provider_azureml_classic.protocol.data_check import check_options
 from airflow_provider_azureml_classic.protocol.jobs import MODEL_OUTPUT
 from airflow_provider_azureml_classic.protocol.purpose import Purpose
 from airflow_provider_azureml_classic.protocol.references import MODEL_EXTENSION, BlobReference
-from airflow_provider_azureml_classic.retraining.freshness import MODEL_PATH, Window, model_path
+from airflow_provider_azureml_classic.protocol.values import DEFAULT_ENDPOINT, Endpoint
+from airflow_provider_azureml_classic.retraining.customers import model_place
+from airflow_provider_azureml_classic.retraining.freshness import Window
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -30,9 +32,12 @@ class BatchExecutionOperator(JobOperator):
     :class:`~.data_check.DataCheckOperator` returns, ``None`` where nothing was checked).
 
     :param web_service: name or id of the web service that runs the job. (templated)
-    :param endpoint: its endpoint. (templated)
+    :param endpoint: its endpoint; by default the default one, or, where customers are kept apart, the one that is named
+        as ``model_for``. (templated)
     :param inputs: by input name, where the data are: a path ``container/file.csv`` in the connection's storage account
-        or in the service's own store, a URL with its SAS token, or a blob reference. (templated)
+        or in the service's own store, a URL with its SAS token, or a blob reference. A path may begin with
+        ``{folder}/``: the customer's folder where customers are kept apart, elsewhere ``customers/`` and the name of
+        ``model_for``. (templated)
     :param outputs: by output name, where to write, in the same forms. (templated)
     :param global_parameters: web service parameters by name. (templated)
     :param model_for: the scoring endpoint that the trained model is for; names the model's path. (templated)
@@ -99,9 +104,8 @@ class BatchExecutionOperator(JobOperator):
         if self.model_for and named not in outputs:
             name = named or self._names().output or MODEL_OUTPUT
             # Where customers are kept apart, a job writes into its own customer's folder only.
-            folder = self._target.folder if self._target else None
-            template = self.model_path or "/".join(filter(None, (folder, MODEL_PATH)))
-            outputs[name] = model_path(template, service_id, self.model_for, self._window(context))
+            trainer = self._target or Endpoint(DEFAULT_ENDPOINT)
+            outputs[name] = model_place(trainer, service_id, self.model_for, self._window(context), self.model_path)
         return outputs
 
     def _purpose(self, context: Context) -> Purpose | None:

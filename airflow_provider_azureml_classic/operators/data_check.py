@@ -30,7 +30,7 @@ class DataCheckOperator(JobOperator):
     ``message``), ``left_out`` and ``job_id``.
 
     :param web_service: name or id of the training web service. (templated)
-    :param endpoint: its endpoint. (templated)
+    :param endpoint: its endpoint; by default as there. (templated)
     :param model_for: the scoring endpoint whose live model the data are compared with. (templated)
     :param inputs: by input name, where the data are; see :class:`~.batch.BatchExecutionOperator`. (templated)
     :param on_violation: ``fail`` or ``skip`` the task, or ``pass``.

@@ -22,9 +22,10 @@ from airflow_provider_azureml_classic.assets import (
     record_partitions,
     spellings,
 )
+from airflow_provider_azureml_classic.client.verbs import Verbs
 from airflow_provider_azureml_classic.exceptions import rejection
 from airflow_provider_azureml_classic.fleet import report
-from airflow_provider_azureml_classic.fleet.engine import Engine, Means, Submitter, quiet_runner
+from airflow_provider_azureml_classic.fleet.engine import Engine, Means, Submitter
 from airflow_provider_azureml_classic.fleet.options import MAX_ACTIVE_JOBS, Options
 from airflow_provider_azureml_classic.fleet.rows import (
     BAD,
@@ -36,6 +37,7 @@ from airflow_provider_azureml_classic.fleet.rows import (
     next_wave,
     parse_items,
 )
+from airflow_provider_azureml_classic.fleet.trainers import Trainers
 from airflow_provider_azureml_classic.memory import FleetMemory, FleetXComs, part_key
 from airflow_provider_azureml_classic.operators.base import (
     DEFAULT_ENDPOINT,
@@ -52,7 +54,7 @@ from airflow_provider_azureml_classic.protocol.data_check import check_options
 from airflow_provider_azureml_classic.protocol.jobs import INPUT, MODEL_OUTPUT, JobRequest
 from airflow_provider_azureml_classic.protocol.swagger import Names
 from airflow_provider_azureml_classic.protocol.values import Endpoint, WebService
-from airflow_provider_azureml_classic.retraining.freshness import MODEL_PATH, model_path
+from airflow_provider_azureml_classic.retraining.customers import model_place, own_place
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -86,8 +88,10 @@ class RetrainFleetOperator(UpdatingOperator):
     :param scoring_service: name or id of the web service whose endpoints are updated. (templated)
     :param items: the endpoints: a list, an upstream task's output, or a function of the task's context. Each item is a
         mapping of ``endpoint``, ``inputs`` (a reference, or references by input name) and, optionally,
-        ``global_parameters``, ``window_start`` and ``window_end``. (templated)
-    :param training_endpoint: endpoint of the training service. (templated)
+        ``global_parameters``, ``window_start`` and ``window_end``. A path may begin with ``{folder}/``, see
+        :class:`~.batch.BatchExecutionOperator`. (templated)
+    :param training_endpoint: endpoint of the training service. Where customers are kept apart, each item is trained at
+        the endpoint of its own name instead, with its key and in its folder. (templated)
     :param waves: sizes of the first waves: ``[1, 10]`` tries one endpoint, then ten, then all others. A number makes
         all waves that large. By default there is one wave.
     :param failure_threshold: how many endpoints may fail, as a number, or as a share below 1 (of the fleet, and of each
@@ -110,8 +114,8 @@ class RetrainFleetOperator(UpdatingOperator):
     :param model_output: the jobs' output that is the trained model; by default the one that the service says, else
         ``output1``.
     :param model_path: path of the models; by default
-        ``models/{service}/{endpoint}/{window_end}-{token}.ilearner``, where each job has a token of its
-        own. (templated)
+        ``models/{service}/{endpoint}/{window_end}-{token}.ilearner``, where each job has a token of its own, and below
+        the customer's folder where customers are kept apart. (templated)
     :param input_name: input that a reference without a name is for; by default the one that the service says, else
         ``input1``.
     :param window_start: start of the training data, ISO 8601; by default the DAG run's. (templated)
@@ -284,9 +288,8 @@ class RetrainFleetOperator(UpdatingOperator):
     def _cancel_jobs(self) -> None:
         if self._engine is None:
             return
-        runner = quiet_runner(self.hook.client, self._services()[1], partial(self.log.warning, "%s"))
-        for job_id in list(self._engine.in_flight):
-            self.hook.client.perform(runner.cancel(job_id))
+        trainers = self._trainers(self.hook.client)
+        self.hook.client.perform(trainers.cancel_all(list(self._engine.in_flight.values())))
 
     # -- what is asked for ---------------------------------------------------------------------------------------------
 
@@ -320,6 +323,11 @@ class RetrainFleetOperator(UpdatingOperator):
             self.check_outlets(scoring)
             if scoring.id == training.id:
                 raise ValueError(f"training_service and scoring_service are the same, {scoring.name!r}.")
+            if trainer.folder and self.training_endpoint != DEFAULT_ENDPOINT:
+                raise ValueError(
+                    f"training_endpoint is {self.training_endpoint!r}, but {training.name!r} keeps customers apart: "
+                    "each item is trained at the endpoint of its own name. Leave training_endpoint out."
+                )
             self._resolved = training, trainer, scoring
         return self._resolved
 
@@ -338,6 +346,7 @@ class RetrainFleetOperator(UpdatingOperator):
         options = Options(
             training_id=training.id,
             training_endpoint=trainer.name,
+            paired=bool(trainer.folder),
             scoring_id=scoring.id,
             resource=self.resource,
             model_output=self._port_names()[1],
@@ -408,18 +417,25 @@ class RetrainFleetOperator(UpdatingOperator):
             self.ending.check()
 
         async with self.hook.worker_client() as client:
-            runner = quiet_runner(client, self._services()[1], partial(self.log.warning, "%s"))
-            submitter = Submitter(client, runner, self._request, memory.epoch)
+            submitter = Submitter(client, self._trainers(client), self._request, memory.epoch)
             by_name = {item.endpoint: item for item in items}
             await submitter.prepare(wave, by_name, save, self._may_fail(wave))
         self.log.info("Submitted %d jobs; took up %d.", submitter.submitted, len(wave) - submitter.submitted)
 
-    def _request(self, item: Item) -> JobRequest:
-        path = model_path(self.model_path or MODEL_PATH, self._services()[0].id, item.endpoint, item.window)
+    def _trainers(self, client: Verbs) -> Trainers:
+        options = self._options(None)
+        shared = None if options.paired else self._services()[1]
+        return Trainers(client, options, shared, partial(self.log.warning, "%s"))
+
+    def _request(self, item: Item, trainer: Endpoint) -> JobRequest:
+        def place(value: Any) -> Any:
+            return own_place(value, trainer, item.endpoint)
+
+        path = model_place(trainer, self._services()[0].id, item.endpoint, item.window, self.model_path)
         return JobRequest(
-            {name: self.hook.reference(value) for name, value in item.inputs.items()},
+            {name: self.hook.reference(place(value)) for name, value in item.inputs.items()},
             {self._port_names()[1]: self.hook.reference(path)},
-            dict(item.global_parameters),
+            {name: place(value) for name, value in item.global_parameters.items()},
             job_purpose(
                 item.endpoint,
                 self._services()[2].id,

@@ -14,7 +14,6 @@ from airflow_provider_azureml_classic.exceptions import WaitTimeout
 from airflow_provider_azureml_classic.links import BatchJobLink, EndpointHelpLink, PortalLink, push_help, push_link
 from airflow_provider_azureml_classic.memory import JobMemory
 from airflow_provider_azureml_classic.operators.base import (
-    DEFAULT_ENDPOINT,
     AzureMLClassicOperator,
     airflow_errors,
     attempt_ends,
@@ -29,7 +28,8 @@ from airflow_provider_azureml_classic.protocol.operations import GET_JOB, below_
 from airflow_provider_azureml_classic.protocol.purpose import Purpose
 from airflow_provider_azureml_classic.protocol.references import MODEL_EXTENSION, BlobReference
 from airflow_provider_azureml_classic.protocol.swagger import Names
-from airflow_provider_azureml_classic.protocol.values import Endpoint
+from airflow_provider_azureml_classic.protocol.values import Endpoint, WebService
+from airflow_provider_azureml_classic.retraining.customers import find_trainer, own_place
 from airflow_provider_azureml_classic.retraining.data_contract import tell
 from airflow_provider_azureml_classic.retraining.submitting import JobRunner, JobState
 
@@ -44,7 +44,7 @@ class JobOperator(AzureMLClassicOperator):
     """Runs a batch job and waits for it.
 
     :param web_service: name or id of the web service that runs the job.
-    :param endpoint: its endpoint.
+    :param endpoint: its endpoint; by default the one that trains for ``model_for``, see :func:`~.find_trainer`.
     :param inputs: by input name, where the data are.
     :param outputs: by output name, where to write.
     :param global_parameters: web service parameters by name.
@@ -53,8 +53,10 @@ class JobOperator(AzureMLClassicOperator):
     :param poll_interval: seconds between two polls of the job, at most.
     :param job_timeout: seconds that the job may take in all, counted from its submission; ``None`` for no limit.
     :param on_timeout: ``cancel`` the job at the time-out, or ``leave`` it.
+    :cvar model_for: the scoring endpoint that a model is for, of jobs that train one.
     """
 
+    model_for: str | None = None
     template_fields: Sequence[str] = (
         "azureml_classic_conn_id",
         "web_service",
@@ -70,7 +72,7 @@ class JobOperator(AzureMLClassicOperator):
         self,
         *,
         web_service: str,
-        endpoint: str = DEFAULT_ENDPOINT,
+        endpoint: str | None = None,
         inputs: Mapping[str, Any] | None = None,
         outputs: Mapping[str, Any] | None = None,
         global_parameters: Mapping[str, Any] | None = None,
@@ -135,8 +137,8 @@ class JobOperator(AzureMLClassicOperator):
         with airflow_errors(), ends(self.ending, partial(self._ended, context), self._cancel_running):
             self._check(context)
             memory, perform = JobMemory(context), self.hook.client.perform
-            service, endpoint = self.hook.find(self.web_service, self.endpoint)
-            self._target, runner = endpoint, self._runner(endpoint)
+            service, endpoint = self._find()
+            runner = self._runner(endpoint)
             state = perform(runner.begin(memory, partial(self._request, context, service.id), self.job_timeout))
             self._running = (runner, state.job_id)
             push_help(context, endpoint)
@@ -160,7 +162,7 @@ class JobOperator(AzureMLClassicOperator):
         """
         with airflow_errors(), ends(self.ending, partial(self._ended, context), self._cancel_running):
             memory = JobMemory(context)
-            service, endpoint = self.hook.find(self.web_service, self.endpoint)
+            service, endpoint = self._find()
             runner = self._runner(endpoint)
             # The event may be that of a trigger from before a clear: on SQLite the new trigger can get the id of the
             # deleted one, and the triggerer then goes on with what it loaded before (seen on Airflow 3.3.2).
@@ -182,12 +184,26 @@ class JobOperator(AzureMLClassicOperator):
         """
         if self._results is None:
             return None
-        sources = [BlobReference.parse(value) for value in self._sources().values()]
+        sources = [BlobReference.parse(self._place(value)) for value in self._sources().values()]
         place = next((blob for blob in self._results.values() if blob.extension == MODEL_EXTENSION), None)
         model = (place, self._model) if place is not None and self._model is not None else None
         return lineage(self.hook.settings, sources, self._results.values(), model=model)
 
     # -- parts ---------------------------------------------------------------------------------------------------------
+
+    def _find(self) -> tuple[WebService, Endpoint]:
+        """The web service and its endpoint, which is named from here on."""
+        client = self.hook.client
+        service = client.find_web_service(self.web_service)
+        self._target = endpoint = client.perform(find_trainer(client, service.id, self.endpoint, self.model_for))
+        self.endpoint = endpoint.name
+        return service, endpoint
+
+    def _place(self, value: Any) -> Any:
+        """A place that a user wrote, in the folder of the customer whose model it is about if it says so."""
+        if self._target is None:
+            return value
+        return own_place(value, self._target, self.model_for or self._target.name)
 
     def _cancel_running(self) -> None:
         if self._running is not None:
@@ -212,9 +228,12 @@ class JobOperator(AzureMLClassicOperator):
 
     def _request(self, context: Context, service_id: str) -> JobRequest:
         return JobRequest(
-            {name: self.hook.reference(value) for name, value in self._sources().items()},
-            {name: self.hook.reference(value) for name, value in self._destinations(context, service_id).items()},
-            dict(self.global_parameters or {}),
+            {name: self.hook.reference(self._place(value)) for name, value in self._sources().items()},
+            {
+                name: self.hook.reference(self._place(value))
+                for name, value in self._destinations(context, service_id).items()
+            },
+            {name: self._place(value) for name, value in (self.global_parameters or {}).items()},
             self._purpose(context),
         )
 
@@ -233,7 +252,7 @@ class JobOperator(AzureMLClassicOperator):
             trigger=JobTrigger(
                 azureml_classic_conn_id=self.azureml_classic_conn_id,
                 web_service_id=service_id,
-                endpoint=self.endpoint,
+                endpoint=str(self.endpoint),
                 job_id=state.job_id,
                 deadline=first_of(state.deadline, attempt_ends(self, context)),
                 poll_interval=self.poll_interval,

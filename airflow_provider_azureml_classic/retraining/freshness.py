@@ -93,16 +93,18 @@ def is_moment(context: Mapping[str, Any]) -> bool:
     return bool(timed and partition is None and end is not None and end == _interval_start(context))
 
 
-def model_path(template: str, service_id: str, endpoint: str, window: Window) -> str:
+def model_path(template: str, service_id: str, endpoint: str, window: Window, folder: str = "") -> str:
     """Path of the model of one window; where the template has a token, each call gives another path.
 
-    :param template: with ``{service}``, ``{endpoint}``, ``{window_end}`` and ``{token}``, as :data:`MODEL_PATH`.
+    :param template: with ``{service}``, ``{endpoint}``, ``{window_end}`` and ``{token}``, as :data:`MODEL_PATH`; and,
+        where wanted, ``{folder}``.
     :param service_id: of the training web service.
     :param endpoint: the scoring endpoint that the model is for.
     :param window: its training window.
+    :param folder: the customer's.
     """
-    token = uuid.uuid4().hex[:12]
-    return template.format(service=service_id, endpoint=endpoint, window_end=f"{window.end:{STAMP}}", token=token)
+    names = {"service": service_id, "endpoint": endpoint, "folder": folder, "token": uuid.uuid4().hex[:12]}
+    return template.format(window_end=f"{window.end:{STAMP}}", **names)
 
 
 def limit_of(endpoint: Endpoint) -> timedelta:

@@ -37,7 +37,7 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     running.upload("bike-rental/current.csv", CURRENT.training)
     running.upload("bike-rental/arrived.csv", ARRIVED.training)
     for customer in ("contoso", "default"):
-        running.upload(f"customers/{customer}.csv", CURRENT.training)
+        running.upload(f"customers/{customer}/rentals.csv", CURRENT.training)
     with running.client() as client:
         client.add_endpoint(client.find_web_service(BIKES_SCORING).id, "bikes")
     yield running
@@ -235,7 +235,7 @@ def test_every_week(airflow: DagProcess, webhook: Webhook):
 
 def test_a_customers_file_retrains_that_customer(airflow: DagProcess, studio: ServerProcess):
     """A run of one partition trains on that customer's file alone; its update is that partition of the web service."""
-    studio.upload("customers/fabrikam.csv", CURRENT.training)
+    studio.upload("customers/fabrikam/rentals.csv", CURRENT.training)
     run = airflow.run("customers_partitioned", partition="fabrikam")
     assert set(run["tasks"].values()) == {"success"}
     assert run["xcoms"]["train"]["return_value"]["model_for"] == "fabrikam"

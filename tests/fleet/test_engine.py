@@ -13,9 +13,10 @@ from airflow_provider_azureml_classic.client.aio import AsyncClient
 from airflow_provider_azureml_classic.client.retries import NO_RETRIES, persevere
 from airflow_provider_azureml_classic.exceptions import ServiceUnavailable
 from airflow_provider_azureml_classic.fleet import engine as fleet_engine
-from airflow_provider_azureml_classic.fleet.engine import Engine, Means, Submitter, quiet_runner
+from airflow_provider_azureml_classic.fleet.engine import Engine, Means, Submitter
 from airflow_provider_azureml_classic.fleet.options import Options
 from airflow_provider_azureml_classic.fleet.rows import Item, Outcome, Row
+from airflow_provider_azureml_classic.fleet.trainers import Trainers
 from airflow_provider_azureml_classic.protocol.jobs import JobRequest
 from airflow_provider_azureml_classic.protocol.messages import Request, Response
 from airflow_provider_azureml_classic.protocol.values import Endpoint, WebService
@@ -205,19 +206,21 @@ async def test_an_engine_that_is_ended_leaves_its_jobs() -> None:
     assert (row.outcome, service.calls["cancel_job"], service.lines[-1]) == (None, 0, "saved")
 
 
-async def submitted(service: Service, rows: list[Row], make: Callable[[Item], JobRequest], may_fail: int = 0) -> int:
+async def submitted(
+    service: Service, rows: list[Row], make: Callable[[Item, Endpoint], JobRequest], may_fail: int = 0
+) -> int:
     """Submit the jobs of a wave; how many times the rows were saved."""
     saved: list[int] = []
-    runner = quiet_runner(service, TRAINER, service.lines.append)
+    trainers = Trainers(service, Options("t", "default", "s"), TRAINER, service.lines.append)
     items = {row.endpoint: Item(row.endpoint, {}, WINDOW) for row in rows if row.endpoint != "gone"}
-    await Submitter(service, runner, make, 7).prepare(rows, items, lambda: saved.append(1), may_fail)
+    await Submitter(service, trainers, make, 7).prepare(rows, items, lambda: saved.append(1), may_fail)
     return len(saved)
 
 
 async def test_a_wave_is_submitted() -> None:
     """Each row has a job of this epoch; one whose item is no longer there, or cannot be read, has none and says so."""
 
-    def make(item: Item) -> JobRequest:
+    def make(item: Item, trainer: Endpoint) -> JobRequest:
         if item.endpoint == "odd":
             raise ValueError("There is no such input.")
         return JobRequest({})
@@ -229,12 +232,56 @@ async def test_a_wave_is_submitted() -> None:
     assert (odd.job_id, odd.outcome, odd.reason) == (None, Outcome.FAILED, "There is no such input.")
 
 
+OWN = Endpoint("e", "t", "w", api_location="https://ml.example/own", primary_key="mine", folder="customers/1")
+
+
+async def test_where_customers_are_apart_each_has_a_trainer() -> None:
+    """A customer who is not there is added before the job, which goes to his endpoint, with his key and folder; it is
+    started, polled and cancelled there, too.
+    """
+    absent = refused(404, "EndpointNotFound", "No.")
+    service = Service(get_endpoint=[absent, Response.of_json(OWN.to_wire())], add_endpoint=[DONE], get_job=[RUNNING])
+    asked, answer = list[tuple[str, str, str | None]](), service.answer
+
+    def noted(request: Request) -> Any:
+        asked.append((request.operation.name, request.url, request.headers.get("authorization")))
+        return answer(request)
+
+    service.answer = noted  # type: ignore[method-assign]
+    options = Options("t", "default", "s", paired=True, poll_interval=0.0, job_timeout=1e-9)
+    trainers, row, folders = Trainers(service, options, None, service.lines.append), Row("e"), list[str | None]()
+
+    def make(item: Item, trainer: Endpoint) -> JobRequest:
+        folders.append(trainer.folder)
+        return JobRequest({})
+
+    await Submitter(service, trainers, make, 7).prepare([row], {"e": Item("e", {}, WINDOW)}, lambda: None, 0)
+    means = Means(service, lambda reference: reference, service.save, service.lines.append)
+    await Engine(means, options, [row], [row], 1).run()
+    assert row.reason.endswith("it was cancelled.")
+    assert folders == [OWN.folder]
+    assert service.calls["add_endpoint"] == 1
+    jobs = [(url.startswith(OWN.api_location), key) for name, url, key in asked if name.endswith("_job")]
+    assert set(jobs) == {(True, "Bearer mine")}
+    assert {"submit_job", "start_job", "get_job", "cancel_job"} == {name for name, *_ in asked if name.endswith("_job")}
+
+
+async def test_a_customer_who_has_left_stops_no_cancelling() -> None:
+    """The log names the job that could not be cancelled, and the next one is."""
+    gone, there = refused(404, "EndpointNotFound", "No."), Response.of_json(OWN.to_wire())
+    service = Service(get_endpoint=[gone, there])
+    trainers = Trainers(service, Options("t", "default", "s", paired=True), None, service.lines.append)
+    await service.perform(trainers.cancel_all([Row("a", job_id="2" * 32), Row("e", job_id=JOB)]))
+    assert [line.startswith(f"Job {'2' * 32} could not be cancelled") for line in service.lines] == [True]
+    assert service.calls["cancel_job"] == 1
+
+
 @pytest.mark.parametrize(("pages", "outcome"), [(2, None), (3, Outcome.FAILED)])
 async def test_a_page_of_a_proxy_says_nothing_about_a_job(pages: int, outcome: Outcome | None) -> None:
     """It is asked again, and the job that runs is taken up; three such answers in a row end the endpoint."""
     page = Response(200, {"content-type": "text/html"}, b"<html>")
     service, row = Service(get_job=[page] * pages + [RUNNING]), Row("e", job_id="2" * 32, epoch=7)
-    await submitted(service, [row], lambda _: JobRequest({}))
+    await submitted(service, [row], lambda *_: JobRequest({}))
     assert (row.job_id, row.outcome, service.calls["submit_job"]) == ("2" * 32, outcome, 0)
     assert (row.started is None) == (outcome is Outcome.FAILED)
 
@@ -263,7 +310,7 @@ async def test_no_further_job_once_too_many_failed(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(fleet_engine, "CHUNK", 1)
     service = Service(submit_job=[refused(400, "BadParameterValue", "No.")])
     rows = [Row("a"), Row("b"), Row("c")]
-    await submitted(service, rows, lambda _: JobRequest({}), may_fail=1)
+    await submitted(service, rows, lambda *_: JobRequest({}), may_fail=1)
     assert [row.outcome for row in rows] == [Outcome.FAILED, Outcome.FAILED, Outcome.UNTOUCHED]
     assert rows[2].reason == "Not submitted: 2 endpoints of its wave had failed."
     assert service.calls["submit_job"] == 2
@@ -276,9 +323,9 @@ async def test_what_was_submitted_is_saved_when_the_service_goes_away(monkeypatc
     gone = ServiceUnavailable("No answer (ReadTimeout)")
     service = Service(submit_job=[gone, Response.of_json(JOB), gone])
     rows, saved = [Row("a"), Row("b")], list[str | None]()
-    runner = quiet_runner(service, TRAINER, service.lines.append)
+    trainers = Trainers(service, Options("t", "default", "s"), TRAINER, service.lines.append)
     items = {row.endpoint: Item(row.endpoint, {}, WINDOW) for row in rows}
-    submitter = Submitter(service, runner, lambda _: JobRequest({}), 1)
+    submitter = Submitter(service, trainers, lambda *_: JobRequest({}), 1)
     with pytest.raises(ServiceUnavailable, match="No answer"):
         await submitter.prepare(rows, items, lambda: saved.append(rows[0].job_id), 0)
     assert saved == [JOB, JOB]

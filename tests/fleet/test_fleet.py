@@ -19,9 +19,10 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 from airflow_provider_azureml_classic import triggers
 from airflow_provider_azureml_classic.client import AsyncClient, Client
 from airflow_provider_azureml_classic.client.retries import Pause, Program
-from airflow_provider_azureml_classic.fleet.engine import CALLS, Engine, Means, quiet_runner
+from airflow_provider_azureml_classic.fleet.engine import CALLS, Engine, Means
 from airflow_provider_azureml_classic.fleet.options import Options
 from airflow_provider_azureml_classic.fleet.rows import Outcome, Row
+from airflow_provider_azureml_classic.fleet.trainers import Trainers
 from airflow_provider_azureml_classic.hooks import AzureMLClassicHook
 from airflow_provider_azureml_classic.memory import FleetXComs
 from airflow_provider_azureml_classic.operators import BatchExecutionOperator, UpdateTrainedModelOperator, ending
@@ -484,7 +485,7 @@ async def test_looks_are_few(server: ServerProcess, client: Client, tmp_path: Pa
     options = Options(**wave_trigger(client, "look", poll_interval=600).options)
     async with await AzureMLClassicHook().async_client() as calls:
         engine = Watched(Means(calls, lambda place: place, save, print), options, rows, rows, 0)
-        engine._runner = quiet_runner(calls, client.get_endpoint(options.training_id, "look"), print)
+        engine._trainers = await calls.perform(Trainers.find(calls, options, print))
         engine.in_flight = {str(row.job_id): row for row in rows}
         for _ in range(3):
             await engine._poll()

@@ -442,7 +442,23 @@ def test_where_customers_are_kept_apart_a_model_goes_into_the_folder() -> None:
         (Endpoint("custa", folder=folder), {}, f"{folder}/models/service/custa/"),
         (Endpoint("custa"), {}, "models/service/custa/"),
         (Endpoint("custa", folder=folder), {"model_path": "mine/{window_end}.ilearner"}, "mine/"),
+        (Endpoint("custa", folder=folder), {"model_path": "{folder}/m.ilearner"}, f"{folder}/m.ilearner"),
+        (Endpoint("default"), {"model_path": "{folder}/m.ilearner"}, "customers/custa/m.ilearner"),
     ):
         task = train(model_for="custa", model_output="output1", **more)
         task._target = endpoint
         assert task._destinations(context(), "service")["output1"].startswith(begin)
+
+
+def test_a_path_may_begin_with_the_customers_folder() -> None:
+    """The one of the endpoint that trains; without one, that of his name. All else stays as written."""
+    for endpoint, folder in (
+        (Endpoint("custa", folder="customers/1"), "customers/1"),
+        (Endpoint("default"), "customers/custa"),
+    ):
+        parameters = {"URI": "{folder}/b.csv", "Rate": 0.1, "Text": "x{folder}/"}
+        task = train("{folder}/a.csv", model_for="custa", model_output="o", global_parameters=parameters)
+        task._target = endpoint
+        request = task._request(context(), "service")
+        assert request.inputs["input1"].relative_location == f"{folder}/a.csv"
+        assert request.global_parameters == {"URI": f"{folder}/b.csv", "Rate": 0.1, "Text": "x{folder}/"}

@@ -9,9 +9,10 @@ from typing import Any
 
 from airflow_provider_azureml_classic.client.aio import AsyncClient
 from airflow_provider_azureml_classic.fleet import engine
-from airflow_provider_azureml_classic.fleet.engine import Engine, Means, Submitter, quiet_runner
+from airflow_provider_azureml_classic.fleet.engine import Engine, Means, Submitter
 from airflow_provider_azureml_classic.fleet.options import Options
 from airflow_provider_azureml_classic.fleet.rows import BAD, DONE, Item, Outcome, Row, allowed, next_wave
+from airflow_provider_azureml_classic.fleet.trainers import Trainers
 from airflow_provider_azureml_classic.retraining.freshness import Window
 from tests.simulation.days import Days
 from tests.simulation.network import Process, attempted
@@ -122,9 +123,9 @@ class Fleets(Days):
         rows, number = fleet.recalled(), 1
         while wave := next_wave(rows, fleet.waves, number):
             may_fail = allowed(fleet.threshold, len(wave))
-            trainer = await client.get_endpoint(TRAINING, "default")
-            runner = quiet_runner(client, trainer, lambda text: self.world.note(process.name, text[:160]))
-            submitter = Submitter(client, runner, lambda item: job_request(item.endpoint, item.window), 0)
+            found = Trainers.find(client, fleet.options, lambda text: self.world.note(process.name, text[:160]))
+            trainers = await client.perform(found)
+            submitter = Submitter(client, trainers, lambda item, _: job_request(item.endpoint, item.window), 0)
             await submitter.prepare(wave, fleet.items, lambda: self._keep(fleet, process, rows), may_fail)
             await self._engine(fleet, client, process, rows, wave)
             self._check_wave(fleet, process, wave)
