@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from difflib import get_close_matches
 from itertools import pairwise
 
@@ -17,11 +17,33 @@ _YEAR = re.compile("(?:1[89]|20|21)[0-9]{2}")
 
 def _misspelled(expected: Collection[str], names: Sequence[str]) -> tuple[str, str] | None:
     """A column that is expected, and a name that looks like it: then the first row is a header row."""
-    plain = {name.casefold(): name for name in names}
-    for wanted in expected:
-        if near := get_close_matches(wanted.casefold(), plain, 1, 0.75):
-            return wanted, plain[near[0]]
-    return None
+    return next(((wanted, near) for wanted in expected if (near := alike(wanted, names))), None)
+
+
+def alike(wanted: str, names: Iterable[str]) -> str | None:
+    """The name that looks most like a column that is not there: it may be misspelled.
+
+    :param wanted: the column.
+    :param names: those that are there.
+    """
+    plain = {_letters(name): name for name in names}
+    near = get_close_matches(_letters(wanted), plain, 1, 0.75)
+    return plain[near[0]] if near else None
+
+
+def hint(wanted: str, names: Iterable[str], expected: Collection[str]) -> str:
+    """A question for the end of a message that says that a column is not there; empty if no name looks like it.
+
+    :param wanted: the column.
+    :param names: those that are there.
+    :param expected: columns that are there rightly.
+    """
+    near = alike(wanted, [name for name in names if name not in expected])
+    return f" Is {near!r} meant?" if near else ""
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[\s_.-]+", " ", name.casefold()).strip()
 
 
 def check_names(names: Sequence[str], title: str, expected: Collection[str] = (), *, declared: bool = False) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from airflow_provider_azureml_classic.exceptions import RequestRejected
 from airflow_provider_azureml_classic.server.experiments import estimators
 from airflow_provider_azureml_classic.server.experiments.declaration import Experiment
 from airflow_provider_azureml_classic.server.experiments.frame import first_table, read_table
@@ -71,8 +73,22 @@ def preview(experiment: Experiment) -> tuple[list[str], bool]:
     return [*table_of(experiment, table.rows, seen_in(experiment, table, decision))], not decision.problems
 
 
-def understood(experiment: Experiment, schema: Schema, path: Path) -> tuple[int, tuple[Description, ...]]:
-    """How many rows a file has that may be trained on, and what its columns are taken for.
+@dataclass(frozen=True)
+class Understood:
+    """What is read in a file that may be trained on.
+
+    :param rows: how many it has.
+    :param columns: what they are taken for.
+    :param problem: why nothing can be trained on it; empty: nothing is known to be in the way.
+    """
+
+    rows: int
+    columns: tuple[Description, ...]
+    problem: str
+
+
+def understood(experiment: Experiment, schema: Schema, path: Path) -> Understood:
+    """What a file is taken for that may be trained on.
 
     :param experiment: the declaration.
     :param schema: of the first training.
@@ -81,7 +97,12 @@ def understood(experiment: Experiment, schema: Schema, path: Path) -> tuple[int,
     """
     table = read_table(path, expected=(*schema.required, experiment.label), encoding=experiment.encoding)
     _, decision = decided(experiment, table, estimators.task_of(experiment), schema)
-    return table.rows, seen_in(experiment, table, decision)
+    problem = ""
+    try:
+        schema.check_columns(table)
+    except RequestRejected as error:
+        problem = error.message
+    return Understood(table.rows, seen_in(experiment, table, decision), problem)
 
 
 def table_of(experiment: Experiment, rows: int, seen: Sequence[Description]) -> Iterator[str]:

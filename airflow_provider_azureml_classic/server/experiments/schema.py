@@ -28,6 +28,7 @@ from airflow_provider_azureml_classic.tables.kinds import (
     read_categories,
     read_numbers,
 )
+from airflow_provider_azureml_classic.tables.names import hint
 from airflow_provider_azureml_classic.tables.spelling import category_key, listed, parse_number, shown, truth_key
 from airflow_provider_azureml_classic.tables.table import Encoded, Table
 from airflow_provider_azureml_classic.tables.values import recoded
@@ -224,14 +225,16 @@ class Schema:
         if self.label not in frame.columns:
             raise rejection(
                 "InputMismatchError",
-                f"The training data has no column {self.label!r}, the label; its columns are: {there}.",
+                f"The training data has no column {self.label!r}, the label; its columns are: {there}."
+                f"{hint(self.label, frame.origin.names, self.required)}",
                 target=self.label,
             )
         for name in self.required:
             if name not in frame.columns:
                 raise rejection(
                     "InputMismatchError",
-                    f"The training data has no column {name!r}; expected {', '.join(self.required)}. Found: {there}.",
+                    f"The training data has no column {name!r}; expected {', '.join(self.required)}. Found: {there}."
+                    f"{hint(name, frame.origin.names, (*self.required, self.label))}",
                     target=name,
                 )
 

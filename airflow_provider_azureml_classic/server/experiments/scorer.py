@@ -28,6 +28,7 @@ from airflow_provider_azureml_classic.server.experiments.number_text import text
 from airflow_provider_azureml_classic.server.experiments.schema import NUMBER, UNKNOWN, Column, not_a_number
 from airflow_provider_azureml_classic.tables import dates
 from airflow_provider_azureml_classic.tables.kinds import DATE, Kind
+from airflow_provider_azureml_classic.tables.names import hint
 from airflow_provider_azureml_classic.tables.spelling import shown
 
 if TYPE_CHECKING:
@@ -258,7 +259,7 @@ class Scorer:
                 raise rejection(
                     "InputMismatchError",
                     f"The input has no column {name!r}; expected {', '.join(schema.required)}. "
-                    f"Found: {', '.join(names) or 'no columns'}.",
+                    f"Found: {', '.join(names) or 'no columns'}.{hint(name, names, schema.required)}",
                     target=name,
                 )
         plan: _Plan = [(positions.get(name), codes) for name, codes in zip(schema.names, self._codes, strict=True)]

@@ -29,7 +29,7 @@ from airflow_provider_azureml_classic.server.experiments.declaration import (
 )
 from airflow_provider_azureml_classic.server.experiments.frame import Frame, first_table
 from airflow_provider_azureml_classic.server.experiments.parameters import DATA, Parameter
-from airflow_provider_azureml_classic.server.experiments.preview import understood
+from airflow_provider_azureml_classic.server.experiments.preview import Understood, understood
 from airflow_provider_azureml_classic.server.experiments.samples import cell_of
 from airflow_provider_azureml_classic.server.experiments.schema import NUMBER, Column, Schema
 from airflow_provider_azureml_classic.server.experiments.scorer import Scorer
@@ -150,8 +150,8 @@ class Describer:
             raise _unknown(endpoint_id)
         return self._facts(workspace_id, service, row)
 
-    def understood(self, endpoint: EndpointRow, path: Path) -> tuple[int, tuple[Description, ...]]:
-        """How many rows a file has that an endpoint is to be trained on, and what its columns are taken for.
+    def understood(self, endpoint: EndpointRow, path: Path) -> Understood:
+        """What a file is taken for that an endpoint is to be trained on.
 
         :param endpoint: of the web service that trains.
         :param path: the file.

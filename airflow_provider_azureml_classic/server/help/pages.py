@@ -91,6 +91,9 @@ def _environment() -> Environment:
     environment.filters["quoted"] = lambda text: json.dumps(text, ensure_ascii=False)
     environment.filters["quoted_in_r"] = lambda text: "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
     environment.filters["quoted_in_csharp"] = lambda text: '@"' + text.replace('"', '""') + '"'
+    # Power Query doubles quotes; an identifier is quoted, too.
+    environment.filters["power_query_text"] = lambda text: '"' + text.replace('"', '""') + '"'
+    environment.filters["power_query"] = lambda text: '#"' + text.replace('"', '""') + '"'
     environment.filters["pretty"] = pretty
     environment.filters["python"] = repr
     return environment
@@ -122,7 +125,16 @@ def _score(facts: Facts) -> dict[str, Any]:
         forms.append(
             {"title": title, "url": url, "request": request, "response": write_results({facts.api.output_name: output})}
         )
-    return {"forms": forms, "table": forms[0], "details": "=".join(ops.WITH_TYPES)}
+    return {"forms": forms, "table": forms[0], "details": "=".join(ops.WITH_TYPES), "key": None}
+
+
+def samples(facts: Facts, key: str) -> str:
+    """The samples of the page of request/response as HTML, with a key in them.
+
+    :param facts: about an endpoint that scores.
+    :param key: what stands for it, or itself.
+    """
+    return _environment().get_template("samples.html").render(api=facts.api, **{**_score(facts), "key": key})
 
 
 def _jobs(facts: Facts) -> dict[str, Any]:

@@ -10,9 +10,11 @@ from datetime import UTC, datetime, timedelta
 from airflow_provider_azureml_classic.server.state.overview import ModelLine
 
 #: Measures of the drawing, in its own units.
-WIDTH, HEIGHT = 720, 260
-LEFT, RIGHT, TOP, BOTTOM = 56, 16, 16, 34
-LIVE, PAST, UNUSED = "live", "past", "unused"
+WIDTH, HEIGHT = 720, 290
+LEFT, RIGHT, TOP, BOTTOM = 56, 16, 28, 56
+LIVE, PAST, UNUSED, FAILED = "live", "past", "unused", "failed"
+#: A first model that is so many times as far from the others as these are from one another is left out.
+_FAR = 2
 #: Metrics in the order in which one is chosen if nobody asks.
 _PREFERRED = (
     "AUC",
@@ -28,23 +30,42 @@ _SPANS = (60, 300, 900, 3600, 3 * 3600, 6 * 3600, 12 * 3600, *(_DAY * n for n in
 
 
 @dataclass(frozen=True)
+class Failure:
+    """A training that wrote no model.
+
+    :param job_id: the job.
+    :param at: when it ended.
+    :param window_end: end of its training data, if its submission said so.
+    """
+
+    job_id: str
+    at: datetime
+    window_end: datetime | None
+
+
+@dataclass(frozen=True)
 class Point:
     """A model on the chart.
 
     :param x: place in the drawing.
     :param y: place in the drawing.
-    :param kind: :data:`LIVE`, :data:`PAST` or :data:`UNUSED`.
-    :param model: the model.
-    :param value: of the metric.
+    :param kind: :data:`LIVE`, :data:`PAST`, :data:`UNUSED`, or :data:`FAILED`: a training that wrote no model.
+    :param job_id: that trained it, if it is known.
+    :param value: of the metric; ``None`` of a failed one.
     :param moment: where it stands on the time axis.
     """
 
     x: float
     y: float
     kind: str
-    model: ModelLine
-    value: float
+    job_id: str | None
+    value: float | None
     moment: datetime
+
+    @property
+    def anchor(self) -> str:
+        """How a text above it is aligned, so that it stays in the drawing."""
+        return "start" if self.x < WIDTH / 4 else "end" if self.x > WIDTH * 3 / 4 else "middle"
 
 
 @dataclass(frozen=True)
@@ -58,6 +79,7 @@ class Chart:
     :param rows: place and text of the values at the side.
     :param columns: place and text of the times below.
     :param left_out: models that have no such metric, or no time.
+    :param first: time of the first model, if it is left out because it is far from all others.
     """
 
     metric: str
@@ -67,6 +89,24 @@ class Chart:
     rows: tuple[tuple[float, str], ...]
     columns: tuple[tuple[float, str], ...]
     left_out: int
+    first: datetime | None = None
+
+    @property
+    def direction(self) -> int:
+        """See :func:`direction`."""
+        return direction(self.metric)
+
+
+def direction(metric: str) -> int:
+    """1: higher is better; -1: lower is; 0: nobody knows.
+
+    :param metric: its name.
+    """
+    name = metric.casefold()
+    if any(word in name for word in ("error", "loss")):
+        return -1
+    good = ("auc", "accuracy", "coefficient of determination", "precision", "recall", "f1")
+    return 1 if any(word in name for word in good) else 0
 
 
 def metric_names(models: Iterable[ModelLine]) -> list[str]:
@@ -86,24 +126,30 @@ def ordered(names: Iterable[str]) -> list[str]:
     return [*(name for name in _PREFERRED if name in there), *sorted(there.difference(_PREFERRED))]
 
 
-def chart(models: Sequence[ModelLine], metric: str) -> Chart | None:
-    """The chart of a metric; ``None`` if no model has it.
+def chart(models: Sequence[ModelLine], metric: str, failed: Sequence[Failure] = ()) -> Chart | None:
+    """The chart of a metric; ``None`` if fewer than two models have it: one is no development.
 
     :param models: newest first; of several entries of one model the live one counts, else the newest.
     :param metric: one of :func:`metric_names`.
+    :param failed: trainings that failed.
     """
     single: dict[str, ModelLine] = {}
     for model in models:
         if model.digest not in single or model.live:
             single[model.digest] = model
-    by_window = any(model.window_end for model in single.values() if metric in model.metrics)
+    # One model with a window is no development; by the time of training the others may stand beside it.
+    by_window = sum(1 for model in single.values() if model.window_end and metric in model.metrics) > 1
     timed = [(model, model.window_end if by_window else model.created_at) for model in single.values()]
     shown = [(model, at) for model, at in timed if at and metric in model.metrics]
-    if not shown:
+    if len(shown) < 2:
         return None
     shown.sort(key=lambda pair: pair[1])
+    oldest = _far_first(shown)
+    shown = shown[1:] if oldest else shown
     lows, low, high = _values([model.metrics[metric] for model, _ in shown])
-    times, first, last = _times(shown[0][1], shown[-1][1])
+    fails = [(one.job_id, one.window_end if by_window else one.at) for one in failed]
+    marks = [(job_id, at) for job_id, at in fails if at and at >= shown[0][1]]
+    times, first, last = _times(shown[0][1], max([shown[-1][1], *(at for _, at in marks)]))
     across, up = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
 
     def place(at: datetime) -> float:
@@ -112,14 +158,24 @@ def chart(models: Sequence[ModelLine], metric: str) -> Chart | None:
     def height(value: float) -> float:
         return round(TOP + up * (1 - (value - low) / (high - low)), 1)
 
-    points = tuple(
-        Point(place(at), height(model.metrics[metric]), _kind(model), model, model.metrics[metric], at)
+    points = [
+        Point(place(at), height(model.metrics[metric]), _kind(model), model.job_id, model.metrics[metric], at)
         for model, at in shown
-    )
+    ]
     line = " ".join(f"{point.x},{point.y}" for point in points if point.kind != UNUSED)
+    points += [Point(place(at), HEIGHT - BOTTOM - 12, FAILED, job_id, None, at) for job_id, at in marks]
     rows = tuple((height(value), _short(value)) for value in lows)
     columns = tuple((place(at), text) for at, text in times)
-    return Chart(metric, by_window, points, line, rows, columns, len(single) - len(shown))
+    left_out = len(single) - len(shown) - bool(oldest)
+    return Chart(metric, by_window, tuple(points), line, rows, columns, left_out, oldest)
+
+
+def _far_first(shown: Sequence[tuple[ModelLine, datetime]]) -> datetime | None:
+    """The time of the model that an endpoint began with, if all others would be one point beside it."""
+    if len(shown) < 4 or shown[0][0].live:
+        return None
+    begin, second, last = shown[0][1], shown[1][1], shown[-1][1]
+    return begin if second - begin > _FAR * (last - second) else None
 
 
 def _kind(model: ModelLine) -> str:

@@ -6,23 +6,23 @@ All is asked for with the customer's own rights; what another has is not found, 
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
+
+from starlette.responses import Response
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.protocol import operations as ops
 from airflow_provider_azureml_classic.protocol.references import INPUT_EXTENSIONS, BlobReference
 from airflow_provider_azureml_classic.server.blobs.names import OUTPUT_CONTAINER
 from airflow_provider_azureml_classic.server.portal import endpoint, jobs
+from airflow_provider_azureml_classic.server.portal.retrain import previewed
+from airflow_provider_azureml_classic.server.portal.score_file import scores
 from airflow_provider_azureml_classic.server.portal.services import submitted, uploaded_file
 from airflow_provider_azureml_classic.server.portal.visit import Go, Page, Visit
 from airflow_provider_azureml_classic.server.state.tables import EndpointRow
 from airflow_provider_azureml_classic.server.workspace.customers import Customer
 
-#: Largest file, in bytes, whose columns are shown before a job reads it.
-MAX_SHOWN = 8 << 20
 #: Files on the page.
 _FILES = 50
 
@@ -55,6 +55,14 @@ def scored(visit: Visit) -> Page:
     return replace(
         _home(visit, answer=answered.values["answer"], fields=answered.values["fields"]), status=answered.status
     )
+
+
+def score_file(visit: Visit) -> Page | Response:
+    """Score the rows of a file."""
+    try:
+        return scores(visit)
+    except AzureMLClassicError as error:
+        return _home(visit, error, "score-file")
 
 
 def _who(visit: Visit) -> Customer:
@@ -90,28 +98,13 @@ def one_file(visit: Visit) -> Page:
 
 def _file(visit: Visit, error: AzureMLClassicError | None = None) -> Page:
     customer, name = _who(visit), visit.segments["file"]
-    length = dict(visit.core.customers.files(customer)).get(name)
-    if length is None:
+    if name not in dict(visit.core.customers.files(customer)):
         raise rejection("BlobNotFound", f"There is no file {name!r}.", target=name)
-    rows, seen, unreadable = 0, (), ""
-    if length <= MAX_SHOWN:
-        try:
-            rows, seen = _understood(visit, customer, name)
-        except AzureMLClassicError as problem:
-            unreadable = problem.message
-    values = {"file": name, "length": length, "rows": rows, "seen_columns": seen, "unreadable": unreadable}
-    return Page(
-        "file", {**values, "error": error, "too_large": length > MAX_SHOWN}, error.status or 400 if error else 200
-    )
-
-
-def _understood(visit: Visit, customer: Customer, name: str) -> tuple[int, Any]:
-    extension = next((one for one in INPUT_EXTENSIONS if name.lower().endswith(one)), "")
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"data{extension}"
-        place = BlobReference(f"{customer.folder}/{name}")
-        visit.core.locations.resolve(customer.scope, place).fetch(path)
-        return visit.core.describer.understood(_training(visit), path)
+    values = previewed(visit, _training(visit), BlobReference(f"{customer.folder}/{name}"))
+    values |= {"error": error, "trained_for": "", "fields": {}, "target": customer.name}
+    values |= {"crumbs_before": [("Your model", visit.home)], "back": visit.home}
+    values |= {f"{what}_at": visit.path("customer", "files", name, what) for what in ("train", "delete")}
+    return Page("file", values, error.status or 400 if error else 200)
 
 
 def train(visit: Visit) -> Page | Go:
@@ -150,6 +143,7 @@ ROUTES = (
     (_HOME, "GET", home, ops.SCORE),
     (f"{_HOME}/score", "GET", home, ops.SCORE),
     (f"{_HOME}/score", "POST", scored, ops.SCORE),
+    (f"{_HOME}/score-file", "POST", score_file, ops.SCORE),
     (f"{_HOME}/ask/{{what}}", "GET", endpoint.ask, ops.SCORE),
     (f"{_HOME}/do/{{what}}", "POST", endpoint.do, ops.SCORE),
     (f"{_HOME}/files", "POST", upload, ops.WRITE_FILE),

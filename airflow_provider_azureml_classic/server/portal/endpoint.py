@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import date, timedelta
 from functools import partial
 from typing import Any
 
@@ -15,6 +16,7 @@ from airflow_provider_azureml_classic.protocol import operations as ops
 from airflow_provider_azureml_classic.protocol.customers import Quota
 from airflow_provider_azureml_classic.protocol.drift import EndpointDrift, Terms
 from airflow_provider_azureml_classic.protocol.keys import KeyType, NamedKey, key_request
+from airflow_provider_azureml_classic.protocol.references import window_end_of
 from airflow_provider_azureml_classic.protocol.swagger import execution_body
 from airflow_provider_azureml_classic.protocol.tables import RESULTS, Table, read_output
 from airflow_provider_azureml_classic.protocol.values import (
@@ -28,7 +30,8 @@ from airflow_provider_azureml_classic.protocol.values import (
     TraceLevel,
 )
 from airflow_provider_azureml_classic.server.help.description import Facts
-from airflow_provider_azureml_classic.server.portal.chart import chart, metric_names
+from airflow_provider_azureml_classic.server.help.pages import samples
+from airflow_provider_azureml_classic.server.portal.chart import Failure, chart, direction, metric_names
 from airflow_provider_azureml_classic.server.portal.jobs import job_of
 from airflow_provider_azureml_classic.server.portal.rendering import NONE, day, figure, size, when
 from airflow_provider_azureml_classic.server.portal.services import LEVELS
@@ -40,6 +43,14 @@ from airflow_provider_azureml_classic.server.state.tables import EndpointRow, Se
 SHOWN = 50
 #: Rehearsals on the page.
 _REHEARSALS = 10
+#: Stands for the key in samples until somebody asks for it; the script puts it in.
+KEY = "YOUR-KEY"
+#: Most columns of a model that has samples on its page.
+_SAMPLED = 100
+#: Failed trainings on the chart.
+_MARKED = 20
+#: Days whose calls are on the page.
+_DAYS = 30
 #: What the form of the settings offers.
 _CHOICES = {"levels": LEVELS, "traces": [level.value for level in TraceLevel], "most_calls": MAX_CONCURRENCY}
 #: Larger numbers of days are not even turned into a time.
@@ -61,10 +72,18 @@ class Answer:
 def dashboard(visit: Visit) -> Page:
     """All about one endpoint."""
     service, row = visit.endpoint()
-    return _page(visit, service, row)
+    return page(visit, service, row)
 
 
-def _page(visit: Visit, service: ServiceRow, row: EndpointRow, answer: Answer | None = None, **more: Any) -> Page:
+def page(visit: Visit, service: ServiceRow, row: EndpointRow, answer: Answer | None = None, **more: Any) -> Page:
+    """An endpoint's page, or its customer's.
+
+    :param visit: who looks.
+    :param service: its web service.
+    :param row: the endpoint.
+    :param answer: to what was typed.
+    :param more: instead of what it shows otherwise.
+    """
     values = {**values_of(visit, service, row), "answer": answer, **more}
     bad = values["error"] or (answer and answer.error)
     return Page("customer" if visit.customer else "endpoint", values, 400 if bad else 200)
@@ -113,7 +132,7 @@ def values_of(visit: Visit, service: ServiceRow, row: EndpointRow) -> dict[str, 
         **_CHOICES,
         "models": _merged(history, unused)[:SHOWN],
         "more": max(0, len(history) + len(unused) - SHOWN),
-        "chart": chart([*history, *unused], metric) if metric else None,
+        "chart": chart([*history, *unused], metric, _failures(core, service, row)) if metric else None,
         "metrics": metrics,
         "metric": metric,
         "facts": facts,
@@ -125,9 +144,29 @@ def values_of(visit: Visit, service: ServiceRow, row: EndpointRow) -> dict[str, 
         "cards": _metrics(live, metrics),
         "keeping": core.scoring.keeper.keeping(row, service.experiment),
         "kept": core.scoring.keeper.count(row),
+        "samples": samples(facts, KEY) if row.resources and len(facts.api.inputs) <= _SAMPLED else "",
+        "usage_days": _days(core, row, visit.now.toordinal()),
+        "trainer": core.queries.training_service(service.experiment) if row.resources else None,
         "rehearsals": core.scoring.keeper.kept.rehearsals(row.id)[:_REHEARSALS],
         **_looked_after(visit, row),
     }
+
+
+def _failures(core: Core, service: ServiceRow, row: EndpointRow) -> list[Failure]:
+    """Trainings for an endpoint that failed, for its chart."""
+    found = []
+    for line in core.job_queries.failed_for(row.name, service.experiment, _MARKED) if row.resources else ():
+        request = core.jobs.facts(line.id).request
+        ends = [request.purpose.end if request.purpose else None, *map(window_end_of, request.outputs.values())]
+        found.append(Failure(line.id, line.end_time or line.created_at, next(filter(None, ends), None)))
+    return found
+
+
+def _days(core: Core, row: EndpointRow, today: int) -> list[tuple[date, int]]:
+    """Calls that were answered on each of the last days, oldest first; today is the last one."""
+    first = today - _DAYS + 1
+    calls = core.queries.calls_by_day(row.id, first)
+    return [(date.fromordinal(day), calls.get(day, 0)) for day in range(first, today + 1)]
 
 
 def _drift(core: Core, service: ServiceRow, row: EndpointRow) -> EndpointDrift | None:
@@ -192,8 +231,8 @@ def score(visit: Visit) -> Page:
         answer, _ = core.scoring.execute(row, lambda: body, uuid.uuid4().hex, swagger=False, details=False)
         answered = read_output(facts.api.output_name, answer[RESULTS][facts.api.output_name])
     except AzureMLClassicError as error:
-        return _page(visit, service, row, Answer(error=error.message))
-    return _page(visit, service, row, Answer(tuple(zip(answered.column_names, answered.values[0], strict=True))))
+        return page(visit, service, row, Answer(error=error.message))
+    return page(visit, service, row, Answer(tuple(zip(answered.column_names, answered.values[0], strict=True))))
 
 
 def keys(visit: Visit) -> Page | Response:
@@ -201,7 +240,9 @@ def keys(visit: Visit) -> Page | Response:
     service, row = visit.endpoint()
     if visit.by_script:
         return JSONResponse({"primary": row.primary_key, "secondary": row.secondary_key})
-    return Page("keys", {"service": service, "row": row})
+    facts = visit.core.describer.managed(visit.core.settings.workspace_id, service.id, row.id)
+    filled = samples(facts, row.primary_key) if row.resources else ""
+    return Page("keys", {"service": service, "row": row, "samples": filled})
 
 
 def new_key(visit: Visit, row: EndpointRow) -> NamedKey:
@@ -220,8 +261,8 @@ def make_key(visit: Visit) -> Page:
     try:
         made = new_key(visit, row)
     except AzureMLClassicError as error:
-        return _page(visit, service, row, error=error, failed_form="key")
-    return _page(visit, service, row, made=made)
+        return page(visit, service, row, error=error, failed_form="key")
+    return page(visit, service, row, made=made)
 
 
 def revoke_key(visit: Visit) -> Go:
@@ -238,7 +279,7 @@ def set_quota(visit: Visit) -> Page | Go:
         quota = Quota.from_wire(Quota(visit.number("jobs_a_day"), visit.number("bytes_kept")).to_wire())
         visit.core.customers.quotas.set(row, quota)
     except AzureMLClassicError as error:
-        return _page(visit, service, row, error=error, failed_form="quota")
+        return page(visit, service, row, error=error, failed_form="quota")
     return Go(visit.at(service, row), "The quota is set.")
 
 
@@ -289,13 +330,15 @@ def ask(visit: Visit) -> Page:
         "action": visit.at(service, row, "do", visit.segments["what"]),
         "fields": {"number": number} if number else {},
         "back": visit.at(service, row),
-        "compared": _compared(visit, service, row, visit.segments["what"], number),
+        "compared": _compared(visit, row, visit.segments["what"], number),
     }
     return Page("question", values)
 
 
-def _compared(visit: Visit, service: ServiceRow, row: EndpointRow, what: str, number: str) -> list[tuple[str, ...]]:
-    """The live model beside the one that would take its place: what is compared, and both as texts."""
+def _compared(visit: Visit, row: EndpointRow, what: str, number: str) -> list[tuple[str, str, str, int]]:
+    """The live model beside the one that would take its place: what is compared, both as texts, and 1 if the latter is
+    the better one, -1 if the live one is.
+    """
     history = visit.core.queries.history(row.id)
     live = next((one for one in history if one.live), None)
     if what == "rollback":
@@ -305,18 +348,31 @@ def _compared(visit: Visit, service: ServiceRow, row: EndpointRow, what: str, nu
     if live is None or other is None:
         return []
     both = (live, other)
-    lines: list[tuple[str, ...]] = [
-        ("Data up to", *(day(one.window_end) if one.window_end else "unknown" for one in both)),
-        ("Trained", *(when(one.created_at) for one in both)),
-        ("Rows", *(f"{one.rows:,}" if one.rows else NONE for one in both)),
-        *((name, *(figure(one.metrics.get(name)) for one in both)) for name in metric_names(list(both))),
-        ("Size", *(size(one.length) for one in both)),
+    texts: list[tuple[str, Callable[[ModelLine], str]]] = [
+        ("Data up to", lambda one: day(one.window_end) if one.window_end else "unknown"),
+        ("Trained", lambda one: when(one.created_at)),
+        ("Rows", lambda one: f"{one.rows:,}" if one.rows else NONE),
+        ("Size", lambda one: size(one.length)),
     ]
+    lines = [(name, _unbroken(text(live)), _unbroken(text(other)), 0) for name, text in texts]
+    metrics = [(name, live.metrics.get(name), other.metrics.get(name)) for name in metric_names(list(both))]
+    lines[3:3] = [(name, figure(old), figure(new), _better(name, old, new)) for name, old, new in metrics]
     rehearsals = visit.core.scoring.keeper.kept.rehearsals(row.id)
     found = next((rehearsal for digest, _, rehearsal in rehearsals if digest == other.digest), None)
     if found is not None and found.get("changed") is not None:
-        lines.append((f"Answers that change, of the last {found['rows']:,} rows", NONE, f"{found['changed']:.1%}"))
+        lines.append((f"Answers that change, of the last {found['rows']:,} rows", NONE, f"{found['changed']:.1%}", 0))
     return lines
+
+
+def _unbroken(date: str) -> str:
+    """A date that no line ends within."""
+    return date.replace("-", "\N{NON-BREAKING HYPHEN}")
+
+
+def _better(metric: str, old: float | None, new: float | None) -> int:
+    if old is None or new is None or old == new:
+        return 0
+    return direction(metric) * (1 if new > old else -1)
 
 
 def _question(visit: Visit, row: EndpointRow, what: str, number: str) -> Question:

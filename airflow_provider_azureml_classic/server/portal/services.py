@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from unicodedata import combining, normalize
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.protocol.jobs import JobRequest
@@ -226,11 +227,24 @@ def _uploaded(visit: Visit, endpoint: EndpointRow) -> str:
     # Before a file is stored: what was typed is right.
     outputs_of(visit, scope, "", name)
     with uploaded_file(visit) as (path, file):
-        if endpoint.customer:
-            visit.core.customers.quotas.check_bytes(endpoint.customer, path.stat().st_size)
-        place = BlobReference(f"{scope.folder or UPLOADS}/{visit.now:%Y%m%d}/{uuid.uuid4().hex}/{file}")
-        visit.core.locations.resolve(scope, place, WRITE).deliver(path)
+        place = stored(visit, endpoint, path, file)
     return submitted(visit, endpoint, place, name)
+
+
+def stored(visit: Visit, endpoint: EndpointRow, path: Path, file: str) -> BlobReference:
+    """Put an uploaded file into the service's store; where it is.
+
+    :param visit: of the form.
+    :param endpoint: that is to train on it.
+    :param path: of the file on the disk.
+    :param file: a name for it.
+    """
+    scope = Scope(endpoint.customer)
+    if endpoint.customer:
+        visit.core.customers.quotas.check_bytes(endpoint.customer, path.stat().st_size)
+    place = BlobReference(f"{scope.folder or UPLOADS}/{visit.now:%Y%m%d}/{uuid.uuid4().hex}/{file}")
+    visit.core.locations.resolve(scope, place, WRITE).deliver(path)
+    return place
 
 
 @contextmanager
@@ -248,7 +262,9 @@ def uploaded_file(visit: Visit) -> Iterator[tuple[Path, str]]:
             target="data",
         )
     # The name is only for people who look into the store; what a browser calls a file may be anything.
-    name = re.sub(r"[^A-Za-z0-9._-]+", "_", Path(upload.filename or "").name)[-80:].lstrip("._") or "data"
+    # Letters keep their base: Jänner is Janner.
+    plain = "".join(letter for letter in normalize("NFKD", Path(upload.filename or "").name) if not combining(letter))
+    name = re.sub(r"[^A-Za-z0-9._-]+", "_", plain)[-80:].lstrip("._") or "data"
     if not name.lower().endswith(INPUT_EXTENSIONS):
         name += CSV_EXTENSION
     with tempfile.TemporaryDirectory() as folder:

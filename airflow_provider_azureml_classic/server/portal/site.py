@@ -27,7 +27,16 @@ from airflow_provider_azureml_classic.exceptions import (
 from airflow_provider_azureml_classic.protocol.limits import MAX_FIELDS
 from airflow_provider_azureml_classic.protocol.operations import PORTAL, SCORE, Operation
 from airflow_provider_azureml_classic.server.blobs.disk import as_unavailable
-from airflow_provider_azureml_classic.server.portal import audit, customer, endpoint, entrance, jobs, services
+from airflow_provider_azureml_classic.server.portal import (
+    audit,
+    customer,
+    endpoint,
+    entrance,
+    jobs,
+    retrain,
+    score_file,
+    services,
+)
 from airflow_provider_azureml_classic.server.portal.rendering import STATIC, render, static, static_url
 from airflow_provider_azureml_classic.server.portal.sessions import (
     COOKIE,
@@ -62,9 +71,18 @@ _PRIVATE = {"cache-control": "no-store"}
 
 View = Callable[[Visit], Page | Go | Response]
 #: Path below the root, method, view.
-ROUTES: Sequence[tuple[str, str, View]] = (*services.ROUTES, *endpoint.ROUTES, *jobs.ROUTES, *audit.ROUTES)
+ROUTES: Sequence[tuple[str, str, View]] = (
+    *services.ROUTES,
+    *endpoint.ROUTES,
+    *retrain.ROUTES,
+    *score_file.ROUTES,
+    *jobs.ROUTES,
+    *audit.ROUTES,
+)
 #: Forms that change nothing; all others leave an entry in the audit list.
-READING_FORMS: frozenset[View] = frozenset({endpoint.score, customer.scored})
+READING_FORMS: frozenset[View] = frozenset(
+    {endpoint.score, customer.scored, score_file.score_file, customer.score_file}
+)
 #: Fields of forms that an entry of the audit list repeats.
 TOLD = ("name", "key", "number")
 #: Besides forms: what holds models and rows, which the read-only token does not open elsewhere.

@@ -446,6 +446,12 @@ class Queries:
         with self._db.read() as connection:
             return connection.execute(query).scalar()
 
+    def training_service(self, experiment: str) -> str | None:
+        """Id of the web service that trains the models of an experiment."""
+        query = sa.select(web_services.c.id).where(web_services.c.experiment == experiment, web_services.c.training)
+        with self._db.read() as connection:
+            return connection.execute(query).scalar()
+
     def names(self, service_id: str, limit: int) -> list[str]:
         """The first endpoints of a web service whose models can be replaced, by name.
 

@@ -20,9 +20,11 @@ from airflow_provider_azureml_classic.protocol.jobs import JobRequest, JobStatus
 from airflow_provider_azureml_classic.protocol.purpose import Purpose
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint, EndpointSettings
+from airflow_provider_azureml_classic.server.portal.chart import Failure, chart, direction
 from airflow_provider_azureml_classic.server.portal.sessions import COOKIE, OWNER, Brake, Sessions
 from airflow_provider_azureml_classic.server.portal.site import ROUTES
 from airflow_provider_azureml_classic.server.state.kept_calls import KeptCalls
+from airflow_provider_azureml_classic.server.state.overview import ModelLine, Queries
 from tests.support.portal import BASE, Visitor, text_of
 from tests.support.service import TOKEN, WORKSPACE, Clock, Service, line
 
@@ -566,7 +568,7 @@ def test_history_and_roll_back(visitor: Visitor, mine: str, scorer: Endpoint) ->
     rows = re.findall(r"<tr>\s*<th scope=\"row\">.*?</tr>", html, re.DOTALL)
     assert ["twenty" in rows[0], "ten" in rows[1], "the first model" in rows[2]] == [True] * 3
     assert "live now" in rows[0]
-    assert html.count("<circle") == 4  # three models, and the ring around the live one
+    assert html.count("<circle") == 7  # three models, where each can be touched, and the ring around the live one
     (number,) = re.findall(r"rollback\?number=(\d+)", rows[1])
     past = service.client.list_models(service.scoring, "mine").models[1].digests
     assert past
@@ -698,6 +700,135 @@ def test_train_from_an_upload_and_put_it_in_place(visitor: Visitor, mine: str, s
     assert "point unused" not in html
     assert f"/portal/jobs/{job_id}" in html
     assert "mine (live now)" in text_of(visitor.page(job_page))
+
+
+@pytest.mark.slow
+def test_a_new_model_for_an_endpoint(visitor: Visitor, mine: str, scorer: Endpoint) -> None:
+    """Upload on the endpoint's page, see how the columns are understood, train, compare, put live."""
+    service = visitor.service
+    assert "Train a new model for this endpoint" in visitor.page(mine)
+    german = line(5).replace("x,y", "x;y;Straße").replace(",", ";").replace(".", ",").replace("\n", ";Süd\n", -1)
+    german = german.replace("Straße;Süd", "Straße")
+    answer = visitor.post(f"{mine}/train", files={"data": ("Jänner.csv", german.encode("cp1252"), "text/csv")})
+    preview = answer.headers["location"]
+    words = text_of(visitor.page(preview))
+    assert "A new model for mine Janner.csv" in words
+    assert re.search(r"x number 0 21 .* y number 0 21 .* Straße not used", words), words
+    (file,) = re.findall(r'name="file" value="([^"]+)"', visitor.page(preview))
+    job_page = visitor.post(f"{mine}/train/start", file=file, until="2016-02-28").headers["location"]
+    trainer = service.client.get_endpoint(service.training, "default")
+    assert service.ended(trainer, job_page.rpartition("/")[2]).status is JobStatus.FINISHED
+    page = visitor.page(job_page)
+    assert "Retraining of Line for mine" in text_of(page)
+    assert "Put live on mine" in page
+    for other in ("experimentoutput/x.csv", f"{file}/../../models/ten.ilearner", "customers/a/x.csv"):
+        assert visitor.post(f"{mine}/train/start", file=other).status_code in (400, 404), other
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("july.csv", "x,Y_\n1,2\n", "no column 'y', the label; its columns are: x, Y_. Is 'Y_' meant?"),
+        ("july.csv", "xx_value,y\n1,2\n", "no column 'x'; expected x. Found: xx_value, y."),
+        ("july.xlsx", b"PK\x03\x04 and more", "it is an Excel workbook or a zip file; save it as CSV"),
+    ],
+)
+def test_what_cannot_be_trained_on_is_said_before(
+    visitor: Visitor, mine: str, name: str, content: str | bytes, said: str
+) -> None:
+    """All columns found, the likely misspelling, or that it is an Excel file; another file can be chosen at once."""
+    preview = visitor.post(f"{mine}/train", files={"data": (name, content)}).headers["location"]
+    words = text_of(visitor.page(preview))
+    assert said in words
+    assert "Choose another file" in words
+    assert "Start training" not in words
+
+
+@pytest.mark.slow
+def test_a_file_is_scored(visitor: Visitor, mine: str) -> None:
+    """Its rows with their answers, as a page or as CSV; what cannot be read is said on the endpoint's page."""
+    rows = {"data": ("märz.csv", b"x;note\n1,5;a\n3;b\n")}
+    words = text_of(visitor.post(f"{mine}/score-file", files=rows).text)
+    assert "2 rows, by the model that is live on mine." in words
+    assert re.search(r"Row Scored Labels x note 1 2\.95\d* 1\.5 a 2 5\.8\d* 3\.0 b", words), words
+    answer = visitor.post(f"{mine}/score-file", files=rows, **{"as": "csv"})
+    assert answer.headers["content-disposition"].startswith("attachment")
+    lines = answer.content.decode("utf-8-sig").splitlines()
+    assert (lines[0], lines[1].rpartition(",")[0], len(lines)) == ("x,note,Scored Labels", "1.5,a", 3)
+    answer = visitor.post(f"{mine}/score-file", files={"data": ("a.csv", "X_,z\n1,2\n")})
+    assert answer.status_code == 400
+    assert "X_, z" in text_of(answer.text)
+    assert "is an Excel workbook" in visitor.post(f"{mine}/score-file", files={"data": ("a.xls", b"PK\x03\x04")}).text
+
+
+@pytest.mark.slow
+def test_usage_survives_a_restart(visitor: Visitor, mine: str, scorer: Endpoint) -> None:
+    """Calls of today, yesterday and the last month are counted in the database."""
+    service = visitor.service
+    service.slope(scorer)
+    assert "Today 1 Yesterday 0 Last 30 days 1" in text_of(visitor.page(mine))
+    service.clock.advance(days=1)
+    service.slope(scorer)
+    service.client.get_drift(service.scoring)
+    reopened = Queries(service.database)
+    guid, today = scorer.api_location.rpartition("/")[2], service.clock().toordinal()
+    assert reopened.calls_by_day(guid, today - 29) == {today - 1: 1, today: 1}
+    assert reopened.calls_on(today) == {service.scoring: 1}
+
+
+@pytest.mark.slow
+def test_a_model_without_a_target_is_put_somewhere(visitor: Visitor, mine: str) -> None:
+    """A job that did not say for whom its model is offers the endpoints, and compares before anything changes."""
+    service = visitor.service
+    trainer = service.client.get_endpoint(service.training, "default")
+    job = service.submit(trainer, service.put_blob("data/a.csv", line(4)))
+    service.ended(trainer, job)
+    page = visitor.page(f"/portal/jobs/{job}")
+    assert "Training of Line" in text_of(page)
+    assert '<option value="mine">' in page
+    answer = visitor.get(f"/portal/jobs/{job}/place?endpoint=mine")
+    assert answer.headers["location"] == f"{mine}/ask/use?number={job}"
+    assert "Live now This one Data up to" in text_of(visitor.page(answer.headers["location"]))
+    assert visitor.get(f"/portal/jobs/{job}/place?endpoint=nobody").headers["location"] == f"/portal/jobs/{job}"
+    assert "no scoring endpoint 'nobody'" in html.unescape(visitor.page(f"/portal/jobs/{job}"))
+
+
+def test_the_chart_says_what_it_shows() -> None:
+    """One model is no chart; a failed training is marked where its data end; the first model, if it is far from all
+    others, is left out; names of metrics tell which direction is good.
+    """
+    at = datetime(2026, 3, 1, tzinfo=UTC)
+
+    def model(number: int, days: int) -> ModelLine:
+        metrics = {"AUC": number / 10}
+        end = at + timedelta(days=days)
+        return ModelLine(
+            *(number, str(number), "models/x.ilearner", "", end, end, "patch", number == 4, "f" * 32, 1, 1),
+            *(None, end, metrics, None),
+        )
+
+    assert chart([model(1, 0)], "AUC") is None
+    near = [model(number, number) for number in (4, 3, 2)]
+    failures = [Failure("e" * 32, at, at + timedelta(days=6)), Failure("d" * 32, at, None)]
+    drawn = chart([*near, model(1, -300)], "AUC", failures)
+    assert drawn is not None
+    assert (drawn.first, drawn.direction, drawn.left_out) == (at - timedelta(days=300), 1, 0)
+    assert [point.kind for point in drawn.points] == ["past", "past", "live", "failed"]
+    assert drawn.points[-1].x == max(point.x for point in drawn.points)
+    assert chart(near, "AUC").first is None  # type: ignore[union-attr]
+    assert [direction(name) for name in ("Mean Absolute Error", "Average Log Loss", "Recall", "Rows")] == [-1, -1, 1, 0]
+
+
+def test_code_has_the_key_where_it_is_asked_for(visitor: Visitor, mine: str, scorer: Endpoint) -> None:
+    """The page has a word for the key; the page of the keys has the key itself, in each language."""
+    page = visitor.page(mine)
+    assert scorer.primary_key not in page
+    assert page.count("YOUR-KEY") == 7  # curl, Python, JavaScript, R, C#, Excel, and for the script
+    visitor.page(mine)
+    filled = html.unescape(visitor.post(f"{mine}/keys").text)
+    assert filled.count(scorer.primary_key) == 7
+    assert f'Headers = [Authorization = "Bearer {scorer.primary_key}", #"Content-Type"' in filled
+    assert '[Inputs = [#"input1" = [' in re.sub(r"\s+", " ", filled).replace("[ Inputs", "[Inputs")
 
 
 def test_train_from_an_upload_of_arff(visitor: Visitor) -> None:

@@ -36,11 +36,19 @@ document.querySelectorAll("form[data-into]").forEach((form) => form.addEventList
   } finally { form.removeAttribute("aria-busy"); }
 }));
 
+// Puts a key into the samples, or takes it out.
+function fill(key) {
+  document.querySelectorAll("[data-key]").forEach((part) => part.querySelectorAll("code").forEach((code) => {
+    code.dataset.plain ??= code.textContent;
+    code.textContent = key ? code.dataset.plain.replaceAll(part.dataset.key, key) : code.dataset.plain;
+  }));
+}
+
 // Keys come when they are asked for, and go when they are hidden.
 document.querySelectorAll("form[data-keys]").forEach((form) => form.addEventListener("submit", async (event) => {
   event.preventDefault();
   const target = document.getElementById(form.dataset.keys), button = form.querySelector("button");
-  if (target.childElementCount) { target.replaceChildren(); button.textContent = "Show keys"; return; }
+  if (target.childElementCount) { target.replaceChildren(); fill(""); button.textContent = "Show keys"; return; }
   const answer = await fetch(form.action, {
     method: "POST", body: new URLSearchParams(new FormData(form)), headers: { Accept: "application/json" },
   });
@@ -60,10 +68,32 @@ document.querySelectorAll("form[data-keys]").forEach((form) => form.addEventList
     line.append(code, " ", copy);
     target.append(line);
   }
+  fill(keys.primary);
   button.textContent = "Hide keys";
 }));
+
+// What went wrong in one of several forms is brought into view.
+document.querySelector("main [role=alert]")?.scrollIntoView({ block: "center" });
 
 document.querySelectorAll("select[data-submit]").forEach((select) => {
   select.addEventListener("change", () => select.form.submit());
   select.form.querySelector("button").hidden = true;
+});
+
+// A file may be dropped on the form that takes one.
+document.querySelectorAll("form[data-drop]").forEach((form) => {
+  const input = form.querySelector("input[type=file]");
+  form.querySelector("[data-hint]").hidden = false;
+  for (const name of ["dragenter", "dragover"]) {
+    form.addEventListener(name, (event) => { event.preventDefault(); form.classList.add("over"); });
+  }
+  for (const name of ["dragleave", "drop"]) form.addEventListener(name, () => form.classList.remove("over"));
+  form.addEventListener("drop", (event) => {
+    event.preventDefault();
+    const [file] = event.dataTransfer.files, one = new DataTransfer();
+    if (!file) return;
+    one.items.add(file);
+    input.files = one.files;
+    form.requestSubmit();
+  });
 });
