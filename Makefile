@@ -75,7 +75,7 @@ targets: $(READY) ## load exports with MLflow, MLServer and Azure ML, in environ
 	@$(PY) -m pytest -n 0 tests/targets
 
 .PHONY: crash
-crash: $(READY) ## kill servers, trainings and PostgreSQL 330 times under load (60 minutes; CRASH_SEED=, HISTORY_SEED=)
+crash: $(READY) ## kill servers, trainings, PostgreSQL and Azurite 330 times under load (60 minutes; CRASH_SEED=, HISTORY_SEED=)
 	@CRASH_KILLS=100 $(PY) -m pytest -n 0 --timeout 1800 tests/server/test_crash.py -k sqlite
 	@CRASH_KILLS=30 $(PY) -m pytest -n 0 --timeout 1800 tests/server/test_crash.py -k postgresql
 	@HISTORY_ROUNDS=200 $(PY) -m pytest -n 0 --timeout 7200 tests/server/test_histories.py
@@ -93,8 +93,12 @@ walks: $(READY) ## train, update, kill, overtake and roll back in any order (WAL
 	@AZUREML_CLASSIC_WALKS=$(or $(WALKS),1000) $(PY) -m pytest -n 0 --timeout 14400 tests/server/test_walks.py
 
 .PHONY: simulate
-simulate: $(READY) ## retrain for days on a virtual clock with faults at any step (HOURS=10000, a minute)
+simulate: $(READY) ## retrain for days, and run servers, on a virtual clock with faults at any step (HOURS=10000, minutes)
 	@$(PY) -m tests.simulation --hours $(or $(HOURS),10000)
+
+.PHONY: mends
+mends: $(READY) ## take each mend of order, loss, repetition, restart and time out, and see that a seed finds it (an hour)
+	@$(PY) -m tests.simulation.undone
 
 MUTMUT_VERSION := 3.8.1
 .PHONY: mutants

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 import re
 
 import pytest
 
 from tests.support import ROOT
+from tests.support.names import named_tests
 
 TEXT = (ROOT / "docs" / "promises.md").read_text()
 #: What the comparison says of this package.
@@ -15,13 +15,6 @@ CLAIMS = re.findall(
     r"^\| (.+) \| (`tests/.+) \|$", (ROOT / "docs" / "compare.md").read_text().partition("rests on\n")[2], re.M
 )
 ROWS = [row for row in re.findall(r"^\| (.+) \| (.+) \|$", TEXT, re.M) if row[0] != "promise"]
-
-
-def functions(path: str) -> set[str]:
-    """Names of the tests in a file."""
-    tree = ast.parse((ROOT / path).read_text())
-    kinds = ast.FunctionDef | ast.AsyncFunctionDef
-    return {node.name for node in ast.walk(tree) if isinstance(node, kinds) and node.name.startswith("test_")}
 
 
 @pytest.mark.parametrize(("promise", "held"), ROWS, ids=[promise[:50] for promise, _ in ROWS])
@@ -45,8 +38,8 @@ def check(held: str) -> None:
     assert ", ".join(f"`{name}`" for name in names) == held
     for name in names:
         path, _, function = name.partition("::")
-        assert functions(path), name
-        assert not function or function in functions(path), name
+        assert named_tests(path), name
+        assert not function or function in named_tests(path), name
 
 
 def test_there_are_promises() -> None:

@@ -1,4 +1,4 @@
-"""Histories of all calls while servers, trainings and PostgreSQL are killed: there is one order in which all is true.
+"""Histories of all calls while servers, trainings, PostgreSQL and Azurite are killed: all fits into one order.
 
 `make crash` does 200 rounds; HISTORY_ROUNDS and HISTORY_SEED say how many, and which.
 """
@@ -23,8 +23,9 @@ from airflow_provider_azureml_classic.client import Client
 from airflow_provider_azureml_classic.client.retries import NO_RETRIES
 from airflow_provider_azureml_classic.exceptions import ServiceUnavailable
 from airflow_provider_azureml_classic.server.state.peers import FRESH_SECONDS
+from tests.support.azurite import Azurite
 from tests.support.histories import READ, UNTOLD, WEAK, WRITE, Call, History, Refused, Unanswered
-from tests.support.history_clients import HistoryClient, Shared
+from tests.support.history_clients import ELSEWHERE, HistoryClient, Shared
 from tests.support.postgres import cluster
 from tests.support.processes import default_of, group, until
 from tests.support.service import SCORING, TRAINING, declaration, line
@@ -127,13 +128,14 @@ def test_calls_are_noted_as_they_ended() -> None:
 
 
 class Killed:
-    """Two servers, their PostgreSQL and clients; something is killed in each round.
+    """Two servers, their PostgreSQL and a storage account, and clients; something is killed in each round.
 
     :param pair: the servers.
+    :param azurite: the account.
     """
 
-    def __init__(self, pair: Pair) -> None:
-        self.pair = pair
+    def __init__(self, pair: Pair, azurite: Azurite) -> None:
+        self.pair, self.azurite = pair, azurite
         self.random = random.Random(SEED)  # noqa: S311 - to be repeated, not kept secret
         self.counts: Counter[str] = Counter()
         with pair.client("a") as client:
@@ -145,7 +147,7 @@ class Killed:
             client.store_blob(place("data/line.csv", "cw"), line(5).encode())
         clients = {name: pair.client(name, retries=NO_RETRIES, timeout=60) for name in "ab"}
         urls = {name: pair.url(name) for name in "ab"}
-        self.shared = Shared(History(), clients, urls, place, trainer, endpoints)
+        self.shared = Shared(History(), clients, urls, place, azurite.sas, trainer, endpoints)
         self.clients = [HistoryClient(number, self.shared, SEED) for number in range(CLIENTS)]
         for one in self.clients:
             one.start()
@@ -160,7 +162,8 @@ class Killed:
         for one in self.clients:
             one.load.set()
         time.sleep(self.random.uniform(0.2, 1.5))
-        fault = self.random.choice([self.server, self.server, self.both, self.training, self.database, self.pause])
+        others = [self.both, self.training, self.database, self.storage, self.pause]
+        fault = self.random.choice([self.server, self.server, *others])
         self.counts[fault.__name__] += 1
         fault()
         time.sleep(self.random.uniform(0, 0.5))
@@ -195,6 +198,12 @@ class Killed:
         self.pair.cluster.stop()
         time.sleep(self.random.uniform(0, 1))
         self.pair.cluster.start()
+
+    def storage(self) -> None:
+        """Azurite ends in the middle of its calls, and is started again."""
+        self.azurite.stop(orderly=True)
+        time.sleep(self.random.uniform(0, 2))
+        self.azurite.start()
 
     def pause(self) -> None:
         """One server stands still for longer than what it remembers is good for."""
@@ -244,13 +253,18 @@ def answers(client: Client) -> bool:
 
 @pytest.fixture
 def killed(trained: Path, tmp_path: Path) -> Iterator[Killed]:
-    """Two servers on a PostgreSQL of their own, and clients."""
+    """Two servers on a PostgreSQL and beside a storage account of their own, and clients."""
     declaration(tmp_path, TRAINING)
+    models = trained / "data" / "blobs" / "models"
     with ExitStack() as stack:
-        pair = Pair(tmp_path, stack.enter_context(cluster()))
+        azurite = Azurite(tmp_path / "azurite")
+        stack.callback(azurite.stop)
+        azurite.put(ELSEWHERE[1], (models / "twenty.ilearner").read_bytes())
+        azurite.put("out/any", b"")
+        pair = Pair(tmp_path, stack.enter_context(cluster()), *azurite.mapped)
         stack.callback(pair.close)
-        shutil.copytree(trained / "data" / "blobs" / "models", tmp_path / "data" / "blobs" / "models")
-        yield Killed(pair)
+        shutil.copytree(models, tmp_path / "data" / "blobs" / "models")
+        yield Killed(pair, azurite)
 
 
 @pytest.mark.slow

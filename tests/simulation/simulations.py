@@ -7,6 +7,7 @@ from typing import Protocol
 
 from tests.simulation.days import Days
 from tests.simulation.fleets import Fleets
+from tests.simulation.servers import Servers
 from tests.simulation.world import World
 
 
@@ -27,4 +28,4 @@ class Simulation(Protocol):
 
 
 #: By name.
-SIMULATIONS: dict[str, Callable[[int], Simulation]] = {"days": Days, "fleets": Fleets}
+SIMULATIONS: dict[str, Callable[[int], Simulation]] = {"days": Days, "fleets": Fleets, "servers": Servers}

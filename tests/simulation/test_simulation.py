@@ -7,11 +7,12 @@ import pytest
 from tests.simulation.__main__ import broken
 from tests.simulation.days import Days
 from tests.simulation.simulations import SIMULATIONS
-from tests.simulation.undone import MENDS, Mend
+from tests.simulation.undone import HELD_BY_TESTS, MENDS, Mend
 from tests.simulation.world import Violation
+from tests.support.names import named_tests
 
 #: Seeds of each kind: some seconds in all.
-SEEDS = {"days": 6, "fleets": 3}
+SEEDS = {"days": 6, "fleets": 3, "servers": 1}
 
 
 @pytest.mark.slow
@@ -52,3 +53,10 @@ def test_a_broken_promise_is_told_with_its_trace() -> None:
 def test_mends_can_be_taken_out(mend: Mend) -> None:
     """The lines that are taken out to see whether a seed finds that are there, and the rest can still be read."""
     compile(mend.source(), mend.path, "exec")
+
+
+def test_the_other_faults_are_held_by_tests() -> None:
+    """Each names a test that is there."""
+    for fault, name in HELD_BY_TESTS.items():
+        path, _, function = name.partition("::")
+        assert (function or next(iter(named_tests(path)))) in named_tests(path), fault

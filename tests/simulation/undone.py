@@ -1,7 +1,8 @@
-"""Mends taken out, one at a time: ``python -m tests.simulation.undone`` says which seed finds each.
+"""Mends taken out, one at a time: ``make mends`` says which seed finds each.
 
 Each is a fault of order, loss, repetition, restart or time that this package once had, or that a line of it is there
-to prevent. A simulation that does not find them is worth nothing.
+to prevent. A simulation that does not find them is worth nothing. :data:`HELD_BY_TESTS` are those that no simulation
+has a part in, with the ordinary test that fails without the mend.
 """
 
 from __future__ import annotations
@@ -200,7 +201,192 @@ MENDS = (
         "                pass\n",
         "fleets",
     ),
+    Mend(
+        "a fleet that runs out of its attempt's time fails the endpoints whose jobs it cancelled itself",
+        "fleet/engine.py",
+        "        return self._means.is_ended() or self._is_interrupted()\n",
+        "        return self._means.is_ended()\n",
+        "fleets",
+    ),
+    Mend(
+        "a server that was taken for dead ends a job that another one runs",
+        "server/state/job_store.py",
+        '_MOVE_OWN = _MOVE.where(jobs.c.server_id == sa.bindparam("by"))\n',
+        '_MOVE_OWN = _MOVE.where(sa.bindparam("by").is_not(None))\n',
+        "servers",
+    ),
+    Mend(
+        "a job that was cancelled ends a second time",
+        "server/state/job_store.py",
+        '_MOVE = _UPDATE.where(jobs.c.status.in_(sa.bindparam("sources", expanding=True)))\n',
+        '_MOVE = _UPDATE.where(jobs.c.status.in_(sa.bindparam("sources", expanding=True)) | sa.true())\n',
+        "servers",
+    ),
+    Mend(
+        "the jobs of a server that has died run for ever",
+        "server/state/peers.py",
+        "            job_ids = requeue(connection, nobodys)\n",
+        "            job_ids: list[str] = []\n",
+        "servers",
+    ),
+    Mend(
+        "a server that was taken for dead claims jobs, which another one runs as well",
+        "server/state/job_store.py",
+        '            alive = connection.execute(_ALIVE, {"by": server_id}).first()\n',
+        "            alive = True\n",
+        "servers",
+    ),
+    Mend(
+        "a server that comes back from a long pause is not a member again",
+        "server/state/peers.py",
+        "            self.id = uuid.uuid4().hex\n            self._enter()\n",
+        "            self.id = uuid.uuid4().hex\n",
+        "servers",
+    ),
+    Mend(
+        "servers do not take each other for dead",
+        "server/state/peers.py",
+        "watched[server_id][1] * BEAT_SECONDS > LEASE_SECONDS",
+        "watched[server_id][1] * BEAT_SECONDS > 10**9",
+        "servers",
+    ),
+    Mend(
+        "a server is taken for dead that has beaten since it was looked at",
+        "server/state/peers.py",
+        "self._end(servers.c.id == server_id, servers.c.beat == beat)",
+        "self._end(servers.c.id == server_id)",
+        "servers",
+    ),
+    Mend(
+        "more jobs of an endpoint run at a time than may",
+        "server/state/job_store.py",
+        "    .where(jobs.c.endpoint_id.not_in(_FULL))\n",
+        "    .where(jobs.c.endpoint_id.not_in(_FULL) | sa.true())\n",
+        "servers",
+    ),
+    Mend(
+        "a job whose claim got no answer waits for ever",
+        "server/jobs/runner.py",
+        "        if begun := lost - self._unrecorded:\n",
+        "        if begun := lost - lost:\n",
+        "servers",
+    ),
+    Mend(
+        "a job whose end the database did not take is given up",
+        "server/jobs/runner.py",
+        "                # The job is still this server's; if it is another's by then, the id has changed.\n"
+        "                self._closing.wait(_PAUSE)\n",
+        "                return\n",
+        "servers",
+    ),
+    Mend(
+        "of two changes of an endpoint at the same time one is lost",
+        "server/state/endpoint_store.py",
+        ".where(endpoints.c.id == row.id, endpoints.c.revision == row.revision)",
+        ".where(endpoints.c.id == row.id)",
+        "servers",
+    ),
+    Mend(
+        "an endpoint that was read before a change is remembered after it: it stays as it was for ever",
+        "server/workspace/workspace.py",
+        "            if row is not None and self._changes == before:\n",
+        "            if row is not None:\n",
+        "servers",
+    ),
+    Mend(
+        "a server that hears nothing of the others goes on answering from what it remembers",
+        "server/workspace/workspace.py",
+        "        return self._cache.get(endpoint_id) if self._fresh() else None\n",
+        "        return self._cache.get(endpoint_id)\n",
+        "servers",
+    ),
+    Mend(
+        "what changed while a server could not listen stays unknown to it",
+        "server/state/peers.py",
+        "        # What was told while nobody listened.\n        self.on_change()\n",
+        "",
+        "servers",
+    ),
+    Mend(
+        "a key that was replaced by two at the same time is lost",
+        "server/state/endpoint_store.py",
+        "            if gone.rowcount != len(old):\n",
+        "            if False:\n",
+        "servers",
+    ),
 )
+
+
+#: Other faults of these kinds, and the tests that hold them.
+HELD_BY_TESTS = {
+    "a power loss takes a blob or a model file that was answered": "tests/server/test_power_loss.py",
+    "a start with another database removes the models": "tests/server/models/test_pair.py",
+    "two first starts at once have different secrets": (
+        "tests/server/test_two_servers.py::test_two_first_starts_at_once"
+    ),
+    "servers that start at once upgrade the database twice": (
+        "tests/server/state/test_schema.py::test_servers_that_start_at_once_upgrade_once"
+    ),
+    "two servers that claim at the same moment run too many jobs of an endpoint": (
+        "tests/server/state/test_postgres.py::test_servers_claim_no_more_jobs_than_may_run"
+    ),
+    "a job whose end cannot be recorded stays Running": "tests/server/jobs/test_recording.py",
+    "what a cancelled job had delivered stays": (
+        "tests/server/jobs/test_jobs.py::test_a_job_that_is_cancelled_while_it_delivers_delivers_nothing"
+    ),
+    "a store that is away for a moment costs a training": (
+        "tests/server/jobs/test_jobs.py::test_a_store_that_is_away_for_a_while_costs_no_training"
+    ),
+    "the death of the process that trainings fork from is taken for theirs": (
+        "tests/server/jobs/test_isolation.py::test_the_process_that_others_fork_from_is_killed"
+    ),
+    "jobs of a killed server run one after the other": (
+        "tests/server/test_server_process.py::test_jobs_of_a_killed_server_run_side_by_side_again"
+    ),
+    "a model that is put again is removed by another server": (
+        "tests/server/storage/test_home_storage.py::test_a_model_that_is_put_again_is_not_removed_by_another_server"
+    ),
+    "of the very same bytes, trained twice, the window of the wrong training is told": (
+        "tests/server/workspace/test_windows.py"
+    ),
+    "a key that was regenerated opens calls from what is remembered": (
+        "tests/server/workspace/test_keys.py::test_a_call_that_a_regeneration_overtakes_is_not_kept"
+    ),
+    "whoever signed out is signed in again after a restart": (
+        "tests/server/portal/test_pages.py::test_signed_out_is_signed_out_after_a_restart"
+    ),
+    "a clock that jumps ends what it should not": "tests/server/test_degradation.py::test_the_clock_jumps",
+    "a file of a killed server stays": "tests/server/test_data_folder.py::test_files_of_a_killed_server_are_removed",
+    "counts of two servers that write at once are lost": (
+        "tests/server/counters/test_intake.py::test_servers_that_write_at_once"
+    ),
+    "a download that is cut at the end of a row is trained on": (
+        "tests/server/storage/test_locations.py::test_what_may_be_cut_is_not_read"
+    ),
+    "a deletion whose answer was lost fails": "tests/client/test_retries.py::test_a_deletion_whose_answer_was_lost",
+    "a submission is repeated by the client": "tests/client/test_retries.py::test_submission_is_sent_once",
+    "a worker that is evicted cancels the jobs of its tasks": "tests/operators/test_ending.py::test_evicted",
+    "a task that is cleared does not train again": (
+        "tests/operators/test_batch.py::test_clearing_a_finished_task_trains_again"
+    ),
+    "a retry begins its time-out anew": "tests/operators/test_batch.py::test_deadline_survives_a_retry",
+    "execution_timeout does not count in the triggerer": "tests/test_execution_timeout.py",
+    "a sensor whose service is away at first fails": "tests/test_triggers.py::test_outage_to_the_deadline",
+    "a watch tells its events again after a restart": "tests/test_watchers.py::test_restart_repeats_no_event",
+    "a stale model that a rollback brings back is not told again": (
+        "tests/test_watchers.py::test_a_stale_model_that_comes_back_is_told_again"
+    ),
+    "a gate decides on answers of a half-updated endpoint": (
+        "tests/operators/test_faults.py::test_gate_does_not_believe_half_an_update"
+    ),
+    "a gate decides though another model went live meanwhile": (
+        "tests/retraining/test_judging.py::test_another_model_that_goes_live_meanwhile_leaves_nothing_decided"
+    ),
+    "an upload that another one overtakes is reported as its own": (
+        "tests/operators/test_upload.py::test_overtaken_by_another_upload"
+    ),
+    "a triggerer that is killed cancels what it waited for": "tests/standalone/test_outage.py::test_triggerer_killed",
+}
 
 
 def command_line(mends: Iterable[Mend], hours: float) -> int:

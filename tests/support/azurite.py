@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from airflow_provider_azureml_classic.protocol.references import BlobReference
@@ -23,14 +24,26 @@ HOME_KEY = base64.b64encode(b"servicehomekey!!" * 4).decode()
 
 
 class Azurite:
-    """A running emulator, in memory, on a free port."""
+    """A running emulator, on a free port.
 
-    def __init__(self) -> None:
+    :param folder: for what it keeps; ``None``: that is kept in memory, and is gone with it.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder = folder
+        self.start("0")
+
+    def start(self, number: str = "") -> None:
+        """Start it, again on the same port without one.
+
+        :param number: the port.
+        """
         node = require_program("node", "Install Node.js 20.")
         script = require_program("main.js", "That is Azurite: run make programs.", str(SCRIPT_FOLDER))
-        options = ["--blobPort", "0", "--inMemoryPersistence", "--skipApiVersionCheck", "--disableTelemetry"]
+        kept = ["--location", str(self._folder)] if self._folder else ["--inMemoryPersistence"]
+        options = ["--blobPort", number or self.url.rpartition(":")[2], "--skipApiVersionCheck", "--disableTelemetry"]
         self.process = subprocess.Popen(
-            [str(node), str(script), *options],
+            [str(node), str(script), *options, *kept],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env={**os.environ, "AZURITE_ACCOUNTS": f"{ACCOUNT}:{KEY};{HOME}:{HOME_KEY}"},
@@ -79,9 +92,12 @@ class Azurite:
         token = sign(self.account, container, blob, permissions=permissions, start=start, expiry=expiry)
         return BlobReference(path, self.account.endpoint, token).normalised()
 
-    def stop(self) -> None:
-        """End it."""
-        self.process.kill()
+    def stop(self, *, orderly: bool = False) -> None:
+        """End it.
+
+        :param orderly: its calls are cut all the same, but what it had answered is kept; killed, it loses seconds.
+        """
+        (self.process.terminate if orderly else self.process.kill)()
         self.process.wait()
         if self.process.stdout:
             self.process.stdout.close()

@@ -28,9 +28,13 @@ from tests.support.histories import READ, UNTOLD, WEAK, WRITE, History, Refused,
 from tests.support.service import RESOURCE
 
 T = TypeVar("T")
-MODELS = {3.0: "models/three.ilearner", 10.0: "models/ten.ilearner", 20.0: "models/twenty.ilearner"}
+MODELS = {3.0: "models/three.ilearner", 10.0: "models/ten.ilearner"}
+#: A model that lies in the storage account.
+ELSEWHERE = 20.0, "models/twenty.ilearner"
 #: What a job says whose process was killed as often as it is begun.
 KILLED = "The training process died"
+#: And one whose input or output is in a storage account that is away.
+AWAY = "NoMoreResources"
 
 
 @dataclass
@@ -38,6 +42,7 @@ class KnownJob:
     """What a client knows of a job of its own."""
 
     id: str
+    is_elsewhere: bool = False
     asked: set[str] = field(default_factory=set)
     answered: set[str] = field(default_factory=set)
     end: JobStatus | None = None
@@ -51,7 +56,7 @@ class Shared:
     :param history: where all of it is noted.
     :param clients: of each server, by its name.
     :param urls: of the servers; endpoints and places have that of ``a``.
-    :param place: gives a reference to a blob with a token.
+    :param place: gives a reference to a blob with a token; ``elsewhere``: to one of a storage account.
     :param trainer: the endpoint that trains.
     :param endpoints: by name; their keys stay as they are.
     """
@@ -60,6 +65,7 @@ class Shared:
     clients: dict[str, Client]
     urls: dict[str, str]
     place: Callable[[str, str], BlobReference]
+    elsewhere: Callable[[str, str], BlobReference]
     trainer: Endpoint
     endpoints: dict[str, Endpoint]
 
@@ -164,9 +170,10 @@ class HistoryClient(threading.Thread):
         self._ask(lambda client: client.patch_endpoint(endpoint, settings))
 
     def _patch(self) -> None:
-        name, (slope, path) = self._some(), self._random.choice([*MODELS.items()])
+        name, (slope, path) = self._some(), self._random.choice([*MODELS.items(), ELSEWHERE])
+        place = self._shared.elsewhere(path, "r") if (slope, path) == ELSEWHERE else BlobReference(path)
         with self._history.call(WRITE, ("model", name), self._server, slope):
-            self._change(name, EndpointSettings(resources=(Resource(RESOURCE, BlobReference(path)),)))
+            self._change(name, EndpointSettings(resources=(Resource(RESOURCE, place),)))
 
     def _describe(self) -> None:
         name, text = self._some(), self._text()
@@ -186,7 +193,7 @@ class HistoryClient(threading.Thread):
         ):
             seen = self._ask(lambda client: client.get_endpoint(self._shared.service, name))
             location = str(seen.resources[0].location)
-            model.value = next((slope for slope, path in MODELS.items() if path in location), 2.0)
+            model.value = next((slope for slope, path in (*MODELS.items(), ELSEWHERE) if path in location), 2.0)
             description.value = seen.description
 
     def _score(self, name: str = "") -> None:
@@ -258,10 +265,11 @@ class HistoryClient(threading.Thread):
     def _submit(self) -> None:
         if sum(job.end is None for job in self.jobs.values()) > 3:
             return
-        output = BlobReference(f"out/{self._text()}.ilearner")
+        path, elsewhere = f"out/{self._text()}.ilearner", self._random.random() < 0.4
+        output = self._shared.elsewhere(path, "rcw") if elsewhere else BlobReference(path)
         request = JobRequest({"input1": BlobReference("data/line.csv")}, {"output1": output})
         job = self._ask(lambda client: client.submit_job(self._here(self._shared.trainer), request))
-        self.jobs[job] = KnownJob(job)
+        self.jobs[job] = KnownJob(job, elsewhere)
 
     def _tell(self, job: KnownJob, verb: str, call: Callable[[Client, Endpoint], object]) -> None:
         job.asked.add(verb)
@@ -297,7 +305,9 @@ class HistoryClient(threading.Thread):
         assert job.asked or now.status is JobStatus.NOT_STARTED, f"{job} was not started, and is {now.status}"
         assert not cancelled or now.status.terminal, f"{job} was cancelled, and is {now.status}"
         assert now.status is not JobStatus.CANCELLED or "cancel" in job.asked, f"{job} was not cancelled"
-        assert now.status is not JobStatus.FAILED or KILLED in (now.details or ""), f"{job} failed: {now.details}"
+        reasons = (KILLED, AWAY) if job.is_elsewhere else (KILLED,)
+        is_known = any(reason in (now.details or "") for reason in reasons)
+        assert now.status is not JobStatus.FAILED or is_known, f"{job} failed: {now.details}"
         if now.status.terminal:
             trainer = self._here(self._shared.trainer)
             lines = [line.text for line in self._ask(lambda client: client.job_log(trainer, job.id))]

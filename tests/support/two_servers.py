@@ -22,10 +22,11 @@ class Pair:
 
     :param folder: has the declarations; gets the data directory.
     :param cluster: their PostgreSQL.
+    :param arguments: of both.
     """
 
-    def __init__(self, folder: Path, cluster: Cluster) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, cluster: Cluster, *arguments: str) -> None:
+        self.folder, self._arguments = folder, arguments
         self.cluster = cluster
         self.database = cluster.new_database()
         self.ports = {name: free_port() for name in "ab"}
@@ -36,7 +37,7 @@ class Pair:
     def start(self, name: str, database: str = "") -> ServerProcess:
         """Start one of them, on another address of the database if one is given."""
         arguments = ("--experiments", str(self.folder / "experiments.toml"), "--workers", "1")
-        arguments += ("--port", str(self.ports[name]), "--public-url", self.url("a"))
+        arguments += ("--port", str(self.ports[name]), "--public-url", self.url("a"), *self._arguments)
         environment = {DATABASE_VARIABLE: database or self.database}
         made = ServerProcess(self.folder / "data", *arguments, environment=environment)
         self.servers[name] = made

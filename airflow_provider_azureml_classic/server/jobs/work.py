@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
@@ -17,7 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
-from airflow_provider_azureml_classic.exceptions import rejection
+from airflow_provider_azureml_classic.exceptions import ServiceUnavailable, rejection
 from airflow_provider_azureml_classic.protocol.data_check import FAIL, ONLY
 from airflow_provider_azureml_classic.protocol.job_history import LogLine
 from airflow_provider_azureml_classic.protocol.jobs import (
@@ -294,11 +295,27 @@ class JobWork:
             with naming(name):
                 location = self._locations.resolve(scope, reference, WRITE)
                 over = ", over an older file that lay there" if location.is_taken() else ""
-                location.deliver(path)
+                self._write(job, notes, delivered, location, path)
             delivered.append(location)
             notes.note(f"Wrote {reference.location}{over}.")
         self._check_wanted(job, notes, delivered)
         return {name: reference.to_wire() for name, (_, reference) in outputs.items()}
+
+    def _write(self, job: JobRow, notes: JobLog, delivered: list[Location], location: Location, path: Path) -> None:
+        """Deliver one output: a store that is away for a moment costs no training."""
+        ends = time.monotonic() + location.patience
+        while True:
+            try:
+                location.deliver(path)
+                return
+            except ServiceUnavailable as error:
+                if time.monotonic() >= ends:
+                    raise
+                notes.note(f"{error.message} It is tried again.")
+            notes.write()
+            if self.closing.wait(POLL_SECONDS):
+                raise CancelledError
+            self._check_wanted(job, notes, delivered)
 
     def _check_wanted(self, job: JobRow, notes: JobLog, delivered: list[Location]) -> None:
         """Take back what was delivered if the job was cancelled meanwhile.

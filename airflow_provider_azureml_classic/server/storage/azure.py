@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, ServiceUnavailable, error_class, rejection
 from airflow_provider_azureml_classic.protocol.sas import StorageAccount
 
 if TYPE_CHECKING:
@@ -87,15 +87,19 @@ def explained(account: StorageAccount, location: str) -> Iterator[None]:
 
 
 def _error(account: StorageAccount, location: str, error: Any) -> AzureMLClassicError:
-    from azure.core.exceptions import HttpResponseError
+    from azure.core.exceptions import AzureError, HttpResponseError
 
     where = f"{location!r} in the storage account {account.name!r} ({account.endpoint})"
     if not isinstance(error, HttpResponseError) or error.status_code is None:
         reason = f"{type(error).__name__}; check the account's name, its address and the network"
-        return rejection("InvalidBlob", f"{where}: the account cannot be reached: {reason}.")
+        # A name that leads nowhere is the caller's mistake; a host that does not answer is away for a while.
+        is_away = isinstance(error, AzureError) and "resolve" not in str(error)
+        detail = "NoMoreResources" if is_away else "InvalidBlob"
+        return rejection(detail, f"{where}: the account cannot be reached: {reason}.")
     error_code = getattr(error, "error_code", None)
     answer = str(getattr(error_code, "value", error_code) or f"HTTP {error.status_code}")
-    code, meaning = _MEANING.get(answer, ("InvalidBlob", f"HTTP {error.status_code}."))
+    code = "NoMoreResources" if error_class(error.status_code) is ServiceUnavailable else "InvalidBlob"
+    code, meaning = _MEANING.get(answer, (code, f"HTTP {error.status_code}."))
     return rejection(code, f"{where}: {answer}. {meaning}")
 
 

@@ -16,10 +16,16 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, cause, rejection
+from airflow_provider_azureml_classic.exceptions import (
+    AzureMLClassicError,
+    ServiceUnavailable,
+    cause,
+    error_class,
+    rejection,
+)
 from airflow_provider_azureml_classic.protocol import sas
 from airflow_provider_azureml_classic.protocol.references import BASE_LOCATION, BlobReference
 from airflow_provider_azureml_classic.protocol.sas import StorageAccount
@@ -39,6 +45,8 @@ from airflow_provider_azureml_classic.server.storage.allowed_hosts import Reach
 from airflow_provider_azureml_classic.server.storage.http import MAX_SECONDS, TIMEOUT, session
 from airflow_provider_azureml_classic.server.storage.scope import WHOLE_STORE, Scope
 
+#: As long as a store elsewhere may be away before a job that has an output to write there fails.
+DELIVERY_SECONDS = 300.0
 #: Largest file that is read from elsewhere, in bytes.
 MAX_DOWNLOAD = 1 << 30
 #: Largest file that another machine is lent, in bytes: as large as a blob of the own store may be.
@@ -69,6 +77,8 @@ class Location(ABC):
     reference: BlobReference
     sent: BlobReference
     guarded: bool
+    #: Seconds for which :meth:`deliver` is worth another attempt where the store does not answer.
+    patience: ClassVar[float] = 0.0
 
     @abstractmethod
     def check(self) -> None:
@@ -170,6 +180,7 @@ class _Elsewhere(Location):
 
     reach: Reach
     clock: Clock
+    patience: ClassVar[float] = DELIVERY_SECONDS
 
     @property
     @abstractmethod
@@ -606,7 +617,8 @@ def _address(base: str) -> SplitResult:
 
 def _refused(verb: str, reference: BlobReference, answer: Any) -> NoReturn:
     status = answer.status_code
-    detail = "BlobNotFound" if status == 404 else "InvalidBlob"
+    is_away = error_class(status) is ServiceUnavailable
+    detail = "BlobNotFound" if status == 404 else "NoMoreResources" if is_away else "InvalidBlob"
     code = re.fullmatch(r"[A-Za-z]{1,60}", answer.headers.get(ERROR_CODE_HEADER, ""))
     reason = f" ({code.group()})" if code else ""
     advice = ""
@@ -625,4 +637,7 @@ def _check_end(reference: BlobReference, headers: Mapping[str, str]) -> None:
 
 
 def _unreachable(verb: str, reference: BlobReference, error: Any) -> NoReturn:
-    raise rejection("BlobNotFound", f"{reference.location!r} cannot be {verb}: {type(error).__name__}.") from None
+    # A name that leads nowhere is the caller's mistake; a host that is there and does not answer is away for a while.
+    is_nowhere = "NameResolutionError" in repr(error)
+    reason = f"{reference.location!r} cannot be {verb}: {type(error).__name__}."
+    raise rejection("BlobNotFound" if is_nowhere else "NoMoreResources", reason) from None

@@ -12,13 +12,14 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_azureml_classic.exceptions import NotFound, RequestRejected
+from airflow_provider_azureml_classic.exceptions import NotFound, RequestRejected, rejection
 from airflow_provider_azureml_classic.protocol.jobs import JobRequest, JobStatus
 from airflow_provider_azureml_classic.protocol.purpose import HEADER, Purpose
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.sas import expiry_of
 from airflow_provider_azureml_classic.protocol.values import Endpoint
 from airflow_provider_azureml_classic.server.experiments.ilearner import content_digest, read_ilearner
+from airflow_provider_azureml_classic.server.jobs import work
 from airflow_provider_azureml_classic.server.storage.locations import OwnLocation
 from airflow_provider_azureml_classic.server.storage.scope import WHOLE_STORE
 from tests.support.processes import until
@@ -221,6 +222,31 @@ def test_a_job_that_is_cancelled_while_it_delivers_delivers_nothing(
     for name in names:
         with pytest.raises(NotFound):
             client.fetch_blob(service.signed(name))
+
+
+@pytest.mark.slow
+def test_a_store_that_is_away_for_a_while_costs_no_training(
+    service: Service, trainer: Endpoint, data: BlobReference, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An output is written again until its store answers, and the job's log says so."""
+    client, deliver, away = service.client, OwnLocation.deliver, [2]
+
+    def flaky(self: OwnLocation, source: Path) -> None:
+        if self.reference.relative_location == "models/late.ilearner" and away[0]:
+            away[0] -= 1
+            raise rejection("NoMoreResources", "The store does not answer.")
+        deliver(self, source)
+
+    monkeypatch.setattr(OwnLocation, "deliver", flaky)
+    monkeypatch.setattr(OwnLocation, "patience", 600.0)
+    monkeypatch.setattr(work, "POLL_SECONDS", 0.01)
+    request = JobRequest({"input1": data}, {"output1": BlobReference("models/late.ilearner")})
+    job_id = client.submit_job(trainer, request)
+    client.start_job(trainer, job_id)
+    service.ended(trainer, job_id)
+    assert client.get_job(trainer, job_id).status is JobStatus.FINISHED
+    lines = [line.text for line in client.job_log(trainer, job_id)]
+    assert lines.count("The store does not answer. It is tried again.") == 2
 
 
 @pytest.mark.slow

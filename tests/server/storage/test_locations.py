@@ -162,7 +162,7 @@ def test_a_name_before_the_host_does_not_deceive(make, other: Other, tmp_path: P
         ("403.csv", "InvalidBlob"),
         ("401.csv", "InvalidBlob"),
         ("404.csv", "BlobNotFound"),
-        ("500.csv", "InvalidBlob"),
+        ("500.csv", "NoMoreResources"),
     ],
 )
 def test_what_the_host_answers_is_told(make, other: Other, tmp_path: Path, name: str, code: str) -> None:
@@ -178,7 +178,7 @@ def test_a_host_that_does_not_answer_is_told(make, tmp_path: Path) -> None:
     """Nobody listens there."""
     place = BlobReference("data/x.csv", "http://127.0.0.1:1/", TOKEN)
     error = fails(lambda: make("127.0.0.1:1").resolve(WHOLE_STORE, place).fetch(tmp_path / "got"))
-    assert (error.detail_code, "ConnectionError" in error.message) == ("BlobNotFound", True)
+    assert (error.status, error.detail_code, "ConnectionError" in error.message) == (503, "NoMoreResources", True)
 
 
 def test_a_download_ends_at_the_limit(make, other: Other, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
