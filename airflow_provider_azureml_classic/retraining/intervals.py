@@ -128,7 +128,7 @@ def difference(
         some_new, some_old = new_over(sample), old_over(other)
         if some_new is not None and some_old is not None:
             # What is allowed may be a share of the live model's value, which varies with the rows as well.
-            gaps.append(sign * (some_new - some_old) - (allowance.of(some_old) - allowed))
+            gaps.append(sign * (some_new - some_old) - allowance.of(some_old))
     gap = sign * (new - old)
     if len(gaps) < _SAMPLES // 2:
         return Difference(new, old, gap, math.nan, math.nan, allowed, rows, str(allowance))

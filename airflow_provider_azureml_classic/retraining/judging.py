@@ -143,7 +143,7 @@ class Report:
         :raises ValueError: a metric that a limit names is missing.
         """
         report = cls(job_id, finite(evaluation.metrics))
-        report.reasons += outside(report.evaluation, rules.limits)
+        report.reasons = outside(report.evaluation, rules.limits)
         judged = rules.limits or (rules.allowances and not only_compared)
         if judged and not rules.allow_training_metrics:
             report.reasons += on_training_rows(report.evaluation)

@@ -83,6 +83,12 @@ def test_something_else_is_no_approval(data: Any, words: str) -> None:
         Decision.from_json(data)
 
 
+def test_members_alone_are_no_approval() -> None:
+    """What they say must be one as well."""
+    with pytest.raises(ValueError, match="must be what ApproveModelOperator returned: "):
+        Decision.from_json(dict.fromkeys(MEMBERS, "x"))
+
+
 @pytest.mark.parametrize(
     ("about", "what", "passes"),
     [

@@ -370,13 +370,13 @@ def test_what_is_said_of_a_difference() -> None:
     """Both values, the gap, the rule as it was written, and the interval if it is known; as JSON likewise."""
     known = Difference(5.25, 4.0, 1.25, 1.0, 1.5, 0.08, 100, "2%")
     assert str(known) == ("5.25, the live model's 4: worse by 1.25, of which 2% is allowed; surely between 1 and 1.5")
-    plain = Difference(5.25, 4.0, 1.25, math.nan, math.nan, 0.08, 100)
+    plain = Difference(5.25, 4.0, 1.25, math.nan, math.nan, 2.0, 100)
     assert str(plain) == (
-        "5.25, the live model's 4: worse by 1.25, of which 0.08 is allowed; 100 rows are too few to be sure"
+        "5.25, the live model's 4: worse by 1.25, of which 2 is allowed; 100 rows are too few to be sure"
     )
-    figures = {"candidate": 5.25, "live": 4.0, "gap": 1.25, "allowed": 0.08, "rows": 100}
-    assert known.to_json() == {**figures, "low": 1.0, "high": 1.5, "verdict": "worse"}
-    assert plain.to_json() == {**figures, "low": None, "high": None, "verdict": "undecided"}
+    figures = {"candidate": 5.25, "live": 4.0, "gap": 1.25, "rows": 100}
+    assert known.to_json() == {**figures, "allowed": 0.08, "low": 1.0, "high": 1.5, "verdict": "worse"}
+    assert plain.to_json() == {**figures, "allowed": 2.0, "low": None, "high": None, "verdict": "undecided"}
 
 
 def test_the_quantiles_are_students() -> None:

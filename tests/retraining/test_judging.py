@@ -231,7 +231,7 @@ def test_a_report_as_text() -> None:
 CLIENT: Any = SimpleNamespace()
 PLACE = BlobReference("models/new.ilearner")
 LIVE_RESOURCE = Resource("r", BlobReference("models/live.ilearner"), digests=LIVE, window=ToldWindow(START))
-ENDPOINT = Endpoint("e", "s", resources=(LIVE_RESOURCE,))
+ENDPOINT = Endpoint("e", "s", resources=(Resource("q"), LIVE_RESOURCE))
 NO_CALL = rejection("OperationNotSupported", "It has no such call.")
 
 
@@ -241,8 +241,11 @@ def compared(script: Script, evaluation: Evaluation = EVALUATION, check: Labelle
     resource = more.pop("resource", LIVE_RESOURCE)
     found = more.pop("found", None)
     report = Report.of("job", evaluation, rules)
+    report.notes.append("A note of before.")
     candidate = Candidate(PLACE, None, digests=more.pop("digests", NEW))
-    comparison = Comparison(CLIENT, rules, replace(ENDPOINT, resources=(resource,)), resource, candidate, **more)
+    comparison = Comparison(
+        CLIENT, rules, replace(ENDPOINT, resources=(Resource("q"), resource)), resource, candidate, **more
+    )
     script.perform(comparison.judge(report, evaluation, found, check))
     return report
 
@@ -253,6 +256,7 @@ def test_a_service_that_has_no_such_call() -> None:
     report = compared(script)
     assert [name for name, _ in script.calls] == ["score_model", "score_by", "get_endpoint"]
     assert script.calls[0][1] == {"endpoint": ENDPOINT, "asked": ModelCall(PLACE, NEW.file)}
+    assert script.calls[1][1]["endpoint"] == ENDPOINT
     assert script.calls[2][1] == {"service_id": "s", "name": "e"}
     (one,) = report.sets
     assert (one["source"], one["rows"], one["earlier"]) == ("held out of the training", ROWS, False)
@@ -274,7 +278,7 @@ def test_a_service_that_refuses_the_call(code: str) -> None:
     script = Script(score_model=[error, ModelAnswers(off(2, 5), LIVE)], get_endpoint=[ENDPOINT])
     if code in judging._NOT_FITTING:
         notes = compared(script).notes
-        assert notes == ["The new model cannot be asked for the live model's own rows: It cannot be asked."]
+        assert notes[1:] == ["The new model cannot be asked for the live model's own rows: It cannot be asked."]
         return
     with pytest.raises(RequestRejected):
         compared(script)
@@ -294,7 +298,7 @@ def test_further_rows() -> None:
     ]
     assert all(call.rows == rows.rows for call in asked[1:])
     assert [one["source"] for one in report.sets] == ["of a file", "held out of the training"]
-    assert "The service keeps no rows that were held out" in report.notes[0]
+    assert "The service keeps no rows that were held out" in report.notes[1]
     alone = Script(score_model=told, get_endpoint=[ENDPOINT])
     assert [one["source"] for one in compared(alone, Evaluation({ERROR: 2.0}), rows).sets] == ["of a file"]
 
@@ -336,7 +340,7 @@ def test_few_rows_are_told(rows: int) -> None:
     script = Script(score_model=[NO_CALL], score_by=[(live, "x")], get_endpoint=[ENDPOINT])
     notes = compared(script, few).notes
     assert any("too few to decide by: at least 30 are needed" in note for note in notes) is (rows < 30)
-    assert rows == 30 or notes[0] == (
+    assert rows == 30 or notes[1] == (
         "The 29 rows held out of the training are too few to decide by: at least 30 are needed."
     )
 
@@ -349,6 +353,36 @@ def test_another_model_that_answers(told: str) -> None:
     later = ModelAnswers(off(2), NEW if told == "call" else LIVE)
     with pytest.raises(ServiceUnavailable, match="Nothing was decided"):
         compared(Script(score_model=[first, later], get_endpoint=[ENDPOINT]))
+    rows = Labelled(Table(("x",), [[row] for row in range(ROWS)]), LABELS, "of a file")
+    script = Script(score_model=[ModelAnswers(Table((), []), NEW), later], get_endpoint=[ENDPOINT])
+    if told != "call":
+        with pytest.raises(ServiceUnavailable, match="Nothing was decided"):
+            compared(script, check=rows)
+
+
+def test_many_rows_are_asked_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All answers count, in order."""
+    monkeypatch.setattr(judging, "_CALL", 30)
+    rows = Labelled(Table(("x",), [[row] for row in range(ROWS)]), LABELS, "of a file")
+
+    def answer(asked: ModelCall, **_: Any) -> ModelAnswers:
+        wanted = [] if asked.rows is None else [int(row[0]) for row in asked.rows.values]
+        assert len(wanted) <= 30
+        cells = [off(2).values[row] for row in wanted]
+        return ModelAnswers(Table(("Scored Labels",), cells), LIVE if asked.location is None else NEW)
+
+    report = compared(Script(score_model=[answer], get_endpoint=[ENDPOINT]), Evaluation({}), rows)
+    assert report.sets[0]["candidate"] == report.sets[0]["live"]
+    assert report.sets[0]["live"][ERROR] == METRICS[ERROR].compute(Answers(LABELS, off(2)))
+
+
+def test_notes_are_added() -> None:
+    """To those that there are."""
+    held = HeldOutRows(LABELS, off(2, 2), list(range(ROWS - 1)), LIVE, 1)
+    told = ModelAnswers(Table(("Scored Labels",), off(2).values[:-1]), NEW, held)
+    notes = compared(Script(score_model=[told, ModelAnswers(off(2), LIVE)], get_endpoint=[ENDPOINT])).notes
+    assert notes[:1] + held.notes() == notes[: 1 + len(held.notes())]
+    assert notes[0] == "A note of before."
 
 
 def test_what_is_done_with_what_is_open() -> None:
@@ -361,3 +395,67 @@ def test_what_is_done_with_what_is_open() -> None:
         assert report.judgement.undecided
         assert bool(report.reasons) is kept
         assert any("80 rows held out of the training" in line for line in (report.reasons or report.notes))
+
+
+def test_thirty_rows_are_enough() -> None:
+    """Of those that the live model does not know; else of those that were held out of its own training."""
+    assert judged(START + timedelta(days=50)).sets[0]["rows"] == 30
+    few, asked = off(2, 2).values[:30], list(range(30))
+    held = HeldOutRows(LABELS[:30], Table(("Scored Labels",), few), asked, LIVE, 0)
+    told = ModelAnswers(Table(("Scored Labels",), off(2, 3).values[:30]), NEW, held)
+    known = replace(LIVE_RESOURCE, window=ToldWindow(START + timedelta(days=70)))
+    report = compared(Script(score_model=[told], get_endpoint=[ENDPOINT]), resource=known)
+    assert report.sets[0]["source"] == "held out of the training, the live model's held out of its own"
+    assert report.sets[0]["rows"] == 30
+    assert report.sets[0]["live"][ERROR] == METRICS[ERROR].compute(Answers(LABELS[:30], held.live))
+
+
+def test_earlier_rows_on_which_nothing_is_defined() -> None:
+    """They are left out, with a note; of the new rows that is an error."""
+    alike = [5.0] * ROWS
+    held = HeldOutRows(alike, off(2, 2), list(range(ROWS)), LIVE, 0)
+    rules = Rules(allowances={"Relative Absolute Error": Allowance(0.5)})
+    script = Script(
+        score_model=[ModelAnswers(off(2, 3), NEW, held), ModelAnswers(off(2, 5), LIVE)], get_endpoint=[ENDPOINT]
+    )
+    report = compared(script, rules=rules)
+    assert [one["earlier"] for one in report.sets] == [False]
+    assert report.notes[-1].startswith(
+        "On 80 rows held out of the live model's training: The metric 'Relative Absolute Error' cannot be compared."
+    )
+    assert EVALUATION.check is not None
+    constant = replace(EVALUATION, check=replace(EVALUATION.check, labels=alike))
+    with pytest.raises(ValueError, match="'Relative Absolute Error' cannot be compared"):
+        compared(
+            Script(score_model=[NO_CALL], score_by=[(off(2), "x")], get_endpoint=[ENDPOINT]), constant, rules=rules
+        )
+
+
+def test_what_is_measured() -> None:
+    """The metrics that the evaluation has or a rule names, of those that can be computed; and of the set all."""
+    rules = Rules(allowances={"Root Mean Squared Error": Allowance(0.5)})
+    held = HeldOutRows(LABELS, off(2, 2), list(range(ROWS)), LIVE, None)
+    told = [ModelAnswers(off(2, 3), NEW, held), ModelAnswers(off(2, 5), LIVE)]
+    report = compared(Script(score_model=told, get_endpoint=[ENDPOINT]), rules=rules)
+    first, second = report.sets
+    assert set(first["candidate"]) == set(first["live"]) == {ERROR, "Root Mean Squared Error"}
+    assert set(first["differences"]) == {"Root Mean Squared Error"}
+    assert (second["source"], second["earlier"], second["rows"]) == (
+        "held out of the live model's training",
+        True,
+        ROWS,
+    )
+    assert set(first) == {"source", "rows", "earlier", "candidate", "live", "differences", "verdict"}
+    # The risk is shared by both sets: alone the first one's interval is narrower.
+    alone = compared(Script(score_model=[NO_CALL], score_by=[(off(2, 5), "x")], get_endpoint=[ENDPOINT]), rules=rules)
+    wide, narrow = (one["differences"]["Root Mean Squared Error"] for one in (first, alone.sets[0]))
+    assert wide["high"] - wide["low"] > narrow["high"] - narrow["low"]
+
+
+@pytest.mark.parametrize(("left_out", "kept"), [(0, False), (None, True)])
+def test_an_unlikely_file_is_believed_on_rows_that_the_new_model_never_saw(left_out: int | None, kept: bool) -> None:
+    """Where nobody tells whether it did, they vouch for nothing."""
+    held = HeldOutRows(LABELS, off(2, 2), list(range(ROWS)), LIVE, left_out)
+    told = [ModelAnswers(off(2, 2), NEW, held), ModelAnswers(off(2), LIVE)]
+    found = {"verdict": "violated", "labels_as_before": True, "columns_as_before": True}
+    assert bool(compared(Script(score_model=told, get_endpoint=[ENDPOINT]), found=found).reasons) is kept

@@ -369,6 +369,12 @@ def test_the_very_model_that_is_live(candidate: Candidate, where: Target, answer
     assert bool(remembered) is not kept
 
 
+def test_the_answer_to_the_naming_of_a_place_is_lost() -> None:
+    """Whether it succeeded is read from the endpoint, as with any update."""
+    script = Script(patch_endpoint=[LOST], get_endpoint=[endpoint(NEW, A)], score_by=[(WRONG, A.content)])
+    assert isinstance(script.perform(placing().place(find(target(OLD, A), candidate=KNOWN))), str)
+
+
 def test_the_live_model_is_seen_to_answer_the_golden_rows() -> None:
     """Where there are any."""
     script = Script(patch_endpoint=[None], score_by=[(WRONG, A.content)])

@@ -101,7 +101,7 @@ WHOLE = question(
         "compared_on": {"rows": 96, "source": "held  out"},
     },
     rehearsal={"rows": 60, "labels": {"new": {"yes": 0.25}}, "parts": [], "two": (1, 2.5)},
-    links={"a [b]": "https://h/p", "bad": "ftp://h"},
+    links={"a [b]": "https://h/p", "bad": "ftp://h", "c": "http://h"},
     note="  Look **here**.\n",
 )
 
@@ -150,7 +150,7 @@ Compared on 96 rows held out.
 | parts | none |
 | two | 1, 2.5 |
 
-[a &#91;b&#93;](<https://h/p>)
+[a &#91;b&#93;](<https://h/p>) · [c](<http://h>)
 """
     )
     assert WHOLE.summary == "Data contract: violated. Gate: kept."

@@ -158,3 +158,12 @@ def test_a_job_that_cannot_be_cancelled_is_named() -> None:
     service = Service(cancel_job=[refusal("JobNotFound")])
     assert service.client.perform(service.runner.cancel(OLD)) is False
     assert any(line.startswith(f"Job {OLD} could not be cancelled: ") for line in service.journal)
+
+
+def test_whether_a_job_was_cancelled() -> None:
+    """It is said, and logged."""
+    service = Service(cancel_job=[Response(204, {}, b"")])
+    assert service.client.perform(service.runner.cancel(OLD)) is True
+    assert service.journal[-1] == f"Cancelled job {OLD}."
+    service = Service(cancel_job=[refusal("CannotCancelJob")])
+    assert service.client.perform(service.runner.cancel(OLD)) is False
