@@ -193,6 +193,13 @@ class Runner:
             same += _alike(code, function.__code__) and not defaults
             function.__code__ = code
             done += 1
+        for inner in _codes(code):
+            # Functions that it has made already, when its module was imported, say.
+            for function in self._functions.get((str(change.path), inner.co_qualname), []):
+                if function.__code__.co_firstlineno == inner.co_firstlineno and inner is not code:
+                    if inner.co_freevars != function.__code__.co_freevars:
+                        return KILLED
+                    function.__code__ = inner
         return UNKNOWN if not done else SAME if same == done else None
 
 

@@ -299,3 +299,15 @@ def test_limits_are_numbers() -> None:
 def test_a_table_without_rules() -> None:
     """Has no column for them."""
     assert table_text({"live": {"AUC": 1.0}}, {}).splitlines() == ["metric  live", "AUC        1"]
+
+
+def test_numbers_as_labels() -> None:
+    """They are compared as numbers are, to the last digit; zero has no sign."""
+    for label, answer, hit in ((1.5, "1.5", 1), (1.5, "1.25", 0), (0.0, "-0", 1), (1e16, "10000000000000000", 1)):
+        assert value("Accuracy", Answers([label], Table(("Scored Labels",), [[answer]]))) == hit
+
+
+def test_the_class_that_is_always_denied() -> None:
+    """A column of chances below one half is of the class that was not predicted."""
+    table = Table(("Scored Labels", "Scored Probabilities"), [["yes", "0.25"], ["yes", "0.125"]])
+    assert Answers(["no", "yes"], table).probabilities() == {"no": [0.25, 0.125], "yes": [0.75, 0.875]}
