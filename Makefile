@@ -75,10 +75,11 @@ targets: $(READY) ## load exports with MLflow, MLServer and Azure ML, in environ
 	@$(PY) -m pytest -n 0 tests/targets
 
 .PHONY: crash
-crash: $(READY) ## kill servers, trainings, PostgreSQL and Azurite 330 times under load (60 minutes; CRASH_SEED=, HISTORY_SEED=)
+crash: $(READY) ## kill servers, trainings, PostgreSQL, Azurite and Airflow's processes 350 times under load (60 minutes; CRASH_SEED=, HISTORY_SEED=)
 	@CRASH_KILLS=100 $(PY) -m pytest -n 0 --timeout 1800 tests/server/test_crash.py -k sqlite
 	@CRASH_KILLS=30 $(PY) -m pytest -n 0 --timeout 1800 tests/server/test_crash.py -k postgresql
 	@HISTORY_ROUNDS=200 $(PY) -m pytest -n 0 --timeout 7200 tests/server/test_histories.py
+	@AIRFLOW_ROUNDS=20 $(PY) -m pytest -n 0 --timeout 7200 tests/standalone/test_histories.py
 
 .PHONY: faults
 faults: $(READY) ## break the network, the disk and the requests, briefly (also part of the tests)

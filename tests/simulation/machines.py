@@ -258,12 +258,6 @@ class Work:
             raise self._error
 
 
-def wait(works: list[Work], seconds: float) -> SimpleNamespace:
-    """Instead of :func:`concurrent.futures.wait`, for one."""
-    (work,) = works
-    return SimpleNamespace(done=work.done(seconds))
-
-
 class Time:
     """Instead of :mod:`time`: each machine has its own."""
 

@@ -51,7 +51,7 @@ from airflow_provider_azureml_classic.server.state.tables import (
 from airflow_provider_azureml_classic.server.workspace.endpoints import etag, new_endpoint
 from airflow_provider_azureml_classic.server.workspace.workspace import OWNER, Workspace
 from tests.simulation import machines
-from tests.simulation.machines import LONGEST, THREADING, Event, Machine, Pool, current, sleep
+from tests.simulation.machines import LONGEST, THREADING, Event, Machine, Pool, Work, current, sleep
 from tests.simulation.service import digest
 from tests.simulation.shared import Blobs, Link, Listener, Postgres
 from tests.simulation.world import World
@@ -136,7 +136,10 @@ class Server(Machine):
         job_store, locations = JobStore(self.link, self.clock, MOST), simulation.blobs
         settings = Settings(Path(), "http://ml.example", "w", "token", "", "")
         self.workspace = Workspace(settings, store, locations, self.clock, lambda: self.peers.fresh)  # type: ignore[arg-type]
-        pins, pool = SimpleNamespace(pinned=nullcontext), SimpleNamespace(submit=simulation.train)
+        pins, pool = (
+            SimpleNamespace(pinned=nullcontext),
+            SimpleNamespace(submit=simulation.train, poll=Work.done, cancel=Work.cancel),
+        )
         parts: Any = (store, job_store, None, None, locations, pool, self.peers, pins)
         done = SimulatedWork(*parts)
         done.server = self
@@ -271,13 +274,13 @@ class Servers:
 
     # -- jobs ----------------------------------------------------------------------------------------------------------
 
-    def train(self, function: object) -> machines.Work:
+    def train(self, function: object) -> Work:
         """What a process of a server does for a job."""
         error: Exception | None = None
         if self.world.chance(0.15):
             bad_data = rejection("BadParameterValue", FAILURES[0])
             error = self.world.random.choice((bad_data, BrokenExecutor(FAILURES[2])))
-        return machines.Work(self.world.random.choice((5.0, 30.0, 60.0)) * self.world.random.random(), error)
+        return Work(self.world.random.choice((5.0, 30.0, 60.0)) * self.world.random.random(), error)
 
     @contextmanager
     def at_work(self, job: JobRow, server: Server) -> Iterator[None]:
@@ -580,7 +583,6 @@ def _instead_of_threads(world: World) -> Iterator[None]:
         (runner, "ThreadPoolExecutor", Pool),
         (work, "threading", THREADING),
         (work, "time", machines.Time),
-        (work, "wait", machines.wait),
         (jobs_module, "uuid", world),
     ]
     before = [getattr(module, name) for module, name, _ in names]

@@ -409,7 +409,10 @@ def found_by(mend: Mend, hours: float) -> str | None:
         environment = {**os.environ, "PYTHONPATH": folder, "PYTHONDONTWRITEBYTECODE": "1"}
         ended = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=3600)
     seeds = re.findall(r"--seed (\d+)\n", ended.stderr)
-    if ended.returncode and not seeds:
+    # Any other error is no finding.
+    if ended.returncode and (
+        not seeds or not re.search(r"^(Violation|AssertionError|Unanswered): ", ended.stderr, re.M)
+    ):
         raise RuntimeError(ended.stderr[-3000:])
     return seeds[-1] if seeds else None
 

@@ -126,3 +126,29 @@ for name, options in {
             **options,
         )
     globals()[name] = dag
+
+for name, deferrable in {"chaininworker": False, "chaindeferred": True}.items():
+    with DAG(
+        name,
+        schedule=None,
+        start_date=datetime(2026, 1, 1, tzinfo=UTC),
+        # More than are needed: a busy machine loses an attempt to a missed heartbeat now and then.
+        default_args={"retries": 5, "retry_delay": timedelta(seconds=1)},
+        is_paused_upon_creation=False,
+    ) as dag:
+        train = StoppingBatch(
+            task_id="train",
+            web_service="Held Model",
+            endpoint=ENDPOINT,
+            inputs={"input1": f"held/{ENDPOINT}.csv"},
+            poll_interval=1,
+            deferrable=deferrable,
+        )
+        UpdateTrainedModelOperator(
+            task_id="update",
+            web_service="Held Model [predictive exp.]",
+            endpoint=ENDPOINT,
+            job=train.output,
+            deferrable=deferrable,
+        )
+    globals()[name] = dag
