@@ -273,6 +273,28 @@ def test_no_form_of_location_leads_to_another(house: House, victim: str) -> None
     assert house.service.slope(house.mine.scorer) == 2
 
 
+def test_a_customer_puts_the_first_model_back(house: House) -> None:
+    """By the place that his list of models tells, which he does not reach: the endpoint has had it. It opens for
+    nothing else, nor in another spelling, nor to a customer whose endpoint has not had it.
+    """
+    me = added(house.service, "custf")
+    assert me.patch({"RelativeLocation": f"{me.folder}/m.ilearner"}).status == 200
+    assert house.service.patch("custf", BlobReference("models/ten.ilearner")).status == 200
+    path = f"{house.service.endpoint_path('custf', me.scoring)}/models"
+    places = [one["Location"] for one in json.loads(me.ask("GET", path).body)["Models"]]
+    given, first = places[0], places[-1]
+    for place, slope in ((first, 2), (given, 10), ({"RelativeLocation": first["RelativeLocation"]}, 2)):
+        assert me.patch(place, "training, secondary").status == 200
+        assert house.service.slope(me.scorer) == slope
+    name = first["RelativeLocation"]
+    for odd in (f"{me.folder}/../../{name}", name.replace("/", "/./"), name.upper(), name.replace("/", "//")):
+        assert me.patch({"RelativeLocation": odd}).status == 400, odd
+    assert house.mine.patch(given).status == 400
+    assert me.submit({"Inputs": {"input1": first}, "GlobalParameters": {}}).status == 400
+    scored = {"Location": first, "Rows": {"ColumnNames": ["x"], "Values": [[1]]}}
+    assert me.ask("POST", path.replace("models", "scoremodel"), scored).status == 400
+
+
 def test_what_is_ones_own_is_opened_in_every_form(house: House) -> None:
     """The same forms, below one's own folder, are taken: the refusals above are not for another reason."""
     path, base = f"{house.mine.folder}/data.csv", f"{house.service.settings.account.endpoint}/"

@@ -537,6 +537,17 @@ class Store:
             row = connection.execute(query).mappings().first()
         return to_row(PlacementRow, row) if row else None
 
+    def last_at(self, endpoint_id: str, resource: str, relative_location: str) -> PlacementRow | None:
+        """The last model that a resource of an endpoint had from a place, or ``None``."""
+        query = sa.select(placements).where(
+            placements.c.endpoint_id == endpoint_id,
+            placements.c.resource == resource,
+            placements.c.relative_location == relative_location,
+        )
+        with self._db.read() as connection:
+            row = connection.execute(query.order_by(placements.c.id.desc()).limit(1)).mappings().first()
+        return to_row(PlacementRow, row) if row else None
+
     def has_had(self, endpoint_id: str, digest: str) -> bool:
         """Whether the history of an endpoint has a model."""
         query = sa.select(placements.c.id).where(placements.c.endpoint_id == endpoint_id, placements.c.digest == digest)

@@ -277,6 +277,8 @@ class Updates:
         reference = resource.location
         if reference is None:
             raise rejection("MissingInputBlobInformation", f"The resource {name!r} has no Location.", target=name)
+        if before := self._put_back(caller, row, name, reference, pin, digest):
+            return before
         location = self._resolved(caller, row, reference, name)
         scorer, length = self._meant(row, location, digest, pin) if digest else self._fetch(row, location, pin)
         if scorer.manifest.experiment != service.experiment:
@@ -290,6 +292,24 @@ class Updates:
         places = origin.base_location, origin.relative_location
         end = self._store.trained_to(scorer.digest, origin.relative_location, row.id, window_end)
         model = ResourceRow(row.id, name, *places, scorer.digest, scorer.content, end)
+        return model, model_row(scorer.manifest, scorer.digest, length, scorer.content)
+
+    def _put_back(
+        self, caller: Caller, row: EndpointRow, name: str, reference: BlobReference, pin: Pin, digest: str | None
+    ) -> tuple[ResourceRow, ModelRow] | None:
+        """A model that the endpoint has had and whose place its caller does not reach, such as the first one: the
+        server's own copy, whatever lies there by now. The place itself is not read, and not looked at.
+        """
+        path = self._locations.path_in_store(reference)
+        if path is None or caller.scope.admits(path):
+            return None
+        before = self._store.last_at(row.id, name, path)
+        kept = self._kept(row, digest or before.digest, pin) if before else None
+        if before is None or kept is None:
+            return None
+        scorer, length = kept
+        places = before.base_location, before.relative_location
+        model = ResourceRow(row.id, name, *places, scorer.digest, scorer.content, before.window_end)
         return model, model_row(scorer.manifest, scorer.digest, length, scorer.content)
 
     def _resolved(self, caller: Caller, row: EndpointRow, reference: BlobReference, name: str) -> Location:
