@@ -25,9 +25,10 @@ ROWS = (
     "training",
     "models",
     "tenants",
+    "fleet_parts",
 )
 #: Won many times over, or long: measured only where something on their way changes.
-BY_NAME = ("scoring", "swap", "waiting", "training", "models")
+BY_NAME = ("scoring", "swap", "waiting", "training", "models", "fleet_parts")
 
 
 def main() -> int:

@@ -12,13 +12,11 @@ import random
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from hashlib import sha256
-from multiprocessing import get_context
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any
 
 from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.server.experiments import declaration, training
@@ -27,7 +25,7 @@ from airflow_provider_azureml_classic.server.experiments.ilearner import Manifes
 from airflow_provider_azureml_classic.server.experiments.scorer import Scorer
 from airflow_provider_azureml_classic.server.models.store import ModelStore
 from benchmarks.common import Figure, Result, median, say
-from benchmarks.processes import folder
+from benchmarks.processes import alone, folder, resident
 
 _COUNT = 20_000
 #: Bytes of ``--model-memory`` for each.
@@ -40,22 +38,6 @@ _OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 #: Seconds between two looks at the clock of the loop that is held up.
 _LOOK = 0.0005
-T = TypeVar("T")
-
-
-def alone(work: Callable[..., T], *arguments: Any) -> T:
-    """What a function returns in a process of its own: what others have left in memory is not in its measurements.
-
-    :param work: to do.
-    :param arguments: of it.
-    """
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-        return process.submit(work, *arguments).result()
-
-
-def resident() -> int:
-    """Bytes of this process in memory."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 
 def first_model(home: Path, estimator: str = "", parameters: Mapping[str, Any] = MappingProxyType({})) -> Path:

@@ -13,9 +13,11 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 
@@ -25,6 +27,7 @@ from benchmarks.common import ROOT, WORK, pinned
 
 #: Seconds that a server may take to start; peers take up to half a minute on a busy machine.
 PATIENCE = 180
+T = TypeVar("T")
 
 
 def free_port() -> int:
@@ -32,6 +35,21 @@ def free_port() -> int:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         return int(one.getsockname()[1])
+
+
+def alone(work: Callable[..., T], *arguments: Any) -> T:
+    """What a function returns in a process of its own: what others have left in memory is not in its measurements.
+
+    :param work: to do.
+    :param arguments: of it.
+    """
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        return process.submit(work, *arguments).result()
+
+
+def resident() -> int:
+    """Bytes of this process in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 
 @contextlib.contextmanager

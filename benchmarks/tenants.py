@@ -20,6 +20,7 @@ from airflow_provider_azureml_classic.server.clock import system_clock
 from airflow_provider_azureml_classic.server.settings import Settings, load_secrets
 from airflow_provider_azureml_classic.server.state.database import Database, columns
 from airflow_provider_azureml_classic.server.state.endpoint_store import Store, key_hash
+from airflow_provider_azureml_classic.server.state.overview import Queries
 from airflow_provider_azureml_classic.server.state.tables import (
     EndpointRow,
     endpoints,
@@ -29,7 +30,7 @@ from airflow_provider_azureml_classic.server.state.tables import (
 )
 from airflow_provider_azureml_classic.server.workspace.endpoints import new_endpoint
 from benchmarks.common import Figure, Result, median, say
-from benchmarks.processes import OurServer, folder, memory, our_server
+from benchmarks.processes import OurServer, folder, memory, our_server, processor_seconds
 
 _ENDPOINTS, _SERVICES = 100_000, 10
 _STEP, _TIMES = 5_000, 40
@@ -52,17 +53,38 @@ def declared(home: Path) -> list[str]:
     return ["--experiments", str(home / "lines.toml"), "--no-samples"]
 
 
+def opened(data_dir: Path) -> Database:
+    """The database of a server that does not run.
+
+    :param data_dir: of the server.
+    """
+    secrets = load_secrets(data_dir, os.environ)
+    settings = Settings(
+        data_dir, "http://127.0.0.1", secrets.workspace_id, secrets.token, secrets.account_key, secrets.cipher_key
+    )
+    return Database(settings.database_url, settings.cipher_key)
+
+
+def first_page(data_dir: Path) -> float:
+    """Milliseconds of what the portal's first page asks about all endpoints.
+
+    :param data_dir: of a server that does not run.
+    """
+    database = opened(data_dir)
+    queries, now = Queries(database), system_clock()
+    try:
+        return timed(lambda _: (queries.service_lines(), queries.counts(now), queries.attention(now)), 5)
+    finally:
+        database.close()
+
+
 def fill(data_dir: Path, total: int) -> None:
     """Add endpoints to the scoring services of a server that does not run, until there are so many.
 
     :param data_dir: of the server.
     :param total: of all services together.
     """
-    secrets = load_secrets(data_dir, os.environ)
-    settings = Settings(
-        data_dir, "http://127.0.0.1", secrets.workspace_id, secrets.token, secrets.account_key, secrets.cipher_key
-    )
-    database = Database(settings.database_url, settings.cipher_key)
+    database = opened(data_dir)
     try:
         store = Store(database)
         for service in [service for service in store.services() if not service.training]:
@@ -164,7 +186,9 @@ def run(total: int = _ENDPOINTS) -> Result:
             start = time.perf_counter()
             with our_server(home, workers=1, arguments=arguments) as server:
                 seconds = time.perf_counter() - start
-                found[count] = {"start s": seconds, **measure(server, count)}
+                started = {"start s": seconds, "start, s of a processor": processor_seconds(server.pid)}
+                found[count] = {**started, **measure(server, count)}
+            found[count]["portal's first page, its queries"] = first_page(data_dir)
             say(", ".join(f"{name} {value:.2f}" for name, value in found[count].items()))
     return _result(found, *counts)
 

@@ -191,7 +191,6 @@ class Engine:
         client, options = self._client, self._options
         self._trainers = await client.perform(Trainers.find(client, options, self._means.say))
         service = await client.get_web_service(options.scoring_id)
-        self._existing = {endpoint.name for endpoint in await client.list_endpoints(service.id)}
         proof = (options.proof, options.proof_timeout, options.on_failure)
         rehearsing = Rehearsing.of(options.rehearsal, options.max_change)
         placing = Placing(client, self._means.readable, _quiet, *proof, rehearsing=rehearsing)
@@ -267,9 +266,7 @@ class Engine:
 
     async def _start(self, row: Row) -> None:
         try:
-            if row.endpoint not in self._existing:
-                await self._client.add_endpoint(self._options.scoring_id, row.endpoint)
-                self._existing.add(row.endpoint)
+            await self._ensure(row.endpoint)
             runner = await self._client.perform(self._trainers.runner(row.endpoint))
             await self._client.perform(runner.start(str(row.job_id)))
         except AzureMLClassicError as error:
@@ -278,6 +275,16 @@ class Engine:
             return
         row.started = row.started or time.time()
         self.in_flight[str(row.job_id)] = row
+
+    async def _ensure(self, name: str) -> None:
+        """Add an endpoint that is not there. Only those of the wave are asked for: its web service may have 10,000."""
+        if name in self._existing:
+            return
+        try:
+            await self._client.get_endpoint(self._options.scoring_id, name)
+        except NotFound:
+            await self._client.add_endpoint(self._options.scoring_id, name)
+        self._existing.add(name)
 
     def _may_try_again(self, row: Row, error: AzureMLClassicError) -> bool:
         """Rule 2; an error that may not pass, or does not, ends the row."""
