@@ -268,8 +268,8 @@ def skill(answers: Answers) -> float | None:
     try:
         error = METRICS["Relative Absolute Error"].compute(answers)
         return None if error is None else 1 - error
-    except ProtocolError:  # labels that are no numbers
-        usual = max(Counter(map(_text, answers.labels)).values(), default=0) / max(1, len(answers.labels))
+    except ProtocolError:  # some labels are no numbers
+        usual = max(Counter(map(_text, answers.labels)).values()) / len(answers.labels)
         hits = METRICS["Accuracy"].compute(answers)
         return None if hits is None or usual == 1 else (hits - usual) / (1 - usual)
 

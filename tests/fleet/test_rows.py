@@ -24,6 +24,7 @@ from airflow_provider_azureml_classic.fleet.rows import (
 from airflow_provider_azureml_classic.memory import FLEET_KEY, FleetMemory
 from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.retraining.freshness import Window
+from airflow_provider_azureml_classic.retraining.quality import METRICS
 from tests.support.gates import DAY
 from tests.support.tasks import Store
 
@@ -282,6 +283,7 @@ def test_the_page() -> None:
     ):
         assert part in page
     assert report.as_html(ended(), "x").count("</tr>\n<tr") == 5
+    assert report.as_csv(ended()[:1]).count("\r\n") == 2
     assert report.as_csv(ended()[:1]).splitlines() == [
         "endpoint,outcome,reason,job_id,window_end,proof,model,sha256,replaced",
         "e0,updated,It is updated.,,,,,,",
@@ -291,9 +293,9 @@ def test_the_page() -> None:
 @pytest.mark.parametrize("sign", "=+-@")
 def test_cells_of_a_spreadsheet_are_no_formulas(sign: str) -> None:
     """Whatever sign makes one."""
-    fleet = [Row("e", reason=f"{sign}1"), Row("f", reason=f"1{sign}")]
-    first, second = csv.DictReader(io.StringIO(report.as_csv(fleet)))
-    assert (first["reason"], second["reason"]) == (f"'{sign}1", f"1{sign}")
+    fleet = [Row("e", reason=f"{sign}1"), Row("f", reason=f"1{sign}"), Row("g", reason="X")]
+    first, second, third = csv.DictReader(io.StringIO(report.as_csv(fleet)))
+    assert (first["reason"], second["reason"], third["reason"]) == (f"'{sign}1", f"1{sign}", "X")
 
 
 def test_sentences_of_a_fleet() -> None:
@@ -368,6 +370,12 @@ def test_the_rate_is_that_of_the_last_minute() -> None:
     assert "; 1.00 a second; about 7 min left." in lines[-1]
 
 
+def test_who_trains() -> None:
+    """The endpoint that is named, or the customer's own."""
+    shared, paired = (Options("a", "trainer", "b", paired=one) for one in (False, True))
+    assert (shared.trainer_of("store7"), paired.trainer_of("store7")) == ("trainer", "store7")
+
+
 def test_options_are_plain_json() -> None:
     """As arguments of a trigger, from which they are made again."""
     options = Options(
@@ -377,6 +385,10 @@ def test_options_are_plain_json() -> None:
     rules = options.rules()
     assert (rules.limits, rules.on_undecided, rules.allow_training_metrics) == ({"AUC": {"min": 0.5}}, "keep", False)
     assert {name: str(one) for name, one in rules.allowances.items()} == {"AUC": "2%"}
+    assert rules.metrics is METRICS
+    assert Options("a", "default", "b", allow_training_metrics=True).rules().allow_training_metrics
+    with pytest.raises(ValueError, match="max_worse of 'AUC'"):
+        Options("a", "default", "b", max_worse={"AUC": -1}).rules()
     for good in (
         {},
         {"proof": "content"},

@@ -24,6 +24,7 @@ from airflow_provider_azureml_classic.protocol.values import Endpoint, Resource
 from airflow_provider_azureml_classic.retraining import judging
 from airflow_provider_azureml_classic.retraining.comparison import Labelled
 from airflow_provider_azureml_classic.retraining.evaluation import CheckRows, Evaluation
+from airflow_provider_azureml_classic.retraining.intervals import differences_of
 from airflow_provider_azureml_classic.retraining.judgement import Decision, Judgement
 from airflow_provider_azureml_classic.retraining.judging import Comparison, Report, RowSet, Rules
 from airflow_provider_azureml_classic.retraining.placing import Candidate
@@ -446,6 +447,9 @@ def test_what_is_measured() -> None:
         ROWS,
     )
     assert set(first) == {"source", "rows", "earlier", "candidate", "live", "differences", "verdict"}
+    pairs = Answers(LABELS, off(2)), Answers(LABELS, off(2, 5))
+    exact = differences_of(*pairs, rules.allowances, METRICS, 2)
+    assert first["differences"] == {name: one.to_json() for name, one in exact.items()}
     # The risk is shared by both sets: alone the first one's interval is narrower.
     alone = compared(Script(score_model=[NO_CALL], score_by=[(off(2, 5), "x")], get_endpoint=[ENDPOINT]), rules=rules)
     wide, narrow = (one["differences"]["Root Mean Squared Error"] for one in (first, alone.sets[0]))

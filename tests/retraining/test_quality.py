@@ -149,6 +149,8 @@ def test_thresholds() -> None:
         outside({"AUC": None, "Rows": 3.0}, limits)
     with pytest.raises(ValueError, match="missing"):
         outside({"AUC": math.nan}, limits)
+    with pytest.raises(ValueError, match=r"those that are: none\."):
+        outside({}, limits)
 
 
 @pytest.mark.parametrize(
@@ -184,7 +186,7 @@ def test_no_worse_than_the_live_model(name: str, new: float, old: float, allowed
     assert "worse by" in str(found)
 
 
-@pytest.mark.parametrize("value", [-1, "-2%", "little", "", True, math.nan, math.inf, None])
+@pytest.mark.parametrize("value", [-1, "-2%", "5X%", "little", "", True, math.nan, math.inf, None])
 def test_allowances_of_another_form(value: Any) -> None:
     """What is neither a number nor a percentage is refused."""
     with pytest.raises(ValueError, match="max_worse of 'AUC' is"):
@@ -210,6 +212,11 @@ def test_what_a_model_knows() -> None:
     assert skill(two_classes(labels, [0.5] * 10)) == pytest.approx(0)
     texts = Answers(["a", "a", "b", "c"], Table(("Scored Labels",), [["a"], ["a"], ["a"], ["c"]]))
     assert skill(texts) == pytest.approx(0.5)
+    # Who ranks rightly knows all, whatever is said of each row.
+    assert skill(two_classes(["no", "yes"], [0.6, 0.7])) == 1
+    alike = Table(("Scored Labels",), [["a"], ["b"]])
+    assert skill(Answers(["a", "a"], alike)) is None
+    assert skill(regression([])) is None
 
 
 def test_some_of_the_answers() -> None:
@@ -311,3 +318,9 @@ def test_the_class_that_is_always_denied() -> None:
     """A column of chances below one half is of the class that was not predicted."""
     table = Table(("Scored Labels", "Scored Probabilities"), [["yes", "0.25"], ["yes", "0.125"]])
     assert Answers(["no", "yes"], table).probabilities() == {"no": [0.25, 0.125], "yes": [0.75, 0.875]}
+
+
+def test_without_probabilities_the_number_of_classes_is_not_known() -> None:
+    """And so is their average accuracy."""
+    answers = Answers(["a", "b"], Table(("Scored Labels",), [["a"], ["a"]]))
+    assert (METRICS["Average accuracy"].compute(answers), METRICS["Accuracy"].compute(answers)) == (None, 0.5)

@@ -189,6 +189,7 @@ def test_what_a_rehearsal_does_not_say() -> None:
     """One that found no calls is none; one that does not count them is shown."""
     assert "none, as the endpoint keeps no calls." in question(rehearsal={"rows": 0}).body
     assert "| changed | 0.5 |" in question(rehearsal={"changed": 0.5}).body
+    assert "| rows | 1234567 |" in question(rehearsal={"rows": 1234567}).body
 
 
 def test_sets_without_rows() -> None:
