@@ -169,8 +169,8 @@ MENDS = (
     Mend(
         "a fleet that is taken up trains again what it had submitted",
         "fleet/engine.py",
-        "        if row.job_id and await self._take_up(row, ",
-        "        if row.job_id and False and await self._take_up(row, ",
+        "        if row.job_id and await self._take_up(runner, row, ",
+        "        if row.job_id and False and await self._take_up(runner, row, ",
         "fleets",
     ),
     Mend(

@@ -138,7 +138,7 @@ def failing(azurite: Azurite) -> dict[str, tuple[BlobReference, str, str]]:
         "no blob": (by_name("bad/absent.csv"), "BlobNotFound", "no such blob"),
         "no container": (by_name("absent/train.csv"), "BlobNotFound", "no such container"),
         "no blob by token": (azurite.sas("bad/absent.csv"), "BlobNotFound", "HTTP 404"),
-        "unreachable": (unreachable, "InvalidBlob", "cannot be reached"),
+        "unreachable": (unreachable, "NoMoreResources", "cannot be reached"),
     }
 
 

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -181,10 +182,10 @@ def test_a_host_that_does_not_answer_is_told(make, tmp_path: Path) -> None:
     assert (error.status, error.detail_code, "ConnectionError" in error.message) == (503, "NoMoreResources", True)
 
 
-def test_a_download_ends_at_the_limit(make, other: Other, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_download_ends_at_the_limit(make, other: Other, tmp_path: Path) -> None:
     """Whatever length the host declares."""
-    monkeypatch.setattr(module, "MAX_DOWNLOAD", 3)
-    error = fails(lambda: make(other.host).resolve(WHOLE_STORE, other.place("200.csv")).fetch(tmp_path / "got"))
+    location = make(other.host).resolve(WHOLE_STORE, other.place("200.csv"))
+    error = fails(lambda: replace(location, limit=3).fetch(tmp_path / "got"))
     assert (error.status, error.detail_code) == (413, "OutOfMemoryLimit")
 
 
@@ -277,7 +278,7 @@ def test_a_name_that_changes_its_address_gains_nothing(make, other: Other, monke
     port = other.host.rpartition(":")[2]
     place = BlobReference("data/200.csv", f"http://rebound.test:{port}/").normalised()
     error = fails(lambda: make("rebound.test").resolve(WHOLE_STORE, place).fetch(tmp_path / "out"))
-    assert error.detail_code == "BlobNotFound"
+    assert error.detail_code == "NoMoreResources"
     assert (asked, other.asked) == (["rebound.test"], [])
 
 
