@@ -21,8 +21,9 @@ Rule 2: codes of the service are spelled here and nowhere else; the published on
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -99,12 +100,16 @@ class AzureMLClassicError(Exception):
         sentence = f"{where}: {said}" if where else said
         sentence = f"{sentence.rstrip()} [{tail}]" if tail else sentence
         if self.hint and self.hint not in said:
-            sentence = f"{sentence} {self.hint}" if tail else f"{sentence.rstrip('.')}. {self.hint}"
+            sentence = f"{sentence} {self.hint}" if tail else f"{_ended(sentence)} {self.hint}"
         return sentence
 
     def __reduce__(self) -> tuple[object, ...]:
         # Errors cross process borders (training workers); the default would drop the keyword arguments.
         return _rebuild, (type(self), self.message, {**self.__dict__})
+
+
+def _ended(sentence: str) -> str:
+    return sentence if sentence.endswith("?") else f"{sentence.rstrip('.')}."
 
 
 def without_secrets(text: str) -> str:
@@ -312,8 +317,21 @@ def _cut(text: str) -> str:
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
 
 
+#: Letters of a name that is compared with others.
+_LONGEST_NAME = 255
 #: Letters of a message.
 _LONGEST = 4096
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A question, after a blank, to who has misspelt a name; empty where none is like it.
+
+    :param name: as it was given.
+    :param known: the names that there are.
+    """
+    by_plain = {one.casefold(): one for one in known}
+    near = get_close_matches(name[:_LONGEST_NAME].casefold(), by_plain, 1)
+    return f" Did you mean {by_plain[near[0]]!r}?" if near else ""
 
 
 def cause(error: BaseException) -> str:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from difflib import get_close_matches
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -24,6 +23,7 @@ from airflow_provider_azureml_classic.client import AsyncClient, Client
 from airflow_provider_azureml_classic.client.retries import jittered as jittered
 from airflow_provider_azureml_classic.exceptions import (
     AzureMLClassicError,
+    did_you_mean,
     rejection,
 )
 from airflow_provider_azureml_classic.exceptions import is_stale as is_stale
@@ -135,11 +135,9 @@ def _extra(connection: Connection) -> dict[str, Any]:
         raise ValueError(f"Connection {connection.conn_id!r}: the extra is not a JSON object (its text is not shown).")
     unknown = sorted(set(extra) - set(_EXTRAS))
     if unknown:
-        near = get_close_matches(unknown[0], _EXTRAS, 1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
         raise ValueError(
             f"Connection {connection.conn_id!r} has an unknown extra {unknown[0]!r}; there are: {', '.join(_EXTRAS)}."
-            f"{hint}"
+            f"{did_you_mean(unknown[0], _EXTRAS)}"
         )
     return extra
 

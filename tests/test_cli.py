@@ -114,7 +114,7 @@ def test_train_in_one_line(server: ServerProcess, tmp_path: Path) -> None:
     assert "Proved by content" in done.stderr
     shown = answer(server, "endpoints", "show", BIKES_SCORING, "oneline")
     assert list(shown["models"].values()) == [trained["model"]]
-    assert (shown["trained_to"], " d " in shown["age"]) == ("2012-02-01 00:00:00+00:00", True)
+    assert (shown["trained_to"], " d " in shown["age"]) == ("2012-02-01T00:00:00Z", True)
     blown = tmp_path / "blown.csv"
     names, *rows = training.read_text().splitlines()
     at = names.split(",").index("windspeed")
@@ -145,7 +145,7 @@ def test_train_in_one_line(server: ServerProcess, tmp_path: Path) -> None:
     ]  # fmt: skip
     assert (live["digest"], live["window_end"], first["window_end"]) == (
         same["digest"],
-        "2012-02-01 00:00:00+00:00",
+        "2012-02-01T00:00:00Z",
         None,
     )
     assert live["metric"].startswith("Mean Absolute Error ")
@@ -477,12 +477,18 @@ def test_top_shows_what_needs_attention_first(capsys: pytest.CaptureFixture[str]
     listed = [endpoint("young", 1), endpoint("older", 3), endpoint("unknown", None), endpoint("stale", 9)]
     listed += [endpoint("default", None), Endpoint(name="trains", web_service_id="s")]
     service = SimpleNamespace(id="s", name="Line")
-    client = SimpleNamespace(list_web_services=lambda: [service], list_endpoints=lambda service_id: listed)
+    live = SimpleNamespace(metrics={"AUC": 0.9, "Rows": 9.0}, job_id="j1")
+    client = SimpleNamespace(
+        list_web_services=lambda: [service],
+        list_endpoints=lambda service_id: listed,
+        list_models=lambda service_id, name, limit: SimpleNamespace(models=[live][: name == "stale"]),
+    )
     session: Any = SimpleNamespace(client=client, out=Output("csv"), arguments=SimpleNamespace(limit=3))
     assert top(session) == cli.DONE
     shown = capsys.readouterr()
     rows = list(csv.DictReader(io.StringIO(shown.out)))
     assert [(row["name"], row["stale"]) for row in rows] == [("stale", "yes"), ("unknown", ""), ("older", "no")]
+    assert [(row["metric"], row["job"]) for row in rows] == [("AUC 0.9", "j1"), ("", ""), ("", "")]
     assert "1 more" in shown.err
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from airflow_provider_azureml_classic.cli import profiles
 from airflow_provider_azureml_classic.client import Client
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.sas import StorageAccount
 
@@ -145,8 +146,14 @@ class Access:
         )
 
     def client(self) -> Client:
-        """A blocking client."""
-        return Client(self.url, self.workspace_id, self.token, timeout=self.timeout, verify=self.verify)
+        """A blocking client.
+
+        :raises ValueError: the URL, the workspace id or the token cannot be one.
+        """
+        try:
+            return Client(self.url, self.workspace_id, self.token, timeout=self.timeout, verify=self.verify)
+        except AzureMLClassicError as error:
+            raise ValueError(error.message) from None
 
     def place(self, text: str) -> BlobReference:
         """The reference that a user typed: a URL, or ``container/path`` in the storage account if one is known.

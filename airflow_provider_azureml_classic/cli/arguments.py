@@ -21,6 +21,7 @@ from airflow_provider_azureml_classic.cli import (
     train,
 )
 from airflow_provider_azureml_classic.cli.access import FILE_VARIABLE, TOKEN_VARIABLE, URL_VARIABLE, WORKSPACE_VARIABLE
+from airflow_provider_azureml_classic.cli.help import Parser, add_examples
 from airflow_provider_azureml_classic.cli.session import Command
 from airflow_provider_azureml_classic.protocol.keys import KeyKind
 from airflow_provider_azureml_classic.protocol.values import ThrottleLevel, TraceLevel
@@ -29,6 +30,7 @@ from airflow_provider_azureml_classic.retraining.rehearsing import AUTO, MODES
 
 _TRAINER = "(default: default; where customers are kept apart, the customer's own)"
 _EPILOG = (
+    "`azureml-classic COMMAND --help` shows an example. "
     f"Without --connection, --conn-id or --profile the service is that of {URL_VARIABLE}, {WORKSPACE_VARIABLE} and "
     f"{TOKEN_VARIABLE}, of the file {FILE_VARIABLE}, or what `login` has kept. Exit status: 0 done, 1 refused by the "
     "service, 2 wrong arguments, 3 the job failed or was cancelled, 4 no answer or out of time, "
@@ -38,7 +40,7 @@ _EPILOG = (
 
 def parser() -> argparse.ArgumentParser:
     """All arguments, with completion of names."""
-    made = argparse.ArgumentParser(
+    made = Parser(
         prog="azureml-classic",
         description="Web services of Azure ML Studio (classic): see, retrain, update and score them.",
         epilog=_EPILOG,
@@ -75,6 +77,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--resource", metavar="NAME", help="updatable resource, where there are several")
     one.add_argument("--overwrite", action="store_true", help="replace the file if it is there")
     _completion(groups)
+    add_examples(made)
     return made
 
 
@@ -169,7 +172,8 @@ def _services(groups: Any) -> None:
 
 
 def _endpoints(groups: Any) -> None:
-    _of_service(groups, "list", endpoints.list_endpoints, "all endpoints of a web service")
+    one = _of_service(groups, "list", endpoints.list_endpoints, "all endpoints of a web service")
+    one.add_argument("-l", "--long", action="store_true", help="metric and job of all, however many they are")
     one = _of_endpoint(groups, "show", endpoints.show_endpoint, "one endpoint")
     one.add_argument("--keys", action="store_true", help="show its keys too")
     one = _of_endpoint(groups, "add", endpoints.add_endpoint, "add an endpoint")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 
 from airflow_provider_azureml_classic.cli.session import DONE, KEPT, REFUSED, Session, pairs
-from airflow_provider_azureml_classic.cli.views import ENDPOINT_COLUMNS, endpoint_view
+from airflow_provider_azureml_classic.cli.views import ENDPOINT_COLUMNS, endpoint_view, metric_text
 from airflow_provider_azureml_classic.client.retries import Program
+from airflow_provider_azureml_classic.exceptions import NotFound, RequestRejected
 from airflow_provider_azureml_classic.protocol.keys import KeyType
 from airflow_provider_azureml_classic.protocol.references import MODEL_EXTENSION, BlobReference
 from airflow_provider_azureml_classic.protocol.values import (
@@ -25,7 +28,10 @@ from airflow_provider_azureml_classic.retraining.placing import Candidate, Placi
 from airflow_provider_azureml_classic.retraining.rehearsing import Rehearsing
 
 #: What `top` shows.
-_TOP = ("web_service", "name", "stale", "age", "stale_after", "trained_to", "description")
+_TOP = ("web_service", "name", "stale", "age", "stale_after", "trained_to", "metric", "job", "description")
+#: Endpoints of a list whose live models are asked for, each by a call, unless all are wanted.
+_ASKED = 50
+_NOT_ASKED = {"metric": None, "job": None}
 
 
 def found(session: Session) -> Endpoint:
@@ -41,8 +47,30 @@ def list_endpoints(session: Session) -> int:
     """All endpoints of a web service."""
     service = session.client.find_web_service(session.arguments.service)
     endpoints = [row for row in session.client.list_endpoints(service.id) if not is_check_endpoint(row.name)]
-    session.out.rows([endpoint_view(row) for row in endpoints], ENDPOINT_COLUMNS)
+    wanted = endpoints if session.arguments.long else endpoints[:_ASKED]
+    live = _live_models(session, wanted)
+    rows = [{**endpoint_view(row), **live.get((row.web_service_id, row.name), _NOT_ASKED)} for row in endpoints]
+    session.out.rows(rows, ENDPOINT_COLUMNS)
+    if len(wanted) < len(endpoints):
+        session.out.say(f"Metric and job are those of the first {_ASKED} endpoints; --long asks for all.")
     return DONE
+
+
+def _live_models(session: Session, endpoints: Sequence[Endpoint]) -> dict[tuple[str, str], dict[str, Any]]:
+    """Metric and job of the models that are live, by web service and endpoint: a call for each; none where the service
+    does not tell.
+    """
+    live = {}
+    for endpoint in endpoints:
+        names = endpoint.web_service_id, endpoint.name
+        try:
+            models = session.client.list_models(*names, limit=1).models if endpoint.resources else ()
+        except NotFound:
+            continue  # it was deleted meanwhile
+        except RequestRejected:
+            break
+        live[names] = {"metric": metric_text(models[0].metrics), "job": models[0].job_id} if models else _NOT_ASKED
+    return live
 
 
 def top(session: Session) -> int:
@@ -52,12 +80,19 @@ def top(session: Session) -> int:
         for endpoint in session.client.list_endpoints(service.id):
             # The default endpoint keeps its model for ever; a training service's has none.
             is_shown = endpoint.resources and endpoint.name != DEFAULT_ENDPOINT and not is_check_endpoint(endpoint.name)
-            rows += [{"web_service": service.name, **endpoint_view(endpoint)}] if is_shown else []
-    rows.sort(key=lambda row: (row["stale"] is not True, row["trained_to"] is not None, row["trained_to"] or 0))
-    session.out.rows(rows[: session.arguments.limit], _TOP)
+            rows += [(endpoint, {"web_service": service.name, **endpoint_view(endpoint)})] if is_shown else []
+    rows.sort(key=lambda row: _attention(row[1]))
+    shown = rows[: session.arguments.limit]
+    live = _live_models(session, [endpoint for endpoint, _ in shown])
+    told = [{**row, **live.get((endpoint.web_service_id, endpoint.name), _NOT_ASKED)} for endpoint, row in shown]
+    session.out.rows(told, _TOP)
     if len(rows) > session.arguments.limit:
         session.out.say(f"{len(rows) - session.arguments.limit} more; --limit shows them.")
     return DONE
+
+
+def _attention(row: dict[str, Any]) -> tuple[bool, bool, Any]:
+    return row["stale"] is not True, row["trained_to"] is not None, row["trained_to"] or 0
 
 
 def show_endpoint(session: Session) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 
 from airflow_provider_azureml_classic.cli.endpoints import found
 from airflow_provider_azureml_classic.cli.session import DONE, KEPT, Session
+from airflow_provider_azureml_classic.cli.views import metric_text
 from airflow_provider_azureml_classic.client.retries import Program
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
 from airflow_provider_azureml_classic.protocol.model_history import PastModel
@@ -15,7 +16,6 @@ from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.protocol.values import Endpoint
 from airflow_provider_azureml_classic.retraining.past_models import Choice, past_candidate, past_models, short
 from airflow_provider_azureml_classic.retraining.placing import Candidate, Placing, Target, find_target
-from airflow_provider_azureml_classic.retraining.quality import METRICS
 from airflow_provider_azureml_classic.retraining.receipt import receipt_of
 
 _COLUMNS = ("window_end", "put_live_at", "how", "job", "metric", "digest", "kept", "live", "proof")
@@ -43,7 +43,6 @@ def _answering(session: Session, endpoint: Endpoint) -> str | None:
 
 def _view(model: PastModel, answering: str | None) -> dict[str, Any]:
     digests, window = model.digests, model.window
-    name = next((name for name in METRICS if name in model.metrics), next(iter(model.metrics), None))
     is_seen = model.is_live and answering is not None and digests is not None and answering == digests.content
     return {
         "resource": model.resource,
@@ -51,7 +50,7 @@ def _view(model: PastModel, answering: str | None) -> dict[str, Any]:
         "put_live_at": _to_second(model.put_live_at),
         "how": model.how,
         "job": model.job_id,
-        "metric": f"{name} {model.metrics[name]:.6g}" if name else None,
+        "metric": metric_text(model.metrics),
         "digest": short(digests),
         "kept": model.is_kept,
         "live": model.is_live,

@@ -7,6 +7,8 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from itertools import dropwhile
 from typing import IO, TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -83,7 +85,7 @@ class Output:
             yield progress
 
     def _json(self, data: Any) -> None:
-        print(json.dumps(data, indent=2, ensure_ascii=False, default=str), file=self._out)
+        print(json.dumps(data, indent=2, ensure_ascii=False, default=_cell), file=self._out)
 
     def _csv(self, rows: Iterable[Row], columns: Sequence[str]) -> None:
         writer = csv.writer(self._out, lineterminator="\n")
@@ -108,7 +110,9 @@ class Output:
         with console.capture() as drawn:
             console.print(table)
         # Rich fills every line up to the table's width.
-        print("\n".join(line.rstrip() for line in drawn.get().rstrip().splitlines()), file=self._out)
+        # Rich begins some with an empty line, which would be all that `head -n 1` shows.
+        lines = (line.rstrip() for line in drawn.get().rstrip().splitlines())
+        print("\n".join(dropwhile(lambda line: not line, lines)), file=self._out)
 
 
 def printable(text: str) -> str:
@@ -126,6 +130,8 @@ def _title(name: str) -> str:
 def _cell(value: Any) -> str:
     if value is None:
         return ""
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list | tuple):

@@ -28,9 +28,16 @@ def config_path(environ: Mapping[str, str]) -> Path:
     """Where the profiles are kept.
 
     :param environ: ``XDG_CONFIG_HOME`` goes before ``~/.config``.
+    :raises ValueError: neither is there: the user of the process has no home folder.
     """
     base = environ.get("XDG_CONFIG_HOME", "").strip()
-    return (Path(base) if base else Path.home() / ".config") / "azureml-classic" / "config.toml"
+    try:
+        return (Path(base) if base else Path.home() / ".config") / "azureml-classic" / "config.toml"
+    except RuntimeError:
+        raise ValueError(
+            "This user has no home folder, so no profiles are kept: set XDG_CONFIG_HOME to a folder of yours, or name "
+            "the service by --connection, --conn-id, or AZUREML_CLASSIC_URL with its workspace and token."
+        ) from None
 
 
 def load(path: Path) -> dict[str, dict[str, str]]:

@@ -13,7 +13,7 @@ from airflow_provider_azureml_classic.cli.endpoints import rehearsing
 from airflow_provider_azureml_classic.cli.jobs import readable, send, waited
 from airflow_provider_azureml_classic.cli.session import DONE, KEPT, Session, pairs
 from airflow_provider_azureml_classic.client.retries import Program
-from airflow_provider_azureml_classic.exceptions import NotFound
+from airflow_provider_azureml_classic.exceptions import NotFound, did_you_mean
 from airflow_provider_azureml_classic.protocol.digests import same_model
 from airflow_provider_azureml_classic.protocol.jobs import INPUT, MODEL_OUTPUT, Job, JobRequest
 from airflow_provider_azureml_classic.protocol.moments import to_utc
@@ -44,13 +44,29 @@ def _rules(arguments: argparse.Namespace) -> Rules:
     limits: dict[str, dict[str, str]] = {}
     for bound in ("min", "max"):
         for name, value in pairs(getattr(arguments, bound), f"--{bound}", None):
+            _check_limit(bound, name, value)
             limits.setdefault(name, {})[bound] = value
     allowed = dict(pairs(arguments.max_worse, "--max-worse", None))
     unknown = [name for name in allowed if name not in METRICS]
     if unknown:
-        raise ValueError(f"--max-worse names {unknown[0]!r}; it may be one of: {', '.join(METRICS)}.")
+        near = did_you_mean(unknown[0], METRICS)
+        raise ValueError(f"--max-worse names {unknown[0]!r}; it may be one of: {', '.join(METRICS)}.{near}")
     allowances = {name: Allowance.parse(name, value) for name, value in allowed.items()}
     return Rules(check_limits(limits), allowances, METRICS, arguments.on_undecided, arguments.allow_training_metrics)
+
+
+def _check_limit(bound: str, name: str, value: str) -> None:
+    """Refuse what would only be refused after a training; services may have metrics of their own.
+
+    :raises ValueError: no number, or a metric that is misspelt.
+    """
+    try:
+        float(value)
+    except ValueError:
+        raise ValueError(f"--{bound} {name}={value}: expected a number, as in --{bound} AUC=0.9.") from None
+    near = "" if name in METRICS else did_you_mean(name, METRICS)
+    if near:
+        raise ValueError(f"--{bound} names {name!r}, which is no metric that is known.{near}")
 
 
 def train(session: Session) -> int:

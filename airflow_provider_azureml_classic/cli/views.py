@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from airflow_provider_azureml_classic.protocol.jobs import Job
 from airflow_provider_azureml_classic.protocol.moments import age_text
 from airflow_provider_azureml_classic.protocol.values import Endpoint, WebService
+from airflow_provider_azureml_classic.retraining.quality import METRICS
 
 SERVICE_COLUMNS = ("name", "id", "endpoints", "created")
 JOB_COLUMNS = ("id", "status", "created", "seconds", "progress")
-ENDPOINT_COLUMNS = ("name", "age", "trained_to", "models", "throttle_level", "max_concurrent_calls", "version")
+ENDPOINT_COLUMNS = ("name", "age", "stale", "trained_to", "metric", "job", "throttle_level", "version")
 
 
 def service_view(service: WebService) -> dict[str, Any]:
@@ -27,6 +29,15 @@ def service_view(service: WebService) -> dict[str, Any]:
         "default_endpoint": service.default_endpoint_name,
         "created": service.creation_time,
     }
+
+
+def metric_text(metrics: Mapping[str, float]) -> str | None:
+    """The metric that says most of a model: of those that can be compared, else any.
+
+    :param metrics: of the model.
+    """
+    name = next((name for name in METRICS if name in metrics), next(iter(metrics), None))
+    return f"{name} {metrics[name]:.6g}" if name else None
 
 
 def endpoint_view(endpoint: Endpoint, *, keys: bool = False) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from airflow_provider_azureml_classic.exceptions import (
     AzureMLClassicError,
     NotFound,
     ProtocolError,
+    did_you_mean,
     rejection,
     without_query,
 )
@@ -150,8 +151,9 @@ def the_service(services: Sequence[WebService], name: str, workspace: str) -> We
         return matches[0]
     choices = ", ".join(f"{s.name!r} ({s.id})" for s in matches or services) or "none at all"
     problem = "several web services are" if matches else "no web service is"
+    near = "" if matches else did_you_mean(name, (s.name for s in services))
     raise NotFound(
-        f"In workspace {workspace} {problem} called {name!r}; there are: {choices}.",
+        f"In workspace {workspace} {problem} called {name!r}; there are: {choices}.{near}",
         hint="Give one of these names, or the id where a name is not unique.",
         verb="find_web_service",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -72,11 +73,17 @@ def no_answer(request: Request, error: BaseException) -> ServiceUnavailable:
     :param request: what was sent.
     :param error: what the library raised.
     """
+    hint = "Check that the service runs and that the URL of the connection reaches it."
+    if isinstance(error, ssl.SSLError) or "SSL" in type(error).__name__:
+        hint = (
+            "The service does not answer over TLS there, or its certificate is not trusted: check http or https in the "
+            "URL, and trust its authority (verify of the connection, or the variable REQUESTS_CA_BUNDLE)."
+        )
     return ServiceUnavailable(
         f"No answer ({type(error).__name__})",
         verb=request.operation.name,
         url=request.url,
-        hint="Check that the service runs and that the URL of the connection reaches it.",
+        hint=hint,
     )
 
 

@@ -17,13 +17,12 @@ import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from io import StringIO
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, cause
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, cause, did_you_mean
 from airflow_provider_azureml_classic.protocol.jobs import EVALUATION_OUTPUT, INPUT, MODEL_OUTPUT, SCORED_OUTPUT
 from airflow_provider_azureml_classic.protocol.limits import MAX_DECLARATION, MAX_KEPT_CALLS
 from airflow_provider_azureml_classic.protocol.references import CSV_EXTENSION, INPUT_EXTENSIONS
@@ -290,9 +289,7 @@ _REQUIRED = ("name", "estimator", "label", "first_data")
 
 def _unknown(keys: Mapping[str, Any], known: tuple[str, ...]) -> str:
     key = next(key for key in keys if key not in known)
-    similar = get_close_matches(key, known, 1)
-    hint = f" Did you mean {similar[0]!r}?" if similar else ""
-    return f"{key!r} is not a known key.{hint} Known keys: {', '.join(known)}."
+    return f"{key!r} is not a known key.{did_you_mean(key, known)} Known keys: {', '.join(known)}."
 
 
 def _experiment(path: Path, number: int, table: Any) -> Experiment:

@@ -6,10 +6,9 @@ import argparse
 import os
 import tomllib
 from collections.abc import Callable, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 
-from airflow_provider_azureml_classic.exceptions import cause
+from airflow_provider_azureml_classic.exceptions import cause, did_you_mean
 from airflow_provider_azureml_classic.server.settings import (
     ACCOUNT_KEY_VARIABLE,
     AUDIT_DAYS,
@@ -207,8 +206,7 @@ def configured(path: Path) -> list[str]:
     words: list[str] = []
     for name, value in document.items():
         if name not in options or name in ("help", "config", "check-config", "retention-report"):
-            near = get_close_matches(name, options, 1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
+            hint = did_you_mean(name, options)
             raise ValueError(f"{path}: {name!r} is no option of the server.{hint} `--help` lists them, without dashes.")
         words += _words(path, name, options[name], value)
     return words

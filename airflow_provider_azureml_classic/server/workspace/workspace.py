@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from threading import Lock
 
-from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, did_you_mean, rejection
 from airflow_provider_azureml_classic.protocol.approval import Approval
 from airflow_provider_azureml_classic.protocol.inference import SEPARATOR
 from airflow_provider_azureml_classic.protocol.keys import KeyType
@@ -51,8 +51,8 @@ from airflow_provider_azureml_classic.server.workspace.rights import opens, open
 MAX_ENDPOINTS = 10_000
 #: Endpoints that are remembered, so that their calls need not ask the database; one takes about 2 KB.
 MAX_CACHED = 1 << 15
-#: Endpoints that a message names.
-_NAMED = 10
+#: Endpoints that a message names, and those among which one of a similar name is looked for.
+_NAMED, _COMPARED = 10, 2_000
 #: Attempts at a change that somebody else's change got in front of.
 _ATTEMPTS = 20
 
@@ -395,11 +395,12 @@ class Workspace:
         return service, row
 
     def _no_endpoint(self, service: ServiceRow, name: str) -> AzureMLClassicError:
-        names, count = self._store.endpoint_names(service.id, _NAMED), self._store.endpoint_count(service.id)
+        names, count = self._store.endpoint_names(service.id, _COMPARED), self._store.endpoint_count(service.id)
+        near = did_you_mean(name, names)
         more = f" and {count - _NAMED} more" if count > _NAMED else ""
         return rejection(
             "EndpointNotFound",
-            f"Web service {service.name!r} has no endpoint {name!r}; it has: {', '.join(names)}{more}.",
+            f"Web service {service.name!r} has no endpoint {name!r}; it has: {', '.join(names[:_NAMED])}{more}.{near}",
             target=name,
         )
 

@@ -61,8 +61,8 @@ def test_odd_pages(service: Service, scorer: Endpoint, query: str) -> None:
     assert (answer.status, query.partition("=")[0] in answer.body.decode()) == (400, True)
 
 
-def test_a_service_without_the_list(service: Service) -> None:
-    """One sentence says so and what to do; an endpoint that is not there is told apart from it."""
+def test_a_service_without_the_list(service: Service, scorer: Endpoint) -> None:
+    """One sentence says so and what to do; an endpoint that is not there is told apart, and the nearest named."""
     client = Client("http://other.test", WORKSPACE, TOKEN, retries=NO_RETRIES, transport=lambda _: Response(404))
     with pytest.raises(
         RequestRejected, match=r"offers no call that lists the models.*Name the model by its location"
@@ -71,3 +71,5 @@ def test_a_service_without_the_list(service: Service) -> None:
     assert error.value.detail_code == "OperationNotSupported"
     with pytest.raises(NotFound, match="has no endpoint 'nobody'"):
         service.client.list_models(service.scoring, "nobody")
+    with pytest.raises(NotFound, match=r"Did you mean 'mine'\?"):
+        service.client.list_models(service.scoring, "Min")
