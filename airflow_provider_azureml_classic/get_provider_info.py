@@ -10,6 +10,7 @@ _OPERATORS = (
     "approval",
     "batch",
     "data_check",
+    "doctor",
     "endpoints",
     "fleet",
     "gate",

@@ -33,7 +33,7 @@ from airflow_provider_azureml_classic.protocol.model_history import PastModel
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.sas import StorageAccount, expiry_of
 from airflow_provider_azureml_classic.protocol.values import Endpoint, WebService
-from airflow_provider_azureml_classic.retraining.checkup import check_service, check_storage
+from airflow_provider_azureml_classic.retraining.checkup import Finding, check_service, check_storage
 from airflow_provider_azureml_classic.retraining.jobs import JobTicket
 from airflow_provider_azureml_classic.retraining.past_models import past_models
 from airflow_provider_azureml_classic.retraining.placing import find_updatable
@@ -246,6 +246,21 @@ class AzureMLClassicHook(BaseHook):
         bad = [one for one in findings if one.good is False]
         shown = bad or [one for one in findings if one.check in ("connection", "storage")]
         return not bad, " ".join(one.found for one in shown)
+
+    def checkup(self) -> list[Finding]:
+        """The connection, the versions on both sides, the clocks, and whether a file can be written where bare paths
+        are; what is wrong is no error, but found.
+        """
+
+        def now() -> datetime:
+            return datetime.now(UTC)
+
+        try:
+            client, account = self.client, self.settings.storage_connection_string
+        except (AzureMLClassicError, ValueError, AirflowException) as error:
+            text = error.message if isinstance(error, AzureMLClassicError) else str(error)
+            return [Finding("connection", False, text, "Correct the connection.")]
+        return [*client.perform(check_service(client, now)), client.perform(check_storage(client, account, now))]
 
     # -- what several operators need -----------------------------------------------------------------------------------
 

@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 KEY = "azureml_classic_job"
 DEADLINE_KEY = "azureml_classic_deadline"
 FLEET_KEY = "azureml_classic_fleet"
+DOCTOR_KEY = "azureml_classic_doctor"
 
 
 def state_of(ti: Any) -> str | None:

@@ -16,7 +16,7 @@ import time
 from abc import abstractmethod
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -25,6 +25,7 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from asgiref.sync import sync_to_async
 
+from airflow_provider_azureml_classic import __version__
 from airflow_provider_azureml_classic.client import AsyncClient
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
 from airflow_provider_azureml_classic.fleet.engine import Engine, Means, cancel_jobs
@@ -37,6 +38,7 @@ from airflow_provider_azureml_classic.protocol.drift import DRIFTED, Terms
 from airflow_provider_azureml_classic.protocol.moments import to_utc
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint
+from airflow_provider_azureml_classic.retraining.checkup import Finding, check_service
 from airflow_provider_azureml_classic.retraining.evaluation import GoldenRows, evaluation_of
 from airflow_provider_azureml_classic.retraining.freshness import Goal
 from airflow_provider_azureml_classic.retraining.jobs import JobTicket
@@ -105,6 +107,34 @@ class CancellingTrigger(BaseTrigger):
         with suppress(LookupError):
             return await sync_to_async(state_of)(ti) == "deferred"
         return False
+
+
+class CheckupTrigger(BaseTrigger):
+    """Asks the service once, from the triggerer.
+
+    :param azureml_classic_conn_id: connection of type ``azureml_classic``.
+    """
+
+    def __init__(self, *, azureml_classic_conn_id: str) -> None:
+        super().__init__()
+        self.azureml_classic_conn_id = azureml_classic_conn_id
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Class path and arguments, for the database."""
+        kind = type(self)
+        return f"{kind.__module__}.{kind.__qualname__}", {"azureml_classic_conn_id": self.azureml_classic_conn_id}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Tell the version of the package here, and what was found of the connection."""
+        await asyncio.sleep(FIRST_LOOK)
+        try:
+            async with await AzureMLClassicHook(self.azureml_classic_conn_id).async_client() as client:
+                found = await client.perform(check_service(client, lambda: datetime.now(UTC)))
+        except (AzureMLClassicError, AirflowNotFoundException, ValueError) as error:
+            found = [Finding("connection", False, str(error), "Let the triggerer find the connection, too.")]
+        # Its versions are told by the event itself.
+        told = [asdict(replace(one, check=f"{one.check} (triggerer)")) for one in found if one.check != "versions"]
+        yield TriggerEvent({"version": __version__, "found": told})
 
 
 class EndpointTrigger(BaseTrigger):

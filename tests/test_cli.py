@@ -163,7 +163,7 @@ def test_train_in_one_line(server: ServerProcess, tmp_path: Path) -> None:
     ("more", "message"),
     [
         (["--max-worse", "Luck=5%"], "--max-worse names 'Luck'"),
-        (["--min", "AUC=much"], "it must be like"),
+        (["--min", "AUC=much"], "expected a number"),
         (["--max-worse", "AUC=-1"], "a number of 0 or more"),
         (["--window-start", "2012-01-01"], "needs --window-end"),
         (["--trainer", "Nobody"], "Nobody"),

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from airflow_provider_azureml_classic.cli.session import DONE, REFUSED, Session
 from airflow_provider_azureml_classic.cli.views import SERVICE_COLUMNS, service_view
-from airflow_provider_azureml_classic.retraining.checkup import check_service, check_storage
+from airflow_provider_azureml_classic.retraining.checkup import check_service, check_storage, table_rows
 
 
 def check(session: Session) -> int:
@@ -27,9 +27,7 @@ def doctor(session: Session) -> int:
 
     findings = client.perform(check_service(client, now))
     findings.append(client.perform(check_storage(client, storage, now)))
-    words = {True: "ok", False: "WRONG", None: "-"}
-    rows = [{"check": one.check, "state": words[one.good], "found": one.found, "do": one.advice} for one in findings]
-    session.out.rows(rows, ("check", "state", "found", "do"))
+    session.out.rows(table_rows(findings), ("check", "state", "found", "do"))
     return REFUSED if any(one.good is False for one in findings) else DONE
 
 

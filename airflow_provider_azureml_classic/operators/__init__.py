@@ -3,6 +3,7 @@
 from airflow_provider_azureml_classic.operators.approval import ApproveModelOperator
 from airflow_provider_azureml_classic.operators.batch import BatchExecutionOperator
 from airflow_provider_azureml_classic.operators.data_check import DataCheckOperator
+from airflow_provider_azureml_classic.operators.doctor import DoctorOperator
 from airflow_provider_azureml_classic.operators.endpoints import (
     AddEndpointOperator,
     DeleteEndpointOperator,
@@ -27,6 +28,7 @@ __all__ = [
     "CancelJobOperator",
     "DataCheckOperator",
     "DeleteEndpointOperator",
+    "DoctorOperator",
     "ListEndpointsOperator",
     "ModelQualityGate",
     "RefreshEndpointOperator",

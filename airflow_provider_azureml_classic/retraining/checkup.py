@@ -5,7 +5,7 @@ The checks are programs, which a client performs; none raises for what it finds.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -46,6 +46,28 @@ class Finding:
     good: bool | None
     found: str
     advice: str = ""
+
+
+#: How states are told.
+_STATES = {True: "ok", False: "WRONG", None: "-"}
+
+
+def table_rows(findings: Iterable[Finding]) -> list[dict[str, str]]:
+    """Findings as rows of a table: ``check``, ``state``, ``found``, ``do``.
+
+    :param findings: in order.
+    """
+    return [{"check": one.check, "state": _STATES[one.good], "found": one.found, "do": one.advice} for one in findings]
+
+
+def lines(findings: Sequence[Finding]) -> Iterator[str]:
+    """The same as lines of a log.
+
+    :param findings: in order.
+    """
+    width = max(len(one.check) for one in findings)
+    for row in table_rows(findings):
+        yield f"{row['check']:{width}}  {row['state']:5}  {row['found']} {row['do']}".rstrip()
 
 
 def check_service(client: Verbs, now: Callable[[], datetime]) -> Program[list[Finding]]:
