@@ -405,7 +405,7 @@ def _question(visit: Visit, row: EndpointRow, what: str, number: str) -> Questio
 def _about_model(visit: Visit, row: EndpointRow, what: str, number: str) -> Question:
     stays = "The model that is live now stays in the history."
     if what == "use":
-        text = f"The model that job {number} has trained answers from then on. {stays}"
+        text = f"The model that job {number[:8]} has trained answers from then on. {stays}"
         return Question(f"Put this model live on {row.name}?", text, "Put live", danger=False)
     model = next((one for one in visit.core.queries.history(row.id) if str(one.number) == number), None)
     if model is None:

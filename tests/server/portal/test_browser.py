@@ -149,6 +149,14 @@ def test_the_whole_way(window: Callable[..., Watched], name: str, size: dict[str
     # Score a row.
     page.get_by_role("button", name="Score this row").click()
     expect(page.locator("#answer")).to_contain_text("Scored Labels")
+    if script:
+        # A file, dropped.
+        file = "(text) => { const all = new DataTransfer(); all.items.add(new File([text], 'day.csv')); return all; }"
+        dropped = page.evaluate_handle(file, rentals(1).decode())
+        page.dispatch_event("form[action$=score-file]", "drop", {"dataTransfer": dropped})
+        expect(page.get_by_role("heading", name="day.csv, scored")).to_be_visible()
+        assert watched.fits()
+        page.goto(dashboard)
     # Keys.
     key = (
         watched.server.client()
@@ -157,7 +165,8 @@ def test_the_whole_way(window: Callable[..., Watched], name: str, size: dict[str
     )
     assert key not in page.content()
     page.get_by_role("button", name="Show keys").click()
-    expect(page.get_by_text(key)).to_be_visible()
+    expect(page.get_by_text(key).first).to_be_visible()
+    expect(page.locator("code", has_text=f"Bearer {key}")).to_have_count(5)  # curl, Python, JavaScript, R, Excel
     # Roll back.
     page.goto(dashboard)
     page.get_by_role("link", name="Roll back to this").first.click()
