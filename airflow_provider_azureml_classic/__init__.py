@@ -1,3 +1,3 @@
-"""Retraining of models the way Azure ML Studio (classic) did it: an Airflow provider, and the service itself."""
+"""Many small models kept fresh, by the contract of Azure ML Studio (classic): an Airflow provider, and the server."""
 
 __version__ = "0.1.0"

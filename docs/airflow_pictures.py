@@ -29,7 +29,6 @@ RUN = "/dags/first_retrain/runs/monday"
 #: Pictures: the address, and a text that is there once the page is complete.
 WANTED = {
     "airflow-run": (RUN, "upload"),
-    "airflow-task": (f"{RUN}/tasks/update", "Endpoint help"),
     "airflow-endpoints": ("/plugin/azureml-classic-endpoints", "northwind"),
 }
 

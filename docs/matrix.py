@@ -16,7 +16,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE, ENVIRONMENTS = ROOT / "docs" / "install.md", ROOT / ".venv-matrix"
-AIRFLOWS = {"3.2": "apache-airflow>=3.2,<3.3", "3.3": "apache-airflow>=3.3,<3.4"}
+#: What is asked of Airflow. 3.2 itself fails with later versions of fastapi, as its constraints files know.
+AIRFLOWS = {"3.2": "apache-airflow>=3.2,<3.3\nfastapi<0.137", "3.3": "apache-airflow>=3.3,<3.4"}
 PYTHONS = ("3.11", "3.12", "3.13")
 RESOLUTIONS = {"lowest": "lowest-direct", "newest": "highest"}
 EXTRAS = ("server", "data", "azure", "boosting", "postgres", "dask")
@@ -31,7 +32,7 @@ QUICK = (
     *("test_provider_info.py", "test_sensors.py", "test_stored.py", "test_triggers.py", "test_watchers.py"),
 )
 #: Of these, tests of what Airflow 3.2 does not have: partitions, retry policies, shared streams.
-SINCE_3_3 = ("scheduling", "test_watchers.py")
+SINCE_3_3 = ("scheduling", "test_watchers.py", "test_provider_info.py::test_every_module_is_listed")
 DAGS = ("dags/test_examples.py",)
 #: Packages whose versions the table shows.
 _SHOWN = ("apache-airflow", "scikit-learn", "numpy", "onnxruntime", "pyarrow", "sqlalchemy", "starlette")
@@ -77,8 +78,9 @@ class Pair:
         shown = ", ".join(f"{name} {version[1]}" for name, version in versions if version)
         exact = self._run("-c", "import platform; print(platform.python_version())").stdout.strip()
         left_out = SINCE_3_3 if self.name[0] == "3.2" else ()
-        ignored = [f"--ignore=tests/{path}" for path in left_out]
-        results = (self._tested(QUICK, "-m", "not slow", *ignored), self._tested(DAGS))
+        quick = tuple(path for path in QUICK if path not in left_out)
+        deselected = [f"--deselect=tests/{path}" for path in left_out if "::" in path]
+        results = (self._tested(quick, "-m", "not slow", *deselected), self._tested(DAGS))
         cells = (self.name[0], exact, self.name[2], shown, *results, f"{datetime.now(UTC):%Y-%m-%d}")
         return f"| {' | '.join(cells)} |\n"
 
