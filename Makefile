@@ -86,8 +86,9 @@ faults: $(READY) ## break the network, the disk and the requests, briefly (also 
 	@$(PY) -m pytest -n $(JOBS) $(FAULTS)
 
 .PHONY: faults-long
-faults-long: $(READY) ## the same at every byte, and with many more inputs (10 minutes)
-	@FAULTS_LONG=1 $(PY) -m pytest -n $(JOBS) --timeout 1800 $(FAULTS)
+faults-long: $(READY) ## the same at every byte, and with a million inputs more (an hour or two)
+	@FAULTS_LONG=1 $(PY) -m pytest -n $(JOBS) --timeout 7200 $(FAULTS) tests/server/test_fuzz.py \
+		tests/server/web/test_microbatch.py
 
 .PHONY: walks
 walks: $(READY) ## train, update, kill, overtake and roll back in any order (WALKS=1000, 15 minutes)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import resource
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -11,19 +13,24 @@ import requests
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from schemathesis.checks import not_a_server_error
 
 from airflow_provider_azureml_classic.client import Client
 from airflow_provider_azureml_classic.protocol import operations as ops
+from airflow_provider_azureml_classic.protocol.jobs import JobRequest
 from airflow_provider_azureml_classic.protocol.operations import Credential, Operation
+from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint
 from tests.support import BIKES, BIKES_SCORING, ServerProcess
-from tests.support.service import SCORING, Service
+from tests.support.service import SCORING, Service, line
 
 #: Operations of the service itself; those of blobs have no path of their own.
 OPERATIONS = [one for one in vars(ops).values() if isinstance(one, Operation) and one.path]
 #: Statuses over 499 that are no fault: what is not offered, and what is too much at the moment.
 HONEST = (501, 503)
+#: How many times as many inputs `make faults-long` makes; and the memory that no request may take more, in MiB.
+MORE, MOST = 250 if os.environ.get("FAULTS_LONG") else 1, 200
 QUIET = settings(
     max_examples=25,
     deadline=None,
@@ -148,7 +155,7 @@ def test_no_request_is_a_fault(operation: Operation, service: Service, scorer: E
     key = scorer.primary_key if operation.credential is Credential.ENDPOINT else service.settings.token
 
     @given(body=bodies, query=queries, odd=st.sampled_from([*[None] * 8, *ids]), text=texts)
-    @settings(QUIET, max_examples=80)
+    @settings(QUIET, max_examples=80 * MORE, derandomize=MORE == 1)
     def check(body: bytes, query: str, odd: str | None, text: str) -> None:
         if odd is None and operation in (ops.DELETE_SERVICE, ops.DELETE_ENDPOINT):
             return
@@ -161,4 +168,75 @@ def test_no_request_is_a_fault(operation: Operation, service: Service, scorer: E
         if answer.status not in (200, 201, 204, 304):
             assert_answered(answer.status, answer.body)
 
+    before = peak_memory()
     check()
+    assert peak_memory() - before < MOST
+
+
+def peak_memory() -> float:
+    """The most that this process has held so far, in MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+class Surface(RuleBasedStateMachine):
+    """All operations in any order, with things that are there by then, and those that nobody thought of.
+
+    :param service: what is asked.
+    """
+
+    def __init__(self, service: Service) -> None:
+        super().__init__()
+        self.service, self.jobs = service, ["0" * 32]
+        self.endpoints = {one.name: one for one in service.client.list_endpoints(service.scoring)}
+
+    @rule(operation=st.sampled_from(OPERATIONS), body=bodies, query=queries, choice=st.integers(0, 5))
+    def ask(self, operation: Operation, body: bytes, query: str, choice: int) -> None:
+        """Anything."""
+        if operation is ops.DELETE_SERVICE:
+            return
+        name = sorted(self.endpoints)[choice % len(self.endpoints)]
+        endpoint = self.endpoints[name]
+        names = {"workspace": self.service.settings.workspace_id, "service": self.service.scoring, "endpoint": name}
+        names |= {"job": self.jobs[choice % len(self.jobs)], "file": "a.csv", "key": "0" * 32, "version": "1"}
+        names |= {"endpoint_id": urlsplit(endpoint.api_location).path.rpartition("/")[2]}
+        names["model"] = quote(f"{SCORING}~{name}")
+        key = endpoint.primary_key if operation.credential is Credential.ENDPOINT else self.service.settings.token
+        answer = self.service.ask(operation.method, f"{operation.path.format(**names)}?{query}", body, key=key)
+        if answer.status not in (200, 201, 202, 204, 304):
+            assert_answered(answer.status, answer.body)
+        self.endpoints = {one.name: one for one in self.service.client.list_endpoints(self.service.scoring)}
+
+    @rule(number=st.integers(0, 5), settings=likely)
+    def add(self, number: int, settings: Any) -> None:
+        """An endpoint, with settings or what is taken for them."""
+        path = ops.ADD_ENDPOINT.path.format(
+            workspace=self.service.settings.workspace_id, service=self.service.scoring, endpoint=f"any{number}"
+        )
+        answer = self.service.ask("PUT", path, encoded(settings), key=self.service.settings.token)
+        assert answer.status < 500, answer.body
+        self.endpoints = {one.name: one for one in self.service.client.list_endpoints(self.service.scoring)}
+
+    @rule()
+    def submit(self) -> None:
+        """A job, which others may start, cancel and look at."""
+        trainer = self.service.client.get_endpoint(self.service.training, "default")
+        request = JobRequest({"input1": BlobReference("data/five.csv")})
+        self.jobs.append(self.service.client.submit_job(trainer, request))
+
+    @invariant()
+    def answers(self) -> None:
+        """The default endpoint is there and scores, whatever was asked."""
+        default = self.endpoints["default"]
+        assert len(self.service.client.score(default, [{"x": 1.0}]).rows) == 1
+
+
+@pytest.mark.slow
+def test_no_order_of_requests_is_a_fault(service: Service) -> None:
+    """Any operations one after the other: no fault, and the service goes on."""
+    service.put_blob("data/five.csv", line(5))
+    before = peak_memory()
+    run_state_machine_as_test(
+        lambda: Surface(service),
+        settings=settings(QUIET, max_examples=3 * MORE, stateful_step_count=20, derandomize=MORE == 1),
+    )
+    assert peak_memory() - before < MOST

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import random
 import re
 import socket
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -24,6 +27,12 @@ from airflow_provider_azureml_classic.protocol.values import Endpoint, EndpointS
 from airflow_provider_azureml_classic.server.web.connections import Connection
 from tests.support import ServerProcess
 from tests.support.service import RESOURCE, SCORING, Service, declaration
+
+#: Requests that are mutated, and which; `make faults-long` makes more.
+LONG = bool(os.environ.get("FAULTS_LONG"))
+MUTATIONS = 20_000 if LONG else 40
+FUZZ_SEED = int(os.environ.get("FUZZ_SEED", str(random.SystemRandom().randrange(10**6) if LONG else 1)))
+PIECES = [b"null", b"NaN", b"1e999", b"[]", b"{}", b'"x":', b"\\u0000", b"\xff", b",", b'"', b"-", b"0" * 400]
 
 
 class Line:
@@ -247,6 +256,38 @@ def test_what_is_wrong_is_said_as_for_any_call(
     line = warm()
     assert code(line.ask(body)) == wanted
     assert cells(line.ask(table(1))) == [2.0]
+
+
+def mutated(choices: random.Random, body: bytes) -> bytes:
+    """A body with a few bytes, or pieces, that are changed, gone, doubled or from elsewhere."""
+    for _ in range(choices.randint(1, 3)):
+        begin = choices.randrange(len(body) + 1)
+        end = min(len(body), begin + choices.choice((1, 1, 4, 16)))
+        piece = choices.choice([b"", body[begin:end] * 2, bytes([choices.randrange(256)]), *PIECES])
+        body = body[:begin] + piece + body[end:]
+    return body
+
+
+@pytest.mark.slow
+def test_mutated_requests_get_the_same_answer_either_way(warm: Callable[..., Line]) -> None:
+    """By itself or together with others: the same status, and the same table or the same words of refusal."""
+    print(f"FUZZ_SEED={FUZZ_SEED}")
+    choices, line = random.Random(FUZZ_SEED), warm()  # noqa: S311 - to be repeated, not kept secret
+    bodies = [table(0.25, 1, "1.5"), {**table(3), "GlobalParameters": {}}, {"Inputs": {"input1": [{"x": 7}, {"x": 8}]}}]
+    answers: Counter[int] = Counter()
+    for _ in range(MUTATIONS):
+        body = mutated(choices, json.dumps(choices.choice(bodies)).encode())
+        alone = Line(line.endpoint)
+        first, second = alone.ask(body), line.ask(body)
+        alone.close()
+        assert second[0] == first[0], body
+        if first[0] == 200:
+            assert second[2] == first[2], body
+        else:
+            assert second[2]["error"]["details"] == first[2]["error"]["details"], body
+        answers[first[0]] += 1
+    assert answers[200]
+    assert answers[400]
 
 
 @pytest.mark.parametrize("count", [0, 15, 16, 100])
