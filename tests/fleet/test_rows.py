@@ -68,7 +68,7 @@ def test_bad_items(item: Any, said: str) -> None:
         parse_items([{"endpoint": "ok", "inputs": "x"}, item], WEEK, "input1")
     assert str(caught.value).startswith(f"Item 2 of the fleet: {said}")
     # Without the codes of the service's errors.
-    assert not str(caught.value).endswith("]")
+    assert "[HTTP" not in str(caught.value)
 
 
 def test_thresholds() -> None:
@@ -345,6 +345,9 @@ def test_when_progress_is_told() -> None:
         (10, 10.0, 5, "5 of 10 ended (50 %: 5 updated); 3 jobs in flight; 0.50 a second; about 10 s left."),
         (25, 10.0, 1, "1 of 25 ended (4 %: 1 updated); 3 jobs in flight; 0.10 a second; about 4 min left."),
         (0, 10.0, 0, "0 of 0 ended (0 %); 3 jobs in flight."),
+        (1, 10.0, 1, "1 of 1 ended (100 %: 1 updated); 3 jobs in flight; 0.10 a second; about 0 s left."),
+        (10, 1.0, 10, "10 of 10 ended (100 %: 10 updated); 3 jobs in flight; 10.00 a second; about 0 s left."),
+        (130, 10.0, 10, "10 of 130 ended (7 %: 10 updated); 3 jobs in flight; 1.00 a second; about 2 min left."),
     ],
 )
 def test_lines_of_progress(total: int, seconds: float, ended: int, line: str) -> None:
@@ -358,16 +361,35 @@ def test_lines_of_progress(total: int, seconds: float, ended: int, line: str) ->
     assert (lines or [progress.line(3)]) == [line]
 
 
-def test_the_rate_is_that_of_the_last_minute() -> None:
-    """What was quick an hour ago promises nothing."""
-    now, lines, fleet = [0.0], list[str](), rows(1000)
+@pytest.mark.parametrize(
+    ("points", "rate"),
+    [
+        # What was quick an hour ago promises nothing.
+        ([(10, 500), (20, 560), (80, 570), (90, 590)], "2.00"),
+        ([(30, 100), (59, 118)], "2.00"),
+        ([(100, 50)], "0.50"),
+    ],
+)
+def test_the_rate_is_that_of_the_last_minute(points: list[tuple[int, int]], rate: str) -> None:
+    """Or of the last two lines, if these are rarer."""
+    now, lines, fleet = [1000.0], list[str](), rows(1000)
     progress = Progress(fleet, lines.append, lambda: now[0])
-    for second, ended in ((10, 500), (20, 510), (80, 570), (90, 580)):
-        now[0] = second
+    for second, ended in points:
+        now[0] = 1000.0 + second
         for row in fleet[:ended]:
             row.outcome = Outcome.UPDATED
         progress.update(0)
-    assert "; 1.00 a second; about 7 min left." in lines[-1]
+    assert f"; {rate} a second; " in lines[-1]
+
+
+def test_each_of_a_few_is_told() -> None:
+    """A twentieth of them is less than one."""
+    now, lines, fleet = [0.0], list[str](), rows(5)
+    progress = Progress(fleet, lines.append, lambda: now[0])
+    fleet[0].outcome = Outcome.KEPT
+    now[0] = 1.0
+    progress.update(2)
+    assert lines == ["1 of 5 ended (20 %: 1 kept); 2 jobs in flight; 1.00 a second; about 4 s left."]
 
 
 def test_who_trains() -> None:

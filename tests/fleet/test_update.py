@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
+import random
 from dataclasses import replace
 from datetime import timedelta
 from types import SimpleNamespace
@@ -10,12 +14,13 @@ from typing import Any
 import pytest
 
 from airflow_provider_azureml_classic.client.answers import BlobFacts
-from airflow_provider_azureml_classic.exceptions import ServiceUnavailable, UpdateNotProved
+from airflow_provider_azureml_classic.exceptions import RequestRejected, ServiceUnavailable, UpdateNotProved, rejection
 from airflow_provider_azureml_classic.fleet.options import Options
 from airflow_provider_azureml_classic.fleet.rows import Outcome, Row
 from airflow_provider_azureml_classic.fleet.update import Updater, ended_badly, sentence
+from airflow_provider_azureml_classic.protocol.data_check import SATISFIED
 from airflow_provider_azureml_classic.protocol.digests import Digests
-from airflow_provider_azureml_classic.protocol.jobs import Job, JobStatus
+from airflow_provider_azureml_classic.protocol.jobs import CHECK_ROWS, Job, JobStatus
 from airflow_provider_azureml_classic.protocol.references import BlobReference, ToldWindow
 from airflow_provider_azureml_classic.protocol.rehearsal import Rehearsal
 from airflow_provider_azureml_classic.protocol.tables import Table
@@ -103,6 +108,18 @@ def test_a_place_that_is_not_an_address_is_not_looked_at() -> None:
     assert one.outcome is Outcome.UPDATED
 
 
+def test_an_evaluation_that_cannot_be_read() -> None:
+    """It is told, and the model is put live all the same: no rule asks for a metric."""
+    log: list[str] = []
+    one, script = row(), service(endpoint(), endpoint(NEW, "2"), fetch_blob=[b""])
+    script.perform(updater(log=log, paired=True).update(one, JOB))
+    assert "http://own/m/e.csv is not an evaluation that can be read" in log[0]
+    assert one.receipt is not None
+    assert one.receipt["metrics"] is None
+    # Where customers are kept apart, each is trained at his own endpoint.
+    assert one.receipt["trained_by"]["endpoint"] == "e"
+
+
 def test_the_model_that_is_named() -> None:
     """Of several outputs the one that the fleet says; the resource likewise."""
     other = BlobReference("m/other.ilearner", "http://own/")
@@ -175,7 +192,7 @@ def test_live_already() -> None:
     assert "patch_endpoint" not in names(script)
     assert one.reason == "Trained, put live, and proved by resource."
     # The file is looked at all the same, for the receipt.
-    assert names(script)[-1] == "blob_facts"
+    assert script.calls[-1] == ("blob_facts", {"reference": NEW})
     assert one.receipt is not None
     assert (one.receipt["model"]["length"], one.receipt["replaced"]["location"]) == (7, OLD.location)
     again, script = row(), service(endpoint(NEW, "2"), endpoint(NEW, "3"))
@@ -233,3 +250,58 @@ def test_sentences_of_errors() -> None:
         one = row()
         ended_badly(one, error)
         assert (one.outcome, one.reason) == (outcome, "no")
+
+
+def test_what_was_live_is_saved_before_the_patch() -> None:
+    """With all that an attempt needs which goes on with the proof."""
+    one, seen = row(), list[Any]()
+    saves: Any = SimpleNamespace(append=lambda _: seen.append(one.patch))
+    script = service(endpoint(), endpoint(NEW, "2"))
+    script.perform(updater(saves).update(one, JOB))
+    (patch,) = seen
+    assert Patch.from_json(patch).replaced == OLD
+
+
+@pytest.mark.parametrize("check", [SATISFIED, None])
+def test_a_comparison_that_decides_nothing(check: str | None) -> None:
+    """The model is put live where the file is as those before, with one word on it; else the plain values decide."""
+    source = random.Random(1)  # noqa: S311 - test data
+    labels = [float(number % 10) for number in range(40)]
+    mine, live = ([label + source.choice((-2.0, -1.0, 1.0, 2.0)) for label in labels] for _ in range(2))
+    errors = [sum(abs(a - b) for a, b in zip(labels, answers, strict=True)) for answers in (mine, live)]
+    if errors[0] < errors[1]:
+        mine, live = live, mine
+    held = {
+        "Input": Table(("x",), [[label] for label in labels]).to_wire(),
+        "Output": Table(("Scored Labels",), [[value] for value in mine]).to_wire(),
+        "Label": "y",
+        "Labels": labels,
+    }
+    out = io.StringIO(newline="")
+    csv.writer(out).writerows([["Mean Absolute Error", CHECK_ROWS], ["1.5", json.dumps(held)]])
+    both = replace(endpoint(digests=B), resources=(Resource("q"), *endpoint(digests=B).resources))
+    after = replace(both, version="2", resources=(Resource("q"), *endpoint(NEW, digests=A).resources))
+    script = service(
+        *[both] * 3,
+        after,
+        fetch_blob=[out.getvalue().encode()],
+        score_model=[rejection("OperationNotSupported", "It has no such call.")],
+        score_by=[(Table(("Scored Labels",), [[value] for value in live]), "m")],
+    )
+    found = None if check is None else {"verdict": check, "labels_as_before": True, "columns_as_before": True}
+    rules = {"max_worse": {"Mean Absolute Error": 0, "Root Mean Squared Error": 0}, "resource": "r"}
+    one = row()
+    script.perform(updater(how={"proof": "resource"}, **rules).update(one, replace(JOB, model=A, data_check=found)))
+    assert one.outcome is (Outcome.UPDATED if check else Outcome.KEPT)
+    assert one.reason.count("On 40 rows held out of the training, Mean Absolute Error is") == 1
+    assert ("Root Mean Squared Error" in one.reason) is (check is None)
+
+
+def test_a_word_on_a_model_that_is_replaced_unseen() -> None:
+    """Of a service that tells no windows; once, however often the endpoint was read."""
+    old, new = (replace(endpoint(place), resources=(Resource("r", place),)) for place in (OLD, NEW))
+    changed = RequestRejected("changed", status=412)
+    one, script = row(), service(old, old, old, replace(new, version="2"), patch_endpoint=[changed, None])
+    script.perform(updater().update(one, JOB))
+    assert one.outcome is Outcome.UPDATED
+    assert one.reason.count("It is replaced all the same") == 1
