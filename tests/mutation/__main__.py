@@ -65,7 +65,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.mutation", description=__doc__)
     parser.add_argument("rooms", nargs="*", default=ROOMS)
     parser.add_argument("--children", type=int, default=2)
-    parser.add_argument("--seconds", type=float, default=1.0, help="of tests that a change meets at most")
+    parser.add_argument("--seconds", type=float, default=2.0, help="of tests that a change meets at most")
     parser.add_argument("--no-types", action="store_true", help="leave the type checker out: it takes a minute")
     options = parser.parse_args()
     os.nice(19)
