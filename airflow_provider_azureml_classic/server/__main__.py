@@ -48,7 +48,7 @@ from airflow_provider_azureml_classic.server.settings import (
     read_token,
     storage_from,
 )
-from airflow_provider_azureml_classic.server.settings.options import parsed
+from airflow_provider_azureml_classic.server.settings.options import is_configuration, parsed
 from airflow_provider_azureml_classic.server.state.engine import DATABASE_VARIABLE, checked_url
 from airflow_provider_azureml_classic.server.web.app import App
 from airflow_provider_azureml_classic.server.web.certificate import Certificate, Renewal
@@ -74,7 +74,10 @@ def main(argv: Sequence[str] | None = None, make_app: Callable[..., App] | None 
     """
     argv = sys.argv[1:] if argv is None else argv
     if argv[:1] == ["check"]:
-        return _check(preview.parser().parse_args(argv[1:]).source)
+        source = preview.parser().parse_args(argv[1:]).source
+        if not is_configuration(Path(source)):
+            return _check(source)
+        argv = ["--config", source, "--check-config"]
     quick = quickstart.parser().parse_args(argv[1:]) if argv[:1] == ["quickstart"] else None
     os.umask(0o077)
     try:

@@ -37,12 +37,14 @@ from airflow_provider_azureml_classic.server.settings import Settings
 from airflow_provider_azureml_classic.server.state.audit_store import AuditStore
 from airflow_provider_azureml_classic.server.state.database import Database, DatabaseDown
 from airflow_provider_azureml_classic.server.state.endpoint_store import Store
+from airflow_provider_azureml_classic.server.state.engine import make_engine
 from airflow_provider_azureml_classic.server.state.job_store import JobStore
 from airflow_provider_azureml_classic.server.state.kept_calls import KeptCalls
 from airflow_provider_azureml_classic.server.state.overview import Queries
 from airflow_provider_azureml_classic.server.state.peers import Peers
 from airflow_provider_azureml_classic.server.state.quota_store import QuotaStore
 from airflow_provider_azureml_classic.server.state.retention_store import RetentionStore
+from airflow_provider_azureml_classic.server.state.revision import is_current
 from airflow_provider_azureml_classic.server.storage.accounts import Accounts
 from airflow_provider_azureml_classic.server.storage.allowed_hosts import Reach
 from airflow_provider_azureml_classic.server.storage.locations import MAX_DOWNLOAD, Locations
@@ -251,6 +253,15 @@ def retention_report(settings: Settings) -> Iterator[str]:
     :param settings: what the process is told.
     :raises ValueError: there is no data directory of a server.
     """
+    check_database_file(settings.data_dir, settings.database_url)
+    engine = make_engine(settings.database_url)
+    try:
+        current = is_current(engine)
+    finally:
+        engine.dispose()
+    if not current:
+        # A server of another version may use it in this moment.
+        raise ValueError("The database is of another version of the package. Start this version's server once, first.")
     with ExitStack() as stack:
         database, _, _ = _state(stack, settings, None)
         blobs = BlobStore(settings.data_dir / "blobs", settings.account)

@@ -47,7 +47,8 @@ def parser() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(
         prog="azureml-classic-server",
         description="Azure Machine Learning Studio (classic) web services, self-hosted. "
-        "azureml-classic-server check FILE.toml shows what the columns of an experiment's first data are taken for.",
+        "azureml-classic-server check FILE.toml checks a file of --config, or shows what the columns of an "
+        "experiment's first data are taken for.",
         epilog=f"Environment: {WORKSPACE_VARIABLE} and {TOKEN_VARIABLE} set the workspace id and its token, "
         f"{READ_TOKEN_VARIABLE} another one that changes nothing, "
         f"{ACCOUNT_KEY_VARIABLE} and {CIPHER_KEY_VARIABLE} the keys of the own store and of secrets in the database; "
@@ -187,6 +188,20 @@ def parsed(argv: Sequence[str]) -> argparse.Namespace:
     first.add_argument("--config", type=Path)
     path = first.parse_known_args(argv)[0].config
     return parser().parse_args([*configured(path), *argv] if path else argv)
+
+
+def is_configuration(path: Path) -> bool:
+    """Whether a file holds options of the server, and no experiments.
+
+    :param path: perhaps of a TOML file.
+    """
+    try:
+        with path.open("rb") as file:
+            document = tomllib.loads(file.read(_MAX_CONFIG).decode())
+    except (OSError, ValueError):
+        return False
+    known = {option for action in parser()._actions for option in action.option_strings}
+    return any(f"--{name}" in known for name in document) and "experiment" not in document
 
 
 def configured(path: Path) -> list[str]:

@@ -225,6 +225,10 @@ def test_the_report(service: Service, remover: Remover, trainer: Endpoint, capsy
     with service.database.read() as connection:
         assert connection.exec_driver_sql("SELECT removal_noted_at FROM jobs").scalars().all() == [None]
     assert are_there(service, paths) == [True] * 3
+    with service.database.write() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0017'")
+    assert main([*report, "--retention-report"]) == 2
+    assert "Start this version's server once" in capsys.readouterr().err
 
 
 def test_the_report_of_no_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
