@@ -6,7 +6,7 @@ import re
 import tempfile
 import uuid
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -75,8 +75,8 @@ class ExperimentLine:
 def all_services(visit: Visit) -> Page:
     """A line for each experiment, and the endpoints that need attention."""
     core = visit.core
-    lines = _experiments(visit)
-    attention = core.queries.attention(visit.now)
+    counts, attention = core.queries.state(visit.now)
+    lines = _experiments(visit, counts)
     values = {
         # In the order of the server, those that need attention first.
         "lines": sorted(lines, key=lambda line: (-line.counts.failed, -line.counts.stale)),
@@ -88,12 +88,12 @@ def all_services(visit: Visit) -> Page:
     return Page("services", values)
 
 
-def _experiments(visit: Visit) -> list[ExperimentLine]:
+def _experiments(visit: Visit, counts: Mapping[str, Counts]) -> list[ExperimentLine]:
     core, pairs = visit.core, defaultdict[str, dict[bool, ServiceRow]](dict)
     for service in core.workspace.services():
         row = core.workspace.service_row(service.id)
         pairs[row.experiment][row.training] = row
-    counts, activity = core.queries.counts(visit.now), core.queries.service_lines()
+    activity = core.queries.service_lines()
     calls = core.queries.calls_on(visit.now.toordinal())
     lines = []
     for name, pair in pairs.items():

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass
 from datetime import UTC, datetime
+from threading import Lock
+from time import monotonic
 from typing import Any
 
 import sqlalchemy as sa
@@ -29,6 +31,8 @@ from airflow_provider_azureml_classic.server.state.tables import (
 LINES = 25
 #: Ids in one statement.
 _AT_ONCE = 500
+#: From so many endpoints on, their state is asked for once in so many seconds: it takes a second or more.
+MANY, KEPT_SECONDS = 10_000, 30.0
 #: Endpoints that are said to need attention, of each kind.
 _ATTENTION = 5
 #: Hours after which a model counts as stale, unless the endpoint or its web service has a limit.
@@ -192,6 +196,8 @@ class Queries:
 
     def __init__(self, database: Database) -> None:
         self._db = database
+        self._lock = Lock()
+        self._kept: tuple[float, tuple[dict[str, Counts], list[EndpointLine]] | None] = 0.0, None
 
     # -- web services ------------------------------------------------------------------------------------------------
 
@@ -304,6 +310,20 @@ class Queries:
         with self._db.read() as connection:
             rows = connection.execute(query, {"now_seconds": _seconds(now)}).all()
         return {name: Counts(*map(int, numbers)) for name, *numbers in rows}
+
+    def state(self, now: datetime) -> tuple[dict[str, Counts], list[EndpointLine]]:
+        """Both of :meth:`counts` and :meth:`attention`; where there are many endpoints, as they were some seconds ago.
+
+        :param now: the present time.
+        """
+        with self._lock:
+            kept_at, kept = self._kept
+            if kept is not None and monotonic() - kept_at < KEPT_SECONDS:
+                return kept
+            found = self.counts(now), self.attention(now)
+            many = sum(counts.all for counts in found[0].values()) >= MANY
+            self._kept = monotonic(), found if many else None
+            return found
 
     def attention(self, now: datetime) -> list[EndpointLine]:
         """Endpoints whose last retrain failed, and the stalest ones: some of each.

@@ -23,6 +23,7 @@ from airflow_provider_azureml_classic.protocol.values import Endpoint, EndpointS
 from airflow_provider_azureml_classic.server.portal.chart import Failure, chart, direction
 from airflow_provider_azureml_classic.server.portal.sessions import COOKIE, OWNER, Brake, Sessions
 from airflow_provider_azureml_classic.server.portal.site import ROUTES
+from airflow_provider_azureml_classic.server.state import overview
 from airflow_provider_azureml_classic.server.state.kept_calls import KeptCalls
 from airflow_provider_azureml_classic.server.state.overview import ModelLine, Queries
 from tests.support.portal import BASE, Visitor, text_of
@@ -377,6 +378,21 @@ def test_services_are_listed(visitor: Visitor, scorer: Endpoint) -> None:
     page = text_of(visitor.page("/portal/services"))
     assert f"{row} 2 0 1 stale 1 failed" in page
     assert "Needs attention retrain failed mine of Line 2016-03-01 12:01 : BlobNotFound" in page
+
+
+def test_many_endpoints_are_counted_twice_a_minute(
+    visitor: Visitor, mine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever opens the first page meanwhile is shown what was counted; where there are few, it is counted anew."""
+    monkeypatch.setattr(overview, "KEPT_SECONDS", 1e9)
+    asked: list[None] = []
+    counts = Queries.counts
+    monkeypatch.setattr(Queries, "counts", lambda *given: asked.append(None) or counts(*given))
+    for many, times in ((1_000, 2), (1, 1)):
+        monkeypatch.setattr(overview, "MANY", many)
+        asked.clear()
+        assert visitor.page("/portal/services") == visitor.page("/portal/services")
+        assert len(asked) == times
 
 
 def test_add_an_endpoint(visitor: Visitor) -> None:
