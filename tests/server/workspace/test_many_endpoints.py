@@ -248,6 +248,7 @@ def manage(store: Store, row: EndpointRow) -> None:
     assert store.endpoints_of_customer("c" * 32) == []
     assert store.trained_to("d" * 64, "models/x.ilearner", row.id) is None
     assert store.experiment("Line")
+    assert store.last_at(row.id, RESOURCE, "models/y.ilearner") is None
     store.redeclare_experiment(ExperimentRow("Line", "e", "{}"))
 
 
@@ -295,6 +296,7 @@ def look(database: Database, row: EndpointRow) -> None:
     assert queries.names(row.service_id, 5) == []
     assert queries.scoring_service(row.service_id)
     assert queries.trained("j" * 32) is None
+    assert queries.training_service("Line") is None
     assert queries.calls_on(5) == queries.calls_by_day(row.id, 5) == {}
     kept = KeptCalls(database)
     kept.add(row.id, [Table(("x",), [("1",)])], Keeping(10, 1), now)
@@ -343,7 +345,8 @@ AS_A_WHOLE = {
     **dict.fromkeys(("Store.digests", "Store.digests_in_place", "KeptCalls.endpoints"), "the janitor, about all"),
     **dict.fromkeys(("Queries.service_lines", "Ledger.services", "Queries.endpoint_count"), "figures of the whole"),
     **dict.fromkeys(
-        ("JobQueries.job_counts", "Queries.attention"), "figures of the whole, for the portal's first page"
+        ("JobQueries.job_counts", "Queries.attention", "Queries.state"),
+        "figures of the whole, for the portal's first page",
     ),
     "Store.delete_service": "with all that it has",
     **dict.fromkeys(("Ledger.add", "Ledger.forget"), "sums by primary key; once a day what is old"),
