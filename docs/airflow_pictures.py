@@ -42,7 +42,7 @@ def told(folder: Path, server: ServerProcess, airflow: Airflow) -> None:
     """
     data = sorted((folder / "bike-rental").iterdir())[-1]
     for name in CUSTOMERS:
-        server.upload(f"customers/{name}.csv", data)
+        server.upload(f"customers/{name}/rentals.csv", data)
     airflow.trigger("first_retrain", "monday", path=str(folder / "census.csv"))
     airflow.trigger("fleet_retrain", "monday", customers=CUSTOMERS)
     for dag in ("first_retrain", "fleet_retrain"):
