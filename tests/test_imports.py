@@ -63,7 +63,7 @@ with DAG("e", schedule=Asset("a")):
     ListEndpointsOperator(task_id="list", web_service="s") >> RefreshEndpointOperator(task_id="refresh", **to)
     RegenerateKeysOperator(task_id="keys", **to) >> DeleteEndpointOperator(task_id="delete", **to)
     BatchScoringOperator(task_id="score_file", source="a.csv", **to) >> ScoreOperator(task_id="rows", rows=[], **to)
-    DataCheckOperator(task_id="look", model_for="a", **to)
+    DataCheckOperator(task_id="look", model_for="a", **to) >> DoctorOperator(task_id="doctor")
     RollbackModelOperator(task_id="back", receipt=update.output)
     RetrainFleetOperator(task_id="fleet", training_service="t", scoring_service="s", items=[])
 """
