@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -20,6 +21,7 @@ from airflow_provider_azureml_classic.protocol.messages import Response
 from airflow_provider_azureml_classic.protocol.operations import Credential, Operation
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.sas import sign
+from airflow_provider_azureml_classic.server.workspace.quotas import Quotas
 from tests.support.calls import least_body
 from tests.support.customers import Customer, added, apart, finished
 from tests.support.service import OTHER_SCORING, RESOURCE, WORKSPACE, Service, line
@@ -238,8 +240,8 @@ def url_of(form: dict[str, str]) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("victim", ["other", "namesake", "new"])
-def test_no_form_of_location_leads_to_another(house: House, victim: str) -> None:
+@pytest.mark.parametrize(("victim", "turn"), [("other", 0), ("namesake", 1), ("new", 2)])
+def test_no_form_of_location_leads_to_another(house: House, victim: str, turn: int) -> None:
     """Inputs, outputs, parameters and models, in every form and with every key: refused as what does not exist is."""
     theirs: Customer = getattr(house, victim)
     before = [house.service.read_blob(f"{theirs.folder}/{name}") for name in ("data.csv", "m.ilearner")]
@@ -247,9 +249,10 @@ def test_no_form_of_location_leads_to_another(house: House, victim: str) -> None
     for file, there in (("data.csv", True), ("m.ilearner", False)):
         forms = locations(house, f"{theirs.folder}/{file}")
         nowhere = locations(house, f"customers/{NOBODY}/{file}")
-        for (name, form), other in zip(forms.items(), nowhere.values(), strict=True):
-            # A key that may only score is refused before any location is looked at.
-            key = (*KEYS, "Retrain")[len(name) % 5]
+        for number, ((name, form), other) in enumerate(zip(forms.items(), nowhere.values(), strict=True)):
+            # In turn: each path, each form and each call meets each key. One that may only score is refused before any
+            # location is looked at.
+            key = (*KEYS, "Retrain")[(number + turn) % 5]
 
             def asked(place: dict[str, str], key: str = key, there: bool = there) -> Iterator[Response]:
                 if there:
@@ -512,3 +515,21 @@ def test_quotas(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     assert me.ask("PUT", "/customer/files/more.csv", b"x").status == 201
     house.service.client.delete_endpoint(me.scoring, "quota")
     assert me.ask("PUT", path, {"JobsPerDay": 9}).status == 401
+
+
+@pytest.mark.slow
+def test_a_quota_holds_for_jobs_that_are_submitted_at_the_same_time(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has been looked at before any of the others is there; they are counted again as they are registered."""
+    me = added(house.service, "haste")
+    path = f"{house.service.endpoint_path('haste', me.scoring)}/quota"
+    assert house.service.ask("PUT", path, {"JobsPerDay": 2}).status == 200
+    monkeypatch.setattr(Quotas, "check_job", lambda *_: None)
+    body = {"Inputs": {"input1": {"RelativeLocation": f"{me.folder}/data.csv"}}, "GlobalParameters": {}}
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: me.submit(body), range(6)))
+    assert sorted(answer.status for answer in answers) == [200, 200, 403, 403, 403, 403]
+    refused = next(answer for answer in answers if answer.status == 403)
+    assert "2016-03-02 00:00 UTC" in json.loads(refused.body)["error"]["message"]
+    assert json.loads(me.ask("GET", path).body)["JobsToday"] == 2

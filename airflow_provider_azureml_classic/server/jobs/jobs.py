@@ -92,7 +92,10 @@ class Jobs:
             end_time=None,
             for_endpoint=_target(endpoint, service, checked),
         )
-        self._jobs.add(row, _submitted(endpoint, checked))
+        # Counted again where nobody else submits one at the same time.
+        used_up = self._jobs.add(row, _submitted(endpoint, checked), self._quotas.counted(endpoint))
+        if used_up is not None:
+            raise self._quotas.no_more_jobs(used_up)
         return row.id
 
     def start(self, endpoint: EndpointRow, job_id: str) -> None:

@@ -19,6 +19,7 @@ from airflow_provider_azureml_classic.protocol.references import ToldWindow
 from airflow_provider_azureml_classic.server.clock import Clock, system_clock
 from airflow_provider_azureml_classic.server.state.database import JOBS, Database, columns, to_row
 from airflow_provider_azureml_classic.server.state.history import add_models, add_samples, add_trained
+from airflow_provider_azureml_classic.server.state.quota_store import jobs_used_up
 from airflow_provider_azureml_classic.server.state.tables import (
     JobRow,
     Trained,
@@ -124,13 +125,21 @@ class JobStore:
         self._clock = clock
         self._most = most
 
-    def add(self, row: JobRow, line: str) -> None:
-        """Register a job; ``line`` begins its log."""
+    def add(self, row: JobRow, line: str, counted: tuple[str, datetime] | None = None) -> int | None:
+        """Register a job, unless a quota is used up, which is returned.
+
+        :param row: the job.
+        :param line: begins its log.
+        :param counted: the customer whose quota it counts against, and since when his jobs do.
+        """
         values = {**columns(row), "status": row.status.value}
         values |= {"request": self._db.encrypt_json(_stored(row.request)), "results": None}
         with self._db.write() as connection:
+            if counted and (used_up := jobs_used_up(connection, *counted)) is not None:
+                return used_up
             connection.execute(_INSERT, values)
             self._append(connection, row.id, self.stamped(line))
+        return None
 
     def _row(self, row: sa.RowMapping) -> JobRow:
         request, results = self._db.decrypt_json(row["request"]), self._db.decrypt_json(row["results"])

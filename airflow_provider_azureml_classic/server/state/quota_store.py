@@ -11,6 +11,25 @@ from airflow_provider_azureml_classic.server.state.database import Database
 from airflow_provider_azureml_classic.server.state.tables import endpoints, jobs, quotas
 
 
+def jobs_used_up(connection: sa.Connection, customer: str, begin: datetime) -> int | None:
+    """The quota of jobs of a customer, if it is used up. Jobs of his that are submitted at the same time are counted
+    one after the other: the quota is locked until the transaction ends.
+
+    :param connection: of the transaction that registers a job.
+    :param customer: his id.
+    :param begin: since when jobs count.
+    """
+    query = sa.select(quotas.c.jobs_a_day).where(quotas.c.customer == customer).with_for_update()
+    most: int | None = connection.execute(query).scalar()
+    return most if most is not None and _jobs_since(connection, customer, begin) >= most else None
+
+
+def _jobs_since(connection: sa.Connection, customer: str, begin: datetime) -> int:
+    query = sa.select(sa.func.count()).select_from(jobs).join(endpoints, endpoints.c.id == jobs.c.endpoint_id)
+    query = query.where(endpoints.c.customer == customer, jobs.c.created_at >= begin)
+    return int(connection.execute(query).scalar_one())
+
+
 class QuotaStore:
     """The quotas of a workspace.
 
@@ -47,10 +66,5 @@ class QuotaStore:
         :param customer: his id.
         :param begin: since when.
         """
-        query = sa.select(sa.func.count()).select_from(jobs).join(endpoints, endpoints.c.id == jobs.c.endpoint_id)
         with self._db.read() as connection:
-            return int(
-                connection.execute(
-                    query.where(endpoints.c.customer == customer, jobs.c.created_at >= begin)
-                ).scalar_one()
-            )
+            return _jobs_since(connection, customer, begin)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from airflow_provider_azureml_classic.exceptions import rejection
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.protocol.customers import Quota, Usage
 from airflow_provider_azureml_classic.protocol.moments import moment_text
 from airflow_provider_azureml_classic.server.clock import Clock
@@ -58,14 +58,28 @@ class Quotas:
         """
         if row.customer is None:
             return
-        most, (begin, end) = self._store.quota(row.customer).jobs_a_day, self._day()
-        if most is not None and self._store.jobs_since(row.customer, begin) >= most:
-            raise rejection(
-                "JobQuotaExceeded",
-                f"The quota is {most} jobs a day (JobsPerDay), and all were submitted. The next may be submitted at "
-                f"{moment_text(end)}.",
-            )
+        most = self._store.quota(row.customer).jobs_a_day
+        if most is not None and self._store.jobs_since(row.customer, self._day()[0]) >= most:
+            raise self.no_more_jobs(most)
         self.check_bytes(row.customer, 0)
+
+    def counted(self, row: EndpointRow) -> tuple[str, datetime] | None:
+        """Whose quota a job counts against, and since when his jobs do; ``None``: nobody's.
+
+        :param row: the endpoint that it is submitted to.
+        """
+        return (row.customer, self._day()[0]) if row.customer else None
+
+    def no_more_jobs(self, most: int) -> AzureMLClassicError:
+        """The refusal of a job, which says until when.
+
+        :param most: jobs a day.
+        """
+        return rejection(
+            "JobQuotaExceeded",
+            f"The quota is {most} jobs a day (JobsPerDay), and all were submitted. The next may be submitted at "
+            f"{moment_text(self._day()[1])}.",
+        )
 
     def check_bytes(self, customer: str, more: int) -> None:
         """Refuse what would be kept beyond a quota.
