@@ -110,14 +110,8 @@ def values_of(visit: Visit, service: ServiceRow, row: EndpointRow) -> dict[str, 
     :param row: the endpoint.
     """
     core = visit.core
-    history = core.queries.history(row.id)
-    unused = core.queries.unused(row, service.experiment) if row.resources else []
-    metrics = metric_names([*history, *unused])
-    metric = visit.query.get("metric", "")
-    metric = metric if metric in metrics else metrics[0] if metrics else ""
     facts = core.describer.managed(core.settings.workspace_id, service.id, row.id)
     hour = core.traffic.hour(row.id)
-    live = next((model for model in history if model.live), None)
     jobs, _ = core.job_queries.jobs(endpoint_id=row.id)
     return {
         "service": service,
@@ -127,21 +121,15 @@ def values_of(visit: Visit, service: ServiceRow, row: EndpointRow) -> dict[str, 
         "patch_url": _patch_url(core, service, row),
         "is_default": row.name == DEFAULT_ENDPOINT,
         "stale_after": timedelta(seconds=row.stale_after or core.queries.fresh_hours(service.id) * 3600),
-        "live": live,
         "failed": core.job_queries.failures([row.id]).get(row.id),
         **_CHOICES,
-        "models": _merged(history, unused)[:SHOWN],
-        "more": max(0, len(history) + len(unused) - SHOWN),
-        "chart": chart([*history, *unused], metric, _failures(core, service, row)) if metric else None,
-        "metrics": metrics,
-        "metric": metric,
+        **_models(visit, service, row),
         "facts": facts,
         "fields": _fields(visit, facts),
         "hour": hour,
         "drift": _drift(core, service, row),
         "busiest": max(max(hour.minutes), 1),
         "jobs": jobs[:5],
-        "cards": _metrics(live, metrics),
         "keeping": core.scoring.keeper.keeping(row, service.experiment),
         "kept": core.scoring.keeper.count(row),
         "samples": samples(facts, KEY) if row.resources and len(facts.api.inputs) <= _SAMPLED else "",
@@ -149,6 +137,26 @@ def values_of(visit: Visit, service: ServiceRow, row: EndpointRow) -> dict[str, 
         "trainer": core.queries.training_service(service.experiment) if row.resources else None,
         "rehearsals": core.scoring.keeper.kept.rehearsals(row.id)[:_REHEARSALS],
         **_looked_after(visit, row),
+    }
+
+
+def _models(visit: Visit, service: ServiceRow, row: EndpointRow) -> dict[str, Any]:
+    """The endpoint's models, those of its jobs that are not live among them, and the chart of one of their metrics."""
+    core = visit.core
+    history = core.queries.history(row.id)
+    unused = core.queries.unused(row, service.experiment) if row.resources else []
+    metrics = metric_names([*history, *unused])
+    metric = visit.query.get("metric", "")
+    metric = metric if metric in metrics else metrics[0] if metrics else ""
+    live = next((model for model in history if model.live), None)
+    return {
+        "live": live,
+        "models": _merged(history, unused)[:SHOWN],
+        "more": max(0, len(history) + len(unused) - SHOWN),
+        "chart": chart([*history, *unused], metric, _failures(core, service, row)) if metric else None,
+        "metrics": metrics,
+        "metric": metric,
+        "cards": _metrics(live, metrics),
     }
 
 
