@@ -74,7 +74,7 @@ def _plausible(body: bytes) -> bool:
         return not start.startswith(b"<")
     try:
         return not has_error(json.loads(body))
-    except ValueError:
+    except (ValueError, RecursionError):
         return True
 
 
@@ -87,7 +87,7 @@ def decoded(request: Request, response: Response) -> Any:
     """
     try:
         data = json.loads(response.body)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise from_response(request, response) from None
     if data is None:
         raise from_response(request, response)

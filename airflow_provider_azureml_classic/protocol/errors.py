@@ -103,7 +103,7 @@ def _unreadable(response: Response, context: dict[str, Any]) -> AzureMLClassicEr
 def _error_object(body: bytes) -> Mapping[str, Any] | None:
     try:
         data = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     error = _pick(data, "error") if isinstance(data, Mapping) else None
     return error if isinstance(error, Mapping) else None

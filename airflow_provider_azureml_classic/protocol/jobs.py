@@ -277,7 +277,7 @@ def read_job_id(body: bytes) -> str:
     text = body.decode("utf-8", "replace").strip().lstrip("\ufeff")
     try:
         data = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         data = text
     if isinstance(data, int | float) and not isinstance(data, bool):
         data = text  # an unquoted id of digits only

@@ -47,6 +47,7 @@ from airflow_provider_azureml_classic.server.state.retention_store import Retent
 from airflow_provider_azureml_classic.server.state.revision import is_current
 from airflow_provider_azureml_classic.server.storage.accounts import Accounts
 from airflow_provider_azureml_classic.server.storage.allowed_hosts import Reach
+from airflow_provider_azureml_classic.server.storage.lending import Lending
 from airflow_provider_azureml_classic.server.storage.locations import MAX_DOWNLOAD, Locations
 from airflow_provider_azureml_classic.server.web.app import App
 from airflow_provider_azureml_classic.server.web.asgi import HttpServer, Sites
@@ -95,7 +96,7 @@ def running(
         blobs = _blobs(settings, database, lambda: peers.id)
         janitor = _started(stack, Janitor(store, models, blobs, pins, peers, pair.is_whole))
         locations = _locations(settings, blobs, clock)
-        workers = stack.enter_context(closing(_engine(settings, locations)))
+        workers = stack.enter_context(closing(_engine(settings, Lending(locations, settings.account, clock))))
         models.origin = Origins(store, locations)
         catalogue, columns, anew = Catalogue(experiments, store), settings.evaluation_columns, settings.redeclared
         with database.exclusive(_SETUP_LOCK), _beside(settings, workers) as first:
@@ -171,9 +172,9 @@ def _started(stack: ExitStack, part: P) -> P:
     return part
 
 
-def _engine(settings: Settings, locations: Locations) -> DaskExecutor | ProcessExecutor:
+def _engine(settings: Settings, lending: Lending) -> DaskExecutor | ProcessExecutor:
     if settings.scheduler:
-        return DaskExecutor(settings.scheduler, settings.workers, locations)
+        return DaskExecutor(settings.scheduler, settings.workers, lending)
     return ProcessExecutor(settings.workers)
 
 

@@ -624,3 +624,12 @@ def test_a_deletion_whose_answer_was_lost() -> None:
     assert (result.status, len(sent)) == (204, 2)
     assert run(ops.DELETE_ENDPOINT, Response(404, {}, b"{}"))[0].status == 404
     assert run(ops.GET_ENDPOINT, LOST, Response(404, {}, b"{}"))[0].status == 404
+
+
+@pytest.mark.parametrize("status", [200, 400])
+def test_an_answer_that_is_nested_beyond_sense_is_no_answer(status: int) -> None:
+    """It is neither a list nor a job id nor an error object, and ends in no traceback of Python's own."""
+    body = b"[" * 100_000 if status == 200 else b'{"error":' * 20_000
+    client = Client("https://h.example", "w", transport=lambda _: Response(status, {}, body), retries=NO_RETRIES)
+    with pytest.raises(AzureMLClassicError):
+        client.list_web_services()

@@ -19,6 +19,7 @@ from typing import Any
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.protocol.digests import Digests
 from airflow_provider_azureml_classic.protocol.jobs import CHECK_ROWS
+from airflow_provider_azureml_classic.protocol.model_file import UNREADABLE
 from airflow_provider_azureml_classic.protocol.model_scoring import HeldOutRows, ModelAnswers
 from airflow_provider_azureml_classic.protocol.moments import read_time
 from airflow_provider_azureml_classic.protocol.rehearsal import Rehearsal
@@ -104,17 +105,33 @@ def answered(question: Question) -> ModelAnswers | Rehearsal | None:
     return ModelAnswers(scorer.score(rows), digests)
 
 
+def _check_rows(samples: Path) -> tuple[list[Any], Table, Table, Any] | None:
+    """Labels, rows, the live model's answers and times of the rows that were held out; ``None``: there are none.
+
+    :raises ServiceUnavailable: the file is damaged, which is no fault of the model that is asked.
+    """
+    try:
+        check = json.loads(samples.read_bytes()).get(CHECK_ROWS)
+        if check is None:
+            return None
+        tables = Table.from_wire(check["Input"]), Table.from_wire(check["Output"])
+        return [*check["Labels"]], *tables, check.get("Times")
+    except (*UNREADABLE, AzureMLClassicError):
+        text = "The held-out rows of the live model cannot be read: the file of its samples was changed or damaged."
+        raise rejection("ResourceLoadFailed", f"{text} Train a model again and put it in place.") from None
+
+
 def _answered_held_out(scorer: Scorer, digests: Digests, samples: Path) -> ModelAnswers:
     """The answers to the rows that were held out of another model's training, but for those that this one may know."""
-    check = json.loads(samples.read_bytes()).get(CHECK_ROWS)
+    check = _check_rows(samples)
     if check is None:
         return ModelAnswers(Table((), []), digests)
-    known = _unknown(scorer.manifest.window, check.get("Times"))
-    kept = list(range(len(check["Labels"]))) if known is None else known
-    left_out, table = None if known is None else len(check["Labels"]) - len(kept), Table.from_wire(check["Input"])
+    labels, table, live, times = check
+    known = _unknown(scorer.manifest.window, times)
+    kept = list(range(len(labels))) if known is None else known
+    left_out = None if known is None else len(labels) - len(kept)
     alike = [row for row, fits in zip(kept, scorer.covers(_at(table, kept)), strict=True) if fits]
-    live, unlike = Table.from_wire(check["Output"]), len(kept) - len(alike)
-    told = HeldOutRows(check["Labels"], live, alike, None, left_out, unlike)
+    told = HeldOutRows(labels, live, alike, None, left_out, len(kept) - len(alike))
     return ModelAnswers(scorer.score(_at(table, alike)), digests, told)
 
 

@@ -35,7 +35,8 @@ from airflow_provider_azureml_classic.server.clock import system_clock
 from airflow_provider_azureml_classic.server.experiments import conversion
 from airflow_provider_azureml_classic.server.jobs.executor import Input, Output, Task, TaskExecutor
 from airflow_provider_azureml_classic.server.jobs.processes import ProcessExecutor
-from airflow_provider_azureml_classic.server.storage.locations import WORK_LIFE, WRITE, Locations, UrlLocation, naming
+from airflow_provider_azureml_classic.server.storage.lending import WORK_LIFE, Lending
+from airflow_provider_azureml_classic.server.storage.locations import WRITE, UrlLocation, naming
 from airflow_provider_azureml_classic.server.storage.scope import WHOLE_STORE
 
 if TYPE_CHECKING:
@@ -59,16 +60,16 @@ class DaskExecutor(TaskExecutor):
 
     :param address: ``tcp://host:port`` or ``tls://host:port``.
     :param size: pieces of work sent at a time.
-    :param locations: lend blobs to the workers.
+    :param lending: lends blobs to the workers.
     :raises ValueError: the scheduler cannot be used; the message says why.
     """
 
-    def __init__(self, address: str, size: int, locations: Locations) -> None:
+    def __init__(self, address: str, size: int, lending: Lending) -> None:
         if not address.startswith(("tcp://", "tls://")):
             raise ValueError(f"--scheduler {address!r} must be tcp://HOST:PORT or tls://HOST:PORT.")
         super().__init__(size)
         self._address = address
-        self._locations = locations
+        self._lending = lending
         self._swept = -SWEEP_SECONDS
         self._lock = threading.Lock()
         self._client: Client | None = None
@@ -138,8 +139,8 @@ class DaskExecutor(TaskExecutor):
             return argument
         name = argument.path.name
         if isinstance(argument, Input) and argument.location is not None:
-            return Loan(name, self._locations.lent(argument.location), argument.name)
-        location = self._locations.for_work(f"{folder}/{name}")
+            return Loan(name, self._lending.lent(argument.location), argument.name)
+        location = self._lending.for_work(f"{folder}/{name}")
         if isinstance(argument, Output):
             return Loan(name, location, written=True, made=True)
         with TemporaryDirectory() as copies:
@@ -149,20 +150,20 @@ class DaskExecutor(TaskExecutor):
         return Loan(name, location, made=True)
 
     def _own(self, reference: BlobReference) -> Any:
-        return self._locations.resolve(WHOLE_STORE, reference, WRITE)
+        return self._lending.locations.resolve(WHOLE_STORE, reference, WRITE)
 
     def _take_back(self, lent: list[Any]) -> None:
         for loan in lent:
             if isinstance(loan, Loan) and loan.made:
                 # Of what was written nothing may be there.
                 with suppress(AzureMLClassicError, OSError):
-                    self._locations.remove(WHOLE_STORE, loan.location.sent.relative_location)
+                    self._lending.locations.remove(WHOLE_STORE, loan.location.sent.relative_location)
 
     def _sweep(self) -> None:
         if time.monotonic() - self._swept > SWEEP_SECONDS:
             self._swept = time.monotonic()
             with suppress(AzureMLClassicError, OSError):
-                self._locations.take_back(f"{system_clock():{_UNTIL}}")
+                self._lending.take_back(f"{system_clock():{_UNTIL}}")
 
     def _connected(self) -> Client:
         try:

@@ -140,7 +140,7 @@ def _contents(source: Path) -> Mapping[str, str]:
     try:
         files = json.loads((source / CONTENTS).read_text())["files"]
         names = {str(name): str(digest) for name, digest in files.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         what = f"its {CONTENTS} is missing or damaged" if source.is_dir() else "it is not a folder"
         raise ValueError(f"{source} is no backup: {what}.") from None
     for name in names:

@@ -146,16 +146,16 @@ def _is_same(lock: TextIO, data_dir: Path) -> bool:
 
 def _remembered(data_dir: Path) -> Mapping[str, str] | None:
     path = data_dir / REMEMBERED
-    return _read(path.read_text() if path.exists() else None)
+    return _read(path.read_bytes() if path.exists() else None)
 
 
-def _read(text: str | None) -> Mapping[str, str] | None:
+def _read(text: str | bytes | None) -> Mapping[str, str] | None:
     if text is None:
         return None
     try:
         data = json.loads(text)
         return {"id": str(data["id"]), "database": str(data["database"])}
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{REMEMBERED} is damaged ({error}). Restore it. {_ADOPT}") from None
 
 

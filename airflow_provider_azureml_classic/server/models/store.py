@@ -11,6 +11,7 @@ is written again: from the trash, the vault, or where the model came from.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import os
@@ -19,12 +20,13 @@ import threading
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import Callable, Collection
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, RequestRejected, rejection
+from airflow_provider_azureml_classic.server.blobs import files
 from airflow_provider_azureml_classic.server.experiments.graph import LIMIT_SECONDS
 from airflow_provider_azureml_classic.server.experiments.scorer import Scorer
 from airflow_provider_azureml_classic.server.folders import make_folder, move
@@ -150,10 +152,18 @@ class ModelStore:
                 if hashlib.file_digest(file, "sha256").hexdigest() != digest:
                     raise rejection("ResourceLoadFailed", f"The file of the model {digest} was changed or damaged.")
                 seen = _state(file)
+            self._clear(self.path(digest))
             move(temporary, self.path(digest))
             self._believe(digest, seen)
         finally:
             temporary.unlink(missing_ok=True)
+
+    def _clear(self, path: Path) -> None:
+        """A folder that lies where a file belongs waits in the trash: somebody may look for what is in it."""
+        if path.is_dir():
+            make_folder(self._trash)
+            os.utime(path)
+            move(path, self._trash / uuid.uuid4().hex)
 
     @property
     def loaded(self) -> int:
@@ -236,15 +246,15 @@ class ModelStore:
         if not self._is_here(digest):
             self._broken[digest] = MISSING
             return False
-        with self.path(digest).open("rb") as file:
+        with _unless_unreadable(), self.path(digest).open("rb") as file:
             seen = _state(file)
             believed = known and self._sound.get(digest) == seen
-            if not believed and hashlib.file_digest(file, "sha256").hexdigest() != digest:
-                self._sound.pop(digest, None)
-                self._broken[digest] = DAMAGED
-                return False
-        self._believe(digest, seen)
-        return True
+            if believed or hashlib.file_digest(file, "sha256").hexdigest() == digest:
+                self._believe(digest, seen)
+                return True
+        self._sound.pop(digest, None)
+        self._broken[digest] = DAMAGED
+        return False
 
     def _believe(self, digest: str, seen: tuple[int, int, int]) -> None:
         self._sound[digest] = seen
@@ -258,7 +268,7 @@ class ModelStore:
         for path in self._trash.iterdir() if self._trash.exists() else ():
             with suppress(FileNotFoundError):
                 if path.stat().st_mtime < now - TRASH_SECONDS:
-                    path.unlink()
+                    files.remove(path)
 
     def clean(self, living: Callable[[], Collection[str]]) -> None:
         """Remove what servers that are gone have left half written.
@@ -266,9 +276,9 @@ class ModelStore:
         :param living: gives the ids of those that live.
         """
         # In this order: who writes a file was there before it.
-        files = [path for path in self._root.iterdir() if path.name.startswith(".") and path.name != TRASH]
+        hidden = [path for path in self._root.iterdir() if path.name.startswith(".") and path.name != TRASH]
         keep = tuple(f".{owner}-" for owner in living())
-        for path in files:
+        for path in hidden:
             if not path.name.startswith(keep):
                 path.unlink(missing_ok=True)
 
@@ -314,7 +324,7 @@ class ModelStore:
 
     def _content(self, digest: str) -> bytes:
         """What is in the file of a model, read once where it is whole."""
-        with suppress(FileNotFoundError), self.path(digest).open("rb") as file:
+        with _unless_unreadable(), self.path(digest).open("rb") as file:
             seen, content = _state(file), file.read()
             if hashlib.sha256(content).hexdigest() == digest:
                 self._believe(digest, seen)
@@ -410,6 +420,16 @@ class ModelStore:
         :param digest: SHA-256 of the model file.
         """
         return self._root / f"{digest}.ilearner"
+
+
+@contextmanager
+def _unless_unreadable() -> Iterator[None]:
+    """Pass over what cannot be read for its own sake; not over what goes for all files, as too many that are open."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.EISDIR, errno.EIO):
+            raise
 
 
 def _state(file: BinaryIO) -> tuple[int, int, int]:

@@ -32,13 +32,12 @@ from airflow_provider_azureml_classic.protocol.sas import StorageAccount
 from airflow_provider_azureml_classic.server.blobs.names import (
     OF_ONE_ENDPOINT,
     OF_THE_SERVICE,
-    WORK_CONTAINER,
     check_blob,
     check_container,
     is_of_a_customer,
 )
 from airflow_provider_azureml_classic.server.blobs.store import BlobStore
-from airflow_provider_azureml_classic.server.clock import Clock, system_clock
+from airflow_provider_azureml_classic.server.clock import Clock
 from airflow_provider_azureml_classic.server.storage import azure as azure_storage
 from airflow_provider_azureml_classic.server.storage.accounts import Accounts
 from airflow_provider_azureml_classic.server.storage.allowed_hosts import Reach
@@ -49,14 +48,10 @@ from airflow_provider_azureml_classic.server.storage.scope import WHOLE_STORE, S
 DELIVERY_SECONDS = 300.0
 #: Largest file that is read from elsewhere, in bytes.
 MAX_DOWNLOAD = 1 << 30
-#: Largest file that another machine is lent, in bytes: as large as a blob of the own store may be.
-MAX_LENT = 5 << 30
 #: As long as the tokens of the cloud service lived (wire document, section 4.4).
 SAS_LIFE = timedelta(hours=24)
 #: Of those with which customers write and read files of their own.
 UPLOAD_LIFE = timedelta(hours=1)
-#: Of those with which another machine reads and writes the files of one piece of work, its waiting included.
-WORK_LIFE = timedelta(hours=24)
 #: Letters of a SAS token, any one of which allows reading, or writing.
 READ, WRITE = "r", "wc"
 _CHUNK = 1 << 20
@@ -466,15 +461,18 @@ class Locations:
         check_blob(blob)
         home = self._accounts.home
         if home is not None:
-            self._make(container)
+            self.make(container)
         letters = "r" if container in OF_THE_SERVICE else "rcw"
         opened = (home or self._blobs.account).opened(BlobReference(path), letters, UPLOAD_LIFE, self._clock())
         if opened is None:
             raise rejection("InvalidBlob", "The store of the service has no address for it.")
         return opened
 
-    def _make(self, container: str) -> None:
-        """Make a container of the service's store, if it is not there: a token of a blob makes none."""
+    def make(self, container: str) -> None:
+        """Make a container of the service's store, if it is not there: a token of a blob makes none.
+
+        :param container: its name.
+        """
         home = self._accounts.home
         if container in self._made:
             return
@@ -485,51 +483,20 @@ class Locations:
             azure_storage.make_container(client, container)
         self._made.add(container)
 
-    def lent(self, location: Location, letters: str = READ) -> UrlLocation:
-        """A blob as another machine reads it: by an address that opens it alone, for :data:`WORK_LIFE`.
-
-        :param location: of the own store, or of an account whose key this server has; any other one is an address
-            already, with what its client opens it with.
-        :param letters: what the address allows.
-        """
-        if isinstance(location, UrlLocation):
-            return location
-        account, path = self._blobs.account, BlobReference(location.reference.relative_location)
-        # This server is asked wherever it is; an account may be one that a client names.
-        reach, limit = Reach((), [urlsplit(account.endpoint).netloc]), MAX_LENT
-        if isinstance(location, AccountLocation):
-            account, reach, limit = location.account, location.reach, MAX_DOWNLOAD
-        opened = account.opened(path, letters, WORK_LIFE, self._clock())
-        if opened is None:
-            raise rejection("InvalidBlob", f"{path.location!r} has no address.")
-        return UrlLocation(opened.normalised(), path, False, reach, system_clock, limit)
-
-    def for_work(self, path: str) -> UrlLocation:
-        """A blob of the service's store that another machine writes, with an address that opens it alone.
-
-        :param path: container and name.
-        """
-        self._make(path.partition("/")[0])
-        return self.lent(self.resolve(WHOLE_STORE, BlobReference(path), WRITE), "rcw")
-
-    def take_back(self, until: str) -> None:
-        """Remove what was made for work and is still there, as servers were killed.
-
-        :param until: of the folders in :data:`WORK_CONTAINER`, those whose names are less.
-        """
-        for path, _ in self._below(WORK_CONTAINER):
-            if path.partition("/")[2] < until:
-                self.remove(WHOLE_STORE, path)
-
     def listed(self, scope: Scope) -> Iterator[tuple[str, int]]:
         """Container and name, and length, of the blobs in a customer's folder.
 
         :param scope: of the customer.
         """
         container, _, folder = (scope.folder or "").partition("/")
-        return self._below(container, f"{folder}/")
+        return self.below(container, f"{folder}/")
 
-    def _below(self, container: str, prefix: str = "") -> Iterator[tuple[str, int]]:
+    def below(self, container: str, prefix: str = "") -> Iterator[tuple[str, int]]:
+        """Container and name, and length, of blobs of the service's store.
+
+        :param container: name of the container.
+        :param prefix: beginning of the names.
+        """
         if self._accounts.home is None:
             yield from ((f"{container}/{blob.name}", blob.length) for blob in self._blobs.list(container, prefix))
             return

@@ -24,6 +24,7 @@ from airflow_provider_azureml_classic.server.blobs.names import WORK_CONTAINER
 from airflow_provider_azureml_classic.server.experiments.ilearner import read_ilearner
 from airflow_provider_azureml_classic.server.jobs import dask as dask_module
 from airflow_provider_azureml_classic.server.jobs.dask import Loan, Payload, perform, versions
+from airflow_provider_azureml_classic.server.storage.lending import Lending
 from airflow_provider_azureml_classic.server.storage.scope import WHOLE_STORE
 from tests.support import ServerProcess, wait_for_job
 from tests.support.held_server import HELD, HeldServer
@@ -260,11 +261,15 @@ def test_files_are_read_and_written_at_their_addresses(tmp_path: Path) -> None:
         perform(Payload(double, (*loans, 2)), tmp_path / "work")
 
 
+def lending(service: Service) -> Lending:
+    """What lends blobs of a service."""
+    return Lending(service.work._locations, service.settings.account, service.clock)
+
+
 def test_a_task_shows_nothing_of_what_it_is_given(service: Service) -> None:
     """Dask writes tasks that fail into its log: no token, key or connection string is in there."""
-    own = service.work._locations
-    location = own.resolve(WHOLE_STORE, service.put_blob("data/five.csv", "x"))
-    payload = Payload(double, (Loan("five.csv", own.lent(location), "input1"), "a secret"))
+    location = service.work._locations.resolve(WHOLE_STORE, service.put_blob("data/five.csv", "x"))
+    payload = Payload(double, (Loan("five.csv", lending(service).lent(location), "input1"), "a secret"))
     assert "sig=" in payload.arguments[0].location.reference.url
     assert not {word for word in ("sig", "secret", service.settings.account_key) if word in repr(payload)}
     assert not {word for word in ("sig=", "secret") if word in repr(payload.arguments[0])}
@@ -273,7 +278,7 @@ def test_a_task_shows_nothing_of_what_it_is_given(service: Service) -> None:
 def test_a_lent_blob_opens_alone_and_for_a_day(service: Service, clock: Clock) -> None:
     """Reading does not write, one blob does not open another, and a day later nothing is opened."""
     locations = service.work._locations
-    lent = locations.lent(locations.resolve(WHOLE_STORE, service.put_blob("data/five.csv", "x")))
+    lent = lending(service).lent(locations.resolve(WHOLE_STORE, service.put_blob("data/five.csv", "x")))
     token, account = lent.reference.sas_token, service.settings.account
     verify(account, token, "data", "five.csv", permission="r", now=clock())
     for blob, permission, hours in (("five.csv", "w", 0), ("six.csv", "r", 0), ("five.csv", "r", 25)):
@@ -287,13 +292,13 @@ def test_nobody_is_lent_what_the_server_may_not_ask(service: Service) -> None:
     named = f"DefaultEndpointsProtocol=http;AccountName=evil;AccountKey={key};BlobEndpoint=http://169.254.169.254/evil"
     reference = BlobReference("data/five.csv", connection_string=named)
     with pytest.raises(RequestRejected, match="may not ask"):
-        locations.lent(locations.resolve(WHOLE_STORE, reference)).check()
+        lending(service).lent(locations.resolve(WHOLE_STORE, reference)).check()
 
 
 def test_what_a_killed_server_lent_is_taken_back(service: Service) -> None:
     """When its addresses open it no more; what is lent now stays."""
     old, new = (service.put_blob(f"{WORK_CONTAINER}/{day}T000000Z-x/0/m.ilearner", "x") for day in (20160301, 20160303))
-    service.work._locations.take_back("20160302T000000Z")
+    lending(service).take_back("20160302T000000Z")
     assert not service.blobs.exists(*old.container_and_blob())
     assert service.blobs.exists(*new.container_and_blob())
 

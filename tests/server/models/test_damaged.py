@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,8 +33,15 @@ def changed(path: Path) -> None:
     path.write_bytes(content)
 
 
-DAMAGES = (Path.unlink, cut, changed, lambda path: path.write_bytes(b""))
-damages = pytest.mark.parametrize("damage", DAMAGES, ids=["deleted", "cut", "changed", "emptied"])
+def replaced(path: Path) -> None:
+    """A folder with something in it lies where the file was."""
+    path.unlink()
+    path.mkdir()
+    (path / "somebody's").touch()
+
+
+DAMAGES = (Path.unlink, cut, changed, lambda path: path.write_bytes(b""), replaced)
+damages = pytest.mark.parametrize("damage", DAMAGES, ids=["deleted", "cut", "changed", "emptied", "replaced"])
 
 
 def forget(service: Service) -> None:
@@ -146,3 +155,36 @@ def test_a_model_that_cannot_be_read_any_more_is_no_fault_of_the_caller(
     )
     assert answer.status == 500
     assert json.loads(answer.body)["error"]["details"][0]["code"] == "ResourceLoadFailed"
+
+
+def test_a_folder_in_place_of_a_file_waits_in_the_trash(service: Service, scorer: Endpoint, ten: Path) -> None:
+    """What is in it is kept for a day; the file is written where it belongs, by whoever looks after the files."""
+    replaced(ten)
+    forget(service)
+    service.models.mend({ten.stem})
+    assert ten.is_file()
+    (folder,) = (path for path in (ten.parent / store_module.TRASH).iterdir() if path.is_dir())
+    assert [path.name for path in folder.iterdir()] == ["somebody's"]
+    service.models.empty_trash(time.time() + store_module.TRASH_SECONDS + 60)
+    assert not folder.exists()
+    assert service.slope(scorer) == 10
+
+
+def test_a_file_that_the_disk_does_not_give_is_written_again(
+    service: Service, scorer: Endpoint, ten: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A block that cannot be read is damage of that file; too many open files are not."""
+    opened, codes = Path.open, [errno.EIO]
+
+    def fail(path: Path, *more: object, **others: object) -> object:
+        if path == ten and codes:
+            raise OSError(codes.pop(), "the disk")
+        return opened(path, *more, **others)  # type: ignore[call-overload]
+
+    forget(service)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", fail)
+        assert service.slope(scorer) == 10
+        codes.append(errno.EMFILE)
+        with pytest.raises(OSError, match="the disk"):
+            service.models.file(ten.stem)

@@ -21,7 +21,7 @@ from airflow_provider_azureml_classic.server.folders import in_use
 from airflow_provider_azureml_classic.server.models import janitor as janitor_module
 from airflow_provider_azureml_classic.server.models import store as store_module
 from airflow_provider_azureml_classic.server.models.janitor import Janitor
-from airflow_provider_azureml_classic.server.models.pair import REMEMBERED, Pair, check_database_file
+from airflow_provider_azureml_classic.server.models.pair import REMEMBERED, Pair, _remembered, check_database_file
 from airflow_provider_azureml_classic.server.models.store import ModelStore
 from tests.support.service import Clock, Service, declaration
 
@@ -341,3 +341,11 @@ def test_a_new_directory_is_taken_if_the_account_has_the_models(service: Service
     with pytest.raises(ValueError, match="2 of 2 models"):
         settle(Account())
     settle(Account(digests=digests))
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b"[]", b"[" * 100_000])
+def test_a_damaged_memory_is_named(tmp_path: Path, content: bytes) -> None:
+    """Whatever is in the file, the server says which one it is and what to do."""
+    (tmp_path / REMEMBERED).write_bytes(content)
+    with pytest.raises(ValueError, match=rf"{REMEMBERED} is damaged .* Restore it"):
+        _remembered(tmp_path)

@@ -13,6 +13,7 @@ from airflow_provider_azureml_classic.client import Client
 from airflow_provider_azureml_classic.client.retries import NO_RETRIES
 from airflow_provider_azureml_classic.exceptions import AccessDenied, RequestRejected, ServiceUnavailable
 from airflow_provider_azureml_classic.protocol.digests import Digests
+from airflow_provider_azureml_classic.protocol.jobs import CHECK_ROWS
 from airflow_provider_azureml_classic.protocol.messages import Request, Response
 from airflow_provider_azureml_classic.protocol.model_scoring import MOST_ROWS, ModelCall
 from airflow_provider_azureml_classic.protocol.operations import SCORE_MODEL
@@ -77,6 +78,15 @@ def test_rows_held_out_of_the_live_models_training(service: Service, scorer: End
     assert numbers(held.live) == pytest.approx(held.labels, abs=0.2)
     assert held.model == scorer.resource().digests
     assert (held.left_out, held.unlike, list(held.asked)) == (None, 0, [0, 1, 2, 3, 4])
+
+
+@pytest.mark.parametrize("content", [b"", b'{"check', b"[]", b'{"CheckRows": {"Labels": 1}}', b"[" * 100_000])
+def test_damaged_samples_are_no_fault_of_the_model(service: Service, scorer: Endpoint, content: bytes) -> None:
+    """Whoever asks is told what is damaged, and that it is the server's."""
+    for path in (service.settings.data_dir / "blobs").rglob("*-samples.json"):
+        path.write_bytes(content.replace(b"CheckRows", CHECK_ROWS.encode()))
+    with pytest.raises(ServiceUnavailable, match="held-out rows of the live model cannot be read"):
+        service.client.score_model(scorer, ModelCall(BlobReference("models/three.ilearner"), None))
 
 
 def test_a_live_model_without_samples(service: Service, scorer: Endpoint) -> None:
