@@ -6,20 +6,23 @@ Both ways out of this server use them: plain requests with a SAS token, and the 
 from __future__ import annotations
 
 import os
+import re
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from airflow_provider_azureml_classic.exceptions import rejection
-from airflow_provider_azureml_classic.protocol.references import BASE_LOCATION
+from airflow_provider_azureml_classic.exceptions import ServiceUnavailable, error_class, rejection
+from airflow_provider_azureml_classic.protocol.references import BASE_LOCATION, BlobReference
 from airflow_provider_azureml_classic.protocol.secrecy import hide_signatures
 from airflow_provider_azureml_classic.server.storage.allowed_hosts import Reach
 
 if TYPE_CHECKING:
     from requests import Session
 
+#: Header in which Azure Storage says what is wrong.
+ERROR_CODE_HEADER = "x-ms-error-code"
 #: Seconds to connect, and between two pieces of an answer.
 TIMEOUT = (10, 60)
 #: Seconds that one transfer may take in all, however busy the other side looks.
@@ -157,3 +160,47 @@ def _connections(reach: Reach, deadline: Deadline) -> dict[str, type[Any]]:
         """The same over TLS."""
 
     return {"http": Checked, "https": CheckedTls}
+
+
+def refused(verb: str, reference: BlobReference, answer: Any) -> NoReturn:
+    """Raise what an answer means that gives no blob, or takes none.
+
+    :param verb: ``read`` or ``written``.
+    :param reference: of the blob.
+    :param answer: of its host.
+    """
+    status = answer.status_code
+    is_away = error_class(status) is ServiceUnavailable
+    detail = "BlobNotFound" if status == 404 else "NoMoreResources" if is_away else "InvalidBlob"
+    code = re.fullmatch(r"[A-Za-z]{1,60}", answer.headers.get(ERROR_CODE_HEADER, ""))
+    reason = f" ({code.group()})" if code else ""
+    advice = ""
+    if status in (401, 403):
+        right = {"read": "reading", "written": "creating and writing"}[verb]
+        advice = f" Its SAS token does not open it: sign a new one for this very blob, for {right}."
+    raise rejection(
+        detail, f"{reference.location!r} cannot be {verb}: its host answered HTTP {status}{reason}.{advice}"
+    )
+
+
+def check_end(reference: BlobReference, headers: Mapping[str, str]) -> None:
+    """Refuse an answer that may not have come whole: cut at the end of a row, it would be trained on.
+
+    :param reference: of the blob.
+    :param headers: of the answer.
+    """
+    if "content-length" not in headers and "chunked" not in headers.get("transfer-encoding", ""):
+        raise rejection("BlobNotFound", f"{reference.location!r} cannot be read: its host does not say how long it is.")
+
+
+def unreachable(verb: str, reference: BlobReference, error: Any) -> NoReturn:
+    """Raise what it means that there is no answer.
+
+    :param verb: ``read`` or ``written``.
+    :param reference: of the blob.
+    :param error: of the library.
+    """
+    # A name that leads nowhere is the caller's mistake; a host that is there and does not answer is away for a while.
+    is_nowhere = "NameResolutionError" in repr(error)
+    reason = f"{reference.location!r} cannot be {verb}: {type(error).__name__}."
+    raise rejection("BlobNotFound" if is_nowhere else "NoMoreResources", reason) from None

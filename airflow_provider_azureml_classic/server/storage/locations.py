@@ -9,21 +9,18 @@ a location comes from a client, so it may name anything.
 from __future__ import annotations
 
 import hmac
-import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, ClassVar, NoReturn
+from typing import ClassVar
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from airflow_provider_azureml_classic.exceptions import (
     AzureMLClassicError,
-    ServiceUnavailable,
     cause,
-    error_class,
     rejection,
 )
 from airflow_provider_azureml_classic.protocol import sas
@@ -41,7 +38,14 @@ from airflow_provider_azureml_classic.server.clock import Clock
 from airflow_provider_azureml_classic.server.storage import azure as azure_storage
 from airflow_provider_azureml_classic.server.storage.accounts import Accounts
 from airflow_provider_azureml_classic.server.storage.allowed_hosts import Reach
-from airflow_provider_azureml_classic.server.storage.http import MAX_SECONDS, TIMEOUT, session
+from airflow_provider_azureml_classic.server.storage.http import (
+    MAX_SECONDS,
+    TIMEOUT,
+    check_end,
+    refused,
+    session,
+    unreachable,
+)
 from airflow_provider_azureml_classic.server.storage.scope import WHOLE_STORE, Scope
 
 #: As long as a store elsewhere may be away before a job that has an output to write there fails.
@@ -55,8 +59,6 @@ UPLOAD_LIFE = timedelta(hours=1)
 #: Letters of a SAS token, any one of which allows reading, or writing.
 READ, WRITE = "r", "wc"
 _CHUNK = 1 << 20
-#: Header in which Azure Storage says what is wrong.
-ERROR_CODE_HEADER = "x-ms-error-code"
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -270,14 +272,14 @@ class UrlLocation(_Elsewhere):
                 target.open("wb") as out,
             ):
                 if answer.status_code != 200:
-                    _refused("read", reference, answer)
-                _check_end(reference, answer.headers)
+                    refused("read", reference, answer)
+                check_end(reference, answer.headers)
                 for chunk in answer.iter_content(_CHUNK):
                     out.write(chunk)
                     if out.tell() > self.limit:
                         raise rejection("OutOfMemoryLimit", f"{reference.location!r} is over {self.limit} bytes.")
         except requests.RequestException as error:
-            _unreachable("read", reference, error)
+            unreachable("read", reference, error)
 
     def deliver(self, source: Path) -> None:
         """See :class:`Location`."""
@@ -289,9 +291,9 @@ class UrlLocation(_Elsewhere):
             with session(self.reach) as direct, source.open("rb") as body:
                 answer = direct.put(self.reference.url, body, headers=headers, timeout=TIMEOUT, allow_redirects=False)
         except requests.RequestException as error:
-            _unreachable("written", self.reference, error)
+            unreachable("written", self.reference, error)
         if answer.status_code >= 300:
-            _refused("written", self.reference, answer)
+            refused("written", self.reference, answer)
 
     def is_taken(self) -> bool:
         """See :class:`Location`; a token for writing alone does not tell."""
@@ -580,31 +582,3 @@ def _address(base: str) -> SplitResult:
         message = f"BaseLocation {base!r} is not an address: {cause(error)}."
         raise rejection("InvalidBlob", message, target=BASE_LOCATION) from None
     return parts
-
-
-def _refused(verb: str, reference: BlobReference, answer: Any) -> NoReturn:
-    status = answer.status_code
-    is_away = error_class(status) is ServiceUnavailable
-    detail = "BlobNotFound" if status == 404 else "NoMoreResources" if is_away else "InvalidBlob"
-    code = re.fullmatch(r"[A-Za-z]{1,60}", answer.headers.get(ERROR_CODE_HEADER, ""))
-    reason = f" ({code.group()})" if code else ""
-    advice = ""
-    if status in (401, 403):
-        right = {"read": "reading", "written": "creating and writing"}[verb]
-        advice = f" Its SAS token does not open it: sign a new one for this very blob, for {right}."
-    raise rejection(
-        detail, f"{reference.location!r} cannot be {verb}: its host answered HTTP {status}{reason}.{advice}"
-    )
-
-
-def _check_end(reference: BlobReference, headers: Mapping[str, str]) -> None:
-    """Refuse an answer that may not have come whole: cut at the end of a row, it would be trained on."""
-    if "content-length" not in headers and "chunked" not in headers.get("transfer-encoding", ""):
-        raise rejection("BlobNotFound", f"{reference.location!r} cannot be read: its host does not say how long it is.")
-
-
-def _unreachable(verb: str, reference: BlobReference, error: Any) -> NoReturn:
-    # A name that leads nowhere is the caller's mistake; a host that is there and does not answer is away for a while.
-    is_nowhere = "NameResolutionError" in repr(error)
-    reason = f"{reference.location!r} cannot be {verb}: {type(error).__name__}."
-    raise rejection("BlobNotFound" if is_nowhere else "NoMoreResources", reason) from None
