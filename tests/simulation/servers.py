@@ -61,7 +61,7 @@ T = TypeVar("T")
 TRAINER, SCORER = "t" * 32, "s" * 32
 TRAINERS, SCORERS, RESOURCE, FIRST = ("t0", "t1"), ("e0", "e1"), "m", "models/first"
 #: Jobs of one endpoint at a time; seconds between two beats; of a simulation; until all has ended after it.
-MOST, BEAT, SECONDS, REST = 3, 1.0, 240.0, 900.0
+MOST, BEAT, SECONDS, REST = 2, 1.0, 240.0, 900.0
 CLIENTS = 5
 #: What there is before the first call, and how long another server may not know of a change by its clock.
 FIRSTS, STALE = {"model": FIRST}, FRESH_SECONDS * 1.1
@@ -322,6 +322,8 @@ class Servers:
                 break
         else:
             self.world.fail(f"Jobs {[job[:6] for job in left]} have not ended, though all is quiet.")
+        for name, server in self.servers.items():
+            self.world.hold(server.peers.id in self.members(), f"{name} is no member, though all is quiet.")
         for client in self.clients:
             for name in self.servers:
                 self._read_all(client, name)

@@ -222,9 +222,15 @@ class Airflow:
 
     def trigger(self, dag_id: str, run_id: str, **conf: Any) -> None:
         """Start a run."""
-        wait_for(f"{dag_id} is parsed", lambda: self.knows(dag_id))
         data = {"dag_run_id": run_id, "logical_date": None, "conf": conf}
-        self.api("POST", f"/api/v2/dags/{dag_id}/dagRuns", json=data)
+
+        def post() -> bool:
+            answer = self._http.post(f"{self.url}/api/v2/dags/{dag_id}/dagRuns", json=data, timeout=60)
+            # A DAG that is known is not there yet for a moment, on a busy machine.
+            assert answer.ok or answer.status_code == 404, f"{dag_id}: {answer.status_code} {answer.text}"
+            return bool(answer.ok)
+
+        wait_for(f"{dag_id} is parsed", lambda: self.knows(dag_id) and post())
 
     def task(self, dag_id: str, run_id: str, task_id: str = "train") -> dict[str, Any]:
         """A task instance."""
