@@ -300,7 +300,7 @@ class Updates:
         """A model that the endpoint has had and whose place its caller does not reach, such as the first one: the
         server's own copy, whatever lies there by now. The place itself is not read, and not looked at.
         """
-        path = self._locations.path_in_store(reference)
+        path = None if caller.scope.customer is None else self._locations.path_in_store(reference)
         if path is None or caller.scope.admits(path):
             return None
         before = self._store.last_at(row.id, name, path)
