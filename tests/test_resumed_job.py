@@ -21,9 +21,14 @@ class Hook:
     def __init__(self) -> None:
         self.client = self
 
-    def find(self, web_service: str, endpoint: str) -> tuple[Any, Any]:
+    def find_web_service(self, web_service: str) -> Any:
+        """Any web service."""
+        return SimpleNamespace(id="service")
+
+    def perform(self, program: Any) -> Any:
         """Any endpoint."""
-        return SimpleNamespace(id="service"), SimpleNamespace(name=endpoint)
+        program.close()
+        return SimpleNamespace(name="default")
 
     def get_job(self, endpoint: Any, job_id: str) -> Job:
         """One of the two jobs."""

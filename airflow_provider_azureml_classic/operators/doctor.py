@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferralError, TaskDeferralTimeout
 
 from airflow_provider_azureml_classic import __version__
+from airflow_provider_azureml_classic.exceptions import cause
 from airflow_provider_azureml_classic.memory import DOCTOR_KEY, TaskStore
 from airflow_provider_azureml_classic.operators.base import AzureMLClassicOperator
 from airflow_provider_azureml_classic.retraining.checkup import Finding, lines, table_rows
@@ -68,7 +69,7 @@ class DoctorOperator(AzureMLClassicOperator):
             found = f"It has not answered within {self.triggerer_timeout}."
             advice = "Start `airflow triggerer`, or see why it does not run: waiting tasks need it."
         except TaskDeferralError as error:
-            found = f"It cannot run the check: {error}."
+            found = f"It cannot run the check: {cause(error)}."
             advice = "Install the package there, too, and restart it; its log has the reason."
         # What the worker had found did not come back.
         return self._told([*self._in_worker(context), Finding("triggerer", False, found, advice)])

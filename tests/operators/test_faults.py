@@ -296,8 +296,9 @@ class TestSwitch:
     def test_the_server_itself_has_no_switch(self, tmp_path: Path) -> None:
         """Neither its help nor the modules that it loads know of faults."""
         code = (
-            "import sys; from airflow_provider_azureml_classic.server import __main__ as server, service\n"
-            "assert 'faults' not in server.parser().format_help().lower()\n"
+            "import sys; from airflow_provider_azureml_classic.server import service\n"
+            "from airflow_provider_azureml_classic.server.settings import options\n"
+            "assert 'faults' not in options.parser().format_help().lower()\n"
             f"print('{PROGRAM}' in sys.modules)"
         )
         result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -40,7 +40,7 @@ from tests.support.service import SCORING, TRAINING, declaration, line
 pytestmark = pytest.mark.slow
 
 #: Endpoints by the age of their models: mine has a window, the data of the first models no times.
-AGES = [("fresh", "0"), ("stale", "1"), ("unknown", "3")]
+AGES = [("fresh", "0"), ("stale", "0"), ("unknown", "1")]
 Start = Callable[..., ServerProcess]
 
 

@@ -76,11 +76,11 @@ def test_a_fault_of_the_server_is_an_error_in_the_same_shape(
 ) -> None:
     """500 without the reason, which goes to the log together with the request id."""
 
-    def broken() -> list[Any]:
+    def broken(service_id: str) -> Any:
         raise RuntimeError("secret path")
 
-    monkeypatch.setattr(service.workspace, "services", broken)
-    response = service.ask("GET", f"/workspaces/{WORKSPACE}/webservices")
+    monkeypatch.setattr(service.workspace, "service", broken)
+    response = service.ask("GET", f"/workspaces/{WORKSPACE}/webservices/{service.training}")
     assert "secret path" not in assert_error_shape(response, 500, "UnknownError")
     assert response.headers["x-ms-request-id"] in caplog.text
 
