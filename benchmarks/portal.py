@@ -65,7 +65,7 @@ def _past(
     at = now - timedelta(hours=number % 500 + 24 * age)
     path = f"models/n{number:05}/{at:%Y%m%dT%H%M%SZ}.ilearner"
     model = {**place, "endpoint_id": endpoint, "resource": resource, "relative_location": path}
-    return {**model, "window_end": at, "placed_at": at, "how": "patch", "live": age == 0}
+    return {**model, "number": PAST - age, "window_end": at, "placed_at": at, "how": "patch", "live": age == 0}
 
 
 def main(count: int) -> None:

@@ -115,7 +115,14 @@ def _insert(database: Database, rows: list[EndpointRow]) -> None:
             placed = {name: value for name, value in columns(model).items() if name in placements.c}
             tables[resources].append({name: value for name, value in columns(model).items() if name in resources.c})
             tables[placements].append(
-                {**placed, "resource": model.name, "placed_at": row.created_at, "how": "added", "live": True}
+                {
+                    **placed,
+                    "number": 1,
+                    "resource": model.name,
+                    "placed_at": row.created_at,
+                    "how": "added",
+                    "live": True,
+                }
             )
     with database.write(slow=True) as connection:
         for table, values in tables.items():

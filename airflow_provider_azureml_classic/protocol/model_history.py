@@ -24,7 +24,8 @@ from airflow_provider_azureml_classic.protocol.references import WINDOW, BlobRef
 class PastModel:
     """A model that an endpoint had, or has.
 
-    :param number: of the entry; a later one is higher. A model that was put live twice has two.
+    :param number: of the entry, counted for each endpoint; a later one is higher. A model that was put live twice has
+        two.
     :param resource: name of the updatable resource.
     :param location: where it came from, without a token.
     :param digests: of the model.

@@ -532,7 +532,7 @@ class Store:
 
     def placement(self, endpoint_id: str, number: int) -> PlacementRow | None:
         """A model that an endpoint had, or ``None``."""
-        query = sa.select(placements).where(placements.c.endpoint_id == endpoint_id, placements.c.id == number)
+        query = sa.select(placements).where(placements.c.endpoint_id == endpoint_id, placements.c.number == number)
         with self._db.read() as connection:
             row = connection.execute(query).mappings().first()
         return to_row(PlacementRow, row) if row else None

@@ -42,7 +42,13 @@ _ADD_SAMPLES = {
     for name, new in (("sqlite", sqlite.insert(model_samples)), ("postgresql", postgresql.insert(model_samples)))
 }
 _ADD_TRAINED = sa.insert(trained_models)
-_ADD_PLACEMENT = sa.insert(placements)
+#: The last one is never forgotten, so no number comes twice.
+_NEXT_NUMBER = (
+    sa.select(sa.func.coalesce(sa.func.max(placements.c.number), 0) + 1)
+    .where(placements.c.endpoint_id == sa.bindparam("of"))
+    .scalar_subquery()
+)
+_ADD_PLACEMENT = sa.insert(placements).values(number=_NEXT_NUMBER)
 _OF_RESOURCE = (placements.c.endpoint_id == sa.bindparam("of"), placements.c.resource == sa.bindparam("name"))
 _NOT_LIVE = sa.update(placements).where(*_OF_RESOURCE, placements.c.live).values(live=False)
 _OLDEST = (
@@ -151,7 +157,7 @@ def add_placements(
             "live": True,
             "approval": approval.to_json() if approval else None,
         }
-        connection.execute(_ADD_PLACEMENT, values)
+        connection.execute(_ADD_PLACEMENT, {**values, "of": model.endpoint_id})
         connection.execute(_FORGET, {**of, "kept": KEPT_ROWS})
 
 

@@ -380,7 +380,7 @@ class Queries:
         """
         query = (
             sa.select(
-                placements.c.id.label("number"),
+                placements.c.number,
                 placements.c.resource,
                 placements.c.digest,
                 placements.c.relative_location,
@@ -395,7 +395,7 @@ class Queries:
                 *_ABOUT,
             )
             .outerjoin(model_files, model_files.c.digest == placements.c.digest)
-            .where(placements.c.endpoint_id == endpoint_id, *([] if before is None else [placements.c.id < before]))
+            .where(placements.c.endpoint_id == endpoint_id, *([] if before is None else [placements.c.number < before]))
             .order_by(placements.c.id.desc())
             .limit(limit)
         )

@@ -234,6 +234,8 @@ placements = sa.Table(
     metadata,
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
     sa.Column("endpoint_id", sa.ForeignKey("endpoints.id", ondelete="CASCADE"), nullable=False),
+    # What users see: counted for each endpoint, since the id tells how much all others update.
+    sa.Column("number", sa.Integer, nullable=False, server_default="0"),
     sa.Column("resource", sa.String(255), nullable=False),
     sa.Column("base_location", sa.Text, nullable=False),
     sa.Column("relative_location", sa.Text, nullable=False),

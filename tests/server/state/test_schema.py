@@ -148,6 +148,8 @@ def test_histories_begin_with_the_models_that_are_there(engine: sa.Engine) -> No
     schema.upgrade(engine)
     with engine.connect() as connection:
         (entry,) = connection.execute(sa.select(placements)).mappings()
+    # The number that clients were told before there was one for each endpoint.
+    assert entry["number"] == entry["id"] == 1
     assert (entry["endpoint_id"], entry["resource"], entry["digest"], entry["live"]) == ("e", "m", "d", True)
     assert (f"{entry['window_end']:%F}", f"{entry['placed_at']:%F}", entry["how"]) == (
         "2016-02-28",

@@ -12,7 +12,15 @@ from airflow_provider_azureml_classic.protocol.operations import LIST_MODELS
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint
 from airflow_provider_azureml_classic.retraining.past_models import past_models
+from airflow_provider_azureml_classic.server.state import history
+from airflow_provider_azureml_classic.server.workspace.workspace import Caller
 from tests.support.service import RESOURCE, TOKEN, WORKSPACE, Service
+
+
+@pytest.fixture
+def other(service: Service) -> Endpoint:
+    """Another customer's endpoint."""
+    return service.client.add_endpoint(service.scoring, "other")
 
 
 def put_live(service: Service, day: int, model: str) -> str:
@@ -41,6 +49,31 @@ def test_models_in_pages(service: Service, scorer: Endpoint) -> None:
     assert service.client.perform(past_models(service.client, scorer)) == (*first.models, *rest.models)
     service.models.remove(first.models[1].digests.file)  # type: ignore[union-attr, arg-type]
     assert [model.is_kept for model in service.client.list_models(service.scoring, "mine").models][1] is False
+
+
+@pytest.mark.slow
+def test_numbers_are_an_endpoints_own(
+    service: Service, scorer: Endpoint, other: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What others update shows in no number; one that was told means the same model after older ones are forgotten."""
+    monkeypatch.setattr(history, "KEPT_ROWS", 3)
+    listed = f"{service.endpoint_path('mine')}/models"
+    put_live(service, 1, "three")
+    before = service.ask("GET", listed).body
+    for model in ("three", "ten", "twenty"):
+        service.patch("other", BlobReference(f"models/{model}.ilearner"))
+    assert service.ask("GET", listed).body == before
+    theirs = service.client.list_models(service.scoring, "other").models
+    assert [model.number for model in theirs] == [4, 3, 2]
+    ten = theirs[1]
+    service.updates.roll_back(Caller(), service.scoring, "other", ten.number)
+    live, *_ = service.client.list_models(service.scoring, "other").models
+    assert (live.number, live.digests) == (5, ten.digests)
+    for number in (1, 2, 6):
+        with pytest.raises(RequestRejected, match=f"no model number {number} "):
+            service.updates.roll_back(Caller(), service.scoring, "other", number)
+    service.updates.roll_back(Caller(), service.scoring, "mine", 1)
+    assert [model.number for model in service.client.list_models(service.scoring, "mine").models] == [3, 2, 1]
 
 
 @pytest.mark.slow
