@@ -12,6 +12,7 @@ import pytest
 
 from airflow_provider_azureml_classic.protocol.customers import Quota
 from airflow_provider_azureml_classic.protocol.keys import KeyKind
+from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.server.portal.customer import ROUTES
 from airflow_provider_azureml_classic.server.portal.site import ROUTES as OWNERS
 from tests.support.customers import Customer, added, apart, finished
@@ -109,8 +110,12 @@ def test_another_is_as_one_who_does_not_exist(house: tuple[Service, Customer, Cu
     """What is another's, by job, file and model, gets the bytes that what does not exist gets, and nothing happens."""
     service, mine, other = house
     theirs, nothing = other.keys["job"], "0" * 32
+    # Numbers are an endpoint's own: one that the other has and this one has not.
+    own = service.client.list_models(mine.scoring, "custa").models[0].number
+    while (number := service.client.list_models(other.scoring, "custb").models[0].number) <= own:
+        model = BlobReference(f"{other.folder}/models/custb/20200101T000000Z.ilearner")
+        assert other.patch(model).status == 200
     before = [other.scorer, service.client.list_jobs(other.trainer), service.read_blob(f"{other.folder}/data.csv")]
-    number = str(service.client.list_models(other.scoring, "custb").models[0].number)
     for key in ("training, primary", "scoring, secondary", "Retrain"):
         visitor = signed_in(mine, key)
         page = visitor.page("/portal/customer")
@@ -125,7 +130,7 @@ def test_another_is_as_one_who_does_not_exist(house: tuple[Service, Customer, Cu
             ("GET", "/portal/customer/ask/rollback?number={}", {}),
         ):
             answers = []
-            for value in (number, "999999") if "rollback" in place else (theirs, nothing):
+            for value in (str(number), "999999") if "rollback" in place else (theirs, nothing):
                 sent = {name: text.format(value) for name, text in fields.items()}
                 at = place.format(value)
                 answer = visitor.get(at) if method == "GET" else visitor.post(at, **sent)

@@ -83,7 +83,7 @@ def test_a_rollback_brings_the_window_back(service: Service) -> None:
     told(service, endpoint, "models/undone.ilearner")
     told(service, endpoint, "models/later.ilearner")
     with service.database.read() as connection:
-        first = sa.select(placements.c.id).where(placements.c.relative_location == "models/undone.ilearner")
+        first = sa.select(placements.c.number).where(placements.c.relative_location == "models/undone.ilearner")
         number = connection.execute(first).scalar_one()
     service.updates.roll_back(Caller(), service.scoring, "undone", number)
     window = service.client.get_endpoint(service.scoring, "undone").resource().window
