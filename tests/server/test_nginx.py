@@ -118,9 +118,11 @@ def behind_nginx(folder: Path, postgres: Cluster) -> Iterator[Machines]:
             list(threads.map(machines.start, NAMES))
         (folder / "nginx").mkdir()
         with nginx(folder / "nginx", [machines.ports[name] for name in NAMES], port):
-            yield machines
-        for server in machines.servers.values():
-            server.stop()
+            try:
+                yield machines
+            finally:
+                for server in machines.servers.values():
+                    server.stop()
     finally:
         azurite.stop()
 
@@ -181,5 +183,6 @@ def test_three_servers_are_one(trained: Path, postgres: Cluster, tmp_path: Path)
             assert set(answers) == {3.0}
         assert slope(endpoints[0]) == 10
         left = {name: loaded(machines, name) - before[name] for name in NAMES if name != victim}
-        # All are loaded once more or still; the model that was replaced may be, too.
-        assert sum(left.values()) in (ENDPOINTS, ENDPOINTS + 1)
+        # All are loaded once more or still, the model that was replaced may be, too, and nginx may have taken a busy
+        # server for a dead one for a moment. Were the endpoints not kept apart, both would have nearly all.
+        assert ENDPOINTS <= sum(left.values()) < 1.5 * ENDPOINTS

@@ -143,7 +143,9 @@ class Server(Machine):
         parts: Any = (store, job_store, None, None, locations, pool, self.peers, pins)
         done = SimulatedWork(*parts)
         done.server = self
-        silent: Any = SimpleNamespace(ran=lambda *_: None, check_job=lambda _: None, checked=lambda *args: args[2])
+        silent: Any = SimpleNamespace(
+            ran=lambda *_: None, check_job=lambda _: None, counted=lambda _: None, checked=lambda *args: args[2]
+        )
         self.runner = runner.Runner(done, store, job_store, 2, self.clock, self.peers, silent)
         self.jobs = Jobs(store, job_store, silent, locations, self.runner, self.clock, silent)  # type: ignore[arg-type]
         self.peers.on_change, self.peers.on_job = self.workspace.forget, self.runner.poll
