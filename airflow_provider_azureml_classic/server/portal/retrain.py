@@ -29,11 +29,12 @@ def previewed(visit: Visit, trainer: EndpointRow, place: BlobReference) -> dict[
     name = place.relative_location.rpartition("/")[2]
     extension = next((one for one in INPUT_EXTENSIONS if name.lower().endswith(one)), "")
     understood, unreadable = None, ""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"data{extension}"
-        visit.core.locations.resolve(Scope(trainer.customer), place).fetch(path)
-        length = path.stat().st_size
-        if length <= MAX_SHOWN:
+    scope, locations = Scope(trainer.customer), visit.core.locations
+    length = locations.length(scope, place.relative_location)
+    if length <= MAX_SHOWN:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / f"data{extension}"
+            locations.resolve(scope, place).fetch(path)
             try:
                 understood = visit.core.describer.understood(trainer, path)
             except AzureMLClassicError as problem:

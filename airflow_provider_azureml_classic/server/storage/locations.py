@@ -505,6 +505,20 @@ class Locations:
         for name, length in azure_storage.listed(self._accounts.home, container, prefix):
             yield f"{container}/{name}", length
 
+    def length(self, scope: Scope, path: str) -> int:
+        """Length of a blob of the service's store, in bytes.
+
+        :param scope: what whoever asks reaches.
+        :param path: container and name.
+        :raises RequestRejected: ``BlobNotFound``; it is outside.
+        """
+        scope.check(path)
+        container, blob = BlobReference(path).container_and_blob()
+        length = next((length for name, length in self.below(container, blob) if name == path), None)
+        if length is None:
+            raise rejection("BlobNotFound", f"There is no blob {blob!r} in the container {container!r}.", target=blob)
+        return length
+
     def remove(self, scope: Scope, path: str) -> None:
         """Remove a blob of the service's store.
 

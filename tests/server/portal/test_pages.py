@@ -20,12 +20,14 @@ from airflow_provider_azureml_classic.protocol.jobs import JobRequest, JobStatus
 from airflow_provider_azureml_classic.protocol.purpose import Purpose
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint, EndpointSettings
+from airflow_provider_azureml_classic.server.portal import retrain
 from airflow_provider_azureml_classic.server.portal.chart import Failure, chart, direction
 from airflow_provider_azureml_classic.server.portal.sessions import COOKIE, OWNER, Brake, Sessions
 from airflow_provider_azureml_classic.server.portal.site import ROUTES
 from airflow_provider_azureml_classic.server.state import overview
 from airflow_provider_azureml_classic.server.state.kept_calls import KeptCalls
 from airflow_provider_azureml_classic.server.state.overview import ModelLine, Queries
+from airflow_provider_azureml_classic.server.storage.locations import OwnLocation
 from tests.support.portal import BASE, Visitor, text_of
 from tests.support.service import TOKEN, WORKSPACE, Clock, Service, line
 
@@ -758,6 +760,19 @@ def test_what_cannot_be_trained_on_is_said_before(
     assert said in words
     assert "Choose another file" in words
     assert "Start training" not in words
+
+
+def test_what_is_too_large_to_be_shown_is_not_fetched(
+    visitor: Visitor, mine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its length is asked for; it can be trained on all the same. One that is gone is not found."""
+    preview = visitor.post(f"{mine}/train", files={"data": ("july.csv", line(5))}).headers["location"]
+    monkeypatch.setattr(retrain, "MAX_SHOWN", len(line(5)) - 1)
+    monkeypatch.setattr(OwnLocation, "fetch", lambda *_: pytest.fail("it is fetched"))
+    words = text_of(visitor.page(preview))
+    assert "the file is too large to be shown here" in words
+    assert "Start training" in words
+    assert visitor.get(preview.replace("july.csv", "june.csv")).status_code == 400
 
 
 @pytest.mark.slow
