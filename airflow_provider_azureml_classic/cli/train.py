@@ -56,7 +56,8 @@ def _rules(arguments: argparse.Namespace) -> Rules:
 
 
 def _check_limit(bound: str, name: str, value: str) -> None:
-    """Refuse what would only be refused after a training; services may have metrics of their own.
+    """Refuse, in the words of the command line, what is no limit; and a misspelt metric, which would only be refused
+    after a training. One that is like none is let through: services may have metrics of their own.
 
     :raises ValueError: no number, or a metric that is misspelt.
     """

@@ -422,9 +422,10 @@ class BlobStore:
         """
         folder, removed = self.root / check_container(container), 0
         for path in files_below(folder):
-            if removed < most:
-                blob = name_of(path.relative_to(folder).as_posix())
-                removed += self.delete_unchanged(container, blob, before)
+            if removed >= most:
+                break
+            blob = name_of(path.relative_to(folder).as_posix())
+            removed += self.delete_unchanged(container, blob, before)
         return removed
 
     def _not_found(self, container: str, blob: str) -> AzureMLClassicError:

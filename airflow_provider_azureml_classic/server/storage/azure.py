@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, ServiceUnavailable, error_class, rejection
 from airflow_provider_azureml_classic.protocol.sas import StorageAccount
+from airflow_provider_azureml_classic.server.storage.http import leads_nowhere
 
 if TYPE_CHECKING:
     from azure.storage.blob import BlobServiceClient
@@ -92,8 +93,7 @@ def _error(account: StorageAccount, location: str, error: Any) -> AzureMLClassic
     where = f"{location!r} in the storage account {account.name!r} ({account.endpoint})"
     if not isinstance(error, HttpResponseError) or error.status_code is None:
         reason = f"{type(error).__name__}; check the account's name, its address and the network"
-        # A name that leads nowhere is the caller's mistake; a host that does not answer is away for a while.
-        is_away = isinstance(error, AzureError) and "resolve" not in str(error)
+        is_away = isinstance(error, AzureError) and not leads_nowhere(error)
         detail = "NoMoreResources" if is_away else "InvalidBlob"
         return rejection(detail, f"{where}: the account cannot be reached: {reason}.")
     error_code = getattr(error, "error_code", None)

@@ -200,7 +200,14 @@ def unreachable(verb: str, reference: BlobReference, error: Any) -> NoReturn:
     :param reference: of the blob.
     :param error: of the library.
     """
-    # A name that leads nowhere is the caller's mistake; a host that is there and does not answer is away for a while.
-    is_nowhere = "NameResolutionError" in repr(error)
     reason = f"{reference.location!r} cannot be {verb}: {type(error).__name__}."
-    raise rejection("BlobNotFound" if is_nowhere else "NoMoreResources", reason) from None
+    raise rejection("BlobNotFound" if leads_nowhere(error) else "NoMoreResources", reason) from None
+
+
+def leads_nowhere(error: BaseException) -> bool:
+    """Whether the name of a host leads nowhere: that is the mistake of whoever gave it, while a host that is there and
+    does not answer is away for a while.
+
+    :param error: of a library that asks through :func:`session`, in whose text that of urllib3 stands.
+    """
+    return "Failed to resolve" in str(error)
