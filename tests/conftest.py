@@ -27,6 +27,11 @@ from tests.support import ServerProcess  # noqa: E402
 from tests.support import postgres as own_postgres  # noqa: E402
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those that take so long that they have a time limit of their own begin first; others run beside them."""
+    items.sort(key=lambda item: item.get_closest_marker("timeout") is None)
+
+
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """A running server with the shipped experiments; tests use endpoints and paths of their own."""
