@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -29,6 +28,7 @@ from airflow_provider_azureml_classic.exceptions import (
 from airflow_provider_azureml_classic.exceptions import is_stale as is_stale
 from airflow_provider_azureml_classic.protocol.drift import DRIFTED, EndpointDrift, Terms
 from airflow_provider_azureml_classic.protocol.jobs import Job
+from airflow_provider_azureml_classic.protocol.messages import read_json
 from airflow_provider_azureml_classic.protocol.model_history import PastModel
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.sas import StorageAccount, expiry_of
@@ -127,7 +127,7 @@ def _extra(connection: Connection) -> dict[str, Any]:
     """The extras; Airflow itself reads those that are not JSON as none at all."""
     text = connection.extra
     try:
-        extra = json.loads(text) if text and text.strip() else {}
+        extra = read_json(text) if text and text.strip() else {}
     except ValueError:
         extra = None
     if not isinstance(extra, dict):

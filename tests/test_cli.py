@@ -254,6 +254,7 @@ def test_keys_are_shown_on_request_only(server: ServerProcess) -> None:
         (["score", BIKES_SCORING, "default"], cli.USAGE, "No rows were given"),
         (["score", BIKES_SCORING, "default", "--row", "[1]"], cli.USAGE, "must be a JSON object"),
         (["score", BIKES_SCORING, "default", "--row", "{"], cli.USAGE, "is not JSON"),
+        (["score", BIKES_SCORING, "default", "--row", "[" * 100_000], cli.USAGE, "it is nested too deeply"),
         (["score", BIKES_SCORING, "default", "--row", "{}"], cli.REFUSED, "has no column"),
         (["score", BIKES_SCORING, "default", "--file", "/none.csv"], cli.USAGE, "/none.csv cannot be read"),
         (["upload", "/none.csv", "data/a.csv"], cli.USAGE, "/none.csv cannot be read"),

@@ -349,6 +349,24 @@ def test_names_in_a_data_directory_are_for_good() -> None:
     assert movers == {"server/folders.py", "server/experiments/ilearner.py"}
 
 
+def test_json_of_others_is_read_by_one_function() -> None:
+    """What people and other programs wrote may be nested so deeply that the decoder gives up in a way of its own; only
+    who reads what the package wrote itself, or says what such a text is, decodes it directly."""
+    readers = {name_of(path) for path in FILES if "json.loads(" in path.read_text(encoding="utf-8")}
+    bodies = {"server/web/json_body.py", "protocol/model_file.py", "server/experiments/trial.py"}
+    ours = {
+        "exporting/azureml.py",
+        "exporting/runtime.py",
+        "server/experiments/scorer.py",
+        "server/faults.py",
+        "server/models/trials.py",
+        "server/portal/sessions.py",
+        "server/state/database.py",
+        "server/workspace/catalogue.py",
+    }
+    assert readers == {"protocol/messages.py", *bodies, *ours}
+
+
 def test_files_are_short() -> None:
     """No file of the package is longer than a reader keeps in mind."""
     lengths = {name_of(path): len(path.read_text(encoding="utf-8").splitlines()) for path in FILES}

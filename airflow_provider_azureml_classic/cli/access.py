@@ -7,7 +7,6 @@ a profile, the ``connection.json`` that the server writes, or an Airflow connect
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Mapping
 from contextlib import redirect_stdout
@@ -19,6 +18,7 @@ from typing import Any
 from airflow_provider_azureml_classic.cli import profiles
 from airflow_provider_azureml_classic.client import Client
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
+from airflow_provider_azureml_classic.protocol.messages import read_json
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.sas import StorageAccount
 
@@ -108,8 +108,8 @@ class Access:
     @classmethod
     def _of_file(cls, path: Path) -> Access:
         try:
-            document: Any = json.loads(path.read_text())
-            airflow = json.loads(document["airflow_conn"])
+            document: Any = read_json(path.read_text())
+            airflow = read_json(document["airflow_conn"])
             extra = airflow.get("extra") or {}
             return cls(
                 document["management_url"],

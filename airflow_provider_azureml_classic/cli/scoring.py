@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 from airflow_provider_azureml_classic.cli.endpoints import found
 from airflow_provider_azureml_classic.cli.session import DONE, Session, pairs
 from airflow_provider_azureml_classic.exceptions import RequestRejected
+from airflow_provider_azureml_classic.protocol.messages import read_json
 from airflow_provider_azureml_classic.protocol.references import ARFF_EXTENSION, PARQUET_EXTENSION
 from airflow_provider_azureml_classic.protocol.values import Endpoint
 from airflow_provider_azureml_classic.retraining.files import file_rows
@@ -40,11 +40,11 @@ def score(session: Session) -> int:
 
 def _row(text: str) -> Mapping[str, Any]:
     try:
-        row = json.loads(text)
+        row = read_json(text)
     except ValueError as error:
-        raise ValueError(f"--row {text!r} is not JSON: {error}") from None
+        raise ValueError(f"--row {text!r:.80} is not JSON: {error}") from None
     if not isinstance(row, Mapping):
-        raise ValueError(f"--row {text!r} must be a JSON object, one member a column.")
+        raise ValueError(f"--row {text!r:.80} must be a JSON object, one member a column.")
     return row
 
 
@@ -73,7 +73,7 @@ def _rows(session: Session, endpoint: Endpoint, path: Path) -> Sequence[Mapping[
 
 def _json_rows(text: bytes, name: str) -> Sequence[Mapping[str, Any]]:
     try:
-        data = json.loads(text.decode("utf-8-sig"))
+        data = read_json(text.decode("utf-8-sig"))
     except ValueError as error:
         raise ValueError(f"{name} is not JSON: {error}") from None
     rows = data if isinstance(data, list) else [data]

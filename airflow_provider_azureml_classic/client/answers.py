@@ -18,7 +18,7 @@ from airflow_provider_azureml_classic.exceptions import (
 )
 from airflow_provider_azureml_classic.protocol.errors import from_response, has_error
 from airflow_provider_azureml_classic.protocol.jobs import SCORED_OUTPUT
-from airflow_provider_azureml_classic.protocol.messages import Request, Response
+from airflow_provider_azureml_classic.protocol.messages import Request, Response, read_json
 from airflow_provider_azureml_classic.protocol.operations import SERVER_VERSION, WORKSPACES
 from airflow_provider_azureml_classic.protocol.tables import RESULTS, Table, read_output
 from airflow_provider_azureml_classic.protocol.values import WebService
@@ -73,8 +73,8 @@ def _plausible(body: bytes) -> bool:
     if not start.startswith(b"{") or b'rror"' not in start:
         return not start.startswith(b"<")
     try:
-        return not has_error(json.loads(body))
-    except (ValueError, RecursionError):
+        return not has_error(read_json(body))
+    except ValueError:
         return True
 
 
@@ -86,8 +86,8 @@ def decoded(request: Request, response: Response) -> Any:
     :raises ProtocolError: it has none, or ``null``.
     """
     try:
-        data = json.loads(response.body)
-    except (ValueError, RecursionError):
+        data = read_json(response.body)
+    except ValueError:
         raise from_response(request, response) from None
     if data is None:
         raise from_response(request, response)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from airflow_provider_azureml_classic.exceptions import cause
 from airflow_provider_azureml_classic.importing.expressions import resolved
+from airflow_provider_azureml_classic.protocol.messages import read_json
 
 #: Bytes of one file, files of one import, and depth of JSON.
 MAX_FILE, MAX_FILES, MAX_DEPTH = 16 << 20, 2_000, 60
@@ -133,8 +133,8 @@ def _json(file: Path) -> Any:
     if file.stat().st_size > MAX_FILE:
         raise ValueError(f"{file} has over {MAX_FILE:,} bytes; what can be imported is smaller.")
     try:
-        return json.loads(file.read_text(encoding="utf-8-sig"))
-    except (ValueError, RecursionError) as error:
+        return read_json(file.read_text(encoding="utf-8-sig"))
+    except ValueError as error:
         raise ValueError(f"{file} is not JSON: {cause(error)}. Export it again.") from None
 
 

@@ -12,6 +12,7 @@ from datetime import date
 from typing import Any
 
 from airflow_provider_azureml_classic.exceptions import ProtocolError, rejection
+from airflow_provider_azureml_classic.protocol.messages import read_json
 from airflow_provider_azureml_classic.protocol.pages import AFTER_PARAMETER, LIMIT_PARAMETER, entries_of
 
 #: Query parameters beside those of every list in pages: see :class:`Terms`; and the verdict of those that are wanted.
@@ -93,8 +94,8 @@ def _number(name: str, text: str, whole: bool) -> float:
 
 def _names(text: str) -> frozenset[str]:
     try:
-        names = json.loads(text)
-    except (ValueError, RecursionError):
+        names = read_json(text)
+    except ValueError:
         names = None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise rejection(

@@ -6,7 +6,6 @@ What is read is more tolerant: the Studio API's PascalCase, plain text, HTML, no
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +21,7 @@ from airflow_provider_azureml_classic.exceptions import (
     error_class,
     rejection,
 )
-from airflow_provider_azureml_classic.protocol.messages import Request, Response
+from airflow_provider_azureml_classic.protocol.messages import Request, Response, read_json
 from airflow_provider_azureml_classic.protocol.operations import REQUEST_ID
 
 P = ParamSpec("P")
@@ -102,8 +101,8 @@ def _unreadable(response: Response, context: dict[str, Any]) -> AzureMLClassicEr
 
 def _error_object(body: bytes) -> Mapping[str, Any] | None:
     try:
-        data = json.loads(body)
-    except (ValueError, RecursionError):
+        data = read_json(body)
+    except ValueError:
         return None
     error = _pick(data, "error") if isinstance(data, Mapping) else None
     return error if isinstance(error, Mapping) else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from typing import Any
 from airflow_provider_azureml_classic.exceptions import JobCancelled, JobFailed, ProtocolError, rejection
 from airflow_provider_azureml_classic.protocol.digests import DIGESTS, Digests
 from airflow_provider_azureml_classic.protocol.errors import json_object, known_members, reading_answer
+from airflow_provider_azureml_classic.protocol.messages import read_json
 from airflow_provider_azureml_classic.protocol.moments import read_time, stamp
 from airflow_provider_azureml_classic.protocol.purpose import Purpose
 from airflow_provider_azureml_classic.protocol.references import WINDOW, BlobReference, ToldWindow
@@ -276,8 +276,8 @@ def read_job_id(body: bytes) -> str:
     """
     text = body.decode("utf-8", "replace").strip().lstrip("\ufeff")
     try:
-        data = json.loads(text)
-    except (ValueError, RecursionError):
+        data = read_json(text)
+    except ValueError:
         data = text
     if isinstance(data, int | float) and not isinstance(data, bool):
         data = text  # an unquoted id of digits only

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from airflow_provider_azureml_classic.exceptions import cause, rejection
+from airflow_provider_azureml_classic.protocol.messages import read_json
 
 _T = TypeVar("_T")
 #: Longest header, in letters.
@@ -56,8 +57,8 @@ def _decoded(text: str) -> Mapping[str, Any]:
     if len(text) > _LONGEST:
         raise ValueError(f"it has over {_LONGEST} letters")
     try:
-        data = json.loads(text)
-    except (ValueError, RecursionError):
+        data = read_json(text)
+    except ValueError:
         raise ValueError("it is not JSON") from None
     if not isinstance(data, Mapping):
         raise ValueError("it is not a JSON object")

@@ -1,4 +1,4 @@
-"""A request and a response: all that crosses the seam between a verb, a transport and the server's app."""
+"""A request and a response: all that crosses the seam between a verb, a transport and the server's app; and JSON."""
 
 from __future__ import annotations
 
@@ -67,3 +67,16 @@ class Response:
 
 #: Sends a request and waits for its response; raises ``ServiceUnavailable`` when there is none.
 Transport = Callable[[Request], Response]
+
+
+def read_json(text: str | bytes) -> Any:
+    """The value of a JSON text that somebody else wrote.
+
+    :param text: of one value; bytes in UTF-8, UTF-16 or UTF-32.
+    :raises ValueError: it is not JSON, or nested more deeply than can be read: the decoder itself raises something else
+        for that, which nobody thinks of.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None

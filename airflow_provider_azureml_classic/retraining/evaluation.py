@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from airflow_provider_azureml_classic.client.verbs import Verbs
 from airflow_provider_azureml_classic.exceptions import NotFound, ProtocolError
 from airflow_provider_azureml_classic.protocol.arff import ArffError, read_arff
 from airflow_provider_azureml_classic.protocol.jobs import CHECK_ROWS, GOLDEN_ROWS, Job
+from airflow_provider_azureml_classic.protocol.messages import read_json
 from airflow_provider_azureml_classic.protocol.moments import read_time
 from airflow_provider_azureml_classic.protocol.references import CSV_EXTENSION, BlobReference
 from airflow_provider_azureml_classic.protocol.tables import Table
@@ -154,8 +154,8 @@ def _first_row(text: str) -> dict[str, str] | None:
 
 def _decoded(name: str, text: str | bytes) -> Any:
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
+        return read_json(text)
+    except ValueError:
         raise _unreadable(name) from None
 
 

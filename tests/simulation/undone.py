@@ -156,8 +156,8 @@ MENDS = (
     Mend(
         "an empty or cut answer is taken for one",
         "client/answers.py",
-        "    except (ValueError, RecursionError):\n        raise from_response(request, response) from None\n",
-        "    except (ValueError, RecursionError):\n        return []\n",
+        "    except ValueError:\n        raise from_response(request, response) from None\n",
+        "    except ValueError:\n        return []\n",
     ),
     Mend(
         "a fleet that is taken up names the model itself as the one that it replaced",

@@ -18,6 +18,7 @@ from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from airflow_provider_azureml_classic.protocol.messages import read_json
 from airflow_provider_azureml_classic.server.blobs.files import publish
 
 log = logging.getLogger(__name__)
@@ -50,10 +51,10 @@ class NoteBook:
         :param kind: which note.
         """
         try:
-            note = json.loads((self._of(container, blob) / f"{sha256}.{kind}").read_bytes())
+            note = read_json((self._of(container, blob) / f"{sha256}.{kind}").read_bytes())
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except (ValueError, RecursionError):
+        except ValueError:
             note = None
         if isinstance(note, _TYPES[kind]):
             return note

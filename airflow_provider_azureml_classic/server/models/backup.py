@@ -20,6 +20,7 @@ from pathlib import Path
 
 from airflow_provider_azureml_classic import __version__
 from airflow_provider_azureml_classic.exceptions import cause
+from airflow_provider_azureml_classic.protocol.messages import read_json
 from airflow_provider_azureml_classic.protocol.references import MODEL_EXTENSION
 from airflow_provider_azureml_classic.server.blobs.files import files_below
 from airflow_provider_azureml_classic.server.blobs.store import BLOCKS_FOLDER, TEMPORARY_FOLDER
@@ -138,9 +139,9 @@ def restore(source: Path, data_dir: Path) -> str:
 
 def _contents(source: Path) -> Mapping[str, str]:
     try:
-        files = json.loads((source / CONTENTS).read_text())["files"]
+        files = read_json((source / CONTENTS).read_text())["files"]
         names = {str(name): str(digest) for name, digest in files.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         what = f"its {CONTENTS} is missing or damaged" if source.is_dir() else "it is not a folder"
         raise ValueError(f"{source} is no backup: {what}.") from None
     for name in names:

@@ -18,6 +18,7 @@ from typing import TextIO
 import sqlalchemy as sa
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
+from airflow_provider_azureml_classic.protocol.messages import read_json
 from airflow_provider_azureml_classic.protocol.references import MODEL_EXTENSION
 from airflow_provider_azureml_classic.server.folders import LOCK, write_private
 from airflow_provider_azureml_classic.server.models.store import ModelStore
@@ -153,9 +154,9 @@ def _read(text: str | bytes | None) -> Mapping[str, str] | None:
     if text is None:
         return None
     try:
-        data = json.loads(text)
+        data = read_json(text)
         return {"id": str(data["id"]), "database": str(data["database"])}
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{REMEMBERED} is damaged ({error}). Restore it. {_ADOPT}") from None
 
 

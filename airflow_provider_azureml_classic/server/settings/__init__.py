@@ -17,6 +17,7 @@ from typing import Any
 from cryptography.fernet import Fernet
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, without_query
+from airflow_provider_azureml_classic.protocol.messages import read_json
 from airflow_provider_azureml_classic.protocol.sas import StorageAccount
 from airflow_provider_azureml_classic.server.folders import write_private
 from airflow_provider_azureml_classic.server.storage.accounts import Accounts, read_map
@@ -283,10 +284,10 @@ def _check(loaded: Secrets) -> None:
 
 def _read(path: Path, environ: Mapping[str, str]) -> dict[str, str]:
     try:
-        members = json.loads(path.read_text()).items()
+        members = read_json(path.read_text()).items()
         stored = {name: value for name, value in members if value and isinstance(value, str)}
         lacking = [name for name in VARIABLES if name not in stored]
-    except (ValueError, AttributeError, RecursionError) as error:
+    except (ValueError, AttributeError) as error:
         raise ValueError(f"{path} is damaged ({error}). Restore it: the keys of all endpoints depend on it.") from None
     for name in lacking:
         # A new one would not open what was encrypted or signed with the one that was lost.
