@@ -61,9 +61,14 @@ def run(endpoints: int = _ENDPOINTS) -> Result:
     result = Result("fleet_parts", f"A fleet of {endpoints:,} endpoints in {_PARTS} parts")
     result.columns = ["", f"1 part of {few:,}", f"{_PARTS} parts of {few:,}"]
     result.table = [[name, f"{one[name]:.4g}", f"{all_[name]:.4g}"] for name in all_]
-    for name in ("calls for each endpoint, without polls", "bytes kept for each endpoint"):
+    aims = {
+        "calls for each endpoint, without polls": 1.1,
+        "polls for each endpoint": 1.2,
+        "bytes kept for each endpoint": 1.1,
+    }
+    for name, aim in aims.items():
         texts = f"{all_[name]:.4g}", f"1 part of {few:,} {one[name]:.4g}"
-        result.figures.append(Figure(name, *texts, all_[name] / one[name], "<= 1.1"))
+        result.figures.append(Figure(name, *texts, all_[name] / one[name], f"<= {aim}"))
     largest, memory = all_["largest value kept, bytes"], all_["memory MiB, service included"]
     name = f"memory of {_PARTS} parts in one process, of 400 MiB allowed"
     result.figures += [

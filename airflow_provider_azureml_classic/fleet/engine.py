@@ -29,7 +29,7 @@ from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint
 from airflow_provider_azureml_classic.retraining.placing import Placing
 from airflow_provider_azureml_classic.retraining.rehearsing import Rehearsing
-from airflow_provider_azureml_classic.retraining.submitting import JobRunner, JobState
+from airflow_provider_azureml_classic.retraining.submitting import JobRunner, JobState, next_pause
 
 #: Endpoints that are worked on at a time: a few calls in flight keep a server busy, more only wait there.
 CALLS = 8
@@ -177,7 +177,9 @@ class Engine:
         self._tries: Counter[str] = Counter()
         #: Rounds in a row in which the service was away; and whether it was in this one.
         self._outages, self._away = 0, False
-        self._next_sweep = self._next_save = 0.0
+        self._next_save = 0.0
+        #: By job in flight: the pause before its next poll, and when that is over.
+        self._polls: dict[str, tuple[float, float]] = {}
         self._calls, self._saving = asyncio.Semaphore(CALLS), asyncio.Lock()
         #: Calls of :meth:`_save`, and how many of them the last write has covered.
         self._changes = self._kept = 0
@@ -275,6 +277,7 @@ class Engine:
             return
         row.started = row.started or time.time()
         self.in_flight[str(row.job_id)] = row
+        self._postpone(str(row.job_id))
 
     async def _ensure(self, name: str) -> None:
         """Add an endpoint that is not there. Only those of the wave are asked for: its web service may have 10,000."""
@@ -301,19 +304,20 @@ class Engine:
     # -- polling -------------------------------------------------------------------------------------------------------
 
     async def _poll(self) -> None:
-        """Poll the jobs in flight, oldest first, until some in a row have not ended: most services run jobs in the
-        order of their start. Every ``poll_interval`` all are polled.
+        """Poll the jobs whose pause is over, oldest first. A job's pauses grow with its age alone, so that an endpoint
+        costs as many polls in a small part of a fleet as in a large one.
         """
-        sweep = time.monotonic() >= self._next_sweep
-        if sweep:
-            self._next_sweep = time.monotonic() + jittered(self._options.poll_interval)
-        jobs = list(self.in_flight.values())
-        for start in range(0, len(jobs), CALLS):
-            before = len(self.in_flight)
-            part = jobs[start : start + CALLS]
-            await self._together(part, self._poll_job)
-            if self._away or (len(self.in_flight) == before and not sweep):
+        now = time.monotonic()
+        due = [row for job, row in self.in_flight.items() if job not in self._polls or self._polls[job][1] <= now]
+        for start in range(0, len(due), CALLS):
+            await self._together(due[start : start + CALLS], self._poll_job)
+            if self._away:
                 return
+
+    def _postpone(self, job_id: str) -> None:
+        pause, _ = self._polls.get(job_id, (0.0, 0.0))
+        pause = next_pause(pause, self._options.poll_interval)
+        self._polls[job_id] = pause, time.monotonic() + jittered(pause)
 
     async def _poll_job(self, row: Row) -> None:
         try:
@@ -328,9 +332,11 @@ class Engine:
             row.end(Outcome.FAILED, f"Job {row.job_id} no longer exists: {error}" if missing else str(error))
         else:
             if not job.status.terminal and not await self._is_too_slow(row, job):
+                self._postpone(job.id)
                 return
             self._go_on(row, job)
         self.in_flight.pop(str(row.job_id), None)
+        self._polls.pop(str(row.job_id), None)
 
     def _go_on(self, row: Row, job: Job) -> None:
         if job.status is JobStatus.FINISHED:

@@ -28,7 +28,7 @@ class Options:
     :param resource: name of the updatable resource; ``None`` means the only one.
     :param model_output: the job's output that is the model.
     :param max_active_jobs: jobs in flight at most.
-    :param poll_interval: seconds within which every job in flight is polled.
+    :param poll_interval: seconds between two polls of a job, at most.
     :param job_timeout: seconds that a job may take from its start; ``None`` for no limit.
     :param deadline: seconds since 1970 at which whatever is in flight is cancelled; ``None`` for never.
     :param attempt_ends: seconds since 1970 at which the jobs in flight are cancelled and everything that has not ended

@@ -129,7 +129,7 @@ class RetrainFleetOperator(UpdatingOperator):
     :param report_path: folder for ``fleet.csv`` and ``fleet.html``: a path or URL of Airflow's object storage.
         (templated)
     :param deferrable: run in the triggerer; by default Airflow's ``[operators] default_deferrable``.
-    :param poll_interval: seconds within which every job in flight is polled.
+    :param poll_interval: seconds between two polls of a job, at most.
     :param job_timeout: seconds that one job may take from its start; ``None`` for no limit.
     :param fleet_timeout: seconds that the fleet may take, retries included; ``None`` for no limit.
     :param emit_asset: record updates as asset events, through the alias of all endpoints unless ``outlets`` names an

@@ -29,6 +29,15 @@ from airflow_provider_azureml_classic.protocol.values import Endpoint
 _FIRST_PAUSE, _GROWTH = 1.0, 1.5
 
 
+def next_pause(pause: float, poll_interval: float) -> float:
+    """Seconds until a job is polled again.
+
+    :param pause: those before the last poll, 0 before the first.
+    :param poll_interval: the most.
+    """
+    return min(pause * _GROWTH or _FIRST_PAUSE, poll_interval)
+
+
 @dataclass(frozen=True)
 class JobState:
     """A submitted job.
@@ -151,10 +160,10 @@ class JobRunner:
         :param poll_interval: seconds between two polls, at most.
         :raises AzureMLClassicError: one that no waiting mends, or any at the deadline.
         """
-        pause = min(_FIRST_PAUSE, poll_interval)
+        pause = 0.0
         while True:
+            pause = next_pause(pause, poll_interval)
             yield Pause(jittered(pause))
-            pause = min(pause * _GROWTH, poll_interval)
             try:
                 job: Job = yield self._fetch(state.job_id)
             except AzureMLClassicError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -284,6 +285,25 @@ async def test_a_page_of_a_proxy_says_nothing_about_a_job(pages: int, outcome: O
     await submitted(service, [row], lambda *_: JobRequest({}))
     assert (row.job_id, row.outcome, service.calls["submit_job"]) == ("2" * 32, outcome, 0)
     assert (row.started is None) == (outcome is Outcome.FAILED)
+
+
+async def test_the_pauses_of_a_job_grow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From a second to the poll interval, however few jobs are in flight; one whose state could not be read is polled
+    in the next round.
+    """
+    now, rounds = SimpleNamespace(monotonic=lambda: float(len(polls)), time=lambda: 0.0), 60
+    service, polls = Service(get_job=[RUNNING] * 3 + [BROKEN] + [RUNNING]), list[int]()
+    monkeypatch.setattr(fleet_engine, "time", now)
+    monkeypatch.setattr(fleet_engine, "jittered", lambda seconds: seconds)
+    means = Means(service, lambda reference: reference, service.save, service.lines.append)
+    engine = Engine(means, Options("t", "default", "s", poll_interval=10.0), [], [], 0)
+    engine._trainers = await service.perform(Trainers.find(service, engine._options, print))
+    engine.in_flight = {JOB: Row("e", job_id=JOB)}
+    for _ in range(rounds):
+        await engine._poll()
+        polls.append(service.calls["get_job"])
+    asked = [second for second in range(1, rounds) if polls[second] > polls[second - 1]]
+    assert asked == [1, 3, 6, 7, 11, 17, 25, 35, 45, 55]
 
 
 async def test_jobs_that_run_count_first() -> None:

@@ -19,10 +19,8 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException, Airfl
 from airflow_provider_azureml_classic import triggers
 from airflow_provider_azureml_classic.client import AsyncClient, Client
 from airflow_provider_azureml_classic.client.retries import Pause, Program
-from airflow_provider_azureml_classic.fleet.engine import CALLS, Engine, Means
-from airflow_provider_azureml_classic.fleet.options import Options
+from airflow_provider_azureml_classic.fleet.engine import Engine
 from airflow_provider_azureml_classic.fleet.rows import Outcome, Row
-from airflow_provider_azureml_classic.fleet.trainers import Trainers
 from airflow_provider_azureml_classic.hooks import AzureMLClassicHook
 from airflow_provider_azureml_classic.memory import FleetXComs
 from airflow_provider_azureml_classic.operators import BatchExecutionOperator, UpdateTrainedModelOperator, ending
@@ -465,32 +463,6 @@ async def test_a_trigger_that_is_restarted_forgets_no_update(
     assert [row.outcome for row in kept] == [Outcome.UPDATED, None]
     assert kept[0].receipt
     assert kept[1].patch
-
-
-async def test_looks_are_few(server: ServerProcess, client: Client, tmp_path: Path) -> None:
-    """Of 20 jobs that wait, all are looked at once in a poll interval, and in the rounds between only the oldest."""
-    import asyncio
-
-    rows = await asyncio.to_thread(submitted, server, "look", 20, tmp_path)
-    asked: list[str] = []
-
-    class Watched(Engine):
-        async def _poll_job(self, row: Row) -> None:
-            asked.append(row.endpoint)
-            await super()._poll_job(row)
-
-    async def save() -> None:
-        """Nothing to keep."""
-
-    options = Options(**wave_trigger(client, "look", poll_interval=600).options)
-    async with await AzureMLClassicHook().async_client() as calls:
-        engine = Watched(Means(calls, lambda place: place, save, print), options, rows, rows, 0)
-        engine._trainers = await calls.perform(Trainers.find(calls, options, print))
-        engine.in_flight = {str(row.job_id): row for row in rows}
-        for _ in range(3):
-            await engine._poll()
-    assert len(asked) == 20 + CALLS + CALLS
-    assert set(asked[20:]) == {row.endpoint for row in rows[:CALLS]}
 
 
 class Events(dict[Any, Any]):

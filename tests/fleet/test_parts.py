@@ -26,3 +26,5 @@ def test_parts_cost_what_their_endpoints_cost() -> None:
         # Of each part, one call more finds its trainer before it submits, and one before it starts.
         fleet.calls["get_endpoint"] -= 2 * len(fleet.parts)
     assert one.calls["get_endpoint"] / 10 == ten.calls["get_endpoint"] / 60
+    # A job takes 35 to 120 s; the random durations of ten jobs are not those of sixty.
+    assert ten.calls["get_job"] / 60 < 1.5 * one.calls["get_job"] / 10
