@@ -40,7 +40,7 @@ def make_key(session: Session) -> int:
         return REFUSED
     try:
         end = to_utc(arguments.expires_at) if arguments.expires_at else None
-    except (ValueError, OverflowError):
+    except ValueError:
         raise ValueError(f"--expires-at {arguments.expires_at}: expected a time, as in 2026-12-31T00:00:00Z.") from None
     key = session.client.make_key(*names, arguments.key, KeyKind(arguments.kind), end)
     session.out.record(_view(key))

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_azureml_classic.importing.factory import Finding
+from airflow_provider_azureml_classic.protocol.messages import finite
 from airflow_provider_azureml_classic.protocol.references import MODEL_EXTENSION
 from airflow_provider_azureml_classic.protocol.swagger import FIRST
 from airflow_provider_azureml_classic.protocol.tables import GLOBAL_PARAMETERS, INPUTS, OUTPUTS
@@ -469,7 +470,7 @@ def _cells(one: Mapping[str, Any]) -> list[str]:
     """Cells that a column may have: its categories, or numbers from its smallest to its largest."""
     kind, enum = _kind(one), [str(cell) for cell in one.get("enum") or () if str(cell).strip()]
     if kind == "number":
-        low, high = _bound(one.get("minimum")), _bound(one.get("maximum"))
+        low, high = finite(one.get("minimum")), finite(one.get("maximum"))
         low = (0.0 if high is None else min(0.0, high - 9)) if low is None else low
         high = low + 9 if high is None else high
         steps = [low + (high - low) * step / 9 for step in range(10)]
@@ -477,11 +478,6 @@ def _cells(one: Mapping[str, Any]) -> list[str]:
         return enum or list(dict.fromkeys(str(round(step)) if whole else repr(step) for step in steps))
     usual = {"boolean": ["true", "false"], "date": [f"2016-01-{day:02}" for day in range(1, 11)]}
     return (enum if kind == "text" else []) or usual.get(kind, ["a", "b", "c"])
-
-
-def _bound(value: Any) -> float | None:
-    good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return float(value) if good else None
 
 
 def _is_plain(value: Any) -> bool:

@@ -99,7 +99,7 @@ def _attribute(text: str, number: int) -> Attribute:
     name, kind = (_unquoted(match), text[match.end() :]) if match else ("", "")
     word = (kind.partition("%")[0].split() or [""])[0].lower()
     if kind.startswith("{") and "}" in kind:
-        return Attribute(name, NOMINAL, tuple(_cells(kind[1 : kind.rindex("}")].strip(), number)))
+        return Attribute(name, NOMINAL, tuple(_split(kind[1:].lstrip(), number, closing="}")))
     if word in ("numeric", "real", "integer"):
         return Attribute(name, NUMERIC)
     if word in (STRING, DATE):
@@ -139,7 +139,7 @@ def _cells(text: str, number: int) -> list[str]:
     return ["" if cell == MISSING else cell for cell in cells] if MISSING in text else cells
 
 
-def _split(text: str, number: int) -> Iterator[str]:
+def _split(text: str, number: int, *, closing: str = "%") -> Iterator[str]:
     position = 0
     while True:
         cell, position = _cell(text, position)
@@ -147,7 +147,7 @@ def _split(text: str, number: int) -> Iterator[str]:
         separator = _SEPARATOR.match(text, position)
         if separator:
             position = separator.end()
-        elif position == len(text) or text[position] == "%":
+        elif text.startswith(closing, position) or (position == len(text) and closing == "%"):
             return
         else:
             raise _unexpected(text, position, number)
@@ -158,7 +158,7 @@ def _cell(text: str, position: int) -> tuple[str, int]:
     match = _VALUE.match(text, position)
     if match is None:
         return "", position
-    return "" if (match[3] or "").strip() == MISSING else _unquoted(match), match.end()
+    return "" if match[3] and match[3].strip() == MISSING else _unquoted(match), match.end()
 
 
 def _sparse(text: str, absent: Sequence[str], number: int) -> list[str]:
@@ -166,8 +166,7 @@ def _sparse(text: str, absent: Sequence[str], number: int) -> list[str]:
     position = len(text) - len(text[1:].lstrip())
     while not text.startswith("}", position):
         match = _INDEX.match(text, position)
-        index = int(match[1]) if match else -1
-        if match is None or not 0 <= index < len(cells) or index in indices:
+        if match is None or (index := int(match[1])) >= len(cells) or index in indices:
             raise _unexpected(text, position, number)
         indices.add(index)
         cells[index], position = _cell(text, match.end())
@@ -197,12 +196,12 @@ def _unquoted(match: re.Match[str]) -> str:
     if bare is not None:
         return bare.strip()
     quoted: str = match[1] if match[1] is not None else match[2]
-    return _ESCAPED.sub(_unescaped, quoted) if "\\" in quoted else quoted
+    return _ESCAPED.sub(_unescaped, quoted)
 
 
 def _unescaped(match: re.Match[str]) -> str:
     code = match[1]
-    return chr(int(code[1:], 16)) if len(code) > 1 else _ESCAPES.get(code, code)
+    return chr(int(code[1:], 16)) if len(code) == 5 else _ESCAPES.get(code, code)
 
 
 def _shown(text: str) -> str:

@@ -12,7 +12,7 @@ from datetime import date
 from typing import Any
 
 from airflow_provider_azureml_classic.exceptions import ProtocolError, rejection
-from airflow_provider_azureml_classic.protocol.messages import read_json
+from airflow_provider_azureml_classic.protocol.messages import finite, read_json
 from airflow_provider_azureml_classic.protocol.pages import AFTER_PARAMETER, LIMIT_PARAMETER, entries_of
 
 #: Query parameters beside those of every list in pages: see :class:`Terms`; and the verdict of those that are wanted.
@@ -155,10 +155,10 @@ class FeatureDrift:
 
 
 def _share(data: Mapping[str, Any], name: str) -> float | None:
-    value = data.get(name)
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+    number = finite(data.get(name))
+    if number is None and data.get(name) is not None:
         raise ProtocolError(f"{name} of a feature is not a number.")
-    return value
+    return number
 
 
 @dataclass(frozen=True)
@@ -237,10 +237,9 @@ class EndpointDrift:
         try:
             since = date.fromisoformat(data["Since"]) if data.get("Since") else None
             calls, rows, counted = (int(data.get(name) or 0) for name in ("Calls", "Rows", "Counted"))
-        except (TypeError, ValueError):
+            features, drifted = ([*(data.get(name) or ())] for name in ("Features", "Drifted"))
+        except (TypeError, ValueError, OverflowError):
             raise ProtocolError(f"The counts of endpoint {data['Name']!r} cannot be read.") from None
-        features = tuple(map(FeatureDrift.from_wire, data.get("Features") or ()))
-        drifted = tuple(map(str, data.get("Drifted") or ()))
         return cls(
             str(data["Name"]),
             data["Verdict"],
@@ -249,8 +248,8 @@ class EndpointDrift:
             rows,
             counted,
             since,
-            features,
-            drifted,
+            tuple(map(FeatureDrift.from_wire, features)),
+            tuple(map(str, drifted)),
         )
 
 

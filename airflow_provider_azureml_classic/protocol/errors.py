@@ -18,6 +18,7 @@ from airflow_provider_azureml_classic.exceptions import (
     Detail,
     ProtocolError,
     RequestRejected,
+    ServiceUnavailable,
     error_class,
     rejection,
 )
@@ -70,15 +71,19 @@ def from_response(request: Request, response: Response) -> AzureMLClassicError:
     if error is None:
         return _unreadable(response, context)
     code, message, details = _pick(error, "code"), _pick(error, "message"), _details(error)
-    # An error object under a 2xx: its code says what the status should have.
-    published = CODES.get(details[0].code if details else str(code), ("", 500))
-    kind = error_class(response.status if response.status >= 400 else published[1])
-    return kind(
+    return _class_of(response.status, details[0].code if details else str(code))(
         str(message or code or "The service gave no reason."),
         code=str(code) if code else None,
         details=details,
         **context,
     )
+
+
+def _class_of(status: int, code: str) -> type[AzureMLClassicError]:
+    if status >= 400:
+        return error_class(status)
+    # An error object under a 2xx: its code says what the status should have.
+    return error_class(CODES[code][1]) if code in CODES else ServiceUnavailable
 
 
 def _unreadable(response: Response, context: dict[str, Any]) -> AzureMLClassicError:

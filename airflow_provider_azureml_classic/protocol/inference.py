@@ -99,7 +99,9 @@ def read_request(body: bytes, header_length: str | None, read: _Read) -> tuple[s
     tensors = data.get("inputs") if isinstance(data, Mapping) else None
     if not isinstance(tensors, list) or not tensors or not all(isinstance(tensor, Mapping) for tensor in tensors):
         raise rejection("MissingRequestInput", "The body has no inputs: a list of tensors, one for each column.")
-    names = tuple(str(tensor.get("name", "")).strip() for tensor in tensors)
+    if not all(isinstance(tensor.get("name"), str) for tensor in tensors):
+        raise rejection("InputParseError", "A tensor has no name: give each the name of its column.")
+    names = tuple(tensor["name"].strip() for tensor in tensors)
     twice = repeated(names)
     if twice is not None:
         raise rejection("InputParseError", f"The tensor {twice!r} is there twice.", target=twice)
@@ -167,7 +169,7 @@ def _texts(name: str, content: bytes) -> list[Any]:
     cells, at = [], 0
     while at < len(content):
         end = at + 4 + int.from_bytes(content[at : at + 4], "little")
-        if end > len(content) or at + 4 > len(content):
+        if end > len(content):
             raise _wrong(name, "a text is cut off")
         try:
             cells.append(content[at + 4 : end].decode())

@@ -274,7 +274,7 @@ def read_job_id(body: bytes) -> str:
     :param body: the whole body.
     :raises ProtocolError: none of these.
     """
-    text = body.decode("utf-8", "replace").strip().lstrip("\ufeff")
+    text = body.decode("utf-8-sig", "replace").strip()
     try:
         data = read_json(text)
     except ValueError:

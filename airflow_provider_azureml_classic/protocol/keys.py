@@ -143,7 +143,7 @@ def key_request(data: Any) -> tuple[KeyKind, datetime | None]:
         raise rejection("MissingKeys", f"{_KIND} is {members.get(_KIND)!r}; it must be {choices}.", target=_KIND)
     try:
         return kind, None if ends is None else to_utc(str(ends))
-    except (ValueError, OverflowError):
+    except ValueError:
         message = f"{_EXPIRES_AT} is {ends!r}; it must be a time, as in 2026-12-31T00:00:00Z."
         raise rejection("BadParameterValue", message, target=_EXPIRES_AT) from None
 

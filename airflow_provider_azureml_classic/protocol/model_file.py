@@ -55,7 +55,7 @@ def open_model(source: Path | bytes) -> ModelFile:
     """
     content = source if isinstance(source, bytes) else _limited(source)
     if len(content) > FILE_LIMIT:
-        raise invalid(f"it has {len(content)} bytes; at most {FILE_LIMIT} are read")
+        raise invalid(f"it has more than {FILE_LIMIT} bytes")
     if not content.startswith(b"PK\x03\x04"):
         raise invalid(f"it is {_recognized(content)}")
     # Two are right; by chance there are some more in compressed bytes.
@@ -167,12 +167,12 @@ def _recognized(content: bytes) -> str:
     if not content:
         return "an empty file"
     start = content[:2048].lstrip(b"\xef\xbb\xbf \t\r\n")
-    if start[:15].lower().startswith((b"<!doctype html", b"<html", b"<head")):
+    if start.lower().startswith((b"<!doctype html", b"<html", b"<head")):
         return "an HTML page"
     for sign, what in _SIGNS:
         if content.startswith(sign) or start.startswith(sign):
             return what
-    line = start.split(b"\n", 1)[0]
+    line = start.partition(b"\n")[0]
     if line.isascii() and any(mark in line for mark in b",;\t") and b"\0" not in start:
         return "a CSV"
     return f"of an unknown kind (it begins with {content[:8]!r})"

@@ -5,7 +5,6 @@ The cloud service told the live one only (wire document, section 2.6), so a clie
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,6 +14,7 @@ from airflow_provider_azureml_classic.exceptions import ProtocolError
 from airflow_provider_azureml_classic.protocol.approval import Approval, known_approval
 from airflow_provider_azureml_classic.protocol.digests import DIGESTS, Digests
 from airflow_provider_azureml_classic.protocol.errors import reading_answer
+from airflow_provider_azureml_classic.protocol.messages import finite
 from airflow_provider_azureml_classic.protocol.moments import read_time, stamp
 from airflow_provider_azureml_classic.protocol.pages import entries_of
 from airflow_provider_azureml_classic.protocol.references import WINDOW, BlobReference, ToldWindow, window_end_of
@@ -134,5 +134,5 @@ class ModelPage:
 
 
 def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
-    numbers = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
-    return {str(name): float(value) for name, value in numbers.items() if math.isfinite(value)}
+    numbers = {name: finite(value) for name, value in metrics.items()}
+    return {name: number for name, number in numbers.items() if number is not None}

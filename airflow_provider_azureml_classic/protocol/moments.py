@@ -10,13 +10,13 @@ def to_utc(value: datetime | str) -> datetime:
     """A moment in UTC; one without a time zone counts as UTC, as Airflow's own do.
 
     :param value: a datetime, or ISO 8601.
-    :raises ValueError: not ISO 8601; the message shows the value.
+    :raises ValueError: not ISO 8601, or before year 1 or after 9999 in UTC; the message shows the value.
     """
     try:
         moment = datetime.fromisoformat(value.strip()) if isinstance(value, str) else value
-    except ValueError:
-        raise ValueError(f"{value!r} is not a time in ISO 8601, such as 2026-01-31T00:00:00+00:00.") from None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise ValueError(f"{str(value)!r} is not a time in ISO 8601, such as 2026-01-31T00:00:00+00:00.") from None
 
 
 def read_time(value: Any) -> datetime | None:
@@ -51,7 +51,7 @@ def age_text(age: timedelta) -> str:
 
     :param age: a duration; a negative one reads as zero.
     """
-    minutes = max(0, int(age.total_seconds() // 60))
+    minutes = max(0, age // timedelta(minutes=1))
     days, hours, rest = minutes // 1440, minutes // 60 % 24, minutes % 60
     if days:
         return f"{days} d {hours} h"

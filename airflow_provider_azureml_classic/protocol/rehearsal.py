@@ -84,7 +84,7 @@ class Rehearsal:
                 labels=_by_model(labels, lambda many: {str(k)[:200]: float(v) for k, v in _first(many)}),
                 milliseconds=_by_model(data.get("milliseconds"), float),
             )
-        except (KeyError, TypeError, ValueError, AttributeError):
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             raise ProtocolError("The answer to a rehearsal cannot be read.", verb="rehearse_update") from None
 
 

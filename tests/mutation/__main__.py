@@ -31,7 +31,7 @@ TESTS = {
     "retraining": ["tests/retraining"],
     "server.models": ["tests/server/models"],
     "fleet": ["tests/fleet/test_engine.py", "tests/fleet/test_rows.py", "tests/fleet/test_update.py"],
-    "protocol": ["tests/protocol", "tests/retraining"],
+    "protocol": ["tests/protocol", "tests/retraining", "tests/server/experiments/test_ilearner.py"],
 }
 EXPLAINED = Path(__file__).with_name("explained.toml")
 CACHE = ROOT / ".mutants.json"

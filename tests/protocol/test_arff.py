@@ -46,7 +46,7 @@ def test_declarations() -> None:
         "% a comment\n\n@RELATION 'two words'\n"
         "@Attribute 'x y' NUMERIC % another\n@attribute z Real\n@attribute i\tInteger\n"
         '@attribute cls{a, \'b c\' ,"d\\"e",50%}\n@attribute "it\'s" STRING\n'
-        "@attribute d date 'yyyy-MM-dd'\n@DATA\n"
+        "@attribute d date 'yyyy-MM-dd'\n@attribute n1 real%c\n@attribute n2 { 'a}b',?} % {d, e}\n@DATA\n"
     )
     assert attributes == (
         Attribute("x y", NUMERIC),
@@ -55,6 +55,8 @@ def test_declarations() -> None:
         Attribute("cls", NOMINAL, ("a", "b c", 'd"e', "50%")),
         Attribute("it's", STRING),
         Attribute("d", DATE),
+        Attribute("n1", NUMERIC),
+        Attribute("n2", NOMINAL, ("a}b", "")),
     )
     assert rows == []
 
@@ -72,6 +74,9 @@ def test_declarations() -> None:
         ("1,a,50%", ["1", "a", "50%"]),
         ("1,a,x % said", ["1", "a", "x"]),
         ("1,,x", ["1", "", "x"]),
+        ("1,,'x'", ["1", "", "x"]),
+        ("1 ,?, x", ["1", "", "x"]),
+        (r"1,a,'\u20ac'", ["1", "a", "€"]),
         ("1,a", ["1", "a"]),
         ("{0 5, 2 'y z'}", ["5", "a", "y z"]),
         ("{1 b}", ["0", "b", ""]),
@@ -81,7 +86,7 @@ def test_declarations() -> None:
 )
 def test_rows(line: str, cells: list[str]) -> None:
     """A missing cell is empty, a cell in quotes is text; what a sparse row leaves out is zero, not missing."""
-    assert read(f"{HEADER}% a comment\r\n\r\n{line}\r\n")[1] == [cells]
+    assert read(f"{HEADER}% a comment\r\n\r\n{line}\r\n{line}\r\n")[1] == [cells, cells]
 
 
 @pytest.mark.parametrize(
@@ -100,14 +105,40 @@ def test_rows(line: str, cells: list[str]) -> None:
         (f"{HEADER}{{0 1}}, {{5}}\n", "Weights of rows"),
         (f"{HEADER}{{3 1}}\n", "a sparse row is"),
         (f"{HEADER}{{0 1, 0 2}}\n", "different indices"),
-        (f"{HEADER}{{0 1\n", "its end"),
-        (f"{HEADER}{{0}}\n", "a sparse row is"),
+        (f"{HEADER}{{0 1\n", "Line 6 cannot be read from its end on"),
+        (f"{HEADER}{{0}}\n", "Line 6 cannot be read from '0}' on; a sparse row is"),
+        (f"{HEADER}{{0 1}}x\n", "Line 6 cannot be read from '}x' on"),
+        ("@attribute a {x, 'y'z}\n@data\n", "Line 1 cannot be read from 'z}' on; a value with quotes"),
+        ("@attribute a {x, 'y}'\n@data\n", "Line 1 cannot be read from its end on"),
+        ("@attribute\n", "Line 1 declares an attribute as ''"),
+        (f"{'x' * 60}\n", f"Line 1 is '{'x' * 60}';"),
+        (f"{'x' * 61}\n", f"Line 1 is '{'x' * 57}...';"),
     ],
 )
 def test_what_is_no_arff(text: str, said: str) -> None:
     """It is refused with its line and what was expected there."""
     with pytest.raises(ArffError, match=said):
         read(text)
+
+
+def test_what_a_sparse_row_leaves_out() -> None:
+    """Zero, or the first of the values; texts have none, nor has a column without values."""
+    columns = (NUMERIC, ()), (NOMINAL, ("b", "a")), (NOMINAL, ()), (STRING, ()), (DATE, ())
+    assert [Attribute("x", kind, values).absent for kind, values in columns] == ["0", "b", "", "", ""]
+
+
+def test_the_text_that_is_written() -> None:
+    """Words as they are, everything else in quotes; of the values of a column all in quotes or none; numbers never."""
+    attributes = [
+        Attribute("n", NUMERIC), Attribute("a b", NOMINAL, ("x", "y")), Attribute("c", NOMINAL, ("x", "it's")),
+        Attribute("s", STRING), Attribute("@d", DATE),
+    ]  # fmt: skip
+    rows = [["1e5", "x", "it's", "word", "2026-03-01"], ["?5", "z,", "x", "a\tb\\", ""], ["-", "-", "-", "-", "-"]]
+    assert written(attributes, rows, missing=("-",)) == (
+        "@relation 'r s'\n\n@attribute n numeric\n@attribute 'a b' {x,y}\n@attribute c {'x','it\\'s'}\n"
+        "@attribute s string\n@attribute '@d' date\n\n@data\n"
+        "1e5,x,'it\\'s',word,2026-03-01\n?5,'z,','x','a\\tb\\\\',?\n?,?,?,?,?\n"
+    )
 
 
 def test_sparse_rows_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:

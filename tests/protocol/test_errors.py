@@ -23,8 +23,10 @@ from airflow_provider_azureml_classic.protocol import operations as ops
 from airflow_provider_azureml_classic.protocol.errors import (
     from_response,
     has_error,
+    json_object,
     known_members,
     reading_answer,
+    repeated,
     to_response,
 )
 from airflow_provider_azureml_classic.protocol.messages import Request, Response
@@ -65,6 +67,14 @@ def test_response_headers() -> None:
     assert response.status == 404
 
 
+def test_an_error_without_code_and_status() -> None:
+    """It is the service's own fault, in the same form."""
+    response = to_response(AzureMLClassicError("It broke."))
+    details = [{"code": "UnknownError", "message": "It broke."}]
+    assert response.status == 500
+    assert json.loads(response.body) == {"error": {"code": "InternalError", "message": "It broke.", "details": details}}
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -80,20 +90,22 @@ def test_both_casings(body: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "message", "code"),
+    ("body", "message", "code", "details"),
     [
-        ({"Error": {"Code": "UserError", "Message": "Bad.", "Target": None, "Details": []}}, "Bad.", "UserError"),
-        ({"error": {"code": "X", "message": None, "details": None}}, "X", "X"),
-        ({"error": {}}, "The service gave no reason.", None),
-        ({"error": {"code": 7, "message": 8, "details": "text"}}, "8", "7"),
-        ({"error": {"message": "m", "details": [None, "text", {}]}}, "m", None),
+        ({"Error": {"Code": "UserError", "Message": "Bad.", "Target": None, "Details": []}}, "Bad.", "UserError", ()),
+        ({"error": {"code": "X", "message": None, "details": None}}, "X", "X", ()),
+        ({"error": {}}, "The service gave no reason.", None, ()),
+        ({"error": {"code": 7, "message": 8, "details": "text"}}, "8", "7", ()),
+        ({"error": {"message": "m", "details": [None, "text", {}]}}, "m", None, (Detail("", ""),)),
     ],
 )
-def test_incomplete_error_object(body: dict[str, Any], message: str, code: str | None) -> None:
+def test_incomplete_error_object(
+    body: dict[str, Any], message: str, code: str | None, details: tuple[Detail, ...]
+) -> None:
     """Whatever is missing from an error object, the rest is read."""
-    error = read(400, json.dumps(body))
+    error = read(400, json.dumps(body), x_ms_request_id="r-1")
     assert isinstance(error, RequestRejected)
-    assert (error.message, error.code) == (message, code)
+    assert (error.message, error.code, error.details, error.request_id) == (message, code, details, "r-1")
 
 
 def test_byte_order_mark() -> None:
@@ -111,6 +123,7 @@ def test_byte_order_mark() -> None:
         (503, "busy", ServiceUnavailable),
         (503, "{broken", ServiceUnavailable),
         (400, '["a"]', RequestRejected),
+        (400, '["error"]', RequestRejected),
         (400, '{"message": "no error member"}', RequestRejected),
         (400, '{"error": "text"}', RequestRejected),
     ],
@@ -131,14 +144,16 @@ def test_plain_text(status: int, body: str, kind: type[AzureMLClassicError]) -> 
         (503, "Service down", {"content_type": "text/html; charset=utf-8"}),
         (200, "<html>Welcome to the hotel's network</html>", {}),
         (302, "", {}),
+        (302, "<Error><Code>Moved</Code><Message>Elsewhere.", {}),
     ],
 )
 def test_page_of_a_proxy(status: int, body: str, headers: dict[str, str]) -> None:
     """A page, or a redirect, is not the service's answer, whatever its status; the status is kept."""
     error = read(status, body, **headers)
     assert type(error) is ProtocolError
-    assert error.status == status
+    assert (error.status, error.verb) == (status, "get_job")
     assert "A proxy may have answered" in str(error)
+    assert ("an empty body" in str(error)) is (body == "")
 
 
 def test_page_is_cut() -> None:
@@ -151,6 +166,7 @@ def test_page_is_cut() -> None:
 @pytest.mark.parametrize(
     ("status", "code", "kind"),
     [
+        (400, "InvalidHeaderValue", RequestRejected),
         (403, "AuthenticationFailed", AccessDenied),
         (404, "BlobNotFound", NotFound),
         (503, "ServerBusy", ServiceUnavailable),
@@ -163,6 +179,7 @@ def test_error_of_azure_storage(status: int, code: str, kind: type[AzureMLClassi
     error = read(status, body, content_type="application/xml")
     assert type(error) is kind
     assert (error.code, error.message) == (code, "It failed. Id:1")
+    assert (error.status, error.verb, error.url) == (status, "get_job", "https://h.example/jobs/7b6a")
 
 
 def test_a_container_that_is_missing_says_what_to_do() -> None:
@@ -172,10 +189,22 @@ def test_a_container_that_is_missing_says_what_to_do() -> None:
     assert "Make the container in the storage account first" in str(error)
 
 
-def test_error_object_under_success() -> None:
-    """An error object under a 2xx is an error of the service, with the status as it was."""
-    error = read(200, '{"error":{"code":"InternalError","message":"No header row."}}')
-    assert type(error) is ServiceUnavailable
+@pytest.mark.parametrize(
+    ("code", "details", "kind"),
+    [
+        ("InternalError", [], ServiceUnavailable),
+        ("BadArgument", [], RequestRejected),
+        ("NotFound", [{"code": "JobNotFound"}], NotFound),
+        ("BadArgument", [{"code": "AdminRequestUnauthorized"}], AccessDenied),
+        ("OfLater", [], ServiceUnavailable),
+        ("NotFound", [{"code": "OfLater"}], ServiceUnavailable),
+    ],
+)
+def test_error_object_under_success(code: str, details: list[dict[str, str]], kind: type[AzureMLClassicError]) -> None:
+    """An error object under a 2xx is what its code says, first that of its detail; else an error of the service. The
+    status stays as it was."""
+    error = read(200, json.dumps({"error": {"code": code, "message": "No header row.", "details": details}}))
+    assert type(error) is kind
     assert (error.status, error.message) == (200, "No header row.")
 
 
@@ -224,9 +253,25 @@ def test_known_members() -> None:
     assert (e.value.detail_code, e.value.details[0].target) == ("UnexpectedParameter", "GolbalParameters")
     assert known_members("The job", {"A": 1}, frozenset("AB")) == {"A": 1}
     assert known_members("The job", {"a": 1, "B": 2}, frozenset("AB")) == {"A": 1, "B": 2}
-    assert known_members("The job", {"a": 1, "Output": None}, frozenset("AB")) == {"A": 1}
-    with pytest.raises(RequestRejected, match=r"The job has the member A twice\."):
+    assert known_members("The job", {"Output": None, "a": 1}, frozenset("AB")) == {"A": 1}
+    with pytest.raises(RequestRejected, match=r"The job has the member A twice\.") as e:
         known_members("The job", {"A": 1, "a": 2}, frozenset("AB"))
+    assert (e.value.detail_code, e.value.details[0].target) == ("UnexpectedParameter", "a")
+
+
+def test_repeated() -> None:
+    """The first name that is there twice."""
+    assert repeated(()) is None
+    assert repeated(("a", "b")) is None
+    assert repeated(("a", "b", "c", "c", "b")) == "b"
+
+
+def test_a_member_that_is_no_object() -> None:
+    """It is refused by its name."""
+    assert json_object("Inputs", {"a": 1}) == {"a": 1}
+    with pytest.raises(RequestRejected, match="Inputs must be an object") as e:
+        json_object("Inputs", [])
+    assert (e.value.detail_code, e.value.details[0].target) == ("RequestBodyInvalid", "Inputs")
 
 
 def test_reading_answer() -> None:

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_azureml_classic.exceptions import ProtocolError, RequestRejected
+from airflow_provider_azureml_classic.exceptions import JobCancelled, JobFailed, ProtocolError, RequestRejected
+from airflow_provider_azureml_classic.protocol.digests import Digests
 from airflow_provider_azureml_classic.protocol.jobs import TRANSITIONS, Job, JobRequest, JobStatus, read_job_id
-from airflow_provider_azureml_classic.protocol.references import BlobReference
+from airflow_provider_azureml_classic.protocol.references import BlobReference, ToldWindow
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 ID = "7b6a5948372615f0e1d2c3b4a5968778"
@@ -132,6 +133,58 @@ def test_job_request_round_trip(request: JobRequest) -> None:
     assert JobRequest.from_wire(json.loads(json.dumps(request.to_wire()))) == request
 
 
+def test_a_job_on_the_wire() -> None:
+    """Every member under its name; what only we add is left out where there is nothing to say."""
+    noon = datetime(2026, 3, 1, 12, tzinfo=UTC)
+    samples = BlobReference("eval/rows.csv", BASE)
+    times = [noon.replace(minute=minute) for minute in range(3)]
+    digests, window, check = Digests("a" * 64), ToldWindow(noon, False), {"status": "satisfied"}
+    job = Job(
+        ID, JobStatus.FAILED, {"output1": MODEL}, "It broke.", *times, "Fitting.", samples, digests, window, check
+    )
+    wire = {
+        "StatusCode": "Failed",
+        "Results": {"output1": MODEL.to_wire()},
+        "Details": "It broke.",
+        "CreatedAt": "2026-03-01T12:00:00Z",
+        "StartTime": "2026-03-01T12:01:00Z",
+        "EndTime": "2026-03-01T12:02:00Z",
+        "Progress": "Fitting.",
+        "Samples": samples.to_wire(),
+        "ModelDigests": digests.to_wire(),
+        "ModelWindow": window.to_wire(),
+        "DataCheck": check,
+    }
+    assert job.to_wire() == wire
+    assert Job.from_wire(ID, wire) == job
+    assert list(Job(ID, JobStatus.RUNNING).to_wire()) == list(wire)[:7]
+
+
+def test_a_submission_on_the_wire() -> None:
+    """With its three members, empty ones too."""
+    request = JobRequest({"input1": EVALUATION}, {"output1": MODEL}, {"Rounds": 20})
+    wire = {
+        "Inputs": {"input1": EVALUATION.to_wire()},
+        "Outputs": {"output1": MODEL.to_wire()},
+        "GlobalParameters": {"Rounds": 20},
+    }
+    assert request.to_wire() == wire
+    assert JobRequest.from_wire(wire) == request
+    assert JobRequest().to_wire() == {"Inputs": {}, "Outputs": {}, "GlobalParameters": {}}
+
+
+def test_only_a_finished_job_raises_nothing() -> None:
+    """A failed one raises the reason that it has; one that goes on is left alone."""
+    for status in (JobStatus.NOT_STARTED, JobStatus.RUNNING, JobStatus.FINISHED):
+        Job(ID, status).raise_unless_finished()
+    with pytest.raises(JobFailed, match=f"Batch job {ID} failed: No label column."):
+        Job(ID, JobStatus.FAILED, details="No label column.").raise_unless_finished()
+    with pytest.raises(JobFailed, match="gave no details"):
+        Job(ID, JobStatus.FAILED).raise_unless_finished()
+    with pytest.raises(JobCancelled, match="was cancelled"):
+        Job(ID, JobStatus.CANCELLED).raise_unless_finished()
+
+
 def test_job_request_sample() -> None:
     """A documented submission is read: references without a leading slash, parameters as they were sent."""
     request = JobRequest.from_wire(sample("job_request"))
@@ -161,40 +214,44 @@ def test_single_input_form() -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "code", "named"),
+    ("body", "code", "named", "target"),
     [
-        (None, "RequestBodyInvalid", "JSON object"),
-        ("text", "RequestBodyInvalid", "JSON object"),
-        ({"GolbalParameters": {}}, "UnexpectedParameter", "'GolbalParameters'"),
+        (None, "RequestBodyInvalid", "JSON object", None),
+        ("text", "RequestBodyInvalid", "JSON object", None),
+        ({"GolbalParameters": {}}, "UnexpectedParameter", "The job .* 'GolbalParameters'", "GolbalParameters"),
         (
             {"Outputs": {"output1": {"ConnetionString": "x", "RelativeLocation": "a.ilearner"}}},
             "UnexpectedParameter",
             "'ConnetionString'",
+            "ConnetionString",
         ),
         (
             {"Input": {"RelativeLocation": "a"}, "Inputs": {"i": {}}},
             "DuplicateInputInBatchCall",
             "both Input and Inputs",
+            None,
         ),
-        ({"Inputs": [1]}, "RequestBodyInvalid", "Inputs must be an object"),
-        ({"GlobalParameters": "x"}, "RequestBodyInvalid", "GlobalParameters must be an object"),
-        ({"Inputs": {"input1": None}}, "MissingInputBlobInformation", r"Inputs\['input1'\]"),
-        ({"Input": "a.csv"}, "MissingInputBlobInformation", "Input must"),
-        ({"Inputs": {"": {"RelativeLocation": "data/a.csv"}}}, "InvalidInputNames", "without a name"),
-        ({"Outputs": {"output1": {}}}, "MissingOutputOverrideSpecification", r"Outputs\['output1'\]"),
-        ({"Outputs": {"output1": None}}, "MissingOutputOverrideSpecification", r"Outputs\['output1'\]"),
+        ({"Inputs": [1]}, "RequestBodyInvalid", "Inputs must be an object", "Inputs"),
+        ({"Outputs": [1]}, "RequestBodyInvalid", "Outputs must be an object", "Outputs"),
+        ({"GlobalParameters": "x"}, "RequestBodyInvalid", "GlobalParameters must be an object", "GlobalParameters"),
+        ({"Inputs": {"input1": None}}, "MissingInputBlobInformation", r"Inputs\['input1'\]", None),
+        ({"Input": "a.csv"}, "MissingInputBlobInformation", "Input must", None),
+        ({"Inputs": {"": {"RelativeLocation": "data/a.csv"}}}, "InvalidInputNames", "without a name", "Inputs"),
+        ({"Outputs": {"output1": {}}}, "MissingOutputOverrideSpecification", r"Outputs\['output1'\]", "output1"),
+        ({"Outputs": {"output1": None}}, "MissingOutputOverrideSpecification", r"Outputs\['output1'\]", "output1"),
         (
             {"Outputs": {"output1": {"BaseLocation": "https://a.example"}}},
             "InputBlobRelativeLocationInvalid",
             r"Outputs\['output1'\]",
+            None,
         ),
     ],
 )
-def test_bad_job_request(body: Any, code: str, named: str) -> None:
+def test_bad_job_request(body: Any, code: str, named: str, target: str | None) -> None:
     """A submission that cannot be meant is refused with its code, and the member at fault is named."""
     with pytest.raises(RequestRejected, match=named) as caught:
         JobRequest.from_wire(body)
-    assert caught.value.detail_code == code
+    assert (caught.value.detail_code, caught.value.details[0].target) == (code, target)
 
 
 @pytest.mark.parametrize("name", ["job_finished", "job_finished_v1"])
@@ -220,21 +277,23 @@ def test_results_are_null_until_finished() -> None:
 
 
 @pytest.mark.parametrize(
-    "data",
+    ("data", "words"),
     [
-        None,
-        [],
-        "Finished",
-        {},
-        {"StatusCode": None},
-        {"StatusCode": "Finished", "Results": [1]},
-        {"StatusCode": "Finished", "Results": {"output1": None}},
-        {"StatusCode": "Finished", "Results": {"output1": {"BaseLocation": BASE}}},
+        (None, "is not an object"),
+        ([], "is not an object"),
+        ("Finished", "is not an object"),
+        ({}, "status None"),
+        ({"StatusCode": None}, "status None"),
+        ({"StatusCode": "Finished", "Results": [1]}, "The job's state cannot be read: Results must be an object"),
+        ({"StatusCode": "Finished", "Results": {"output1": None}}, "must be an object with a RelativeLocation"),
+        ({"StatusCode": "Finished", "Results": {"output1": {"BaseLocation": BASE}}}, "RelativeLocation"),
+        ({"StatusCode": "Finished", "DataCheck": "satisfied"}, "DataCheck must be an object"),
+        ({"StatusCode": "Finished", "Samples": "rows.csv"}, "must be an object with a RelativeLocation"),
     ],
 )
-def test_broken_job(data: Any) -> None:
+def test_broken_job(data: Any, words: str) -> None:
     """An answer that is no job is a protocol error, which a task may retry, and not a rejected request."""
-    with pytest.raises(ProtocolError):
+    with pytest.raises(ProtocolError, match=words):
         Job.from_wire(ID, data)
 
 

@@ -1,10 +1,13 @@
-"""JSON that others wrote."""
+"""Responses, and JSON that others wrote."""
 
 from __future__ import annotations
 
+import sys
+from typing import Any
+
 import pytest
 
-from airflow_provider_azureml_classic.protocol.messages import read_json
+from airflow_provider_azureml_classic.protocol.messages import Response, finite, read_json
 
 DEEP = "[" * 100_000
 
@@ -29,3 +32,44 @@ def test_what_cannot_be_read_is_one_error(text: str | bytes, why: str) -> None:
     """Cut, empty, in no encoding, or nested too deeply."""
     with pytest.raises(ValueError, match=why):
         read_json(text)
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [
+        (0, 0.0),
+        (-2.5, -2.5),
+        (1 << 53, 2.0**53),
+        (sys.float_info.max, sys.float_info.max),
+        (-sys.float_info.max, -sys.float_info.max),
+        (10**400, None),
+        (-(10**309), None),
+        (float("inf"), None),
+        (float("nan"), None),
+        (True, None),
+        ("1", None),
+        (None, None),
+        ([1], None),
+    ],
+)
+def test_numbers_that_can_be_reckoned_with(value: Any, number: float | None) -> None:
+    """JSON has whole numbers of any length, and Python's reader also those that are none."""
+    result = finite(value)
+    assert result == number
+    assert type(result) is type(number)
+
+
+def test_a_response_with_json() -> None:
+    """Without blanks, as the cloud service wrote it; further headers beside the type."""
+    response = Response.of_json({"a": [1, "ü"]})
+    assert (response.status, response.body) == (200, b'{"a":[1,"\\u00fc"]}')
+    assert response.headers == {"content-type": "application/json; charset=utf-8"}
+    more = Response.of_json(None, status=404, headers={"etag": "1"})
+    assert (more.status, more.body, more.headers["etag"], len(more.headers)) == (404, b"null", "1", 2)
+
+
+def test_a_body_in_parts() -> None:
+    """It can be had whole; one that is whole stays as it is."""
+    whole = Response(200, {"a": "b"}, b"xyz")
+    assert Response(200, {"a": "b"}, parts=iter([b"x", b"", b"yz"])).joined() == whole
+    assert whole.joined() is whole

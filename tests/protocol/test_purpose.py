@@ -40,6 +40,7 @@ def test_members_of_later_versions_are_passed_over() -> None:
         ("[]", "it is not a JSON object"),
         ('{"Endpoint": 3}', "its member Endpoint is not a text"),
         ('{"End": "soon"}', "'soon' is not a time"),
+        ('{"End": "0001-01-01T00:00:00+01:00"}', "is not a time"),
         ('{"DataCheck": "perhaps"}', "none of warn, fail, off, only"),
         ('{"Limits": {"ouside": 0.5}}', "'ouside' of the data check"),
         ('{"Limits": {"outside": 5}}', "a share from 0 to 1"),

@@ -252,5 +252,5 @@ def test_a_bomb_that_lies_about_its_size_is_refused(monkeypatch):
 def test_a_file_over_the_limit_is_not_read(model, monkeypatch):
     """A file larger than allowed is refused by its size."""
     monkeypatch.setattr(model_file, "FILE_LIMIT", 100)
-    with pytest.raises(RequestRejected, match="at most 100 are read"):
+    with pytest.raises(RequestRejected, match="more than 100 bytes"):
         read(model)

@@ -50,7 +50,7 @@ def test_what_is_kept_of_a_model_file() -> None:
 
 def test_a_model_file_cannot_say_just_anything() -> None:
     """It comes from whoever trained it: only finite numbers and times are kept, and not many."""
-    odd = {"a": None, "b": float("nan"), "c": float("inf"), "d": True, "e": "1", "f": 2, "x" * 65: 1.5}
+    odd = {"a": None, "b": float("nan"), "c": float("inf"), "d": True, "e": "1", "f": 2, "x" * 65: 1.5, "g": 10**400}
     row = model_row(manifest(metrics=odd, rows="7", window=None, created=5), "d", 9, "c")
     assert row.metrics == {"f": 2.0, "x" * 64: 1.5}
     assert type(row.metrics["f"]) is float
@@ -58,6 +58,10 @@ def test_a_model_file_cannot_say_just_anything() -> None:
     many = model_row(manifest(metrics={f"m{n}": float(n) for n in range(33)}, created="soon"), "d", 9, "c")
     assert list(many.metrics) == [f"m{n}" for n in range(32)]
     assert many.created_at is None
+    # What no float, no column of a database and no day in UTC can be.
+    huge = model_row(manifest(rows=1 << 63, window=("0001-01-01T00:00:00+01:00", "2026-03-02")), "d", 9, "c")
+    assert (huge.rows, huge.window_start, huge.window_end) == (0, None, datetime(2026, 3, 2, tzinfo=UTC))
+    assert [model_row(manifest(rows=rows), "d", 9, "c").rows for rows in (-1, True, (1 << 53) - 1)] == [0, 0, 2**53 - 1]
 
 
 class Places:

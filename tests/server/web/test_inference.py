@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import struct
-import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,7 @@ from urllib.parse import quote
 
 import pytest
 
-from airflow_provider_azureml_classic.exceptions import RequestRejected
-from airflow_provider_azureml_classic.protocol.inference import HEADER_LENGTH, read_request
+from airflow_provider_azureml_classic.protocol.inference import HEADER_LENGTH
 from airflow_provider_azureml_classic.protocol.keys import KeyType
 from airflow_provider_azureml_classic.protocol.messages import Response
 from airflow_provider_azureml_classic.protocol.values import Endpoint
@@ -128,54 +126,6 @@ def test_the_key_is_that_of_the_endpoint(service: Service, scorer: Endpoint) -> 
         answer = service.ask("POST", f"/v2/models/{model}/infer", b"{}", key=key)
         assert answer.status == 401
         assert json.loads(answer.body)["error"].startswith("ScoreRequestUnauthorized: ")
-
-
-def tensor(kind: str, shape: list[int], **more: Any) -> dict[str, Any]:
-    """A request of one tensor."""
-    return {"inputs": [{"name": "x", "datatype": kind, "shape": shape, **more}]}
-
-
-@pytest.mark.parametrize(
-    ("body", "header", "said"),
-    [
-        (b"{}", None, "has no inputs"),
-        (tensor("FP32", [1, 2], data=[1, 2]), None, "each column is a tensor"),
-        (tensor("FP32", [999999999], data=[1]), None, "1 cells; its shape"),
-        ({"inputs": [{"name": "x", "datatype": "X", "shape": [1], "data": [1]}]}, None, "the datatype must be"),
-        ({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1], "data": [[1, 2]]}]}, None, "a flat list"),
-        ({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1], "data": [1]}] * 2}, None, "is there twice"),
-        (tensor("BYTES", [1], parameters={"binary_data_size": 9}), None, "follow"),
-        (b'{"inputs": []}', "x", "must be a number of bytes"),
-    ],
-)  # fmt: skip
-def test_what_is_no_request_is_told(body: Any, header: str | None, said: str) -> None:
-    """By the tensor at fault; a shape makes nothing that was not sent."""
-    content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    with pytest.raises(RequestRejected, match=said):
-        read_request(content, header, json.loads)
-
-
-@pytest.mark.parametrize("content", [b"\x05\0\0\0abc", b"\xff\xff\xff\xffa", b"\x01\0\0\0\xff", b"\x01\0"])
-def test_texts_that_are_cut_off(content: bytes) -> None:
-    """A length beyond the end is refused before anything is made of it."""
-    tensor = {"name": "x", "datatype": "BYTES", "shape": [1], "parameters": {"binary_data_size": len(content)}}
-    head = json.dumps({"inputs": [tensor]}).encode()
-    with pytest.raises(RequestRejected, match="Tensor 'x'"):
-        read_request(head + content, str(len(head)), json.loads)
-
-
-@pytest.mark.slow
-def test_a_byte_makes_little() -> None:
-    """A megabyte of empty texts or truth values makes at most a hundred times as much."""
-    for kind, content in (("BYTES", b"\0\0\0\0" * (1 << 18)), ("BOOL", b"\1" * (1 << 20))):
-        rows = 1 << (18 if kind == "BYTES" else 20)
-        tensor = {"name": "x", "datatype": kind, "shape": [rows], "parameters": {"binary_data_size": len(content)}}
-        head = json.dumps({"inputs": [tensor]}).encode()
-        tracemalloc.start()
-        read_request(head + content, str(len(head)), json.loads)
-        peak = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        assert peak < 100 * len(content)
 
 
 def test_the_database_is_not_asked_again(service: Service, scorer: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
