@@ -246,4 +246,4 @@ def _without_account(relative: str, base: str, connection_string: str) -> str:
         return relative  # who resolves the reference says that the address is none
     if _DEVELOPMENT.search(connection_string):
         account = DEVELOPMENT_ACCOUNT_NAME
-    return relative.removeprefix(f"/{account}/") if account else relative
+    return relative.removeprefix(f"/{account}/")

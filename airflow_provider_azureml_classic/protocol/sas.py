@@ -18,7 +18,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from urllib.parse import parse_qsl, quote, urlsplit
@@ -112,7 +112,7 @@ class StorageAccount:
         :param now: the present moment.
         :raises RequestRejected: ``InputBlobRelativeLocationInvalid``: the path is not a container and a blob.
         """
-        reference = replace(reference, connection_string="").normalised()
+        reference = reference.normalised()
         home = f"{self.endpoint}/"
         if reference.base_location and not reference.location.startswith(home):
             return None

@@ -189,6 +189,13 @@ def _is_cast(stack: list[cst.CSTNode], old: cst.CSTNode, new: cst.CSTNode) -> bo
     return any(_callee(node) == "cast" for node in [*stack[-2:], old])
 
 
+def _is_set_of_letters(stack: list[cst.CSTNode], old: cst.CSTNode, new: cst.CSTNode) -> bool:
+    if not isinstance(old, cst.SimpleString) or not isinstance(new, cst.SimpleString):
+        return False
+    strips = any(_callee(node) in ("strip", "lstrip", "rstrip") for node in stack[-2:])
+    return strips or _keyword(stack, old, new) == "safe"
+
+
 RULES: dict[str, Callable[[list[cst.CSTNode], cst.CSTNode, cst.CSTNode], bool]] = {
     "words that people read: they are looked at, and tests of messages say what must be in them": _in_message,
     "lines of a log": _is_logged,
@@ -200,6 +207,8 @@ RULES: dict[str, Callable[[list[cst.CSTNode], cst.CSTNode, cst.CSTNode], bool]] 
     "None instead of False: flags are asked whether they are true, and else the types say so": _is_falsy,
     "sizes such as 1 << 24: nothing depends on whether a limit is twice as high": _is_size,
     "the type given to cast() is for the type checker": _is_cast,
+    "X beside the letters that strip() takes away, or that quote() leaves: these are still among them, an X at the end "
+    "of a text means nothing to us, and is never quoted": _is_set_of_letters,
 }
 
 

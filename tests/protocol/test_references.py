@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -9,12 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_azureml_classic.exceptions import ProtocolError, RequestRejected
-from airflow_provider_azureml_classic.protocol.references import BlobReference
+from airflow_provider_azureml_classic.protocol.references import BlobReference, ToldWindow
 
 BASE = "https://acct.blob.core.windows.net/"
 TOKEN = "?sv=2013-08-15&sr=b&sig=Zm9v%3D%2B&sp=r"
 CAREFUL = BlobReference("models/feb.ilearner", BASE, TOKEN)
 CONNECTION = "DefaultEndpointsProtocol=https;AccountName=acct;AccountKey=U0VDUkVU"
+FEBRUARY = datetime(2026, 2, 1, tzinfo=UTC)
 FACTORY = settings(database=None, deadline=None, max_examples=120)
 
 # Texts made of the characters that normalising is about.
@@ -152,6 +154,8 @@ def test_wire_members() -> None:
         ("models/feb.ilearner", BlobReference("models/feb.ilearner")),
         ("/models/feb.ilearner", BlobReference("models/feb.ilearner")),
         (f"models/feb.ilearner{TOKEN}", BlobReference("models/feb.ilearner", sas_token=TOKEN)),
+        ("models/feb.ilearner?&", BlobReference("models/feb.ilearner")),
+        ("http://h/a.csv", BlobReference("a.csv", "http://h/")),
     ],
 )
 def test_parse(value: Any, reference: BlobReference) -> None:
@@ -176,14 +180,22 @@ def test_token_pasted_with_its_path_is_hidden() -> None:
         ({"RelativeLocation": " / "}, "InputBlobRelativeLocationInvalid", "Input"),
         ({"RelativeLocation": 5}, "InvalidBlob", "RelativeLocation"),
         ({"RelativeLocation": "a.csv", "SasBlobToken": ["x"]}, "InvalidBlob", "SasBlobToken"),
+        ({"RelativeLocation": "a.csv", "BaseLocation": "x" * 4097}, "InvalidBlob", "BaseLocation"),
         ({"RelativeLocation": "a.csv", "ConnetionString": "x"}, "UnexpectedParameter", "ConnetionString"),
     ],
 )
 def test_bad_reference(data: Any, code: str, named: str) -> None:
     """A reference that cannot be used is refused with its code, and what is wrong is named."""
-    with pytest.raises(RequestRejected, match=named) as caught:
+    with pytest.raises(RequestRejected, match=rf"^Input\b.*{named}|^{named}") as caught:
         BlobReference.from_wire(data, what="Input", strict=True)
     assert caught.value.detail_code == code
+    assert caught.value.details[0].target == (None if named == "Input" else named)
+
+
+def test_the_longest_location() -> None:
+    """So many letters of each member are read, and no more."""
+    sent = wire(f"https://{'h' * 4087}/", "r" * 4096, "?" + "t" * 4095)
+    assert BlobReference.from_wire(sent).to_wire() == sent
 
 
 def test_unknown_member_of_an_answer_is_ignored() -> None:
@@ -212,7 +224,14 @@ def test_url_is_encoded_once() -> None:
 
 @pytest.mark.parametrize(
     ("path", "extension"),
-    [("a/b.csv", ".csv"), ("a/b.ILearner", ".ilearner"), ("a.b/c", ""), ("a/b.tar.gz", ".gz"), ("a/b.", ".")],
+    [
+        ("a/b.csv", ".csv"),
+        ("a/b.ILearner", ".ilearner"),
+        ("a.b/c", ""),
+        ("x/a.b/c", ""),
+        ("a/b.tar.gz", ".gz"),
+        ("a/b.", "."),
+    ],
 )
 def test_extension(path: str, extension: str) -> None:
     """The extension is the file name's, in lower case."""
@@ -237,3 +256,30 @@ def test_error_does_not_show_what_was_given() -> None:
     with pytest.raises(RequestRejected) as by_url:
         BlobReference.from_url("acct.example/a?x=U0VDUkVU")
     assert "U0VDUkVU" not in f"{by_wire.value}{by_url.value}"
+
+
+def test_container_and_blob() -> None:
+    """The container is the first part of the path; a path of one part, or that ends there, names no blob."""
+    assert BlobReference("data/2026/jan.csv").container_and_blob() == ("data", "2026/jan.csv")
+    for path in ("data", "data/"):
+        with pytest.raises(RequestRejected, match=f"'{path}' must be container/path") as caught:
+            BlobReference(path).container_and_blob()
+        assert caught.value.details[0].target == "RelativeLocation"
+
+
+@pytest.mark.parametrize(
+    ("sent", "window"),
+    [
+        ({"End": None, "IsFirst": True}, ToldWindow(is_first=True)),
+        ({"End": "2026-02-01T00:00:00Z", "IsFirst": False}, ToldWindow(FEBRUARY)),
+        (
+            {"End": None, "IsFirst": False, "Last": "2026-02-01T00:00:00Z", "TrainedAt": "2026-02-01T00:00:00Z"},
+            ToldWindow(last=FEBRUARY, trained_at=FEBRUARY),
+        ),
+    ],
+)
+def test_a_told_window(sent: dict[str, Any], window: ToldWindow) -> None:
+    """What a service tells of a model's training data is read as it is written."""
+    assert ToldWindow.from_wire(sent) == window
+    assert window.to_wire() == sent
+    assert ToldWindow.from_wire("2026-02-01") is None

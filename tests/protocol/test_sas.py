@@ -5,7 +5,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-from datetime import UTC, datetime, timedelta
+import re
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta, timezone
 from urllib.parse import parse_qs, parse_qsl, urlencode
 
 import pytest
@@ -50,6 +53,16 @@ def refusal(
     return caught.value
 
 
+@pytest.fixture
+def in_tokyo(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine whose own time is not UTC."""
+    with monkeypatch.context() as changed:
+        changed.setenv("TZ", "Asia/Tokyo")
+        time.tzset()
+        yield
+    time.tzset()
+
+
 def forged_anew(layout: list[str], values: dict[str, str], resource: str) -> str:
     """A token signed here, by hand, over the named fields."""
     text = "\n".join(resource if name == "resource" else values.get(name, "") for name in layout)
@@ -91,6 +104,18 @@ class TestSign:
         text = token()
         assert text.startswith("?sv=2020-12-06&sr=b&sig=")
         assert "%3D&st=2016-03-01T09%3A50%3A00Z&se=2016-03-02T09%3A55%3A00Z&sp=r" in text
+
+    @pytest.mark.usefixtures("in_tokyo")
+    def test_times_are_written_in_utc(self) -> None:
+        """Whatever zone the caller, and the machine, go by; without permissions it is a token to read."""
+        text = sign(ACCOUNT, "data", BLOB, expiry=EXPIRY.astimezone(timezone(timedelta(hours=-8))))
+        assert (expiry_of(text), permissions_of(text)) == (EXPIRY, "r")
+
+    def test_signatures_are_encoded(self) -> None:
+        """All that Base64 has and a query has not: of so many signatures, some have each of it."""
+        texts = [token(f"{number}.csv").partition("&sig=")[2].partition("&")[0] for number in range(20)]
+        assert all(re.fullmatch(r"(\w|%2B|%2F)+%3D", text, re.ASCII) for text in texts)
+        assert {"%2B", "%2F"} <= set(re.findall("%..", "".join(texts)))
 
     def test_time_without_zone_is_a_mistake_of_the_caller(self) -> None:
         """A naive time would silently mean the server's own zone."""
@@ -143,6 +168,10 @@ class TestVerify:
             ("sp=r", "sp=r&spr=https", "sig"),
             ("&sp=r", "", "token"),
             ("sig=", "sig=%ff", "sig"),
+            ("sig=", "sig=\ud800", "sig"),
+            ("sp=r", "sp=r&sp=", "token"),
+            ("sp=r", "sp=r&ss=b", "token"),
+            ("sp=r", "sp=r&srt=sco", "token"),
         ],
     )
     def test_changed_token_opens_nothing(self, old: str, new: str, target: str) -> None:
@@ -170,12 +199,24 @@ class TestVerify:
         assert refusal(token(), now=EXPIRY).detail_code == "ExpiryTimeInThePast"
         assert refusal(token(), now=START - timedelta(seconds=1)).details[0].target == "st"
 
-    def test_unreadable_expiry_never_means_forever(self) -> None:
-        """A correctly signed token whose ``se`` is no time is refused."""
+    @pytest.mark.parametrize("wrong", ["st", "se"])
+    def test_unreadable_time_never_means_forever(self, wrong: str) -> None:
+        """A correctly signed token is refused whose first or last moment is no time."""
         layout = ["sp", "st", "se", "resource", "si", "sip", "spr", "sv", "sr", *[""] * 7]
-        values = {"sp": "r", "se": "tomorrow", "sv": "2020-12-06", "sr": "b"}
+        values = {"sp": "r", "se": "2016-03-02", "sv": "2020-12-06", "sr": "b", wrong: "tomorrow"}
         error = refusal(forged_anew(layout, values, f"/blob/mlclassic/data/{BLOB}"))
-        assert error.details[0].target == "se"
+        assert (error.detail_code, error.details[0].target) == ("InvalidBlob", wrong)
+
+    def test_plus_signs_that_a_client_left_unencoded(self) -> None:
+        """They were read as blanks, of which Base64 has none."""
+        names = [f"{number}.csv" for number in range(20) if "%2B" in token(f"{number}.csv")]
+        assert names
+        for name in names:
+            verify(ACCOUNT, token(name).replace("%2B", "+"), "data", name, permission="r", now=NOW)
+
+    def test_the_oldest_version_is_named(self) -> None:
+        """Of a blob's token; older layouts are not known."""
+        assert "older than 2012-02-12" in refusal(token().replace("2020-12-06", "2011-08-18")).message
 
     @pytest.mark.parametrize(
         ("version", "layout"),
@@ -274,6 +315,8 @@ class TestVerify:
         ("text", "expected"),
         [
             (token(), EXPIRY),
+            ("?se=2016-03-02T09:55:00Z&sv=2013-08-15", EXPIRY),
+            ("&se=2016-03-02T09:55:00Z&sv=2013-08-15", EXPIRY),
             ("sv=2013-08-15&se=2016-03-02T09:55Z", EXPIRY),
             ("se=2016-03-02", datetime(2016, 3, 2, tzinfo=UTC)),
             ("se=2016-13-02", None),
@@ -288,6 +331,7 @@ class TestVerify:
     def test_permissions_of(self) -> None:
         """The letters granted are read as they stand."""
         assert permissions_of(token(permissions="rw")) == "rw"
+        assert permissions_of("sv=1&sig=x") == ""
 
 
 OF_THE_OLD_SDK = (
@@ -362,6 +406,20 @@ class TestAccountToken:
         """The refusal names the parameter at fault, and a signature is looked at before anything else."""
         assert refusal(text, blob=blob, permission=permission).details[0].target == target
 
+    @pytest.mark.parametrize(
+        ("container", "blob", "kinds", "named"),
+        [
+            ("", None, ResourceTypes(container=True, object=True), "the service itself (srt has no 's')"),
+            ("data", None, ResourceTypes(service=True, object=True), "not for containers (srt has no 'c')"),
+            ("data", BLOB, ResourceTypes(service=True, container=True), "not for blobs (srt has no 'o')"),
+        ],
+    )
+    def test_each_kind_of_resource_has_its_letter(
+        self, container: str, blob: str | None, kinds: ResourceTypes, named: str
+    ) -> None:
+        """A token for two of them does not open the third, and the refusal says which letter it lacks."""
+        assert named in refusal(of_account(kinds=kinds), container=container, blob=blob, permission="l").message
+
     def test_another_service_and_another_account(self) -> None:
         """A token for queues opens no blobs; one of another account, signed with the same key, opens nothing."""
         fields = ["account", "sp", "ss", "srt", "st", "se", "sip", "spr", "sv", "ses", "end"]
@@ -387,6 +445,7 @@ class TestConnectionString:
                 "http://127.0.0.1:10000/acct",
             ),
             (f"DefaultEndpointsProtocol=http;AccountName=acct;AccountKey={KEY}", "http://acct.blob.core.windows.net"),
+            (f"AccountName=acct;AccountKey={KEY};SharedAccessSignature=sv=1", "https://acct.blob.core.windows.net"),
         ],
     )
     def test_read(self, text: str, endpoint: str) -> None:
@@ -403,9 +462,18 @@ class TestConnectionString:
         shared = StorageAccount("acct", "", "https://acct.blob.core.windows.net", "?sv=1&sig=x%3D")
         for account in (ACCOUNT, shared):
             assert StorageAccount.from_connection_string(account.connection_string) == account
+        assert shared.connection_string == (
+            "DefaultEndpointsProtocol=https;AccountName=acct;SharedAccessSignature=sv=1&sig=x%3D;"
+            "BlobEndpoint=https://acct.blob.core.windows.net"
+        )
 
     @pytest.mark.parametrize(
-        ("endpoint", "name"), [("https://acct.blob.core.windows.net/", "acct"), ("http://localhost:1/dev", "dev")]
+        ("endpoint", "name"),
+        [
+            ("https://acct.blob.core.windows.net/", "acct"),
+            ("http://localhost:1/dev", "dev"),
+            ("http://localhost:1/storage/dev", "dev"),
+        ],
     )
     def test_name_is_taken_from_the_endpoint_of_a_shared_access_signature(self, endpoint: str, name: str) -> None:
         """A connection string with a token needs no AccountName."""
@@ -421,8 +489,10 @@ class TestConnectionString:
             (f"AccountKey={KEY};BlobEndpoint=http://h/a", "no AccountName"),
             ("SharedAccessSignature=sv=1", "no AccountName"),
             ("AccountName=acct;AccountKey=top*secret", "not Base64"),
+            ("AccountName=acct;AccountKey=top*secre", "not Base64"),
             (f"AccountName=acct;topsecret;AccountKey={KEY}", "not Name=Value"),
-            (f"AccountName=acct;AccountKey={KEY};BlobEndpoint=ftp://topsecret", "BlobEndpoint"),
+            (f"AccountName=acct;AccountKey={KEY};BlobEndpoint=ftp://topsecret", "wrong BlobEndpoint"),
+            (f"AccountName=acct;AccountKey={KEY};BlobEndpoint=http://topsecret@h", "wrong BlobEndpoint"),
             (f"AccountName=acct;AccountKey={KEY};BlobEndpoint=http://[topsecret", "BlobEndpoint"),
             (f"AccountName=acct;AccountKey={KEY};DefaultEndpointsProtocol=ftp", "DefaultEndpointsProtocol"),
         ],
@@ -431,7 +501,8 @@ class TestConnectionString:
         """The message says which part is wrong, without the text of any part."""
         with pytest.raises(RequestRejected, match=missing) as caught:
             StorageAccount.from_connection_string(text)
-        assert caught.value.detail_code == "InvalidBlobConnectionString"
+        error = caught.value
+        assert (error.detail_code, error.details[0].target) == ("InvalidBlobConnectionString", "ConnectionString")
         assert KEY not in str(caught.value)
         assert "secret" not in str(caught.value)
 
@@ -449,8 +520,23 @@ def test_a_place_of_the_account_is_opened(base: str) -> None:
     assert (opened.base_location, opened.relative_location) == (f"{account.endpoint}/", "c/x y.csv")
     verify(account, opened.sas_token, "c", "x y.csv", permission="r", now=NOW - BACKDATED)
     assert expiry_of(opened.sas_token) == NOW + timedelta(hours=1)
-    with pytest.raises(RequestRejected):
-        verify(account, opened.sas_token, "c", "x y.csv", permission="w", now=NOW)
+    for blob, permission, now in [
+        ("x y.csv", "w", NOW),
+        ("other.csv", "r", NOW),
+        ("x y.csv", "r", NOW - BACKDATED - timedelta(seconds=1)),
+    ]:
+        with pytest.raises(RequestRejected):
+            verify(account, opened.sas_token, "c", blob, permission=permission, now=now)
+
+
+def test_a_blob_whose_name_has_a_question_mark() -> None:
+    """Beside a connection string a path is no URL: what stands behind the mark is of the name."""
+    opened = DEVELOPMENT_ACCOUNT.opened(
+        BlobReference("c/what?.csv", connection_string="UseDevelopmentStorage=true"), "r", timedelta(hours=1), NOW
+    )
+    assert opened is not None
+    assert opened.url.startswith(f"{DEVELOPMENT_ACCOUNT.endpoint}/c/what%3F.csv?sv=")
+    verify(DEVELOPMENT_ACCOUNT, opened.sas_token, "c", "what?.csv", permission="r", now=NOW)
 
 
 def test_a_place_elsewhere_is_not_opened() -> None:
