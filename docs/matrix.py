@@ -16,8 +16,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE, ENVIRONMENTS = ROOT / "docs" / "install.md", ROOT / ".venv-matrix"
-#: What is asked of Airflow. 3.2 itself fails with later versions of fastapi, as its constraints files know.
-AIRFLOWS = {"3.2": "apache-airflow>=3.2,<3.3\nfastapi<0.137", "3.3": "apache-airflow>=3.3,<3.4"}
+#: What is asked of Airflow. 3.2 itself, without this package, fails with later versions of fastapi and svcs.
+AIRFLOWS = {"3.2": "apache-airflow>=3.2,<3.3\nfastapi<0.137\nsvcs<26.2", "3.3": "apache-airflow>=3.3,<3.4"}
 PYTHONS = ("3.11", "3.12", "3.13")
 RESOLUTIONS = {"lowest": "lowest-direct", "newest": "highest"}
 EXTRAS = ("server", "data", "azure", "boosting", "postgres", "dask")
@@ -86,7 +86,9 @@ class Pair:
 
     def _tested(self, paths: tuple[str, ...], *more: str) -> str:
         # Old libraries warn of what new ones have changed: only failures count here.
+        # Airflow 3.2 makes its API anew for each task of a test run, which takes seconds.
         options = ("-q", "-n", os.environ.get("JOBS", "2"), "-p", "no:cacheprovider", "-o", "filterwarnings=default")
+        options += ("--timeout", "1800")
         done = self._run("-m", "pytest", *options, *more, *(f"tests/{path}" for path in paths))
         (self.folder / f"{Path(paths[0]).name}.log").write_text(done.stdout + done.stderr)
         counts = re.findall(r"(\d+) (passed|failed|errors?|skipped)\b", done.stdout.strip().rpartition("\n")[2])
