@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import shutil
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,11 +15,15 @@ import psycopg
 import pytest
 
 from airflow_provider_azureml_classic.client import Client
+from airflow_provider_azureml_classic.exceptions import RequestRejected
+from airflow_provider_azureml_classic.protocol.customers import Quota
 from airflow_provider_azureml_classic.protocol.jobs import JobRequest, JobStatus
-from airflow_provider_azureml_classic.protocol.keys import KeyType
+from airflow_provider_azureml_classic.protocol.keys import MAX_KEYS, KeyKind, KeyType
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint
-from airflow_provider_azureml_classic.server.state.engine import DATABASE_VARIABLE
+from airflow_provider_azureml_classic.server.state.database import Database
+from airflow_provider_azureml_classic.server.state.engine import DATABASE_VARIABLE, checked_url
+from airflow_provider_azureml_classic.server.state.quota_store import QuotaStore
 from tests.support import ServerProcess, wait_for_job
 from tests.support.postgres import Cluster, Forwarder, cluster
 from tests.support.processes import HELD, HELD_ESTIMATOR, default_of, patch, slope, soon, until
@@ -79,6 +85,33 @@ def test_a_server_that_hears_nothing_serves_nothing_old(ready: Pair) -> None:
     ready.servers["b"].stop()
     between.close()
     ready.start("b")
+
+
+def test_what_both_change_at_once_is_one(ready: Pair) -> None:
+    """A named key that both make again and again is the last one alone, and none of an endpoint's keys is one too many;
+    a quota that is set by several is one of theirs.
+    """
+    with ready.client("a") as a, ready.client("b") as b, ThreadPoolExecutor(8) as pool, ExitStack() as stack:
+        mine = a.add_endpoint(a.find_web_service(SCORING).id, "both")
+
+        def make(number: int) -> str:
+            client, name = (a, b)[number % 2], f"k{max(0, number - 15)}"
+            try:
+                made = client.make_key(mine.web_service_id, "both", name, KeyKind.SCORE)
+            except RequestRejected:
+                return ""
+            return made.secret if name == "k0" else ""
+
+        secrets = list(filter(None, pool.map(make, range(70))))
+        rows = a.list_keys(mine.web_service_id, "both")
+        assert len({row.name for row in rows}) == len(rows) == MAX_KEYS
+        with soon("one of those who were called so is left") as check:
+            check(lambda: sorted(ready.answer("b", mine, key) for key in secrets) == [2] + [401] * 15)
+        key = base64.urlsafe_b64encode(b"k" * 32).decode()
+        database = stack.enter_context(closing(Database(checked_url(ready.database), key)))
+        quotas = QuotaStore(database)
+        list(pool.map(lambda most: quotas.set_quota("c", Quota(jobs_a_day=most)), range(40)))
+        assert quotas.quota("c").jobs_a_day in range(40)
 
 
 def test_a_job_runs_once_in_the_order_of_starts(ready: Pair) -> None:

@@ -230,7 +230,7 @@ class Servers:
         rows = [
             replace(row, resources=tuple(replace(one, endpoint_id=row.id) for one in row.resources)) for row in rows
         ]
-        store.add_endpoints(*rows)
+        store.add_endpoints(*rows, most=len(rows))
         self.endpoints = {row.name: row for row in rows}
 
     # -- what happens to servers ---------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from airflow_provider_azureml_classic.exceptions import rejection
 from airflow_provider_azureml_classic.protocol.approval import Approval
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.server.state.cipher import WrongKey
@@ -45,6 +46,7 @@ from airflow_provider_azureml_classic.server.state.tables import (
     model_files,
     model_samples,
     placements,
+    put,
     quotas,
     resources,
     trained_models,
@@ -134,6 +136,7 @@ _KEYS_OF_CUSTOMER = (
     )
 )
 _SERVICE = sa.select(web_services).where(web_services.c.id == sa.bindparam("service"))
+_COUNT = sa.select(sa.func.count()).where(endpoints.c.service_id == sa.bindparam("service"))
 
 
 def _stored(model: ResourceRow) -> dict[str, Any]:
@@ -146,6 +149,20 @@ def key_hash(key: str) -> str:
     :param key: an endpoint key.
     """
     return hashlib.sha256(key.encode()).hexdigest()
+
+
+def _own(row: EndpointRow) -> sa.Select[tuple[str]]:
+    """Ids of an endpoint and of the others of its customer."""
+    same = endpoints.c.customer == row.customer if row.customer else endpoints.c.id == row.id
+    return sa.select(endpoints.c.id).where(same)
+
+
+def _locked(connection: sa.Connection, table: sa.Table, ids: Iterable[str]) -> list[str]:
+    """Lock rows until the transaction ends, so that what belongs to them is counted by one at a time. Rows that refer
+    to them may be added meanwhile, by those who do not count.
+    """
+    query = sa.select(table.c.id).where(table.c.id.in_(list(ids))).order_by(table.c.id)
+    return list(connection.scalars(query.with_for_update(key_share=True)))
 
 
 class Store:
@@ -199,8 +216,7 @@ class Store:
         with self._db.write() as connection:
             add_models(connection, [first])
             add_samples(connection, samples)
-            connection.execute(sa.delete(experiments).where(experiments.c.name == row.name))
-            connection.execute(sa.insert(experiments).values(**columns(row)))
+            put(connection, experiments, columns(row))
             for service in services:
                 connection.execute(sa.insert(web_services).values(**columns(service)))
             for endpoint in defaults:
@@ -209,8 +225,7 @@ class Store:
     def redeclare_experiment(self, row: ExperimentRow) -> None:
         """Record another declaration and schema of an experiment; its services, endpoints and models stay."""
         with self._db.write() as connection:
-            connection.execute(sa.delete(experiments).where(experiments.c.name == row.name))
-            connection.execute(sa.insert(experiments).values(**columns(row)))
+            put(connection, experiments, columns(row))
 
     def samples_of(self, content: str, customer: str | None = None) -> str | None:
         """Where the samples of a model are, as a path in the store of the service's outputs; ``None``: not known.
@@ -254,9 +269,8 @@ class Store:
 
     def endpoint_count(self, service_id: str) -> int:
         """Number of endpoints of one service."""
-        query = sa.select(sa.func.count()).where(endpoints.c.service_id == service_id)
         with self._db.read() as connection:
-            return int(connection.execute(query).scalar_one())
+            return int(connection.execute(_COUNT, {"service": service_id}).scalar_one())
 
     def endpoint_names(self, service_id: str, limit: int) -> list[str]:
         """The first names of a service's endpoints, in alphabetical order."""
@@ -277,11 +291,19 @@ class Store:
             connection.execute(sa.insert(resources), [_stored(resource) for resource in row.resources])
             add_placements(connection, row.resources, How.ADDED, row.created_at)
 
-    def add_endpoints(self, *rows: EndpointRow) -> bool:
-        """Add endpoints, all or none; ``False`` if the service of one has one of that name already."""
+    def add_endpoints(self, *rows: EndpointRow, most: int) -> bool:
+        """Add endpoints, all or none; ``False`` if the service of one has one of that name already.
+
+        :param rows: the endpoints.
+        :param most: of one service.
+        :raises RequestRejected: ``EndpointLimitReached``.
+        """
         try:
             with self._db.write() as connection:
+                _locked(connection, web_services, [row.service_id for row in rows])
                 for row in rows:
+                    if connection.execute(_COUNT, {"service": row.service_id}).scalar_one() >= most:
+                        raise rejection("EndpointLimitReached", f"A web service has at most {most} endpoints.")
                     self._insert_endpoint(connection, row)
         except sa.exc.IntegrityError:
             return False
@@ -333,12 +355,23 @@ class Store:
         with self._db.read() as connection:
             return tuple(KeyRow(*one) for one in connection.execute(query, which))
 
-    def put_key(self, row: EndpointRow, key: KeyRow) -> None:
-        """Add a named key of an endpoint, in the place of the one that is called so."""
+    def put_key(self, row: EndpointRow, key: KeyRow, most: int) -> bool:
+        """Add a named key of an endpoint, in the place of the one that is called so; ``False`` if there are too many.
+
+        :param row: the endpoint.
+        :param key: the new key.
+        :param most: named keys of the endpoint, or of its customer.
+        """
         with self._db.write() as connection:
+            # Those who do the same at the same time would not see each other's key.
+            own = _locked(connection, endpoints, connection.scalars(_own(row)))
+            named = sa.select(keys.c.name).where(keys.c.endpoint_id.in_(own), keys.c.name.is_not(None))
+            if len(set(connection.scalars(named)) - {key.name}) >= most:
+                return False
             self._delete_key(connection, row, key.name)
             connection.execute(sa.insert(keys).values(**columns(key)))
             self._db.notify(connection, EVERYTHING)
+        return True
 
     def revoke_key(self, row: EndpointRow, name: str) -> bool:
         """Remove a named key of an endpoint, or of its customer; ``False`` if there is none."""
@@ -348,8 +381,7 @@ class Store:
         return gone
 
     def _delete_key(self, connection: sa.Connection, row: EndpointRow, name: str | None) -> bool:
-        of = sa.select(endpoints.c.id).where(endpoints.c.customer == row.customer) if row.customer else [row.id]
-        gone = sa.delete(keys).where(keys.c.endpoint_id.in_(of), keys.c.name == name, keys.c.name.is_not(None))
+        gone = sa.delete(keys).where(keys.c.endpoint_id.in_(_own(row)), keys.c.name == name, keys.c.name.is_not(None))
         return bool(connection.execute(gone).rowcount)
 
     def endpoints_of_customer(self, customer: str) -> list[EndpointRow]:

@@ -22,6 +22,7 @@ from airflow_provider_azureml_classic.server.state.tables import (
     model_files,
     model_samples,
     placements,
+    put,
     trained_models,
 )
 
@@ -34,12 +35,6 @@ KEPT_MODELS = 10
 _ADD_MODEL = {
     "sqlite": sqlite.insert(model_files).on_conflict_do_nothing(),
     "postgresql": postgresql.insert(model_files).on_conflict_do_nothing(),
-}
-_ADD_SAMPLES = {
-    name: new.on_conflict_do_update(
-        index_elements=["content"], set_={"relative_location": new.excluded.relative_location}
-    )
-    for name, new in (("sqlite", sqlite.insert(model_samples)), ("postgresql", postgresql.insert(model_samples)))
 }
 _ADD_TRAINED = sa.insert(trained_models)
 #: The last one is never forgotten, so no number comes twice.
@@ -123,7 +118,7 @@ def add_samples(connection: sa.Connection, row: SamplesRow) -> None:
     :param connection: in the transaction that ends its training.
     :param row: of the samples.
     """
-    connection.execute(_ADD_SAMPLES[connection.dialect.name], columns(row))
+    put(connection, model_samples, columns(row))
 
 
 def add_placements(

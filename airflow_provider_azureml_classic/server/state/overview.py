@@ -23,6 +23,7 @@ from airflow_provider_azureml_classic.server.state.tables import (
     jobs,
     model_files,
     placements,
+    put,
     trained_models,
     web_services,
 )
@@ -278,8 +279,7 @@ class Queries:
     def set_fresh_hours(self, service_id: str, hours: int) -> None:
         """Set the limit of a web service."""
         with self._db.write() as connection:
-            connection.execute(sa.delete(freshness_limits).where(freshness_limits.c.service_id == service_id))
-            connection.execute(sa.insert(freshness_limits).values(service_id=service_id, hours=hours))
+            put(connection, freshness_limits, {"service_id": service_id, "hours": hours})
 
     # -- endpoints ---------------------------------------------------------------------------------------------------
 

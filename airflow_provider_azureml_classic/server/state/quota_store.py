@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from airflow_provider_azureml_classic.protocol.customers import Quota
 from airflow_provider_azureml_classic.server.state.database import Database
-from airflow_provider_azureml_classic.server.state.tables import endpoints, jobs, quotas
+from airflow_provider_azureml_classic.server.state.tables import endpoints, jobs, put, quotas
 
 
 def jobs_used_up(connection: sa.Connection, customer: str, begin: datetime) -> int | None:
@@ -57,8 +57,7 @@ class QuotaStore:
         """
         values = {"jobs_a_day": quota.jobs_a_day, "bytes_kept": quota.bytes_kept}
         with self._db.write() as connection:
-            connection.execute(sa.delete(quotas).where(quotas.c.customer == customer))
-            connection.execute(sa.insert(quotas).values(customer=customer, **values))
+            put(connection, quotas, {"customer": customer, **values})
 
     def jobs_since(self, customer: str, begin: datetime) -> int:
         """How many jobs a customer has submitted.

@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 
 from airflow_provider_azureml_classic.protocol.jobs import JobRequest, JobStatus
 
 metadata = sa.MetaData()
+
+
+def put(connection: sa.Connection, table: sa.Table, values: Mapping[str, Any]) -> None:
+    """Add a row, or put it in the place of the one with its primary key, in one step: rows that are deleted and added
+    again are missing for others in between, and of two who do so at the same time one fails.
+
+    :param connection: to the database.
+    :param table: of the row.
+    :param values: by column.
+    """
+    insert = sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
+    by_key = [column.name for column in table.primary_key]
+    rest = {name: insert.excluded[name] for name in values if name not in by_key}
+    connection.execute(insert.on_conflict_do_update(index_elements=by_key, set_=rest), dict(values))
 
 
 class UtcTime(sa.types.TypeDecorator[datetime]):

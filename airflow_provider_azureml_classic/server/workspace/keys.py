@@ -49,11 +49,10 @@ class Keys:
         now = self._clock()
         if expires_at is not None and expires_at <= now:
             raise rejection("ExpiryTimeInThePast", f"ExpiresAt is {expires_at:%Y-%m-%d %H:%M} UTC, which is over.")
-        others = {key.name for key in self.listed(row)} - {check_key_name(name)}
-        if len(others) >= MAX_KEYS:
-            raise rejection("BadParameterValue", f"There are {len(others)} named keys; revoke one of them first.")
         secret = new_key()
-        self._store.put_key(row, KeyRow(key_hash(secret), row.id, name, kind.value, now, expires_at))
+        key = KeyRow(key_hash(secret), row.id, check_key_name(name), kind.value, now, expires_at)
+        if not self._store.put_key(row, key, MAX_KEYS):
+            raise rejection("BadParameterValue", f"There are {MAX_KEYS} named keys; revoke one of them first.")
         self._workspace.forget()
         return NamedKey(name, kind, now, expires_at, secret)
 

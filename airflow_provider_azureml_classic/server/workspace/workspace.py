@@ -422,7 +422,7 @@ class Workspace:
             raise rejection("UnexpectedParameter", "Resources are set by PATCH, after the endpoint was added.")
         if name != DEFAULT_ENDPOINT and self._store.endpoint_named(service.id, name) is None:
             rows = self._new_endpoints(service, name, settings)
-            if self._store.add_endpoints(*rows):
+            if self._store.add_endpoints(*rows, most=MAX_ENDPOINTS):
                 return self.view(rows[0]), True
         _, row = self.endpoint(caller, service.id, name)
         check_settings(caller.scope, settings)
@@ -439,8 +439,6 @@ class Workspace:
             default = self._store.endpoint_named(one.id, DEFAULT_ENDPOINT)
             if default is None:
                 raise rejection("WebServiceNotFound", f"Web service {one.name!r} has no default endpoint.")
-            if self._store.endpoint_count(one.id) >= MAX_ENDPOINTS:
-                raise rejection("EndpointLimitReached", f"A web service has at most {MAX_ENDPOINTS} endpoints.")
             row = new_endpoint(one.id, name, self._clock(), customer=customer, models=default.resources)
             rows.append(replace(row, **settings_values(row, settings)))
         return rows

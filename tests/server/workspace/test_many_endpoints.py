@@ -240,9 +240,9 @@ def manage(store: Store, row: EndpointRow) -> None:
     assert store.replace_keys(row, with_new_key(row, KeyType.PRIMARY))
     added = new_endpoint(row.service_id, "added", now)
     models = tuple(replace(model, endpoint_id=added.id) for model in row.resources)
-    assert store.add_endpoints(replace(added, resources=models))
+    assert store.add_endpoints(replace(added, resources=models), most=10)
     key = KeyRow("k" * 64, added.id, "reader", "ScoreOnly", now, None)
-    store.put_key(added, key)
+    assert store.put_key(added, key, 1)
     assert store.revoke_key(added, "reader")
     store.delete_endpoints(added.id)
     assert store.endpoints_of_customer("c" * 32) == []
