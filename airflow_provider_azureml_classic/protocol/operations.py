@@ -422,6 +422,6 @@ def portal_job(help_location: str, job_id: str) -> str:
 
 
 def _portal(help_location: str) -> str:
-    base, separator, _ = help_location.partition(_HELP_ROOT + "/")
+    base, separator, _ = help_location.rpartition(_HELP_ROOT + "/")
     host = urlsplit(base).hostname or ""
     return f"{base}{PORTAL}" if separator and not host.endswith(CLOUD_DOMAIN) else ""

@@ -25,6 +25,8 @@ MAX_PAGE = 1_000
 #: Pages that a client reads before it takes a list for endless.
 MOST_PAGES = 1_000
 _LONGEST = 4_000
+# Every database takes such a number.
+_MOST_DIGITS = 9
 
 
 @dataclass(frozen=True)
@@ -50,11 +52,11 @@ class Place:
         :param text: of the query.
         :raises RequestRejected: ``InvalidQueryParameter``.
         """
-        moment, mark, name = text.partition("~")
+        moment, _, name = text.partition("~")
         try:
-            if not mark or len(text) > _LONGEST:
+            if len(text) > _LONGEST:
                 raise ValueError
-            place = cls(datetime.fromisoformat(moment).replace(tzinfo=UTC), unquote(name, errors="strict"))
+            place = cls(datetime.fromisoformat(moment).replace(tzinfo=UTC), unquote(name))
             # Only as it was written; and no database takes a zero in a text.
             if place.to_wire() != text or "\0" in place.name:
                 raise ValueError
@@ -85,7 +87,7 @@ def limit_of(text: str | None, usual: int, most: int) -> int:
     """
     if text is None:
         return usual
-    if not text.isascii() or not text.isdigit() or len(text) > 9 or not 1 <= int(text) <= most:
+    if not _is_number(text) or not 1 <= int(text) <= most:
         raise _wrong(LIMIT_PARAMETER, text, f"a number from 1 to {most}")
     return int(text)
 
@@ -98,7 +100,7 @@ def read_before(text: str | None) -> int | None:
     """
     if text is None:
         return None
-    if not text.isascii() or not text.isdigit() or len(text) > 9:
+    if not _is_number(text):
         raise _wrong(BEFORE_PARAMETER, text, "the Next of the page before")
     return int(text)
 
@@ -123,6 +125,10 @@ def page_query(after: str | None) -> str:
     :param after: what the page before named; ``None``: this is the first.
     """
     return urlencode({LIMIT_PARAMETER: MAX_PAGE, **({} if after is None else {AFTER_PARAMETER: after})})
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS
 
 
 def _wrong(name: str, text: str, expected: str) -> AzureMLClassicError:

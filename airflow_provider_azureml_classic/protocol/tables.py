@@ -169,8 +169,8 @@ def read_input(name: str, data: Any) -> Table:
     if isinstance(data, list):
         return _from_objects(name, data)
     if isinstance(data, Mapping):
-        members = data if "ColumnNames" in data else {key.lower(): value for key, value in data.items()}
-        names, values = (members.get(name, members.get(name.lower())) for name in ("ColumnNames", "Values"))
+        members = {key.lower(): value for key, value in data.items()}
+        names, values = members.get("columnnames"), members.get("values")
         if isinstance(names, list) and isinstance(values, list) and {str}.issuperset(map(type, names)):
             return Table(_columns(name, names), _checked_rows(name, names, values))
     raise rejection(

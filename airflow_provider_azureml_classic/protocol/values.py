@@ -80,13 +80,12 @@ def is_check_endpoint(name: str) -> bool:
     return CHECK_ENDPOINT.fullmatch(name) is not None
 
 
-def _member(data: Any, what: str, *names: str) -> Any:
+def _member(data: Any, what: str, name: str) -> str:
     if not isinstance(data, Mapping):
         raise ProtocolError(f"{what} is not an object.")
-    for name in names:
-        if data.get(name) is not None:
-            return data[name]
-    raise ProtocolError(f"{what} has no {names[0]}.")
+    if data.get(name) is None:
+        raise ProtocolError(f"{what} has no {name}.")
+    return str(data[name])
 
 
 @dataclass(frozen=True)
@@ -119,7 +118,7 @@ class WebService:
         :raises ProtocolError: no ``Id``.
         """
         return cls(
-            id=str(_member(data, "The web service", "Id")),
+            id=_member(data, "The web service", "Id"),
             name=data.get("Name") or "",
             workspace_id=data.get("WorkspaceId") or "",
             description=data.get("Description"),
@@ -166,7 +165,7 @@ class Resource:
         :param data: decoded JSON.
         :raises ProtocolError: no ``Name``, or a location that is none.
         """
-        name = str(_member(data, "The resource", "Name"))
+        name = _member(data, "The resource", "Name")
         location = data.get("Location")
         empty = not location or (isinstance(location, Mapping) and not location.get("RelativeLocation"))
         digests = Digests.from_wire(data.get(DIGESTS))
@@ -238,7 +237,7 @@ class Endpoint:
         :param etag: ``ETag`` header of the answer.
         :raises ProtocolError: no ``Name``, or a member of the wrong type.
         """
-        name = str(_member(data, "The endpoint", "Name"))
+        name = _member(data, "The endpoint", "Name")
         return cls(
             name=name,
             web_service_id=data.get("WebServiceId") or "",

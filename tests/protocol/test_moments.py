@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -12,15 +11,10 @@ from airflow_provider_azureml_classic.protocol.moments import age_text, moment_t
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
-def test_no_time_zone_is_utc(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("in_tokyo")
+def test_no_time_zone_is_utc() -> None:
     """Wherever the machine stands."""
-    monkeypatch.setenv("TZ", "Asia/Tokyo")
-    time.tzset()
-    try:
-        assert to_utc(datetime(2026, 3, 1, 12)) == to_utc("2026-03-01T12:00:00") == NOON
-    finally:
-        monkeypatch.undo()
-        time.tzset()
+    assert to_utc(datetime(2026, 3, 1, 12)) == to_utc("2026-03-01T12:00:00") == NOON
 
 
 @pytest.mark.parametrize("text", ["0001-01-01T00:00:00+01:00", "9999-12-31T23:00:00-01:00", "soon", ""])

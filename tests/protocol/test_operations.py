@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 import pytest
@@ -186,3 +187,104 @@ def test_only_submit_and_start_are_not_repeatable() -> None:
     """A second submission is a second job, and a second start is refused; everything else may be sent twice."""
     everything = (*OPERATIONS, ops.FETCH_BLOB, ops.PROBE_BLOB, ops.STORE_BLOB)
     assert {operation for operation in everything if not operation.idempotent} == {ops.SUBMIT_JOB, ops.START_JOB}
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("HEAD", f"/workspaces/{WS}/webservices"),
+        ("GET", f"//workspaces/{WS}///webservices/"),
+        ("GET", f"/WorkSpaces/{WS}/WEBSERVICES"),
+    ],
+)
+def test_other_spellings_of_a_call(method: str, path: str) -> None:
+    """A question for the head alone, slashes of a base address that ends in one, and other cases of the fixed parts."""
+    assert match(method, path) == (ops.LIST_SERVICES, {"workspace": WS}, {"GET"})
+
+
+@pytest.mark.parametrize(("letters", "remembered"), [(256, True), (257, False)])
+def test_long_paths_and_queries(letters: int, remembered: bool) -> None:
+    """They are read like short ones, but not remembered: thousands of them would be a lot of memory."""
+    segment = "x" * (letters - len("/workspaces//webservices"))
+    path, query = f"/workspaces/{segment}/webservices", f"a={'x' * (letters - 2)}"
+    assert match("GET", path) == (ops.LIST_SERVICES, {"workspace": segment}, {"GET"})
+    assert (match("GET", path) is match("GET", path)) is remembered
+    assert ops.query_values(query) == {"a": query[2:]}
+    assert (ops.query_values(query) is ops.query_values(query)) is remembered
+
+
+def test_the_case_of_fixed_parts() -> None:
+    """It does not matter to a pattern, and that of a segment is kept."""
+    matched = replace(ops.LIST_SERVICES).pattern.fullmatch("/WorkSpaces/Ws/WEBSERVICES")
+    assert matched is not None
+    assert matched["workspace"] == "Ws"
+
+
+def test_what_a_query_says() -> None:
+    """The first value of each parameter, whatever the case of its name; an empty one is one."""
+    assert ops.query_values("Format=swagger&format=other&details=") == {"format": "swagger", "details": ""}
+
+
+@pytest.mark.parametrize(
+    ("query", "objects", "types"),
+    [
+        ("", False, False),
+        ("api-version=2.0&format=swagger", True, False),
+        ("FORMAT=Swagger&Details=True", True, True),
+        ("format=json&details=false", False, False),
+        ("details=true", False, True),
+        ("format=&details=", False, False),
+    ],
+)
+def test_what_a_scoring_call_wants(query: str, objects: bool, types: bool) -> None:
+    """Objects, or the types of columns, in whatever case that is said."""
+    values = ops.query_values(query)
+    assert (ops.wants_objects(values), ops.wants_types(values)) == (objects, types)
+
+
+def test_scoring_calls_are_seen_at_a_glance() -> None:
+    """By the end of the path, as it is matched: those of either protocol, and no other operation."""
+    paths = {one.name: urlsplit(one.url(MANAGEMENT, segments_of(one))).path for one in OPERATIONS}
+    for spelled in (str, str.upper, "{}/".format):
+        assert {name for name, path in paths.items() if ops.is_score(spelled(path))} == {"score"}
+        inference = {name for name, path in paths.items() if ops.is_inference(spelled(path))}
+        assert inference == {"infer", "infer_version"}
+
+
+def test_what_changes_nothing() -> None:
+    """All that is read, and the calls whose body only asks."""
+    asking = {ops.SCORE, ops.SCORE_MODEL, ops.REHEARSE_UPDATE, ops.READ_ROWS, ops.INFER, ops.INFER_VERSION}
+    reading = {one for one in OPERATIONS if one.method == "GET"} | {ops.FETCH_BLOB, ops.PROBE_BLOB}
+    assert {one for one in (*OPERATIONS, ops.FETCH_BLOB, ops.PROBE_BLOB) if not one.changes} == reading | asking
+
+
+@pytest.mark.parametrize(
+    ("root", "portal"),
+    [
+        ("https://ml.example/base", "https://ml.example/base/portal"),
+        ("https://ml.example/apihelp/x", "https://ml.example/apihelp/x/portal"),
+        ("", "/portal"),
+        ("https://studio.azureml.net", ""),
+        ("https://azureml.net.example", "https://azureml.net.example/portal"),
+    ],
+)
+def test_pages_of_the_portal(root: str, portal: str) -> None:
+    """They stand beside the help pages of our server; the cloud service's portal was elsewhere."""
+    help_location = f"{root}/apihelp/workspaces/w/webservices/s/endpoints/g"
+    page, job = (f"{portal}/services/s%2F1/endpoints/e%2F2", f"{portal}/jobs/j%2F3") if portal else ("", "")
+    assert ops.portal_page(help_location, "s/1", "e/2") == page
+    assert ops.portal_job(help_location, "j/3") == job
+    assert ops.portal_page(help_location, "", "e") == ""
+
+
+def test_no_page_of_the_portal_without_help_pages() -> None:
+    """Another service tells another address of help, or none."""
+    for help_location in ("", "https://ml.example/help", "https://ml.example/apihelp"):
+        assert (ops.portal_page(help_location, "s", "e"), ops.portal_job(help_location, "j")) == ("", "")
+
+
+def test_api_location() -> None:
+    """The address below which an endpoint's calls are."""
+    assert ops.api_location("https://ml.example/base", WS, GUID) == (
+        f"https://ml.example/base/workspaces/{WS}/services/{GUID}"
+    )

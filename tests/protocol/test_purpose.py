@@ -21,6 +21,12 @@ def test_what_is_sent_is_read(purpose: Purpose) -> None:
     assert Purpose.from_headers(headers) == purpose
 
 
+@pytest.mark.parametrize(("check", "endpoint"), [("warn", "mine"), ("fail", "mine"), ("only", "mine"), ("off", None)])
+def test_what_data_are_compared_with(check: str, endpoint: str | None) -> None:
+    """The live model's of the endpoint that the model is for, unless nothing is to be compared."""
+    assert Purpose("mine", data_check=check).compared_with == endpoint
+
+
 def test_nothing_known_is_not_sent() -> None:
     """And a request without the header has no purpose."""
     assert Purpose().to_header() == {}

@@ -6,8 +6,6 @@ import base64
 import hashlib
 import hmac
 import re
-import time
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from urllib.parse import parse_qs, parse_qsl, urlencode
 
@@ -51,16 +49,6 @@ def refusal(
     with pytest.raises(RequestRejected) as caught:
         verify(ACCOUNT, text, container, blob, permission=permission, now=now)
     return caught.value
-
-
-@pytest.fixture
-def in_tokyo(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A machine whose own time is not UTC."""
-    with monkeypatch.context() as changed:
-        changed.setenv("TZ", "Asia/Tokyo")
-        time.tzset()
-        yield
-    time.tzset()
 
 
 def forged_anew(layout: list[str], values: dict[str, str], resource: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ from hypothesis import strategies as st
 from airflow_provider_azureml_classic.exceptions import ProtocolError, RequestRejected
 from airflow_provider_azureml_classic.protocol.tables import (
     Table,
+    global_parameters,
     read_call,
     read_input,
     read_output,
     the_input,
     write_output,
+    write_results,
 )
 
 SAMPLES = Path(__file__).parents[1] / "samples"
@@ -89,6 +92,44 @@ def test_written_forms() -> None:
     assert "ColumnTypes" not in write_output(TABLE, swagger=False, details=False)["value"]
     assert "ColumnTypes" not in write_output(Table(("x",), [["1"]]), swagger=False, details=True)["value"]
     assert write_output(TABLE, swagger=True, details=True) == OBJECTS
+    assert write_results({"output1": OBJECTS}) == {"Results": {"output1": OBJECTS}}
+    assert read_output("o", write_output(TABLE, swagger=False, details=True)) == TABLE
+
+
+@pytest.mark.parametrize("spelled", [str, str.lower, str.upper])
+def test_members_of_a_table_in_any_case(spelled: Callable[[str], str]) -> None:
+    """As readers of .NET took them, and writers of Java write them."""
+    sent = {spelled("ColumnNames"): ["x"], "Values": [[1]], "More": 1}
+    assert read_input("i", sent) == Table(("x",), [[1]])
+    assert read_input("i", {"ColumnNames": ["x"], spelled("Values"): [[1]]}) == Table(("x",), [[1]])
+
+
+def test_a_table_in_the_table_form() -> None:
+    """It has names and values, or is none."""
+    assert Table.from_wire({"ColumnNames": ["x"], "Values": [[1]]}) == Table(("x",), [[1]])
+    for data in ({"ColumnNames": ["x"]}, {"Values": [[1]]}, {}):
+        with pytest.raises(ProtocolError, match="no ColumnNames or no Values"):
+            Table.from_wire(data)
+
+
+def test_rows_with_many_different_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cells that nobody wrote are bounded by those that were: here 3, and 2 for each."""
+    monkeypatch.setattr("airflow_provider_azureml_classic.protocol.tables.FREE_CELLS", 3)
+    monkeypatch.setattr("airflow_provider_azureml_classic.protocol.tables.CELLS_A_CELL", 2)
+    rows = [{str(number): 1} for number in range(4)]
+    assert len(Table.of(rows[:3]).column_names) == 3
+    with pytest.raises(RequestRejected, match="16 cells; at most 11 are made") as caught:
+        Table.of(rows)
+    assert caught.value.detail_code == "InputParseError"
+
+
+def test_an_answer_that_repeats_long_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Letters of the names, times the rows, are bounded."""
+    monkeypatch.setattr("airflow_provider_azureml_classic.protocol.tables.MAX_REPEATED_NAMES", 6)
+    assert len(write_output(Table(("abc",), [[1], [2]]), swagger=True, details=False)) == 2
+    with pytest.raises(RequestRejected, match=r"3 rows of objects .* too long an answer") as caught:
+        write_output(Table(("abc",), [[1], [2], [3]]), swagger=True, details=False)
+    assert caught.value.detail_code == "InputParseError"
 
 
 def test_of_mappings() -> None:
@@ -119,6 +160,7 @@ def test_column() -> None:
         ({"ColumnNames": ["x"], "Values": [{"x": 1}]}, "Row 1 of input 'input1' is not a list"),
         ({"ColumnNames": ["x", "y", "x"], "Values": [[1, 2, 3]]}, "has the column 'x' twice"),
         ([{"x": 1}, 5], "Row 2 of input 'input1' is not an object"),
+        ([{"x": 1, " x": 2}], "Input 'input1' has the column 'x' twice"),
     ],
 )
 def test_bad_input(data: Any, said: str) -> None:
@@ -155,24 +197,34 @@ def test_empty_output() -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "code"),
+    ("body", "code", "target"),
     [
-        ([], "RequestBodyInvalid"),
-        ("Inputs", "RequestBodyInvalid"),
-        ({"Input": {}}, "UnexpectedParameter"),
-        ({"Inputs": {"input1": []}, "GolbalParameters": {}}, "UnexpectedParameter"),
-        ({"api-version": "2.0", "details": True, "x" * 99999: 1}, "MissingRequestInput"),
-        ({}, "MissingRequestInput"),
-        ({"Inputs": {}}, "MissingRequestInput"),
-        ({"Inputs": {"input1": [], "input2": []}}, "InvalidInputNames"),
-        ({"Inputs": {"input2": []}}, "InvalidInputNames"),
+        ([], "RequestBodyInvalid", None),
+        ("Inputs", "RequestBodyInvalid", None),
+        ({"Input": {}}, "UnexpectedParameter", "Input"),
+        ({"Inputs": {"input1": []}, "GolbalParameters": {}}, "UnexpectedParameter", "GolbalParameters"),
+        ({"api-version": "2.0", "details": True, "x" * 99999: 1}, "MissingRequestInput", "input1"),
+        ({}, "MissingRequestInput", "input1"),
+        ({"Inputs": {}}, "MissingRequestInput", "input1"),
+        ({"Inputs": 5}, "RequestBodyInvalid", "Inputs"),
+        ({"Inputs": {"input1": [], "input2": []}}, "InvalidInputNames", "input2"),
+        ({"Inputs": {"input2": []}}, "InvalidInputNames", "input2"),
     ],
 )
-def test_calls_without_the_one_input(body: Any, code: str) -> None:
+def test_calls_without_the_one_input(body: Any, code: str, target: str | None) -> None:
     """A call names exactly the input that the web service has."""
     with pytest.raises(RequestRejected) as error:
         the_input(read_call(body), "input1")
-    assert error.value.detail_code == code
+    assert (error.value.detail_code, error.value.details[0].target) == (code, target)
+
+
+def test_global_parameters() -> None:
+    """By name; none, null and an empty object are alike, and nothing else is taken for one."""
+    assert global_parameters({"GlobalParameters": {"a": 1}}) == {"a": 1}
+    assert [dict(global_parameters(body)) for body in ({}, {"GlobalParameters": None})] == [{}, {}]
+    with pytest.raises(RequestRejected, match="GlobalParameters must be an object") as caught:
+        global_parameters({"GlobalParameters": [1]})
+    assert caught.value.details[0].target == "GlobalParameters"
 
 
 def test_a_row_that_is_no_list() -> None:
@@ -183,7 +235,7 @@ def test_a_row_that_is_no_list() -> None:
 
 def test_members_of_a_call_are_bounded() -> None:
     """Others than ours are passed over, but not any number of them."""
-    others = {f"other{number}": number for number in range(999)}
-    assert read_call({"Inputs": {}, **others}) == {"Inputs": {}}
+    others = {f"other{number}": number for number in range(998)}
+    assert read_call({"Inputs": {}, "put": 1, **others}) == {"Inputs": {}}
     with pytest.raises(RequestRejected, match="1,001 members; at most 1,000"):
-        read_call({"Inputs": {}, **others, "more": 1})
+        read_call({"Inputs": {}, **others, "more": 1, "most": 1})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_azureml_classic.exceptions import ProtocolError, RequestRejected
-from airflow_provider_azureml_classic.protocol.references import BlobReference
+from airflow_provider_azureml_classic.protocol.digests import Digests
+from airflow_provider_azureml_classic.protocol.references import BlobReference, ToldWindow
 from airflow_provider_azureml_classic.protocol.values import (
     Endpoint,
     EndpointSettings,
@@ -22,6 +23,7 @@ from airflow_provider_azureml_classic.protocol.values import (
     WebService,
     boolean,
     check_endpoint_name,
+    is_check_endpoint,
 )
 
 SAMPLES = Path(__file__).parents[1] / "samples"
@@ -60,6 +62,62 @@ _settings = st.builds(
 )
 
 
+FEBRUARY, MARCH = datetime(2026, 2, 1, tzinfo=UTC), datetime(2026, 3, 1, tzinfo=UTC)
+RESOURCE = Resource(
+    "Churn Model [trained model]", MODEL, "OtherKind", Digests("0" * 64, "1" * 64), ToldWindow(FEBRUARY, last=MARCH)
+)
+RESOURCE_WIRE = {
+    "Name": "Churn Model [trained model]",
+    "Kind": "OtherKind",
+    "Location": MODEL.to_wire(),
+    "ModelDigests": {"File": "0" * 64, "Content": "1" * 64},
+    "ModelWindow": {"End": "2026-02-01T00:00:00Z", "IsFirst": False, "Last": "2026-03-01T00:00:00Z"},
+}
+#: Each member has another value than any other, and than one that is not there.
+ENDPOINT = Endpoint(
+    name="store017",
+    web_service_id="service",
+    workspace_id="workspace",
+    description="of the store",
+    creation_time="2016-02-11T09:30:02Z",
+    help_location="https://h.example/apihelp/e",
+    api_location="https://h.example/workspaces/w/services/g",
+    primary_key="key-1",
+    secondary_key="key-2",
+    version="7",
+    prevent_update=True,
+    sample_data_enabled=True,
+    experiment_location="https://h.example/experiment",
+    max_concurrent_calls=40,
+    diagnostics_trace_level="Error",
+    throttle_level="High",
+    resources=(RESOURCE,),
+    folder="customers/store017/",
+    stale_after=timedelta(days=2),
+)
+ENDPOINT_WIRE = {
+    "Name": "store017",
+    "Description": "of the store",
+    "CreationTime": "2016-02-11T09:30:02Z",
+    "WorkspaceId": "workspace",
+    "WebServiceId": "service",
+    "HelpLocation": "https://h.example/apihelp/e",
+    "PrimaryKey": "key-1",
+    "SecondaryKey": "key-2",
+    "ApiLocation": "https://h.example/workspaces/w/services/g",
+    "Version": "7",
+    "PreventUpdate": True,
+    "SampleDataEnabled": True,
+    "ExperimentLocation": "https://h.example/experiment",
+    "MaxConcurrentCalls": 40,
+    "DiagnosticsTraceLevel": "Error",
+    "ThrottleLevel": "High",
+    "Resources": [RESOURCE_WIRE],
+    "Folder": "customers/store017/",
+    "StaleAfter": 172800,
+}
+
+
 def sample(name: str) -> Any:
     """A decoded sample."""
     return json.loads((SAMPLES / f"{name}.json").read_text())
@@ -84,6 +142,60 @@ def test_settings_round_trip(value: EndpointSettings) -> None:
     wire = json.loads(json.dumps(value.to_wire()))
     assert EndpointSettings.from_wire(wire) == value
     assert None not in wire.values()
+
+
+@pytest.mark.parametrize(
+    ("value", "wire"),
+    [
+        (ENDPOINT, ENDPOINT_WIRE),
+        (RESOURCE, RESOURCE_WIRE),
+        (Resource("m"), {"Name": "m", "Kind": "TrainedModel", "Location": None}),
+        (
+            WebService("s", "Churn", "workspace", "of all stores", "2016-02-11T09:30:02Z", "first", 3),
+            {
+                "Id": "s",
+                "Name": "Churn",
+                "Description": "of all stores",
+                "CreationTime": "2016-02-11T09:30:02Z",
+                "WorkspaceId": "workspace",
+                "DefaultEndpointName": "first",
+                "EndpointCount": 3,
+            },
+        ),
+    ],
+    ids=["endpoint", "resource", "resource-alone", "service"],
+)
+def test_every_member(value: Any, wire: dict[str, Any]) -> None:
+    """Each is read from its place, and written there."""
+    assert value.to_wire() == wire
+    assert type(value).from_wire(wire) == value
+
+
+def test_what_a_server_leaves_out() -> None:
+    """Texts are empty, numbers 0, flags false; what has one usual value has that."""
+    assert WebService.from_wire({"Id": 5}) == WebService("5", "", "", None, None, "default", 0)
+    assert Endpoint.from_wire({"Name": 5}) == Endpoint("5", max_concurrent_calls=0)
+    assert Endpoint.from_wire({"Name": "e", "StaleAfter": 0}).stale_after is None
+
+
+@pytest.mark.parametrize(
+    ("window", "path", "window_end", "data_end"),
+    [
+        (None, "m/20260201T000000Z.ilearner", FEBRUARY, FEBRUARY),
+        (ToldWindow(MARCH), "m/20260201T000000Z.ilearner", MARCH, MARCH),
+        (ToldWindow(last=MARCH), "m/20260201T000000Z.ilearner", FEBRUARY, FEBRUARY),
+        (ToldWindow(last=MARCH), "m/x.ilearner", None, MARCH),
+        (ToldWindow(), "m/x.ilearner", None, None),
+        (None, "m/20261301T000000Z.ilearner", None, None),
+        (None, None, None, None),
+    ],
+)
+def test_how_far_a_models_data_reach(
+    window: ToldWindow | None, path: str | None, window_end: datetime | None, data_end: datetime | None
+) -> None:
+    """As the service tells it, else as the path says, else to the last time in the data."""
+    resource = Resource("m", BlobReference(path) if path else None, window=window)
+    assert (resource.window_end, resource.data_end) == (window_end, data_end)
 
 
 @pytest.mark.parametrize("item", sample("web_services"), ids=lambda item: item["Name"])
@@ -131,6 +243,9 @@ def test_concurrency_absent(value: Any) -> None:
         (Endpoint, {"name": "lower case"}, "The endpoint has no Name"),
         (Endpoint, {"Name": "e", "MaxConcurrentCalls": "many"}, "MaxConcurrentCalls is 'many'"),
         (Endpoint, {"Name": "e", "PreventUpdate": "maybe"}, "PreventUpdate is 'maybe'"),
+        (Endpoint, {"Name": "e", "SampleDataEnabled": "maybe"}, "SampleDataEnabled is 'maybe'"),
+        (Endpoint, {"Name": "e", "Folder": 5}, "Folder is 5; it must be a string"),
+        (Endpoint, {"Name": "e", "StaleAfter": -1}, "StaleAfter is -1"),
         (Endpoint, {"Name": "e", "Resources": ["model"]}, "The resource is not an object"),
         (Endpoint, {"Name": "e", "Resources": [{"Kind": "x"}]}, "The resource has no Name"),
         (Resource, {"Name": "m", "Location": "https://h.example/m"}, "The resource cannot be read"),
@@ -171,20 +286,20 @@ def test_resource_exact_name_wins() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "wanted", "code"),
+    ("value", "wanted", "code", "target"),
     [
-        (endpoint("a", "b"), None, "ResourceNameInvalid"),
-        (endpoint("a", "b"), "c", "ResourceNameInvalid"),
-        (endpoint("a"), "", "ResourceNameInvalid"),
-        (endpoint(), "a", "NoUpdatableResources"),
-        (endpoint(), None, "NoUpdatableResources"),
+        (endpoint("a", "b"), None, "ResourceNameInvalid", None),
+        (endpoint("a", "b"), "c", "ResourceNameInvalid", "c"),
+        (endpoint("a"), "", "ResourceNameInvalid", ""),
+        (endpoint(), "a", "NoUpdatableResources", "store017"),
+        (endpoint(), None, "NoUpdatableResources", "store017"),
     ],
 )
-def test_resource_is_not_found(value: Endpoint, wanted: str | None, code: str) -> None:
+def test_resource_is_not_found(value: Endpoint, wanted: str | None, code: str, target: str | None) -> None:
     """None or several: the message names the endpoint and lists what it has."""
     with pytest.raises(RequestRejected, match="store017") as caught:
         value.resource(wanted)
-    assert caught.value.detail_code == code
+    assert (caught.value.detail_code, caught.value.details[0].target) == (code, target)
     assert all(repr(resource.name) in str(caught.value) for resource in value.resources)
 
 
@@ -227,6 +342,9 @@ def test_settings_of_patch() -> None:
         ("Description", "", ""),
         ("Resources", None, None),
         ("Resources", [], ()),
+        ("StaleAfter", 0, timedelta(0)),
+        ("StaleAfter", "60", timedelta(minutes=1)),
+        ("StaleAfter", 3660 * 86400, timedelta(days=3660)),
     ],
 )
 def test_setting_is_tolerated(member: str, value: Any, read: Any) -> None:
@@ -252,6 +370,8 @@ def test_setting_is_tolerated(member: str, value: Any, read: Any) -> None:
         ("Description", 5),
         ("Resources", {}),
         ("Resources", ["m"]),
+        ("StaleAfter", -1),
+        ("StaleAfter", 3660 * 86400 + 1),
     ],
 )
 def test_setting_is_refused(member: str, value: Any) -> None:
@@ -262,27 +382,91 @@ def test_setting_is_refused(member: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "code", "named"),
+    ("data", "code", "named", "target"),
     [
-        (None, "RequestBodyInvalid", "JSON object"),
-        ([], "RequestBodyInvalid", "JSON object"),
-        ({"Descripton": "x"}, "UnexpectedParameter", "Descripton"),
-        ({"Resources": [{"Name": " ", "Location": {}}]}, "BadParameterValue", "Name"),
-        ({"Resources": [{"Name": "m"}]}, "MissingInputBlobInformation", "Location of 'm'"),
-        ({"Resources": [{"Name": "m", "Location": {}}]}, "InputBlobRelativeLocationInvalid", "Location of 'm'"),
-        ({"Resources": [{"Name": "m", "Locaton": {}}]}, "UnexpectedParameter", "Locaton"),
+        (None, "RequestBodyInvalid", "JSON object", None),
+        ([], "RequestBodyInvalid", "JSON object", None),
+        ({"Descripton": "x"}, "UnexpectedParameter", "^The endpoint has .*'Descripton'", "Descripton"),
+        ({"Resources": [{"Name": " ", "Location": {}}]}, "BadParameterValue", "has no Name", "Name"),
+        ({"Resources": [{"Name": 5, "Location": {}}]}, "BadParameterValue", "has no Name", "Name"),
+        ({"Resources": [{"Name": "m"}]}, "MissingInputBlobInformation", "Location of 'm'", None),
+        ({"Resources": [{"Name": "m", "Location": {}}]}, "InputBlobRelativeLocationInvalid", "Location of 'm'", None),
+        (
+            {"Resources": [{"Name": "m", "Locaton": {}}]},
+            "UnexpectedParameter",
+            "^The resource has .*Locaton",
+            "Locaton",
+        ),
         (
             {"Resources": [{"Name": "m", "Location": {"RelativeLocation": "a", "ConnetionString": "x"}}]},
             "UnexpectedParameter",
             "ConnetionString",
+            "ConnetionString",
         ),
     ],
 )
-def test_bad_settings(data: Any, code: str, named: str) -> None:
+def test_bad_settings(data: Any, code: str, named: str, target: str | None) -> None:
     """A body that cannot be meant, or a mistyped member at any depth, is refused by name."""
     with pytest.raises(RequestRejected, match=named) as caught:
         EndpointSettings.from_wire(data)
-    assert caught.value.detail_code == code
+    assert (caught.value.detail_code, caught.value.details[0].target) == (code, target)
+
+
+def test_a_resource_as_endpoints_list_it_may_be_sent_back() -> None:
+    """With all members that a resource has; of them, name and location are what is set."""
+    read = EndpointSettings.from_wire({"Resources": [RESOURCE_WIRE]})
+    assert read.resources == (Resource(RESOURCE.name, MODEL),)
+    sent = {"Resources": [{"Name": RESOURCE.name, "Location": MODEL.to_wire()}]}
+    assert EndpointSettings(resources=(RESOURCE,)).to_wire() == sent
+    assert EndpointSettings(resources=(Resource("m"),)).to_wire() == {"Resources": [{"Name": "m", "Location": None}]}
+
+
+def test_every_setting_is_written() -> None:
+    """Each under its name; one of no value is not left out."""
+    assert EndpointSettings("", ThrottleLevel.HIGH, 0, False, True, TraceLevel.ALL, (), timedelta(0)).to_wire() == {
+        "Description": "",
+        "ThrottleLevel": "High",
+        "MaxConcurrentCalls": 0,
+        "PreventUpdate": False,
+        "SampleDataEnabled": True,
+        "DiagnosticsTraceLevel": "All",
+        "StaleAfter": 0,
+        "Resources": [],
+    }
+
+
+@pytest.mark.parametrize(
+    ("member", "value", "expected"),
+    [
+        ("ThrottleLevel", "Medium", "Low or High"),
+        ("DiagnosticsTraceLevel", "Some", "None or Error or All"),
+        ("PreventUpdate", "yes", "true or false"),
+        ("SampleDataEnabled", "yes", "true or false"),
+        ("MaxConcurrentCalls", "many", "a whole number"),
+        ("Description", 5, "a string"),
+        ("StaleAfter", -1, "seconds, of at most 3,660 days, or 0 for none"),
+    ],
+)
+def test_what_a_setting_must_be(member: str, value: Any, expected: str) -> None:
+    """The message shows what was sent, and what may be."""
+    with pytest.raises(RequestRejected) as caught:
+        EndpointSettings.from_wire({member: value})
+    assert caught.value.message == f"{member} is {value!r}; it must be {expected}."
+
+
+@pytest.mark.parametrize(
+    ("name", "is_one"),
+    [
+        ("gatecheck" + "0123456789abcde", True),
+        ("gatecheck" + "0123456789abcd", False),
+        ("gatecheck" + "0123456789abcdef", False),
+        ("gatecheck" + "0123456789abcdg", False),
+        ("store017", False),
+    ],
+)
+def test_endpoints_of_gates(name: str, is_one: bool) -> None:
+    """They are known by their names, which nobody types."""
+    assert is_check_endpoint(name) is is_one
 
 
 def test_boolean_is_public_for_the_refresh_flag() -> None:
@@ -301,4 +485,4 @@ def test_endpoint_name_refused(name: str) -> None:
     """Any other name is refused before it is sent, with the rule in the message."""
     with pytest.raises(RequestRejected, match="1 to 24 lower-case letters and digits") as caught:
         check_endpoint_name(name)
-    assert caught.value.detail_code == "EndpointNameInvalid"
+    assert (caught.value.detail_code, caught.value.details[0].target) == ("EndpointNameInvalid", "endpoint")
