@@ -21,9 +21,10 @@ Rule 2: codes of the service are spelled here and nowhere else; the published on
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from itertools import islice
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -317,10 +318,25 @@ def _cut(text: str) -> str:
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
 
 
-#: Letters of a name that is compared with others.
-_LONGEST_NAME = 255
+#: Letters of a name that is compared with others, and how many others.
+_LONGEST_NAME, MOST_COMPARED = 255, 10_000
 #: Letters of a message.
 _LONGEST = 4096
+
+
+def nearest(
+    name: str, known: Iterable[str], plain: Callable[[str], str] = str.casefold, cutoff: float = 0.6
+) -> str | None:
+    """The name that is meant where one is misspelt, if any looks like it. Of very many, the first ones are compared.
+
+    :param name: as it was given.
+    :param known: the names that there are.
+    :param plain: what is compared of a name.
+    :param cutoff: how alike two must be, from 0 to 1.
+    """
+    by_plain = {plain(one[:_LONGEST_NAME]): one for one in islice(known, MOST_COMPARED)}
+    near = get_close_matches(plain(name[:_LONGEST_NAME]), by_plain, 1, cutoff)
+    return by_plain[near[0]] if near else None
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -329,9 +345,8 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     :param name: as it was given.
     :param known: the names that there are.
     """
-    by_plain = {one.casefold(): one for one in known}
-    near = get_close_matches(name[:_LONGEST_NAME].casefold(), by_plain, 1)
-    return f" Did you mean {by_plain[near[0]]!r}?" if near else ""
+    near = nearest(name, known)
+    return f" Did you mean {near!r}?" if near else ""
 
 
 def cause(error: BaseException) -> str:

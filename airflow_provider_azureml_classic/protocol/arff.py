@@ -10,9 +10,10 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TextIO
 
-from airflow_provider_azureml_classic.protocol.limits import FREE_SPARSE_CELLS, SPARSE_CELLS_A_LETTER
+from airflow_provider_azureml_classic.protocol.limits import FREE_SPARSE_CELLS, MAX_COLUMNS, SPARSE_CELLS_A_LETTER
 
 #: Kinds of attributes. ``real`` and ``integer`` are numeric, too.
 NUMERIC, NOMINAL, STRING, DATE = "numeric", "nominal", "string", "date"
@@ -20,10 +21,11 @@ NUMERIC, NOMINAL, STRING, DATE = "numeric", "nominal", "string", "date"
 MISSING = "?"
 
 _DECLARATION = re.compile(r"@([a-z]+)(?:\s+(.*))?", re.IGNORECASE | re.DOTALL)
-_QUOTED = r"""'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)\""""
+# Possessive: what may be given back is remembered for each letter, a hundred bytes of it.
+_QUOTED = r"""'((?:[^'\\]++|\\.)*+)'|"((?:[^"\\]++|\\.)*+)\""""
 _NAME = re.compile(rf"(?:{_QUOTED}|([^\s{{'\"][^\s{{]*))\s*", re.DOTALL)
 # A percent sign after a blank begins a comment, as at the start of a line; within a word it belongs to it.
-_VALUE = re.compile(rf"(?:{_QUOTED}|([^,\t'\"{{}}%](?:[^,\t{{}}%]|(?<!\s)%)*))[ ]*", re.DOTALL)
+_VALUE = re.compile(rf"(?:{_QUOTED}|([^,\t'\"{{}}%](?:[^,\t{{}}%]++|(?<!\s)%)*+))[ ]*", re.DOTALL)
 _SEPARATOR = re.compile(r"\s*[,\t]\s*")
 _INDEX = re.compile(r"(\d{1,9})\s+")
 # A row without any of these is cut at its commas.
@@ -72,7 +74,9 @@ def read_arff(lines: Iterable[str]) -> tuple[tuple[Attribute, ...], Iterator[lis
     :raises ArffError: it is not ARFF; also from the rows.
     """
     numbered = enumerate(lines, 1)
-    attributes = tuple(_declared(numbered))
+    attributes = tuple(islice(_declared(numbered), MAX_COLUMNS + 1))
+    if len(attributes) > MAX_COLUMNS:
+        raise ArffError(f"It declares more than {MAX_COLUMNS:,} attributes; at most as many columns are read.")
     if not attributes:
         raise ArffError("No @attribute stands before @data; expected one for each column.")
     return attributes, _rows(numbered, attributes)

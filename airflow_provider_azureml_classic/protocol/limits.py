@@ -16,6 +16,9 @@ FREE_CELLS, CELLS_A_CELL = 1 << 18, 64
 MAX_REPEATED_NAMES = 1 << 27
 #: Letters of a row of a file, and its columns.
 MAX_RECORD, MAX_COLUMNS = 1 << 24, 1 << 17
+#: Columns of a file that is read as the rows of a scoring call, unless the model has many: each takes kilobytes and a
+#: tenth of a millisecond, however few its rows are.
+MAX_CALL_COLUMNS = 1 << 13
 #: Cells that sparse rows of ARFF stand for: so many in any case, and so many more for each letter of the rows.
 FREE_SPARSE_CELLS, SPARSE_CELLS_A_LETTER = 1 << 24, 64
 #: Letters of what a person writes about an endpoint.

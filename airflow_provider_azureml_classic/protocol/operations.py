@@ -169,7 +169,8 @@ LIST_JOBS = Operation("list_jobs", "GET", API_PATH + "/jobs", Credential.EITHER,
 GET_JOB_LOG = Operation("get_job_log", "GET", API_PATH + "/jobs/{job}/log", Credential.EITHER, True, True)
 CANCEL_JOB = Operation("cancel_job", "DELETE", API_PATH + "/jobs/{job}", Credential.ENDPOINT, True, True)
 # Our addition: rows of a file as they are sent in a scoring call, for clients that cannot read the file.
-READ_ROWS = Operation("read_rows", "POST", API_PATH + "/rows", Credential.ENDPOINT, True, True, reads=True)
+_ROWS_END = "/rows"
+READ_ROWS = Operation("read_rows", "POST", API_PATH + _ROWS_END, Credential.ENDPOINT, True, True, reads=True)
 _SCORE_END = "/execute"
 SCORE = Operation("score", "POST", API_PATH + _SCORE_END, Credential.ENDPOINT, True, True, None, reads=True)
 # Our additions, for a customer who has his key alone: see `customers`.
@@ -321,6 +322,14 @@ def is_inference(path: str) -> bool:
     :param path: raw path.
     """
     return _ends_with(path, _INFER_END)
+
+
+def is_read_rows(path: str) -> bool:
+    """Whether a path is that of a file that is read as the rows of a scoring call, seen at a glance.
+
+    :param path: raw path.
+    """
+    return _ends_with(path, _ROWS_END)
 
 
 def _ends_with(path: str, end: str) -> bool:

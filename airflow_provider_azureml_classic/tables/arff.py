@@ -56,9 +56,8 @@ def arff_tables(
         check_names(names, _TITLE, expected, declared=True)
         origin = Origin(_TITLE, tuple(names), encoding=decoder.name, declared=dict(zip(names, attributes, strict=True)))
         kept = {i: name for i, name in enumerate(names) if name and keep(name)}
-        before = 0
-        while chunk := list(islice(rows, max(1, min(_ROWS, _CELLS // len(names))))):
-            _check_lengths(chunk, len(names), before)
+        before, whole = 0, _of_width(rows, len(names))
+        while chunk := list(islice(whole, max(1, min(_ROWS, _CELLS // len(names))))):
             columns = {name: _column(chunk, i) for i, name in kept.items()}
             table = Table(origin, columns, len(chunk), before)
             for name in columns:
@@ -107,13 +106,15 @@ def _with_last(pieces: Iterable[bytes]) -> Iterator[tuple[bytes, bool]]:
     yield b"", True
 
 
-def _check_lengths(chunk: list[list[str]], width: int, before: int) -> None:
-    if set(map(len, chunk)) == {width}:
-        return
-    number, row = next((number, row) for number, row in enumerate(chunk, before + 1) if len(row) != width)
-    raise rejection(
-        "InputParseError", f"Data row {number} has {len(row)} cells; the ARFF declares {width}: {shown(','.join(row))}."
-    )
+def _of_width(rows: Iterator[list[str]], width: int) -> Iterator[list[str]]:
+    """The rows, each looked at before the next one is read: a row that is too long may be very long."""
+    for number, row in enumerate(rows, 1):
+        if len(row) != width:
+            raise rejection(
+                "InputParseError",
+                f"Data row {number} has {len(row)} cells; the ARFF declares {width}: {shown(','.join(row))}.",
+            )
+        yield row
 
 
 def _column(chunk: list[list[str]], position: int) -> pa.ChunkedArray:

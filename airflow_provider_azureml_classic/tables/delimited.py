@@ -151,6 +151,7 @@ class DelimitedParser:
         """Whether the header row is complete and has been read."""
         sign, self._text = _without_hint(self._text, self._title)
         self._hint = self._hint or sign
+        self._text = self._text.lstrip(b"\r\n")
         self._delimiter = self._hint or _delimiter(self._text[:_SAMPLE], self._title)
         csv.field_size_limit(MAX_RECORD)
         used = 0

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Sequence
-from difflib import get_close_matches
-from itertools import pairwise
+from itertools import islice, pairwise
 
-from airflow_provider_azureml_classic.exceptions import rejection
+from airflow_provider_azureml_classic.exceptions import MOST_COMPARED, nearest, rejection
 from airflow_provider_azureml_classic.protocol.errors import repeated
 from airflow_provider_azureml_classic.protocol.limits import MAX_COLUMNS
 from airflow_provider_azureml_classic.tables.spelling import listed, parse_number
@@ -17,7 +16,8 @@ _YEAR = re.compile("(?:1[89]|20|21)[0-9]{2}")
 
 def _misspelled(expected: Collection[str], names: Sequence[str]) -> tuple[str, str] | None:
     """A column that is expected, and a name that looks like it: then the first row is a header row."""
-    return next(((wanted, near) for wanted in expected if (near := alike(wanted, names))), None)
+    few = islice(expected, max(1, MOST_COMPARED // (len(names) or 1)))
+    return next(((wanted, near) for wanted in few if (near := alike(wanted, names))), None)
 
 
 def alike(wanted: str, names: Iterable[str]) -> str | None:
@@ -26,9 +26,7 @@ def alike(wanted: str, names: Iterable[str]) -> str | None:
     :param wanted: the column.
     :param names: those that are there.
     """
-    plain = {_letters(name): name for name in names}
-    near = get_close_matches(_letters(wanted), plain, 1, 0.75)
-    return plain[near[0]] if near else None
+    return nearest(wanted, names, _letters, 0.75)
 
 
 def hint(wanted: str, names: Iterable[str], expected: Collection[str]) -> str:
@@ -38,7 +36,8 @@ def hint(wanted: str, names: Iterable[str], expected: Collection[str]) -> str:
     :param names: those that are there.
     :param expected: columns that are there rightly.
     """
-    near = alike(wanted, [name for name in names if name not in expected])
+    others = set(expected)
+    near = alike(wanted, (name for name in names if name not in others))
     return f" Is {near!r} meant?" if near else ""
 
 
@@ -82,15 +81,17 @@ def no_names(cells: Sequence[str]) -> list[str]:
     return [] if follow and len(years) == len(numbers) else numbers
 
 
-def check_width(columns: int, title: str) -> None:
+def check_width(columns: int, title: str, most: int | None = None) -> None:
     """Return if a file may have so many columns.
 
     :param columns: how many there are.
     :param title: the format, for messages.
+    :param most: how many it may have; :data:`MAX_COLUMNS` by default.
     :raises RequestRejected: it may not.
     """
-    if columns > MAX_COLUMNS:
-        raise rejection("InputParseError", f"The {title} has {columns} columns; at most {MAX_COLUMNS:,} are read.")
+    most = MAX_COLUMNS if most is None else most
+    if columns > most:
+        raise rejection("InputParseError", f"The {title} has {columns} columns; at most {most:,} are read.")
 
 
 def heading(title: str) -> str:

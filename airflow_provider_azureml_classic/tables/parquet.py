@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import IO, TYPE_CHECKING, Any
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
@@ -44,21 +44,22 @@ def parquet_tables(file: IO[bytes], *, expected: Collection[str] = (), keep: Kee
 
     size = file.seek(0, 2)
     opened = _opened(file)
-    names = [name.strip() for name in opened.schema_arrow.names]
+    schema = opened.schema_arrow  # made anew each time that it is asked for
+    names = [name.strip() for name in schema.names]
     check_names(names, _TITLE, expected, declared=True)
     kept = [i for i, name in enumerate(names) if name and keep(name)]
     if opened.metadata.num_rows * max(1, len(kept)) > MAX_CELLS:
         raise _too_much(f"{opened.metadata.num_rows:,} rows of {len(kept)} columns, more than {MAX_CELLS:,} cells")
+    spelled, types = schema.names, schema.types
+    wanted = {spelled[i]: types[i] for i in kept}
     for i in kept:
-        _plain(names[i], pa.array([], opened.schema_arrow.types[i]))
+        _plain(names[i], pa.array([], types[i]))
     left = _ALWAYS + MAX_RATIO * size
     before = 0
     try:
-        rows = _check_pages(file, opened, {opened.schema_arrow.names[i] for i in kept}, left)
+        rows = _ALWAYS // _check_pages(file, opened, wanted, size, left)
         for batch in opened.iter_batches(
-            max(1, min(_ROWS, _CELLS // max(1, len(names)), rows)),
-            columns=[opened.schema_arrow.names[i] for i in kept],
-            use_threads=False,
+            max(1, min(_ROWS, _CELLS // max(1, len(names)), rows)), columns=list(wanted), use_threads=False
         ):
             # Texts of a damaged file may be none.
             batch.validate(full=True)
@@ -77,22 +78,25 @@ def parquet_tables(file: IO[bytes], *, expected: Collection[str] = (), keep: Kee
         raise _unreadable(error) from None
 
 
-def _check_pages(file: IO[bytes], opened: Any, wanted: Collection[str], most: int) -> int:
-    """Refuse what its pages would unpack to before any is; returns how many rows may be read at a time.
+def _check_pages(file: IO[bytes], opened: Any, wanted: Mapping[str, pa.DataType], size: int, most: int) -> int:
+    """Refuse what its pages would unpack to before any is; returns how long a row may be, in bytes.
 
-    :param wanted: names of the columns that are read.
+    :param wanted: types of the columns that are read, by name.
+    :param size: of the file: pages of different columns are different bytes of it, or there would be no end of them.
     :param most: bytes of all pages together.
     """
     unpacked, longest = 0, 1
     columns = [opened.schema.column(number) for number in range(opened.metadata.num_columns)]
     leaves = [number for number, one in enumerate(columns) if one.path == one.name and one.name in wanted]
-    kinds = dict(zip(opened.schema_arrow.names, opened.schema_arrow.types, strict=True))
-    texts = {i: _is_text(kinds[columns[i].name]) for i in leaves}
+    texts = {i: _is_text(wanted[columns[i].name]) for i in leaves}
     for group in range(opened.metadata.num_row_groups):
         chunks = opened.metadata.row_group(group)
         for number in leaves:
             chunk = chunks.column(number)
             begin = chunk.dictionary_page_offset or chunk.data_page_offset
+            size -= chunk.total_compressed_size
+            if size < 0:
+                raise ValueError("its columns stand for more bytes than it has")
             for page in pages_of(file, begin, begin + chunk.total_compressed_size):
                 unpacked += page.size
                 # Each row may be as long as such a page.
@@ -100,7 +104,7 @@ def _check_pages(file: IO[bytes], opened: Any, wanted: Collection[str], most: in
                     longest = max(longest, page.size)
                 if unpacked > most:
                     raise _too_much(f"more than {MAX_RATIO} times the size of the file")
-    return _ALWAYS // longest
+    return longest
 
 
 def _opened(file: IO[bytes]) -> Any:

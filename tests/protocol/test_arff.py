@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import tracemalloc
 from collections.abc import Iterator
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -227,3 +228,23 @@ def test_scipy_reads_what_is_written(first: str) -> None:
     assert [row[2] for row in data] == [b"craft", b"it, or so", b"craft"]
     expected = [float("nan") if first == "?" else 1.0, 0.25, float("nan")]
     np.testing.assert_array_equal([row[1] for row in data], expected)
+
+
+def test_attributes_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No more are read than a table may have columns."""
+    monkeypatch.setattr(arff, "MAX_COLUMNS", 3)
+    assert len(read(HEADER)[0]) == 3
+    with pytest.raises(ArffError, match="more than 3 attributes"):
+        read(HEADER.replace("@data", "@attribute d real\n@attribute"))
+
+
+def test_a_text_takes_what_its_letters_take() -> None:
+    """Whatever it is made of, and whether or not it ends."""
+    for cell in ("'" + "\\\\" * 100_000 + "'", "'" + "x\\'" * 100_000, "a %" + "b%" * 100_000):
+        tracemalloc.start()
+        try:
+            with suppress(ArffError):
+                read(f"@relation r\n@attribute s string\n@data\n{cell}\n")
+            assert tracemalloc.get_traced_memory()[1] < 20 * len(cell)
+        finally:
+            tracemalloc.stop()

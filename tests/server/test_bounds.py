@@ -26,7 +26,7 @@ from airflow_provider_azureml_classic.protocol.tables import read_input, write_o
 from airflow_provider_azureml_classic.protocol.values import Endpoint
 from airflow_provider_azureml_classic.server.blobs.store import MAX_BLOCKS
 from airflow_provider_azureml_classic.server.blobs.xml import StorageError, read_block_list
-from airflow_provider_azureml_classic.server.experiments import Scorer, ilearner, load_experiments
+from airflow_provider_azureml_classic.server.experiments import Scorer, batch, ilearner, load_experiments
 from airflow_provider_azureml_classic.server.experiments.frame import read_table
 from airflow_provider_azureml_classic.server.experiments.parameters import Parameter, checked
 from airflow_provider_azureml_classic.server.portal.site import fields_of
@@ -142,6 +142,11 @@ CASES: dict[str, tuple[Callable[[], bytes], Callable[[bytes, Path], Any], int]] 
         lambda: ARFF % (b"@attribute a {%s}\n" % numbered(b"%d", 100_000, b","), b""),
         of_file("x.arff"),
         64,
+    ),
+    "ARFF of a row that is too long": (
+        lambda: ARFF % (b"@attribute a real\n", b"12," * 300_000),
+        of_file("x.arff"),
+        32,
     ),
     "ARFF of sparse rows": (
         lambda: ARFF % (numbered(b"@attribute a%d real\n", 5_000), b"{}\n" * 50_000),
@@ -267,6 +272,15 @@ def test_columns_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert read_rows("a,b,c\n1,2,3\n", tmp_path) == 1
     with pytest.raises(RequestRejected, match="4 columns; at most 3"):
         read_rows("a,b,c,d\n1,2,3,4\n", tmp_path)
+
+
+def test_columns_of_a_call_are_counted(service: Service, scorer: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before a table is made of the file; a model of many columns may be sent as many."""
+    monkeypatch.setattr(batch, "MAX_CALL_COLUMNS", 3)
+    path = service.api_path(scorer, "/rows") + "&file=x.csv"
+    assert service.ask("POST", path, b"x,a,b\n1,2,3\n", key=scorer.primary_key).status == 200
+    answer = service.ask("POST", path, b"x,a,b,c\n1,2,3,4\n", key=scorer.primary_key)
+    assert (answer.status, b"4 columns; at most 3" in answer.body) == (400, True)
 
 
 def read_rows(text: str, folder: Path) -> int:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from airflow_provider_azureml_classic import exceptions
 from airflow_provider_azureml_classic.exceptions import RequestRejected
-from airflow_provider_azureml_classic.tables.names import check_names
+from airflow_provider_azureml_classic.tables.names import alike, check_names
 
 
 @pytest.mark.parametrize("name", ["Income", "incom", "imcome"])
@@ -15,3 +16,11 @@ def test_a_misspelled_label_is_named(name: str) -> None:
         check_names(["age", name], "CSV", ["income"])
     with pytest.raises(RequestRejected, match="needs a header row; expected the columns"):
         check_names(["red", "no"], "CSV", ["income"])
+
+
+def test_of_very_many_names_some_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message costs the same however many columns a file has, and however long their names are."""
+    monkeypatch.setattr(exceptions, "MOST_COMPARED", 2)
+    assert alike("price", ["a", "prices"]) == "prices"
+    assert alike("price", ["a", "b", "prices"]) is None
+    assert alike("x" * 300 + "y", ["x" * 300 + "z" * 100_000]) == "x" * 300 + "z" * 100_000

@@ -90,3 +90,22 @@ def test_a_damaged_file_is_refused() -> None:
         except RequestRejected:
             refused += 1
     assert refused > 50
+
+
+def test_a_wide_file_is_described_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Arrow makes the description of all columns anew each time that it is asked: with each column it were a square."""
+    asked: list[int] = []
+    usual = pq.ParquetFile.schema_arrow
+    monkeypatch.setattr(pq.ParquetFile, "schema_arrow", property(lambda file: asked.append(1) or usual.fget(file)))
+    buffer = io.BytesIO()
+    pq.write_table(pa.table({f"c{number}": [1] for number in range(50)}), buffer)
+    assert len(next(iter(parquet_tables(buffer))).columns) == 50
+    assert len(asked) < 5
+
+
+def test_columns_are_different_bytes_of_a_file() -> None:
+    """Pages that stand in several columns would have no end."""
+    file = io.BytesIO(written(pa.array([1, 2])))
+    opened = parquet._opened(file)
+    with pytest.raises(ValueError, match="more bytes than it has"):
+        parquet._check_pages(file, opened, {"x": pa.int64()}, 10, MIB)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from airflow_provider_azureml_classic.exceptions import rejection
 from airflow_provider_azureml_classic.protocol.arff import NOMINAL, NUMERIC, STRING, Attribute
-from airflow_provider_azureml_classic.protocol.limits import MAX_CELLS, MAX_LETTERS
+from airflow_provider_azureml_classic.protocol.limits import MAX_CALL_COLUMNS, MAX_CELLS, MAX_LETTERS
 from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.server.experiments.formats import writer
 from airflow_provider_azureml_classic.server.experiments.frame import read_blocks
@@ -15,8 +15,9 @@ from airflow_provider_azureml_classic.server.experiments.ilearner import Manifes
 from airflow_provider_azureml_classic.server.experiments.schema import NUMBER, Schema
 from airflow_provider_azureml_classic.server.experiments.scorer import LABELS, Scorer, output_columns
 from airflow_provider_azureml_classic.tables.kinds import Kind, file_decimal
+from airflow_provider_azureml_classic.tables.names import check_width
 from airflow_provider_azureml_classic.tables.reading import blocks as blocks_of
-from airflow_provider_azureml_classic.tables.reading import title_of
+from airflow_provider_azureml_classic.tables.reading import read_names, title_of
 from airflow_provider_azureml_classic.tables.spelling import parse_number
 from airflow_provider_azureml_classic.tables.table import Encoded
 from airflow_provider_azureml_classic.tables.table import Table as Block
@@ -73,8 +74,10 @@ def file_rows(schema: Schema, data: bytes, name: str, encoding: str | None = Non
     :param encoding: of a text file, as the experiment declares it; by default it is recognized.
     :raises RequestRejected: it cannot be read, or is a larger table than a call may send.
     """
-    blocks, cells = [], 0
-    for block in blocks_of(data, title_of(name), encoding=encoding, expected=schema.required):
+    blocks, cells, title = [], 0, title_of(name)
+    most = max(MAX_CALL_COLUMNS, 2 * len(schema.names))
+    check_width(len(read_names(data, title, encoding=encoding, expected=schema.required)), title, most)
+    for block in blocks_of(data, title, encoding=encoding, expected=schema.required):
         blocks.append(block)
         cells += block.rows * len(block.names)
         if cells > MAX_CELLS:

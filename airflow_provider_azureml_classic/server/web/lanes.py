@@ -11,6 +11,8 @@ lane        which requests                                               where t
 ``THREAD``  other scoring calls of an endpoint that is remembered        in a thread, within a time
 ``READER``  scoring calls of any other endpoint, and those of the Open   the same, in a thread that may wait for
             Inference Protocol                                           the database
+``FILE``    files that are read as the rows of a scoring call: a few   the same, two at a time
+            hundred bytes of Parquet stand for very many
 ``OTHER``   everything else                                              in a thread that may wait for the database,
                                                                          without a time
 ==========  ===========================================================  ========================================
@@ -22,7 +24,7 @@ from __future__ import annotations
 
 from enum import Enum, auto
 
-from airflow_provider_azureml_classic.protocol.operations import is_inference, is_score
+from airflow_provider_azureml_classic.protocol.operations import is_inference, is_read_rows, is_score
 from airflow_provider_azureml_classic.server.workspace.scoring import Scoring
 from airflow_provider_azureml_classic.server.workspace.workspace import Workspace
 
@@ -36,6 +38,7 @@ class Lane(Enum):
     LOOP = auto()
     THREAD = auto()
     READER = auto()
+    FILE = auto()
     OTHER = auto()
 
 
@@ -49,6 +52,8 @@ def lane(method: str, path: str, body: bytes, workspace: Workspace, scoring: Sco
     :param scoring: knows which models are loaded.
     """
     if not is_score(path):
+        if is_read_rows(path):
+            return Lane.FILE
         return Lane.READER if is_inference(path) else Lane.OTHER
     endpoint = workspace.cached(path.rsplit("/", 2)[1])
     if endpoint is None:

@@ -11,7 +11,7 @@ from anyio import CapacityLimiter, to_thread
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.protocol.messages import Response
 from airflow_provider_azureml_classic.protocol.values import MAX_CONCURRENCY
-from airflow_provider_azureml_classic.server.web.bodies import Turns
+from airflow_provider_azureml_classic.server.web.bodies import MAX_DECODED, Turns
 from airflow_provider_azureml_classic.server.web.lanes import Lane
 
 #: Calls and pages that are at work at a time, besides scoring calls that need no database.
@@ -60,13 +60,14 @@ class Threads:
         :param lane: of the request.
         """
         arguments = (method, path, query, headers, body)
+        weight = MAX_DECODED // 2 if lane is Lane.FILE else len(body)
         if lane is Lane.OTHER:
-            return await self._run(self._limiter, *arguments)
+            return await self._run(self._limiter, weight, *arguments)
         if len(self._running) >= self._most:
             message = f"This server is already running {self._most} scoring calls. Try again."
             return self._app.refuse(method, path, rejection("TooManyConcurrentRequests", message))
         limiter = None if lane is Lane.THREAD else self._limiter
-        call = asyncio.ensure_future(self._run(limiter, *arguments))
+        call = asyncio.ensure_future(self._run(limiter, weight, *arguments))
         self._running.add(call)
         call.add_done_callback(self._running.discard)
         # A thread cannot be stopped: what runs on is counted until it ends.
@@ -81,6 +82,7 @@ class Threads:
     async def _run(
         self,
         limiter: CapacityLimiter | None,
+        weight: int,
         method: str,
         path: str,
         query: str,
@@ -88,10 +90,10 @@ class Threads:
         body: bytes,
     ) -> Response:
         try:
-            await self._turns.begin(len(body))
+            await self._turns.begin(weight)
         except AzureMLClassicError as error:
             return self._app.refuse(method, path, error)
         try:
             return await to_thread.run_sync(self._app.answer, method, path, query, headers, body, limiter=limiter)
         finally:
-            self._turns.end(len(body))
+            self._turns.end(weight)

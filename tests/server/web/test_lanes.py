@@ -22,6 +22,7 @@ def test_lanes_of_scoring_calls(service: Service, scorer: Endpoint, monkeypatch)
     for spelled in ("/v2/models/Line~mine/infer", "/V2/Models/Line~mine/Infer/"):
         assert service.app.lane("POST", spelled, b"{}") is Lane.READER
     assert service.app.lane("POST", path.removesuffix("execute") + "jobs", b"{}") is Lane.OTHER
+    assert service.app.lane("POST", path.removesuffix("execute") + "Rows/", b"{}") is Lane.FILE
     service.app._workspace.forget()
     assert service.app.lane("POST", path, b"{}") is Lane.READER
     service.client.score(scorer, [{"x": 1}])

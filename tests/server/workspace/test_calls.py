@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from airflow_provider_azureml_classic.client import Client
-from airflow_provider_azureml_classic.exceptions import CODES, NotFound, RequestRejected
+from airflow_provider_azureml_classic.exceptions import CODES, AzureMLClassicError, NotFound, RequestRejected
+from airflow_provider_azureml_classic.protocol.errors import to_response
 from airflow_provider_azureml_classic.protocol.jobs import JobRequest
 from airflow_provider_azureml_classic.protocol.messages import Response
 from airflow_provider_azureml_classic.protocol.not_offered import NOT_OFFERED
@@ -133,6 +134,29 @@ async def test_large_bodies_are_decoded_in_turns(
     slow.go.set()
     assert [(await call).status for call in (first, waiting)] == [200, 200]
     assert threads._turns.size == 0
+
+
+async def test_two_files_are_read_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However small they are: some hundred bytes of Parquet stand for very many."""
+    monkeypatch.setattr(bodies, "LONGEST_TURN", 0.01)
+    arrived, go = threading.Semaphore(0), threading.Event()
+
+    class Reading:
+        def answer(self, *_: object) -> Response:
+            arrived.release()
+            assert go.wait(60)
+            return Response(200)
+
+        def refuse(self, method: str, path: str, error: AzureMLClassicError) -> Response:
+            return to_response(error)
+
+    threads = Threads(Reading(), 60, database_threads())
+    first = [asyncio.ensure_future(threads.answer(Lane.FILE, "POST", "/rows", "", {}, b"x")) for _ in range(2)]
+    for _ in first:
+        assert await asyncio.to_thread(arrived.acquire, timeout=60)
+    assert (await threads.answer(Lane.FILE, "POST", "/rows", "", {}, b"x")).status == 503
+    go.set()
+    assert [(await call).status for call in first] == [200, 200]
 
 
 async def test_a_call_that_takes_too_long_is_answered(service: Service, scorer: Endpoint, slow: Slow) -> None:
