@@ -163,7 +163,9 @@ def _is_strict(stack: list[cst.CSTNode], old: cst.CSTNode, new: cst.CSTNode) -> 
 
 
 def _is_of_threads(stack: list[cst.CSTNode], old: cst.CSTNode, new: cst.CSTNode) -> bool:
-    return _keyword(stack, old, new) in {"daemon", "thread_name_prefix", "stacklevel"}
+    keyword = _keyword(stack, old, new)
+    is_name = keyword == "name" and any(_callee(node) == "Thread" for node in [*stack[-2:], old])
+    return is_name or keyword in {"daemon", "thread_name_prefix", "stacklevel"}
 
 
 def _is_time_limit(stack: list[cst.CSTNode], old: cst.CSTNode, new: cst.CSTNode) -> bool:

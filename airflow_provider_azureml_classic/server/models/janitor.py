@@ -44,7 +44,7 @@ class Janitor:
         blobs: BlobStore,
         pins: Pins,
         peers: Peers,
-        whole: Callable[[], bool] = lambda: True,
+        whole: Callable[[], bool],
     ) -> None:
         self._whole = whole
         self._store = store
@@ -67,7 +67,7 @@ class Janitor:
         """Stop."""
         self._closing = True
         self._wake.set()
-        self._thread.join(10)
+        self._thread.join(timeout=10)
 
     def wake(self) -> None:
         """A server has died: clean what it has left."""

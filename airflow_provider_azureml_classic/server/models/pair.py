@@ -41,7 +41,7 @@ def check_database_file(data_dir: Path, url: str) -> None:
     :raises ValueError: the message says what to look for.
     """
     address = sa.make_url(url)
-    path = Path(address.database or "")
+    path = Path(str(address.database))
     if address.get_backend_name() != "sqlite" or (path.exists() and path.stat().st_size):
         return
     remembered = _remembered(data_dir)

@@ -65,7 +65,7 @@ class Pins:
         if not self._db.shared:
             with self._lock:
                 self._here.subtract(ids)
-                self._here += Counter()  # without those that nobody pins
+                self._here = +self._here  # without those that nobody pins
         elif ids:
             # What is in place is in place; a pin that stays ends with its server.
             with suppress(DatabaseDown), self._db.write() as connection:
@@ -94,6 +94,6 @@ class Pins:
             return self._is_used(connection, digest)
 
     def _is_used(self, connection: sa.Connection, digest: str) -> bool:
-        used = sa.select(resources.c.digest).where(resources.c.digest == digest)
-        pinned = sa.select(pins.c.digest).where(pins.c.digest == digest)
-        return self._here[digest] > 0 or connection.execute(used.union_all(pinned)).first() is not None
+        used = sa.exists().where(resources.c.digest == digest)
+        pinned = sa.exists().where(pins.c.digest == digest)
+        return self._here[digest] > 0 or bool(connection.execute(sa.select(used | pinned)).scalar())

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, RequestRejected, rejection
+from airflow_provider_azureml_classic.protocol.references import MODEL_EXTENSION
 from airflow_provider_azureml_classic.server.blobs import files
 from airflow_provider_azureml_classic.server.experiments.graph import LIMIT_SECONDS
 from airflow_provider_azureml_classic.server.experiments.scorer import Scorer
@@ -145,7 +146,7 @@ class ModelStore:
 
     def _write(self, digest: str, write: Callable[[Path], object]) -> None:
         """Put a file in place, if it is what it should be."""
-        temporary = self._root / f".{self._owner()}-{uuid.uuid4().hex}"
+        temporary = self._temporary()
         try:
             write(temporary)
             with temporary.open("rb") as file:
@@ -157,6 +158,10 @@ class ModelStore:
             self._believe(digest, seen)
         finally:
             temporary.unlink(missing_ok=True)
+
+    def _temporary(self) -> Path:
+        """A new file that no clean-up removes while this server lives."""
+        return self._root / f".{self._owner()}-{uuid.uuid4().hex}"
 
     def _clear(self, path: Path) -> None:
         """A folder that lies where a file belongs waits in the trash: somebody may look for what is in it."""
@@ -182,7 +187,7 @@ class ModelStore:
         """
         if not self._whole():
             raise OSError("the data directory or its database was replaced")
-        probe = self._root / f".{uuid.uuid4().hex}"
+        probe = self._temporary()
         probe.write_bytes(b"?")
         probe.unlink()
 
@@ -203,11 +208,11 @@ class ModelStore:
 
     def digests(self) -> set[str]:
         """Digests of the model files that are there."""
-        return {path.stem for path in self._root.iterdir() if not path.name.startswith(".")}
+        return _models_in(self._root)
 
     def everywhere(self) -> set[str]:
         """Digests of the model files that are there, in the trash or in the vault."""
-        thrown = {path.stem for path in self._trash.iterdir()} if self._trash.exists() else set()
+        thrown = _models_in(self._trash) if self._trash.exists() else set()
         return self.digests() | thrown | (self.vault.digests() if self.vault else set())
 
     def kept(self, digests: Collection[str]) -> set[str]:
@@ -276,7 +281,7 @@ class ModelStore:
         :param living: gives the ids of those that live.
         """
         # In this order: who writes a file was there before it.
-        hidden = [path for path in self._root.iterdir() if path.name.startswith(".") and path.name != TRASH]
+        hidden = [path for path in self._root.iterdir() if path.name.startswith(".") and path.is_file()]
         keep = tuple(f".{owner}-" for owner in living())
         for path in hidden:
             if not path.name.startswith(keep):
@@ -419,7 +424,12 @@ class ModelStore:
 
         :param digest: SHA-256 of the model file.
         """
-        return self._root / f"{digest}.ilearner"
+        return self._root / f"{digest}{MODEL_EXTENSION}"
+
+
+def _models_in(folder: Path) -> set[str]:
+    """Digests of the model files in a folder."""
+    return {path.stem for path in folder.iterdir() if path.suffix == MODEL_EXTENSION}
 
 
 @contextmanager

@@ -87,7 +87,7 @@ def test_a_replaced_model_is_removed_at_the_second_look(
     database = Database(service.settings.database_url, service.settings.cipher_key)
     store, models, peers = Store(database), ModelStore(service_dir / "models"), Peers(database)
     blobs = BlobStore(service_dir / "blobs", service.settings.account)
-    janitor = Janitor(store, models, blobs, Pins(database, peers), peers)
+    janitor = Janitor(store, models, blobs, Pins(database, peers), peers, lambda: True)
     assert store.digests() == models.digests()
     monkeypatch.setattr(history, "KEPT_MODELS", 1)
     in_place = store.digests()

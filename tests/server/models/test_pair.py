@@ -5,26 +5,31 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from airflow_provider_azureml_classic.server import service as service_module
-from airflow_provider_azureml_classic.server.folders import in_use
+from airflow_provider_azureml_classic.server.folders import LOCK, in_use
 from airflow_provider_azureml_classic.server.models import janitor as janitor_module
 from airflow_provider_azureml_classic.server.models import store as store_module
 from airflow_provider_azureml_classic.server.models.janitor import Janitor
 from airflow_provider_azureml_classic.server.models.pair import REMEMBERED, Pair, _remembered, check_database_file
 from airflow_provider_azureml_classic.server.models.store import ModelStore
+from airflow_provider_azureml_classic.server.state.database import Database
+from airflow_provider_azureml_classic.server.state.tables import identity
 from tests.support.service import Clock, Service, declaration
 
+CIPHER = "Y2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2M="
 Start = Callable[..., Service]
 
 
@@ -341,6 +346,85 @@ def test_a_new_directory_is_taken_if_the_account_has_the_models(service: Service
     with pytest.raises(ValueError, match="2 of 2 models"):
         settle(Account())
     settle(Account(digests=digests))
+
+
+@pytest.fixture
+def database(service_dir: Path) -> Iterator[Database]:
+    """The database of a prepared directory, opened."""
+    opened = Database(f"sqlite:///{service_dir / 'state.db'}", CIPHER)
+    yield opened
+    opened.close()
+
+
+def test_what_a_pair_says_of_itself(service_dir: Path, database: Database) -> None:
+    """File and id of the database are remembered; a message shows the first letters of the id."""
+    with database.write() as connection:
+        connection.execute(sa.update(identity).values(id="0123456789abcdef"))
+    pair = Pair(database, service_dir)
+    pair.settle(ModelStore(service_dir / "models"), adopt=True)
+    path = service_dir / "state.db"
+    assert _remembered(service_dir) == {"id": "0123456789abcdef", "database": str(path)}
+    (service_dir / REMEMBERED).write_text('{"id": "another-one", "database": "elsewhere"}')
+    said = (
+        f"{service_dir} was used with the database elsewhere (id another-), and this one is {path} (id 01234567). Give"
+    )
+    with pytest.raises(ValueError, match=re.escape(said)):
+        pair.settle(ModelStore(service_dir / "models"), adopt=False)
+
+
+@pytest.mark.parametrize(
+    ("remembers", "words"), [(True, "was used with the database /x (id 0123)"), (False, "has models")]
+)
+def test_a_missing_database_is_told_with_what_shows_it(tmp_path: Path, remembers: bool, words: str) -> None:
+    """A memory of it, or only models."""
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "a.ilearner").touch()
+    if remembers:
+        (tmp_path / REMEMBERED).write_text('{"id": "0123", "database": "/x"}')
+    path = tmp_path / "state.db"
+    with pytest.raises(ValueError, match=re.escape(f"{path} is missing or empty, and {tmp_path} {words}. Restore")):
+        check_database_file(tmp_path, f"sqlite:///{path}")
+
+
+def damage_database(folder: Path) -> None:
+    """The database has another id."""
+    with closing(sqlite3.connect(folder / "state.db")) as database:
+        database.execute("UPDATE identity SET id = 'another'")
+        database.commit()
+
+
+def replace_lock(folder: Path) -> None:
+    """The directory's lock is another file."""
+    (folder / LOCK).rename(folder / "away")
+    (folder / LOCK).touch()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (None, None),
+        (damage_database, "was replaced while this server runs"),
+        (replace_lock, "was replaced while this server runs"),
+        (forget, "was replaced while this server runs"),
+        (lambda folder: (folder / LOCK).unlink(), "cannot be looked at"),
+        (lambda folder: (folder / REMEMBERED).write_text("{"), "cannot be looked at"),
+    ],
+)
+def test_whether_a_pair_is_whole(
+    service_dir: Path,
+    database: Database,
+    caplog: pytest.LogCaptureFixture,
+    change: Callable[[Path], object] | None,
+    words: str | None,
+) -> None:
+    """Only while directory, lock, memory and database are those of the start; else the log says so, once."""
+    with in_use(service_dir, shared=False) as lock:
+        pair = Pair(database, service_dir, lock)
+        if change:
+            change(service_dir)
+        caplog.clear()
+        assert pair.is_whole() is (change is None)
+    assert [str(words) in message for message in caplog.messages] == [True] * (words is not None)
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00", b"[]", b"[" * 100_000])

@@ -1,10 +1,11 @@
-"""Parts of what keeps models, by themselves: what is kept of a file's own words, where one comes from again, when the
-janitor looks, and what pins hold.
+"""Parts of what keeps models, by themselves: what is kept of a file's own words, where one comes from again, and when
+the janitor looks.
 """
 
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,13 +21,8 @@ from airflow_provider_azureml_classic.server.models import janitor as janitor_mo
 from airflow_provider_azureml_classic.server.models.facts import model_row
 from airflow_provider_azureml_classic.server.models.janitor import INTERVAL, VAULT_INTERVAL, Janitor
 from airflow_provider_azureml_classic.server.models.origins import Origins
-from airflow_provider_azureml_classic.server.models.pins import Pins
-from airflow_provider_azureml_classic.server.state.database import Database
-from airflow_provider_azureml_classic.server.state.peers import Peers
 from airflow_provider_azureml_classic.server.storage.http import PATCH_SECONDS
 from airflow_provider_azureml_classic.server.storage.scope import WHOLE_STORE
-
-CIPHER = "Y2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2M="
 
 
 def manifest(**members: Any) -> Any:
@@ -140,9 +136,9 @@ class Journal:
     def _note(self, name: str) -> Callable[..., bool]:
         return lambda *given: bool(self.calls.append((name, *given))) or True
 
-    def janitor(self, *more: Any) -> Janitor:
+    def janitor(self, *, whole: bool = True) -> Janitor:
         """Who cleans."""
-        return Janitor(self.store, self.models, self.blobs, self.pins, self.peers, *more)
+        return Janitor(self.store, self.models, self.blobs, self.pins, self.peers, lambda: whole)
 
     def names(self) -> list[str]:
         """What was called since the last time."""
@@ -153,8 +149,8 @@ class Journal:
 
 @pytest.fixture
 def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The seconds that the janitor sees."""
-    seconds = [1000.0]
+    """The seconds that the janitor sees, of a machine that was just started."""
+    seconds = [0.0]
     clock = SimpleNamespace(monotonic=lambda: seconds[0], time=lambda: 5e9)
     monkeypatch.setattr(janitor_module, "time", clock)
     return seconds
@@ -184,7 +180,7 @@ def test_when_the_janitor_looks(now: list[float]) -> None:
         (VAULT_INTERVAL + 1, EACH),
         (2 * VAULT_INTERVAL, [*EACH, *MINUTE, "vault.clean"]),
     ):
-        now[0] = 1000.0 + later
+        now[0] = later
         cleaner.clean()
         assert journal.names() == expected, later
     now[0] += VAULT_INTERVAL
@@ -205,7 +201,7 @@ def test_without_a_vault_there_is_none_to_clean(now: list[float]) -> None:
 def test_nothing_is_cleaned_where_the_pair_is_not_whole(now: list[float]) -> None:
     """Neither files nor models."""
     journal = Journal()
-    journal.janitor(lambda: False).clean()
+    journal.janitor(whole=False).clean()
     assert journal.calls == []
 
 
@@ -222,19 +218,34 @@ def test_a_model_is_removed_at_the_second_look(now: list[float]) -> None:
     assert removed == [[], [("b", "remove")], [("c", "remove")]]
 
 
-def test_what_pins_hold(tmp_path: Path) -> None:
-    """As often as it was pinned; of others nothing."""
-    database = Database(f"sqlite:///{tmp_path / 'state.db'}", CIPHER)
-    pins, removed = Pins(database, Peers(database)), list[str]()
-    with pins.pinned() as pin:
-        pin("a")
-        with pins.pinned() as again:
-            again("a")
-            again("b")
-        assert (pins.is_used("a"), pins.is_used("b"), pins.is_used("c")) == (True, False, False)
-        assert not pins.remove_unused("a", removed.append)
-        assert pins.remove_unused("b", removed.append)
-    assert not pins.is_used("a")
-    assert pins.remove_unused("a", removed.append)
-    assert removed == ["b", "a"]
-    database.close()
+def test_the_janitor_cleans_in_the_background_until_it_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By itself again and again, whatever went wrong before, and not before it is started."""
+    monkeypatch.setattr(janitor_module, "INTERVAL", 0.01)
+    journal, rounds, enough = Journal(), list[int](), threading.Event()
+
+    def clean(living: object) -> None:
+        rounds.append(1)
+        if len(rounds) < 3:
+            raise (GONE, RuntimeError("unforeseen"))[len(rounds) - 1]
+        enough.set()
+
+    journal.blobs.clean = clean
+    janitor = journal.janitor()
+    assert not rounds
+    janitor.start()
+    assert enough.wait(20)
+    janitor.close()
+    assert not janitor._thread.is_alive()
+
+
+def test_a_death_wakes_the_janitor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the dead server left is removed at once."""
+    monkeypatch.setattr(janitor_module, "INTERVAL", 3600.0)
+    journal, cleaned = Journal(), threading.Event()
+    journal.blobs.clean = lambda living: cleaned.set()
+    janitor = journal.janitor()
+    janitor.start()
+    janitor.wake()
+    assert cleaned.wait(20)
+    janitor.close()
+    assert not janitor._thread.is_alive()
