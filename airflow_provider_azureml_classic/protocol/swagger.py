@@ -383,8 +383,9 @@ def _blob_reference() -> dict[str, Any]:
         BASE_LOCATION: "Address of the storage account; empty for the service's own store.",
         SAS_TOKEN: "Token that opens the blob.",
     }
-    properties = {name: {"type": "string", "x-nullable": True, "description": text} for name, text in texts.items()}
-    return _object({**properties, RELATIVE_LOCATION: {"type": "string"}}, (RELATIVE_LOCATION,))
+    nullable = {name: {} if name == RELATIVE_LOCATION else {"x-nullable": True} for name in texts}
+    properties = {name: {"type": "string", **nullable[name], "description": text} for name, text in texts.items()}
+    return _object(properties, (RELATIVE_LOCATION,))
 
 
 def _error_object() -> dict[str, Any]:

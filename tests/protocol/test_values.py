@@ -333,6 +333,7 @@ def test_settings_of_patch() -> None:
         ("ThrottleLevel", "high", ThrottleLevel.HIGH),
         ("ThrottleLevel", " LOW ", ThrottleLevel.LOW),
         ("ThrottleLevel", None, None),
+        ("ThrottleLevel", "", None),
         ("DiagnosticsTraceLevel", "none", TraceLevel.NONE),
         ("DiagnosticsTraceLevel", "All", TraceLevel.ALL),
         ("PreventUpdate", "True", True),
