@@ -38,10 +38,48 @@ _NOWHERE: Any = deque(maxlen=0)
 _TIMERS_MAY_BE_EARLY = 0.01
 #: A wish to go on in another protocol, which nobody has to grant (RFC 9110, section 7.8); and what it is read as.
 _UPGRADE, _IGNORED = re.compile(rb"\r\nupgrade(?=:)", re.IGNORECASE), b"\r\nx-asked"
+_BEGINNING_OF_ANSWER = b"HTTP/1.1 "
 _BEGINNING, _END_OF_HEAD = b"\r\nupgrade:", b"\r\n\r\n"
 
 _PHRASES = {400: "Bad Request", 408: "Request Timeout", 431: "Request Header Fields Too Large"}
 _PHRASES |= {503: "Service Unavailable"}
+
+
+class WholeAnswers:
+    """The transport for what uvicorn writes: the head of an answer goes out in one piece with what follows it at once.
+
+    uvicorn writes them one after the other. A server that is killed in between would leave a head without its body,
+    which no proxy can ask another server for again.
+
+    :param transport: of the connection.
+    :param loop: that of the connection.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport, self._loop, self._head = transport, loop, b""
+        self.is_closing = transport.is_closing
+
+    def write(self, data: bytes) -> None:
+        """Send; a head waits until something follows, at the latest until the loop comes round.
+
+        :param data: what uvicorn writes.
+        """
+        head, self._head = self._head, b""
+        if not head and data.startswith(_BEGINNING_OF_ANSWER):
+            self._head = data
+            self._loop.call_soon(self.flush)
+        else:
+            self._transport.write(head + data)
+
+    def flush(self) -> None:
+        """Send a head that nothing follows."""
+        if self._head:
+            self.write(b"")
+
+    def close(self) -> None:
+        """Close the connection when all is sent."""
+        self.flush()
+        self._transport.close()
 
 
 class Connection(HttpToolsProtocol):
@@ -72,6 +110,7 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection, or turn it away."""
         super().connection_made(transport)
+        self._answers = WholeAnswers(transport, self.loop)
         self.awaited_since = self.loop.time()
         if len(self.connections) > connections_allowed():
             self.turn_away(rejection("NoMoreResources", "There are too many connections; try again later."))
@@ -157,6 +196,7 @@ class Connection(HttpToolsProtocol):
         if self._batcher and self.parser.should_keep_alive() and self.parser.get_http_version() == "1.1":
             self._parsed = self.parser.get_method(), self.url, self.headers
         super().on_headers_complete()
+        self.cycle.transport = self._answers  # type: ignore[assignment]  # all of it that uvicorn calls
         # What follows a chunked body (trailers) nobody reads, and it has no limit.
         self.headers = _NOWHERE
 
@@ -167,6 +207,7 @@ class Connection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """The next head is awaited."""
+        self._answers.flush()
         self.awaited_since = self.loop.time()
         super().on_response_complete()
 

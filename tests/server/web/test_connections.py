@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
+import pytest
+import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
 
 from airflow_provider_azureml_classic.server.web.connections import Connection
 
@@ -25,3 +31,72 @@ def test_what_is_overridden_is_there() -> None:
     assert {
         name for name in vars(Connection) if not name.startswith("_") and name in vars(HttpToolsProtocol)
     } == OVERRIDDEN
+
+
+class Wire(asyncio.Transport):
+    """Takes what is written, piece by piece."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pieces: list[bytes] = []
+        self.closed = False
+
+    def write(self, data: Any) -> None:
+        """Note a piece."""
+        self.pieces.append(bytes(data))
+
+    def is_closing(self) -> bool:
+        """Whether it was closed."""
+        return self.closed
+
+    def close(self) -> None:
+        """Be closed."""
+        self.closed = True
+
+    def get_write_buffer_size(self) -> int:
+        """Nothing waits."""
+        return 0
+
+
+async def pieces_of(request: bytes, *messages: dict[str, Any]) -> list[list[bytes]]:
+    """What goes out after each step of the loop in which the application has sent something, split into head and body."""
+
+    async def application(_: Any, __: Any, send: Any) -> None:
+        for message in messages:
+            await send({"headers": [(b"content-length", b"4")], "status": 200, **message})
+
+    wire = Wire()
+    state = ServerState()
+    state.default_headers = []
+    connection = Connection(config=uvicorn.Config(application, ws="none"), server_state=state, app_state={})
+    connection.connection_made(wire)
+    connection.data_received(request + b" / HTTP/1.1\r\nHost: x\r\n\r\n")
+    while connection.tasks:
+        await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    connection.connection_lost(None)
+    return [piece.partition(b"\r\n\r\n")[::2] for piece in wire.pieces]  # type: ignore[misc]
+
+
+START = {"type": "http.response.start"}
+PART = {"type": "http.response.body"}
+
+
+@pytest.mark.parametrize(
+    ("request_", "messages", "bodies"),
+    [
+        pytest.param(b"GET", [START, PART | {"body": b"four"}], [b"four"], id="one piece"),
+        pytest.param(b"HEAD", [START, PART], [b""], id="head alone"),
+        pytest.param(
+            b"GET", [START, PART | {"body": b"fo", "more_body": True}, PART | {"body": b"ur"}], [b"fo", b""], id="parts"
+        ),
+    ],
+)
+async def test_a_head_goes_out_with_its_body(
+    request_: bytes, messages: list[dict[str, Any]], bodies: list[bytes]
+) -> None:
+    """A server that is killed cannot leave the head of a small answer without its body; nothing is held for longer."""
+    pieces = await pieces_of(request_, *messages)
+    assert [body for _, body in pieces] == bodies
+    assert pieces[0][0].startswith(b"HTTP/1.1 200 OK\r\n")
+    assert len(pieces) == 1 or pieces[1] == (b"ur", b"")
