@@ -59,7 +59,7 @@ class Wire(asyncio.Transport):
 
 
 async def pieces_of(request: bytes, *messages: dict[str, Any]) -> list[list[bytes]]:
-    """What goes out after each step of the loop in which the application has sent something, split into head and body."""
+    """What an application that sends these messages lets go out, piece by piece, split into head and body."""
 
     async def application(_: Any, __: Any, send: Any) -> None:
         for message in messages:
