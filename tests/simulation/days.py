@@ -43,7 +43,7 @@ class Days:
         )
         self.service.failures, self.service.likeness = choose((0.0, 0.1)), choose((0.0, 0.2))
         self.service.on_patch = self._patched
-        self.network = Network(world, self.service, self.faults)
+        self.network = Network(world, self.service, self.faults, choose((1.0, 1.0, 15.0)))
         self.days, self.names = world.random.randint(2, 6), [f"e{n}" for n in range(world.random.randint(1, 3))]
         self.poll = choose((30.0, 300.0))
         #: A backfill: all days are trained at once.
@@ -79,7 +79,7 @@ class Days:
     def _runs(self) -> list[Awaitable[None]]:
         """Every retraining."""
         runs = [self._retraining(name, number, "") for name in self.names for number in range(self.days)]
-        # The same window again, by another DAG or by hand.
+        # The same window again, by another DAG, which may have the same schedule, or by hand.
         again = [(name, number) for name in self.names for number in range(self.days) if self.world.chance(0.2)]
         return [*runs, *(self._retraining(name, number, "b") for name, number in again)]
 
@@ -89,7 +89,8 @@ class Days:
         random, world = self.world.random, self.world
         # Most begin after their day; late ones at any time, and those of a backfill nearly at once.
         late = random.uniform(0, 90) if self.at_once else 86400 * random.uniform(0, self.days)
-        await asyncio.sleep(late if self.at_once or again or world.chance(0.3) else 86400 * (number + 1))
+        is_late = self.at_once or world.chance(0.5 if again else 0.3)
+        await asyncio.sleep(late if is_late else 86400 * (number + 1))
         options = {"on_failure": random.choice(("keep", "keep", "rollback"))}
         # Of runs by hand the window ends at a moment with microseconds.
         end = day(number + 1) + timedelta(microseconds=random.choice((0, 123456)))
@@ -103,6 +104,9 @@ class Days:
         ticket = await self._attempts(f"{task}.train", run, run.train)
         if ticket is None:
             return
+        if world.chance(0.2):
+            # Somebody is asked whether he agrees.
+            await asyncio.sleep(random.uniform(0, 7200))
         update = f"{task}.update"
         if options["on_failure"] == "rollback":
             self.backwards.add(update)
@@ -137,10 +141,16 @@ class Days:
 
     def _patched(self, endpoint: LiveEndpoint, before: Model, who: str) -> None:
         now = endpoint.live
-        older = (now.is_first and not before.is_first) or (now.end and before.end and now.end < before.end)
+        older = (now.is_first and not before.is_first) or (
+            now.end and before.end and (now.end, now.trained) < (before.end, before.trained)
+        )
         # A service without entity tags cannot refuse what comes late.
-        if older and self.service.tells and who.split("@")[0] not in self.backwards:
+        if older and self.service.tells and not self._may_put_back(now):
             self.world.fail(f"{endpoint.name} went back from {before.end} to {now.end}, by {who}.")
+
+    def _may_put_back(self, model: Model) -> bool:
+        """Whether who put a model live may have put an older one back."""
+        return model.by.split("@")[0] in self.backwards
 
     def _check_error(self, error: AzureMLClassicError, process: Process, run: Retraining, began: float) -> None:
         """An attempt fails for a fault that it met, and for what that fault is."""
@@ -156,7 +166,8 @@ class Days:
         self.world.hold(bool(process.troubles), f"Without a fault {text}")
         self.world.hold(process.troubles != [("patch_endpoint", "answer")], f"Though its update was made, {text}")
         live = self.service.endpoints[run.endpoint].live
-        if isinstance(error, UpdateNotProved) and self.service.tells and live.end and live.end > run.window.end:
+        is_newer = live.end is not None and live.end >= run.window.end and live.by != process.task
+        if isinstance(error, UpdateNotProved) and self.service.tells and is_newer and not self._may_put_back(live):
             self.world.hold(live.since > self.world.time() - 60, f"Overtaken, {text}")
 
     def check_receipt(self, receipt: dict[str, Any], task: str) -> None:
@@ -185,7 +196,7 @@ class Days:
                 await asyncio.sleep(300)
                 continue
             fresh, text = goal.check(endpoint.resource(None), day(self.world.loop.time() / 86400))
-            gone_back = any(model.by.split("@")[0] in self.backwards for model in self.service.endpoints[name].history)
+            gone_back = any(map(self._may_put_back, self.service.endpoints[name].history))
             self.world.hold(fresh or gone_back, f"After {task} the endpoint is not fresh: {text}")
             return
 

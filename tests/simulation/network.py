@@ -14,6 +14,9 @@ from airflow_provider_azureml_classic.protocol.messages import Request, Response
 from tests.simulation.service import BASE, WORKSPACE, Service
 from tests.simulation.world import World
 
+#: Seconds of an answer that is said to be slow.
+_SLOW = 10.0
+
 
 @dataclass(frozen=True)
 class Faults:
@@ -79,10 +82,11 @@ class Network:
     :param world: decides.
     :param service: answers.
     :param faults: how bad it is.
+    :param slow: how many times as long as usual a message takes.
     """
 
-    def __init__(self, world: World, service: Service, faults: Faults) -> None:
-        self.world, self.service, self.faults = world, service, faults
+    def __init__(self, world: World, service: Service, faults: Faults, slow: float = 1.0) -> None:
+        self.world, self.service, self.faults, self.slow = world, service, faults, slow
 
     def client(self, process: Process) -> AsyncClient:
         """The real asynchronous client, on this network."""
@@ -96,7 +100,7 @@ class Network:
         world.count("messages")
         await process.step()
         answer: asyncio.Future[Response | None] = world.loop.create_future()
-        latency = world.random.uniform(0.001, 0.2) * (20 if chance(0.02) else 1)
+        latency = self._latency() * (20 if chance(0.02) else 1)
         fault = next(
             (name for name in ("lost", "late", "twice", "refused", "cut") if chance(getattr(faults, name))), ""
         )
@@ -107,6 +111,8 @@ class Network:
             fault = "answer"
         if fault:
             process.troubles.append((request.operation.name, fault))
+        elif latency > _SLOW:
+            process.troubles.append((request.operation.name, "slow"))
         deliver = self._delivery(process, request, answer)
         if fault == "late":
             world.later(world.random.uniform(30, 900), deliver)
@@ -147,9 +153,12 @@ class Network:
             if self.service.is_down:
                 return
             # An answer needs its time as well.
-            self.world.later(self.world.random.uniform(0.001, 0.2), lambda: _set(answer, response))
+            self.world.later(self._latency(), lambda: _set(answer, response))
 
         return deliver
+
+    def _latency(self) -> float:
+        return self.world.random.uniform(0.001, 0.2) * self.slow
 
     async def _awaited(self, answer: asyncio.Future[Response | None], request: Request) -> Response | None:
         try:

@@ -27,6 +27,8 @@ from tests.simulation.world import World
 BASE, STORE, WORKSPACE = "https://ml.example", "https://blobs.example/", "w"
 TRAINING, SCORING = "t" * 32, "s" * 32
 RESOURCE, ANSWER = "Model [trained model]", "Scored Labels"
+#: Where the model lies that the web service began with.
+FIRST = "models/first.ilearner"
 SAS = "?sv=1&sig=x"
 
 
@@ -39,6 +41,7 @@ def digest(text: str) -> str:
 class Model:
     """A model that is live, or was.
 
+    :param trained: when, in seconds.
     :param by: who put it there.
     """
 
@@ -46,6 +49,7 @@ class Model:
     file: str
     content: str
     end: datetime | None
+    trained: float = 0.0
     is_first: bool = False
     since: float = 0.0
     by: str = ""
@@ -101,6 +105,8 @@ class Service:
         self.endpoints: dict[str, LiveEndpoint] = {}
         #: Ends of windows, by digest of the model file: what the submissions said.
         self.ends: dict[str, datetime | None] = {}
+        #: When each was trained, likewise.
+        self.trained: dict[str, float] = {}
         self.boots = 0
         self.is_down = False
         #: Seconds that a job waits for its turn, and that it takes; its share of failures; how alike trainings may be.
@@ -115,9 +121,8 @@ class Service:
 
     def add(self, name: str) -> LiveEndpoint:
         """An endpoint with the service's first model."""
-        path = "models/first.ilearner"
-        self.blobs.setdefault(path, json.dumps({"content": digest("first")}).encode())
-        first = self._model(BlobReference(path, STORE), "", is_first=True)
+        self.blobs.setdefault(FIRST, json.dumps({"content": digest("first")}).encode())
+        first = self._model(BlobReference(FIRST, STORE), "")
         return self.endpoints.setdefault(name, LiveEndpoint(name, [first]))
 
     def answers(self, endpoint: LiveEndpoint) -> list[Model]:
@@ -224,7 +229,10 @@ class Service:
         results = {name: replace(reference, sas_token=SAS) for name, reference in work.results.items()}
         samples = replace(results["samples"]) if "samples" in results else None
         results.pop("samples", None)
-        window = ToldWindow(self.ends.get(work.model.file or "")) if work.model and self.tells else None
+        window = None
+        if work.model and self.tells:
+            file = work.model.file or ""
+            window = ToldWindow(self.ends.get(file), trained_at=_moment(self.trained[file]))
         model = work.model if self.tells else None
         details = "The data is bad." if work.status is JobStatus.FAILED else None
         job = Job(work.id, work.status, results, details, samples=samples, model=model, window=window)
@@ -260,7 +268,7 @@ class Service:
         blob = json.dumps({"content": content, "job": work.id}).encode()
         self.blobs[path] = blob
         file = hashlib.sha256(blob).hexdigest()
-        self.ends[file] = end
+        self.ends[file], self.trained[file] = end, self.world.time()
         answers = Table((ANSWER,), [[str(int(content[:8], 16))]]).to_wire()
         golden = {"Input": Table(("x",), [[1]]).to_wire(), "Output": answers}
         samples = f"samples/{work.id}.json"
@@ -290,19 +298,20 @@ class Service:
 
     # ------------------------------------------------------------------------------------------------------------------
 
-    def _model(self, location: BlobReference, who: str, *, is_first: bool = False) -> Model:
+    def _model(self, location: BlobReference, who: str) -> Model:
         blob = self.blobs.get(location.relative_location)
         if blob is None:
             raise rejection("BlobNotFound", "No such blob.")
         file = hashlib.sha256(blob).hexdigest()
         end = self.ends.get(file) or window_end_of(location)
-        content = json.loads(blob)["content"]
-        return Model(location, file, content, end, is_first, self.world.time(), who)
+        content, is_first = json.loads(blob)["content"], location.relative_location == FIRST
+        return Model(location, file, content, end, self.trained.get(file, 0.0), is_first, self.world.time(), who)
 
     def _view(self, endpoint: LiveEndpoint) -> Endpoint:
         live = endpoint.live
         digests = Digests(live.file, live.content) if self.tells else None
-        window = ToldWindow(live.end, live.is_first) if self.tells else None
+        trained = _moment(live.trained) if live.trained else None
+        window = ToldWindow(live.end, live.is_first, trained_at=trained) if self.tells else None
         resources = (Resource(RESOURCE, live.location, digests=digests, window=window),)
         version = str(endpoint.version) if self.tells else "1"
         return Endpoint(
@@ -325,6 +334,10 @@ class Service:
         if job not in self.jobs:
             raise rejection("JobNotFound", "No such job.")
         return self.jobs[job]
+
+
+def _moment(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
 
 
 def _name(model: Model) -> str:
