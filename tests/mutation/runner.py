@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from types import CodeType, FunctionType
+from typing import Any
 
 import coverage
 import pytest
@@ -204,18 +205,29 @@ class Runner:
 
 
 def _defaults(node: ast.FunctionDef | ast.AsyncFunctionDef, function: FunctionType) -> bool:
-    """Give a function the simple defaults that its changed source says; whether there are any others than before."""
+    """Give a function the defaults that its changed source says; whether there are any others than before."""
     before = function.__defaults__, function.__kwdefaults__
     positional = list(function.__defaults__ or ())
     for index, default in enumerate(node.args.defaults[-len(positional) :] if positional else ()):
-        if isinstance(default, ast.Constant):
-            positional[index] = default.value
+        positional[index] = _default(default, function, positional[index])
     if positional:
         function.__defaults__ = tuple(positional)
+    named = dict(function.__kwdefaults__ or {})
     for argument, value in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True):
-        if isinstance(value, ast.Constant) and function.__kwdefaults__:
-            function.__kwdefaults__ = {**function.__kwdefaults__, argument.arg: value.value}
+        if value is not None and argument.arg in named:
+            named[argument.arg] = _default(value, function, named[argument.arg])
+    if named:
+        function.__kwdefaults__ = named
     return before != (function.__defaults__, function.__kwdefaults__)
+
+
+def _default(node: ast.expr, function: FunctionType, before: Any) -> Any:
+    """The value of a default, if it is made of constants, or a function; else the one that is there."""
+    if any(isinstance(one, ast.Call | ast.Name) for one in ast.walk(node)) and not isinstance(node, ast.Lambda):
+        return before
+    value = eval(compile(ast.Expression(node), "default", "eval"), function.__globals__)  # noqa: S307 - our own source
+    alike = isinstance(node, ast.Lambda) and _alike(value.__code__, before.__code__)
+    return before if alike else value
 
 
 def _alike(one: CodeType, other: CodeType) -> bool:

@@ -42,7 +42,7 @@ class Loaded:
     def __init__(self, content: bytes, again: object = None) -> None:
         self.content, self.again = content, again
         self.digest, self.size = digest_of(content), len(content)
-        self.problem, self.at_once = None, content != b"slow"
+        self.problem, self.at_once, self.slimmed = None, content != b"slow", 0
 
     @classmethod
     def load(cls, source: Path | bytes, again: object) -> Loaded:
@@ -54,6 +54,7 @@ class Loaded:
 
     def slim(self) -> bool:
         """Nothing can be saved."""
+        self.slimmed += 1
         return False
 
 
@@ -218,6 +219,13 @@ def test_a_model_that_is_asked_is_the_last_to_go(shop: Shop) -> None:
     assert (store.loaded, store.loaded_bytes) == (2, 2)
 
 
+def test_a_model_is_asked_to_take_less_once(shop: Shop) -> None:
+    """Not at every call, where it is too large and has not changed."""
+    store = shop.store(b"large", memory=1)
+    scorers: list[Any] = [store.scorer(digest_of(b"large")) for _ in range(3)]
+    assert scorers[0].slimmed == 1
+
+
 def test_by_default_a_store_has_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """For models of many megabytes, and nobody need say who it belongs to."""
     monkeypatch.setattr(store_module, "Scorer", Loaded)
@@ -315,6 +323,21 @@ def test_a_removed_file_waits_from_then_on(shop: Shop) -> None:
     assert list(shop.trash.iterdir()) == []
 
 
+def test_two_servers_empty_a_trash(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the other one has removed meanwhile is gone."""
+    store = shop.store(b"a", b"b")
+    for digest in (A, B):
+        store.remove(digest)
+
+    def remove(path: Path) -> None:
+        for thrown in shop.trash.iterdir():
+            thrown.unlink()
+
+    monkeypatch.setattr(store_module.files, "remove", remove)
+    store.empty_trash(1e12)
+    assert list(shop.trash.iterdir()) == []
+
+
 def test_a_store_without_a_trash_has_none_to_empty(shop: Shop) -> None:
     """Nor is one made."""
     shop.store().empty_trash(1e12)
@@ -323,15 +346,16 @@ def test_a_store_without_a_trash_has_none_to_empty(shop: Shop) -> None:
 
 def test_what_a_clean_up_removes(shop: Shop) -> None:
     """Half-written files of servers that are gone: not of those that live, of a name that only begins alike, or of one
-    that came while it looked; neither models nor the trash.
+    that came while it looked; neither models nor the trash. Another server may be faster.
     """
     store = shop.store(b"a", b"b")
     store.remove(B)
-    for name in (".me-1", ".men-1", ".gone-1", ".other-1"):
+    for name in (".me-1", ".men-1", ".away-1", ".gone-1", ".other-1"):
         (shop.root / name).touch()
 
     def living() -> set[str]:
         (shop.root / ".new-1").touch()
+        (shop.root / ".away-1").unlink()
         return {"me", "other"}
 
     store.clean(living)
@@ -401,11 +425,16 @@ def same_times(path: Path, content: bytes) -> None:
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
-def test_a_file_that_did_not_change_is_not_read_again(shop: Shop) -> None:
+@pytest.mark.parametrize(
+    "read",
+    [lambda store, _: store.mend([A]), lambda store, _: store.scorer(A), lambda store, b: store.put(b, lambda _: None)],
+    ids=["mended", "called", "put"],
+)
+def test_a_file_that_did_not_change_is_not_read_again(shop: Shop, read: Callable[[ModelStore, Path], object]) -> None:
     """Once a minute all are looked at; whoever wants its content reads it, and finds what nobody could see."""
     store = shop.store(b"a")
     store.origin = lambda digest, path: path.write_bytes(b"a")
-    store.mend([A])
+    read(store, shop.source(b"a"))
     same_times(store.path(A), b"x")
     store.mend([A])
     assert store.path(A).read_bytes() == b"x"
