@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
-from airflow.sdk import Asset, AssetAlias
+from airflow.sdk import Asset, AssetAlias, conf
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
@@ -28,9 +28,8 @@ SCHEME = "azureml-classic"
 ENDPOINTS = AssetAlias("azureml_classic_endpoints")
 #: Group of the assets of web services.
 WEB_SERVICE_GROUP = "azureml_classic_web_service"
-#: Partition keys of one task. Airflow records their events in the one call with which a task reports its success, whose
-#: client waits for 5 s: 1,000 keys stayed below that or not, by what waits for them (seen on 3.3.2 with PostgreSQL).
-MAX_PARTITION_KEYS = 500
+#: Partition keys of one task for each second of Airflow's patience, see :func:`max_partition_keys`.
+_KEYS_A_SECOND = 10
 _FORM = f"{SCHEME}://{{management host}}/{{workspace id}}/{{web service}}/{{endpoint}}"
 
 
@@ -213,6 +212,14 @@ def has_partitions(outlets: Iterable[Any]) -> bool:
     :param outlets: of the task.
     """
     return bool(_web_services(outlets))
+
+
+def max_partition_keys() -> int:
+    """Partition keys that one task may record. Airflow records them one after the other in the one call with which a
+    task reports its success, and repeats a call that takes longer than ``[workers] execution_api_timeout``, 5 s unless
+    set. A key took 3 to 6 ms on two cores, and 20 to 75 ms where eight processes waited for each core (3.3.2).
+    """
+    return max(1, int(_KEYS_A_SECOND * conf.getfloat("workers", "execution_api_timeout", fallback=5.0)))
 
 
 def record_partitions(context: Mapping[str, Any], outlets: Iterable[Any], endpoints: Sequence[str]) -> None:

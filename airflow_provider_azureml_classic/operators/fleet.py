@@ -16,9 +16,9 @@ from airflow.sdk import AssetAlias, ObjectStoragePath, conf
 from airflow.sdk.exceptions import AirflowException
 
 from airflow_provider_azureml_classic.assets import (
-    MAX_PARTITION_KEYS,
     event_extra,
     has_partitions,
+    max_partition_keys,
     record_partitions,
     spellings,
 )
@@ -136,7 +136,7 @@ class RetrainFleetOperator(UpdatingOperator):
         alias or an endpoint's asset.
     :param max_asset_events: updates that have an event each, at most.
     :param assets: which events: ``both`` those of the endpoints and, where ``outlets`` has the asset of the web
-        service, partitions of that one; or ``partitions`` alone. Of these a task has at most 500: map a larger fleet.
+        service, partitions of that one; or ``partitions`` alone. Of these a task has at most 50: map a larger fleet.
     :param azureml_classic_conn_id: connection of type ``azureml_classic``. (templated)
     """
 
@@ -302,10 +302,11 @@ class RetrainFleetOperator(UpdatingOperator):
         items = parse_items(mappings, window, self._port_names()[0])
         if not self.window_end and any(item.window is window for item in items):
             warn_of_moment(self, context)
-        if self.emit_asset and has_partitions(self.outlets) and len(items) > MAX_PARTITION_KEYS:
+        if self.emit_asset and has_partitions(self.outlets) and len(items) > (most := max_partition_keys()):
             raise ValueError(
                 f"There are {len(items)} items, and each updated endpoint is a partition of the web service's asset; a "
-                f"task records {MAX_PARTITION_KEYS} at most. Map the task over parts of the items."
+                f"task records {most} at most. Map the task over parts of the items, or raise Airflow's "
+                "[workers] execution_api_timeout."
             )
         default = self._services()[2].default_endpoint_name
         if any(item.endpoint in (default, DEFAULT_ENDPOINT) for item in items):

@@ -13,7 +13,6 @@ from airflow.serialization.encoders import encode_timetable
 
 from airflow_provider_azureml_classic.assets import (
     ENDPOINTS,
-    MAX_PARTITION_KEYS,
     check_partitions,
     record_partitions,
     web_service_asset,
@@ -73,9 +72,13 @@ def test_the_alias_stays_unless_partitions_are_all_that_is_wanted() -> None:
     assert (both.outlets, alone.outlets, mapped.outlets) == ([BIKES, ENDPOINTS], [BIKES], [BIKES])
 
 
-def test_a_fleet_has_no_more_partitions_than_one_call_can_tell() -> None:
-    """It is said before anything is trained."""
-    items = [{"endpoint": f"e{n}", "inputs": "a.csv"} for n in range(MAX_PARTITION_KEYS + 1)]
+@pytest.mark.parametrize(("patience", "most"), [("5", 50), ("30.5", 305), ("0.01", 1)])
+def test_a_fleet_has_no_more_partitions_than_one_call_can_tell(
+    monkeypatch: pytest.MonkeyPatch, patience: str, most: int
+) -> None:
+    """Before Airflow's client loses its patience; it is said before anything is trained."""
+    monkeypatch.setenv("AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT", patience)
+    items = [{"endpoint": f"e{n}", "inputs": "a.csv"} for n in range(most + 1)]
     fleet = RetrainFleetOperator(
         task_id="fleet",
         training_service="t",
@@ -84,9 +87,12 @@ def test_a_fleet_has_no_more_partitions_than_one_call_can_tell() -> None:
         outlets=[BIKES],
         assets="partitions",
     )
+    context: Any = {"dag_run": SimpleNamespace(run_after=None, partition_date="2026-01-01")}
     fleet._ports, fleet._resolved = ("input1", "output1"), (None, None, SERVICE)  # type: ignore[assignment]
-    with pytest.raises(ValueError, match=r"There are 501 items.*Map the task over parts"):
-        fleet._items({"dag_run": SimpleNamespace(run_after=None, partition_date="2026-01-01")})  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=rf"There are {most + 1} items.* {most} at most\. Map the task over parts"):
+        fleet._items(context)
+    fleet.items = items[1:]
+    assert len(fleet._items(context)) == most
 
 
 def test_the_filter_keeps_what_is_named() -> None:

@@ -120,6 +120,7 @@ class BlobStore:
         self.root = root.resolve()
         self.account = account
         self._owner = owner
+        self._etag_key = hashlib.sha256(account.key.encode()).digest()
         self.notes = NoteBook(self.root / NOTES_FOLDER, self.temporary_file)
         self._digests: dict[tuple[str, int, int, int], str] = {}
         self._lock = threading.Lock()
@@ -173,7 +174,7 @@ class BlobStore:
         :param container: its name.
         """
         try:
-            return _properties(container, (self.root / check_container(container)).stat(), None)
+            return self._properties(container, (self.root / check_container(container)).stat(), None)
         except FileNotFoundError:
             self.check_here()
             return None
@@ -238,7 +239,7 @@ class BlobStore:
             raise self._not_found(container, blob) from None
         try:
             status = os.fstat(file.fileno())
-            return file, _properties(blob, status, self._digest(path, status, file))
+            return file, self._properties(blob, status, self._digest(path, status, file))
         except BaseException:
             file.close()
             raise
@@ -279,7 +280,7 @@ class BlobStore:
         for name, path in named:
             if name.startswith(prefix):
                 with suppress(FileNotFoundError):  # deleted since the walk
-                    yield _properties(name, path.stat(), None)
+                    yield self._properties(name, path.stat(), None)
 
     # Writing
 
@@ -306,7 +307,7 @@ class BlobStore:
             publish(temporary, target, overwrite=overwrite)
         self.notes.drop(container, blob, writer.sha256, notes)
         self._remember(target, status, writer.sha256)
-        writer.committed = _properties(blob, status, writer.sha256)
+        writer.committed = self._properties(blob, status, writer.sha256)
 
     @contextmanager
     def temporary_file(self) -> Iterator[tuple[BinaryIO, Path]]:
@@ -365,7 +366,7 @@ class BlobStore:
             os.utime(file.fileno() if os.utime in os.supports_fd else path, ns=(after, after))
             status = os.fstat(file.fileno())
         self._remember(path, status, sha256)
-        return _properties(blob, status, sha256)
+        return self._properties(blob, status, sha256)
 
     def headers(self, container: str, blob: str, sha256: str | None) -> Mapping[str, str]:
         """Headers that are kept of a blob: its metadata, and where it was copied from.
@@ -446,6 +447,19 @@ class BlobStore:
         self._remember(path, status, sha256.hexdigest())
         return sha256.hexdigest()
 
+    def _properties(self, name: str, status: os.stat_result, sha256: str | None) -> BlobProperties:
+        # In plain, the numbers would tell one customer how many files all the others have written since his last one.
+        version = f"{status.st_mtime_ns} {status.st_ino}".encode()
+        etag = hashlib.blake2b(version, key=self._etag_key, digest_size=8).hexdigest().upper()
+        return BlobProperties(
+            name=name,
+            length=status.st_size,
+            etag=f'"0x{etag}"',
+            last_modified=datetime.fromtimestamp(status.st_mtime, UTC),
+            content_type=mimetypes.guess_type(name)[0] or "application/octet-stream",
+            sha256=sha256,
+        )
+
     def _remember(self, path: Path, status: os.stat_result, digest: str) -> None:
         with self._lock:
             if len(self._digests) >= _REMEMBERED_DIGESTS:
@@ -456,14 +470,3 @@ class BlobStore:
 def _version(path: Path, status: os.stat_result) -> tuple[str, int, int, int]:
     # The inode tells two writes within one tick of the clock apart: the new file exists before the old one goes.
     return str(path), status.st_ino, status.st_mtime_ns, status.st_size
-
-
-def _properties(name: str, status: os.stat_result, sha256: str | None) -> BlobProperties:
-    return BlobProperties(
-        name=name,
-        length=status.st_size,
-        etag=f'"0x{status.st_mtime_ns:X}{status.st_ino:X}"',
-        last_modified=datetime.fromtimestamp(status.st_mtime, UTC),
-        content_type=mimetypes.guess_type(name)[0] or "application/octet-stream",
-        sha256=sha256,
-    )

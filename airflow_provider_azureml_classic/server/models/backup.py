@@ -91,7 +91,8 @@ def back_up(data_dir: Path, target: Path, *, blobs: bool = True, database: bool 
         if lacking:
             raise ValueError(
                 f"{len(lacking)} of {len(named)} models in place are missing or damaged in {data_dir / MODELS_FOLDER}, "
-                f"the first is {lacking[0]}. Mend them first: /readyz names them, and a PATCH with the model does it."
+                f"the first is {lacking[0]}. Mend them first: with the workspace token, /readyz names them; a PATCH "
+                "with the model does it."
             )
         for name in (SECRETS, REMEMBERED):
             if (data_dir / name).exists():

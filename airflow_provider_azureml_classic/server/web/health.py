@@ -88,7 +88,7 @@ class Health:
         if request.method not in _METHODS:
             return PlainTextResponse("Only GET is possible here.\n", 405, {"allow": "GET, HEAD"})
         if request.url.path == "/readyz":
-            return self._readiness()
+            return self._readiness(named=self._has_token(request))
         if not self.settings.open_metrics and not self._has_token(request):
             return PlainTextResponse(
                 "Send the workspace token: Authorization: Bearer TOKEN, or start the server with --open-metrics.\n",
@@ -102,7 +102,7 @@ class Health:
         right = self.settings.is_token(key.strip()) or self.settings.is_read_token(key.strip())
         return scheme.lower() == "bearer" and right
 
-    def _readiness(self) -> Response:
+    def _readiness(self, *, named: bool) -> Response:
         checks: dict[str, Callable[[], None]] = {"database": self._ask_database, "models": self.models.check_writable}
         states: dict[str, str] = {}
         for name, check in checks.items():
@@ -119,8 +119,9 @@ class Health:
         if not broken:
             return _json({"status": "ready", **states}, 200)
         # All other endpoints answer: a proxy must not take the server away from them.
-        named = dict(sorted(broken.items())[:_NAMED])
-        return _json({"status": "degraded", **states, "models": f"{len(broken)} broken", "broken": named}, 200)
+        which = {"models": f"{len(broken)} broken", "broken": dict(sorted(broken.items())[:_NAMED])}
+        # How many there are and which is nothing for the customers of a service that keeps them apart.
+        return _json({"status": "degraded", **states, **(which if named else {"models": "some broken"})}, 200)
 
     def _ask_database(self) -> None:
         with self.database.read() as connection:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -176,6 +177,12 @@ class TestReadAndWrite:
         after = store.properties("data", "a.csv")
         assert before.etag != after.etag
         assert before.sha256 != after.sha256
+
+    def test_an_etag_tells_nothing_of_other_files(self, store: BlobStore) -> None:
+        """It is made with the account's key: the file's number, which counts the files of all, is not read from it."""
+        put(store, "a.csv")
+        other = BlobStore(store.root, replace(store.account, key="a2V6"))
+        assert other.properties("data", "a.csv").etag != store.properties("data", "a.csv").etag
 
     def test_checksum_is_computed_for_files_put_there_by_hand(self, store: BlobStore) -> None:
         """A file copied into the folder is a blob, and its checksum follows when it changes."""

@@ -16,7 +16,7 @@ from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint
 from airflow_provider_azureml_classic.server.models import store as store_module
 from tests.support.portal import BASE
-from tests.support.service import Service
+from tests.support.service import TOKEN, Service
 
 TEN = BlobReference("models/ten.ilearner")
 
@@ -50,9 +50,10 @@ def forget(service: Service) -> None:
     service.models._tried.clear()
 
 
-def readiness(service: Service) -> tuple[int, dict[str, object]]:
+def readiness(service: Service, token: str = TOKEN) -> tuple[int, dict[str, object]]:
     """What ``/readyz`` says."""
-    answer = TestClient(service.http, base_url=BASE).get("/readyz")
+    headers = {"authorization": f"Bearer {token}"}
+    answer = TestClient(service.http, base_url=BASE).get("/readyz", headers=headers)
     return answer.status_code, answer.json()
 
 
@@ -119,6 +120,8 @@ def test_a_deleted_file_is_told_before_anybody_calls(service: Service, scorer: E
     ten.unlink()
     assert service.slope(scorer) == 10
     assert readiness(service)[1]["broken"] == {ten.stem: "missing"}
+    told = {"status": "degraded", "database": "ok", "models": "some broken"}
+    assert readiness(service, scorer.primary_key) == (200, told)
     ten.write_bytes(content)
     assert readiness(service)[1]["status"] == "ready"
 
