@@ -87,7 +87,7 @@ def known_approval(data: Any) -> Approval | None:
     :param data: decoded JSON.
     """
     try:
-        return Approval.from_json(data) if data else None
+        return Approval.from_json(data)
     except ValueError:
         return None
 

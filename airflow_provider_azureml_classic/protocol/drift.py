@@ -62,7 +62,8 @@ class Terms:
         """Query parameters of what is not as by default."""
         usual = Terms()
         pairs = [
-            (name, f"{getattr(self, name):g}")
+            # Fewer digits would make an exponent of a million rows.
+            (name, f"{getattr(self, name):.15g}")
             for name in (DAYS_PARAMETER, PSI_PARAMETER, ROWS_PARAMETER)
             if getattr(self, name) != getattr(usual, name)
         ]

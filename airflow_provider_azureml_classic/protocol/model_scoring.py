@@ -153,10 +153,14 @@ class ModelAnswers:
 
 def _held_out(data: Any, answers: Table) -> HeldOutRows:
     labels, asked = (data.get(name) if isinstance(data, Mapping) else None for name in (_LABELS, _ASKED))
-    live = read_input(_LIVE, data.get(_LIVE)) if isinstance(labels, list) and isinstance(asked, list) else None
-    if labels is None or asked is None or live is None or len(labels) != len(live.values):
+    if not isinstance(labels, list) or not isinstance(asked, list):
         raise _unfit()
-    if len(asked) != len(answers.values) or not set(asked) <= set(range(len(labels))):
+    live = read_input(_LIVE, data.get(_LIVE))
+    if (
+        len(labels) != len(live.values)
+        or len(asked) != len(answers.values)
+        or not all(type(row) is int and 0 <= row < len(labels) for row in asked)
+    ):
         raise _unfit()
     counts = [data.get(name) for name in (_LEFT_OUT, _UNLIKE)]
     left_out, unlike = (count if isinstance(count, int) else None for count in counts)

@@ -13,8 +13,10 @@ from airflow_provider_azureml_classic.protocol.job_history import (
     PAGE,
     JobPage,
     LogLine,
+    page_query,
     read_limit,
     read_log,
+    read_page,
     write_log,
 )
 from airflow_provider_azureml_classic.protocol.jobs import Job, JobStatus
@@ -46,6 +48,14 @@ def test_no_page(data: Any) -> None:
     """An answer of another shape, or a job without its id, is an error of the protocol."""
     with pytest.raises(ProtocolError, match="not a list of jobs"):
         JobPage.from_wire(data)
+
+
+def test_a_page_is_asked_for() -> None:
+    """With its limit, and where the page before ended, if there was one."""
+    assert page_query(7, None) == [("limit", "7")]
+    assert page_query(7, 12) == [("limit", "7"), ("before", "12")]
+    assert read_page(dict(page_query(7, 12))) == (7, 12)
+    assert read_page({}) == (PAGE, None)
 
 
 def test_limits() -> None:

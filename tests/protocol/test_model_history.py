@@ -43,8 +43,11 @@ def test_no_page(data: Any) -> None:
 def test_odd_members_tell_nothing() -> None:
     """Members of other kinds, and metrics that are no finite numbers, are passed over."""
     odd = {"Number": 1, "Resource": "m", "Location": PATH.to_wire(), "JobId": 5, "Length": "9", "IsLive": "yes"}
-    odd |= {"Metrics": {"a": "b", "c": float("nan"), "d": 2}, "PutLiveAt": "noon", "ModelDigests": [], "How": None}
+    odd |= {"Metrics": {"a": "b", "c": float("nan"), "d": 2, "e": 10**400, "f": True}, "PutLiveAt": "noon"}
+    odd |= {"ModelDigests": [], "How": None}
     assert PastModel.from_wire(odd) == PastModel(1, "m", PATH, metrics={"d": 2.0})
+    assert PastModel.from_wire({**odd, "Metrics": [1]}) == PastModel(1, "m", PATH)
+    assert ModelPage.from_wire({"Models": [], "Next": "later"}) == ModelPage(())
 
 
 def test_where_a_page_begins() -> None:
