@@ -54,7 +54,11 @@ programs: ## install the programs that tests start and pip does not have (Azurit
 	@npm install --silent --no-audit --no-fund --prefix .programs azurite@$(AZURITE_VERSION)
 
 .PHONY: test
-test: $(READY) ## run all tests
+test: $(READY) ## run the tests (10 minutes)
+	@$(PY) -m pytest -n $(JOBS) --ignore tests/standalone --ignore tests/targets -m "not long"
+
+.PHONY: whole
+whole: $(READY) ## the same, and those that kill or wait for half a minute each; before a release (15 minutes)
 	@$(PY) -m pytest -n $(JOBS) --ignore tests/standalone --ignore tests/targets
 
 .PHONY: standalone
@@ -118,7 +122,7 @@ celery: $(READY) ## watch a fleet on two Celery workers, with PostgreSQL and Red
 
 .PHONY: quick
 quick: $(READY) ## run the quick tests
-	@$(PY) -m pytest -n 2 --ignore tests/standalone --ignore tests/targets -m "not slow"
+	@$(PY) -m pytest -n 2 --ignore tests/standalone --ignore tests/targets -m "not slow and not long"
 
 .PHONY: coverage
 coverage: $(READY) ## list the lines and branches that no test runs (TESTS= for some of them only)
@@ -129,7 +133,7 @@ format: $(READY) ## format the code
 	@$(VENV)/bin/ruff format . && $(VENV)/bin/ruff check --fix .
 
 .PHONY: check
-check: $(READY) ## format, lint, types, then all tests
+check: $(READY) ## format, lint, types, then the tests
 	@$(VENV)/bin/ruff format --check . && $(VENV)/bin/ruff check . && $(VENV)/bin/mypy
 	@$(MAKE) --no-print-directory test
 

@@ -504,6 +504,7 @@ def test_version_and_common_options_anywhere(server: ServerProcess) -> None:
         assert json.loads(run(server, *words).stdout), words
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_connection_in_the_database_of_airflow(server: ServerProcess, tmp_path: Path) -> None:
     """``--conn-id`` finds what was added with ``airflow connections``."""

@@ -168,6 +168,7 @@ class Person:
         return done.stdout + done.stderr
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_pages_are_right_word_for_word(tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ def filled(place: Path) -> None:
         connection.execute('CREATE TABLE scores ("Scored Labels" REAL)')
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_factory_runs(server: ServerProcess, client: Client, tmp_path: Path) -> None:
     """A query is trained on, the endpoint updated, new rows scored, and the scores written into their table."""

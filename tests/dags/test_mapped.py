@@ -34,7 +34,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DagProcess]:
     ("dag_id", "endpoints", "alias"),
     [
         ("mapped_updates", ["ada", "bob"], ENDPOINTS.name),
-        ("mapped_fleets", ["cy", "dan"], ENDPOINTS.name),
+        pytest.param("mapped_fleets", ["cy", "dan"], ENDPOINTS.name, marks=pytest.mark.long),
         ("mapped_own_alias", ["eve"], "mine"),
     ],
 )

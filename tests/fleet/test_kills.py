@@ -82,6 +82,7 @@ def _killed(server: ServerProcess, path: Path, arguments: dict[str, Any], draw: 
     return _A_FLEET
 
 
+@pytest.mark.long
 def test_killed_at_random_moments(server: ServerProcess, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Attempts of fleets die by kill -9 at any moment, and the last one finishes: every endpoint is updated by the one
     job that was started for it, but for the endpoint whose data were bad at first, which had one more for each failure.

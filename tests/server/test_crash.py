@@ -172,7 +172,7 @@ class Killed:
         self.scratch.rmdir()
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.long)])
 def killed(request: pytest.FixtureRequest, tmp_path: Path, trained: Path) -> Iterator[Killed]:
     """A server to kill, with its clients, on each kind of database."""
     url = request.getfixturevalue("postgres").new_database() if request.param == "postgresql" else ""

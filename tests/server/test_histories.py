@@ -267,6 +267,7 @@ def killed(trained: Path, tmp_path: Path) -> Iterator[Killed]:
         yield Killed(pair, azurite)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_there_is_one_order(killed: Killed, capsys: pytest.CaptureFixture[str]) -> None:
     """No answered write is lost, no model answers that was not live then, and no job has two ends or outputs."""

@@ -46,6 +46,7 @@ def machines(postgres: Cluster, tmp_path: Path) -> Iterator[Machines]:
     azurite.stop()
 
 
+@pytest.mark.long
 def test_two_machines_serve_as_one_and_no_disk_is_needed(machines: Machines) -> None:
     """What is done through one is seen on the other; one is killed and the other finishes its job; with both disks
     lost a new machine answers with every endpoint's model.

@@ -117,6 +117,7 @@ def worker_of(training: int) -> psutil.Process:
     return psutil.Process(training).parents()[1]
 
 
+@pytest.mark.long
 def test_a_worker_that_is_killed_costs_its_own_job_only(dask: Dask, held: HeldServer) -> None:
     """Its training goes on at another worker, the other job where it is; each ends Finished, with one model.
 
@@ -177,6 +178,7 @@ def score_as_batch(server: ServerProcess, client: Client, endpoint: Endpoint) ->
     assert b"Scored Labels" in client.fetch_blob(job.results["output1"])
 
 
+@pytest.mark.long
 def test_cancelled_jobs_and_a_lost_scheduler(dask: Dask, held: HeldServer) -> None:
     """A cancelled job's training ends on its worker, which takes the next one; when the scheduler goes, what runs fails
     with the reason and ends there too, and so does what comes next, until there is a scheduler again.

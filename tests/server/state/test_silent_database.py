@@ -140,6 +140,7 @@ def test_a_silent_database_hangs_nothing(behind: Site, between: Forwarder) -> No
     assert behind.server.log.read_text().count(f"job {job_id} Finished") == 1
 
 
+@pytest.mark.long
 def test_who_comes_later_does_not_wait(behind: Site, between: Forwarder) -> None:
     """Once it is known, more calls than there are threads are answered by no more attempts than one a second."""
     between.frozen.set()
@@ -151,6 +152,7 @@ def test_who_comes_later_does_not_wait(behind: Site, between: Forwarder) -> None
     assert attempts < 40
 
 
+@pytest.mark.long
 def test_a_dead_connection_is_replaced(behind: Site, postgres: Cluster, between: Forwarder) -> None:
     """Pooled connections say nothing, new ones do: the call takes a new one."""
     assert behind.error() is None
@@ -205,6 +207,7 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.long
 def test_a_database_that_another_process_has_locked(own: Site) -> None:
     """Many wait to write and get 503; reading and scoring go on; all is well when it is free again."""
     command = [sys.executable, "-c", LOCK, str(own.folder / "data" / "state.db")]
