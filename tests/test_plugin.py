@@ -17,8 +17,6 @@ import requests
 
 from airflow_provider_azureml_classic.assets import endpoint_asset
 from airflow_provider_azureml_classic.protocol.values import EndpointSettings, Resource
-from airflow_provider_azureml_classic.scheduling.deadlines import WindowEnd
-from airflow_provider_azureml_classic.scheduling.partitions import OnlyEndpoints
 from tests.standalone.airflow import free_ports
 from tests.support import BIKES_SCORING, ServerProcess, wait_for_job
 from tests.support.verbs import submitted
@@ -198,11 +196,3 @@ def test_airflow_shows_it_in_its_menu(page: ApiServer) -> None:
     plugins = page.session("boss").get(f"{page.url}/api/v2/plugins", timeout=60).json()["plugins"]
     [ours] = [plugin for plugin in plugins if plugin["name"] == "azureml_classic"]
     assert [view["href"] for view in ours["external_views"]] == ["/azureml-classic/"]
-
-
-def test_the_plugin_has_what_dags_may_name() -> None:
-    """Airflow makes no run of a DAG whose deadline or mapper none of its plugins has."""
-    from airflow import plugins_manager
-
-    assert WindowEnd in plugins_manager.get_deadline_references_plugins().values()
-    assert OnlyEndpoints in plugins_manager.get_partition_mapper_plugins().values()

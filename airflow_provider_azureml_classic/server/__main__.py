@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import errno
 import gc
 import importlib.util
 import json
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import uvicorn
 
-from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, ServiceUnavailable, cause
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, ServiceUnavailable, cause, did_you_mean
 from airflow_provider_azureml_classic.server import quickstart
 from airflow_provider_azureml_classic.server.experiments import preview
 from airflow_provider_azureml_classic.server.experiments.declaration import (
@@ -62,6 +63,7 @@ USAGE = 2
 #: Objects that are made between two collections of garbage, and how many of those lead to one of an older generation. A
 #: call with 1,000 rows makes some thousands, none of them in cycles.
 _COLLECTIONS = (50_000, 20, 50)
+_COMMANDS = ("quickstart", "check", *backup.COMMANDS)
 #: Of the extra ``server``, what Airflow does not bring.
 _LIBRARIES = ("numpy", "onnx", "onnxruntime", "skl2onnx", "sklearn")
 
@@ -89,6 +91,9 @@ def main(argv: Sequence[str] | None = None, make_app: Callable[..., App] | None 
             quick.folder = quick.folder.resolve()
             quickstart.prepare(quick.folder)
             argv = ["--data-dir", str(quick.folder / "data"), "--port", str(quick.port), "--log-level", "WARNING"]
+        if argv[:1] and not argv[0].startswith("-"):
+            near = did_you_mean(argv[0], _COMMANDS)
+            raise ValueError(f"there is no command {argv[0]!r}.{near} There are {', '.join(_COMMANDS)}; see --help.")
         return _run(parsed(argv), make_app, quick.folder if quick else None)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
@@ -238,9 +243,11 @@ def listen(host: str, port: int) -> socket.socket:
         listener.listen(1024)
     except (OSError, OverflowError) as error:
         listener.close()
+        what = "Give an address of this machine with --host, and another port with --port"
+        if getattr(error, "errno", None) == errno.EADDRINUSE:
+            what = "Perhaps this server runs already; if not, give another port with --port"
         raise OSError(
-            f"cannot listen on {host} port {port}: {cause(error)}. Give an address of this machine with --host, and "
-            "another port with --port; --port 0 takes any free one."
+            f"cannot listen on {host} port {port}: {cause(error)}. {what}; --port 0 takes any free one."
         ) from None
     return listener
 

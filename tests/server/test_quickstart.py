@@ -29,6 +29,15 @@ def test_quickstart_leaves_other_files_alone(tmp_path: Path, capsys: pytest.Capt
     quickstart.prepare(tmp_path / "new")
 
 
+def test_what_can_be_done_is_told_first(capsys: pytest.CaptureFixture[str]) -> None:
+    """Who types the name alone is led to quickstart; of a misspelt command the nearest is named."""
+    with pytest.raises(SystemExit):
+        server.main([])
+    assert capsys.readouterr().err.startswith("usage: azureml-classic-server quickstart [FOLDER] ")
+    assert server.main(["quickstrat"]) == server.USAGE
+    assert "there is no command 'quickstrat'. Did you mean 'quickstart'?" in capsys.readouterr().err
+
+
 def options(tmp_path: Path, text: str, *more: str) -> server.argparse.Namespace:
     """The options of a configuration file and a command line."""
     file = tmp_path / "server.toml"

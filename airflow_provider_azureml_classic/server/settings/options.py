@@ -25,6 +25,12 @@ from airflow_provider_azureml_classic.server.settings import (
 )
 from airflow_provider_azureml_classic.server.state.engine import DATABASE_VARIABLE
 
+#: What can be done, each in a line: all options of a server would hide it.
+_USAGE = """azureml-classic-server quickstart [FOLDER]               try it: sample data, DAGs, and what to do next
+       azureml-classic-server --data-dir DIR [OPTION ...]       start a server
+       azureml-classic-server check FILE.toml                   check options, or show what an experiment's columns are
+       azureml-classic-server backup --data-dir DIR BACKUP      copy the data while the server runs
+       azureml-classic-server restore --data-dir DIR BACKUP     put the copy back"""
 #: Most bytes of a configuration file.
 _MAX_CONFIG = 1 << 20
 _REPEATABLE = (
@@ -46,17 +52,15 @@ def parser() -> argparse.ArgumentParser:
     """The arguments of ``azureml-classic-server``."""
     options = argparse.ArgumentParser(
         prog="azureml-classic-server",
-        description="Azure Machine Learning Studio (classic) web services, self-hosted. "
-        "azureml-classic-server check FILE.toml checks a file of --config, or shows what the columns of an "
-        "experiment's first data are taken for.",
+        usage=_USAGE,
+        description="Azure Machine Learning Studio (classic) web services, self-hosted: trains models, keeps them, and "
+        "answers for each at an address of its own.",
         epilog=f"Environment: {WORKSPACE_VARIABLE} and {TOKEN_VARIABLE} set the workspace id and its token, "
         f"{READ_TOKEN_VARIABLE} another one that changes nothing, "
         f"{ACCOUNT_KEY_VARIABLE} and {CIPHER_KEY_VARIABLE} the keys of the own store and of secrets in the database; "
         f"without them they are made at the first start and kept in DIR/secrets.json. {DATABASE_VARIABLE} is the same "
         f"as --database, {STORAGE_VARIABLE} as --storage: they keep secrets out of the list of processes. "
-        f"{STORAGE_ACCOUNTS_VARIABLE} holds --storage-account items, blanks between them. "
-        "`azureml-classic-server quickstart` starts a server with sample data and says what to do next; "
-        "`... backup --data-dir DIR BACKUP` copies the data while it runs, `... restore` puts the copy back.",
+        f"{STORAGE_ACCOUNTS_VARIABLE} holds --storage-account items, blanks between them.",
     )
     options.add_argument(
         "--data-dir", type=Path, required=True, metavar="DIR", help="folder for all data; created if absent"
