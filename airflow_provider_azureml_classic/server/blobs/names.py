@@ -30,8 +30,9 @@ _CONTAINER = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]")
 # What a file's name cannot hold: an empty part, and the other separator of Windows. On disk they are characters of the
 # private use area, 0xF000 above their own, as Cygwin writes them.
 _EMPTY_PART, _BACKSLASH = "\uf02f", "\uf05c"
-# Control characters, what XML cannot carry, lone surrogates, and what stands for others on disk.
-_NEVER = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff\ufffe\uffff\uf02f\uf05c]")
+# Control characters, what XML cannot carry, lone surrogates, what stands for others on disk, and what stands for every
+# byte that is not UTF-8: two names would become one.
+_NEVER = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff\ufffd\ufffe\uffff\uf02f\uf05c]")
 # Colons are common in names made from timestamps, and harmful (drives, streams) on Windows only.
 _NEVER_ON_WINDOWS = re.compile(r'[<>:"|?*]')
 _DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)

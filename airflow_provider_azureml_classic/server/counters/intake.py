@@ -174,7 +174,11 @@ class Intake:
         today = self._today()
         with self._writing:
             for waiting in all_waiting:
-                self._sum(waiting, today)
+                try:
+                    self._sum(waiting, today)
+                except Exception:
+                    # Of this model; those of others are counted.
+                    log.exception("the calls of model %s could not be counted", waiting.scorer.digest)
 
     def _sum(self, waiting: _Waiting, today: int) -> None:
         import numpy as np

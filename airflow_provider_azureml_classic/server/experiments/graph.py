@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -40,6 +41,8 @@ _DISTANCES = 1 << 26
 AT_ONCE_SECONDS, _FEW = 0.005, 16
 #: Seconds for a graph that breaks the rules.
 LIMIT_SECONDS = 10.0
+#: When whoever waits for the answer is told that it took too long, by the monotonic clock: a thread cannot be stopped.
+DEADLINE: ContextVar[float] = ContextVar("deadline", default=float("inf"))
 
 
 class Graph:
@@ -170,7 +173,12 @@ def _in_steps(run: Run, matrix: NDArray[float32], step: int) -> list[NDArray[Any
 
     if len(matrix) <= step:
         return run(matrix)
-    parts = [run(matrix[start : start + step]) for start in range(0, len(matrix), step)]
+    parts = []
+    for start in range(0, len(matrix), step):
+        # One step ends within the time of a trial; of many, nobody may wait for the answer any more.
+        if time.monotonic() > DEADLINE.get():
+            raise rejection("ScoreRequestTimeout", "Scoring took too long. Send fewer rows per call.")
+        parts.append(run(matrix[start : start + step]))
     return [np.concatenate(answers) for answers in zip(*parts, strict=True)]
 
 

@@ -22,6 +22,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from airflow_provider_azureml_classic.protocol import model_file
 from airflow_provider_azureml_classic.protocol.model_file import MANIFEST, MODEL
 from airflow_provider_azureml_classic.server.experiments.schema import Schema
@@ -32,6 +34,50 @@ from airflow_provider_azureml_classic.server.experiments.schema import Schema
 Profile = dict[str, Any]
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+class _Kind(msgspec.Struct):
+    kind: str | None = None
+    missing: list[str] | None = None
+    decimal: str | None = None
+    date_format: str | None = None
+    dressed: bool = False
+
+
+class _Column(msgspec.Struct):
+    name: str
+    kind: str
+    categories: list[str]
+    minimum: float | None = None
+    maximum: float | None = None
+    offset: float = 0.0
+
+
+class _Schema(msgspec.Struct):
+    features: list[_Column]
+    label: str
+    task: str
+    classes: list[str]
+    optional: list[str]
+    missing: list[str]
+    offset: float = 0.0
+    kinds: dict[str, _Kind] = {}
+
+
+class _Manifest(msgspec.Struct):
+    """The types of a manifest's members: pages, lists and counts rely on them, whoever wrote the file."""
+
+    experiment: str
+    task: str
+    schema: _Schema
+    metrics: dict[str, float | None]
+    rows: int
+    window: tuple[str, str] | None
+    created: str
+    versions: dict[str, str]
+    sha256: str
+    positive: str | None = None
+    probabilities: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,8 +127,9 @@ class Manifest:
 
         :param value: a JSON object.
         :param profile: of the training data.
-        :raises (KeyError, TypeError): it is none.
+        :raises ValueError: it is none; the message names the member.
         """
+        msgspec.convert(value, _Manifest)
         window = value["window"]
         changed = {"schema": Schema.from_json(value["schema"]), "window": (window[0], window[1]) if window else None}
         known = {one.name: value[one.name] for one in fields(cls) if one.name in value}

@@ -169,6 +169,19 @@ def tried(path: Path) -> None:
             raise _invalid(f"{rows} rows: {' '.join(str(error).split())[:300]}") from None
         if not fits:
             raise _invalid(f"it does not give an answer as its manifest describes it for each of {rows} rows")
+    try:
+        _used(path)
+    except Exception as error:  # whatever it is that its members do not fit
+        raise _invalid(f"its manifest or its profile is damaged ({type(error).__name__}: {error})") from None
+
+
+def _used(path: Path) -> None:
+    """Do with a model what is done with one that is called: make ready to read rows, and count one."""
+    import numpy as np
+
+    scorer = Scorer.load(path)
+    names = scorer.manifest.schema.names
+    scorer.histogram.count(np.zeros((1, len(names)), np.float32), [([None] * len(names), names)])
 
 
 def _invalid(reason: str) -> AzureMLClassicError:

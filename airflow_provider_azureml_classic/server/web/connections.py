@@ -258,15 +258,14 @@ def without_upgrade(data: bytes) -> bytes:
 
 
 def begun_upgrade(data: bytes) -> bytes:
-    """The last line of bytes that end in a head, with the end of the line before it, if it may become an ``Upgrade``
-    header when more comes.
+    """The end of bytes that end in a head, as far as it may become an ``Upgrade`` header when more comes.
 
     :param data: as received.
     """
-    start = data.rfind(b"\r\n")
-    line = data[start:] if start >= 0 else data[-1:]
-    may_be = line[: len(_BEGINNING)].lower() == _BEGINNING[: len(line)]
-    return line if line and may_be and _END_OF_HEAD not in data else b""
+    if _END_OF_HEAD in data:
+        return b""
+    ends = (data[-size:] for size in range(min(len(data), len(_BEGINNING)), 0, -1))
+    return next((end for end in ends if _BEGINNING.startswith(end.lower())), b"")
 
 
 def check_all(connections: Iterable[Any], now: float) -> None:

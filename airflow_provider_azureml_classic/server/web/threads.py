@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -11,6 +12,7 @@ from anyio import CapacityLimiter, to_thread
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.protocol.messages import Response
 from airflow_provider_azureml_classic.protocol.values import MAX_CONCURRENCY
+from airflow_provider_azureml_classic.server.experiments.graph import DEADLINE
 from airflow_provider_azureml_classic.server.web.bodies import MAX_DECODED, Turns
 from airflow_provider_azureml_classic.server.web.lanes import Lane
 
@@ -67,6 +69,7 @@ class Threads:
             message = f"This server is already running {self._most} scoring calls. Try again."
             return self._app.refuse(method, path, rejection("TooManyConcurrentRequests", message))
         limiter = None if lane is Lane.THREAD else self._limiter
+        DEADLINE.set(time.monotonic() + self._timeout)
         call = asyncio.ensure_future(self._run(limiter, weight, *arguments))
         self._running.add(call)
         call.add_done_callback(self._running.discard)

@@ -549,6 +549,12 @@ class TestHostileNames:
         token = served.sas(decoded)
         assert_error(served.ask("GET", f"{name}/x.csv", token), 400, "InvalidResourceName")
 
+    @pytest.mark.parametrize("name", ["%ff.csv", "a/%e9.csv", "%ed%a0%80"])
+    def test_names_that_are_not_utf8_are_refused(self, served: Served, container: str, name: str) -> None:
+        """Two of them would be one blob."""
+        answer = served.ask("PUT", f"{container}/{name}", served.sas(container), data=b"x", headers=BLOCK_BLOB)
+        assert_error(answer, 400, "InvalidResourceName")
+
     def test_encoded_slash_means_a_slash(self, served: Served, container: str) -> None:
         """A client that encodes the whole path reaches the same blob."""
         served.put(container, "in/feb 1+é.csv", b"x")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -65,6 +67,19 @@ def test_servers_sum_up(service: Service, scorer: Endpoint, clock: Clock) -> Non
 
 
 @pytest.mark.slow
+def test_a_model_that_cannot_be_counted_harms_no_other(service: Service, scorer: Endpoint, clock: Clock) -> None:
+    """Its own calls are left out, those of others are counted."""
+    endpoint_id, model = model_of(service, scorer)
+    intake = Intake(Ledger(service.database), clock)
+    broken = SimpleNamespace(digest="b" * 64)
+    table = Table(("x",), [[1.0]])
+    intake.add("other", cast("Any", broken), np.array([[1.0]], np.float32), [table], 1)
+    add(intake, endpoint_id, model, 1.0)
+    intake.settle()
+    assert rows_of(service.database, asked.c.rows) == [(1,)]
+    intake.close()
+
+
 def test_very_many_rows_are_a_sample(service: Service, scorer: Endpoint, clock: Clock) -> None:
     """Calls and rows are counted, cells of some; what waits is bounded, and of one call it is from all of it."""
     endpoint_id, model = model_of(service, scorer)

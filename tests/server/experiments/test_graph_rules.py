@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextvars
 import json
 import logging
 import subprocess
 import sys
 import threading
+import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -317,6 +319,29 @@ def test_a_session_is_given_some_rows_at_a_time(file_of: Callable[[bytes], Path]
     answers = scorer.answers([[float(number)] for number in range(1300)])
     assert [float(answer[0]) for answer in answers] == [2.0 * number for number in range(1300)]
     assert seen == [graph.STEP, graph.STEP, 1300 - 2 * graph.STEP]
+
+
+def test_a_call_ends_soon_after_its_caller_was_answered(file_of: Callable[[bytes], Path]) -> None:
+    """Between two steps: of many rows, a slow model would hold its thread for hours."""
+    scorer = Scorer.load(file_of(graphs.fine()))
+
+    def answers() -> list[tuple[str, ...]]:
+        graph.DEADLINE.set(0.0)
+        return scorer.answers([[1.0]] * (graph.STEP + 1))
+
+    with pytest.raises(AzureMLClassicError, match="Send fewer rows"):
+        contextvars.copy_context().run(answers)
+    assert len(scorer.answers([[1.0]] * (graph.STEP + 1))) == graph.STEP + 1
+
+
+@pytest.mark.parametrize("profile", [{"columns": 5}, {"rows": "x"}, {"rows": 9, "columns": {"x": {"bins": [1, 2]}}}])
+def test_a_damaged_profile_is_found_by_the_trial(file_of: Callable[[bytes], Path], profile: dict[str, Any]) -> None:
+    """Later it would be met where calls are counted."""
+    path = file_of(graphs.fine())
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.comment = json.dumps({"profile": profile}).encode()
+    with pytest.raises(RequestRejected, match="profile is damaged"):
+        tried(path)
 
 
 @pytest.mark.slow

@@ -160,6 +160,29 @@ def test_later_versions_may_add_members():
     assert read(content) == (shifted(), GRAPH)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"metrics": []},
+        {"metrics": {"a": "x"}},
+        {"rows": "many"},
+        {"created": 5},
+        {"versions": None},
+        {"window": {"0": 1}},
+        {"positive": ["x"]},
+        {"experiment": ["a"]},
+        {"schema": {**manifest().to_json()["schema"], "missing": [["a"]]}},
+        {"schema": {**manifest().to_json()["schema"], "label": 1}},
+        {"schema": {**manifest().to_json()["schema"], "kinds": {"a": 1}}},
+    ],
+    ids=str,
+)
+def test_members_of_another_type_are_refused(changes: dict[str, object]) -> None:
+    """Not only where they are read: pages and lists show them to everybody."""
+    with pytest.raises(RequestRejected, match="is not a manifest"):
+        read(zipped(manifest_json=manifest_json(**changes), model_onnx=GRAPH))
+
+
 def test_a_profile_is_kept_beside_the_manifest(tmp_path):
     """In the comment of the zip, which readers of the first version pass over."""
     profiled = replace(manifest(), profile={"rows": 10, "columns": {"é": {"missing": 0.5}}})

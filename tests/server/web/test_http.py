@@ -15,7 +15,7 @@ import pytest
 
 from airflow_provider_azureml_classic.client import Client
 from airflow_provider_azureml_classic.protocol.values import Endpoint
-from airflow_provider_azureml_classic.server.web.connections import without_upgrade
+from airflow_provider_azureml_classic.server.web.connections import begun_upgrade, without_upgrade
 from tests.support import BIKES_SCORING, ServerProcess
 from tests.support.sockets import BODY, ROW, answer, assert_error, head
 
@@ -91,7 +91,9 @@ def test_a_client_may_wish_for_another_protocol(endpoint: Endpoint, line_to: soc
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("at", [b"\r\nUpgr", b"\r", b"Upgrade:", b"Upgrade: h2c\r\n", b"h2c\r\nU", b"\r\n\r"])
+@pytest.mark.parametrize(
+    "at", [b"\r\nUpgr", b"\r", b"Connection: Upgrade\r", b"Upgrade:", b"Upgrade: h2c\r\n", b"h2c\r\nU", b"\r\n\r"]
+)
 def test_the_wish_may_come_in_two_pieces(endpoint: Endpoint, line_to: socket.socket, at: bytes) -> None:
     """However a network cuts the head, the body is read; twice on one connection."""
     whole = head(endpoint, "Connection: Upgrade", f"Content-Length: {len(BODY)}", "Upgrade: h2c", "User: x") + BODY
@@ -108,6 +110,15 @@ def test_two_keys_are_none(endpoint: Endpoint, line_to: socket.socket) -> None:
     line_to.sendall(head(endpoint, "authorization: Bearer other", f"Content-Length: {len(BODY)}") + BODY)
     status, _, body = answer(line_to)
     assert (status, body["error"]["details"][0]["code"]) == (400, "RequestBodyInvalid")
+
+
+def test_wherever_a_head_is_cut_its_upgrade_is_found() -> None:
+    """After each byte; what is held back for it comes with the next piece."""
+    data = b"POST / HTTP/1.1\r\nHost: x\r\nUpgrade: h2c\r\nA: b\r\n\r\n"
+    for cut in range(1, len(data)):
+        held = begun_upgrade(data[:cut])
+        begun = data[: cut - len(held)]
+        assert without_upgrade(begun) + without_upgrade(held + data[cut:]) == without_upgrade(data)
 
 
 def test_only_the_head_loses_its_upgrade() -> None:
