@@ -24,7 +24,7 @@ from airflow_provider_azureml_classic.protocol.messages import read_json
 from airflow_provider_azureml_classic.protocol.references import MODEL_EXTENSION
 from airflow_provider_azureml_classic.server.blobs.files import files_below
 from airflow_provider_azureml_classic.server.blobs.store import BLOCKS_FOLDER, TEMPORARY_FOLDER
-from airflow_provider_azureml_classic.server.folders import LOCK, file_digest, move, sync
+from airflow_provider_azureml_classic.server.folders import LOCK, file_digest, make_folder, move, sync
 from airflow_provider_azureml_classic.server.models.pair import MODELS_FOLDER, REMEMBERED
 from airflow_provider_azureml_classic.server.models.store import TRASH
 
@@ -132,7 +132,7 @@ def restore(source: Path, data_dir: Path) -> str:
         raise ValueError(f"{len(damaged)} files of {source} are missing or damaged, the first is {damaged[0]}.")
     with _made(data_dir) as folder:
         for name in files:
-            (folder / name).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folder((folder / name).parent)
             shutil.copyfile(source / name, folder / name)
     note = "" if DATABASE in files else f" {_POSTGRES}"
     return f"{data_dir} has the {len(files)} files of {source}. Start the server with it.{note}"
@@ -208,8 +208,8 @@ def _copy_models(source: Path, target: Path, named: set[str]) -> set[str]:
 
 
 def _copied(path: Path, copy: Path) -> bool:
-    """Copy a model file, if it is there and whole; whether it was."""
-    with suppress(FileNotFoundError):
+    """Copy a model file, if it is there and whole; whether it was. A folder may lie where one belongs."""
+    with suppress(FileNotFoundError, IsADirectoryError):
         shutil.copyfile(path, copy)
         if file_digest(copy) == path.stem:
             return True
@@ -223,7 +223,7 @@ def _copy_tree(source: Path, target: Path) -> None:
         # Only there is something half written; a blob may be called anything.
         if name.parts[0] in (TEMPORARY_FOLDER, BLOCKS_FOLDER):
             continue
-        (target / name).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder((target / name).parent)
         # A blob may be deleted meanwhile.
         with suppress(FileNotFoundError):
             shutil.copyfile(path, target / name)
