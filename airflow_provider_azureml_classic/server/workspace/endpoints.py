@@ -75,15 +75,16 @@ def new_endpoint(
     )
 
 
-def with_new_key(row: EndpointRow, which: KeyType) -> EndpointRow:
+def with_key(row: EndpointRow, which: KeyType, key: str) -> EndpointRow:
     """The endpoint with one key replaced, not stored yet.
 
     :param row: the endpoint as it is.
-    :param which: the key.
+    :param which: the key that is replaced.
+    :param key: the new one.
     """
     if which is KeyType.PRIMARY:
-        return replace(row, primary_key=new_key())
-    return replace(row, secondary_key=new_key())
+        return replace(row, primary_key=key)
+    return replace(row, secondary_key=key)
 
 
 def without_keys(endpoint: Endpoint) -> Endpoint:

@@ -29,7 +29,7 @@ from airflow_provider_azureml_classic.protocol.values import (
     check_endpoint_name,
 )
 from airflow_provider_azureml_classic.server.clock import Clock
-from airflow_provider_azureml_classic.server.settings import Settings
+from airflow_provider_azureml_classic.server.settings import Settings, new_key
 from airflow_provider_azureml_classic.server.state.endpoint_store import Store, key_hash
 from airflow_provider_azureml_classic.server.state.history import How
 from airflow_provider_azureml_classic.server.state.tables import EndpointRow, ModelRow, ResourceRow, ServiceRow
@@ -42,7 +42,7 @@ from airflow_provider_azureml_classic.server.workspace.endpoints import (
     etag,
     new_endpoint,
     settings_values,
-    with_new_key,
+    with_key,
     without_keys,
 )
 from airflow_provider_azureml_classic.server.workspace.rights import opens, opens_to_readers
@@ -535,12 +535,14 @@ class Workspace:
         :param name: the endpoint's name.
         :param which: the key.
         """
+        key = new_key()
         for _ in range(_ATTEMPTS):
             _, row = self.endpoint(caller, service_id, name)
-            changed = with_new_key(row, which)
+            changed = with_key(row, which, key)
             if self._store.replace_keys(row, changed):
                 self.forget(*(each.id for each in self._of_one(row)))
-                return self.view(self._read(row.id) or changed)
+                # The other key is that of now; this one is what this call has made, whoever has replaced it since.
+                return self.view(with_key(self._read(row.id) or changed, which, key))
         raise rejection("UnknownError", f"Too many clients change the keys of endpoint {name!r} at once.")
 
     def delete_endpoint(self, caller: Caller, service_id: str, name: str) -> None:

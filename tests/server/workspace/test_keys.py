@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_azureml_classic.protocol.keys import KeyType
+from airflow_provider_azureml_classic.protocol.values import Endpoint
+from airflow_provider_azureml_classic.server.settings import new_key
 from airflow_provider_azureml_classic.server.state.database import Database
 from airflow_provider_azureml_classic.server.state.endpoint_store import Store
 from airflow_provider_azureml_classic.server.state.tables import EndpointRow
-from airflow_provider_azureml_classic.server.workspace.endpoints import with_new_key
+from airflow_provider_azureml_classic.server.workspace.endpoints import with_key
 from tests.support.service import Clock, Service
 
 
@@ -57,13 +59,32 @@ def test_change_of_an_old_state_is_refused(service: Service) -> None:
     store = Store(Database(service.settings.database_url, service.settings.cipher_key))
     row = store.endpoint_named(service.scoring, "default")
     assert row is not None
-    first, second, other = (with_new_key(row, which) for which in (KeyType.PRIMARY, KeyType.PRIMARY, KeyType.SECONDARY))
+    first, second, other = (
+        with_key(row, which, new_key()) for which in (KeyType.PRIMARY, KeyType.PRIMARY, KeyType.SECONDARY)
+    )
     assert [store.replace_keys(row, changed) for changed in (first, second, other)] == [True, False, True]
     now = store.endpoint_named(service.scoring, "default")
     assert now is not None
     assert (now.primary_key, now.secondary_key) == (first.primary_key, other.secondary_key)
     found = [store.endpoint_with_key(key) for key in (row.primary_key, row.secondary_key, second.primary_key)]
     assert found == [None, None, None]
+
+
+def test_who_is_overtaken_is_told_his_own_key(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two who regenerate the same key, each is told the one that he has made, with the other key as it is now."""
+    replace_keys, overtaking = Store.replace_keys, list[Endpoint]()
+
+    def slow(store: Store, row: EndpointRow, changed: EndpointRow) -> bool:
+        done = replace_keys(store, row, changed)
+        if not overtaking:
+            overtaking.append(changed)  # type: ignore[arg-type]  # a mark, until both have been regenerated
+            overtaking[:] = [service.client.regenerate_key(service.scoring, "default", which) for which in KeyType]
+        return done
+
+    monkeypatch.setattr(Store, "replace_keys", slow)
+    mine = service.client.regenerate_key(service.scoring, "default", KeyType.PRIMARY)
+    assert mine.primary_key not in {theirs.primary_key for theirs in overtaking}
+    assert mine.secondary_key == overtaking[-1].secondary_key
 
 
 def test_a_call_that_a_regeneration_overtakes_is_not_kept(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:

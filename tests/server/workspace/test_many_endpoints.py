@@ -30,6 +30,7 @@ from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.server.counters.ledger import Ledger
 from airflow_provider_azureml_classic.server.models.pair import Pair
 from airflow_provider_azureml_classic.server.service import model_store
+from airflow_provider_azureml_classic.server.settings import new_key
 from airflow_provider_azureml_classic.server.state import overview
 from airflow_provider_azureml_classic.server.state.audit_store import AuditStore
 from airflow_provider_azureml_classic.server.state.database import Database
@@ -53,7 +54,7 @@ from airflow_provider_azureml_classic.server.state.tables import (
 )
 from airflow_provider_azureml_classic.server.web import json_body, lists
 from airflow_provider_azureml_classic.server.workspace import workspace as workspace_module
-from airflow_provider_azureml_classic.server.workspace.endpoints import new_endpoint, with_new_key
+from airflow_provider_azureml_classic.server.workspace.endpoints import new_endpoint, with_key
 from tests.support.service import RESOURCE, SCORING, TOKEN, WORKSPACE, Service
 
 COUNT = 500
@@ -237,7 +238,7 @@ def manage(store: Store, row: EndpointRow) -> None:
     assert store.endpoint_names(row.service_id, 10)
     now = row.created_at
     assert store.change_endpoint(row, {"description": "x"}, row.resources, now)
-    assert store.replace_keys(row, with_new_key(row, KeyType.PRIMARY))
+    assert store.replace_keys(row, with_key(row, KeyType.PRIMARY, new_key()))
     added = new_endpoint(row.service_id, "added", now)
     models = tuple(replace(model, endpoint_id=added.id) for model in row.resources)
     assert store.add_endpoints(replace(added, resources=models), most=10)
