@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from airflow_provider_azureml_classic.exceptions import cause, rejection
-from airflow_provider_azureml_classic.protocol.messages import read_json
+from airflow_provider_azureml_classic.protocol.messages import check_characters, read_json
 
 _T = TypeVar("_T")
 #: Longest header, in letters.
@@ -58,6 +58,9 @@ def _decoded(text: str) -> Mapping[str, Any]:
         raise ValueError(f"it has over {_LONGEST} letters")
     try:
         data = read_json(text)
+        check_characters(data)
+    except UnicodeEncodeError:
+        raise ValueError("it has half of a surrogate pair, which is not a character") from None
     except ValueError:
         raise ValueError("it is not JSON") from None
     if not isinstance(data, Mapping):

@@ -83,6 +83,15 @@ def read_json(text: str | bytes) -> Any:
         raise ValueError("it is nested too deeply") from None
 
 
+def check_characters(data: Any) -> None:
+    """Return if all texts of decoded JSON can be stored and answered: an escape may write half of a surrogate pair.
+
+    :param data: decoded JSON.
+    :raises UnicodeEncodeError: there is one.
+    """
+    json.dumps(data, ensure_ascii=False).encode()
+
+
 def finite(value: Any) -> float | None:
     """A number of decoded JSON; ``None``: it is none, or none that can be reckoned with.
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
+from airflow_provider_azureml_classic.protocol.messages import check_characters
 
 FORMATS = (1, 2)
 MODEL = "model.onnx"
@@ -79,6 +80,7 @@ def _manifest(content: bytes, more: int) -> tuple[Any, Any]:
     """The JSON value of a manifest, and the digest of the graph that it names."""
     try:
         value = json.loads(content)
+        check_characters(value)
         version = value["format"]
         if version not in FORMATS:
             raise invalid(f"its format is {version!r}; this server reads {' and '.join(map(str, FORMATS))}")
@@ -141,6 +143,7 @@ def _profile(comment: bytes) -> dict[str, Any] | None:
     """The profile in the comment of a zip; a tool may have written anything else there."""
     try:
         profile = json.loads(comment)["profile"]
+        check_characters(profile)
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
     return profile if isinstance(profile, dict) else None

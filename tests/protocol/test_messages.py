@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_azureml_classic.protocol.messages import Response, finite, read_json
+from airflow_provider_azureml_classic.protocol.messages import Response, check_characters, finite, read_json
 
 DEEP = "[" * 100_000
 
@@ -32,6 +32,14 @@ def test_what_cannot_be_read_is_one_error(text: str | bytes, why: str) -> None:
     """Cut, empty, in no encoding, or nested too deeply."""
     with pytest.raises(ValueError, match=why):
         read_json(text)
+
+
+def test_halves_of_characters() -> None:
+    """They are found in names and values, however deep; whole ones are none."""
+    check_characters(read_json('{"\\ud83d\\ude00": ["\\u0000ü", null, 1.5, NaN]}'))
+    for text in ('"\\ud800"', '[{"a": ["\\udfff"]}]', '{"\\ud83d": 1}'):
+        with pytest.raises(UnicodeEncodeError):
+            check_characters(read_json(text))
 
 
 @pytest.mark.parametrize(

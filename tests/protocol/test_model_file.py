@@ -67,6 +67,8 @@ def zipped(*, members: int = 2, version: int = 2, graph: bytes = GRAPH, **manife
         (zipped(version=1, members=3), "a zip with 3 members, where its format has 2"),
         (zipped(version=3), "its format is 3; this server reads 1 and 2"),
         (zipped(sha256="0" * 64), "model.onnx has SHA-256 [0-9a-f]{64}, the manifest says 0000"),
+        (zipped(experiment="\ud800"), "manifest.json is not a manifest"),
+        (zipped(**{"\udfff": 1}), "manifest.json is not a manifest"),
         (zipped(sha256=None), r"manifest\.json is not a manifest \(KeyError: 'sha256'\)"),
         (zipped().replace(b'"sha256"', b'"sha257"'), "zip is damaged or cut short"),
         (zipped(members=17), "a zip with many members"),

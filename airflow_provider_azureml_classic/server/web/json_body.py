@@ -12,6 +12,8 @@ from typing import Any
 
 import msgspec
 
+from airflow_provider_azureml_classic.protocol.messages import check_characters
+
 _CHARSET = re.compile(r"charset=\"?([\w.:-]+)", re.IGNORECASE)
 #: Charsets besides UTF-8 that clients of Windows write; others of Python's may be slow to read, or be none.
 _OTHERS = frozenset({"utf-16", "utf-16-le", "utf-16-be", "iso8859-1", "cp1252"})
@@ -43,8 +45,9 @@ def _read_slowly(body: bytes, content_type: str) -> Any:
         data = _read_otherwise(body, content_type)
         if data is None:
             raise
-    if b"\\u" in body:
-        json.dumps(data, ensure_ascii=False).encode()
+    # An escape, in UTF-16 too.
+    if b"\\" in body:
+        check_characters(data)
     return data
 
 

@@ -191,7 +191,10 @@ def test_a_profile_is_kept_beside_the_manifest(tmp_path):
     assert "profile" not in profiled.to_json()
 
 
-@pytest.mark.parametrize("comment", [b"", b"made by somebody", b"[]", b'{"profile": 1}', b"\xff", b"[" * 60_000])
+@pytest.mark.parametrize(
+    "comment",
+    [b"", b"made by somebody", b"[]", b'{"profile": 1}', b'{"profile": {"\\ud800": 1}}', b"\xff", b"[" * 60_000],
+)
 def test_a_comment_that_is_no_profile_is_none(model, comment):
     """Any tool may have written it."""
     with zipfile.ZipFile(model, "a") as archive:

@@ -53,6 +53,10 @@ def test_what_cannot_be_stored_as_text_is_refused(body: bytes) -> None:
     """Half of a surrogate pair, escaped or not, and bytes that are no UTF-8."""
     with pytest.raises(UnicodeError):
         json_text.read(body)
+    for charset in ("utf-16-le", "utf-16-be"):
+        assert json_text.read('"ä\\n"'.encode(charset), f"charset={charset}") == "ä\n"
+        with pytest.raises(UnicodeEncodeError):
+            json_text.read(b'"\\ud800"'.decode().encode(charset), f"charset={charset}")
 
 
 def test_a_message_says_where() -> None:
