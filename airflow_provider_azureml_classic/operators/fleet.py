@@ -136,7 +136,7 @@ class RetrainFleetOperator(UpdatingOperator):
         alias or an endpoint's asset.
     :param max_asset_events: updates that have an event each, at most.
     :param assets: which events: ``both`` those of the endpoints and, where ``outlets`` has the asset of the web
-        service, partitions of that one; or ``partitions`` alone. Of these a task has at most 50: map a larger fleet.
+        service, partitions of that one; or ``partitions`` alone. Of these a task has at most 500: map a larger fleet.
     :param azureml_classic_conn_id: connection of type ``azureml_classic``. (templated)
     """
 

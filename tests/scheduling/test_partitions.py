@@ -72,7 +72,7 @@ def test_the_alias_stays_unless_partitions_are_all_that_is_wanted() -> None:
     assert (both.outlets, alone.outlets, mapped.outlets) == ([BIKES, ENDPOINTS], [BIKES], [BIKES])
 
 
-@pytest.mark.parametrize(("patience", "most"), [("5", 50), ("30.5", 305), ("0.01", 1)])
+@pytest.mark.parametrize(("patience", "most"), [("5", 500), ("30.5", 3050), ("0.001", 1)])
 def test_a_fleet_has_no_more_partitions_than_one_call_can_tell(
     monkeypatch: pytest.MonkeyPatch, patience: str, most: int
 ) -> None:
