@@ -29,12 +29,16 @@ from airflow_provider_azureml_classic.server.blobs.store import BlobStore
 from airflow_provider_azureml_classic.server.experiments import load_experiments
 from airflow_provider_azureml_classic.server.experiments.trial import Question, answered, tried
 from airflow_provider_azureml_classic.server.jobs.executor import at_hand
+from airflow_provider_azureml_classic.server.jobs.retention import Remover
 from airflow_provider_azureml_classic.server.jobs.work import JobWork
+from airflow_provider_azureml_classic.server.models.pins import Pins
 from airflow_provider_azureml_classic.server.models.store import ModelStore
 from airflow_provider_azureml_classic.server.models.trials import Trials
 from airflow_provider_azureml_classic.server.settings import Retention, Settings
+from airflow_provider_azureml_classic.server.state.audit_store import AuditStore
 from airflow_provider_azureml_classic.server.state.database import Database
 from airflow_provider_azureml_classic.server.state.endpoint_store import Store
+from airflow_provider_azureml_classic.server.workspace.audit import Audit
 from airflow_provider_azureml_classic.server.workspace.updates import Updates
 from airflow_provider_azureml_classic.server.workspace.workspace import Workspace
 
@@ -176,6 +180,8 @@ class Service:
             adopt=more.pop("adopt", False),
             redeclared=more.pop("redeclared", frozenset()),
             retention=more.pop("retention", Retention()),
+            storage=more.pop("storage", None),
+            storage_accounts=more.pop("storage_accounts", {}),
         )
         self._stack = ExitStack()
         experiments = load_experiments(data_dir.parent / "experiments.toml")
@@ -208,6 +214,13 @@ class Service:
         """What does the work of jobs."""
         work: JobWork = self.app._jobs._queue._work  # type: ignore[attr-defined]
         return work
+
+    def remover(self) -> Remover:
+        """What removes what is old, as it runs in the background."""
+        selection = service_module.selection_of(self.settings, self.database, self.updates._locations, self.clock)
+        audit = Audit(self.settings, AuditStore(self.database), self.store, self.clock)
+        pins: Pins = self.updates._pinned.__self__  # type: ignore[attr-defined]
+        return Remover(selection, self.blobs, pins, audit)
 
     @property
     def models(self) -> ModelStore:

@@ -19,15 +19,11 @@ from airflow_provider_azureml_classic.protocol.values import Endpoint
 from airflow_provider_azureml_classic.server.__main__ import main
 from airflow_provider_azureml_classic.server.jobs import retention as retention_module
 from airflow_provider_azureml_classic.server.jobs.retention import Remover
-from airflow_provider_azureml_classic.server.models.pins import Pins
-from airflow_provider_azureml_classic.server.service import selection_of
 from airflow_provider_azureml_classic.server.settings import Retention
 from airflow_provider_azureml_classic.server.state import history
-from airflow_provider_azureml_classic.server.state.audit_store import AuditStore
 from airflow_provider_azureml_classic.server.state.database import Database
 from airflow_provider_azureml_classic.server.state.engine import checked_url
 from airflow_provider_azureml_classic.server.state.retention_store import Removal, RetentionStore
-from airflow_provider_azureml_classic.server.workspace.audit import Audit
 from airflow_provider_azureml_classic.server.workspace.workspace import Caller
 from tests.support.postgres import Cluster
 from tests.support.service import Clock, Service, line
@@ -54,10 +50,7 @@ def service(service_dir: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.fixture
 def remover(service: Service) -> Remover:
     """What removes, as it runs in the background of the service."""
-    selection = selection_of(service.settings, service.database, service.updates._locations, service.clock)
-    audit = Audit(service.settings, AuditStore(service.database), service.store, service.clock)
-    pins: Pins = service.updates._pinned.__self__  # type: ignore[attr-defined]
-    return Remover(selection, service.blobs, pins, audit)
+    return service.remover()
 
 
 def trained(service: Service, trainer: Endpoint, slope: float, **outputs: BlobReference) -> str:

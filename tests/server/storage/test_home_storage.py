@@ -16,12 +16,12 @@ from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.sas import StorageAccount
 from airflow_provider_azureml_classic.server.models.remote import GRACE, Vault, blob_name
 from airflow_provider_azureml_classic.server.models.store import ModelStore
-from airflow_provider_azureml_classic.server.settings import STORAGE_VARIABLE
+from airflow_provider_azureml_classic.server.settings import STORAGE_VARIABLE, Retention
 from airflow_provider_azureml_classic.server.storage.accounts import MODELS_CONTAINER
 from tests.support import ServerProcess, wait_for_job
 from tests.support.azurite import HOME, HOME_KEY, Azurite, by_name
 from tests.support.processes import default_of, patch, slope
-from tests.support.service import SCORING, TRAINING, declaration, line
+from tests.support.service import SCORING, TRAINING, Clock, Service, declaration, line
 
 pytestmark = pytest.mark.slow
 
@@ -135,6 +135,41 @@ def test_an_account_that_cannot_be_used_is_known_at_start(azurite: Azurite, tmp_
     assert f"storage account '{HOME}'" in ended.stderr
     assert "Traceback" not in ended.stderr
     assert account.key not in ended.stderr
+
+
+def test_old_outputs_in_the_account_are_removed(
+    azurite: Azurite, service_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that nobody needs; what is live, what a client put there and what was written since stay."""
+    clock, account = Clock(), azurite.account
+    clock.now = datetime.now(UTC)
+    more = {"storage": account, "storage_accounts": {account.name: account.endpoint}}
+    service = Service(service_dir, clock, monkeypatch, retention=Retention(model_days=10), **more)
+    try:
+        trainer = service.client.get_endpoint(service.training, "default")
+        service.client.add_endpoint(service.scoring, "mine")
+        sources = [azurite.put(f"data/{slope}.csv", line(slope)) for slope in (4, 5)]
+        live, old = (service.ended(trainer, service.submit(trainer, data)) for data in sources)
+        assert (live.details, old.details) == (None, None)
+        assert service.patch("mine", live.results["output1"]).status == 200
+        remover = service.remover()
+        model = BlobReference(old.results["output1"].relative_location)
+        before = clock.now - timedelta(days=1)
+        assert service.updates._locations.remove_unchanged(model, before) is None
+        clock.advance(days=11)
+        remover.round()
+        clock.advance(days=1)
+        remover.round()
+    finally:
+        service.close()
+    with azurite.client() as client:
+        names = {
+            f"{box.name}/{blob.name}"
+            for box in client.list_containers()
+            for blob in client.get_container_client(box).list_blobs()
+        }
+    assert not [name for name in names if old.id in name]
+    assert {reference.relative_location for reference in live.results.values()} | {"data/5.csv"} <= names
 
 
 # -- the vault -------------------------------------------------------------------------------------------------------
