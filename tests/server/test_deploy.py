@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
+from airflow.configuration import conf
 from jsonschema import Draft7Validator
 from starlette.testclient import TestClient
 
+from airflow_provider_azureml_classic.server.settings import TOKEN_VARIABLE, WORKSPACE_VARIABLE
+from airflow_provider_azureml_classic.server.settings.options import parsed
+from airflow_provider_azureml_classic.server.state.engine import DATABASE_VARIABLE, checked_url
 from tests.support import ROOT
 from tests.support.portal import BASE
 from tests.support.service import TOKEN, Service
@@ -115,6 +122,74 @@ def test_the_connection_is_one(compose: dict[str, Any]) -> None:
     for name, member in (("AZUREML_CLASSIC_WORKSPACE", "login"), ("AZUREML_CLASSIC_TOKEN", "password")):
         assert connection[member] == f"${{{name}}}"
         assert server[name].startswith(f"${{{name}:?")
+
+
+#: What ``deploy/.env`` sets, for a test.
+SECRETS = {"POSTGRES_PASSWORD": "ab12", "AZUREML_CLASSIC_WORKSPACE": "0" * 32, "AZUREML_CLASSIC_TOKEN": "cd34"}
+_VARIABLE = re.compile(r"\$\{(\w+)(?::([-?])([^}]*))?\}")
+
+
+def filled(text: str) -> str:
+    """A value of the compose file as compose fills it in: a variable that is not set has its default, or fails."""
+    return _VARIABLE.sub(lambda one: SECRETS[one[1]] if one[1] in SECRETS or one[2] != "-" else one[3], text)
+
+
+def test_the_guide_makes_the_secrets_that_the_file_reads(tmp_path: Path) -> None:
+    """Its commands write each variable without a default, beside the compose file, for their owner only."""
+    (tmp_path / "deploy").mkdir()
+    guide = (ROOT / "docs" / "compose.md").read_text()
+    commands = re.search(r"\$ (umask.*?)\n\$ (printf.*?)\n\$ docker compose --file (\S+) up", guide, re.S)
+    assert commands
+    assert (ROOT / commands[3]).samefile(DEPLOY / "compose.yaml")
+    subprocess.run(["bash", "-euc", f"{commands[1]}\n{commands[2]}"], cwd=tmp_path, check=True, timeout=60)
+    file = tmp_path / "deploy" / ".env"
+    lines = dict(line.split("=", 1) for line in file.read_text().splitlines())
+    named = _VARIABLE.findall((DEPLOY / "compose.yaml").read_text())
+    assert set(lines) == set(SECRETS) == {name for name, sign, _ in named if sign != "-"}
+    assert all(re.fullmatch("[0-9a-f]{32,64}", value) for value in lines.values())
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_the_server_of_the_compose_file_can_start(compose: dict[str, Any], service: Service) -> None:
+    """It knows these options and variables; what the health check asks for is answered at its port, to everybody."""
+    image, one = (DEPLOY / "Containerfile").read_text(), compose["services"]["server"]
+    entry = json.loads(re.search(r"^ENTRYPOINT (.*)$", image, re.M)[1])  # type: ignore[index]
+    options = parsed([*entry[1:], *map(filled, one["command"])])
+    assert options.public_url == json.loads(airflow_connection(compose))["host"]
+    assert f"VOLUME {options.data_dir}\n" in image
+    assert [volume.partition(":")[2] for volume in one["volumes"]] == [str(options.data_dir)]
+    assert f"EXPOSE {options.port}\n" in image
+    variables = {DATABASE_VARIABLE, WORKSPACE_VARIABLE, TOKEN_VARIABLE}
+    assert set(one["environment"]) == variables
+    database = urlsplit(checked_url(filled(one["environment"][DATABASE_VARIABLE])))
+    assert f"DATABASE {database.path[1:]} OWNER {database.username};" in (DEPLOY / "databases.sql").read_text()
+    check = one["healthcheck"]["test"][1:]
+    assert json.loads(re.search(r"^ +CMD (.*)$", image, re.M)[1]) == check  # type: ignore[index]
+    compile(check[-1], "health check", "exec")
+    address = urlsplit(re.search(r"'(http:[^']*)'", check[-1])[1])  # type: ignore[index]
+    assert address.port == options.port
+    assert TestClient(service.http, base_url=BASE).get(address.path).status_code == 200
+
+
+def airflow_connection(compose: dict[str, Any]) -> str:
+    """The connection that Airflow gets, filled in."""
+    return filled(compose["services"]["airflow"]["environment"]["AIRFLOW_CONN_AZUREML_CLASSIC_DEFAULT"])
+
+
+def test_airflow_of_the_compose_file_knows_its_settings(compose: dict[str, Any]) -> None:
+    """Each variable is an option that Airflow has; DAGs are mounted where it looks; the guide names the right ports."""
+    one, guide = compose["services"]["airflow"], (ROOT / "docs" / "compose.md").read_text()
+    settings = {name: value for name, value in one["environment"].items() if name.startswith("AIRFLOW__")}
+    for name in settings:
+        section, _, option = name.removeprefix("AIRFLOW__").lower().partition("__")
+        assert option in conf.configuration_description[section]["options"], name
+    assert f"../dags:{settings['AIRFLOW__CORE__DAGS_FOLDER']}:ro" in one["volumes"]
+    database = urlsplit(filled(settings["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]))
+    assert database.path[1:] == compose["services"][database.hostname]["environment"]["POSTGRES_DB"]
+    for name, what in (("airflow", "Airflow"), ("server", "the server")):
+        [port] = compose["services"][name]["ports"]
+        address, _, inner = port.rpartition(":")
+        assert (f"| `http://{address}` | {what}" in guide, inner) == (True, "8080")
 
 
 def test_the_board_shows_what_the_server_counts(service: Service) -> None:

@@ -19,7 +19,7 @@ import requests
 T = TypeVar("T")
 
 #: Deadline of every wait, in seconds: generous, because the machine may be busy; no test asserts how long it took.
-PATIENCE = 180
+PATIENCE = 600
 #: Seconds to end in at Ctrl-C. The DAG processor often takes longer; nothing of the instance is needed any more.
 _GRACE = 5
 
