@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 import signal
 import sys
 import time
@@ -24,8 +23,8 @@ from airflow_provider_azureml_classic.client.retries import NO_RETRIES
 from airflow_provider_azureml_classic.exceptions import ServiceUnavailable
 from airflow_provider_azureml_classic.server.state.peers import FRESH_SECONDS
 from tests.support.azurite import Azurite
-from tests.support.histories import READ, UNTOLD, WEAK, WRITE, Call, History, Refused, Unanswered
-from tests.support.history_clients import ELSEWHERE, HistoryClient, Shared
+from tests.support.histories import READ, UNTOLD, WEAK, WRITE, Call, History, Refused, Unanswered, Unreached
+from tests.support.history_clients import ELSEWHERE, MODELS, HistoryClient, Shared
 from tests.support.postgres import cluster
 from tests.support.processes import default_of, group, until
 from tests.support.service import SCORING, TRAINING, declaration, line
@@ -76,6 +75,7 @@ def test_what_cannot_be_true_is_found() -> None:
     assert not holds(history(one, (READ, 2, 2, 3), (READ, 1, 4, 5), lost=((2, 0, 5),)))
     assert not holds(history(one, (READ, 1, 5.5, 6), (READ, 2, 7, 8), lost=((2, 0, 5),)))
     assert not holds(history((WRITE, UNTOLD, 0, 1), (READ, "key", 2, 3), (READ, "other", 4, 5)))
+    assert not holds(history(one, (READ, 1, 2, 3), (READ, 0, 4, 5), lost=((UNTOLD, 0, 5),)))
     assert not holds(history(one, (WEAK, 0, 1.5, 2)))
     assert not holds(history(one, (WEAK, 3, 0.5, 2)))
     assert not holds(history(one, (WEAK, 1, -2, -1)))
@@ -117,6 +117,8 @@ def test_calls_are_noted_as_they_ended() -> None:
         raise Refused
     with pytest.raises(Unanswered), made.call(WRITE, "it", "a", 3):
         raise Unanswered
+    with pytest.raises(Unreached), made.call(WRITE, "it", "a", 4):
+        raise Unreached
     with pytest.raises(Unanswered), made.call(READ, "it", "a"):
         raise Unanswered
     with pytest.raises(AssertionError, match="could not be read"), made.call(READ, "it", "a"):
@@ -132,30 +134,33 @@ class Killed:
 
     :param pair: the servers.
     :param azurite: the account.
+    :param contents: model files, by what they answer.
     """
 
-    def __init__(self, pair: Pair, azurite: Azurite) -> None:
+    def __init__(self, pair: Pair, azurite: Azurite, contents: dict[float, bytes]) -> None:
         self.pair, self.azurite = pair, azurite
         self.random = random.Random(SEED)  # noqa: S311 - to be repeated, not kept secret
         self.counts: Counter[str] = Counter()
         with pair.client("a") as client:
             service = client.find_web_service(SCORING).id
             endpoints = {name: client.add_endpoint(service, name) for name in ("e0", "e1")}
-            self.key = client.add_endpoint(service, "k").secondary_key
+            keyed = client.add_endpoint(service, "k")
             trainer = default_of(client, TRAINING)
             place = pair.servers["a"].sas
             client.store_blob(place("data/line.csv", "cw"), line(5).encode())
         clients = {name: pair.client(name, retries=NO_RETRIES, timeout=60) for name in "ab"}
         urls = {name: pair.url(name) for name in "ab"}
-        self.shared = Shared(History(), clients, urls, place, azurite.sas, trainer, endpoints)
+        self.shared = Shared(History(), clients, urls, place, azurite.sas, trainer, endpoints, keyed, contents)
         self.clients = [HistoryClient(number, self.shared, SEED) for number in range(CLIENTS)]
         for one in self.clients:
             one.start()
 
     def first(self, register: Hashable) -> Any:
         """What was there at first."""
-        kind = register[0]  # type: ignore[index]
-        return {"model": 2.0, "there": False, "key": self.key}.get(kind)
+        kind, name = register  # type: ignore[misc]
+        if kind == "model":
+            return self.shared.first(name)
+        return {"there": False, "key": self.shared.keyed.secondary_key}.get(kind)
 
     def round(self) -> None:
         """Load, one fault under it, a while in which it lasts, and its end."""
@@ -227,7 +232,7 @@ class Killed:
             until("all can be read", lambda one=one: self.was_read(one), 60)
             started = [job for job in one.jobs.values() if "start" in job.answered]
             until("its jobs have ended", lambda one=one, started=started: self.have_ended(one, started), 120)
-        self.shared.history.check(self.first, FRESH_SECONDS)
+        self.shared.history.check(self.first, FRESH_SECONDS, lambda value: self.shared.slopes.get(value, value))
 
     @staticmethod
     def was_read(client: HistoryClient) -> bool:
@@ -263,8 +268,8 @@ def killed(trained: Path, tmp_path: Path) -> Iterator[Killed]:
         azurite.put("out/any", b"")
         pair = Pair(tmp_path, stack.enter_context(cluster()), *azurite.mapped)
         stack.callback(pair.close)
-        shutil.copytree(models, tmp_path / "data" / "blobs" / "models")
-        yield Killed(pair, azurite)
+        contents = {slope: (models / f"{name}.ilearner").read_bytes() for slope, name in MODELS.items()}
+        yield Killed(pair, azurite, contents)
 
 
 @pytest.mark.long

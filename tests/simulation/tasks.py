@@ -72,6 +72,14 @@ class Retraining:
     only_if_newer: bool = True
     options: dict[str, Any] = field(default_factory=dict)
     memory: Memory = field(default_factory=Memory)
+    #: Runs the task that trains, until that has succeeded.
+    process: Process | None = None
+
+    def clear(self) -> None:
+        """Somebody clears the task that trains, while it runs or waits for its next attempt: it begins anew."""
+        if self.process is not None:
+            self.memory.epoch += 1
+            self.process.kill()
 
     async def train(self, client: AsyncClient, process: Process) -> JobTicket:
         """What ``BatchExecutionOperator`` does.

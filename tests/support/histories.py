@@ -14,7 +14,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 #: Seconds after which a write that was not answered has happened, or never will.
@@ -55,6 +55,10 @@ class Unanswered(Exception):
     """What was asked may have happened, or not."""
 
 
+class Unreached(Unanswered):
+    """Nobody was there to ask: it has not happened."""
+
+
 class Refused(Exception):
     """It has not happened."""
 
@@ -80,23 +84,27 @@ class History:
             if kind == WRITE:
                 return
             raise AssertionError(f"{register} could not be read: {error.__cause__}") from error
-        except Unanswered:
+        except Unanswered as error:
             made.returned = self.clock() + LATE
-            if kind == WRITE:
-                self._add(made)
+            if kind == WRITE and not isinstance(error, Unreached):
+                self.add(made)
             raise
         made.returned, made.answered = self.clock(), True
-        self._add(made)
+        self.add(made)
 
-    def _add(self, call: Call) -> None:
+    def add(self, call: Call) -> None:
+        """Note a call that has ended."""
         with self._lock:
             self.calls.append(call)
 
-    def check(self, first: Callable[[Hashable], Any], stale: float) -> None:
+    def check(
+        self, first: Callable[[Hashable], Any], stale: float, seen: Callable[[Any], Any] = lambda value: value
+    ) -> None:
         """Fail where there is no such order.
 
         :param first: gives the value of a register before the first call.
         :param stale: seconds for which a weak read through a server may miss what was written through another one.
+        :param seen: gives what a weak read tells of a value.
         """
         registers = defaultdict(list)
         for call in self.calls:
@@ -105,8 +113,9 @@ class History:
             strong = [call for call in calls if call.kind != WEAK]
             if not one_order(strong, first(register)):
                 raise AssertionError(f"{register}: no one order of\n" + told(strong))
+            writes = [replace(call, value=seen(call.value)) for call in strong if call.kind == WRITE]
             for read in calls:
-                if read.kind == WEAK and not was_live(read, strong, first(register), stale):
+                if read.kind == WEAK and not was_live(read, writes, seen(first(register)), stale):
                     raise AssertionError(f"{register}: {read} told what was never live then:\n" + told(strong))
 
 
@@ -125,6 +134,8 @@ def one_order(calls: list[Call], first: Any) -> bool:
     # What was not answered and never read may as well not have happened.
     calls = [call for call in calls if call.answered or call.value in read or call.value is UNTOLD]
     calls.sort(key=lambda call: call.invoked)
+    # What somebody was told, or what was there, is not what somebody else was not told.
+    untold = read - {first} - {call.value for call in calls if call.kind == WRITE}
     needed = sum(1 << number for number, call in enumerate(calls) if call.answered)
     begun: list[tuple[int, Any]] = [(0, first)]
     seen = {(0, first)}
@@ -132,14 +143,14 @@ def one_order(calls: list[Call], first: Any) -> bool:
         done, state = begun.pop()
         if done & needed == needed:
             return True
-        for step in _steps(calls, done, state):
+        for step in _steps(calls, done, state, untold):
             if step not in seen:
                 seen.add(step)
                 begun.append(step)
     return False
 
 
-def _steps(calls: list[Call], done: int, state: Any) -> Iterator[tuple[int, Any]]:
+def _steps(calls: list[Call], done: int, state: Any, untold: set[Any]) -> Iterator[tuple[int, Any]]:
     """What may have happened next, and the value after it."""
     left = [(number, call) for number, call in enumerate(calls) if not done >> number & 1]
     until = min(call.returned for _, call in left if call.answered)
@@ -149,19 +160,18 @@ def _steps(calls: list[Call], done: int, state: Any) -> Iterator[tuple[int, Any]
             return
         if call.returned < now:
             continue
-        if call.kind == WRITE or state is UNTOLD or state == call.value:
+        if call.kind == WRITE or state == call.value or (state is UNTOLD and call.value in untold):
             yield done | 1 << number, call.value
 
 
-def was_live(read: Call, calls: list[Call], first: Any, stale: float) -> bool:
+def was_live(read: Call, writes: list[Call], first: Any, stale: float) -> bool:
     """Whether what was read can have been the value at some moment of the call, or not long before it.
 
     :param read: the call.
-    :param calls: the writes among them count.
+    :param writes: of its register, with what a weak read tells of each.
     :param first: the value before.
     :param stale: see :meth:`History.check`.
     """
-    writes = [call for call in calls if call.kind == WRITE]
     ends = [call.returned for call in writes if call.value == read.value and call.invoked <= read.returned]
     if first == read.value:
         ends.append(-math.inf)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import requests
+from urllib3.exceptions import NewConnectionError
 
 from airflow_provider_azureml_classic.client import Client
 from airflow_provider_azureml_classic.exceptions import (
@@ -24,11 +25,13 @@ from airflow_provider_azureml_classic.protocol.jobs import Job, JobRequest, JobS
 from airflow_provider_azureml_classic.protocol.keys import KeyType
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint, EndpointSettings, Resource
-from tests.support.histories import READ, UNTOLD, WEAK, WRITE, History, Refused, Unanswered
+from tests.support.histories import READ, UNTOLD, WEAK, WRITE, Call, History, Refused, Unanswered, Unreached
 from tests.support.service import RESOURCE
+from tests.support.two_servers import BODY
 
 T = TypeVar("T")
-MODELS = {3.0: "models/three.ilearner", 10.0: "models/ten.ilearner"}
+#: Names of models, by what they answer.
+MODELS = {3.0: "three", 10.0: "ten"}
 #: A model that lies in the storage account.
 ELSEWHERE = 20.0, "models/twenty.ilearner"
 #: What a job says whose process was killed as often as it is begun.
@@ -59,6 +62,10 @@ class Shared:
     :param place: gives a reference to a blob with a token; ``elsewhere``: to one of a storage account.
     :param trainer: the endpoint that trains.
     :param endpoints: by name; their keys stay as they are.
+    :param keyed: the endpoint whose secondary key is regenerated.
+    :param contents: model files, by what they answer.
+    :ivar slopes: what models answer, by the places that they were put live from.
+    :ivar keys: those that the endpoint had, as far as they are known.
     """
 
     history: History
@@ -68,11 +75,41 @@ class Shared:
     elsewhere: Callable[[str, str], BlobReference]
     trainer: Endpoint
     endpoints: dict[str, Endpoint]
+    keyed: Endpoint
+    contents: dict[float, bytes]
+    slopes: dict[str, float] = field(default_factory=dict)
+    keys: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.slopes.update({ELSEWHERE[1]: ELSEWHERE[0], **{self.first(name): 2.0 for name in self.endpoints}})
+        self.keys.append(self.keyed.secondary_key)
+
+    def first(self, name: str) -> str:
+        """The place of the model that an endpoint had at first."""
+        return path_of(self.endpoints[name])
 
     @property
     def service(self) -> str:
         """Id of the scoring service."""
         return next(iter(self.endpoints.values())).web_service_id
+
+
+def path_of(endpoint: Endpoint) -> str:
+    """Where the model of an endpoint lies."""
+    location = endpoint.resources[0].location
+    assert location is not None
+    return location.relative_location
+
+
+def was_sent(error: BaseException) -> bool:
+    """Whether a request that was not answered may have reached a server.
+
+    :param error: of the client, or of :mod:`requests`.
+    """
+    refusal = error if isinstance(error, requests.ConnectionError) else error.__context__
+    if not isinstance(refusal, requests.ConnectionError) or not refusal.args:
+        return True
+    return not isinstance(getattr(refusal.args[0], "reason", None), NewConnectionError)
 
 
 class HistoryClient(threading.Thread):
@@ -106,7 +143,8 @@ class HistoryClient(threading.Thread):
         """Do one thing through one of the servers."""
         self._server = self._random.choice("ab")
         actions = [self._patch, self._describe, self._get, self._score, self._score, self._refresh, self._list]
-        actions += [self._add, self._delete, self._regenerate, self._use_key, self._upload, self._fetch, self._remove]
+        actions += [self._add, self._delete, self._regenerate, self._use_key, self._call_with_key]
+        actions += [self._upload, self._fetch, self._remove]
         actions += [self._submit, self._start, self._see, self._cancel]
         try:
             with suppress(Refused):  # of a job that has ended
@@ -135,7 +173,7 @@ class HistoryClient(threading.Thread):
         except (ServiceUnavailable, ProtocolError) as error:
             if error.status == 500:
                 raise
-            raise Unanswered from error
+            raise Unanswered if was_sent(error) else Unreached from error
         except (NotFound, AccessDenied, RequestRejected) as error:
             raise Refused from error
 
@@ -170,19 +208,28 @@ class HistoryClient(threading.Thread):
         self._ask(lambda client: client.patch_endpoint(endpoint, settings))
 
     def _patch(self) -> None:
-        name, (slope, path) = self._some(), self._random.choice([*MODELS.items(), ELSEWHERE])
-        place = self._shared.elsewhere(path, "r") if (slope, path) == ELSEWHERE else BlobReference(path)
-        with self._history.call(WRITE, ("model", name), self._server, slope):
+        name, slope = self._some(), self._random.choice([*MODELS, ELSEWHERE[0]])
+        if slope == ELSEWHERE[0]:
+            path, place = ELSEWHERE[1], self._shared.elsewhere(ELSEWHERE[1], "r")
+        else:
+            # Each from a place of its own, so that one is not taken for another.
+            path = f"models/{self._text()}.ilearner"
+            content = self._shared.contents[slope]
+            self._ask(lambda client: client.store_blob(self._place(path, "cw"), content))
+            place, self._shared.slopes[path] = BlobReference(path), slope
+        with self._history.call(WRITE, ("model", name), self._server, path):
             self._change(name, EndpointSettings(resources=(Resource(RESOURCE, place),)))
+        self._get(name)
 
     def _describe(self) -> None:
         name, text = self._some(), self._text()
         with self._history.call(WRITE, ("description", name), self._server, text):
             self._change(name, EndpointSettings(description=text))
+        self._get(name)
 
     def _refresh(self) -> None:
         name = self._some()
-        with self._history.call(WRITE, ("model", name), self._server, 2.0):
+        with self._history.call(WRITE, ("model", name), self._server, self._shared.first(name)):
             self._ask(lambda client: client.refresh_endpoint(self._shared.service, name, overwrite_resources=True))
 
     def _get(self, name: str = "") -> None:
@@ -192,9 +239,7 @@ class HistoryClient(threading.Thread):
             self._history.call(READ, ("description", name), self._server) as description,
         ):
             seen = self._ask(lambda client: client.get_endpoint(self._shared.service, name))
-            location = str(seen.resources[0].location)
-            model.value = next((slope for slope, path in (*MODELS.items(), ELSEWHERE) if path in location), 2.0)
-            description.value = seen.description
+            model.value, description.value = path_of(seen), seen.description
 
     def _score(self, name: str = "") -> None:
         name = name or self._some()
@@ -224,11 +269,29 @@ class HistoryClient(threading.Thread):
         with self._history.call(WRITE, ("key", "k"), self._server, UNTOLD) as call:
             after = self._ask(lambda client: client.regenerate_key(self._shared.service, "k", KeyType.SECONDARY))
             call.value = after.secondary_key
+        assert after.secondary_key not in self._shared.keys, "a key that was replaced is the endpoint's again"
+        self._shared.keys.append(after.secondary_key)
+        self._use_key()
 
     def _use_key(self) -> None:
         with self._history.call(READ, ("key", "k"), self._server) as call:
             seen = self._ask(lambda client: client.get_endpoint(self._shared.service, "k"))
             call.value = seen.secondary_key
+
+    def _call_with_key(self) -> None:
+        """A key that opens is the endpoint's own, or was it not long ago."""
+        key, url = self._random.choice(self._shared.keys[-3:]), self._here(self._shared.keyed).api_location
+        call = Call(WEAK, ("key", "k"), key, self._server, self._history.clock())
+        try:
+            # A client of ours would ask for the new one.
+            headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+            answer = requests.post(f"{url}/execute?api-version=2.0", BODY, headers=headers, timeout=60)
+        except requests.RequestException as error:
+            raise Unanswered from error
+        assert answer.status_code in (200, 401, 503), answer.text
+        if answer.status_code == 200:
+            call.returned, call.answered = self._history.clock(), True
+            self._history.add(call)
 
     # -- blobs -------------------------------------------------------------------------------------------------------
 
@@ -253,8 +316,9 @@ class HistoryClient(threading.Thread):
             try:
                 answer = requests.delete(self._place(path, "d").url, timeout=30)
             except requests.RequestException as error:
-                raise Unanswered from error
+                raise Unanswered if was_sent(error) else Unreached from error
             if answer.status_code != 202:
+                assert answer.status_code in (404, 503), answer.text
                 raise Unanswered if answer.status_code == 503 else Refused
 
     # -- jobs --------------------------------------------------------------------------------------------------------
@@ -316,5 +380,6 @@ class HistoryClient(threading.Thread):
             content = self._ask(lambda client: client.fetch_blob(now.results["output1"]))
             digest = hashlib.sha256(content).hexdigest()
             assert job.digest in ("", digest), f"{job} wrote its output twice"
+            assert now.model is None or now.model.file == digest, f"{job} wrote another model than it tells"
             job.digest = digest
         job.end = now.status if now.status.terminal else None
