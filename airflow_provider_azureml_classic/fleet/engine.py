@@ -246,7 +246,7 @@ class Engine:
         self._outages = self._outages + 1 if self._away else 0
         pause = min(_LONGEST_PAUSE, _ROUND * 2 ** min(self._outages, 6))
         if self._updates and not self.in_flight and not self._waiting:
-            await asyncio.wait(self._updates, timeout=min(pause, _ROUND))
+            await asyncio.wait(self._updates, timeout=_ROUND)
         elif self._waiting or self.in_flight:
             await self._pause(jittered(min(pause, max(_ROUND, self._options.poll_interval))))
 

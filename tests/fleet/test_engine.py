@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from airflow_provider_azureml_classic.client.aio import AsyncClient
-from airflow_provider_azureml_classic.client.retries import NO_RETRIES, persevere
 from airflow_provider_azureml_classic.exceptions import ServiceUnavailable
 from airflow_provider_azureml_classic.fleet import engine as fleet_engine
 from airflow_provider_azureml_classic.fleet.engine import Engine, Means, Submitter
@@ -20,75 +17,12 @@ from airflow_provider_azureml_classic.fleet.rows import Item, Outcome, Row
 from airflow_provider_azureml_classic.fleet.trainers import Trainers
 from airflow_provider_azureml_classic.protocol.jobs import JobRequest
 from airflow_provider_azureml_classic.protocol.messages import Request, Response
-from airflow_provider_azureml_classic.protocol.values import Endpoint, WebService
+from airflow_provider_azureml_classic.protocol.values import Endpoint
 from airflow_provider_azureml_classic.retraining.freshness import Window
+from tests.support.canned_fleet import BROKEN, BUSY, DONE, FAILED, JOB, RUNNING, TRAINER, Service
 from tests.support.tasks import DAY, refused
 
-JOB, WINDOW = "1" * 32, Window(DAY)
-TRAINER = Endpoint("default", "t", "w", api_location="https://ml.example/api", primary_key="k")
-FAILED = Response.of_json({"StatusCode": "Failed", "Details": "The data is bad."})
-RUNNING = Response.of_json({"StatusCode": "Running"})
-BUSY, BROKEN = refused(503, "NoMoreResources", "Busy."), refused(500, "InternalError", "Broken.")
-DONE = Response(204, {}, b"")
-
-
-class Service(AsyncClient):
-    """A client whose service has one endpoint ``e``, with canned answers.
-
-    :param answers: by name of the operation, one for each call, the last one again and again.
-    """
-
-    def __init__(self, **answers: list[Response | Exception]) -> None:
-        super().__init__("https://ml.example", "w", "t")
-        self.calls: Counter[str] = Counter()
-        self.lines: list[str] = []
-        self.answers: dict[str, list[Response | Exception]] = {
-            "get_endpoint": [Response.of_json(TRAINER.to_wire())],
-            "get_web_service": [Response.of_json(WebService("s", "S").to_wire())],
-            "list_endpoints": [Response.of_json([Endpoint("e", "s", "w").to_wire()])],
-            "submit_job": [Response.of_json(JOB)],
-            "start_job": [DONE],
-            "get_job": [FAILED],
-            "cancel_job": [DONE],
-            **answers,
-        }
-
-    def answer(self, request: Request) -> Response | ServiceUnavailable:
-        """The next answer."""
-        name = request.operation.name
-        self.calls[name] += 1
-        assert self.calls[name] < 50, f"{name} is called again and again"
-        answers = self.answers[name]
-        answer = answers.pop(0) if len(answers) > 1 else answers[0]
-        if isinstance(answer, Exception) and not isinstance(answer, ServiceUnavailable):
-            raise answer
-        return answer  # type: ignore[return-value]
-
-    async def drive(self, steps: Any) -> Any:
-        """Answer a verb."""
-        commands, outcome = persevere(steps, NO_RETRIES), None
-        try:
-            while True:
-                outcome = self.answer(commands.send(outcome))  # type: ignore[arg-type]
-        except StopIteration as stop:
-            return stop.value
-
-    async def save(self) -> None:
-        """Note that the rows were saved."""
-        self.lines.append("saved")
-
-    def is_polled(self) -> bool:
-        """Whether a job has been polled."""
-        return self.calls["get_job"] > 0
-
-    async def run(self, jobs: int = 1, **options: Any) -> Row:
-        """Run a fleet of the one endpoint, whose jobs are submitted."""
-
-        rows = [Row("e", job_id=JOB[n:] + "2" * n) for n in range(jobs)]
-        means = Means(self, lambda reference: reference, self.save, self.lines.append)
-        options = {"poll_interval": 0.0, **options}
-        await Engine(means, Options("t", "default", "s", **options), rows, rows, jobs).run()
-        return rows[0]
+WINDOW = Window(DAY)
 
 
 @pytest.fixture(autouse=True)
@@ -163,20 +97,22 @@ async def test_a_poll_that_is_refused(answer: Response, reason: str) -> None:
     row = await service.run()
     assert row.outcome is Outcome.FAILED
     assert reason in row.reason
+    assert ("no longer exists" in row.reason) is (answer.status == 404)
     assert service.calls["get_job"] == 1
 
 
 @pytest.mark.parametrize(
-    ("options", "reason"),
+    ("options", "outcome", "reason"),
     [
-        ({"job_timeout": 0.0}, "was still Running after job_timeout=0 s; it was cancelled."),
-        ({"deadline": 0.0}, "Not started before the fleet's deadline."),
+        ({"job_timeout": 0.0}, Outcome.FAILED, "was still Running after job_timeout=0 s; it was cancelled."),
+        ({"deadline": 0.0}, Outcome.UNTOUCHED, "Not started before the fleet's deadline."),
     ],
 )
-async def test_a_job_that_is_too_slow(options: dict[str, Any], reason: str) -> None:
+async def test_a_job_that_is_too_slow(options: dict[str, Any], outcome: Outcome, reason: str) -> None:
     """A job over its time is cancelled; over the fleet's, none is started."""
     service = Service(get_job=[RUNNING])
     row = await service.run(**options)
+    assert row.outcome is outcome
     assert row.reason.endswith(reason)
     assert service.calls["cancel_job"] == service.calls["start_job"] == ("job_timeout" in options)
 
@@ -194,6 +130,7 @@ async def test_a_job_that_cannot_be_cancelled(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(service, "answer", late)
     row = await service.run(deadline=deadline)
+    assert row.outcome is Outcome.FAILED
     assert row.reason == f"Job {JOB} had not ended by the fleet's deadline; it was cancelled."
     assert any(JOB in line and "Broken." in line for line in service.lines)
 
@@ -329,10 +266,10 @@ async def test_no_further_job_once_too_many_failed(monkeypatch: pytest.MonkeyPat
     """Endpoints whose jobs the service refuses count as failed; the rest of the wave is left alone."""
     monkeypatch.setattr(fleet_engine, "CHUNK", 1)
     service = Service(submit_job=[refused(400, "BadParameterValue", "No.")])
-    rows = [Row("a"), Row("b"), Row("c")]
+    rows = [Row("a"), Row("b"), Row("c"), Row("d")]
     await submitted(service, rows, lambda *_: JobRequest({}), may_fail=1)
-    assert [row.outcome for row in rows] == [Outcome.FAILED, Outcome.FAILED, Outcome.UNTOUCHED]
-    assert rows[2].reason == "Not submitted: 2 endpoints of its wave had failed."
+    assert [row.outcome for row in rows] == [Outcome.FAILED] * 2 + [Outcome.UNTOUCHED] * 2
+    assert rows[3].reason == "Not submitted: 2 endpoints of its wave had failed."
     assert service.calls["submit_job"] == 2
 
 

@@ -30,7 +30,7 @@ ROOMS = ("retraining", "server.models", "fleet", "protocol")
 TESTS = {
     "retraining": ["tests/retraining"],
     "server.models": ["tests/server/models"],
-    "fleet": ["tests/fleet/test_engine.py", "tests/fleet/test_rows.py", "tests/fleet/test_update.py"],
+    "fleet": [f"tests/fleet/test_{name}.py" for name in ("engine", "engine_rounds", "rows", "update")],
     "protocol": ["tests/protocol", "tests/retraining", "tests/server/experiments/test_ilearner.py"],
 }
 EXPLAINED = Path(__file__).with_name("explained.toml")
