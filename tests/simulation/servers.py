@@ -88,6 +88,9 @@ class Member(Peers):
         simulation, world = self._server.simulation, self._server.world
         before = simulation.members()
         gone = super()._end(*which)
+        if self.id not in simulation.members():
+            # It has left by itself, and another one that stood still within this function sees it gone, too.
+            simulation.beats.pop(self.id, None)
         for server in before - simulation.members() - {self.id}:
             beat = simulation.beats.get(server)
             world.hold(
