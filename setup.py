@@ -8,15 +8,16 @@ from setuptools import setup
 _NAME = "airflow-provider-azureml-classic"
 #: What goes, and what comes in its place: pictures and links that are files, commands of the repository, its paths.
 _CHANGES = (
+    (r" With containers instead:\n\[docs/compose[^\n]*", ""),
     (r"!\[[^\]]*\]\((?!https?:)[^)]*\)\n\n", ""),
     (r"\[([^\]]+)\]\((?!https?:|#)[^)]*\)", r"\1"),
     (r"<!-- .*? -->\n", ""),
-    (r"In this repository:\n.*?(?=With `pip` alone)", ""),
-    (r"```console\n\$ make test\n```\n.*?\n\n", ""),
+    (r"install git python3-venv` first. In this repository:", "install python3-venv` first."),
+    (r",\nwhich `make site` builds as a site with search.", ": both are in the source archive, like the example DAGs."),
+    (r"## Watch it retrain\n.*?(?=## )", ""),
     (r"\$ make serve +# or, installed:\n", ""),
     (r"pip install \. ", f"pip install {_NAME} "),
     (r'"\.\[', f'"{_NAME}['),
-    (r"\n## Try it", "\nGuides and example DAGs are in the source archive, in `docs` and `dags`.\n\n## Try it"),
 )
 
 

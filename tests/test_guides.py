@@ -45,7 +45,6 @@ NOT_RUN = {
     "README.md": {
         "make demo": _LONG,
         "python3 -m venv": _PIP,
-        "make test": "is these tests",
         "pip install": _PIP,
         "make serve": "installs the locked dependencies; every test of a server starts the same program",
     },
