@@ -62,6 +62,15 @@ def test_help_has_groups_and_examples() -> None:
     )
 
 
+def test_every_argument_is_explained() -> None:
+    """Each has a word of help, and each command a sentence that ends once."""
+    for one in parsers(parser()):
+        actions = [action for action in one._actions if not isinstance(action, argparse._SubParsersAction)]
+        # The name of a shell is explained by its choices.
+        assert [a.dest for a in actions if not a.help and not a.choices] == [], one.prog
+        assert not re.search(r"[?.]\.$", one.description or ""), one.prog
+
+
 @pytest.mark.parametrize(
     ("limits", "message"),
     [

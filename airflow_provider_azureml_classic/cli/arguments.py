@@ -68,12 +68,12 @@ def parser() -> argparse.ArgumentParser:
     one = _of_job(groups, "logs", jobs.logs, "the log of a job")
     one.add_argument("-f", "--follow", action="store_true", help="go on until the job has ended")
     one = _command(groups, "upload", jobs.upload, "check a file as the service reads it, and put it where jobs can")
-    one.add_argument("file", type=Path)
+    one.add_argument("file", type=Path, help="data, or a model (.ilearner)")
     one.add_argument("destination", help="container/path in the storage account, or a URL with a SAS token")
     _import(groups)
     _export(groups)
     one = _of_endpoint(groups, "download", jobs.download_model, "write the model that is live into a file")
-    one.add_argument("file", type=Path)
+    one.add_argument("file", type=Path, help="where it is written to")
     one.add_argument("--resource", metavar="NAME", help="updatable resource, where there are several")
     one.add_argument("--overwrite", action="store_true", help="replace the file if it is there")
     _completion(groups)
@@ -103,7 +103,8 @@ def _common(made: argparse.ArgumentParser) -> None:
 
 
 def _command(groups: Any, name: str, run: Command | None, about: str) -> argparse.ArgumentParser:
-    made: argparse.ArgumentParser = groups.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.")
+    sentence = f"{about[0].upper()}{about[1:]}{'' if about.endswith('?') else '.'}"
+    made: argparse.ArgumentParser = groups.add_parser(name, help=about, description=sentence)
     _common(made)
     made.set_defaults(run=run)
     return made
@@ -141,9 +142,17 @@ def _import(groups: Any) -> None:
         "files", nargs="+", type=Path, metavar="FILE", help="of Data Factory; or swagger.json of web services"
     )
     one.add_argument("--into", type=Path, default=Path("dags"), metavar="FOLDER", help="(default: dags)")
-    one.add_argument("--service", action="append", default=[], metavar="LINKED=SERVICE[/ENDPOINT]", help="repeatable")
+    one.add_argument(
+        "--service",
+        action="append",
+        default=[],
+        metavar="LINKED=SERVICE[/ENDPOINT]",
+        help="web service of a linked service; repeatable",
+    )
     one.add_argument("--label", default="", metavar="COLUMN", help="what a model of the API document predicts")
-    one.add_argument("--parameter", action="append", default=[], metavar="NAME=SETS", help="repeatable")
+    one.add_argument(
+        "--parameter", action="append", default=[], metavar="NAME=SETS", help="what a parameter sets; repeatable"
+    )
     one.add_argument("--overwrite", action="store_true", help="replace files that are there")
     one.set_defaults(alone=importing.import_files)
 
@@ -211,11 +220,15 @@ def _quota(groups: Any) -> None:
 
 
 def _settings(made: argparse.ArgumentParser) -> None:
-    made.add_argument("--description")
-    made.add_argument("--throttle-level", choices=[level.value for level in ThrottleLevel])
+    made.add_argument("--description", help="shown in lists")
+    made.add_argument(
+        "--throttle-level",
+        choices=[level.value for level in ThrottleLevel],
+        help="calls at a time: Low 4, High 20 unless --max-concurrent-calls says otherwise",
+    )
     made.add_argument("--max-concurrent-calls", type=int, metavar="N", help="1 to 200, for the level High")
     made.add_argument("--trace-level", choices=[level.value for level in TraceLevel], help="which calls are logged")
-    made.add_argument("--prevent-update", action=argparse.BooleanOptionalAction)
+    made.add_argument("--prevent-update", action=argparse.BooleanOptionalAction, help="refuse updates of its model")
     made.add_argument(
         "--stale-after", metavar="AGE", help="such as 36h or 7d: an older model is stale; none: as the web service says"
     )
@@ -254,14 +267,20 @@ def _jobs(groups: Any) -> None:
     one = _of_endpoint(groups, "submit", jobs.submit, "submit and start a job")
     one.add_argument("--input", action="append", default=[], metavar="[NAME=]PLACE", help="data; repeatable")
     one.add_argument("--out", action="append", default=[], metavar="NAME=PLACE", help="where an output goes")
-    one.add_argument("--parameter", action="append", default=[], metavar="NAME=VALUE", help="repeatable")
+    one.add_argument(
+        "--parameter",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="parameter of the web service; repeatable",
+    )
     one.add_argument("--wait", action="store_true", help="stay until it has ended")
     _wait_timeout(one)
     _of_job(groups, "show", jobs.show, "state of a job")
     _wait_timeout(_of_job(groups, "wait", jobs.wait, "stay until a job has ended"))
     _of_job(groups, "cancel", jobs.cancel, "cancel a job")
     one = _of_job(groups, "download", jobs.download, "write an output of a finished job into a file")
-    one.add_argument("file", type=Path)
+    one.add_argument("file", type=Path, help="where it is written to")
     one.add_argument("--output-name", metavar="NAME", help="which output, where there are several")
     one.add_argument("--overwrite", action="store_true", help="replace the file if it is there")
 
@@ -295,7 +314,13 @@ def _train(groups: Any) -> None:
         help="keep a live model that was trained on newer data (default), or replace it whatever it is",
     )
     one.add_argument("--window-start", metavar="TIME", help="start of the data")
-    one.add_argument("--parameter", action="append", default=[], metavar="NAME=VALUE", help="repeatable")
+    one.add_argument(
+        "--parameter",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="parameter of the web service; repeatable",
+    )
     one.add_argument("--resource", metavar="NAME", help="updatable resource, where there are several")
     one.add_argument("--trainer", default="", metavar="SERVICE", help="training web service (default: by its name)")
     one.add_argument("--trainer-endpoint", metavar="NAME", help=_TRAINER)
@@ -341,7 +366,13 @@ def _score(groups: Any) -> None:
     one.add_argument(
         "--file", type=Path, metavar="FILE", help="CSV, TSV, ARFF (as its name says) or JSON; - is standard input"
     )
-    one.add_argument("--parameter", action="append", default=[], metavar="NAME=VALUE", help="repeatable")
+    one.add_argument(
+        "--parameter",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="parameter of the web service; repeatable",
+    )
     one.add_argument("--batch-size", type=_positive, default=500, metavar="N", help="rows in a call (default: 500)")
 
 
