@@ -19,10 +19,11 @@ import shutil
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -33,7 +34,7 @@ from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.server.blobs.names import WORK_CONTAINER
 from airflow_provider_azureml_classic.server.clock import system_clock
 from airflow_provider_azureml_classic.server.experiments import conversion
-from airflow_provider_azureml_classic.server.jobs.executor import Input, Output, Task, TaskExecutor
+from airflow_provider_azureml_classic.server.jobs.executor import Input, Output, Task, TaskExecutor, patiently
 from airflow_provider_azureml_classic.server.jobs.processes import ProcessExecutor
 from airflow_provider_azureml_classic.server.storage.lending import WORK_LIFE, Lending
 from airflow_provider_azureml_classic.server.storage.locations import WRITE, UrlLocation, naming
@@ -88,11 +89,31 @@ class DaskExecutor(TaskExecutor):
         :raises BrokenExecutor: worker after worker died, or the scheduler is gone.
         """
         with self._lent(arguments) as lent:
-            result = self._result(task, Payload(function, lent, versions()))
+            try:
+                result = self._result(task, Payload(function, lent, versions()))
+            except AzureMLClassicError as error:
+                if error.detail_code == "BlobNotFound":
+                    _look_for(arguments)
+                raise
             for argument, loan in zip(arguments, lent, strict=True):
                 if isinstance(argument, Output) and loan.name in result.written:
-                    self._own(loan.location.sent).fetch(argument.path)
+                    self._bring(task, loan, argument.path)
         return result.value
+
+    def _bring(self, task: Task, loan: Loan, path: Path) -> None:
+        """Fetch what a worker made."""
+        stopped = threading.Event()
+        task.stop_with(stopped.set)
+
+        def again(error: AzureMLClassicError) -> None:
+            if stopped.wait(LOOK_SECONDS) or self.closed:
+                raise BrokenExecutor("The job was stopped while what its training made was fetched.") from error
+
+        location = self._own(loan.location.sent)
+        try:
+            patiently(location, lambda: location.fetch(path), again)
+        finally:
+            task.stop_with(None)
 
     def _result(self, task: Task, payload: Payload) -> Result:
         from distributed import CancelledError, KilledWorker
@@ -325,8 +346,19 @@ def perform(payload: Payload, folder: Path) -> Result:
     written = [(loan, path) for loan, path in loans if loan.written and path.exists()]
     for loan, path in written:
         with _explained(loan):
-            loan.location.deliver(path)
+            # This process is killed when the work is not wanted any more.
+            patiently(loan.location, partial(loan.location.deliver, path), lambda _: time.sleep(LOOK_SECONDS))
     return Result(value, frozenset(loan.name for loan, _ in written))
+
+
+def _look_for(arguments: Iterable[Any]) -> None:
+    """Say of inputs that are not there what this server knows of them, such as when it removed them.
+
+    :raises AzureMLClassicError: one is not there.
+    """
+    for argument in arguments:
+        if isinstance(argument, Input) and argument.location is not None and not argument.location.is_taken():
+            argument.fetch()
 
 
 @contextmanager

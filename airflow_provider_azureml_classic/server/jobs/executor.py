@@ -7,6 +7,7 @@ either gives the same graph for the same data: they call the same function.
 from __future__ import annotations
 
 import threading
+import time
 from abc import abstractmethod
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, CancelledError, Future, ThreadPoolExecutor, wait
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from airflow_provider_azureml_classic.exceptions import ServiceUnavailable
 from airflow_provider_azureml_classic.server.storage.locations import Location, naming
 
 
@@ -64,6 +66,25 @@ def at_hand(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
         return argument.path if isinstance(argument, Output) else argument
 
     return tuple(path(argument) for argument in arguments)
+
+
+def patiently(location: Location, act: Callable[[], None], again: Callable[[ServiceUnavailable], None]) -> None:
+    """Read or write what a training made: a store that is away for a moment costs no training.
+
+    :param location: whose patience it is.
+    :param act: reads or writes it.
+    :param again: waits before the next attempt; may raise.
+    :raises ServiceUnavailable: the store is away for longer.
+    """
+    ends = time.monotonic() + location.patience
+    while True:
+        try:
+            act()
+            return
+        except ServiceUnavailable as error:
+            if time.monotonic() >= ends:
+                raise
+            again(error)
 
 
 class Task(Future[Any]):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
@@ -34,7 +33,7 @@ from airflow_provider_azureml_classic.server.experiments.declaration import MODE
 from airflow_provider_azureml_classic.server.experiments.parameters import threshold_of
 from airflow_provider_azureml_classic.server.experiments.training import TrainingSummary, train, train_checked
 from airflow_provider_azureml_classic.server.jobs.arguments import input_extension, output_reference
-from airflow_provider_azureml_classic.server.jobs.executor import Engine, Input, Output
+from airflow_provider_azureml_classic.server.jobs.executor import Engine, Input, Output, patiently
 from airflow_provider_azureml_classic.server.models.facts import model_row
 from airflow_provider_azureml_classic.server.models.pins import Pins
 from airflow_provider_azureml_classic.server.models.store import ModelStore
@@ -288,8 +287,9 @@ class JobWork:
         self._check_wanted(job, notes, delivered)
         if samples is not None:
             place = BlobReference(samples_path(job.id, scope.folder))
-            delivered.append(self._locations.resolve(scope, place, WRITE))
-            delivered[0].deliver(samples)
+            location = self._locations.resolve(scope, place, WRITE)
+            self._write(job, notes, delivered, location, samples)
+            delivered.append(location)
         for name, (path, reference) in outputs.items():
             self._check_wanted(job, notes, delivered)
             with naming(name):
@@ -303,19 +303,15 @@ class JobWork:
 
     def _write(self, job: JobRow, notes: JobLog, delivered: list[Location], location: Location, path: Path) -> None:
         """Deliver one output: a store that is away for a moment costs no training."""
-        ends = time.monotonic() + location.patience
-        while True:
-            try:
-                location.deliver(path)
-                return
-            except ServiceUnavailable as error:
-                if time.monotonic() >= ends:
-                    raise
-                notes.note(f"{error.message} It is tried again.")
+
+        def again(error: ServiceUnavailable) -> None:
+            notes.note(f"{error.message} It is tried again.")
             notes.write()
             if self.closing.wait(POLL_SECONDS):
                 raise CancelledError
             self._check_wanted(job, notes, delivered)
+
+        patiently(location, lambda: location.deliver(path), again)
 
     def _check_wanted(self, job: JobRow, notes: JobLog, delivered: list[Location]) -> None:
         """Take back what was delivered if the job was cancelled meanwhile.

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import BrokenExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import psutil
 import pytest
 
 from airflow_provider_azureml_classic.client import Client
-from airflow_provider_azureml_classic.exceptions import RequestRejected, rejection
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, RequestRejected, rejection
 from airflow_provider_azureml_classic.protocol.jobs import JobRequest, JobStatus
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.sas import verify
@@ -23,8 +24,10 @@ from airflow_provider_azureml_classic.protocol.values import Endpoint
 from airflow_provider_azureml_classic.server.blobs.names import WORK_CONTAINER
 from airflow_provider_azureml_classic.server.experiments.ilearner import read_ilearner
 from airflow_provider_azureml_classic.server.jobs import dask as dask_module
-from airflow_provider_azureml_classic.server.jobs.dask import Loan, Payload, perform, versions
+from airflow_provider_azureml_classic.server.jobs.dask import DaskExecutor, Loan, Payload, Result, perform, versions
+from airflow_provider_azureml_classic.server.jobs.executor import Input, Output, Task, TaskExecutor
 from airflow_provider_azureml_classic.server.storage.lending import Lending
+from airflow_provider_azureml_classic.server.storage.locations import OwnLocation
 from airflow_provider_azureml_classic.server.storage.scope import WHOLE_STORE
 from tests.support import ServerProcess, wait_for_job
 from tests.support.held_server import HELD, HeldServer
@@ -229,10 +232,12 @@ def double(source: Path, target: Path, unwritten: Path, times: int) -> str:
 
 
 class Address:
-    """A blob that is a local file."""
+    """A blob that is a local file; its store is away for the next ``away`` attempts to write it."""
+
+    patience = 600.0
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path, self.away = path, 0
 
     def fetch(self, target: Path) -> None:
         """Read it."""
@@ -242,13 +247,20 @@ class Address:
 
     def deliver(self, source: Path) -> None:
         """Write it."""
+        if self.away:
+            self.away -= 1
+            raise rejection("NoMoreResources", "The store does not answer.")
         source.replace(self.path)
 
 
-def test_files_are_read_and_written_at_their_addresses(tmp_path: Path) -> None:
-    """Under their names; what was not written does not appear, and what cannot be read is named, with who asked."""
+def test_files_are_read_and_written_at_their_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under their names; what was not written does not appear, and what cannot be read is named, with who asked. A
+    store that is away for a while costs no training.
+    """
+    monkeypatch.setattr(dask_module, "LOOK_SECONDS", 0.001)
     addresses: list[Any] = [Address(tmp_path / name) for name in ("source", "target", "unwritten")]
     addresses[0].path.write_bytes(b"ab")
+    addresses[1].away = 2
     loans = (
         Loan("in.csv", addresses[0], "input1"),
         Loan("out.bin", addresses[1], written=True, made=True),
@@ -295,6 +307,55 @@ def test_nobody_is_lent_what_the_server_may_not_ask(service: Service) -> None:
     reference = BlobReference("data/five.csv", connection_string=named)
     with pytest.raises(RequestRejected, match="may not ask"):
         lending(service).lent(locations.resolve(WHOLE_STORE, reference)).check()
+
+
+class Sender(DaskExecutor):
+    """An engine without a cluster: what comes of its work is said."""
+
+    def __init__(self, service: Service, result: Result | AzureMLClassicError) -> None:
+        TaskExecutor.__init__(self, 1)
+        self._lending, self._swept, self._said = lending(service), 0.0, result
+
+    def _result(self, task: Task, payload: Payload) -> Result:
+        if isinstance(self._said, Exception):
+            raise self._said
+        return self._said
+
+
+def test_what_was_made_is_fetched_when_the_store_is_back(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not lost while the store is away for a moment; who cancels does not wait for it."""
+    monkeypatch.setattr(dask_module, "LOOK_SECONDS", 0.001)
+    monkeypatch.setattr(OwnLocation, "patience", 600.0)
+    away = [2]
+
+    def flaky(self: OwnLocation, target: Path, seconds: float = 0) -> None:
+        if away[0]:
+            away[0] -= 1
+            raise rejection("NoMoreResources", "The store does not answer.")
+        target.write_bytes(b"model")
+
+    monkeypatch.setattr(OwnLocation, "fetch", flaky)
+    sender, output = Sender(service, Result("done", frozenset({"m.bin"}))), Output(tmp_path / "m.bin")
+    assert sender.run(Task(), double, (output,)) == "done"
+    assert output.path.read_bytes() == b"model"
+    away[0], stopped = 1_000_000, Task()
+    stopped.set_running_or_notify_cancel()
+    stopped.cancel()
+    with pytest.raises(BrokenExecutor, match="stopped"):
+        sender.run(stopped, double, (output,))
+
+
+def test_of_an_input_that_is_gone_the_server_says_what_it_knows(service: Service, tmp_path: Path) -> None:
+    """Such as why it has removed it, which no worker knows; other errors are a worker's own."""
+    locations = service.work._locations
+    locations._blobs.why_gone = lambda container, blob: " It was removed."
+    location = locations.resolve(WHOLE_STORE, BlobReference("data/gone.csv"))
+    argument = Input(tmp_path / "in.csv", location, "input1")
+    for code, said in (("BlobNotFound", r"^input1: .*It was removed\."), ("InvalidBlob", r"^A worker's words\.")):
+        with pytest.raises(RequestRejected, match=said):
+            Sender(service, rejection(code, "A worker's words.")).run(Task(), double, (argument,))
 
 
 def test_what_a_killed_server_lent_is_taken_back(service: Service) -> None:
