@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -288,3 +289,33 @@ async def test_what_was_submitted_is_saved_when_the_service_goes_away(monkeypatc
     assert saved == [JOB, JOB]
     assert rows[1].outcome is None
     assert service.calls["submit_job"] == 5
+
+
+async def test_what_changes_while_the_rows_are_kept_is_kept_as_well() -> None:
+    """Calls that come during a write share the next one; none takes the write under way for its own."""
+    change, kept, under_way = 0, list[int](), asyncio.Event()
+
+    async def save() -> None:
+        kept.append(change)
+        await under_way.wait()
+
+    means = Means(Service(), lambda reference: reference, save, print)
+    engine = Engine(means, Options("t", "default", "s"), [], [], 0)
+    first = asyncio.create_task(engine._save())
+    await asyncio.sleep(0)
+    change = 1
+    others = [asyncio.create_task(engine._save()) for _ in range(3)]
+    await asyncio.sleep(0)
+    under_way.set()
+    await asyncio.gather(first, *others)
+    assert kept == [0, 1]
+
+
+async def test_when_the_time_of_an_attempt_is_over_its_jobs_are_cancelled() -> None:
+    """The next attempt gives each a new job; none of them goes on with nobody who waits for it."""
+    service, row = Service(get_job=[RUNNING]), Row("e", job_id=JOB, started=1.0)
+    means = Means(service, lambda reference: reference, service.save, service.lines.append)
+    engine = Engine(means, Options("t", "default", "s", attempt_ends=0.0), [row], [row], 0)
+    engine.in_flight = {JOB: row}
+    await engine.run()
+    assert (row.outcome, service.calls["cancel_job"]) == (None, 1)

@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -141,6 +141,8 @@ class Killed:
         self.pair, self.azurite = pair, azurite
         self.random = random.Random(SEED)  # noqa: S311 - to be repeated, not kept secret
         self.counts: Counter[str] = Counter()
+        #: Those of the next rounds: of seven, each comes once, and a server's end twice.
+        self._faults: list[Callable[[], None]] = []
         with pair.client("a") as client:
             service = client.find_web_service(SCORING).id
             endpoints = {name: client.add_endpoint(service, name) for name in ("e0", "e1")}
@@ -167,8 +169,10 @@ class Killed:
         for one in self.clients:
             one.load.set()
         time.sleep(self.random.uniform(0.2, 1.5))
-        others = [self.both, self.training, self.database, self.storage, self.pause]
-        fault = self.random.choice([self.server, self.server, *others])
+        if not self._faults:
+            others = [self.both, self.training, self.database, self.storage, self.pause]
+            self._faults = self.random.sample([self.server, self.server, *others], 7)
+        fault = self._faults.pop()
         self.counts[fault.__name__] += 1
         fault()
         time.sleep(self.random.uniform(0, 0.5))

@@ -166,6 +166,31 @@ MENDS = (
         "    except ValueError:\n        return []\n",
     ),
     Mend(
+        "a task that was cleared takes up the job of before",
+        "retraining/submitting.py",
+        "        if state.epoch != epoch and not (keep_finished and job.status is JobStatus.FINISHED):\n",
+        "        if False:\n",
+        seed=1,
+    ),
+    Mend(
+        "an attempt waits again for the proof of an earlier one, whatever lies at that place by now",
+        "retraining/placing.py",
+        "same_place(candidate.location) and not same else None",
+        "same_place(candidate.location) else None",
+    ),
+    Mend(
+        "of models of one window the one that was trained earlier replaces the other",
+        "retraining/order.py",
+        "own_trained >= trained:",
+        "own_trained is not None:",
+    ),
+    Mend(
+        "an endpoint that somebody else changes once is given up",
+        "retraining/placing.py",
+        "RACES = 5",
+        "RACES = 1",
+    ),
+    Mend(
         "a fleet that is taken up names the model itself as the one that it replaced",
         "fleet/update.py",
         "            return self.save()\n",
@@ -177,6 +202,20 @@ MENDS = (
         "fleet/engine.py",
         "        if row.job_id and await self._take_up(runner, row, ",
         "        if row.job_id and False and await self._take_up(runner, row, ",
+        "fleets",
+    ),
+    Mend(
+        "jobs of a fleet are not remembered before they are started",
+        "fleet/engine.py",
+        "            finally:\n                save()\n",
+        "            finally:\n                pass\n",
+        "fleets",
+    ),
+    Mend(
+        "an update whose answer was lost is not tried again: its endpoint is left out",
+        "fleet/engine.py",
+        "                    self.in_flight[job.id] = row\n",
+        "                    pass\n",
         "fleets",
     ),
     Mend(
@@ -317,6 +356,13 @@ MENDS = (
         "servers",
     ),
     Mend(
+        "what a server remembers is fresh from when it hears its own notification, which may have been late",
+        "server/state/peers.py",
+        "sent.pop(ping) + FRESH_SECONDS",
+        "time.monotonic() + FRESH_SECONDS",
+        "servers",
+    ),
+    Mend(
         "a key that was replaced by two at the same time is lost",
         "server/state/endpoint_store.py",
         "            if gone.rowcount != len(old):\n",
@@ -393,6 +439,28 @@ HELD_BY_TESTS = {
     ),
     "an upload that another one overtakes is reported as its own": (
         "tests/operators/test_upload.py::test_overtaken_by_another_upload"
+    ),
+    "what a failed attempt had replaced is forgotten by the next": (
+        "tests/retraining/test_placing.py::test_what_an_earlier_attempt_replaced"
+    ),
+    "a model at a place that is written again replaces itself": (
+        "tests/retraining/test_placing.py::test_a_place_that_is_written_again"
+    ),
+    "a model is put back over what somebody else put live": (
+        "tests/retraining/test_placing.py::test_what_keeps_it_from_being_put_back"
+    ),
+    "a model is put back whatever changes meanwhile": (
+        "tests/retraining/test_placing.py::test_the_previous_model_is_put_back"
+    ),
+    "jobs of a fleet that run already are started after others: too many run": (
+        "tests/fleet/test_engine.py::test_jobs_that_run_count_first"
+    ),
+    "an endpoint that somebody else updates meanwhile fails its fleet": "tests/fleet/test_update.py::test_overtaken",
+    "what changes while a fleet's rows are kept is taken for kept": (
+        "tests/fleet/test_engine.py::test_what_changes_while_the_rows_are_kept_is_kept_as_well"
+    ),
+    "jobs of a fleet go on when the time of its attempt is over": (
+        "tests/fleet/test_engine.py::test_when_the_time_of_an_attempt_is_over_its_jobs_are_cancelled"
     ),
     "a triggerer that is killed cancels what it waited for": "tests/standalone/test_outage.py::test_triggerer_killed",
 }
