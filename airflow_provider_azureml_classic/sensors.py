@@ -331,7 +331,7 @@ class ModelFreshnessSensor(WaitingSensor):
             poll_interval=float(self.poke_interval),
             first_look=first_look,
             resource=self.resource,
-            location=(model.base_location, model.relative_location) if model else None,
+            location=(model.base_location, model.address_path) if model else None,
             trained_to=trained_to.isoformat() if trained_to else None,
             max_age=max_age.total_seconds() if max_age is not None else None,
         )

@@ -312,7 +312,7 @@ class FreshnessTrigger(EndpointTrigger):
 
         :param limit: of the endpoint, if it has one.
         """
-        location = BlobReference(self.location[1], self.location[0]) if self.location else None
+        location = BlobReference.at(*self.location) if self.location else None
         trained_to = to_utc(self.trained_to) if self.trained_to else None
         max_age = timedelta(seconds=self.max_age) if self.max_age is not None else None
         if location or trained_to or max_age is not None:

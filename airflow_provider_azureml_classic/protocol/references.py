@@ -6,18 +6,24 @@ the relative location a leading one. What is read is normalised to base ending i
 ``/``, token starting with ``?``, so that the full address is their plain concatenation. The .NET form is the path of
 the blob's whole address (``Uri.LocalPath``), which begins with the account where an address names the account in its
 path, as Azurite and the service's own store do: what the address says already is not said twice.
+
+Rule of names: Azure allows nearly every character in a blob's name. Behind a base location, a relative location is a
+part of an address: ``%``, ``?`` and ``#`` of the name stand in it as ``%25``, ``%3F`` and ``%23``, and a ``?`` begins
+the token. In the service's own store and behind a connection string it is the name as it is. :class:`BlobReference`
+always has the name as it is; it is read from an address in :func:`_decoded` alone and written into one in
+:func:`_encoded` and :attr:`BlobReference.url` alone. What would be another blob on its way is refused where it is read.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
-from airflow_provider_azureml_classic.exceptions import ProtocolError, rejection
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, ProtocolError, rejection
 from airflow_provider_azureml_classic.protocol.errors import known_members
 from airflow_provider_azureml_classic.protocol.limits import MAX_ADDRESS
 from airflow_provider_azureml_classic.protocol.moments import read_time, stamp
@@ -34,7 +40,26 @@ DATA_EXTENSIONS = CSV_EXTENSION, TSV_EXTENSION, ARFF_EXTENSION = (".csv", ".tsv"
 #: Read as data, too, but never written; the cloud service did not know it.
 PARQUET_EXTENSION = ".parquet"
 INPUT_EXTENSIONS = (*DATA_EXTENSIONS, PARQUET_EXTENSION)
-_AROUND = re.compile(r"^[/\s]+|\s+$")
+_URL = re.compile(r"\s*[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+#: What ends the path of an address, or is lost in it.
+_NEVER_PLAIN = re.compile(r"[%?#\x00-\x1f\x7f]|^\s+|\s+$")
+#: Names that would lead elsewhere, or show a token, on one of their ways -> why.
+_WRONG_NAMES: tuple[tuple[Callable[[str], object], str], ...] = (
+    (
+        lambda path: _TOKEN.search(unquote(path)),
+        "has a name that ends like a SAS token, and would be taken for one. A token belongs in SasBlobToken, or behind "
+        "the path of a full URL; a blob whose name is like that cannot be used: copy it to another name",
+    ),
+    (lambda path: path != path.rstrip(), "has a name that ends with a blank: copy the blob to another name"),
+    (lambda path: "\\" in path, "has a name with a backslash, which Azure Storage takes for a slash: write /"),
+    (lambda path: {".", ".."} & set(path.split("/")), "has a part '.' or '..', which means another path"),
+    (lambda path: _NEVER_SENT.search(path), "has a character that is not allowed in a blob's name"),
+)
+_ENDS_PATH = re.compile(r"[?#]")
+#: A secret behind a name.
+_TOKEN = re.compile(r"\?(?:.*&)?sig=", re.IGNORECASE | re.DOTALL)
+#: No address can carry them.
+_NEVER_SENT = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 #: Account of the storage emulator, which a connection string may name by ``UseDevelopmentStorage=true`` alone.
 DEVELOPMENT_ACCOUNT_NAME = "devstoreaccount1"
 _BLOB_ENDPOINT = re.compile(r"(?:^|;)\s*BlobEndpoint\s*=([^;]*)", re.IGNORECASE)
@@ -45,7 +70,7 @@ _DEVELOPMENT = re.compile(r"(?:^|;)\s*UseDevelopmentStorage\s*=\s*true", re.IGNO
 class BlobReference:
     """Where a blob is, and optionally what opens it.
 
-    :param relative_location: ``container/path/file.ext``.
+    :param relative_location: ``container/path/file.ext``, the plain name: never percent-encoded.
     :param base_location: ``https://account.blob.core.windows.net/``; empty means the service's own store.
     :param sas_token: ``?sv=...``, or empty.
     :param connection_string: an Azure Storage connection string, instead of base location and token.
@@ -62,8 +87,8 @@ class BlobReference:
 
         :param data: decoded JSON.
         :param what: name of the reference, for messages.
-        :param strict: refuse unknown members, as a server should.
-        :raises RequestRejected: not an object, or no ``RelativeLocation``.
+        :param strict: refuse unknown members, and names that lead elsewhere, as a server should.
+        :raises RequestRejected: not an object, no ``RelativeLocation``, or one that may be read in two ways.
         """
         if not isinstance(data, Mapping):
             raise rejection("MissingInputBlobInformation", f"{what} must be an object with a RelativeLocation.")
@@ -76,12 +101,12 @@ class BlobReference:
         long = [name for name, value in texts.items() if len(value) > MAX_ADDRESS]
         if long:
             raise rejection("InvalidBlob", f"{what}: {long[0]} has over {MAX_ADDRESS} letters.", target=long[0])
-        reference = cls(
-            texts[RELATIVE_LOCATION], texts[BASE_LOCATION], texts[SAS_TOKEN], texts[CONNECTION_STRING]
-        ).normalised()
+        reference = cls._read(
+            what, texts[RELATIVE_LOCATION], texts[BASE_LOCATION], texts[SAS_TOKEN], texts[CONNECTION_STRING]
+        )
         if not reference.relative_location:
             raise rejection("InputBlobRelativeLocationInvalid", f"{what} has no RelativeLocation (container/path).")
-        return reference
+        return reference.check_name(what) if strict else reference
 
     @classmethod
     def from_url(cls, url: str) -> BlobReference:
@@ -93,29 +118,66 @@ class BlobReference:
         parts = urlsplit(url.strip())
         if parts.scheme not in ("http", "https") or not parts.netloc:
             raise rejection("InvalidBlob", "A blob's URL starts with http:// or https:// and names a host.")
-        return cls(parts.path, f"{parts.scheme}://{parts.netloc}", parts.query).normalised()
+        if parts.fragment:
+            raise _ambiguous("The blob's URL", "#", "%23")
+        path = f"{parts.path}?{parts.query}" if parts.query else parts.path
+        return cls._read("The blob's URL", path, f"{parts.scheme}://{parts.netloc}").check_name("The blob's URL")
+
+    @classmethod
+    def at(cls, base_location: str, address_path: str) -> BlobReference:
+        """The reference that was kept as its base location and its :attr:`address_path`.
+
+        :param base_location: empty: the service's own store.
+        :param address_path: the path as it follows the base location; without one, the plain name.
+        """
+        return cls(unquote(address_path) if base_location else address_path, base_location)
 
     @classmethod
     def parse(cls, value: BlobReference | Mapping[str, Any] | str) -> BlobReference:
         """The reference that a user wrote: a reference, its wire form, a URL, or a path in the service's own store.
 
         :param value: any of these.
+        :raises RequestRejected: as of the others.
         """
         if isinstance(value, BlobReference):
             return value
         if isinstance(value, str):
-            return cls.from_url(value) if "://" in value else cls(value).normalised()
-        return cls.from_wire(value)
+            return cls.from_url(value) if _URL.match(value) else cls._read("The blob", value).check_name()
+        return cls.from_wire(value).check_name()
+
+    @classmethod
+    def _read(
+        cls, what: str, relative: str, base: str = "", token: str = "", connection_string: str = ""
+    ) -> BlobReference:
+        """The reference that is spelled so, with its plain name.
+
+        :raises RequestRejected: the path may be read in two ways, or means another blob on its way.
+        """
+        if _ENDS_PATH.search(base):
+            raise _wrong(what, "has a ? or # in its BaseLocation; a token belongs in SasBlobToken")
+        if base.strip() and not connection_string:
+            relative, token = _decoded(what, relative.strip(), token.strip())
+        else:
+            relative = relative.strip()
+        return cls(relative, base, token, connection_string).normalised()
+
+    def check_name(self, what: str = "The blob") -> BlobReference:
+        """The same reference, if its name leads to no other blob and shows no token on any way.
+
+        :param what: name of the reference, for messages.
+        :raises RequestRejected: it would.
+        """
+        path = self.relative_location
+        reason = next((reason for is_wrong, reason in _WRONG_NAMES if is_wrong(path)), None)
+        if reason:
+            raise _wrong(what, reason)
+        return self
 
     def normalised(self) -> BlobReference:
-        """The same reference in the careful form."""
-        base, token, relative = self.base_location.strip(), self.sas_token.strip(), self.relative_location
-        if not self.connection_string:
-            # A token pasted together with its path is a token all the same: it must not be shown with the path.
-            relative, _, query = relative.partition("?")
-            token = token or query.strip()
+        """The same reference in the careful form; its name is not touched but for what stands before the container."""
+        base, token = self.base_location.strip(), self.sas_token.strip()
         return BlobReference(
-            _AROUND.sub("", _without_account(relative.strip(), base, self.connection_string)),
+            _without_account(self.relative_location, base, self.connection_string).lstrip("/"),
             f"{base.rstrip('/')}/" if base else "",
             f"?{token.lstrip('?&')}" if token.strip("?&") else "",
             self.connection_string,
@@ -125,15 +187,31 @@ class BlobReference:
         """All four members, ``None`` where one does not apply."""
         return {
             CONNECTION_STRING: self.connection_string or None,
-            RELATIVE_LOCATION: self.relative_location,
+            RELATIVE_LOCATION: self.relative_location if self.connection_string else self.address_path,
             BASE_LOCATION: self.base_location or None,
             SAS_TOKEN: None if self.connection_string else self.sas_token,
         }
 
     @property
     def location(self) -> str:
-        """The address without its token: safe to log, to store and to compare."""
-        return f"{self.base_location}{self.relative_location}"
+        """The address without its token, which :meth:`parse` reads again: safe to log, to store and to compare."""
+        return f"{self.base_location}{self.address_path}"
+
+    @property
+    def address_path(self) -> str:
+        """The path as it follows the base location; without one, the plain name."""
+        return _encoded(self.relative_location) if self.base_location else self.relative_location
+
+    def below(self, address: str) -> str | None:
+        """The plain name below an address; ``None``: it is not below it.
+
+        Where an account stands in the path of an address, a URL alone does not tell where its base ends.
+
+        :param address: of an account, with a slash at its end.
+        """
+        if not self.base_location:
+            return self.relative_location
+        return unquote(self.location.removeprefix(address)) if self.location.startswith(address) else None
 
     def container_and_blob(self) -> tuple[str, str]:
         """Container, and the blob's name in it.
@@ -154,10 +232,12 @@ class BlobReference:
         """The full address, token included: a secret.
 
         :raises ProtocolError: a reference into the service's own store, or by connection string, has no address.
+        :raises RequestRejected: as :meth:`check_name`.
         """
         if not self.base_location:
             raise ProtocolError(f"The blob {self.relative_location!r} has no BaseLocation, so it cannot be addressed.")
-        return f"{self.base_location}{quote(self.relative_location, safe='/%')}{self.sas_token}"
+        self.check_name()
+        return f"{self.base_location}{quote(self.relative_location)}{self.sas_token}"
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -173,16 +253,42 @@ class BlobReference:
     def same_place(self, other: BlobReference) -> bool:
         """Whether both name the same blob, whatever opens it.
 
-        :param other: another reference; schemes, cases of hosts and ``%20`` for a blank are not compared.
+        :param other: another reference; schemes and cases of hosts are not compared.
         """
         return _place(self) == _place(other)
 
 
 def _place(reference: BlobReference) -> tuple[str, str]:
     parts = urlsplit(reference.base_location)
-    prefix = parts.path.strip("/")
+    prefix = unquote(parts.path.strip("/"))
     path = f"{prefix}/{reference.relative_location}" if prefix else reference.relative_location
-    return parts.netloc.lower(), unquote(path)
+    return parts.netloc.lower(), path
+
+
+def _encoded(name: str) -> str:
+    """A name as a part of an address that is shown: what a reader would take for something else is encoded."""
+    return _NEVER_PLAIN.sub(lambda match: quote(match[0]), name)
+
+
+def _decoded(what: str, path: str, token: str) -> tuple[str, str]:
+    """The plain name that a part of an address means, and the token, which may be pasted together with it."""
+    path, mark, query = path.partition("?")
+    query = query.strip()
+    # A query that is none, or another one than the token, is the end of a name that was not encoded.
+    if (mark and "=" not in query and query) or (token.strip("?&") and query and query != token.lstrip("?&")):
+        raise _ambiguous(what, "?", "%3F")
+    try:
+        return unquote(path, errors="strict"), token or query
+    except UnicodeDecodeError:
+        raise _wrong(what, "has percent-encoded bytes that are not UTF-8") from None
+
+
+def _ambiguous(what: str, character: str, encoded: str) -> AzureMLClassicError:
+    return _wrong(what, f"has a {character} that may end the path: write one of the blob's name as {encoded}")
+
+
+def _wrong(what: str, problem: str) -> AzureMLClassicError:
+    return rejection("InputBlobRelativeLocationInvalid", f"{what} {problem}.", target=RELATIVE_LOCATION)
 
 
 @dataclass(frozen=True)

@@ -114,10 +114,9 @@ class StorageAccount:
         """
         reference = reference.normalised()
         home = f"{self.endpoint}/"
-        if reference.base_location and not reference.location.startswith(home):
+        path = reference.below(home)
+        if path is None:
             return None
-        # Where an account stands in the path, a URL alone does not tell where its base ends.
-        path = reference.location.removeprefix(home)
         container, blob = BlobReference(path).container_and_blob()
         token = self.sas_token
         if self.key:

@@ -184,9 +184,9 @@ _PLAIN = ("resource", "version", "etag", "patched_at", "deadline", "failed")
 
 
 def _reference_to_json(reference: BlobReference) -> list[str]:
-    return [reference.base_location, reference.relative_location]
+    return [reference.base_location, reference.address_path]
 
 
 def _reference_from_json(parts: Sequence[str]) -> BlobReference:
     base, relative = parts
-    return BlobReference(relative, base)
+    return BlobReference.at(base, relative)

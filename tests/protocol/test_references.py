@@ -87,7 +87,8 @@ def test_plain_http_is_the_same_place() -> None:
     [
         (BlobReference("models/feb.ilearner", BASE, "?sig=other"), True),
         (BlobReference("feb.ilearner", BASE + "models/"), True),
-        (BlobReference("models/f%65b.ilearner", BASE), True),
+        (BlobReference.at(BASE, "models/f%65b.ilearner"), True),
+        (BlobReference("models/f%65b.ilearner", BASE), False),
         (BlobReference("models/Feb.ilearner", BASE), False),
         (BlobReference("models/feb.ilearner", "https://other.example/"), False),
         (BlobReference("models/feb.ilearner"), False),
@@ -112,14 +113,13 @@ def test_normalised_form(reference: BlobReference) -> None:
     """The careful form: base ends in a slash, relative does not begin with one, token begins with a question mark."""
     careful = reference.normalised()
     assert not careful.base_location or careful.base_location.endswith("/")
-    assert careful.relative_location == careful.relative_location.strip().lstrip("/")
+    assert careful.relative_location == careful.relative_location.lstrip("/")
     assert not careful.sas_token or careful.sas_token.startswith("?")
-    assert careful.connection_string or "?" not in careful.relative_location
 
 
 @pytest.mark.slow
 @FACTORY
-@given(st.lists(st.text(st.sampled_from("abc123-_."), min_size=1), min_size=1, max_size=4).map("/".join))
+@given(st.lists(st.text(st.sampled_from("abc123-_.%?#+ é")).map("x{}x".format), min_size=1, max_size=4).map("/".join))
 def test_wire_round_trip(path: str) -> None:
     """What is written is read back equal, in each of the forms that a reference takes."""
     for reference in (
@@ -153,8 +153,7 @@ def test_wire_members() -> None:
         (CAREFUL.to_wire(), CAREFUL),
         ("models/feb.ilearner", BlobReference("models/feb.ilearner")),
         ("/models/feb.ilearner", BlobReference("models/feb.ilearner")),
-        (f"models/feb.ilearner{TOKEN}", BlobReference("models/feb.ilearner", sas_token=TOKEN)),
-        ("models/feb.ilearner?&", BlobReference("models/feb.ilearner")),
+        ("models/feb.ilearner?&", BlobReference("models/feb.ilearner?&")),
         ("http://h/a.csv", BlobReference("a.csv", "http://h/")),
     ],
 )
@@ -217,9 +216,11 @@ def test_url_without_base() -> None:
 
 
 def test_url_is_encoded_once() -> None:
-    """Blanks and other characters of a path are encoded; what is encoded, and the token, stay byte for byte."""
-    reference = BlobReference("data/f eb%20é.csv", BASE, "?sig=a%2Bb+c%3D")
-    assert reference.url == f"{BASE}data/f%20eb%20%C3%A9.csv?sig=a%2Bb+c%3D"
+    """A path is the plain name and encoded as such, however it was written; the token stays byte for byte."""
+    url = f"{BASE}data/f%20eb%2520%C3%A9.csv?sig=a%2Bb+c%3D"
+    assert BlobReference("data/f eb%20é.csv", BASE, "?sig=a%2Bb+c%3D").url == url
+    for path in ("data/f eb%2520é.csv", "data/f%20eb%2520%C3%A9.csv", "data%2Ff%20eb%2520%c3%a9.csv"):
+        assert BlobReference.from_wire(wire(BASE, path, "sig=a%2Bb+c%3D")).url == url
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,8 @@ def check_blob(name: str, *, windows: bool = os.name == "nt") -> str:
         )
     if not name:
         raise rejection("InputBlobRelativeLocationInvalid", "The blob's name is empty.")
+    if name != name.rstrip():
+        raise rejection("InputBlobRelativeLocationInvalid", f"The blob's name {name!r} ends with a blank.")
     for segment in name.split("/"):
         reason = _fault(segment, windows=windows)
         if reason:

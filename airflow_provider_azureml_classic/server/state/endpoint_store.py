@@ -525,7 +525,7 @@ class Store:
         live, past = (sa.select(*pair).where(pair[0].table.c.digest == digest) for pair in columns)
         with self._db.read() as connection:
             rows = connection.execute(live.union(past).limit(limit)).all()
-        return [BlobReference(relative, base) for relative, base in rows]
+        return [BlobReference.at(base, relative) for relative, base in rows]
 
     def trained_to(
         self, digest: str, relative_location: str, endpoint_id: str, meant: datetime | None = None

@@ -89,7 +89,7 @@ def trained_row(job_id: str, reference: BlobReference, digest: str, purpose: Pur
     """
     name = target_of(reference, purpose)
     end = (purpose.end.replace(microsecond=0) if purpose and purpose.end else None) or window_end_of(reference)
-    return TrainedRow(job_id, name, reference.relative_location, digest, end)
+    return TrainedRow(job_id, name, reference.address_path, digest, end)
 
 
 def add_models(connection: sa.Connection, rows: Iterable[ModelRow]) -> None:
@@ -146,7 +146,7 @@ def add_placements(
             "relative_location": model.relative_location,
             "digest": model.digest,
             "window_end": model.window_end
-            or window_end_of(BlobReference(model.relative_location, model.base_location)),
+            or window_end_of(BlobReference.at(model.base_location, model.relative_location)),
             "placed_at": now,
             "how": how.value,
             "live": True,

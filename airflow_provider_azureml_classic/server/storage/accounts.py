@@ -60,12 +60,11 @@ class Accounts:
             reference = replace(reference, base_location=self._address(reference.base_location)).normalised()
         if self.home is None:
             return reference
-        prefix = f"{self.home.endpoint}/" if reference.base_location else ""
-        if (reference.sas_token and prefix) or not reference.location.startswith(prefix):
+        path = reference.below(f"{self.home.endpoint}/")
+        if path is None or (reference.sas_token and reference.base_location):
             return reference
-        path = reference.location.removeprefix(prefix)
-        _check_path(unquote(path) if prefix else path)
-        return BlobReference(unquote(path) if prefix else path, connection_string=self.home.connection_string)
+        _check_path(path)
+        return BlobReference(path, connection_string=self.home.connection_string)
 
     def account(self, connection_string: str) -> StorageAccount:
         """The account of a connection string, at its address here.
@@ -91,7 +90,7 @@ class Accounts:
             return None
         names = {self.home.name, f"{self.home.name}-secondary"}
         home, there = urlsplit(self.home.endpoint), urlsplit(base)
-        path = unquote("/".join(filter(None, (there.path.strip("/"), relative.lstrip("/")))))
+        path = "/".join(filter(None, (unquote(there.path.strip("/")), relative.lstrip("/"))))
         host = (there.hostname or "").rstrip(".")
         if host.partition(".")[0] in names:
             return path

@@ -131,7 +131,7 @@ class OwnLocation(Location):
 
     def check(self) -> None:
         """See :class:`Location`."""
-        container, blob = self.reference.container_and_blob()
+        container, blob = self.reference.check_name().container_and_blob()
         check_container(container)
         check_blob(blob)
 
@@ -186,6 +186,7 @@ class _Elsewhere(Location):
 
     def check(self) -> None:
         """See :class:`Location`."""
+        self.reference.check_name()
         self.reach.check_url(self.address)
         expiry = sas.expiry_of(self.reference.sas_token)
         if expiry is not None and expiry <= self.clock():
@@ -410,7 +411,7 @@ class Locations:
         """The path in the own store, whether the account's name stands in the base or in the path."""
         ours, theirs = urlsplit(self._blobs.account.endpoint), _address(base)
         same_host = theirs.hostname == ours.hostname or {theirs.hostname, ours.hostname} <= _LOOPBACK
-        path = unquote("/".join(filter(None, (theirs.path.strip("/"), relative))))
+        path = "/".join(filter(None, (unquote(theirs.path.strip("/")), relative)))
         prefix = f"{ours.path.strip('/')}/"
         if not same_host or theirs.port != ours.port or not path.startswith(prefix):
             return None

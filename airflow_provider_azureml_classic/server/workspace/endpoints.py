@@ -260,7 +260,7 @@ class Views:
         )
 
     def _resource(self, model: ResourceRow) -> Resource:
-        reference = BlobReference(model.relative_location, model.base_location)
+        reference = BlobReference.at(model.base_location, model.relative_location)
         digests = Digests(model.digest, model.content)
         is_first = is_first_model(reference.relative_location)
         end = model.window_end or window_end_of(reference)

@@ -136,7 +136,7 @@ class Updates:
         return ModelPage(models, models[-1].number if len(lines) > limit else None)
 
     def _past(self, line: ModelLine, is_kept: bool) -> PastModel:
-        reference = BlobReference(line.relative_location, line.base_location)
+        reference = BlobReference.at(line.base_location, line.relative_location)
         end, is_first = line.told_end or window_end_of(reference), is_first_model(line.relative_location)
         return PastModel(
             line.number or 0,
@@ -252,7 +252,7 @@ class Updates:
         return target
 
     def _fetch_again(self, row: EndpointRow, before: PlacementRow, pin: Pin) -> None:
-        reference = BlobReference(before.relative_location, before.base_location)
+        reference = BlobReference.at(before.base_location, before.relative_location)
         # The endpoint has had it: whoever may put a model in place there may put this one back.
         if self._fetch(row, self._locations.resolve(WHOLE_STORE, reference), pin)[0].digest != before.digest:
             raise rejection(
@@ -289,8 +289,8 @@ class Updates:
                 target=name,
             )
         origin = location.origin
-        places = origin.base_location, origin.relative_location
-        end = self._store.trained_to(scorer.digest, origin.relative_location, row.id, window_end)
+        places = origin.base_location, origin.address_path
+        end = self._store.trained_to(scorer.digest, origin.address_path, row.id, window_end)
         model = ResourceRow(row.id, name, *places, scorer.digest, scorer.content, end)
         return model, model_row(scorer.manifest, scorer.digest, length, scorer.content)
 

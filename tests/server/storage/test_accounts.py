@@ -88,9 +88,9 @@ def test_what_has_no_place_is_in_the_account_of_the_service() -> None:
     assert accounts.home.endpoint == "http://there.test/servicehome"
     for reference in (
         BlobReference("c-1/a b.csv"),
-        BlobReference("c-1/a%20b.csv", "http://there.test/servicehome/"),
-        BlobReference("servicehome/c-1/a%20b.csv", "http://there.test/"),
-        BlobReference("c-1/a%20b.csv", "https://servicehome.blob.core.windows.net/"),
+        BlobReference.at("http://there.test/servicehome/", "c-1/a%20b.csv"),
+        BlobReference.at("http://there.test/", "servicehome/c-1/a%20b.csv"),
+        BlobReference.at("https://servicehome.blob.core.windows.net/", "c-1/a%20b.csv"),
     ):
         assert accounts.resolved(reference) == opened
     signed = BlobReference("c-1/x.csv", "http://there.test/servicehome/", "?sig=x")
@@ -104,7 +104,7 @@ def test_what_has_no_place_is_in_the_account_of_the_service() -> None:
     [
         BlobReference(f"{MODELS_CONTAINER}/x.ilearner"),
         BlobReference(f"{MODELS_CONTAINER}/x.ilearner", f"{HOME.endpoint}/"),
-        BlobReference(f"%61{MODELS_CONTAINER[1:]}/x.ilearner", f"{HOME.endpoint}/"),
+        BlobReference.at(f"{HOME.endpoint}/", f"%61{MODELS_CONTAINER[1:]}/x.ilearner"),
         BlobReference(f"./{MODELS_CONTAINER}/x.ilearner"),
         BlobReference(f"data/../{MODELS_CONTAINER}/x.ilearner"),
         BlobReference(f"{MODELS_CONTAINER.upper()}/x.ilearner"),
