@@ -43,6 +43,11 @@ INPUT_EXTENSIONS = (*DATA_EXTENSIONS, PARQUET_EXTENSION)
 _URL = re.compile(r"\s*[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 #: What ends the path of an address, or is lost in it.
 _NEVER_PLAIN = re.compile(r"[%?#\x00-\x1f\x7f]|^\s+|\s+$")
+_ENDS_PATH = re.compile(r"[?#]")
+#: A secret behind a name.
+_TOKEN = re.compile(r"\?(?:.*&)?sig=", re.IGNORECASE | re.DOTALL)
+#: No address can carry them.
+_NEVER_SENT = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 #: Names that would lead elsewhere, or show a token, on one of their ways -> why.
 _WRONG_NAMES: tuple[tuple[Callable[[str], object], str], ...] = (
     (
@@ -55,11 +60,6 @@ _WRONG_NAMES: tuple[tuple[Callable[[str], object], str], ...] = (
     (lambda path: {".", ".."} & set(path.split("/")), "has a part '.' or '..', which means another path"),
     (lambda path: _NEVER_SENT.search(path), "has a character that is not allowed in a blob's name"),
 )
-_ENDS_PATH = re.compile(r"[?#]")
-#: A secret behind a name.
-_TOKEN = re.compile(r"\?(?:.*&)?sig=", re.IGNORECASE | re.DOTALL)
-#: No address can carry them.
-_NEVER_SENT = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 #: Account of the storage emulator, which a connection string may name by ``UseDevelopmentStorage=true`` alone.
 DEVELOPMENT_ACCOUNT_NAME = "devstoreaccount1"
 _BLOB_ENDPOINT = re.compile(r"(?:^|;)\s*BlobEndpoint\s*=([^;]*)", re.IGNORECASE)
