@@ -129,7 +129,11 @@ class Manifest:
         :param profile: of the training data.
         :raises ValueError: it is none; the message names the member.
         """
-        msgspec.convert(value, _Manifest)
+        try:
+            msgspec.convert(value, _Manifest)
+        except msgspec.ValidationError as error:
+            # Not a ValueError by itself in the older versions of msgspec that are admitted.
+            raise ValueError(str(error)) from None
         window = value["window"]
         changed = {"schema": Schema.from_json(value["schema"]), "window": (window[0], window[1]) if window else None}
         known = {one.name: value[one.name] for one in fields(cls) if one.name in value}
