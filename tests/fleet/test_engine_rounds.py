@@ -11,6 +11,7 @@ import pytest
 
 from airflow_provider_azureml_classic.exceptions import ServiceUnavailable, rejection
 from airflow_provider_azureml_classic.fleet import engine as fleet_engine
+from airflow_provider_azureml_classic.fleet import trainers as trainers_module
 from airflow_provider_azureml_classic.fleet.engine import Engine, Means, Submitter
 from airflow_provider_azureml_classic.fleet.options import Options
 from airflow_provider_azureml_classic.fleet.rows import Item, Outcome, Row
@@ -383,3 +384,24 @@ async def test_which_jobs_are_taken_up(
     assert {row.started for row in rows} == {EPOCH if started else None}
     assert {row.epoch for row in rows} == {epoch if taken_up else 7}
     assert submitter.submitted == (0 if taken_up else 2)
+
+
+# -- who trains --------------------------------------------------------------------------------------------------------
+
+
+async def test_customers_endpoints_are_remembered_up_to_a_number(
+    world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is asked for once; the one that was read first is forgotten first."""
+    monkeypatch.setattr(trainers_module, "_MOST", 2)
+    here = world()
+    options = Options("t", "default", "s", paired=True)
+    trainers = await here.service.perform(Trainers.find(here.service, options, print))
+    assert trainers.shared is None
+    asked = []
+    for name in ("a", "b", "a", "b", "c", "b", "a"):
+        here.urls.clear()
+        runner = await here.service.perform(trainers.runner(name))
+        assert runner.endpoint == TRAINER
+        asked += [url.rpartition("/webservices/")[2] for url in here.urls]
+    assert asked == [f"t/endpoints/{name}" for name in "abca"]

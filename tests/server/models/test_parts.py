@@ -60,6 +60,14 @@ def test_a_model_file_cannot_say_just_anything() -> None:
     assert [model_row(manifest(rows=rows), "d", 9, "c").rows for rows in (-1, True, (1 << 53) - 1)] == [0, 0, 2**53 - 1]
 
 
+@pytest.mark.parametrize(
+    ("rows", "kept"), [(-1, 0), (0, 0), (1, 1), ((1 << 53) - 1, (1 << 53) - 1), (1 << 53, 0), (True, 0)]
+)
+def test_how_many_rows_are_believed(rows: int, kept: int) -> None:
+    """Numbers that every client reads as they are."""
+    assert model_row(manifest(rows=rows), "d", 9, "c").rows == kept
+
+
 class Places:
     """Places by location: a content, or an error; what is asked is noted."""
 
