@@ -126,7 +126,7 @@ def _wrong(name: str, text: str) -> AzureMLClassicError:
 def _column(name: str, tensor: Mapping[str, Any], rest: memoryview) -> tuple[list[Any], memoryview]:
     """The cells of a tensor, and what follows them."""
     kind, shape = tensor.get("datatype"), tensor.get("shape")
-    if kind != _TEXTS and kind not in _NUMBERS:
+    if kind != _TEXTS and (not isinstance(kind, str) or kind not in _NUMBERS):
         raise _wrong(name, f"the datatype must be {_TEXTS} or one of {', '.join(_NUMBERS)}")
     if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape):
         raise _wrong(name, "the shape must be a list of numbers")
@@ -139,7 +139,7 @@ def _column(name: str, tensor: Mapping[str, Any], rest: memoryview) -> tuple[lis
     else:
         if type(size) is not int or not 0 <= size <= len(rest):
             raise _wrong(name, "binary_data_size is not a number of bytes that follow")
-        cells, rest = _unpacked(name, str(kind), bytes(rest[:size])), rest[size:]
+        cells, rest = _unpacked(name, kind, bytes(rest[:size])), rest[size:]
     if len(cells) != shape[0]:
         raise _wrong(name, f"it has {len(cells)} cells; its shape says {shape[0]}")
     return cells, rest

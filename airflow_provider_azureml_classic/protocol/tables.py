@@ -244,8 +244,10 @@ def read_output(name: str, data: Any) -> Table:
         return Table.of(data)
     value = data.get("value") if isinstance(data, Mapping) else None
     if isinstance(value, Mapping) and isinstance(value.get("Values"), list):
-        names, types = tuple(value.get("ColumnNames") or ()), value.get("ColumnTypes")
+        names, types = (value.get(member) or [] for member in ("ColumnNames", "ColumnTypes"))
+        if not isinstance(names, list | tuple) or not isinstance(types, list | tuple):
+            raise ProtocolError(f"Output {name!r} has ColumnNames or ColumnTypes that are no list.")
         if all(isinstance(row, list | tuple) and len(row) == len(names) for row in value["Values"]):
-            return Table(names, value["Values"], tuple(types) if types else None)
+            return Table(tuple(names), value["Values"], tuple(types) or None)
         raise ProtocolError(f"Output {name!r} has a row that does not fit its {len(names)} ColumnNames.")
     raise ProtocolError(f"Output {name!r} is neither a table nor a list of objects.")

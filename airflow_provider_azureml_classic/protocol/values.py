@@ -245,9 +245,9 @@ class Endpoint:
             description=data.get("Description"),
             creation_time=data.get("CreationTime"),
             help_location=data.get("HelpLocation") or data.get("HelpLocationURL") or "",
-            api_location=(data.get(API_LOCATION) or "").rstrip("/"),
-            primary_key=data.get("PrimaryKey") or "",
-            secondary_key=data.get("SecondaryKey") or "",
+            api_location=(_text(data, API_LOCATION) or "").rstrip("/"),
+            primary_key=_key(data, "PrimaryKey"),
+            secondary_key=_key(data, "SecondaryKey"),
             version=data.get("Version"),
             prevent_update=bool(boolean("PreventUpdate", data.get("PreventUpdate"))),
             sample_data_enabled=bool(boolean("SampleDataEnabled", data.get("SampleDataEnabled"))),
@@ -255,7 +255,7 @@ class Endpoint:
             max_concurrent_calls=_integer(data, "MaxConcurrentCalls") or 0,
             diagnostics_trace_level=data.get("DiagnosticsTraceLevel") or TraceLevel.NONE.value,
             throttle_level=data.get("ThrottleLevel") or ThrottleLevel.LOW.value,
-            resources=tuple(Resource.from_wire(item) for item in data.get("Resources") or ()),
+            resources=tuple(map(Resource.from_wire, _list(data, "Resources"))),
             etag=etag,
             folder=_text(data, FOLDER),
             stale_after=_limit(data) or None,
@@ -394,6 +394,21 @@ def _text(data: Mapping[str, Any], name: str) -> str | None:
     value = data.get(name)
     if value is not None and not isinstance(value, str):
         raise _bad(name, value, "a string")
+    return value
+
+
+def _key(data: Mapping[str, Any], name: str) -> str:
+    value = data.get(name) or ""
+    if not isinstance(value, str):
+        # Without the value: it may hold the key all the same.
+        raise rejection("BadParameterValue", f"{name} is no string.")
+    return value
+
+
+def _list(data: Mapping[str, Any], name: str) -> list[Any]:
+    value = data.get(name) or []
+    if not isinstance(value, list):
+        raise _bad(name, value, "a list")
     return value
 
 

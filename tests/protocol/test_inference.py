@@ -94,6 +94,7 @@ def test_tensors_as_bytes(kind: str, content: bytes, cells: list[Any]) -> None:
         ([tensor("FP32", [999999999], data=[1])], b"", "it has 1 cells; its shape says 999999999"),
         ([tensor("FP32", [1], None, data=[1])], b"", "A tensor has no name"),
         ([{"datatype": "FP32", "shape": [1], "data": [1]}], b"", "A tensor has no name"),
+        ([{"name": "x", "datatype": ["FP32"], "shape": [1], "data": [1]}], b"", "the datatype must be BYTES or one of"),
         ([tensor("X", [1], data=[1])], b"", "the datatype must be BYTES or one of BOOL, UINT8"),
         ([tensor("FP32", [1], data=[[1, 2]])], b"", "a flat list"),
         ([tensor("FP32", [1], data=[{}])], b"", "a flat list"),

@@ -181,6 +181,9 @@ def test_bad_input(data: Any, said: str) -> None:
         {"value": {"Values": [["1"]]}},
         {"value": {"ColumnNames": ["x"], "Values": [["1", "2"]]}},
         {"value": {"ColumnNames": ["x"], "Values": ["1"]}},
+        {"value": {"ColumnNames": "x", "Values": [["1"]]}},
+        {"value": {"ColumnNames": 5, "Values": []}},
+        {"value": {"ColumnNames": ["x"], "ColumnTypes": "Double", "Values": [["1"]]}},
         [1],
     ],
 )

@@ -487,3 +487,19 @@ def test_endpoint_name_refused(name: str) -> None:
     with pytest.raises(RequestRejected, match="1 to 24 lower-case letters and digits") as caught:
         check_endpoint_name(name)
     assert (caught.value.detail_code, caught.value.details[0].target) == ("EndpointNameInvalid", "endpoint")
+
+
+@pytest.mark.parametrize(
+    ("member", "value", "words"),
+    [
+        ("ApiLocation", 5, "ApiLocation is 5; it must be a string"),
+        ("Resources", {"a": 1}, r"Resources is \{'a': 1\}; it must be a list"),
+        ("PrimaryKey", ["c2VjcmV0"], "PrimaryKey is no string"),
+        ("SecondaryKey", {"c2VjcmV0": 1}, "SecondaryKey is no string"),
+    ],
+)
+def test_an_endpoint_of_another_form(member: str, value: Any, words: str) -> None:
+    """It is an error of the protocol that names the member, and shows no key."""
+    with pytest.raises(ProtocolError, match=f"The endpoint cannot be read: {words}") as caught:
+        Endpoint.from_wire({"Name": "n", member: value})
+    assert "c2VjcmV0" not in str(caught.value)
