@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from weakref import WeakKeyDictionary
 
 from airflow_provider_azureml_classic.client.blocking import no_answer
-from airflow_provider_azureml_classic.client.integrity import whole
+from airflow_provider_azureml_classic.client.integrity import Body, whole
 from airflow_provider_azureml_classic.client.retries import Outcome, Pause, Program, RetryPolicy, Steps, persevere
 from airflow_provider_azureml_classic.client.verbs import Verbs
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, ServiceUnavailable
@@ -88,7 +88,10 @@ class SharedSession:
                 skip_auto_headers=("content-type",),
             ) as answer:
                 headers = {name.lower(): value for name, value in answer.headers.items()}
-                return whole(request, Response(answer.status, headers, await answer.read()))
+                body = Body(request, headers)
+                async for piece in answer.content.iter_any():
+                    body.add(piece)
+                return whole(request, Response(answer.status, headers, body.content))
         except (aiohttp.ClientError, TimeoutError) as error:
             raise no_answer(request, error) from None
 

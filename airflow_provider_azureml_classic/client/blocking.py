@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from airflow_provider_azureml_classic.client.integrity import whole
+from airflow_provider_azureml_classic.client.integrity import Body, whole
 from airflow_provider_azureml_classic.client.retries import Outcome, Pause, Program, RetryPolicy, Steps, persevere
 from airflow_provider_azureml_classic.client.verbs import Verbs
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, ServiceUnavailable
@@ -15,6 +15,9 @@ from airflow_provider_azureml_classic.protocol.messages import Request, Response
 from airflow_provider_azureml_classic.protocol.secrecy import hide_signatures
 
 T = TypeVar("T")
+
+#: Bytes of an answer that are read at a time.
+_PIECE = 1 << 16
 
 
 class RequestsTransport:
@@ -43,7 +46,7 @@ class RequestsTransport:
             # Otherwise an entry of ~/.netrc for the host would replace the key.
             self._session.auth = lambda prepared: prepared
         try:
-            answer = self._session.request(
+            with self._session.request(
                 request.operation.method,
                 request.url,
                 data=request.body or None,
@@ -52,11 +55,15 @@ class RequestsTransport:
                 # A redirect would carry the key to another host, and none is part of the protocol.
                 allow_redirects=False,
                 verify=self._verify,
-            )
+                stream=True,
+            ) as answer:
+                headers = {name.lower(): value for name, value in answer.headers.items()}
+                body = Body(request, headers)
+                for piece in answer.iter_content(_PIECE):
+                    body.add(piece)
         except requests.RequestException as error:
             raise no_answer(request, error) from None
-        headers = {name.lower(): value for name, value in answer.headers.items()}
-        return whole(request, Response(answer.status_code, headers, answer.content))
+        return whole(request, Response(answer.status_code, headers, body.content))
 
     def close(self) -> None:
         """Close the connections."""

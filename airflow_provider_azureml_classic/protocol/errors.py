@@ -122,7 +122,8 @@ def has_error(data: Any) -> bool:
 
 
 def reading_answer(what: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
-    """Makes a reader raise :class:`ProtocolError` for a rejected value: it was in an answer, not in a request.
+    """Makes a reader raise :class:`ProtocolError` for a rejected value, or one of another type than any service writes:
+    it was in an answer, not in a request.
 
     :param what: name of the object, for the message.
     """
@@ -134,6 +135,8 @@ def reading_answer(what: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
                 return read(*args, **kwargs)
             except RequestRejected as error:
                 raise ProtocolError(f"{what} cannot be read: {error.message}") from None
+            except (AttributeError, TypeError) as error:
+                raise ProtocolError(f"{what} cannot be read: a member is of another type ({error}).") from None
 
         return reader
 

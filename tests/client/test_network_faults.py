@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gzip
 import hashlib
 import json
 import os
@@ -15,10 +16,10 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_azureml_classic.client import AsyncClient, Client, RetryPolicy
+from airflow_provider_azureml_classic.client import AsyncClient, Client, RetryPolicy, integrity
 from airflow_provider_azureml_classic.client.verb import verb
 from airflow_provider_azureml_classic.client.verbs import Verbs
-from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, ServiceUnavailable
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, ProtocolError, ServiceUnavailable
 from airflow_provider_azureml_classic.protocol.customers import Quota, Usage
 from airflow_provider_azureml_classic.protocol.drift import STEADY, DriftPage, EndpointDrift
 from airflow_provider_azureml_classic.protocol.jobs import JobRequest
@@ -314,6 +315,28 @@ def test_a_blob_that_came_in_part(network: BrokenNetwork, fault: str, ask: Calla
     assert isinstance(result, ServiceUnavailable)
     # aiohttp repeats by itself what was not answered at all.
     assert TWICE.attempts <= network.requests <= 2 * TWICE.attempts
+
+
+@pytest.mark.parametrize("ask", CLIENTS.values(), ids=CLIENTS)
+@pytest.mark.parametrize("status", ["204 No Content", "206 Partial Content"])
+def test_a_blob_of_another_status(network: BrokenNetwork, status: str, ask: Callable[[str, str], Any]) -> None:
+    """Nothing is not the blob, and neither is a part of it."""
+    network.fault, network.first = instead(b"" if status[:3] == "204" else b"x", status, 'ETag: "0x1"'), 0
+    assert isinstance(ask(network.url, "fetch_blob"), ServiceUnavailable)
+
+
+@pytest.mark.parametrize("ask", CLIENTS.values(), ids=CLIENTS)
+@pytest.mark.parametrize("name", ["list_web_services", "fetch_blob"])
+def test_an_answer_without_end(
+    network: BrokenNetwork, name: str, ask: Callable[[str, str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither what some bytes unpack to nor what goes on for ever fills the memory."""
+    monkeypatch.setattr(integrity, "MAX_ANSWER", 1000)
+    content = gzip.compress(b"[" + b" " * 100_000 + b"]")
+    network.fault, network.first = instead(content, "200 OK", "Content-Encoding: gzip"), 0
+    result = ask(network.url, name)
+    assert isinstance(result, ProtocolError)
+    assert "more than" in str(result)
 
 
 def test_a_cut_head_shows_no_signature(network: BrokenNetwork, caplog: pytest.LogCaptureFixture) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import io
 import socket
 import threading
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from airflow_provider_azureml_classic.client import AsyncClient, Client, RetryPolicy
 from airflow_provider_azureml_classic.client.aio import SharedSession
@@ -604,7 +606,9 @@ def test_time_out_of_the_request_is_used() -> None:
     class Session:
         def request(self, method: str, url: str, **options: Any) -> Any:
             given.append((method, url, options["timeout"], options["verify"]))
-            return type("Answer", (), {"status_code": 200, "headers": {"ETag": "1"}, "content": b""})()
+            answer = requests.Response()
+            answer.status_code, answer.headers["ETag"], answer.raw = 200, "1", io.BytesIO()
+            return answer
 
     transport = RequestsTransport(verify="bundle.pem", connect_timeout=3.0)
     transport._session = Session()

@@ -245,6 +245,8 @@ def test_concurrency_absent(value: Any) -> None:
         (Endpoint, {"Name": "e", "PreventUpdate": "maybe"}, "PreventUpdate is 'maybe'"),
         (Endpoint, {"Name": "e", "SampleDataEnabled": "maybe"}, "SampleDataEnabled is 'maybe'"),
         (Endpoint, {"Name": "e", "Folder": 5}, "Folder is 5; it must be a string"),
+        (Endpoint, {"Name": "e", "ApiLocation": 5}, "a member is of another type"),
+        (Endpoint, {"Name": "e", "Resources": 5}, "a member is of another type"),
         (Endpoint, {"Name": "e", "StaleAfter": -1}, "StaleAfter is -1"),
         (Endpoint, {"Name": "e", "Resources": ["model"]}, "The resource is not an object"),
         (Endpoint, {"Name": "e", "Resources": [{"Kind": "x"}]}, "The resource has no Name"),

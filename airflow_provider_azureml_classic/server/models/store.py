@@ -438,7 +438,7 @@ def _unless_unreadable() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOENT, errno.EISDIR, errno.EIO):
+        if error.errno not in (errno.ENOENT, errno.EISDIR, errno.ELOOP, errno.EIO):
             raise
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hmac
 import json
+import os
 import re
 import secrets
 import uuid
@@ -222,7 +223,8 @@ def load_secrets(data_dir: Path, environ: Mapping[str, str]) -> Secrets:
     :raises ValueError: a variable that cannot be used, or an unreadable file.
     """
     path = data_dir / "secrets.json"
-    stored = _read(path, environ) if path.exists() else {}
+    # A link that leads nowhere is there, too: nothing can be written in its place.
+    stored = _read(path, environ) if os.path.lexists(path) else {}
     loaded = _merged(stored, environ)
     text = json.dumps(asdict(loaded), indent=2)
     if not stored:

@@ -40,8 +40,14 @@ def replaced(path: Path) -> None:
     (path / "somebody's").touch()
 
 
-DAMAGES = (Path.unlink, cut, changed, lambda path: path.write_bytes(b""), replaced)
-damages = pytest.mark.parametrize("damage", DAMAGES, ids=["deleted", "cut", "changed", "emptied", "replaced"])
+def looped(path: Path) -> None:
+    """A link to itself lies where the file was."""
+    path.unlink()
+    path.symlink_to(path)
+
+
+DAMAGES = (Path.unlink, cut, changed, lambda path: path.write_bytes(b""), replaced, looped)
+damages = pytest.mark.parametrize("damage", DAMAGES, ids=["deleted", "cut", "changed", "emptied", "replaced", "looped"])
 
 
 def forget(service: Service) -> None:

@@ -122,6 +122,16 @@ def test_damaged_secrets_are_not_made_anew(tmp_path: Path, content: str) -> None
     assert path.read_text() == content
 
 
+def test_a_link_to_nowhere_is_no_first_start(tmp_path: Path) -> None:
+    """Nothing can be written in its place, and what it led to may come back."""
+    path = tmp_path / "secrets.json"
+    for target in (path, tmp_path / "away"):
+        path.symlink_to(target)
+        with pytest.raises(OSError, match=r"secrets\.json"):
+            load_secrets(tmp_path, {})
+        path.unlink()
+
+
 @pytest.mark.parametrize("value", [None, "", 5])
 def test_no_secret_is_made_of_what_is_none(tmp_path: Path, value: object) -> None:
     """Of the file's members each is needed, unless a variable gives it."""
