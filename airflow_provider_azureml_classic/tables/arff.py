@@ -11,7 +11,7 @@ from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rej
 from airflow_provider_azureml_classic.protocol.arff import NOMINAL, NUMERIC, ArffError, Attribute, read_arff
 from airflow_provider_azureml_classic.protocol.limits import MAX_RECORD
 from airflow_provider_azureml_classic.tables.delimited import Keep
-from airflow_provider_azureml_classic.tables.encodings import Decoder, no_text
+from airflow_provider_azureml_classic.tables.encodings import FOREIGN, Decoder, no_text
 from airflow_provider_azureml_classic.tables.names import check_names
 from airflow_provider_azureml_classic.tables.spelling import listed, shown
 from airflow_provider_azureml_classic.tables.table import Origin, Table
@@ -89,6 +89,8 @@ def _lines(pieces: Iterable[bytes], decoder: Decoder) -> Iterator[str]:
             raise ArffError(f"Line {number}: {decoder.fault}")
         if len(rest) > MAX_RECORD:
             raise ArffError(f"Line {number} is longer than {MAX_RECORD >> 20} MiB.")
+    if doubt and decoder.foreign:
+        raise ArffError(f"{doubt.capitalize()} {FOREIGN}")
     if doubt and decoder.mixed:
         raise ArffError(f"{doubt.capitalize()} is not UTF-8, but much of the file is. Save it in one encoding.")
     if "\0" in rest:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.protocol.limits import MAX_RECORD
-from airflow_provider_azureml_classic.tables.encodings import Decoder, no_text
+from airflow_provider_azureml_classic.tables.encodings import FOREIGN, Decoder, no_text
 from airflow_provider_azureml_classic.tables.names import check_names, check_width
 from airflow_provider_azureml_classic.tables.quotes import NEVER_CLOSED, QuoteFault, whole_rows
 from airflow_provider_azureml_classic.tables.spelling import parse_number, shown
@@ -124,6 +124,8 @@ class DelimitedParser:
             raise self._unreadable(self._row_at(self._text), self._decoder.fault)
         if b"\0" in text:
             raise no_text(self._title, self._row_at(self._text[: self._text.index(b"\0")]))
+        if final and self._doubt and self._decoder.foreign:
+            raise self._unreadable(self._doubt, FOREIGN)
         if final and self._doubt and self._decoder.mixed:
             said = (
                 "is not UTF-8, but much of the file is. Save it in one encoding, or declare it with the key 'encoding'."

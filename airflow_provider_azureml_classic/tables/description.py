@@ -42,6 +42,9 @@ _GROUPED, _GROUP = (
     r"^[^0-9]*$|^\s*[+-]?([0-9]{{1,3}}|[1-9][0-9]{{0,2}}[{0}][0-9]{{3}})\s*$",
     r"[0-9][{0}][0-9]{{3}}\s*$",
 )
+#: A number with what it is measured in behind it; more different units are parts of a code.
+_UNIT = re.compile(r"[+-]?\d[\d.,]*\s*([^\d\s.,:/-][^\d:/-]{0,11})")
+_UNITS = 3
 _CODE = r"^\s*[+-]?0\d"
 _SAMPLE = 200
 THREE_DECIMALS = "has three decimals or none"
@@ -50,6 +53,8 @@ _OWN_TEXTS = "looks like an identifier, or text of its own in each row"
 _IGNORE, _ASKED = "ignore it unless it tells something", "is this the column to be predicted?"
 #: Moments as whole seconds since 1970, from 2001 to 2033.
 _SECONDS = (1e9, 2e9)
+#: Largest whole number to which a 64-bit number has all neighbours.
+_EXACT = 2.0**53
 _DATES = (19_000_101, 21_001_231)
 
 
@@ -172,6 +177,8 @@ def _number_note(values: NDArray[float64], distinct: NDArray[float64], label: bo
     if len(values) < _TELLING or not (np.floor(distinct) == distinct).all():
         return ""
     low, high = distinct[0], distinct[-1]
+    if not label and _EXACT < max(-low, high) < _EXACT * 2**11:
+        return 'has whole numbers beyond 2^53, where neighbours are one number: declare kind = "text", or ignore it'
     if _DATES[0] <= low and high <= _DATES[1] and all(map(_is_date, distinct[:_SAMPLE].tolist())):
         advice = 'declare kind = "date" with date_format = "%Y%m%d", or ignore it'
         return f"looks like dates (yyyymmdd): {_ASKED if label else advice}"
@@ -210,6 +217,9 @@ def _text_note(column: Encoded, rows: int, label: bool) -> str:
     if cells and all(_DATE.fullmatch(cell) for cell in cells[:_SAMPLE]):
         advice = 'declare kind = "date", or ignore it'
         return f"looks like dates: {_ASKED if label else advice}"
+    units = [_UNIT.fullmatch(cell) for cell in cells]
+    if len(cells) > _TELLING and all(units) and len({unit[1] for unit in units if unit}) <= _UNITS:
+        return f"is a text, for what stands around its numbers ({_cut(cells[0])}): write the numbers alone"
     if rows >= _TELLING and len(cells) >= _UNIQUE * rows:
         return f"has a label of its own in each row: {_ASKED}" if label else f"{_OWN_TEXTS}: {_IGNORE}"
     signs = sorted(NO_VALUE.intersection(cells))

@@ -23,6 +23,11 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
+#: What is said of a file in another encoding, as the end of a sentence.
+FOREIGN = (
+    "is neither UTF-8 nor Windows-1252: whole words are beyond ASCII. Save it as UTF-8, or declare the key 'encoding' "
+    'of the experiment, for example "windows-1251" or "shift_jis".'
+)
 _LONGEST_MARK = 4
 #: How much at the start of a file tells UTF-16 without a mark.
 _HEAD = 16
@@ -35,6 +40,9 @@ _NO_TEXT = (
 )
 #: Of this many bytes that are not UTF-8, one or more valid sequences are taken for accidents of Windows-1252.
 _ACCIDENTS = 10
+#: Bytes beyond ASCII that stand together in words of other scripts, and hardly ever in Windows-1252.
+#: But for one sign that is repeated, as in three euro signs.
+_RUN = re.compile("([\udc80-\udcff])(?!\\1\\1)[\udc80-\udcff]{2,}")
 _INVALID = re.compile("[\udc80-\udcff]")
 _BEYOND = re.compile("[^\x00-\x7f\udc80-\udcff]")
 
@@ -79,7 +87,7 @@ class Decoder:
         self._decoder: codecs.IncrementalDecoder | None = None
         self._rest = b""
         self._started = False
-        self._beyond = self._invalid = 0
+        self._beyond = self._invalid = self._runs = 0
         self._counter = codecs.getincrementaldecoder("utf-8")("surrogateescape")
 
     def feed(self, piece: bytes, *, final: bool = False) -> bytes:
@@ -108,6 +116,11 @@ class Decoder:
         """Whether a file that was read as Windows-1252 has so much valid UTF-8 that it was read wrongly."""
         return self._declared is None and self._beyond * _ACCIDENTS > self._invalid
 
+    @property
+    def foreign(self) -> bool:
+        """Whether a file that was read as Windows-1252 has whole words beyond ASCII: it is in another encoding."""
+        return self._declared is None and self._runs * 2 > self._invalid
+
     def _start(self, piece: bytes) -> bytes:
         self._started = True
         for start, said in _NO_TEXT:
@@ -117,7 +130,9 @@ class Decoder:
             if piece.startswith(mark):
                 if self._declared is None or name.startswith(self._declared):
                     self.name = name
-                    return piece[len(mark) :]
+                    while piece.startswith(mark):  # files that were put together have several
+                        piece = piece[len(mark) :]
+                    return piece
                 break
         else:
             self.name = self._declared or _without_mark(piece) or self.name
@@ -158,6 +173,7 @@ class Decoder:
         text = self._counter.decode(piece, final)
         self._invalid += len(_INVALID.findall(text))
         self._beyond += len(_BEYOND.findall(text))
+        self._runs += sum(len(run[0]) for run in _RUN.finditer(text))
 
     def _others(self, piece: bytes, *, final: bool) -> bytes:
         self._decoder = self._decoder or codecs.getincrementaldecoder(self.name)()

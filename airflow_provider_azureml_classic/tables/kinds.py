@@ -197,10 +197,32 @@ def decide(
     said = {name: known.get(name) or (declared or {}).get(name, Kind()) for name in names}
     there = [name for name in names if name in table.columns]
     decimal = file_decimal(table, {name: said[name] for name in there}, missing)
+    _check_header(table, there)
     decision = Decision({name: replace(said[name], kind=said[name].kind or UNDECIDED) for name in names}, decimal)
     for name in there:
         _Column(table, name, said[name], decimal, missing).decide(decision)
     return decision
+
+
+def _check_header(table: Table, names: Collection[str]) -> None:
+    """Refuse a row that has the name of each column as its cell: several files were put together with their headers.
+
+    :param table: all rows.
+    :param names: of the columns that are there.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    for name in names:
+        cells = _distinct(table.columns[name])
+        if not pa.types.is_string(cells.type) or pc.index(cells, name).as_py() < 0:
+            return
+    columns = {name: table.encoded(name) for name in names}
+    repeated = [column.codes == list(column.cells).index(name) for name, column in columns.items()]
+    rows = sum(row.astype(int) for row in repeated) == len(repeated) if len(repeated) > 1 else None
+    if rows is not None and rows.any():
+        number = table.number_of(int(rows.argmax()))
+        raise rejection("InputParseError", f"Data row {number} repeats the header row. Remove it from the file.")
 
 
 def file_decimal(tables: Table | Iterable[Table], kinds: Mapping[str, Kind], missing: Collection[str] = MISSING) -> str:
@@ -468,6 +490,8 @@ def read_numbers(
     else:
         found = values.numbers(column, kind.rule(decimal, usual))
         wish = "not a number (or too large)"
+        if len(found.wrong) and dressed_number(table.cell(name, int(np.min(found.wrong)))) is not None:
+            wish += '. Write the number alone, or declare kind = "number" for this column to read the number in it'
     if len(found.wrong):
         row = int(np.min(found.wrong))
         raise rejection(

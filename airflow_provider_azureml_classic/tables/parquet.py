@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import IO, TYPE_CHECKING, Any
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _TITLE = "Parquet"
+#: Columns in which pandas keeps the row numbers of a frame, which it does not read as columns either.
+_INDEX = re.compile(r"__index_level_\d+__")
 _ROWS, _CELLS = 50_000, 2_000_000
 #: Most cells of a file, and most bytes that one byte of it may become: few bytes can stand for very many equal rows.
 MAX_CELLS = 1 << 30
@@ -47,7 +50,9 @@ def parquet_tables(file: IO[bytes], *, expected: Collection[str] = (), keep: Kee
     schema = opened.schema_arrow  # made anew each time that it is asked for
     names = [name.strip() for name in schema.names]
     check_names(names, _TITLE, expected, declared=True)
-    kept = [i for i, name in enumerate(names) if name and keep(name)]
+    kept = [
+        i for i, name in enumerate(names) if name and keep(name) and (name in expected or not _INDEX.fullmatch(name))
+    ]
     if opened.metadata.num_rows * max(1, len(kept)) > MAX_CELLS:
         raise _too_much(f"{opened.metadata.num_rows:,} rows of {len(kept)} columns, more than {MAX_CELLS:,} cells")
     spelled, types = schema.names, schema.types

@@ -36,9 +36,13 @@ _BEFORE = (
     f"{_CURRENCY}|USD|EUR|GBP|CHF|JPY|CNY|INR|CAD|AUD|NZD|BRL|MXN|SEK|NOK|DKK|PLN|CZK|HUF|TRY|ZAR|SGD|HKD|KRW|kr\\.?"
 )
 _BEHIND = f"{_CURRENCY}|[%‰]|[A-Z]{{3}}|kr|zł|Kč|Ft|лв"
-_SEPARATOR = re.compile(r"(?<=[0-9])[.,\s'\u00a0\u202f](?=[0-9]{3}(?![0-9]))")
+#: In front of a group of three digits, or of two that more groups follow, as in India: 12,34,567.
+_SEPARATOR = re.compile(r"(?<=[0-9])[.,\s'](?=(?:[0-9]{2},)*[0-9]{3}(?![0-9]))")
 #: What spreadsheets write around a number: an amount of money, or a share.
-_DRESSED = re.compile(rf"([+-]?)\s*(?:(?:{_BEFORE})\s*)?([+-]?[0-9][0-9.,\s'\u00a0\u202f]*?)\s*({_BEHIND})?")
+_DRESSED = re.compile(rf"([+-]?)\s*(?:(?:{_BEFORE})\s*)?([+-]?[0-9][0-9.,\s']*?)\s*({_BEHIND})?")
+#: Signs as typesetters and spreadsheets write them, and characters that nobody sees.
+_PLAIN = str.maketrans({"\u2212": "-", "\ufe63": "-", "\uff0d": "-", "\u2019": "'", "\u066b": ".", "\u066c": ","})
+_PLAIN |= dict.fromkeys((0x200B, 0x200E, 0x200F, *range(0x202A, 0x202F), 0x2060, *range(0x2066, 0x206A), 0xFEFF))
 
 
 def shown(cell: object) -> str:
@@ -95,13 +99,16 @@ def is_infinite(text: str) -> bool:
 def dressed_number(text: str, decimal: str = ".") -> float | None:
     """The number in a cell that a spreadsheet has dressed: ``$1,000.50``, ``12 %``, ``1.000,50 €``; else ``None``.
 
-    ``12 %`` is 12. Groups between separators must be of three digits.
+    ``12 %`` is 12. Groups between separators must be of three digits, or as in ``12,34,567``. A minus sign may be
+    longer than a hyphen, or stand behind the number.
 
     :param text: one cell.
     :param decimal: the sign before the decimals, a point or a comma.
     """
-    stripped = text.strip()
+    stripped = text.translate(_PLAIN).strip()
     negative = stripped.startswith("(") and stripped.endswith(")")
+    if stripped.endswith("-"):
+        negative, stripped = True, f"({stripped[:-1]})"
     match = _DRESSED.fullmatch(stripped[1:-1].strip() if negative else stripped)
     if match is None:
         return None

@@ -71,6 +71,8 @@ def test_numbers_are_described_without_a_list_of_their_different_cells(monkeypat
         ([f"{2020 + i % 5}-{i % 12 + 1:02}" for i in range(40)], "looks like dates"),
         ([f"{i % 28 + 1} Mar 2026" for i in range(40)], "looks like dates"),
         ([f"{i * 251:05}" for i in range(40)], "has leading zeros (00000)"),
+        ([f"{i} kg" for i in range(40)], "is a text, for what stands around its numbers"),
+        ([str(2**60 + i) for i in range(40)], "has whole numbers beyond 2^53"),
         ([f"0.{i}" for i in range(40)], ""),
         (["a", "b"] * 20, ""),
         ([f"{i}.25" for i in range(40)], ""),

@@ -97,3 +97,18 @@ def test_what_excel_saves(name: str) -> None:
     """The euro sign of Windows-1252 is one."""
     table = case(name)
     assert "€" in table.names[0] or rows(table)[0][0] == "100 €"
+
+
+@pytest.mark.parametrize("encoding", ["cp1251", "koi8-r", "shift_jis"])
+def test_other_scripts_are_refused(encoding: str) -> None:
+    """A file in an encoding that is not recognized is not read as Windows-1252, unless it is declared."""
+    content = "x,y\n" + ("Москва,a\n" if encoding != "shift_jis" else "東京,a\n") * 3
+    with pytest.raises(RequestRejected, match="neither UTF-8 nor Windows-1252"):
+        read(content.encode(encoding))
+    assert rows(read(content.encode(encoding), encoding=encoding)) == rows(read(content))
+    assert rows(read("x,y\n€€€,a\n".encode("cp1252"))) == [["€€€", "a"]]
+
+
+def test_several_marks() -> None:
+    """Files that were put together have several marks; none is a part of a name."""
+    assert read(b"\xef\xbb\xbf" * 2 + b"x,y\n1,2\n").names == ("x", "y")

@@ -364,3 +364,10 @@ def test_numbers_of_parquet() -> None:
     with pytest.raises(RequestRejected, match="Column 'x', row 2: 'inf'"):
         kinds.read_numbers(table, "x", Kind(NUMBER))
     assert "infinite" in decided(table).problems["x"].message
+
+
+def test_a_repeated_header_row_is_refused() -> None:
+    """Files that were put together with their headers do not make a class of its name."""
+    with pytest.raises(RequestRejected, match="Data row 3 repeats the header row"):
+        decided(read("c,d\np,a\nq,b\nc,d\np,a\n"))
+    decided(read("c,d\np,a\nc,b\nq,d\n")).check()

@@ -109,3 +109,12 @@ def test_columns_are_different_bytes_of_a_file() -> None:
     opened = parquet._opened(file)
     with pytest.raises(ValueError, match="more bytes than it has"):
         parquet._check_pages(file, opened, {"x": pa.int64()}, 10, MIB)
+
+
+def test_the_index_of_pandas_is_no_column() -> None:
+    """Unless a model that was trained before expects it."""
+    buffer = io.BytesIO()
+    pq.write_table(pa.table({"x": [1], "__index_level_0__": [7]}), buffer)
+    assert [table.names for table in parquet_tables(buffer)] == [("x",)]
+    (table,) = parquet_tables(buffer, expected=("x", "__index_level_0__"))
+    assert table.names == ("x", "__index_level_0__")
