@@ -42,7 +42,8 @@ _SEPARATOR = re.compile(r"(?<=[0-9])[.,\s'](?=(?:[0-9]{2},)*[0-9]{3}(?![0-9]))")
 _DRESSED = re.compile(rf"([+-]?)\s*(?:(?:{_BEFORE})\s*)?([+-]?[0-9][0-9.,\s']*?)\s*({_BEHIND})?")
 #: Signs as typesetters and spreadsheets write them, and characters that nobody sees.
 _PLAIN = str.maketrans({"\u2212": "-", "\ufe63": "-", "\uff0d": "-", "\u2019": "'", "\u066b": ".", "\u066c": ","})
-_PLAIN |= dict.fromkeys((0x200B, 0x200E, 0x200F, *range(0x202A, 0x202F), 0x2060, *range(0x2066, 0x206A), 0xFEFF))
+_UNSEEN = (0x200B, 0x200E, 0x200F, *range(0x202A, 0x202F), 0x2060, *range(0x2066, 0x206A), 0xFEFF)
+_PLAIN |= dict.fromkeys(_UNSEEN, "")
 
 
 def shown(cell: object) -> str:
