@@ -76,9 +76,10 @@ class Runner:
         self._lock = threading.Lock()
         #: Held while a job is claimed and while a sweep looks, so that no claim is taken for a lost one.
         self._claims = threading.Lock()
-        #: Jobs in the hands of a thread, and those whose end is not recorded yet.
-        self._in_hand: set[str] = set()
-        self._unrecorded: set[str] = set()
+        #: Claims in the hands of a thread, and those of whose job the end is not recorded yet: the server's id with the
+        #: job's. Taken for dead, this server may claim a job again while its first thread has not noticed yet.
+        self._in_hand: set[tuple[str, str]] = set()
+        self._unrecorded: set[tuple[str, str]] = set()
         self._sweeper = threading.Thread(target=self._sweep_again, name="jobs", daemon=True)
         # As many jobs may be delivering as are being worked on.
         self._threads = ThreadPoolExecutor(2 * slots, thread_name_prefix="job")
@@ -130,7 +131,7 @@ class Runner:
             self.poll()
             self._run(job, server_id, slot)
         finally:
-            self._in_hand.discard(job.id)
+            self._in_hand.discard((server_id, job.id))
             slot.leave()
 
     def _claimed(self, server_id: str) -> JobRow | None:
@@ -140,7 +141,7 @@ class Runner:
             with self._claims:
                 job = self._jobs.claim(server_id, self._clock())
                 if job is not None:
-                    self._in_hand.add(job.id)
+                    self._in_hand.add((server_id, job.id))
                 return job
         except DatabaseDown:
             return None
@@ -155,7 +156,7 @@ class Runner:
 
     def _run(self, job: JobRow, server_id: str, slot: _Slot) -> None:
         notes, end, troubles = JobLog(self._jobs, job.id), None, 0
-        self._unrecorded.add(job.id)
+        self._unrecorded.add((server_id, job.id))
         while not self._closing.is_set() and self._peers.id == server_id:
             try:
                 # What was done is not done again because its end cannot be recorded.
@@ -175,7 +176,7 @@ class Runner:
                         # Without what may be what cannot be stored.
                         notes, end = JobLog(self._jobs, job.id), End(JobStatus.FAILED, {"details": _UNRECORDED})
                     self._closing.wait(_PAUSE)
-        self._unrecorded.discard(job.id)
+        self._unrecorded.discard((server_id, job.id))
         log.warning("job %s is interrupted; it runs again", job.id)
 
     def _sweep_again(self) -> None:
@@ -194,13 +195,14 @@ class Runner:
         """
         server_id = self._peers.id
         with self._claims:
-            lost = self._jobs.running(server_id) - self._in_hand
-        for job_id in lost & self._unrecorded:
+            lost = {(server_id, job_id) for job_id in self._jobs.running(server_id)} - self._in_hand
+        for claim in lost & self._unrecorded:
+            job_id = claim[1]
             log.error("job %s ends Failed: its end could not be recorded", job_id)
             values = {"details": _UNRECORDED, "end_time": self._clock()}
             self._jobs.end(job_id, server_id, JobStatus.FAILED, values, f"Failed: {_UNRECORDED}")
-            self._unrecorded.discard(job_id)
-        if begun := lost - self._unrecorded:
+            self._unrecorded.discard(claim)
+        if begun := {job_id for _, job_id in lost - self._unrecorded}:
             self._jobs.give_back(begun, server_id)
         self.poll()
 
@@ -230,7 +232,7 @@ class Runner:
         line = f"{end.status.value}: {details}" if details else f"{end.status.value}."
         values = {**end.values, "end_time": self._clock()}
         ended = self._jobs.end(job.id, server_id, end.status, values, line, end.trained, notes.lines)
-        self._unrecorded.discard(job.id)
+        self._unrecorded.discard((server_id, job.id))
         if ended:
             log.info("job %s %s %s", job.id, end.status.value, details or "")
             self._diagnose(job, end)

@@ -15,7 +15,7 @@ from airflow_provider_azureml_classic.server.jobs import runner as runner_module
 from airflow_provider_azureml_classic.server.jobs.runner import Runner
 from airflow_provider_azureml_classic.server.state.database import DatabaseDown
 from airflow_provider_azureml_classic.server.state.job_store import JobStore
-from airflow_provider_azureml_classic.server.state.tables import jobs
+from airflow_provider_azureml_classic.server.state.tables import jobs, servers
 from tests.support.processes import until
 from tests.support.service import Service
 
@@ -161,3 +161,33 @@ def test_a_sweep_leaves_alone_what_is_in_hand(
     job_id = submitted(service, trainer)
     assert service.ended(trainer, job_id).details == FIRE
     assert (swept_while_running, work) == ([JobStatus.RUNNING], [job_id])
+
+
+def test_a_job_that_is_claimed_again_stays_in_hand(
+    service: Service, trainer: Endpoint, runner: Runner, work: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that was taken for dead claims its own job again before the first thread has noticed; when that one
+    leaves the job, the second one still has it, and no third one begins."""
+    swept_while_running: list[JobStatus] = []
+    peers = runner._peers
+
+    def run(job: Any, _: Any, __: Any, leave: Callable[[], None]) -> None:
+        in_hand = len(runner._in_hand)
+        work.append(job.id)
+        if len(work) == 1:
+            # As another server does, and as this one then notices.
+            peers._end(servers.c.id == peers.id)
+            peers.id = "a new one"
+            peers._enter()
+            leave()
+            until("it is claimed again", lambda: len(work) == 2)
+        else:
+            until("the first thread has left it", lambda: len(runner._in_hand) < in_hand)
+            runner.sweep()
+            swept_while_running.append(service.client.get_job(trainer, job.id).status)
+        raise RuntimeError("disk on fire")
+
+    monkeypatch.setattr(service.work, "run", run)
+    job_id = submitted(service, trainer)
+    assert service.ended(trainer, job_id).details == FIRE
+    assert (swept_while_running, work) == ([JobStatus.RUNNING], [job_id, job_id])
