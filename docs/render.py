@@ -132,9 +132,16 @@ def _listed(table: dict[str, tuple[int, str]], status: int) -> str:
 @cache
 def raised() -> frozenset[str]:
     """The codes that this package gives: texts of its sources, but for the table of all codes."""
-    trees = [ast.parse(path.read_text()) for path in (ROOT / PACKAGE).rglob("*.py") if path.name != "exceptions.py"]
+    trees = [_parsed(path) for path in (ROOT / PACKAGE).rglob("*.py") if path.name != "exceptions.py"]
     nodes = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant)]
     return frozenset(node.value for node in nodes if isinstance(node.value, str))
+
+
+def _parsed(path: Path) -> ast.Module:
+    try:
+        return ast.parse(path.read_text())
+    except SystemError:  # Python 3.11 counts its depth wrongly where two threads parse at once
+        return ast.parse(path.read_text())
 
 
 def not_offered() -> str:

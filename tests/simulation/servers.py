@@ -27,8 +27,8 @@ from airflow_provider_azureml_classic.protocol.keys import KeyType
 from airflow_provider_azureml_classic.protocol.operations import SCORE
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import DEFAULT_ENDPOINT, EndpointSettings
+from airflow_provider_azureml_classic.server.jobs import executor, runner, work
 from airflow_provider_azureml_classic.server.jobs import jobs as jobs_module
-from airflow_provider_azureml_classic.server.jobs import runner, work
 from airflow_provider_azureml_classic.server.jobs.jobs import Jobs
 from airflow_provider_azureml_classic.server.jobs.work import End, JobWork
 from airflow_provider_azureml_classic.server.settings import Settings
@@ -592,7 +592,7 @@ def _instead_of_threads(world: World) -> Iterator[None]:
         (runner, "threading", THREADING),
         (runner, "ThreadPoolExecutor", Pool),
         (work, "threading", THREADING),
-        (work, "time", machines.Time),
+        (executor, "time", machines.Time),
         (jobs_module, "uuid", world),
     ]
     before = [getattr(module, name) for module, name, _ in names]

@@ -316,7 +316,7 @@ MENDS = (
     Mend(
         "a job whose claim got no answer waits for ever",
         "server/jobs/runner.py",
-        "        if begun := lost - self._unrecorded:\n",
+        "        if begun := {job_id for _, job_id in lost - self._unrecorded}:\n",
         "        if begun := lost - lost:\n",
         "servers",
     ),
@@ -371,7 +371,7 @@ MENDS = (
 #: Other faults of these kinds, and the tests that hold them.
 HELD_BY_TESTS = {
     "a power loss takes a blob or a model file that was answered": "tests/server/test_power_loss.py",
-    "a server that was taken for dead runs a job twice at once: its first thread, leaving it, takes it from the second": (
+    "a server that was taken for dead runs a job twice at once: the first thread takes it from the second": (
         "tests/server/jobs/test_recording.py::test_a_job_that_is_claimed_again_stays_in_hand"
     ),
     "a start with another database removes the models": "tests/server/models/test_pair.py",

@@ -324,7 +324,7 @@ GOOD = {"RelativeLocation": "data/five.csv"}
         (
             {"Input": GOOD, "Outputs": {"output1": {"RelativeLocation": "models/../x.ilearner"}}},
             "InputBlobRelativeLocationInvalid",
-            ("'../x.ilearner'",),
+            ("'.' or '..'",),
         ),
         ({"Input": {"RelativeLocation": "five.csv"}}, "InputBlobRelativeLocationInvalid", ("container/path",)),
         (
