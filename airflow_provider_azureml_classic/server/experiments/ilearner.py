@@ -18,7 +18,7 @@ import os
 import tempfile
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,20 +64,10 @@ class _Schema(msgspec.Struct):
     kinds: dict[str, _Kind] = {}
 
 
-class _Manifest(msgspec.Struct):
-    """The types of a manifest's members: pages, lists and counts rely on them, whoever wrote the file."""
+class _WithSchema(msgspec.Struct):
+    """The types of a schema's members: pages, lists and counts rely on them, whoever wrote the file."""
 
-    experiment: str
-    task: str
     schema: _Schema
-    metrics: dict[str, float | None]
-    rows: int
-    window: tuple[str, str] | None
-    created: str
-    versions: dict[str, str]
-    sha256: str
-    positive: str | None = None
-    probabilities: bool = False
 
 
 @dataclass(frozen=True)
@@ -130,14 +120,12 @@ class Manifest:
         :raises ValueError: it is none; the message names the member.
         """
         try:
-            msgspec.convert(value, _Manifest)
+            msgspec.convert(value, _WithSchema)
+            known = {**value, "schema": Schema.from_json(value["schema"]), "profile": None}
+            return replace(msgspec.convert(known, cls), profile=profile)
         except msgspec.ValidationError as error:
             # Not a ValueError by itself in the older versions of msgspec that are admitted.
             raise ValueError(str(error)) from None
-        window = value["window"]
-        changed = {"schema": Schema.from_json(value["schema"]), "window": (window[0], window[1]) if window else None}
-        known = {one.name: value[one.name] for one in fields(cls) if one.name in value}
-        return cls(**{**known, **changed, "profile": profile})
 
 
 def write_ilearner(path: Path, onnx: bytes, manifest: Manifest) -> tuple[str, int]:
