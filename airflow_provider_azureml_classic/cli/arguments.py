@@ -267,13 +267,7 @@ def _jobs(groups: Any) -> None:
     one = _of_endpoint(groups, "submit", jobs.submit, "submit and start a job")
     one.add_argument("--input", action="append", default=[], metavar="[NAME=]PLACE", help="data; repeatable")
     one.add_argument("--out", action="append", default=[], metavar="NAME=PLACE", help="where an output goes")
-    one.add_argument(
-        "--parameter",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="parameter of the web service; repeatable",
-    )
+    _parameter(one)
     one.add_argument("--wait", action="store_true", help="stay until it has ended")
     _wait_timeout(one)
     _of_job(groups, "show", jobs.show, "state of a job")
@@ -289,6 +283,11 @@ def _of_job(groups: Any, name: str, run: Command, about: str) -> argparse.Argume
     made = _of_endpoint(groups, name, run, about)
     made.add_argument("job", help="id of the job")
     return made
+
+
+def _parameter(made: argparse.ArgumentParser) -> None:
+    about = "parameter of the web service; repeatable"
+    made.add_argument("--parameter", action="append", default=[], metavar="NAME=VALUE", help=about)
 
 
 def _wait_timeout(made: argparse.ArgumentParser) -> None:
@@ -314,13 +313,7 @@ def _train(groups: Any) -> None:
         help="keep a live model that was trained on newer data (default), or replace it whatever it is",
     )
     one.add_argument("--window-start", metavar="TIME", help="start of the data")
-    one.add_argument(
-        "--parameter",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="parameter of the web service; repeatable",
-    )
+    _parameter(one)
     one.add_argument("--resource", metavar="NAME", help="updatable resource, where there are several")
     one.add_argument("--trainer", default="", metavar="SERVICE", help="training web service (default: by its name)")
     one.add_argument("--trainer-endpoint", metavar="NAME", help=_TRAINER)
@@ -366,13 +359,7 @@ def _score(groups: Any) -> None:
     one.add_argument(
         "--file", type=Path, metavar="FILE", help="CSV, TSV, ARFF (as its name says) or JSON; - is standard input"
     )
-    one.add_argument(
-        "--parameter",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="parameter of the web service; repeatable",
-    )
+    _parameter(one)
     one.add_argument("--batch-size", type=_positive, default=500, metavar="N", help="rows in a call (default: 500)")
 
 
