@@ -21,7 +21,7 @@ from airflow_provider_azureml_classic.protocol.limits import MAX_CELLS
 from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.server.experiments.declaration import CLASSIFICATION
 from airflow_provider_azureml_classic.server.experiments.flyweight import shared
-from airflow_provider_azureml_classic.server.experiments.graph import Graph
+from airflow_provider_azureml_classic.server.experiments.graph import Graph, fits_rows
 from airflow_provider_azureml_classic.server.experiments.histogram import Histogram, Unusual
 from airflow_provider_azureml_classic.server.experiments.ilearner import Manifest, content_digest, read_ilearner
 from airflow_provider_azureml_classic.server.experiments.number_text import texts_of
@@ -116,6 +116,13 @@ class Scorer:
         manifest, graph = read_ilearner(content)
         digest = hashlib.sha256(content).hexdigest()
         return cls(manifest, graph, digest, (lambda: read_ilearner(again(digest))[1]) if again else None)
+
+    def fits(self, rows: int) -> bool:
+        """Whether its graph gives what its manifest describes, one answer for each row.
+
+        :param rows: number of rows to try.
+        """
+        return fits_rows(self.manifest, self._run, rows)
 
     @property
     def size(self) -> int:

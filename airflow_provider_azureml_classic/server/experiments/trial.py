@@ -11,7 +11,8 @@ import json
 import os
 import resource
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from airflow_provider_azureml_classic.protocol.moments import read_time
 from airflow_provider_azureml_classic.protocol.rehearsal import Rehearsal
 from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.server.experiments import graph_rules
-from airflow_provider_azureml_classic.server.experiments.graph import Graph, fits_rows, step_of
+from airflow_provider_azureml_classic.server.experiments.graph import step_of
 from airflow_provider_azureml_classic.server.experiments.ilearner import read_ilearner
 from airflow_provider_azureml_classic.server.experiments.replay import rehearse
 from airflow_provider_azureml_classic.server.experiments.scorer import Scorer
@@ -160,26 +161,35 @@ def tried(path: Path) -> None:
     problem = graph_rules.problem(content)
     if problem:
         raise _invalid(f"{problem}. A model holds only what this server's own trainings write")
-    graph = Graph(manifest, content)
+    with _readable():
+        scorer = Scorer(manifest, content, "")
     # As many as a call is ever given at a time: whatever the rows are, no call takes more than this one.
     for rows in (2, 7, step_of(content)):
         try:
-            fits = fits_rows(manifest, graph, rows)
+            fits = scorer.fits(rows)
         except Exception as error:  # onnxruntime's errors have no common base
             raise _invalid(f"{rows} rows: {' '.join(str(error).split())[:300]}") from None
         if not fits:
             raise _invalid(f"it does not give an answer as its manifest describes it for each of {rows} rows")
+    with _readable():
+        _count_one(scorer)
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Whatever the members of a model's manifest and profile do not fit is damage."""
     try:
-        _used(path)
-    except Exception as error:  # whatever it is that its members do not fit
+        yield
+    except AzureMLClassicError:
+        raise
+    except Exception as error:
         raise _invalid(f"its manifest or its profile is damaged ({type(error).__name__}: {error})") from None
 
 
-def _used(path: Path) -> None:
-    """Do with a model what is done with one that is called: make ready to read rows, and count one."""
+def _count_one(scorer: Scorer) -> None:
+    """Count a row, as is done with those of a model that is called."""
     import numpy as np
 
-    scorer = Scorer.load(path)
     names = scorer.manifest.schema.names
     scorer.histogram.count(np.zeros((1, len(names)), np.float32), [([None] * len(names), names)])
 

@@ -357,7 +357,7 @@ def test_the_trial_is_as_large_as_any_call(file_of: Callable[[bytes], Path], mon
     """Nothing that a caller sends makes a run of more rows than one that was tried."""
     seen: list[int] = []
     monkeypatch.setattr(
-        "airflow_provider_azureml_classic.server.experiments.trial.fits_rows",
+        "airflow_provider_azureml_classic.server.experiments.scorer.fits_rows",
         lambda manifest, run, rows: not seen.append(rows),
     )
     tried(file_of(graphs.fine()))
