@@ -24,7 +24,7 @@ from airflow_provider_azureml_classic.exceptions import ServiceUnavailable
 from airflow_provider_azureml_classic.server.state.peers import FRESH_SECONDS
 from tests.support.azurite import Azurite
 from tests.support.histories import READ, UNTOLD, WEAK, WRITE, Call, History, Refused, Unanswered, Unreached
-from tests.support.history_clients import ELSEWHERE, MODELS, HistoryClient, Shared
+from tests.support.history_clients import ELSEWHERE, MODELS, SELDOM, HistoryClient, Shared
 from tests.support.postgres import cluster
 from tests.support.processes import default_of, group, until
 from tests.support.service import SCORING, TRAINING, declaration, line
@@ -145,7 +145,7 @@ class Killed:
         self._faults: list[Callable[[], None]] = []
         with pair.client("a") as client:
             service = client.find_web_service(SCORING).id
-            endpoints = {name: client.add_endpoint(service, name) for name in ("e0", "e1")}
+            endpoints = {name: client.add_endpoint(service, name) for name in ("e0", "e1", SELDOM)}
             keyed = client.add_endpoint(service, "k")
             trainer = default_of(client, TRAINING)
             place = pair.servers["a"].sas

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import cycle
 from typing import TypeVar
 
 import requests
@@ -25,6 +26,7 @@ from airflow_provider_azureml_classic.protocol.jobs import Job, JobRequest, JobS
 from airflow_provider_azureml_classic.protocol.keys import KeyType
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint, EndpointSettings, Resource
+from airflow_provider_azureml_classic.server.state.peers import FRESH_SECONDS
 from tests.support.histories import READ, UNTOLD, WEAK, WRITE, Call, History, Refused, Unanswered, Unreached
 from tests.support.service import RESOURCE
 from tests.support.two_servers import BODY
@@ -32,6 +34,9 @@ from tests.support.two_servers import BODY
 T = TypeVar("T")
 #: Names of models, by what they answer.
 MODELS = {3.0: "three", 10.0: "ten"}
+#: An endpoint that is changed so seldom, from one model to the next, that no old answer passes for a new one; and the
+#: seconds between two changes.
+SELDOM, PAUSE = "seldom", 2 * FRESH_SECONDS
 #: A model that lies in the storage account.
 ELSEWHERE = 20.0, "models/twenty.ilearner"
 #: What a job says whose process was killed as often as it is begun.
@@ -66,6 +71,8 @@ class Shared:
     :param contents: model files, by what they answer.
     :ivar slopes: what models answer, by the places that they were put live from.
     :ivar keys: those that the endpoint had, as far as they are known.
+    :ivar turn: held while :data:`SELDOM` is changed, and for :data:`PAUSE` afterwards.
+    :ivar turns: the models that it gets.
     """
 
     history: History
@@ -79,6 +86,8 @@ class Shared:
     contents: dict[float, bytes]
     slopes: dict[str, float] = field(default_factory=dict)
     keys: list[str] = field(default_factory=list)
+    turn: threading.Lock = field(default_factory=threading.Lock)
+    turns: Iterator[float] = field(default_factory=lambda: cycle((*MODELS, ELSEWHERE[0])))
 
     def __post_init__(self) -> None:
         self.slopes.update({ELSEWHERE[1]: ELSEWHERE[0], **{self.first(name): 2.0 for name in self.endpoints}})
@@ -142,7 +151,16 @@ class HistoryClient(threading.Thread):
     def act(self) -> None:
         """Do one thing through one of the servers."""
         self._server = self._random.choice("ab")
-        actions = [self._patch, self._describe, self._get, self._score, self._score, self._refresh, self._list]
+        actions = [
+            self._patch,
+            self._patch_seldom,
+            self._describe,
+            self._get,
+            self._score,
+            self._score,
+            self._refresh,
+            self._list,
+        ]
         actions += [self._add, self._delete, self._regenerate, self._use_key, self._call_with_key]
         actions += [self._upload, self._fetch, self._remove]
         actions += [self._submit, self._start, self._see, self._cancel]
@@ -198,8 +216,8 @@ class HistoryClient(threading.Thread):
         self._serial += 1
         return f"{self._number}-{self._serial}"
 
-    def _some(self) -> str:
-        return self._random.choice([*self._shared.endpoints])
+    def _some(self, *besides: str) -> str:
+        return self._random.choice([name for name in self._shared.endpoints if name not in besides])
 
     # -- endpoints ---------------------------------------------------------------------------------------------------
 
@@ -208,7 +226,16 @@ class HistoryClient(threading.Thread):
         self._ask(lambda client: client.patch_endpoint(endpoint, settings))
 
     def _patch(self) -> None:
-        name, slope = self._some(), self._random.choice([*MODELS, ELSEWHERE[0]])
+        self._put(self._some(SELDOM), self._random.choice([*MODELS, ELSEWHERE[0]]))
+
+    def _patch_seldom(self) -> None:
+        if self._shared.turn.acquire(blocking=False):
+            try:
+                self._put(SELDOM, next(self._shared.turns))
+            finally:
+                threading.Timer(PAUSE, self._shared.turn.release).start()
+
+    def _put(self, name: str, slope: float) -> None:
         if slope == ELSEWHERE[0]:
             path, place = ELSEWHERE[1], self._shared.elsewhere(ELSEWHERE[1], "r")
         else:
@@ -222,13 +249,13 @@ class HistoryClient(threading.Thread):
         self._get(name)
 
     def _describe(self) -> None:
-        name, text = self._some(), self._text()
+        name, text = self._some(SELDOM), self._text()
         with self._history.call(WRITE, ("description", name), self._server, text):
             self._change(name, EndpointSettings(description=text))
         self._get(name)
 
     def _refresh(self) -> None:
-        name = self._some()
+        name = self._some(SELDOM)
         with self._history.call(WRITE, ("model", name), self._server, self._shared.first(name)):
             self._ask(lambda client: client.refresh_endpoint(self._shared.service, name, overwrite_resources=True))
 
@@ -349,6 +376,7 @@ class HistoryClient(threading.Thread):
         job = self._job()
         if job and job.end is None and self._random.random() < 0.2:
             self._tell(job, "cancel", lambda client, trainer: client.cancel_job(trainer, job.id))
+            self._see(job)
 
     def _see(self, job: KnownJob | None = None) -> None:
         job = job or self._job()
