@@ -374,7 +374,7 @@ class HistoryClient(threading.Thread):
 
     def _cancel(self) -> None:
         job = self._job()
-        if job and job.end is None and self._random.random() < 0.2:
+        if job and job.end is None and self._random.random() < 0.4:
             self._tell(job, "cancel", lambda client, trainer: client.cancel_job(trainer, job.id))
             self._see(job)
 
