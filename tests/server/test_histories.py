@@ -1,6 +1,7 @@
 """Histories of all calls while servers, trainings, PostgreSQL and Azurite are killed: all fits into one order.
 
-`make crash` does 200 rounds; HISTORY_ROUNDS and HISTORY_SEED say how many, and which.
+`make crash` does 200 rounds; HISTORY_ROUNDS and HISTORY_SEED say how many, and which. `make soak` asks for as long as
+SOAK_SECONDS says, and kills nothing.
 """
 
 from __future__ import annotations
@@ -26,13 +27,16 @@ from tests.support.azurite import Azurite
 from tests.support.histories import READ, UNTOLD, WEAK, WRITE, Call, History, Refused, Unanswered, Unreached
 from tests.support.history_clients import ELSEWHERE, MODELS, SELDOM, HistoryClient, Shared
 from tests.support.postgres import cluster
-from tests.support.processes import default_of, group, until
+from tests.support.processes import default_of, files, group, memory, until
 from tests.support.service import SCORING, TRAINING, declaration, line
 from tests.support.two_servers import Pair
 
 ROUNDS = int(os.environ.get("HISTORY_ROUNDS", "1"))
 SEED = int(os.environ.get("HISTORY_SEED", str(random.SystemRandom().randrange(10**6))))
 CLIENTS = 4
+SOAK = float(os.environ.get("SOAK_SECONDS", "30"))
+#: What a server may hold more at the end than after a third of the time, in MiB, and files that it may have open more.
+GROWTH, OPENED = 64, 40
 
 
 # -- the checker -----------------------------------------------------------------------------------------------------
@@ -164,10 +168,14 @@ class Killed:
             return self.shared.first(name)
         return {"there": False, "key": self.shared.keyed.secondary_key}.get(kind)
 
-    def round(self) -> None:
-        """Load, one fault under it, a while in which it lasts, and its end."""
+    def load(self) -> None:
+        """Let the clients ask."""
         for one in self.clients:
             one.load.set()
+
+    def round(self) -> None:
+        """Load, one fault under it, a while in which it lasts, and its end."""
+        self.load()
         time.sleep(self.random.uniform(0.2, 1.5))
         if not self._faults:
             others = [self.both, self.training, self.database, self.storage, self.pause]
@@ -176,9 +184,23 @@ class Killed:
         self.counts[fault.__name__] += 1
         fault()
         time.sleep(self.random.uniform(0, 0.5))
+        self.raise_errors()
+
+    def raise_errors(self) -> None:
+        """Raise what a client found."""
         for one in self.clients:
             if one.error:
                 raise one.error
+
+    def ask(self, seconds: float) -> int:
+        """Let the clients ask for a while; how many calls were answered."""
+        self.load()
+        answered, ends = 0, time.monotonic() + seconds
+        while time.monotonic() < ends:
+            time.sleep(0.5)
+            self.raise_errors()
+            answered += self.shared.history.forget()
+        return answered
 
     def server(self) -> None:
         """One server is killed, and started again while the other one goes on."""
@@ -293,3 +315,22 @@ def test_there_is_one_order(killed: Killed, capsys: pytest.CaptureFixture[str]) 
         sys.stdout.write(
             f"\nseed {SEED}: {faults}; {len(calls)} calls, {unanswered} writes not answered; jobs: {jobs}\n"
         )
+
+
+@pytest.mark.long
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+def test_nothing_grows(killed: Killed, capsys: pytest.CaptureFixture[str]) -> None:
+    """However long all verbs are asked of two servers, they hold no more memory and have no more files open."""
+    processes = [server.process.pid for server in killed.pair.servers.values()]
+    killed.ask(SOAK / 3)
+    at_first = [(memory(process), files(process)) for process in processes]
+    answered = killed.ask(SOAK * 2 / 3)
+    told = [f"{answered} calls"]
+    for process, (mib, opened) in zip(processes, at_first, strict=True):
+        grown, more = memory(process) - mib, files(process) - opened
+        told.append(f"{mib:.0f} MiB {grown:+.0f}, {more:+d} files")
+        assert grown < GROWTH
+        assert more < OPENED
+    with capsys.disabled():
+        sys.stdout.write(f"\n{'; '.join(told)}\n")

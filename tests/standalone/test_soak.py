@@ -15,22 +15,12 @@ from airflow_provider_azureml_classic.triggers import JobTrigger
 from tests.support import ServerProcess
 from tests.support.held_server import HeldServer
 from tests.support.postgres import free_port
+from tests.support.processes import files, memory
 
 SECONDS, WAITS = float(os.environ.get("SOAK_SECONDS", "120")), int(os.environ.get("SOAK_WAITS", "5000"))
 JOBS, POLL, RESTART = 10, 20.0, 60.0
 #: What a process may hold more at the end than at the first restart, in MiB: a leak of some KB a poll is more.
 GROWTH = 64
-
-
-def memory(process: int) -> float:
-    """What a process holds now, in MiB."""
-    pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
-
-
-def files(process: int) -> int:
-    """Files and connections that a process has open."""
-    return len(list(Path(f"/proc/{process}/fd").iterdir()))
 
 
 @pytest.fixture

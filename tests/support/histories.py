@@ -97,6 +97,13 @@ class History:
         with self._lock:
             self.calls.append(call)
 
+    def forget(self) -> int:
+        """Drop what was noted; how many calls it was."""
+        with self._lock:
+            forgotten = len(self.calls)
+            self.calls.clear()
+        return forgotten
+
     def check(
         self, first: Callable[[Hashable], Any], stale: float, seen: Callable[[Any], Any] = lambda value: value
     ) -> None:

@@ -66,6 +66,17 @@ def group(number: int) -> dict[int, int]:
     return found
 
 
+def memory(process: int) -> float:
+    """What a process holds now, in MiB."""
+    pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
+
+
+def files(process: int) -> int:
+    """Files and connections that a process has open."""
+    return len(list(Path(f"/proc/{process}/fd").iterdir()))
+
+
 def command(data_dir: Path, *arguments: str) -> list[str]:
     """Command line of a server."""
     return [sys.executable, "-m", "airflow_provider_azureml_classic.server", "--data-dir", str(data_dir), *arguments]
