@@ -26,13 +26,13 @@ from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.protocol.values import Endpoint, EndpointSettings, Resource, TraceLevel
 from airflow_provider_azureml_classic.server.web.connections import Connection
 from tests.support import ServerProcess
+from tests.support.mutated import mutated
 from tests.support.service import RESOURCE, SCORING, Service, declaration
 
 #: Requests that are mutated, and which; `make faults-long` makes more.
 LONG = bool(os.environ.get("FAULTS_LONG"))
 MUTATIONS = 20_000 if LONG else 40
 FUZZ_SEED = int(os.environ.get("FUZZ_SEED", str(random.SystemRandom().randrange(10**6) if LONG else 1)))
-PIECES = [b"null", b"NaN", b"1e999", b"[]", b"{}", b'"x":', b"\\u0000", b"\xff", b",", b'"', b"-", b"0" * 400]
 
 
 class Line:
@@ -256,16 +256,6 @@ def test_what_is_wrong_is_said_as_for_any_call(
     line = warm()
     assert code(line.ask(body)) == wanted
     assert cells(line.ask(table(1))) == [2.0]
-
-
-def mutated(choices: random.Random, body: bytes) -> bytes:
-    """A body with a few bytes, or pieces, that are changed, gone, doubled or from elsewhere."""
-    for _ in range(choices.randint(1, 3)):
-        begin = choices.randrange(len(body) + 1)
-        end = min(len(body), begin + choices.choice((1, 1, 4, 16)))
-        piece = choices.choice([b"", body[begin:end] * 2, bytes([choices.randrange(256)]), *PIECES])
-        body = body[:begin] + piece + body[end:]
-    return body
 
 
 @pytest.mark.slow
