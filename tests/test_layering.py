@@ -424,3 +424,27 @@ def test_the_walk_sees_what_it_should(tmp_path: Path) -> None:
         ("f", False),
         ("g", True),
     ]
+
+
+#: Modules of the server that read files which are none of the data directory: of the package, of the configuration, of
+#: a temporary folder of their own, or of the system.
+READ_OTHERS = {
+    "server/experiments/declaration.py", "server/experiments/imports.py", "server/experiments/trial.py",
+    "server/faults.py", "server/help/pages.py", "server/jobs/dask.py", "server/portal/rendering.py",
+    "server/portal/score_file.py", "server/quickstart.py",
+    "server/settings/options.py", "server/storage/azure.py", "server/storage/locations.py",
+}  # fmt: skip
+
+
+def test_files_of_the_data_directory_are_opened_in_one_place() -> None:
+    """A FIFO in the place of one hangs whoever opens it by himself."""
+    reading = {
+        name_of(path)
+        for path in FILES
+        if area(path) == "server" and path.name != "folders.py"
+        for call in ast.walk(parse(path))
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute)
+        if call.func.attr in ("read_bytes", "read_text", "copyfile", "copy2", "copytree")
+        or (call.func.attr == "open" and [ast.unparse(one) for one in call.args[:1]] == ["'rb'"])
+    }
+    assert reading == READ_OTHERS

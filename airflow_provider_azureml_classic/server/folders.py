@@ -2,6 +2,8 @@
 
 Rule 1: what a killed server left is removed by the next one, and by nobody while it lives.
 Rule 2: whatever gets its name in a data directory gets it by :func:`move`, and has it after a loss of power too.
+Rule 3: whatever is read there is opened by :func:`open_file`: a FIFO, a socket or a device would be waited for without
+an end, or has none. Where a file belongs, each of them is what a folder is: ``IsADirectoryError``.
 """
 
 from __future__ import annotations
@@ -9,8 +11,10 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
+import io
 import os
 import shutil
+import stat
 import tempfile
 import time
 import uuid
@@ -29,6 +33,73 @@ _PREFIX = "azmlc-"
 _SWEEP_SECONDS = 5.0
 #: What systems say that cannot force a folder to the disk, or need not.
 _NOT_FOR_FOLDERS = (errno.EINVAL, errno.EBADF, errno.ENOTSUP)
+#: Bytes of the small files of a data directory.
+SMALL = 1 << 20
+_CHUNK = 1 << 20
+
+
+def open_file(path: Path) -> io.BufferedReader:
+    """Open a file to read it.
+
+    :param path: of the file, or a link to it.
+    :raises IsADirectoryError: it is something else, also a FIFO, a socket or a device.
+    :raises OSError: it cannot be opened.
+    """
+    return open(path, "rb", opener=_regular)
+
+
+def _regular(path: str, flags: int) -> int:
+    """A descriptor of a file, and of nothing that lets one wait."""
+    try:
+        descriptor = os.open(path, flags | os.O_NONBLOCK, 0o666)
+    except OSError as error:
+        # A socket, a FIFO without a reader, a device without a driver.
+        raise _no_file(path) if error.errno in (errno.ENXIO, errno.ENODEV) else error from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise _no_file(path)
+    return descriptor
+
+
+def _no_file(path: str | Path) -> OSError:
+    return IsADirectoryError(errno.EISDIR, "something lies there that is not a file", str(path))
+
+
+def check_file(path: Path) -> None:
+    """Refuse what others, who open it by its name, would wait for.
+
+    :param path: of a file that may be absent.
+    :raises IsADirectoryError: there is something else.
+    """
+    with suppress(FileNotFoundError):
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise _no_file(path)
+
+
+def read_file(path: Path, most: int = SMALL) -> bytes:
+    """What is in a file of the data directory that is never large.
+
+    :param path: of the file.
+    :param most: bytes that it may have.
+    :raises ValueError: it has more.
+    :raises OSError: see :func:`open_file`.
+    """
+    with open_file(path) as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise ValueError(f"it has more than {most:,} bytes")
+    return content
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy what is in a file.
+
+    :param source: of it.
+    :param target: a file that is written anew.
+    :raises OSError: see :func:`open_file`; or ``target`` cannot be written.
+    """
+    with open_file(source) as file, target.open("wb") as out:
+        shutil.copyfileobj(file, out, _CHUNK)
 
 
 def sync(path: Path) -> None:
@@ -37,7 +108,7 @@ def sync(path: Path) -> None:
     :param path: of either.
     :raises OSError: that failed, or it is gone.
     """
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     try:
         os.fsync(descriptor)
     except OSError as error:
@@ -73,11 +144,15 @@ def make_folder(folder: Path) -> None:
     """Make a folder that only this user can enter, and its parents likewise, for good.
 
     :param folder: may exist already.
+    :raises NotADirectoryError: something else lies there.
     """
     # Not ``mkdir(parents=True)``: that gives the parents the default mode.
     if not folder.is_dir():
         make_folder(folder.parent)
-        folder.mkdir(mode=0o700, exist_ok=True)
+        try:
+            folder.mkdir(mode=0o700, exist_ok=True)
+        except FileExistsError:
+            raise NotADirectoryError(errno.ENOTDIR, "something lies there that is not a folder", str(folder)) from None
         sync(folder.parent)
 
 
@@ -91,9 +166,11 @@ def usable(data_dir: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        what = "Choose a folder with --data-dir that the user who runs the server can write to"
+        if isinstance(error, IsADirectoryError):
+            what = "Move it away, then start again"
         raise OSError(
-            f"the data directory {data_dir} cannot be used: {error.filename}: {error.strerror}. Choose a folder with "
-            "--data-dir that the user who runs the server can write to."
+            f"the data directory {data_dir} cannot be used: {error.filename}: {error.strerror}. {what}."
         ) from None
 
 
@@ -110,7 +187,9 @@ def in_use(data_dir: Path, *, shared: bool) -> Iterator[TextIO]:
     """
     with usable(data_dir):
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = (data_dir / LOCK).open("a")
+        for path in data_dir.glob("*.json"):
+            check_file(path)
+        lock = open(data_dir / LOCK, "a", opener=_regular)  # noqa: SIM115 - closed below
     with lock:
         # Alone in any case, the files of servers that were killed are removed: nobody else writes any.
         alone = _locked(lock, fcntl.LOCK_EX)
@@ -141,7 +220,8 @@ def _locked(lock: TextIO, kind: int) -> bool:
 
 def _remove_unfinished(data_dir: Path) -> None:
     for path in data_dir.glob(".*.json.*"):
-        path.unlink(missing_ok=True)
+        with suppress(IsADirectoryError):
+            path.unlink(missing_ok=True)
 
 
 def write_private(path: Path, text: str, *, overwrite: bool = True) -> bool:
@@ -192,7 +272,7 @@ def scratch_folder() -> Iterator[Path]:
 
 def _remove_if_left(folder: Path) -> None:
     # Gone meanwhile, another user's, or in use: none of these is ours to remove.
-    with suppress(OSError), (folder / "lock").open("r+") as lock:
+    with suppress(OSError), open(folder / "lock", "r+", opener=_regular) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -202,5 +282,5 @@ def file_digest(path: Path) -> str:
 
     :param path: of the file.
     """
-    with path.open("rb") as file:
+    with open_file(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
+import os
+import socket
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from airflow_provider_azureml_classic.server import folders as data_folder
-from airflow_provider_azureml_classic.server.folders import in_use, write_private
+from airflow_provider_azureml_classic.server.folders import in_use, open_file, read_file, write_private
 from airflow_provider_azureml_classic.server.settings import new_secrets, read_token
+from airflow_provider_azureml_classic.server.state.database import Database
 
 #: What a server leaves that is killed while it writes its secrets or its address.
 LEFT = (".secrets.json.0123", ".connection.json.4567")
+
+
+def listening(path: Path) -> None:
+    """Leave the address of a socket."""
+    with socket.socket(socket.AF_UNIX) as one:
+        one.bind(str(path))
+
+
+#: What is no file: each would be waited for, or has no end.
+NO_FILES: dict[str, Callable[[Path], object]] = {
+    "FIFO": os.mkfifo,
+    "socket": listening,
+    "device": lambda path: path.symlink_to("/dev/zero"),
+    "folder": Path.mkdir,
+}
 
 
 def leave(folder: Path) -> None:
@@ -98,3 +117,34 @@ def test_the_read_only_token() -> None:
     assert read_token(loaded, {"AZUREML_CLASSIC_READ_TOKEN": " mine "}) == "mine"
     with pytest.raises(ValueError, match="AZUREML_CLASSIC_READ_TOKEN is the workspace token"):
         read_token(loaded, {"AZUREML_CLASSIC_READ_TOKEN": loaded.token})
+
+
+@pytest.mark.parametrize("make", NO_FILES.values(), ids=NO_FILES)
+def test_what_is_no_file_is_not_opened(tmp_path: Path, make: Callable[[Path], object]) -> None:
+    """It is refused at once, with its name, whoever reads it or has it as a lock."""
+    make(path := tmp_path / "lock")
+    with pytest.raises(IsADirectoryError) as caught:
+        open_file(path)
+    assert caught.value.filename == str(path)
+    with pytest.raises(OSError, match=r"/lock: .* Move it away, then start again"), in_use(tmp_path, shared=False):
+        pass
+    path.rename(tmp_path / "connection.json")
+    with pytest.raises(OSError, match=r"/connection\.json: .* Move it away"), in_use(tmp_path, shared=False):
+        pass
+
+
+@pytest.mark.parametrize("ending", ["", "-wal", "-shm", "-journal"])
+@pytest.mark.parametrize("make", NO_FILES.values(), ids=NO_FILES)
+def test_a_database_that_is_no_file(tmp_path: Path, ending: str, make: Callable[[Path], object]) -> None:
+    """SQLite itself would wait for it without an end."""
+    make(tmp_path / f"state.db{ending}")
+    with pytest.raises(ConnectionError, match=rf"state\.db cannot be used: .*state\.db{ending}\. Check"):
+        Database(f"sqlite:///{tmp_path / 'state.db'}", new_secrets({}).cipher_key)
+
+
+def test_a_small_file_that_is_large(tmp_path: Path) -> None:
+    """Of a file that somebody puts in the place of a small one, no more is read than that may have."""
+    (path := tmp_path / "secrets.json").write_bytes(b"12345")
+    assert read_file(path, 5) == b"12345"
+    with pytest.raises(ValueError, match="more than 4 bytes"):
+        read_file(path, 4)

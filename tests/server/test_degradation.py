@@ -188,7 +188,7 @@ def test_errors_of_the_system_are_told(
         raise OSError(code, os.strerror(code), "/secret/path")
 
     data = service.put_blob("data/five.csv", line(5))
-    monkeypatch.setattr(shutil, "copyfile", fail)
+    monkeypatch.setattr(shutil, "copyfileobj", fail)
     answer = service.patch("mine", BlobReference("models/ten.ilearner"))
     assert (answer.status, told in answer.body.decode(), answer.headers["retry-after"]) == (503, True, "1")
     assert "secret" not in answer.body.decode()

@@ -21,6 +21,7 @@ from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
 from airflow_provider_azureml_classic.server.blobs.files import publish
 from airflow_provider_azureml_classic.server.blobs.notes import BLOCKS, Notes
 from airflow_provider_azureml_classic.server.blobs.store import BLOCKS_FOLDER, BlobProperties, BlobStore, BlobWriter
+from airflow_provider_azureml_classic.server.folders import open_file
 
 _MAX_BLOCK_ID_BYTES = 64
 _CHUNK = 1024 * 1024
@@ -178,7 +179,7 @@ def _block(folder: Path, place: str, block_id: str, committed: Mapping[str, tupl
 
 def _copy(block: _Block, present: BinaryIO | None, writer: BlobWriter) -> None:
     if block.staged is not None:
-        with block.staged.open("rb") as file:
+        with open_file(block.staged) as file:
             shutil.copyfileobj(file, writer, _CHUNK)
     elif present is not None:
         present.seek(block.start)

@@ -20,12 +20,15 @@ from typing import Any, BinaryIO
 
 from airflow_provider_azureml_classic.protocol.messages import read_json
 from airflow_provider_azureml_classic.server.blobs.files import publish
+from airflow_provider_azureml_classic.server.folders import read_file
 
 log = logging.getLogger(__name__)
 
 #: Kinds of notes: headers of the answer to a GET (name -> value); pairs of a block's id and its length.
 HEADERS, BLOCKS = "headers", "blocks"
 _TYPES = {HEADERS: dict, BLOCKS: list}
+#: Bytes of a note: of 50,000 blocks with the longest ids, and a half more.
+_MOST = 8 << 20
 Notes = Mapping[str, Any]
 
 
@@ -51,10 +54,10 @@ class NoteBook:
         :param kind: which note.
         """
         try:
-            note = read_json((self._of(container, blob) / f"{sha256}.{kind}").read_bytes())
+            note = read_json(read_file(self._of(container, blob) / f"{sha256}.{kind}", _MOST))
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except ValueError:
+        except (ValueError, IsADirectoryError):
             note = None
         if isinstance(note, _TYPES[kind]):
             return note

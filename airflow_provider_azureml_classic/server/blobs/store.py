@@ -32,7 +32,7 @@ from airflow_provider_azureml_classic.server.blobs.disk import unavailable
 from airflow_provider_azureml_classic.server.blobs.files import files_below, publish, remove
 from airflow_provider_azureml_classic.server.blobs.names import check_blob, check_container, name_of, path_on_disk
 from airflow_provider_azureml_classic.server.blobs.notes import HEADERS, NoteBook, Notes
-from airflow_provider_azureml_classic.server.folders import make_folder, move, sync
+from airflow_provider_azureml_classic.server.folders import copy_file, make_folder, move, open_file, sync
 
 TEMPORARY_FOLDER = ".tmp"
 BLOCKS_FOLDER = ".blocks"
@@ -234,7 +234,7 @@ class BlobStore:
         """
         path = self.path(container, blob)
         try:
-            file = path.open("rb")
+            file = open_file(path)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             raise self._not_found(container, blob) from None
         try:
@@ -253,7 +253,7 @@ class BlobStore:
         :raises RequestRejected: ``BlobNotFound``.
         """
         try:
-            shutil.copyfile(self.path(container, blob), target)
+            copy_file(self.path(container, blob), target)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             raise self._not_found(container, blob) from None
 
@@ -337,7 +337,7 @@ class BlobStore:
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
-            with source.open("rb") as file, self.open_write(container, blob, overwrite=overwrite) as writer:
+            with open_file(source) as file, self.open_write(container, blob, overwrite=overwrite) as writer:
                 shutil.copyfileobj(file, writer, _CHUNK)
             source.unlink()
         else:

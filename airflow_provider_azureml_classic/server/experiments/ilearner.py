@@ -27,6 +27,7 @@ import msgspec
 from airflow_provider_azureml_classic.protocol import model_file
 from airflow_provider_azureml_classic.protocol.model_file import MANIFEST, MODEL
 from airflow_provider_azureml_classic.server.experiments.schema import Schema
+from airflow_provider_azureml_classic.server.folders import open_file
 
 #: What the training data looked like, as a JSON object, see :func:`~.profile.profile_of`. Its member ``fitted`` says on
 #: how many rows the model was fitted (all of them), of which model the metrics are (of one fitted without the held-out
@@ -177,13 +178,23 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise
 
 
+def model_content(path: Path) -> bytes:
+    """What is in a model file; of one that is too large, one byte more than it may have.
+
+    :param path: of the file.
+    :raises OSError: it cannot be read.
+    """
+    with open_file(path) as file:
+        return file.read(model_file.FILE_LIMIT + 1)
+
+
 def read_ilearner(source: Path | bytes) -> tuple[Manifest, bytes]:
     """Manifest and ONNX graph of a model file, checked.
 
     :param source: the file, or its content.
     :raises RequestRejected: ``ModelInvalid``: it is no model file; the message says what it is instead.
     """
-    opened = model_file.open_model(source)
+    opened = model_file.open_model(source if isinstance(source, bytes) else model_content(source))
     try:
         return Manifest.from_json(opened.manifest, opened.profile), opened.graph
     except model_file.UNREADABLE as error:

@@ -23,7 +23,12 @@ from airflow_provider_azureml_classic.server.experiments.declaration import CLAS
 from airflow_provider_azureml_classic.server.experiments.flyweight import shared
 from airflow_provider_azureml_classic.server.experiments.graph import Graph, fits_rows
 from airflow_provider_azureml_classic.server.experiments.histogram import Histogram, Unusual
-from airflow_provider_azureml_classic.server.experiments.ilearner import Manifest, content_digest, read_ilearner
+from airflow_provider_azureml_classic.server.experiments.ilearner import (
+    Manifest,
+    content_digest,
+    model_content,
+    read_ilearner,
+)
 from airflow_provider_azureml_classic.server.experiments.number_text import texts_of
 from airflow_provider_azureml_classic.server.experiments.schema import NUMBER, UNKNOWN, Column, not_a_number
 from airflow_provider_azureml_classic.tables import dates
@@ -112,7 +117,7 @@ class Scorer:
         :param again: gives the file of a digest, which is read again for a session; ``None``: the session stays.
         :raises RequestRejected: ``ModelInvalid``: it is no model file.
         """
-        content = source if isinstance(source, bytes) else source.read_bytes()
+        content = source if isinstance(source, bytes) else model_content(source)
         manifest, graph = read_ilearner(content)
         digest = hashlib.sha256(content).hexdigest()
         return cls(manifest, graph, digest, (lambda: read_ilearner(again(digest))[1]) if again else None)

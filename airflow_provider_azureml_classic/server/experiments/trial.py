@@ -29,7 +29,9 @@ from airflow_provider_azureml_classic.server.experiments import graph_rules
 from airflow_provider_azureml_classic.server.experiments.graph import step_of
 from airflow_provider_azureml_classic.server.experiments.ilearner import read_ilearner
 from airflow_provider_azureml_classic.server.experiments.replay import rehearse
+from airflow_provider_azureml_classic.server.experiments.samples import FILE
 from airflow_provider_azureml_classic.server.experiments.scorer import Scorer
+from airflow_provider_azureml_classic.server.folders import read_file
 
 #: Bytes of a model file for which a trial may take a second more.
 BYTES_A_SECOND = 16 << 20
@@ -112,7 +114,7 @@ def _check_rows(samples: Path) -> tuple[list[Any], Table, Table, Any] | None:
     :raises ServiceUnavailable: the file is damaged, which is no fault of the model that is asked.
     """
     try:
-        check = json.loads(samples.read_bytes()).get(CHECK_ROWS)
+        check = json.loads(read_file(samples, FILE)).get(CHECK_ROWS)
         if check is None:
             return None
         tables = Table.from_wire(check["Input"]), Table.from_wire(check["Output"])

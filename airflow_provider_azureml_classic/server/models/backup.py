@@ -24,7 +24,15 @@ from airflow_provider_azureml_classic.protocol.messages import read_json
 from airflow_provider_azureml_classic.protocol.references import MODEL_EXTENSION
 from airflow_provider_azureml_classic.server.blobs.files import files_below
 from airflow_provider_azureml_classic.server.blobs.store import BLOCKS_FOLDER, TEMPORARY_FOLDER
-from airflow_provider_azureml_classic.server.folders import LOCK, file_digest, make_folder, move, sync
+from airflow_provider_azureml_classic.server.folders import (
+    LOCK,
+    copy_file,
+    file_digest,
+    make_folder,
+    move,
+    read_file,
+    sync,
+)
 from airflow_provider_azureml_classic.server.models.pair import MODELS_FOLDER, REMEMBERED
 from airflow_provider_azureml_classic.server.models.store import TRASH
 
@@ -38,6 +46,8 @@ _POSTGRES = (
 
 #: How often the folders of models are read while one is lacking.
 _PASSES = 10
+#: Bytes of a list of contents, about a million files.
+_MOST_CONTENTS = 256 << 20
 
 
 def parser() -> argparse.ArgumentParser:
@@ -96,7 +106,7 @@ def back_up(data_dir: Path, target: Path, *, blobs: bool = True, database: bool 
             )
         for name in (SECRETS, REMEMBERED):
             if (data_dir / name).exists():
-                shutil.copyfile(data_dir / name, folder / name)
+                copy_file(data_dir / name, folder / name)
         if blobs:
             _copy_tree(data_dir / BLOBS, folder / BLOBS)
         files = {str(path.relative_to(folder)): file_digest(path) for path in _files(folder)}
@@ -133,14 +143,14 @@ def restore(source: Path, data_dir: Path) -> str:
     with _made(data_dir) as folder:
         for name in files:
             make_folder((folder / name).parent)
-            shutil.copyfile(source / name, folder / name)
+            copy_file(source / name, folder / name)
     note = "" if DATABASE in files else f" {_POSTGRES}"
     return f"{data_dir} has the {len(files)} files of {source}. Start the server with it.{note}"
 
 
 def _contents(source: Path) -> Mapping[str, str]:
     try:
-        files = read_json((source / CONTENTS).read_text())["files"]
+        files = read_json(read_file(source / CONTENTS, _MOST_CONTENTS))["files"]
         names = {str(name): str(digest) for name, digest in files.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         what = f"its {CONTENTS} is missing or damaged" if source.is_dir() else "it is not a folder"
@@ -210,7 +220,7 @@ def _copy_models(source: Path, target: Path, named: set[str]) -> set[str]:
 def _copied(path: Path, copy: Path) -> bool:
     """Copy a model file, if it is there and whole; whether it was. A folder may lie where one belongs."""
     with suppress(FileNotFoundError, IsADirectoryError):
-        shutil.copyfile(path, copy)
+        copy_file(path, copy)
         if file_digest(copy) == path.stem:
             return True
         copy.unlink()
@@ -226,7 +236,7 @@ def _copy_tree(source: Path, target: Path) -> None:
         make_folder((target / name).parent)
         # A blob may be deleted meanwhile.
         with suppress(FileNotFoundError):
-            shutil.copyfile(path, target / name)
+            copy_file(path, target / name)
 
 
 def _files(folder: Path) -> list[Path]:

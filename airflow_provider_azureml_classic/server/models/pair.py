@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
 from airflow_provider_azureml_classic.protocol.messages import read_json
 from airflow_provider_azureml_classic.protocol.references import MODEL_EXTENSION
-from airflow_provider_azureml_classic.server.folders import LOCK, write_private
+from airflow_provider_azureml_classic.server.folders import LOCK, read_file, write_private
 from airflow_provider_azureml_classic.server.models.store import ModelStore
 from airflow_provider_azureml_classic.server.state.database import Database
 from airflow_provider_azureml_classic.server.state.engine import where
@@ -147,7 +147,10 @@ def _is_same(lock: TextIO, data_dir: Path) -> bool:
 
 def _remembered(data_dir: Path) -> Mapping[str, str] | None:
     path = data_dir / REMEMBERED
-    return _read(path.read_bytes() if path.exists() else None)
+    try:
+        return _read(read_file(path))
+    except FileNotFoundError:
+        return None
 
 
 def _read(text: str | bytes | None) -> Mapping[str, str] | None:

@@ -15,6 +15,7 @@ from typing import Any
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.protocol.references import MODEL_EXTENSION
 from airflow_provider_azureml_classic.protocol.sas import StorageAccount
+from airflow_provider_azureml_classic.server.folders import open_file
 from airflow_provider_azureml_classic.server.storage.accounts import MODELS_CONTAINER
 from airflow_provider_azureml_classic.server.storage.azure import download, explained, make_container, service_client
 
@@ -69,7 +70,7 @@ class Vault:
             except ResourceNotFoundError:
                 whole = False
             if not whole:
-                with source.open("rb") as body:
+                with open_file(source) as body:
                     blob.upload_blob(body, overwrite=True)
 
     def digests(self) -> set[str]:

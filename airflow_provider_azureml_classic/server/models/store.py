@@ -15,7 +15,6 @@ import errno
 import hashlib
 import logging
 import os
-import shutil
 import threading
 import time
 import uuid
@@ -30,7 +29,7 @@ from airflow_provider_azureml_classic.protocol.references import MODEL_EXTENSION
 from airflow_provider_azureml_classic.server.blobs import files
 from airflow_provider_azureml_classic.server.experiments.graph import LIMIT_SECONDS
 from airflow_provider_azureml_classic.server.experiments.scorer import Scorer
-from airflow_provider_azureml_classic.server.folders import make_folder, move
+from airflow_provider_azureml_classic.server.folders import copy_file, make_folder, move, open_file
 from airflow_provider_azureml_classic.server.models.remote import Vault
 
 log = logging.getLogger(__name__)
@@ -102,7 +101,7 @@ class ModelStore:
         scorer = Scorer.load(source, self.file)
         pin(scorer.digest)
         if not self._is_sound(scorer.digest):
-            self._write(scorer.digest, lambda temporary: shutil.copyfile(source, temporary))
+            self._write(scorer.digest, lambda temporary: copy_file(source, temporary))
         if self.vault:
             self.vault.put(scorer.digest, self.path(scorer.digest))
         if load:
@@ -149,7 +148,7 @@ class ModelStore:
         temporary = self._temporary()
         try:
             write(temporary)
-            with temporary.open("rb") as file:
+            with open_file(temporary) as file:
                 if hashlib.file_digest(file, "sha256").hexdigest() != digest:
                     raise rejection("ResourceLoadFailed", f"The file of the model {digest} was changed or damaged.")
                 seen = _state(file)
@@ -251,7 +250,7 @@ class ModelStore:
         if not self._is_here(digest):
             self._broken[digest] = MISSING
             return False
-        with _unless_unreadable(), self.path(digest).open("rb") as file:
+        with _unless_unreadable(), open_file(self.path(digest)) as file:
             seen = _state(file)
             believed = known and self._sound.get(digest) == seen
             if believed or hashlib.file_digest(file, "sha256").hexdigest() == digest:
@@ -329,12 +328,13 @@ class ModelStore:
 
     def _content(self, digest: str) -> bytes:
         """What is in the file of a model, read once where it is whole."""
-        with _unless_unreadable(), self.path(digest).open("rb") as file:
+        with _unless_unreadable(), open_file(self.path(digest)) as file:
             seen, content = _state(file), file.read()
             if hashlib.sha256(content).hexdigest() == digest:
                 self._believe(digest, seen)
                 return content
-        return self.file(digest).read_bytes()
+        with open_file(self.file(digest)) as file:
+            return file.read()
 
     def file(self, digest: str) -> Path:
         """The file of a model; one that is missing or damaged is written again.

@@ -20,7 +20,7 @@ from cryptography.fernet import Fernet
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, without_query
 from airflow_provider_azureml_classic.protocol.messages import read_json
 from airflow_provider_azureml_classic.protocol.sas import StorageAccount
-from airflow_provider_azureml_classic.server.folders import write_private
+from airflow_provider_azureml_classic.server.folders import read_file, write_private
 from airflow_provider_azureml_classic.server.storage.accounts import Accounts, read_map
 
 WORKSPACE_VARIABLE = "AZUREML_CLASSIC_WORKSPACE"
@@ -286,7 +286,7 @@ def _check(loaded: Secrets) -> None:
 
 def _read(path: Path, environ: Mapping[str, str]) -> dict[str, str]:
     try:
-        members = read_json(path.read_text()).items()
+        members = read_json(read_file(path)).items()
         stored = {name: value for name, value in members if value and isinstance(value, str)}
         lacking = [name for name in VARIABLES if name not in stored]
     except (ValueError, AttributeError) as error:

@@ -81,9 +81,10 @@ class Database:
         except sa.exc.DBAPIError as error:
             self.close()
             address, reason = where(self._engine.url), _reason(error)
-            raise ConnectionError(
-                f"the database {address} cannot be used: {reason}. Is it running, and may this server connect to it?"
-            ) from None
+            what = (
+                "Is it running, and may this server connect to it" if self.shared else "See to its files and its disk"
+            )
+            raise ConnectionError(f"the database {address} cannot be used: {reason}. Check {what}") from None
 
     @property
     def shared(self) -> bool:

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
+
+from airflow_provider_azureml_classic.server.folders import check_file
 
 if TYPE_CHECKING:
     from airflow_provider_azureml_classic.server.state.postgres import Connection
@@ -55,6 +60,7 @@ def make_engine(address: str, *, answer_timeout: float | None = None) -> sa.Engi
     if url.get_backend_name() == "sqlite":
         # In memory it has a pool of another kind.
         engine = sa.create_engine(url, hide_parameters=True, **(_FILE_POOL if url.database else {}))
+        sa.event.listen(engine, "do_connect", _check_files)
         sa.event.listen(engine, "connect", _set_up_sqlite)
         sa.event.listen(engine, "begin", _begin_sqlite)
         return engine
@@ -117,6 +123,15 @@ def where(url: sa.URL) -> str:
         return str(url.database)
     port = f":{url.port}" if url.port else ""
     return f"{url.host or url.query.get('host') or 'localhost'}{port}/{url.database}"
+
+
+def _check_files(dialect: object, record: object, arguments: Sequence[str], options: object) -> None:
+    """SQLite would wait for ever for a FIFO in the place of one of its files."""
+    for ending in ("", "-wal", "-shm", "-journal"):
+        try:
+            check_file(Path(f"{arguments[0]}{ending}"))
+        except OSError as error:
+            raise sqlite3.OperationalError(f"{error.strerror}: {error.filename}") from None
 
 
 def _set_up_sqlite(connection: Any, record: object) -> None:

@@ -31,6 +31,7 @@ from airflow_provider_azureml_classic.protocol.values import Endpoint, EndpointS
 from airflow_provider_azureml_classic.server.blobs.names import is_first_model
 from airflow_provider_azureml_classic.server.experiments.scorer import Scorer
 from airflow_provider_azureml_classic.server.experiments.trial import Question
+from airflow_provider_azureml_classic.server.folders import open_file
 from airflow_provider_azureml_classic.server.models.facts import model_row
 from airflow_provider_azureml_classic.server.models.pins import Pin, Pins
 from airflow_provider_azureml_classic.server.models.store import ModelStore
@@ -226,7 +227,7 @@ class Updates:
         """
         with self._pinned() as pin, TemporaryDirectory() as folder:
             new, trusted = self._meant_file(caller, row, model, pin, Path(folder))
-            with new.open("rb") as file:
+            with open_file(new) as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
             if model.file not in (None, digest):
                 raise _another(model.location, model.file)

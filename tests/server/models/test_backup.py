@@ -82,7 +82,7 @@ def test_a_model_that_moves_while_it_is_looked_for_is_found(
     (trash := models / TRASH).mkdir(exist_ok=True)
     [digest, *_] = service.store.digests_in_place()
     places, moves = [models / f"{digest}.ilearner", trash / f"{digest}.ilearner"], []
-    copy = shutil.copyfile
+    copy = backup.copy_file
 
     def moved(source: Path, target: Path) -> None:
         if Path(source) == places[0] and len(moves) <= back:
@@ -91,7 +91,7 @@ def test_a_model_that_moves_while_it_is_looked_for_is_found(
             places.reverse()
         copy(source, target)
 
-    monkeypatch.setattr(backup.shutil, "copyfile", moved)
+    monkeypatch.setattr(backup, "copy_file", moved)
     backup.back_up(service.settings.data_dir, tmp_path / "copy")
     assert len(moves) == 1 + back
     assert (tmp_path / "copy" / "models" / f"{digest}.ilearner").exists()

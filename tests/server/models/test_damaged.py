@@ -183,16 +183,16 @@ def test_a_file_that_the_disk_does_not_give_is_written_again(
     service: Service, scorer: Endpoint, ten: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A block that cannot be read is damage of that file; too many open files are not."""
-    opened, codes = Path.open, [errno.EIO]
+    opened, codes = store_module.open_file, [errno.EIO]
 
-    def fail(path: Path, *more: object, **others: object) -> object:
+    def fail(path: Path) -> object:
         if path == ten and codes:
             raise OSError(codes.pop(), "the disk")
-        return opened(path, *more, **others)  # type: ignore[call-overload]
+        return opened(path)
 
     forget(service)
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "open", fail)
+        patch.setattr(store_module, "open_file", fail)
         assert service.slope(scorer) == 10
         codes.append(errno.EMFILE)
         with pytest.raises(OSError, match="the disk"):

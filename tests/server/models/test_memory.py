@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_azureml_classic.server import folders
+from airflow_provider_azureml_classic.server.experiments import ilearner
 from airflow_provider_azureml_classic.server.experiments.scorer import Scorer
+from airflow_provider_azureml_classic.server.models import store as store_module
 from airflow_provider_azureml_classic.server.models.store import ModelStore
 from airflow_provider_azureml_classic.server.settings.options import parser
 from tests.support.graphs import tree_model
@@ -93,8 +96,9 @@ def test_a_cold_call_reads_one_file_once(tmp_path: Path, monkeypatch: pytest.Mon
     digest = first.put(source, lambda digest: None).digest
     models = ModelStore(tmp_path / "models")
     opened: list[str] = []
-    real = Path.open
-    monkeypatch.setattr(Path, "open", lambda path, *a, **k: opened.append(path.name) or real(path, *a, **k))
+    real = folders.open_file
+    for module in (store_module, ilearner):
+        monkeypatch.setattr(module, "open_file", lambda path: opened.append(path.name) or real(path))
     scorer = models.scorer(digest)
     assert opened == [f"{digest}.ilearner"]
     assert scorer.digest == digest

@@ -485,14 +485,14 @@ def test_one_that_cannot_be_mended_does_not_hinder_the_others(shop: Shop) -> Non
 @pytest.mark.parametrize("number", [errno.ENOENT, errno.EISDIR, errno.EIO, errno.EMFILE])
 def test_a_file_that_cannot_be_read_is_damaged(shop: Shop, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     """Unless it is nothing of its own, as too many open files."""
-    store, opened = shop.store(b"a"), Path.open
+    store, opened = shop.store(b"a"), store_module.open_file
 
-    def fail(path: Path, *more: Any, **others: Any) -> Any:
+    def fail(path: Path) -> object:
         if path == store.path(A):
             raise OSError(number, "the disk")
-        return opened(path, *more, **others)
+        return opened(path)
 
-    monkeypatch.setattr(Path, "open", fail)
+    monkeypatch.setattr(store_module, "open_file", fail)
     if number == errno.EMFILE:
         for ask in (store.is_kept, store.scorer):
             with pytest.raises(OSError, match="the disk"):
