@@ -21,9 +21,10 @@ DROP_SECONDS, DROP_GAP_SECONDS = 30.0, 2.0
 #: A body up to this size is always read, one over it only while all of these together hold less than the second.
 SMALL_BODY = 64 << 10
 MAX_HELD = 256 << 20
-#: Larger ones that are decoded and answered at a time, in bytes of all together: JSON becomes up to 40 times as much.
-#: The others wait their turn, in seconds.
-MAX_DECODED = 16 << 20
+#: Larger ones that are decoded and answered at a time, in bytes of all together: JSON becomes up to 40 times as much,
+#: and decoding it holds the interpreter's lock, so that several of the largest at a time are no faster, while the event
+#: loop gets one turn in as many. The others wait theirs, in seconds, in the order in which they came.
+MAX_DECODED = 4 << 20
 LONGEST_TURN = 10.0
 
 
@@ -122,6 +123,8 @@ class Turns:
     def __init__(self) -> None:
         self.size = 0
         self._freed = asyncio.Event()
+        # Without a queue, those that are not quite so large would always come first.
+        self._queue = asyncio.Lock()
 
     async def begin(self, size: int) -> None:
         """Wait until a body may be decoded; :meth:`end` must follow.
@@ -132,13 +135,13 @@ class Turns:
         if size <= SMALL_BODY:
             return
         try:
-            async with asyncio.timeout(LONGEST_TURN):
+            async with asyncio.timeout(LONGEST_TURN), self._queue:
                 while self.size + size > MAX_DECODED:
                     self._freed.clear()
                     await self._freed.wait()
+                self.size += size
         except TimeoutError:
             raise _no_more() from None
-        self.size += size
 
     def end(self, size: int) -> None:
         """The request is answered.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
+from contextlib import nullcontext
 
 import pytest
 from hypothesis import given
@@ -65,3 +67,33 @@ def test_a_message_says_where() -> None:
         json_text.read(b"[1,]")
     with pytest.raises(RecursionError):
         json_text.read(b"[" * 100_000)
+
+
+@pytest.mark.parametrize("end", ["]", ""])
+def test_a_large_body_is_decoded_without_collections(end: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looking for cycles that JSON cannot have took four times as long as to decode; afterwards they are looked for."""
+    passes: list[str] = []
+
+    def note(phase: str, _: object) -> None:
+        passes.append(phase)
+
+    body = f"[{'[],' * 30_000}[]{end}".encode()
+    during: list[int] = []
+
+    class Decoder:
+        def decode(self, text: bytes) -> object:
+            before = len(passes)
+            try:
+                return json.loads(text)
+            finally:
+                during.append(len(passes) - before)
+
+    monkeypatch.setattr(json_text, "_decoder", Decoder())
+    gc.callbacks.append(note)
+    try:
+        with nullcontext() if end else pytest.raises(ValueError, match="delimiter"):
+            json_text.read(body)
+    finally:
+        gc.callbacks.remove(note)
+    assert during == [0]
+    assert gc.isenabled()

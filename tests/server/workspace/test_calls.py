@@ -24,7 +24,7 @@ from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import Endpoint
 from airflow_provider_azureml_classic.server.blobs.names import DIAGNOSTICS_CONTAINER
 from airflow_provider_azureml_classic.server.experiments.scorer import Scorer
-from airflow_provider_azureml_classic.server.web import bodies
+from airflow_provider_azureml_classic.server.web import asgi, bodies
 from airflow_provider_azureml_classic.server.web.lanes import Lane
 from airflow_provider_azureml_classic.server.web.threads import Threads, database_threads
 from airflow_provider_azureml_classic.server.workspace.diagnostics import Diagnostics
@@ -134,6 +134,26 @@ async def test_large_bodies_are_decoded_in_turns(
     slow.go.set()
     assert [(await call).status for call in (first, waiting)] == [200, 200]
     assert threads._turns.size == 0
+
+
+async def test_the_largest_body_has_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bodies that would fit beside those at work do not pass one that waits."""
+    turns, order = bodies.Turns(), list[int]()
+    assert asgi.MAX_BODY <= bodies.MAX_DECODED
+    await turns.begin(bodies.MAX_DECODED // 2)
+
+    async def one(size: int) -> None:
+        await turns.begin(size)
+        order.append(size)
+        turns.end(size)
+
+    waiting = [asyncio.ensure_future(one(size)) for size in (asgi.MAX_BODY, bodies.MAX_DECODED // 4)]
+    await asyncio.sleep(0)
+    assert not order
+    turns.end(bodies.MAX_DECODED // 2)
+    await asyncio.gather(*waiting)
+    assert order == [asgi.MAX_BODY, bodies.MAX_DECODED // 4]
+    assert turns.size == 0
 
 
 async def test_two_files_are_read_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
