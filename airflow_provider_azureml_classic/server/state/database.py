@@ -81,9 +81,7 @@ class Database:
         except sa.exc.DBAPIError as error:
             self.close()
             address, reason = where(self._engine.url), _reason(error)
-            what = (
-                "Is it running, and may this server connect to it" if self.shared else "See to its files and its disk"
-            )
+            what = "that it runs, and that this server may connect to it" if self.shared else "its files and their disk"
             raise ConnectionError(f"the database {address} cannot be used: {reason}. Check {what}") from None
 
     @property
