@@ -165,12 +165,27 @@ def one_answer() -> bytes:
 # -- what keeps the rules, and is too much all the same ----------------------------------------------------------------
 
 
-def hungry() -> bytes:
+def hungry(values: int = 1 << 31) -> bytes:
     """Takes eight GiB, whatever the rows are."""
     return model(
         [node("ConstantOfShape", "n", "t"), node("ReduceSum", "t", "s", keepdims=0), node("Add", "X s", "Y")],
-        [constant("n", [1 << 31])],
+        [constant("n", [values])],
     )
+
+
+def widening() -> bytes:
+    """Takes 200 MB for 512 rows: a product with a row of 100,000 numbers."""
+    return model(
+        [node("ConstantOfShape", "n", "t"), node("MatMul", "X t", "m"), node("ReduceSum", "m one", "Y", keepdims=1)],
+        [constant("n", [1, 100_000]), constant("one", [1])],
+    )
+
+
+def doubling(times: int = 16) -> bytes:
+    """Takes 128 MB for 512 rows: each value is twice as long as the one before."""
+    nodes = [node("Concat", f"{number - 1 if number else 'X'} {number - 1 if number else 'X'}", f"{number}", axis=1)
+             for number in range(times)]  # fmt: skip
+    return model([*nodes, node("ReduceSum", f"{times - 1} one", "Y", keepdims=1)], [constant("one", [1])])
 
 
 def slow() -> bytes:

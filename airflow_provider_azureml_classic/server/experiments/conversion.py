@@ -180,6 +180,8 @@ def session(content: bytes, *, as_written: bool = False) -> Any:
     onnxruntime.set_default_logger_severity(3)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
+    # It would keep the memory of the largest call for as long as the model is loaded, and makes none faster.
+    options.enable_cpu_mem_arena = False
     if as_written:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])

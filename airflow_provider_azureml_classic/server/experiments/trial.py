@@ -3,6 +3,9 @@
 As a program it is told how many seconds of a processor a trial may take. It reads questions, one a line, and writes a
 line of JSON for each: the answer, and the code and message of what is wrong. What takes longer ends, and the process
 with it. A graph from elsewhere may take any time and memory, or the process with it: so this one is none that serves.
+
+Rule: what a graph makes is bounded by what it is. A table of any size is written in a few bytes, so a graph is given
+memory for as many values as it keeps and is asked, see :func:`_room`; what it takes here, it takes for each call.
 """
 
 from __future__ import annotations
@@ -11,8 +14,8 @@ import json
 import os
 import resource
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +30,7 @@ from airflow_provider_azureml_classic.protocol.rehearsal import Rehearsal
 from airflow_provider_azureml_classic.protocol.tables import Table
 from airflow_provider_azureml_classic.server.experiments import graph_rules
 from airflow_provider_azureml_classic.server.experiments.graph import step_of
-from airflow_provider_azureml_classic.server.experiments.ilearner import read_ilearner
+from airflow_provider_azureml_classic.server.experiments.ilearner import Manifest, read_ilearner
 from airflow_provider_azureml_classic.server.experiments.replay import rehearse
 from airflow_provider_azureml_classic.server.experiments.samples import FILE
 from airflow_provider_azureml_classic.server.experiments.scorer import Scorer
@@ -37,6 +40,15 @@ from airflow_provider_azureml_classic.server.folders import read_file
 BYTES_A_SECOND = 16 << 20
 #: Bytes that it may take: so many, and so many more for each of the model file.
 FREE_MEMORY, MEMORY_A_BYTE = 1 << 30, 16
+#: Bytes that a graph may take while it is loaded, and while it answers as many rows as it is ever given: so many, so
+#: many more for each of its own, and for each row and each value that it is asked, answers or compares a row with. Of
+#: the estimators that convert, forests take most: over 5 for each byte; the others a third of what they may at most.
+ROOM, ROOM_A_BYTE, ROOM_A_VALUE = 32 << 20, 24, 32
+#: What is said where memory ends.
+_NO_MEMORY = ("bad_alloc", "Failed to allocate memory")
+
+#: Lets what is done within take no more than so many bytes.
+Bounded = Callable[[int], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True)
@@ -83,15 +95,21 @@ class Question:
         return cls(Path(value["model"]), rows=rows, samples=samples, live=live, calls=calls, **plain)
 
 
-def answered(question: Question) -> ModelAnswers | Rehearsal | None:
+def _unbounded(size: int) -> AbstractContextManager[None]:
+    """For who is no process of its own."""
+    return nullcontext()
+
+
+def answered(question: Question, bounded: Bounded = _unbounded) -> ModelAnswers | Rehearsal | None:
     """The answers of a model, or how they differ from those of another; ``None`` if it was only to be tried.
 
     :param question: what is asked.
+    :param bounded: see :func:`tried`.
     :raises RequestRejected: see :func:`tried`; ``ModelInvalid`` too for a model of another experiment; otherwise as
         :meth:`~.scorer.Scorer.score` does.
     """
     if not question.trusted:
-        tried(question.model)
+        tried(question.model, bounded)
     if question.experiment is None:
         return None
     scorer = Scorer.load(question.model)
@@ -152,10 +170,11 @@ def _unknown(window: tuple[str, str] | None, times: list[str | None] | None) -> 
     return [row for row, moment in enumerate(moments) if moment is not None and not first <= moment <= last]
 
 
-def tried(path: Path) -> None:
+def tried(path: Path, bounded: Bounded = _unbounded) -> None:
     """Try a model.
 
     :param path: its file.
+    :param bounded: limits the memory that its graph takes.
     :raises RequestRejected: ``ModelInvalid``: it breaks a rule, cannot be loaded, or does not give as many answers as
         it is given rows.
     """
@@ -163,18 +182,45 @@ def tried(path: Path) -> None:
     problem = graph_rules.problem(content)
     if problem:
         raise _invalid(f"{problem}. A model holds only what this server's own trainings write")
-    with _readable():
-        scorer = Scorer(manifest, content, "")
-    # As many as a call is ever given at a time: whatever the rows are, no call takes more than this one.
-    for rows in (2, 7, step_of(content)):
-        try:
-            fits = scorer.fits(rows)
-        except Exception as error:  # onnxruntime's errors have no common base
-            raise _invalid(f"{rows} rows: {' '.join(str(error).split())[:300]}") from None
-        if not fits:
-            raise _invalid(f"it does not give an answer as its manifest describes it for each of {rows} rows")
+    room, step = _room(manifest, content), step_of(content)
+    with _told(f"it takes more than {room >> 20} MiB of memory for {step} rows"), bounded(room):
+        with _readable():
+            scorer = Scorer(manifest, content, "")
+        # As many as a call is ever given at a time: whatever the rows are, no call takes more than this one.
+        for rows in (2, 7, step):
+            _check_rows_fit(scorer, rows)
     with _readable():
         _count_one(scorer)
+
+
+def _check_rows_fit(scorer: Scorer, rows: int) -> None:
+    try:
+        fits = scorer.fits(rows)
+    except MemoryError:
+        raise
+    except Exception as error:  # onnxruntime's errors have no common base
+        raise _invalid(f"{rows} rows: {' '.join(str(error).split())[:300]}") from None
+    if not fits:
+        raise _invalid(f"it does not give an answer as its manifest describes it for each of {rows} rows")
+
+
+@contextmanager
+def _told(reason: str) -> Iterator[None]:
+    """The end of memory, in whatever words the libraries tell it."""
+    try:
+        yield
+    except AzureMLClassicError as error:
+        if any(sign in error.message for sign in _NO_MEMORY):
+            raise _invalid(reason) from None
+        raise
+    except MemoryError:
+        raise _invalid(reason) from None
+
+
+def _room(manifest: Manifest, content: bytes) -> int:
+    """Bytes that a graph may take."""
+    values = graph_rules.largest_constant(content) // 4 + len(manifest.schema.features) + len(manifest.schema.classes)
+    return ROOM + ROOM_A_BYTE * len(content) + ROOM_A_VALUE * step_of(content) * values
 
 
 @contextmanager
@@ -182,7 +228,7 @@ def _readable() -> Iterator[None]:
     """Whatever the members of a model's manifest and profile do not fit is damage."""
     try:
         yield
-    except AzureMLClassicError:
+    except (AzureMLClassicError, MemoryError):
         raise
     except Exception as error:
         raise _invalid(f"its manifest or its profile is damaged ({type(error).__name__}: {error})") from None
@@ -204,8 +250,26 @@ def _limit(size: int, seconds: int) -> None:
     """Let this process have as much as a trial may have, besides what it has."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     _lower(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime) + seconds + size // BYTES_A_SECOND)
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    _lower(resource.RLIMIT_AS, pages * resource.getpagesize() + FREE_MEMORY + MEMORY_A_BYTE * size)
+    _lower(resource.RLIMIT_AS, _taken() + FREE_MEMORY + MEMORY_A_BYTE * size)
+
+
+def _taken() -> int:
+    """Bytes of addresses that this process has."""
+    return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+
+
+@contextmanager
+def _bounded(size: int) -> Iterator[None]:
+    """See :data:`Bounded`; what a trial may take is not exceeded."""
+    # What it takes is none of a graph's.
+    import onnxruntime  # noqa: F401
+
+    before = resource.getrlimit(resource.RLIMIT_AS)[0]
+    _lower(resource.RLIMIT_AS, min(before, _taken() + size))
+    try:
+        yield
+    finally:
+        _lower(resource.RLIMIT_AS, before)
 
 
 def _lower(kind: int, most: int) -> None:
@@ -222,7 +286,7 @@ def main() -> None:
         answer: dict[str, Any] | None = None
         refused: tuple[str, str] | None = None
         try:
-            answers = answered(question)
+            answers = answered(question, _bounded)
             answer = answers.to_wire() if answers else None
         except AzureMLClassicError as error:
             detail = error.details[0] if error.details else None

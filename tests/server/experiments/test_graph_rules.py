@@ -167,8 +167,10 @@ def trials() -> Iterator[Trials]:
 def test_a_trial_ends(trials: Trials, file_of: Callable[[bytes], Path]) -> None:
     """Whatever takes too long or too much memory is refused, and the next model is tried."""
     trials(file_of(graphs.fine()))
-    with pytest.raises(RequestRejected, match=r"allocate|bad_alloc"):
-        trials(file_of(graphs.hungry()))
+    for content in (graphs.hungry(), graphs.hungry(50 << 20), graphs.widening(), graphs.doubling()):
+        with pytest.raises(RequestRejected, match=r"it takes more than 3\d MiB of memory for 512 rows"):
+            trials(file_of(content))
+    trials(file_of(graphs.doubling(8)))
     with pytest.raises(RequestRejected, match="trial was ended"):
         trials(file_of(graphs.slow()))
     with pytest.raises(RequestRejected, match="Loop"):
