@@ -181,6 +181,10 @@ class Servers:
         #: When each server beat last, by id; who works on a job, by job.
         self.beats: dict[str, float] = {}
         self._works: dict[str, list[tuple[Server, str]]] = {}
+        #: Jobs that were done, each with the server that did it under this id.
+        self._done: set[tuple[str, str]] = set()
+        #: Keys that the endpoint had, as far as clients were told.
+        self.keys: list[str] = []
         #: What a model was to take the place of, as its client meant it.
         self.meant: dict[str, str] = {}
 
@@ -305,6 +309,8 @@ class Servers:
         others.append(mine)
         try:
             yield
+            self.world.hold((job.id, mine[1]) not in self._done, f"{server.name} does job {job.id[:6]} again.")
+            self._done.add((job.id, mine[1]))
         finally:
             others.remove(mine)
 
@@ -395,7 +401,7 @@ class Client:
         """Do one thing through one of the servers."""
         self._server = self._random.choice(sorted(self._simulation.servers))
         change = [self._patch, self._patch_what_was_read, self._describe, self._regenerate]
-        read = [self._get, self._score, self._score, self._read_key]
+        read = [self._get, self._score, self._score, self._read_key, self._call_with_key]
         of_jobs = [self._submit, self._start, self._start, self._see, self._cancel]
         with suppress(Unanswered, Refused):
             self._random.choice([*change, *read, *of_jobs])()
@@ -523,6 +529,16 @@ class Client:
         with self._noted(WRITE, ("key", "k"), UNTOLD) as call:
             after = self._ask(lambda server: server.workspace.regenerate(OWNER, SCORER, "k", KeyType.SECONDARY))
             call.value = after.secondary_key
+        self._simulation.keys.append(after.secondary_key)
+
+    def _call_with_key(self) -> None:
+        """A key that opens is the endpoint's own, or was it not long ago."""
+        key = self._random.choice(self._simulation.keys[-3:] or [self._simulation.key])
+        own = self._simulation.endpoints["k"].id
+        call = Call(WEAK, ("key", "k"), key, self._server, self._simulation.history.clock())
+        self._ask(lambda server: server.workspace.endpoint_for_call("w", own, key, SCORE))
+        call.returned, call.answered = self._simulation.history.clock(), True
+        self._simulation.history.add(call)
 
     def _read_key(self) -> None:
         with self._noted(READ, ("key", "k")) as call:

@@ -359,6 +359,80 @@ MENDS = (
         "servers",
     ),
     Mend(
+        "what another server changed is not told",
+        "server/state/endpoint_store.py",
+        "            add_placements(connection, models, how, now, approval)\n"
+        "            self._db.notify(connection, row.id)\n",
+        "            add_placements(connection, models, how, now, approval)\n",
+        "servers",
+    ),
+    Mend(
+        "a key that was replaced through another server goes on opening",
+        "server/state/endpoint_store.py",
+        "            connection.execute(sa.update(endpoints).where(endpoints.c.id == row.id).values(**fresh))\n"
+        "            self._db.notify(connection, row.id)\n",
+        "            connection.execute(sa.update(endpoints).where(endpoints.c.id == row.id).values(**fresh))\n",
+        "servers",
+    ),
+    Mend(
+        "what is remembered is good from when a ping is heard, however late: it was sent long ago",
+        "server/state/peers.py",
+        "sent.pop(ping) + FRESH_SECONDS",
+        "time.monotonic() + FRESH_SECONDS",
+        "servers",
+    ),
+    Mend(
+        "the pings of other servers prove that this one hears",
+        "server/state/peers.py",
+        "            if ping in sent:\n                self._fresh_until = sent.pop(ping) + FRESH_SECONDS\n",
+        "            self._fresh_until = time.monotonic() + FRESH_SECONDS\n",
+        "servers",
+    ),
+    Mend(
+        "If-Match is looked at before the first attempt only",
+        "server/workspace/workspace.py",
+        "        for _ in range(_ATTEMPTS):\n            if if_match is not None and",
+        "        for number in range(_ATTEMPTS):\n            if number == 0 and if_match is not None and",
+        "servers",
+    ),
+    Mend(
+        "a job that was cancelled in the queue is run",
+        "server/state/job_store.py",
+        "    .where(jobs.c.status == JobStatus.NOT_STARTED.value, jobs.c.place.is_not(None))\n",
+        "    .where(jobs.c.status.in_([JobStatus.NOT_STARTED.value, JobStatus.CANCELLED.value]))\n"
+        "    .where(jobs.c.place.is_not(None))\n",
+        "servers",
+    ),
+    Mend(
+        "a database that is silent for a moment while a job delivers costs the training",
+        "server/jobs/work.py",
+        "                if self.closing.wait(POLL_SECONDS):\n                    raise CancelledError from None\n",
+        "                raise\n",
+        "servers",
+    ),
+    Mend(
+        "what was done is done again when its end is not recorded",
+        "server/jobs/runner.py",
+        "                end = end or self._outcome(job, notes, slot)\n",
+        "                end = self._outcome(job, notes, slot)\n",
+        "servers",
+    ),
+    Mend(
+        "a claim is taken for a lost one while it is made",
+        "server/jobs/runner.py",
+        "        with self._claims:\n"
+        "            lost = {(server_id, job_id) for job_id in self._jobs.running(server_id)} - self._in_hand\n",
+        "        lost = {(server_id, job_id) for job_id in self._jobs.running(server_id)} - self._in_hand\n",
+        "servers",
+    ),
+    Mend(
+        "a job that is being done is taken for one that nobody has in hand",
+        "server/jobs/runner.py",
+        "                    self._in_hand.add((server_id, job.id))\n",
+        "                    pass\n",
+        "servers",
+    ),
+    Mend(
         "a key that was replaced by two at the same time is lost",
         "server/state/endpoint_store.py",
         "            if gone.rowcount != len(old):\n",

@@ -313,14 +313,23 @@ class JobWork:
 
         patiently(location, lambda: location.deliver(path), again)
 
+    def _told(self, question: Callable[[], T]) -> T:
+        """What the database says, once it says something: a moment of its silence costs no training."""
+        while True:
+            try:
+                return question()
+            except DatabaseDown:
+                if self.closing.wait(POLL_SECONDS):
+                    raise CancelledError from None
+
     def _check_wanted(self, job: JobRow, notes: JobLog, delivered: list[Location]) -> None:
         """Take back what was delivered if the job was cancelled meanwhile.
 
         :raises RequestRejected: it was, or another server runs it, which delivers the same.
         """
-        if self._runs(job):
+        if self._told(lambda: self._runs(job)):
             return
-        row = self._jobs.get(job.id)
+        row = self._told(lambda: self._jobs.get(job.id))
         if row is not None and row.status is JobStatus.CANCELLED:
             for location in delivered:
                 gone = "Removed" if location.withdraw() else "Could not remove"
