@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -13,6 +14,8 @@ from airflow_provider_azureml_classic.protocol.messages import check_characters,
 _T = TypeVar("_T")
 #: Longest header, in letters.
 _LONGEST = 4096
+#: The escape of the character NUL, which not every database can store; behind a pair of backslashes it is none.
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 
 @dataclass(frozen=True)
@@ -65,4 +68,6 @@ def _decoded(text: str) -> Mapping[str, Any]:
         raise ValueError("it is not JSON") from None
     if not isinstance(data, Mapping):
         raise ValueError("it is not a JSON object")
+    if _NUL.search(text):
+        raise ValueError("it has the character NUL, which cannot be stored")
     return data

@@ -36,7 +36,8 @@ from airflow_provider_azureml_classic.protocol.messages import Response
 from airflow_provider_azureml_classic.protocol.values import EndpointSettings
 from airflow_provider_azureml_classic.server import __main__ as server
 from airflow_provider_azureml_classic.server.state.tables import EndpointRow
-from airflow_provider_azureml_classic.server.web.app import App, Call
+from airflow_provider_azureml_classic.server.web.app import App
+from airflow_provider_azureml_classic.server.web.call import Call
 
 FAULTS = ("ignore", "pretend", "revert", "stale", "lose", "hang", "delay", "cut")
 

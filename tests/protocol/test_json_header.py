@@ -25,6 +25,7 @@ def test_what_is_written_is_read() -> None:
     assert headers == {"x-odd": '{"a":"\\u00fc","b":[1,null]}'}
     assert HEADER.read(headers, identity) == data
     assert HEADER.read({"x-even": "{}"}, identity) is None
+    assert HEADER.read({"x-odd": r'{"a":"\\u0000"}'}, identity) == {"a": r"\u0000"}
 
 
 def test_the_longest() -> None:
@@ -37,7 +38,8 @@ def test_the_longest() -> None:
 
 @pytest.mark.parametrize(
     ("text", "why"), [("", "not JSON"), ("{", "not JSON"), ("[]", "not a JSON object"), ("[" * 4000, "not JSON"),
-     ('{"a":"\\ud800"}', "half of a surrogate pair"), ('{"\\udfff":1}', "half of a surrogate pair")],
+     ('{"a":"\\ud800"}', "half of a surrogate pair"), ('{"\\udfff":1}', "half of a surrogate pair"),
+     ('{"a":"\\u0000"}', "the character NUL"), ('{"b\\\\\\u0000":1}', "the character NUL")],
 )  # fmt: skip
 def test_what_cannot_be_read(text: str, why: str) -> None:
     """It is refused by the name of the header, with its members."""

@@ -8,13 +8,13 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
 from airflow_provider_azureml_classic import __version__
-from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, cause, rejection
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.protocol import inference
 from airflow_provider_azureml_classic.protocol import operations as ops
 from airflow_provider_azureml_classic.protocol.approval import Approval
@@ -29,7 +29,7 @@ from airflow_provider_azureml_classic.protocol.drift import DriftPage, Terms
 from airflow_provider_azureml_classic.protocol.errors import known_members, to_response
 from airflow_provider_azureml_classic.protocol.job_history import read_limit, read_page, write_log
 from airflow_provider_azureml_classic.protocol.jobs import JobRequest
-from airflow_provider_azureml_classic.protocol.keys import KeyType, bearer, key_request
+from airflow_provider_azureml_classic.protocol.keys import KeyType, key_request
 from airflow_provider_azureml_classic.protocol.management import management_document
 from airflow_provider_azureml_classic.protocol.messages import JSON_TYPE, Request, Response
 from airflow_provider_azureml_classic.protocol.model_scoring import ModelCall
@@ -53,6 +53,7 @@ from airflow_provider_azureml_classic.server.help.description import Describer, 
 from airflow_provider_azureml_classic.server.jobs.jobs import Jobs
 from airflow_provider_azureml_classic.server.state.tables import EndpointRow
 from airflow_provider_azureml_classic.server.web import json_body as json_text
+from airflow_provider_azureml_classic.server.web.call import Call
 from airflow_provider_azureml_classic.server.web.lanes import Lane, lane
 from airflow_provider_azureml_classic.server.web.lists import listed
 from airflow_provider_azureml_classic.server.workspace.audit import Audit
@@ -66,59 +67,6 @@ from airflow_provider_azureml_classic.server.workspace.workspace import Caller, 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Call:
-    """One request, matched to its operation.
-
-    :param operation: what is asked.
-    :param segments: decoded values of its path.
-    :param query: first value of each query parameter, by its name in lower case.
-    :param headers: names in lower case.
-    :param body: as sent.
-    :param request_id: of the answer.
-    """
-
-    operation: ops.Operation
-    segments: Mapping[str, str]
-    query: Mapping[str, str]
-    headers: Mapping[str, str]
-    body: bytes
-    request_id: str
-
-    @property
-    def key(self) -> str:
-        """See :func:`bearer`; what clients of the Studio API send otherwise."""
-        authorization = self.headers.get("authorization")
-        return self.headers.get(ops.STUDIO_TOKEN, "") if authorization is None else bearer(authorization)
-
-    def json(self) -> Any:
-        """The decoded body; its declared charset matters where it is not UTF-8 only, as clients declare odd ones.
-
-        :raises RequestRejected: ``RequestBodyInvalid``, saying where.
-        """
-        if not self.body.strip():
-            raise rejection("RequestBodyInvalid", "The body is empty; it must be a JSON object.")
-        # Others are charsets, which old clients write here; and some leave the header of an earlier call.
-        compressed = self.headers.get("content-encoding", "").strip().lower() in _COMPRESSED
-        if compressed and self.body.lstrip()[:1] not in (b"{", b"["):
-            raise rejection("RequestBodyInvalid", "Compressed bodies are not read: send it without Content-Encoding.")
-        try:
-            return json_text.read(self.body, self.headers.get("content-type", ""))
-        except UnicodeEncodeError:
-            raise rejection(
-                "RequestBodyInvalid",
-                "The body has half of a surrogate pair (\\ud800 to \\udfff), which is not a character.",
-            ) from None
-        except UnicodeError:
-            raise rejection(
-                "RequestBodyInvalid", "The body is not UTF-8 text, nor text in the charset of its Content-Type."
-            ) from None
-        except RecursionError:
-            raise rejection("RequestBodyInvalid", "The body is nested too deeply.") from None
-        except ValueError as error:
-            raise rejection("RequestBodyInvalid", f"The body is not JSON: {cause(error)}.") from None
-
-
 def _inference_health(call: Call) -> Response:
     return _json({call.operation.path.rpartition("/")[2]: True})  # live, ready
 
@@ -130,7 +78,6 @@ def _json(data: Any, *, status: int = 200, headers: Mapping[str, str] | None = N
 #: Of answers that hold keys, tokens or somebody's data; whoever may cache the others is told by their own headers.
 NOT_KEPT: Mapping[str, str] = {"cache-control": "no-store"}
 _KEPT: Mapping[str, str] = {}
-_COMPRESSED = frozenset({"gzip", "x-gzip", "deflate", "br", "zstd", "compress"})
 
 
 class App:
@@ -273,6 +220,28 @@ class App:
         """
         usual = lane(method, path, body, self._workspace, self._scoring)
         return Lane.THREAD if self.waits and usual is Lane.LOOP else usual
+
+    def admit(self, method: str, path: str, query: str, headers: Mapping[str, str]) -> None:
+        """Return if whoever asks may ask for this: of nobody else more than a small body is held.
+
+        :param method: HTTP method.
+        :param path: raw path.
+        :param query: raw query.
+        :param headers: names in lower case.
+        :raises AzureMLClassicError: as the call itself would be refused.
+        """
+        call = self._matched("", method, path, query, headers, b"")
+        credential, names = call.operation.credential, call.segments
+        if credential is ops.Credential.NONE:
+            raise rejection("RequestBodyTooLarge", "This call takes no body.")
+        if "model" in names:
+            self._workspace.endpoint_of_model(names["model"], call.key, call.operation)
+        elif "workspace" not in names:
+            self._customer(call)
+        elif credential is ops.Credential.ENDPOINT:
+            self._endpoint(call)
+        else:
+            self._caller(call)
 
     def _matched(
         self, request_id: str, method: str, path: str, query: str, headers: Mapping[str, str], body: bytes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -15,7 +16,7 @@ from airflow_provider_azureml_classic.protocol.operations import PORTAL
 from airflow_provider_azureml_classic.server.blobs.disk import as_unavailable
 from airflow_provider_azureml_classic.server.counters.traffic import Observer
 from airflow_provider_azureml_classic.server.web.app import App
-from airflow_provider_azureml_classic.server.web.bodies import BodyReader, Budget
+from airflow_provider_azureml_classic.server.web.bodies import SMALL_BODY, BodyReader, Budget
 from airflow_provider_azureml_classic.server.web.connections import MAX_HEAD, head_too_long
 from airflow_provider_azureml_classic.server.web.health import PATHS
 from airflow_provider_azureml_classic.server.web.lanes import Lane
@@ -134,7 +135,8 @@ class HttpServer:
         method, path = scope["method"], scope["raw_path"].decode("latin-1")
         share = self._budget.share()
         try:
-            body = await read_body(receive, headers, share.hold)
+            admit = partial(self._threads.admit, method, path, scope["query_string"].decode("latin-1"), headers)
+            body = await read_body(receive, headers, share.hold, admit)
             response = await self._response(scope, method, path, headers, body)
             await _send(send, response)
         except AzureMLClassicError as error:
@@ -174,13 +176,14 @@ def head_size(scope: Scope) -> int:
 
 
 async def read_body(
-    receive: Receive, headers: dict[str, str], hold: Callable[[int], None] = lambda size: None
+    receive: Receive, headers: dict[str, str], hold: Callable[[int], None], admit: Callable[[], Awaitable[None]]
 ) -> bytes:
     """The whole body, within the limit.
 
     :param receive: of the request.
     :param headers: names in lower case.
     :param hold: told how many bytes are held; may raise.
+    :param admit: asked once before more than a small body is held; may raise.
     :raises RequestRejected: 413, before more than the limit is held.
     """
     declared = headers.get("content-length", "")
@@ -193,9 +196,12 @@ async def read_body(
         if message["type"] == "http.disconnect":
             raise Disconnected
         chunk = message.get("body", b"")
+        was_small = size <= SMALL_BODY
         size += len(chunk)
         if size > MAX_BODY:
             raise _too_large()
+        if was_small and size > SMALL_BODY:
+            await admit()
         hold(size)
         chunks.append(chunk)
         if not message.get("more_body"):

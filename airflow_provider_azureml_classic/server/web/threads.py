@@ -29,6 +29,12 @@ class Answerer(Protocol):
     def refuse(self, method: str, path: str, error: AzureMLClassicError) -> Response:
         """Answer a request with an error."""
 
+    def lane(self, method: str, path: str, body: bytes) -> Lane:
+        """Where a request is answered."""
+
+    def admit(self, method: str, path: str, query: str, headers: Mapping[str, str]) -> None:
+        """Return if whoever asks may ask for this."""
+
 
 def database_threads() -> CapacityLimiter:
     """Threads for those who may wait for the database; what needs none of it has others, and goes on meanwhile."""
@@ -53,6 +59,12 @@ class Threads:
         self._most = most
         self._running: set[asyncio.Task[Response]] = set()
         self._turns = Turns()
+
+    async def admit(self, method: str, path: str, query: str, headers: Mapping[str, str]) -> None:
+        """See :meth:`~.app.App.admit`; what needs no database does not wait for it."""
+        remembered = self._app.lane(method, path, b"") in (Lane.LOOP, Lane.THREAD)
+        limiter = None if remembered else self._limiter
+        await to_thread.run_sync(self._app.admit, method, path, query, headers, limiter=limiter)
 
     async def answer(
         self, lane: Lane, method: str, path: str, query: str, headers: Mapping[str, str], body: bytes

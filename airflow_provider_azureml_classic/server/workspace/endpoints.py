@@ -102,8 +102,11 @@ def settings_values(row: EndpointRow, settings: EndpointSettings) -> dict[str, A
 
     :param row: the endpoint as it is.
     :param settings: what is wanted.
-    :raises RequestRejected: a concurrency that ``High`` does not have, or too long a description.
+    :raises RequestRejected: a concurrency that ``High`` does not have, or a description that is too long or has the
+        character NUL, which not every database stores.
     """
+    if "\0" in (settings.description or ""):
+        raise rejection("BadParameterValue", "The description has the character NUL.", target="Description")
     if len(settings.description or "") > MAX_DESCRIPTION:
         raise rejection(
             "BadParameterValue",

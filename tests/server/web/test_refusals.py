@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from airflow_provider_azureml_classic.exceptions import AccessDenied, AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.protocol import operations as ops
 from airflow_provider_azureml_classic.protocol.operations import Credential, Operation
 from airflow_provider_azureml_classic.protocol.values import Endpoint
+from airflow_provider_azureml_classic.server.web.asgi import read_body
+from airflow_provider_azureml_classic.server.web.bodies import SMALL_BODY
 from tests.support.calls import BODIES, GUARDED, assert_error_shape, by_name, least_body, path_of, refusal
 from tests.support.service import TOKEN, WORKSPACE, Service, copied
 
@@ -43,6 +46,46 @@ def test_a_call_without_a_good_key_is_refused(
     path = path_of(operation, service, scorer)
     response = service.ask(operation.method, path, b"{not json", key=None, headers=headers)
     assert_error_shape(response, 401, refusal(operation))
+
+
+@by_name
+def test_of_nobody_a_large_body_is_held(service: Service, scorer: Endpoint, operation: Operation) -> None:
+    """Before more than a small body is read, the key is looked at as in the call itself; a good one passes."""
+    path, _, query = path_of(operation, service, scorer).partition("?")
+    with pytest.raises(AzureMLClassicError) as error:
+        service.app.admit(operation.method, path, query, {"authorization": "Bearer wrong"})
+    assert (error.value.status, error.value.detail_code) == (401, refusal(operation))
+    if operation.path.startswith(("/customer", "/v2")):
+        return
+    key = scorer.primary_key if operation.credential is Credential.ENDPOINT else TOKEN
+    service.app.admit(operation.method, path, query, {"authorization": f"Bearer {key}"})
+
+
+@pytest.mark.parametrize(("size", "asked"), [(SMALL_BODY, 0), (SMALL_BODY + 1, 1), (5 * SMALL_BODY, 1)])
+async def test_who_may_send_a_large_body_is_asked_once(size: int, asked: int) -> None:
+    """Small ones are read without asking; who is refused is not read any further."""
+    pieces = [{"type": "http.request", "body": b"x" * 1024, "more_body": True} for _ in range(size // 1024)]
+    pieces += [{"type": "http.request", "body": b"x" * (size % 1024)}]
+    left, times = iter(pieces), 0
+
+    async def receive() -> dict[str, object]:
+        return next(left)
+
+    async def admit() -> None:
+        nonlocal times
+        times += 1
+
+    assert len(await read_body(receive, {}, lambda size: None, admit)) == size
+    assert times == asked
+    if asked:
+        left, held = iter(pieces), list[int]()
+
+        async def refuse() -> None:
+            raise rejection("ScoreRequestUnauthorized", "Nobody.")
+
+        with pytest.raises(AccessDenied):
+            await read_body(receive, {}, held.append, refuse)
+        assert max(held) == SMALL_BODY
 
 
 @by_name
