@@ -170,7 +170,7 @@ def usable(data_dir: Path) -> Iterator[None]:
         if isinstance(error, IsADirectoryError):
             what = "Move it away, then start again"
         raise OSError(
-            f"the data directory {data_dir} cannot be used: {error.filename}: {error.strerror}. {what}."
+            f"the data directory {data_dir} cannot be used: {error.filename or data_dir}: {error.strerror}. {what}."
         ) from None
 
 

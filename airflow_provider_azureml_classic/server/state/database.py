@@ -148,8 +148,8 @@ class Database:
             message = f"A value of the request cannot be stored: {_reason(error)}."
             raise rejection("BadParameterValue", message) from None
         except sa.exc.DatabaseError as error:
-            # SQLite says of a damaged file neither of the above.
-            if type(error) is not sa.exc.DatabaseError:
+            # SQLite says of a damaged file neither of the above, PostgreSQL not of one that lacks a table.
+            if type(error) is not sa.exc.DatabaseError and not any(sign in _reason(error) for sign in _LACKING):
                 raise
             log.error("the database: %s", _reason(error))
             raise _down(_explained(error)) from None
@@ -261,6 +261,10 @@ _EXPLAINED = {
     "malformed": "The database is damaged. Stop the server and restore a backup.",
     "not a database": "The database is damaged. Stop the server and restore a backup.",
     "disk i/o error": "The disk of the database cannot be read or written.",
+    **dict.fromkeys(
+        _LACKING := ("no such table", "no such column", "has no column named", "does not exist"),
+        "The database lacks a table or a column: somebody has changed it. Stop the server and restore a backup.",
+    ),
 }
 _TROUBLES = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.InternalError, sa.exc.TimeoutError)
 

@@ -15,6 +15,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 
 from airflow_provider_azureml_classic.server.state.engine import make_engine
 from airflow_provider_azureml_classic.server.state.revision import MIGRATIONS
@@ -43,8 +44,16 @@ def upgrade(engine: sa.Engine) -> None:
     """Make or change the tables, all or nothing.
 
     :param engine: of the database.
-    :raises ValueError: the database is of a newer version; the message says what to do.
+    :raises ValueError: the database is of a newer version, or what it says of its own is damaged; the message says what
+        to do.
     """
+    try:
+        _upgrade(engine)
+    except CommandError as error:
+        raise ValueError(f"The database does not say which version it is of: {error}. Restore a backup.") from None
+
+
+def _upgrade(engine: sa.Engine) -> None:
     with engine.connect() as connection, _locked(connection):
         config = configuration(connection)
         scripts = ScriptDirectory.from_config(config)

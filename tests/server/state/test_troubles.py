@@ -23,6 +23,8 @@ TROUBLES = [
     (sa.exc.OperationalError, sqlite3.OperationalError("database is locked"), "does not answer"),
     (sa.exc.DatabaseError, sqlite3.DatabaseError("database disk image is malformed"), "is damaged"),
     (sa.exc.DatabaseError, sqlite3.DatabaseError("file is not a database"), "is damaged"),
+    (sa.exc.OperationalError, sqlite3.OperationalError("no such table: endpoints"), "lacks a table"),
+    (sa.exc.ProgrammingError, Exception('relation "endpoints" does not exist'), "lacks a table"),
 ]
 
 
@@ -61,6 +63,17 @@ def test_a_damaged_page_ends_the_start(tmp_path: Path) -> None:
         Database(f"sqlite:///{path}", KEY)
     path.write_bytes(b"no database at all, but a file of some length" * 100)
     with pytest.raises(ValueError, match=r"is damaged: .*not a database"):
+        Database(f"sqlite:///{path}", KEY)
+
+
+@pytest.mark.parametrize("versions", [("0003", "0004"), ("9999",), ("",)])
+def test_a_database_of_no_version_ends_the_start(tmp_path: Path, versions: tuple[str, ...]) -> None:
+    """Of none that there is, or of several at once; with a sentence."""
+    path = tmp_path / "state.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)")
+        connection.executemany("INSERT INTO alembic_version VALUES (?)", [(version,) for version in versions])
+    with pytest.raises(ValueError, match=r"estore a backup"):
         Database(f"sqlite:///{path}", KEY)
 
 
