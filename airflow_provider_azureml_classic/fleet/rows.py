@@ -10,6 +10,7 @@ from enum import Enum
 from typing import Any
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
+from airflow_provider_azureml_classic.protocol.messages import check_members
 from airflow_provider_azureml_classic.protocol.moments import to_utc
 from airflow_provider_azureml_classic.protocol.values import check_endpoint_name
 from airflow_provider_azureml_classic.retraining.freshness import Window
@@ -86,7 +87,11 @@ class Row:
         """What :meth:`to_json` made, by this or another version of the package.
 
         :param data: decoded JSON.
+        :raises ValueError: it is something else.
         """
+        check_members(data, _KINDS)
+        if "endpoint" not in data:
+            raise ValueError("a row of a fleet names no endpoint")
         values = {one.name: data[one.name] for one in fields(cls) if one.name in data}
         if values.get("outcome"):
             values["outcome"] = Outcome(values["outcome"])
@@ -113,6 +118,17 @@ class Row:
         self.wave = 0
         if self.outcome not in DONE:
             self.outcome, self.reason, self.receipt = None, "", None
+
+
+_KINDS = {
+    "endpoint": str,
+    **dict.fromkeys(("job_id", "outcome"), str | None),
+    **dict.fromkeys(("epoch", "wave"), int),
+    "reason": str,
+    "started": int | float | None,
+    "window": dict,
+    **dict.fromkeys(("receipt", "patch"), dict | None),
+}
 
 
 def parse_items(items: Iterable[Any], default: Window, input_name: str) -> list[Item]:

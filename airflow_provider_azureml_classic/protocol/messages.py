@@ -92,6 +92,22 @@ def check_characters(data: Any) -> None:
     json.dumps(data, ensure_ascii=False).encode()
 
 
+def check_members(data: Any, kinds: Mapping[str, Any]) -> None:
+    """Return if decoded JSON is an object whose members are of these kinds, as far as they are there.
+
+    :param data: decoded JSON.
+    :param kinds: by the member's name: what ``isinstance`` takes. Numbers must be finite.
+    :raises ValueError: it is something else; the message names the member.
+    """
+    if not isinstance(data, Mapping):
+        raise ValueError(f"it is not a JSON object but {type(data).__name__}")
+    for name in kinds.keys() & data.keys():
+        value = data[name]
+        endless = type(value) in (int, float) and finite(value) is None
+        if endless or not isinstance(value, kinds[name]):
+            raise ValueError(f"its member {name} cannot be {'endless' if endless else type(value).__name__}")
+
+
 def finite(value: Any) -> float | None:
     """A number of decoded JSON; ``None``: it is none, or none that can be reckoned with.
 

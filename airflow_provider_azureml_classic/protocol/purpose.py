@@ -12,6 +12,7 @@ from typing import Any
 
 from airflow_provider_azureml_classic.protocol.data_check import DATA_CHECKS, OFF, WARN, check_limits
 from airflow_provider_azureml_classic.protocol.json_header import JsonHeader
+from airflow_provider_azureml_classic.protocol.messages import check_members
 from airflow_provider_azureml_classic.protocol.moments import stamp, to_utc
 
 #: Name of the header.
@@ -62,10 +63,9 @@ class Purpose:
         :param data: decoded JSON.
         :raises ValueError: a member is of another kind.
         """
-        texts = {name: data.get(name) for name in ("Endpoint", "WebService", "Start", "End")}
-        wrong = next((name for name, value in texts.items() if not isinstance(value, str | None)), None)
-        if wrong is not None:
-            raise ValueError(f"its member {wrong} is not a text")
+        names = ("Endpoint", "WebService", "Start", "End")
+        check_members(data, dict.fromkeys(names, str | None))
+        texts = {name: data.get(name) for name in names}
         start, end = (to_utc(value) if value else None for value in (texts["Start"], texts["End"]))
         return cls(texts["Endpoint"] or None, texts["WebService"] or None, start, end, *_data_check(data))
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from airflow_provider_azureml_classic.protocol.messages import check_members
 from airflow_provider_azureml_classic.protocol.moments import age_text, moment_text, to_utc
 from airflow_provider_azureml_classic.protocol.references import STAMP, BlobReference, window_end_of
 from airflow_provider_azureml_classic.protocol.values import Endpoint, Resource
@@ -45,8 +46,12 @@ class Window:
         """The window that :meth:`to_json` wrote; ``None`` if it is unknown.
 
         :param data: from XCom.
+        :raises ValueError: it is something else.
         """
-        if not data or not data.get("end"):
+        if not data:
+            return None
+        check_members(data, dict.fromkeys(("start", "end"), str | datetime | None))
+        if not data.get("end"):
             return None
         return cls(to_utc(data["end"]), to_utc(data["start"]) if data.get("start") else None)
 

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from airflow_provider_azureml_classic.exceptions import AzureMLClassicError
 from airflow_provider_azureml_classic.protocol.digests import Digests, same_model
+from airflow_provider_azureml_classic.protocol.messages import check_members
 from airflow_provider_azureml_classic.protocol.moments import to_utc
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.tables import Table
@@ -133,6 +135,7 @@ class Patch:
         :param data: from the task state store, or from an event.
         :raises ValueError: it is something else.
         """
+        check_members(data, _KINDS)
         try:
             return cls(
                 **{name: data[name] for name in _PLAIN},
@@ -147,7 +150,7 @@ class Patch:
                 replaced_end=data.get("replaced_end"),
                 rehearsal=data.get("rehearsal"),
             )
-        except (KeyError, TypeError):
+        except (KeyError, TypeError, AttributeError, AzureMLClassicError):
             raise ValueError(f"The state of the update cannot be read: its members are {sorted(data)}.") from None
 
     def missing(self, after: Endpoint) -> str | None:
@@ -181,6 +184,13 @@ class Patch:
 
 
 _PLAIN = ("resource", "version", "etag", "patched_at", "deadline", "failed")
+_KINDS = {
+    **dict.fromkeys(("resource", "level"), str),
+    **dict.fromkeys(("version", "etag", "window_end", "replaced_end"), str | None),
+    **dict.fromkeys(("patched_at", "deadline"), int | float),
+    "failed": bool | None,
+    "rehearsal": dict | None,
+}
 
 
 def _reference_to_json(reference: BlobReference) -> list[str]:

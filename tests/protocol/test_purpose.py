@@ -44,7 +44,7 @@ def test_members_of_later_versions_are_passed_over() -> None:
         ("soon", "it is not JSON"),
         ("[" * 4000, "it is not JSON"),
         ("[]", "it is not a JSON object"),
-        ('{"Endpoint": 3}', "its member Endpoint is not a text"),
+        ('{"Endpoint": 3}', "its member Endpoint cannot be int"),
         ('{"End": "soon"}', "'soon' is not a time"),
         ('{"End": "0001-01-01T00:00:00+01:00"}', "is not a time"),
         ('{"DataCheck": "perhaps"}', "none of warn, fail, off, only"),
