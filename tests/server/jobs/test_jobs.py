@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import threading
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +21,7 @@ from airflow_provider_azureml_classic.protocol.sas import expiry_of
 from airflow_provider_azureml_classic.protocol.values import Endpoint
 from airflow_provider_azureml_classic.server.experiments.ilearner import content_digest, read_ilearner
 from airflow_provider_azureml_classic.server.jobs import work
+from airflow_provider_azureml_classic.server.state.peers import Peers
 from airflow_provider_azureml_classic.server.storage.locations import OwnLocation
 from airflow_provider_azureml_classic.server.storage.scope import WHOLE_STORE
 from tests.support.processes import until
@@ -220,8 +222,29 @@ def test_a_job_that_is_cancelled_while_it_delivers_delivers_nothing(
     assert names[1] not in delivered
     assert client.get_job(trainer, job_id).status is JobStatus.CANCELLED
     for name in names:
-        with pytest.raises(NotFound):
-            client.fetch_blob(service.signed(name))
+        with pytest.raises(RequestRejected, match="There is no blob"):
+            service.read_blob(name)
+
+
+@pytest.mark.slow
+def test_what_may_be_taken_for_dead_delivers_nothing(
+    service: Service, trainer: Endpoint, data: BlobReference, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another server may be about to do the job, so its outputs wait until that cannot be."""
+    asked, held = threading.Event(), [False]
+
+    def is_held(self: Peers) -> bool:
+        asked.set()
+        return held[0]
+
+    monkeypatch.setattr(Peers, "held", property(is_held))
+    job_id = service.submit(trainer, data, output1=BlobReference("models/held.ilearner"))
+    assert asked.wait(60)
+    with pytest.raises(RequestRejected, match="There is no blob"):
+        service.read_blob("models/held.ilearner")
+    held[0] = True
+    assert service.ended(trainer, job_id).status is JobStatus.FINISHED
+    assert service.read_blob("models/held.ilearner")
 
 
 @pytest.mark.slow
