@@ -92,7 +92,7 @@ faults: $(READY) ## break the network, the disk and the requests, briefly (also 
 	@$(PY) -m pytest -n $(JOBS) $(FAULTS)
 
 .PHONY: faults-long
-faults-long: $(READY) ## the same at every byte, and with a million inputs more (an hour or two)
+faults-long: $(READY) ## the same at every byte, and with a million inputs more (40 minutes)
 	@FAULTS_LONG=1 $(PY) -m pytest -n $(JOBS) --timeout 7200 $(FAULTS) tests/server/test_fuzz.py \
 		tests/server/web/test_microbatch.py
 
