@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
@@ -40,6 +41,9 @@ _TIMERS_MAY_BE_EARLY = 0.01
 _UPGRADE, _IGNORED = re.compile(rb"\r\nupgrade(?=:)", re.IGNORECASE), b"\r\nx-asked"
 _BEGINNING_OF_ANSWER = b"HTTP/1.1 "
 _BEGINNING, _END_OF_HEAD = b"\r\nupgrade:", b"\r\n\r\n"
+
+#: Requests that may come in one piece; of more, so many bytes are read at a time.
+_AT_ONCE, _SLICE = 16, 1024
 
 _PHRASES = {400: "Bad Request", 408: "Request Timeout", 431: "Request Header Fields Too Large"}
 _PHRASES |= {503: "Service Unavailable"}
@@ -82,6 +86,25 @@ class WholeAnswers:
         self._transport.close()
 
 
+class _Flow(FlowControl):
+    """Reads no further while requests wait that came before the answer to another.
+
+    uvicorn reads on with each answer, however many wait: who sends without reading the answers fills the memory, and a
+    request of 20 bytes takes kilobytes.
+
+    :param connection: the one.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__(connection.transport)
+        self._waiting = connection.pipeline
+
+    def resume_reading(self) -> None:
+        """Read on, unless requests wait."""
+        if not self._waiting:
+            super().resume_reading()
+
+
 class Connection(HttpToolsProtocol):
     """One connection, with limits.
 
@@ -102,6 +125,8 @@ class Connection(HttpToolsProtocol):
     _is_pending = False
     #: A line of the head that began and may become ``Upgrade``.
     _begun_line = b""
+    #: What has come and is read when the requests before it are answered.
+    _later = b""
 
     def __init__(self, *, batcher: MicroBatcher | None = None, **options: Any) -> None:
         super().__init__(**options)
@@ -110,6 +135,7 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection, or turn it away."""
         super().connection_made(transport)
+        self.flow = _Flow(self)
         self._answers = WholeAnswers(transport, self.loop)
         self.awaited_since = self.loop.time()
         if len(self.connections) > connections_allowed():
@@ -135,10 +161,19 @@ class Connection(HttpToolsProtocol):
         return between and not self.transport.get_write_buffer_size()
 
     def read(self, data: bytes) -> None:
-        """Read on as the web server does.
+        """Read on as the web server does; of many requests that came together, a few at a time.
 
         :param data: what has come.
         """
+        data, self._later = self._later + data, b""
+        size = len(data) if data.count(_END_OF_HEAD) <= _AT_ONCE else _SLICE
+        for begin in range(0, len(data), size or 1):
+            if self.pipeline:
+                self._later = data[begin:]
+                return
+            self._read(data[begin : begin + size])
+
+    def _read(self, data: bytes) -> None:
         self._is_pending, self._parsed = False, None
         if self.transport.is_closing():
             return
@@ -210,6 +245,8 @@ class Connection(HttpToolsProtocol):
         self._answers.flush()
         self.awaited_since = self.loop.time()
         super().on_response_complete()
+        if self._later and not self.pipeline:
+            self.read(b"")
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP in the protocol's shape.

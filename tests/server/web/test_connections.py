@@ -40,10 +40,19 @@ class Wire(asyncio.Transport):
         super().__init__()
         self.pieces: list[bytes] = []
         self.closed = False
+        self.reads = True
 
     def write(self, data: Any) -> None:
         """Note a piece."""
         self.pieces.append(bytes(data))
+
+    def pause_reading(self) -> None:
+        """Be left alone."""
+        self.reads = False
+
+    def resume_reading(self) -> None:
+        """Be read again."""
+        self.reads = True
 
     def is_closing(self) -> bool:
         """Whether it was closed."""
@@ -58,6 +67,15 @@ class Wire(asyncio.Transport):
         return 0
 
 
+def connected(application: Any) -> tuple[Connection, Wire]:
+    """A connection to an application, and where its answers go."""
+    wire, state = Wire(), ServerState()
+    state.default_headers = []
+    connection = Connection(config=uvicorn.Config(application, ws="none", access_log=False), server_state=state, app_state={})
+    connection.connection_made(wire)
+    return connection, wire
+
+
 async def pieces_of(request: bytes, *messages: dict[str, Any]) -> list[list[bytes]]:
     """What an application that sends these messages lets go out, piece by piece, split into head and body."""
 
@@ -65,11 +83,7 @@ async def pieces_of(request: bytes, *messages: dict[str, Any]) -> list[list[byte
         for message in messages:
             await send({"headers": [(b"content-length", b"4")], "status": 200, **message})
 
-    wire = Wire()
-    state = ServerState()
-    state.default_headers = []
-    connection = Connection(config=uvicorn.Config(application, ws="none"), server_state=state, app_state={})
-    connection.connection_made(wire)
+    connection, wire = connected(application)
     connection.data_received(request + b" / HTTP/1.1\r\nHost: x\r\n\r\n")
     while connection.tasks:
         await asyncio.sleep(0)
@@ -100,3 +114,37 @@ async def test_a_head_goes_out_with_its_body(
     assert [body for _, body in pieces] == bodies
     assert pieces[0][0].startswith(b"HTTP/1.1 200 OK\r\n")
     assert len(pieces) == 1 or pieces[1] == (b"ur", b"")
+
+
+@pytest.mark.parametrize("size", [1 << 30, 7919, 100])
+async def test_requests_that_do_not_wait_for_answers_are_read_a_few_at_a_time(size: int) -> None:
+    """However many come, a few are held; all are answered, in their order, and only then is more read."""
+    seen: list[str] = []
+    most = 0
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body, more = body + message["body"], message["more_body"]
+        seen.append(scope["path"] + body.decode())
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body"})
+
+    connection, wire = connected(application)
+    requests = [(f"/{number}", "body"[: number % 5]) for number in range(2000)]
+    data = "".join(f"PUT {path} HTTP/1.1\r\ncontent-length: {len(body)}\r\n\r\n{body}" for path, body in requests)
+    pieces = iter(data[begin : begin + size].encode() for begin in range(0, len(data), size))
+    for _ in range(20_000):
+        if wire.reads and (piece := next(pieces, None)):
+            connection.data_received(piece)
+        await asyncio.sleep(0)
+        most = max(most, len(connection.pipeline))
+        if len(seen) == len(requests):
+            break
+    assert seen == [path + body for path, body in requests]
+    assert most < 40
+    while connection.tasks:
+        await asyncio.sleep(0)
+    assert wire.reads
+    connection.connection_lost(None)
