@@ -126,10 +126,16 @@ class Database:
         """A connection to read from; all that is read in one block is of one state.
 
         :param slow: it reads or changes very much.
-        :raises DatabaseDown: nothing can be read.
+        :raises DatabaseDown: nothing can be read, or not what is there, see :func:`readable`.
         """
         with self._mended(), (snapshots(self._slow) if slow else self._reader).connect() as connection:
-            yield connection
+            try:
+                with readable():
+                    yield connection
+            except DatabaseDown:
+                # Its cursor is in the middle of a result: SQLite would go on to show the next one the same old state.
+                connection.invalidate()
+                raise
 
     @contextmanager
     def _mended(self) -> Iterator[None]:
@@ -272,6 +278,28 @@ _TROUBLES = (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.InternalErro
 def _explained(error: sa.exc.SQLAlchemyError) -> str:
     reason = _reason(error).lower()
     return next((text for sign, text in _EXPLAINED.items() if sign in reason), _SILENT)
+
+
+#: What is raised where a value is read that nobody of ours has written.
+DAMAGED = (ValueError, TypeError, KeyError, AttributeError, RecursionError, zlib.error)
+
+
+@contextmanager
+def readable(what: str = "A row") -> Iterator[None]:
+    """Tell values that cannot be read as what they are: a bit that flipped, or somebody's change.
+
+    :param what: at the beginning of the sentence.
+    :raises DatabaseDown: one cannot be read; the log has the reason.
+    """
+    try:
+        yield
+    except UnicodeEncodeError:
+        # Of what is asked for, not of what is there.
+        raise
+    except DAMAGED as error:
+        log.exception("%s of the database cannot be read", what)
+        text = f"{what} of the database cannot be read: it is damaged, or somebody has changed it. Restore a backup."
+        raise _down(text) from error
 
 
 def _down(message: str = _SILENT) -> DatabaseDown:

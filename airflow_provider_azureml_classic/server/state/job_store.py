@@ -17,7 +17,7 @@ from airflow_provider_azureml_classic.protocol.jobs import TRANSITIONS, JobReque
 from airflow_provider_azureml_classic.protocol.purpose import Purpose
 from airflow_provider_azureml_classic.protocol.references import ToldWindow
 from airflow_provider_azureml_classic.server.clock import Clock, system_clock
-from airflow_provider_azureml_classic.server.state.database import JOBS, Database, columns, to_row
+from airflow_provider_azureml_classic.server.state.database import JOBS, Database, columns, readable, to_row
 from airflow_provider_azureml_classic.server.state.history import add_models, add_samples, add_trained
 from airflow_provider_azureml_classic.server.state.quota_store import jobs_used_up
 from airflow_provider_azureml_classic.server.state.tables import (
@@ -142,9 +142,10 @@ class JobStore:
         return None
 
     def _row(self, row: sa.RowMapping) -> JobRow:
-        request, results = self._db.decrypt_json(row["request"]), self._db.decrypt_json(row["results"])
-        status = JobStatus(row["status"])
-        return to_row(JobRow, row, status=status, request=request_of(request), results=results)
+        with readable(f"The job {row['id']}"):
+            request, results = self._db.decrypt_json(row["request"]), self._db.decrypt_json(row["results"])
+            status = JobStatus(row["status"])
+            return to_row(JobRow, row, status=status, request=request_of(request), results=results)
 
     def get(self, job_id: str) -> JobRow | None:
         """A job, or ``None``."""

@@ -6,6 +6,7 @@ Rule 2: they are bounded in number, in bytes and in time, for each endpoint; the
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,8 +15,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from airflow_provider_azureml_classic.protocol.tables import Table
-from airflow_provider_azureml_classic.server.state.database import Database
+from airflow_provider_azureml_classic.server.state.database import DAMAGED, Database
 from airflow_provider_azureml_classic.server.state.tables import kept_calls, rehearsals
+
+log = logging.getLogger(__name__)
 
 #: Bytes that the calls of one endpoint take in the database.
 MAX_BYTES = 4 << 20
@@ -78,8 +81,18 @@ class KeptCalls:
         if now - row.begun_at > timedelta(days=keeping.days) / _CHUNKS:
             return None
         gone = connection.execute(sa.delete(kept_calls).where(kept_calls.c.id == row.id))
-        # Of two servers that share a database, one takes it.
-        return (row.begun_at, self._db.decrypt_packed(row.content)) if gone.rowcount == 1 else None
+        # Of two servers that share a database, one takes it. What cannot be read must not be in the way of new ones.
+        calls = self._read(row.content) if gone.rowcount == 1 else []
+        return (row.begun_at, calls) if calls else None
+
+    def _read(self, content: bytes) -> list[Any]:
+        """Calls that were kept together; none of what is damaged."""
+        try:
+            calls: list[Any] = self._db.decrypt_packed(content)
+        except DAMAGED as error:
+            log.warning("kept calls cannot be read, and are passed over: %s", error)
+            return []
+        return calls
 
     def _prune(self, connection: sa.Connection, endpoint_id: str, keeping: Keeping) -> None:
         calls = size = 0
@@ -102,7 +115,7 @@ class KeptCalls:
         for content in contents:
             if len(tables) >= limit:
                 break
-            tables += [Table(tuple(names), values) for names, values in reversed(self._db.decrypt_packed(content))]
+            tables += [Table(tuple(names), values) for names, values in reversed(self._read(content))]
         return tables[:limit]
 
     def count(self, endpoint_id: str, now: datetime) -> int:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from airflow_provider_azureml_classic.protocol.values import Endpoint
 from airflow_provider_azureml_classic.server.state import database as database_module
 from airflow_provider_azureml_classic.server.state.database import Database
-from tests.support.service import Service
+from tests.support.service import Service, line
 
 KEY = "Y2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2NjY2M="
 
@@ -94,3 +94,31 @@ def test_answers_with_keys_are_kept_by_nobody(service: Service, scorer: Endpoint
         service.ask("POST", service.endpoint_path("mine") + "/regeneratekeys", {"KeyType": "Secondary"}),
     ):
         assert answer.headers["cache-control"] == "no-store", json.loads(answer.body)
+
+
+#: Table, column and what somebody or a flipped bit has put there.
+DAMAGES = [
+    ("jobs", "created_at", "2026-13-45"), ("jobs", "request", b"x"), ("jobs", "status", "Lost"),
+    ("jobs", "data_check", "{"), ("jobs", "data_check", "[" * 100_000), ("endpoints", "primary_key", b"x"),
+    ("placements", "placed_at", -1), ("resources", "window_end", "soon"),
+]  # fmt: skip
+
+
+def test_a_value_that_cannot_be_read_is_told(service: Service, scorer: Endpoint, trainer: Endpoint) -> None:
+    """As damage, with 503, whatever is damaged; and all is well once it is restored."""
+    service.ended(trainer, service.submit(trainer, service.put_blob("data/five.csv", line(5))))
+    endpoint = service.endpoint_path("mine")
+    paths = [service.api_path(trainer, "/jobs"), endpoint.rpartition("/")[0], endpoint + "/models"]
+    database = sqlite3.connect(service.settings.data_dir / "state.db", isolation_level=None)
+    for table, column, value in DAMAGES:
+        before = database.execute(f"SELECT rowid, {column} FROM {table}").fetchall()  # noqa: S608 - names from above
+        change = f"UPDATE {table} SET {column} = ?"  # noqa: S608 - likewise
+        database.execute(change, (value,))
+        answers = [service.ask("GET", path) for path in paths]
+        database.executemany(f"{change} WHERE rowid = ?", [(old, row) for row, old in before])
+        told = [answer.body.decode() for answer in answers if answer.status == 503]
+        assert {answer.status for answer in answers} <= {200, 503}
+        assert told
+        assert all("of the database cannot be read: it is damaged" in text for text in told)
+        assert {service.ask("GET", path).status for path in paths} == {200}
+    database.close()
