@@ -18,7 +18,8 @@ from starlette.types import Receive, Scope, Send
 from airflow_provider_azureml_classic.server.blobs.store import BlobProperties, BlobWriter
 from airflow_provider_azureml_classic.server.blobs.xml import StorageError
 
-_PIECE = 1024 * 1024
+#: Bytes that a connection holds of a blob, whether its client reads or not.
+_PIECE = 256 * 1024
 _RANGE = re.compile(r"bytes=(\d{1,18})-(\d{0,18})")
 
 

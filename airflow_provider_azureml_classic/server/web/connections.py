@@ -14,6 +14,7 @@ import re
 import resource
 from collections import deque
 from collections.abc import Iterable
+from operator import itemgetter
 from typing import Any
 
 from uvicorn.protocols.http.flow_control import FlowControl
@@ -29,6 +30,8 @@ HEAD_SECONDS = 20.0
 MAX_HEAD = 64 << 10
 #: Seconds in which a client must take some of an answer.
 UNREAD_SECONDS = 60.0
+#: Bytes of all answers together that clients have taken nothing of for a while; beyond it the largest are dropped.
+MAX_UNREAD = 256 << 20
 #: Connections at a time; fewer where the system allows fewer open files.
 MAX_CONNECTIONS = 4096
 #: Open files that are not connections: database, models, workers' pipes.
@@ -66,8 +69,10 @@ class WholeAnswers:
     def write(self, data: bytes) -> None:
         """Send; a head waits until something follows, at the latest until the loop comes round.
 
-        :param data: what uvicorn writes.
+        :param data: what uvicorn writes; nobody takes it where the client has left.
         """
+        if self._transport.is_closing():
+            return
         head, self._head = self._head, b""
         if not head and data.startswith(_BEGINNING_OF_ANSWER):
             self._head = data
@@ -264,20 +269,23 @@ class Connection(HttpToolsProtocol):
             self.transport.write(_answer(error))
         self.transport.close()
 
-    def check(self, now: float) -> None:
+    def check(self, now: float) -> int:
         """Close the connection if its client is over a limit of time.
 
         :param now: the loop's time.
+        :return: bytes that wait, and that the client has taken nothing of since the last check.
         """
         size = self.transport.get_write_buffer_size()
-        if not size or size != self._unread[0]:
+        unread = size if size == self._unread[0] else 0
+        if not unread:
             self._unread = (size, now)
         elif now - self._unread[1] > UNREAD_SECONDS:
             self.transport.abort()
-            return
+            return 0
         if self.awaited_since is not None and now - self.awaited_since > HEAD_SECONDS:
             self.awaited_since = None
             self.turn_away(rejection("RequestTimeout", f"There was no request for {HEAD_SECONDS:.0f} seconds."))
+        return unread
 
 
 def without_upgrade(data: bytes) -> bytes:
@@ -306,13 +314,18 @@ def begun_upgrade(data: bytes) -> bytes:
 
 
 def check_all(connections: Iterable[Any], now: float) -> None:
-    """Check every connection; to be called about once a second.
+    """Check every connection, and what all hold together; to be called about once a second.
 
     :param connections: the web server's.
     :param now: the loop's time.
     """
-    for connection in tuple(connections):
-        connection.check(now)
+    held = [(connection.check(now), connection) for connection in tuple(connections)]
+    total = sum(size for size, _ in held)
+    for size, connection in sorted(held, key=itemgetter(0), reverse=True):
+        if total <= MAX_UNREAD:
+            break
+        connection.transport.abort()
+        total -= size
 
 
 def head_too_long() -> AzureMLClassicError:

@@ -10,7 +10,8 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from airflow_provider_azureml_classic.server.web.connections import Connection
+from airflow_provider_azureml_classic.server.web import connections
+from airflow_provider_azureml_classic.server.web.connections import Connection, check_all
 
 #: Methods of a class inside uvicorn that is not for others to build on: a version without one of them needs a new
 #: upper bound in `setup.cfg`, or a change here.
@@ -41,6 +42,7 @@ class Wire(asyncio.Transport):
         self.pieces: list[bytes] = []
         self.closed = False
         self.reads = True
+        self.unread = 0
 
     def write(self, data: Any) -> None:
         """Note a piece."""
@@ -62,16 +64,22 @@ class Wire(asyncio.Transport):
         """Be closed."""
         self.closed = True
 
+    def abort(self) -> None:
+        """Be closed at once."""
+        self.closed = True
+
     def get_write_buffer_size(self) -> int:
-        """Nothing waits."""
-        return 0
+        """What waits."""
+        return self.unread
 
 
 def connected(application: Any) -> tuple[Connection, Wire]:
     """A connection to an application, and where its answers go."""
     wire, state = Wire(), ServerState()
     state.default_headers = []
-    connection = Connection(config=uvicorn.Config(application, ws="none", access_log=False), server_state=state, app_state={})
+    connection = Connection(
+        config=uvicorn.Config(application, ws="none", access_log=False), server_state=state, app_state={}
+    )
     connection.connection_made(wire)
     return connection, wire
 
@@ -147,4 +155,29 @@ async def test_requests_that_do_not_wait_for_answers_are_read_a_few_at_a_time(si
     while connection.tasks:
         await asyncio.sleep(0)
     assert wire.reads
+    connection.connection_lost(None)
+
+
+async def test_answers_that_are_not_read_hold_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The largest are dropped of which nothing was taken since the last check; who reads, however slowly, is left."""
+    monkeypatch.setattr(connections, "MAX_UNREAD", 100)
+    pairs = [connected(None) for _ in range(5)]
+    for (_, wire), size in zip(pairs, (90, 50, 60, 40, 1000), strict=True):
+        wire.unread = size
+    check_all([connection for connection, _ in pairs], 0.0)
+    assert not any(wire.closed for _, wire in pairs)
+    pairs[-1][1].unread -= 1
+    check_all([connection for connection, _ in pairs], 1.0)
+    assert [wire.closed for _, wire in pairs] == [True, False, True, False, False]
+    for connection, _ in pairs:
+        connection.connection_lost(None)
+
+
+async def test_nothing_is_written_to_who_has_left() -> None:
+    """A request that waited for others' answers may be answered when its client is gone: that is no fault."""
+    connection, wire = connected(None)
+    wire.closed = True
+    connection._answers.write(b"HTTP/1.1 200 OK\r\n\r\n")
+    await asyncio.sleep(0)
+    assert wire.pieces == []
     connection.connection_lost(None)
