@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Collection, Iterable, Iterator
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rej
 from airflow_provider_azureml_classic.protocol.arff import NOMINAL, NUMERIC, ArffError, Attribute, read_arff
 from airflow_provider_azureml_classic.protocol.limits import MAX_RECORD
 from airflow_provider_azureml_classic.tables.delimited import Keep
-from airflow_provider_azureml_classic.tables.encodings import FOREIGN, Decoder, no_text
+from airflow_provider_azureml_classic.tables.encodings import FOREIGN, IMPLAUSIBLE, Decoder, no_text
 from airflow_provider_azureml_classic.tables.names import check_names
 from airflow_provider_azureml_classic.tables.spelling import listed, shown
 from airflow_provider_azureml_classic.tables.table import Origin, Table
@@ -59,7 +60,8 @@ def arff_tables(
         before, whole = 0, _of_width(rows, len(names))
         while chunk := list(islice(whole, max(1, min(_ROWS, _CELLS // len(names))))):
             columns = {name: _column(chunk, i) for i, name in kept.items()}
-            table = Table(origin, columns, len(chunk), before)
+            # The encoding may turn out later than the names.
+            table = Table(replace(origin, encoding=decoder.name, word=decoder.word), columns, len(chunk), before)
             for name in columns:
                 _check_declared(table, name)
             yield table
@@ -91,6 +93,8 @@ def _lines(pieces: Iterable[bytes], decoder: Decoder) -> Iterator[str]:
             raise ArffError(f"Line {number} is longer than {MAX_RECORD >> 20} MiB.")
     if doubt and decoder.foreign:
         raise ArffError(f"{doubt.capitalize()} {FOREIGN}")
+    if doubt and decoder.implausible:
+        raise ArffError(f"{doubt.capitalize()} {IMPLAUSIBLE.format(word=shown(decoder.word))}")
     if doubt and decoder.mixed:
         raise ArffError(f"{doubt.capitalize()} is not UTF-8, but much of the file is. Save it in one encoding.")
     if "\0" in rest:

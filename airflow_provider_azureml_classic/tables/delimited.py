@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.protocol.limits import MAX_RECORD
-from airflow_provider_azureml_classic.tables.encodings import FOREIGN, Decoder, no_text
+from airflow_provider_azureml_classic.tables.encodings import FOREIGN, IMPLAUSIBLE, Decoder, no_text
 from airflow_provider_azureml_classic.tables.names import check_names, check_width
 from airflow_provider_azureml_classic.tables.quotes import NEVER_CLOSED, QuoteFault, whole_rows
 from airflow_provider_azureml_classic.tables.spelling import parse_number, shown
@@ -111,6 +111,7 @@ class DelimitedParser:
         text = self._whole_rows(self._text, final=final)
         if text.strip(b" \r\n") or (len(self.names) == 1 and text):
             self._splitter = self._splitter or _Splitter(self._origin(), self.names, self._keep)
+            self._splitter.origin = self._origin()
             table = self._splitter.split(text, self.rows, final=final)
             self.rows += table.rows
             yield table
@@ -125,11 +126,11 @@ class DelimitedParser:
         if b"\0" in text:
             raise no_text(self._title, self._row_at(self._text[: self._text.index(b"\0")]))
         if final and self._doubt and self._decoder.foreign:
-            raise self._unreadable(self._doubt, FOREIGN)
+            raise self._unreadable(self._doubt, f"it {FOREIGN}")
+        if final and self._doubt and self._decoder.implausible:
+            raise self._unreadable(self._doubt, f"it {IMPLAUSIBLE.format(word=shown(self._decoder.word))}")
         if final and self._doubt and self._decoder.mixed:
-            said = (
-                "is not UTF-8, but much of the file is. Save it in one encoding, or declare it with the key 'encoding'."
-            )
+            said = "it is not UTF-8, but much of the file is. Save it in one encoding, or declare the key 'encoding'."
             raise self._unreadable(self._doubt, said)
         if final and not self._text.strip() and not self.names:
             raise rejection("InputParseError", f"The {self._title} is empty; expected a header row and data rows.")
@@ -202,7 +203,8 @@ class DelimitedParser:
         return self._unreadable(row, f"it is longer than {limit} MiB.")
 
     def _origin(self) -> Origin:
-        return Origin(self._title, self.names, self._delimiter.decode(), self._decoder.name)
+        decoder = self._decoder
+        return Origin(self._title, self.names, self._delimiter.decode(), decoder.name, word=decoder.word)
 
 
 def _lines(text: bytes) -> Iterator[bytes]:
@@ -244,7 +246,7 @@ def _delimiter(text: bytes, title: str) -> bytes:
 class _Splitter:
     """Splits whole rows into cells.
 
-    :param origin: of the file.
+    :param origin: of the file, as far as it is known: its encoding may turn out later.
     :param names: of all its columns; one without a name is never wanted.
     :param keep: tells for a column whether its cells are wanted.
     """
@@ -252,7 +254,7 @@ class _Splitter:
     def __init__(self, origin: Origin, names: tuple[str, ...], keep: Keep) -> None:
         import pyarrow as pa
 
-        self._origin = origin
+        self.origin = origin
         self._names = names
         self._kept = [str(i) for i, name in enumerate(names) if name and keep(name)]
         self._types: dict[str, pa.DataType] = {str(i): pa.string() for i in range(len(names))}
@@ -281,7 +283,7 @@ class _Splitter:
             # The first block was read as plain texts, whatever was then decided for the next ones.
             plain = cells[i].type != self._types[i]
             columns[self._names[int(i)]] = cells[i].dictionary_encode() if plain else cells[i]
-        return Table(self._origin, columns, cells.num_rows, before)
+        return Table(self.origin, columns, cells.num_rows, before)
 
     def _read(self, text: bytes, kept: list[str]) -> pa.Table:
         import pyarrow as pa
@@ -294,7 +296,7 @@ class _Splitter:
             use_threads=False, block_size=len(text) + 2, column_names=list(self._types), encoding="utf8"
         )
         parsing = arrow_csv.ParseOptions(
-            delimiter=self._origin.delimiter,
+            delimiter=self.origin.delimiter,
             newlines_in_values=True,
             ignore_empty_lines=several,
             invalid_row_handler=self._see_fault,
@@ -309,7 +311,7 @@ class _Splitter:
         return arrow_csv.read_csv(pa.py_buffer(text), reading, parsing, converting)
 
     def _see_fault(self, row: Any) -> str:
-        blank = len(self._names) > 1 and not row.text.strip(f" {self._origin.delimiter}")
+        blank = len(self._names) > 1 and not row.text.strip(f" {self.origin.delimiter}")
         if blank and not self._faults:
             self._blank += 1
         elif not blank and len(self._faults) < 2:
@@ -350,13 +352,13 @@ class _Splitter:
             suspects = pc.indices_nonzero(pc.equal(lines, most) if most > MAX_LINES else lines).to_pylist()
             for row in suspects[:_SUSPECTS]:
                 text = texts[row].as_py()
-                if most > MAX_LINES or _has_rows(text, self._origin.delimiter, numbers):
+                if most > MAX_LINES or _has_rows(text, self.origin.delimiter, numbers):
                     raise self._swallowed(before + row + 1, text)
 
     def _swallowed(self, number: int, text: str) -> AzureMLClassicError:
         return rejection(
             "InputParseError",
-            f"The {self._origin.title} cannot be read: in data row {number} a quote opens a cell of "
+            f"The {self.origin.title} cannot be read: in data row {number} a quote opens a cell of "
             f"{len(text.splitlines())} lines: {shown(text)}. If these are rows of their own, write the quote twice, "
             "and its cell in quotes.",
         )

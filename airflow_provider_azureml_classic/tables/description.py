@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import astuple, dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from airflow_provider_azureml_classic.tables import dates
 from airflow_provider_azureml_classic.tables.kinds import (
@@ -20,7 +20,8 @@ from airflow_provider_azureml_classic.tables.kinds import (
     read_numbers,
 )
 from airflow_provider_azureml_classic.tables.spelling import NO_VALUE, SHOWN
-from airflow_provider_azureml_classic.tables.table import Encoded, Table, as_dictionary
+from airflow_provider_azureml_classic.tables.table import Encoded, Table
+from airflow_provider_azureml_classic.tables.thousands import first_like, group_in, grouped_cells, spelled_cells
 
 if TYPE_CHECKING:
     from numpy import float64
@@ -36,11 +37,6 @@ _DATE = re.compile(
     r"(\d{4}([/.-])\d{1,2}(\2\d{1,2})?|\d{1,2}([/.-])\d{1,2}\4(\d{4}|\d{2})|"
     r"\d{1,2}[ -][^\W\d]{3,9}\.?,?[ -]\d{2,4})([ T].*)?",
     re.DOTALL,
-)
-#: Cells of a column in which a decimal sign may separate thousands: it has three digits behind it wherever it stands.
-_GROUPED, _GROUP = (
-    r"^[^0-9]*$|^\s*[+-]?([0-9]{{1,3}}|[1-9][0-9]{{0,2}}[{0}][0-9]{{3}})\s*$",
-    r"[0-9][{0}][0-9]{{3}}\s*$",
 )
 #: A number with what it is measured in behind it; more different units are parts of a code.
 _UNIT = re.compile(r"[+-]?\d[\d.,]*\s*([^\d\s.,:/-][^\d:/-]{0,11})")
@@ -138,37 +134,17 @@ def _spelled(value: float, kind: Kind) -> str:
 
 def _code_note(table: Table, name: str) -> str:
     """For digits that are no number: 00358 of a postal code is 358 as a number."""
-    code = _first_like(_spelled_cells(table, name), _CODE)
+    code = first_like(spelled_cells(table, name), _CODE)
     return f'has leading zeros ({_cut(code)}): declare kind = "text" if it is a code' if code else ""
 
 
 def _group_note(table: Table, name: str, sign: str) -> str:
     """For 12.345 in a file whose cells no comma separates: it may be 12345."""
-    import pyarrow.compute as pc
-
-    cells = _spelled_cells(table, name) if table.origin.delimiter in ("\t", ";", "|") else None
-    number = _first_like(cells, _GROUP.format(sign))
-    if not number or not pc.all(pc.match_substring_regex(cells, _GROUPED.format(sign))).as_py():
+    cells = grouped_cells(table, name, sign) if table.origin.delimiter in ("\t", ";", "|") else None
+    if cells is None:
         return ""
     other = "," if sign == "." else "."
-    return f'{THREE_DECIMALS} ({number}): declare decimal = "{other}" if they are thousands'
-
-
-def _spelled_cells(table: Table, name: str) -> Any:
-    """The cells of a column, or its different ones; ``None`` for one of a file that has numbers."""
-    import pyarrow as pa
-
-    column = table.columns[name]
-    if pa.types.is_dictionary(column.type):
-        column = as_dictionary(column).chunk(0).dictionary
-    return column if pa.types.is_string(column.type) else None
-
-
-def _first_like(cells: Any, pattern: str) -> str:
-    import pyarrow.compute as pc
-
-    place = -1 if cells is None else pc.index(pc.match_substring_regex(cells, pattern), True).as_py()
-    return cells[place].as_py().strip() if place >= 0 else ""
+    return f'{THREE_DECIMALS} ({group_in(cells, sign)}): declare decimal = "{other}" if they are thousands'
 
 
 def _number_note(values: NDArray[float64], distinct: NDArray[float64], label: bool) -> str:

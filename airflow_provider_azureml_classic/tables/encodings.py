@@ -3,6 +3,8 @@
 Rule 1: a mark at the start decides; else a declared encoding; else UTF-8, or UTF-16 where every other byte is zero.
 Rule 2: a file that is not UTF-8 is Windows-1252 only where nothing beyond ASCII in it is UTF-8. A bad byte in a file of
 UTF-8 is an error that names the row, never another reading of the file.
+Rule 3: Windows-1252 is a guess. It is given up where letters stand as no language writes them, as in files of DOS and
+the Macintosh, and else shown with a word of the file: only a person can tell é of Western from é of Central Europe.
 """
 
 from __future__ import annotations
@@ -28,7 +30,12 @@ FOREIGN = (
     "is neither UTF-8 nor Windows-1252: whole words are beyond ASCII. Save it as UTF-8, or declare the key 'encoding' "
     'of the experiment, for example "windows-1251" or "shift_jis".'
 )
-_LONGEST_MARK = 4
+#: The same of a file whose words have signs of Windows-1252 where no word has any.
+IMPLAUSIBLE = (
+    "is neither UTF-8 nor Windows-1252, in which it has the word {word}. Save it as UTF-8, or declare the "
+    'key \'encoding\' of the experiment, for example "cp850" (DOS), "mac_roman" or "windows-1250" (Central Europe).'
+)
+_LONGEST_MARK, _WORD_SHOWN = 4, 40
 #: How much at the start of a file tells UTF-16 without a mark.
 _HEAD = 16
 #: Files that are often named as if they were text: how they start.
@@ -43,6 +50,13 @@ _ACCIDENTS = 10
 #: Bytes beyond ASCII that stand together in words of other scripts, and hardly ever in Windows-1252.
 #: But for one sign that is repeated, as in three euro signs.
 _RUN = re.compile("([\udc80-\udcff])(?!\\1\\1)[\udc80-\udcff]{2,}")
+#: What Windows-1252 has for letters of other encodings, where no word has it: bytes that are no sign, signs between
+#: letters, capitals inside of words, low quotes behind a letter, and the pound before an accented one.
+_ODD = re.compile(
+    "[\x81\x8d\x8f\x90\x9d]|[A-Za-z][\u0192\u201a\u201e\u02c6\u02dc\u201d\u2022\u2021\u2030\u203a\u2039¡¢¤¥\u0160\u0152\u017d\u0178][a-z]|"
+    "[a-z][\u201a\u201e\u0192\u0160\u0152\u017d\u0178]|£[à-ÿ]"
+)
+_WORD = re.compile('[^\\s,;|"]*[^\x00-\x7f][^\\s,;|"]*')
 _INVALID = re.compile("[\udc80-\udcff]")
 _BEYOND = re.compile("[^\x00-\x7f\udc80-\udcff]")
 
@@ -76,6 +90,8 @@ class Decoder:
     :ivar name: the encoding, as far as it is known.
     :ivar fault: what is wrong with the byte behind the last output; no further pieces are decoded.
     :ivar doubt: position in the last output of the first byte that is not UTF-8, where the reading was changed.
+    :ivar word: the first one beyond ASCII of a file that is taken for Windows-1252, or the first that is none; empty
+        where nothing was guessed.
     """
 
     def __init__(self, title: str, encoding: str | None = None) -> None:
@@ -84,6 +100,8 @@ class Decoder:
         self.name = self._declared or "utf-8"
         self.fault = ""
         self.doubt: int | None = None
+        self.word = ""
+        self._odd = 0
         self._decoder: codecs.IncrementalDecoder | None = None
         self._rest = b""
         self._started = False
@@ -120,6 +138,11 @@ class Decoder:
     def foreign(self) -> bool:
         """Whether a file that was read as Windows-1252 has whole words beyond ASCII: it is in another encoding."""
         return self._declared is None and self._runs * 2 > self._invalid
+
+    @property
+    def implausible(self) -> bool:
+        """Whether a file that was read as Windows-1252 has words that nobody writes: it is in another encoding."""
+        return self._declared is None and self._odd * _ACCIDENTS > self._invalid
 
     def _start(self, piece: bytes) -> bytes:
         self._started = True
@@ -160,14 +183,27 @@ class Decoder:
             return piece[:position]
         self.name = WINDOWS
         self.doubt = position
-        return _from_windows(piece)
+        return self._guessed(piece)
 
     def _windows(self, piece: bytes, *, final: bool) -> bytes:
         if piece.isascii():
             return piece
         if self._declared is None:
             self._count(piece, final=final)
+            return self._guessed(piece)
         return _from_windows(piece)
+
+    def _guessed(self, piece: bytes) -> bytes:
+        read = _from_windows(piece)
+        text = read.decode()
+        odd = _ODD.search(text)
+        if odd and not self._odd:
+            start = max(text.rfind(sign, 0, odd.start()) for sign in ' ,;|"\t\r\n') + 1
+            self.word = (_WORD.match(text, start) or odd)[0][:_WORD_SHOWN]
+        self._odd += len(_ODD.findall(text)) if odd else 0
+        found = None if self.word else _WORD.search(text)
+        self.word = found[0][:_WORD_SHOWN] if found else self.word
+        return read
 
     def _count(self, piece: bytes, *, final: bool) -> None:
         text = self._counter.decode(piece, final)

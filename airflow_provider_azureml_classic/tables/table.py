@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_azureml_classic.protocol.arff import Attribute
+from airflow_provider_azureml_classic.tables.spelling import shown
 
 if TYPE_CHECKING:
     from numpy import int32, intp
@@ -23,6 +24,7 @@ class Origin:
     :param delimiter: between cells of CSV and TSV.
     :param encoding: of a text file.
     :param declared: columns of which the file itself says what they hold (ARFF).
+    :param word: a word of the file that shows how its encoding was guessed; empty: it was not.
     """
 
     title: str
@@ -30,6 +32,17 @@ class Origin:
     delimiter: str = ""
     encoding: str = ""
     declared: Mapping[str, Attribute] = field(default_factory=lambda: MappingProxyType({}))
+    word: str = ""
+
+    @property
+    def note(self) -> str:
+        """What was guessed of the file, as a sentence; empty: nothing."""
+        if not self.word:
+            return ""
+        return (
+            f"The {self.title} is not UTF-8; it was read as Windows-1252, for example {shown(self.word)}. "
+            "If that is not what it says, declare 'encoding'."
+        )
 
 
 @dataclass(frozen=True)

@@ -43,8 +43,44 @@ def test_declared(encoding: str) -> None:
 
 @pytest.mark.parametrize("byte", [0x81, 0x8D, 0x8F, 0x90, 0x9D])
 def test_undefined_bytes(byte: int) -> None:
-    """A byte that Windows-1252 leaves undefined does not stop a file."""
-    assert rows(read(b"x,y\n\xe9" + bytes([byte]) + b",b\n")) == [["é" + chr(byte), "b"]]
+    """A byte that Windows-1252 leaves undefined is the sign of another encoding, unless that is declared."""
+    content = b"x,y\n\xe9" + bytes([byte]) + b",b\n"
+    with pytest.raises(RequestRejected, match="at data row 1: it is neither UTF-8 nor Windows-1252, in which"):
+        read(content)
+    assert rows(read(content, encoding="cp1252")) == [["é" + chr(byte), "b"]]
+
+
+@pytest.mark.parametrize("title", ["CSV", "ARFF"])
+@pytest.mark.parametrize(
+    ("encoding", "words", "shown"),
+    [
+        ("cp437", "Köln Zürich", "K”ln"),
+        ("cp850", "Málaga café", "caf\u201a"),
+        ("mac_roman", "Köln Männer", "MŠnner"),
+        ("mac_roman", "Malmö café", "cafŽ"),
+        ("cp1250", "Łódź Kraków", "£ódŸ"),
+        ("iso8859-2", "Łódź Kraków", "£ód¼"),
+    ],
+)
+def test_letters_where_no_word_has_them(title: str, encoding: str, words: str, shown: str) -> None:
+    """Files of DOS, the Macintosh and Central Europe are refused where their words are none of Windows-1252."""
+    head = "x,y" if title == "CSV" else "@relation r\n@attribute x string\n@attribute y string\n@data"
+    content = f"{head}\n" + "".join(f"{word},1\n" for word in words.split())
+    with pytest.raises(RequestRejected, match=f"neither UTF-8 nor Windows-1252, in which it has the word '{shown}"):
+        read(content.encode(encoding), title)
+    assert read(content.encode(encoding), title, encoding=encoding).cell("x", 1) == words.split()[1]
+
+
+@pytest.mark.parametrize("block", [5, 1 << 20])
+def test_a_guess_is_shown(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
+    """What is taken for Windows-1252 is noted with a word of it, wherever that stands; what is declared is not."""
+    monkeypatch.setattr(delimited, "BLOCK", block)
+    content = ("x,y\n" + "a,1\n" * 20 + "l\u2019été,1\nKöln \u2013 Süd,2\n£m,3\n•,4\n5 €,5\n").encode("cp1252")
+    note = read(content).origin.note
+    assert note.startswith("The CSV is not UTF-8; it was read as Windows-1252, for example 'l\u2019été'. If")
+    assert read(content, encoding="cp1252").origin.note == ""
+    assert read("x,y\né,1\n").origin.note == ""
+    assert "'Èapek'" in read("x,y\nČapek,1\n".encode("cp1250")).origin.note
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ def test_a_file_is_scored_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         lines = (f"{i % 50};x\n" if i < rows / 2 else f"{i % 50},5;y\n" for i in range(rows))
         (tmp_path / "ask.csv").write_text("a;c\n" + "".join(lines))
         with peak() as so_far:
-            assert batch.score_file(model, tmp_path / "ask.csv", tmp_path / "out.csv", ("c",)) == rows
+            assert batch.score_file(model, tmp_path / "ask.csv", tmp_path / "out.csv", ("c",)).rows == rows
             peaks.append(so_far())
     assert peaks[2] < 1.5 * peaks[1]
     first, last = Scorer.load(model).score(Table(("a", "c"), [[0, "x"], [49.5, "y"]])).column("Scored Labels")

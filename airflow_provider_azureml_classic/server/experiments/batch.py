@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from airflow_provider_azureml_classic.exceptions import rejection
@@ -27,6 +28,18 @@ _CHUNK = 10_000
 _MAX_NOMINAL = 10_000
 
 
+@dataclass(frozen=True)
+class ScoredFile:
+    """What was scored.
+
+    :param rows: how many.
+    :param notes: what was guessed of the file that was read, for the job's log.
+    """
+
+    rows: int
+    notes: tuple[str, ...] = ()
+
+
 def score_file(
     model: Path,
     data: Path,
@@ -34,7 +47,7 @@ def score_file(
     passthrough: Sequence[str] = (),
     threshold: float | None = None,
     encoding: str | None = None,
-) -> int:
+) -> ScoredFile:
     """Score every row of a file.
 
     :param model: an ``.ilearner`` file.
@@ -43,13 +56,13 @@ def score_file(
     :param passthrough: input columns to repeat.
     :param threshold: see :meth:`~.scorer.Scorer.score`.
     :param encoding: of a text file, as the experiment declares it; by default it is recognized.
-    :return: number of rows.
     :raises RequestRejected: naming the column and the row at fault.
     """
     scorer = Scorer.load(model)
     schema = scorer.manifest.schema
     repeated = _Repeated(schema, passthrough) if title_of(target.name) == "ARFF" else None
-    blocks = read_blocks(data, schema.required, encoding)
+    notes: dict[str, None] = {}
+    blocks = _noted(read_blocks(data, schema.required, encoding), notes)
     decimal = file_decimal(map(repeated.see, blocks) if repeated else blocks, schema.decided, schema.missing)
     rows = 0
     with target.open("w", newline="", encoding="utf-8") as file:
@@ -62,7 +75,13 @@ def score_file(
                 out = writer(file, target, columns, "scored", schema.missing)
             out.writerows(scored.values)
             rows += len(scored.values)
-    return rows
+    return ScoredFile(rows, tuple(filter(None, notes)))
+
+
+def _noted(blocks: Iterable[Block], notes: dict[str, None]) -> Iterator[Block]:
+    for block in blocks:
+        notes[block.origin.note] = None
+        yield block
 
 
 def file_rows(schema: Schema, data: bytes, name: str, encoding: str | None = None) -> Table:
@@ -103,6 +122,7 @@ def _texts(kind: Kind, decimal: str, column: Encoded, schema: Schema) -> list[st
 
 def _chunks(blocks: Iterable[Block], schema: Schema, decimal: str, size: int) -> Iterator[Table]:
     for block in blocks:
+        schema.check_thousands(block, decimal)
         cells = {name: block.encoded(name) for name in block.names}
         texts = {name: _texts(schema.kind_of(name), decimal, column, schema) for name, column in cells.items()}
         for start in range(0, block.rows, size):

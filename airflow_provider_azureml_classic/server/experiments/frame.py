@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -114,7 +114,8 @@ def joined(
     columns = {}
     for name in first.columns:
         columns[name] = _below([_cells(table, name, name in names) for table, names in zip(tables, mixed, strict=True)])
-    return Table(first.origin, columns, sum(table.rows for table in tables))
+    word = next(filter(None, (table.origin.word for table in tables)), "")
+    return Table(replace(first.origin, word=word), columns, sum(table.rows for table in tables))
 
 
 def _cells(table: Table, name: str, comma: bool) -> pa.ChunkedArray:

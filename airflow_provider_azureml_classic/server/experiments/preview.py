@@ -70,7 +70,8 @@ def preview(experiment: Experiment) -> tuple[list[str], bool]:
     table = first_table(experiment, expected=(experiment.label,))
     schema, decision = decided(experiment, table, estimators.task_of(experiment), None)
     schema.check_columns(table)
-    return [*table_of(experiment, table.rows, seen_in(experiment, table, decision))], not decision.problems
+    seen = table_of(experiment, table.rows, seen_in(experiment, table, decision))
+    return [*seen, *filter(None, [table.origin.note])], not decision.problems
 
 
 @dataclass(frozen=True)

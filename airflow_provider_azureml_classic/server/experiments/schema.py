@@ -31,6 +31,7 @@ from airflow_provider_azureml_classic.tables.kinds import (
 from airflow_provider_azureml_classic.tables.names import hint
 from airflow_provider_azureml_classic.tables.spelling import category_key, listed, parse_number, shown, truth_key
 from airflow_provider_azureml_classic.tables.table import Encoded, Table
+from airflow_provider_azureml_classic.tables.thousands import check_thousands
 from airflow_provider_azureml_classic.tables.values import recoded
 
 if TYPE_CHECKING:
@@ -214,6 +215,21 @@ class Schema:
                 f"those are: {', '.join(self.classes[:20])}.",
                 target=self.label,
             )
+
+    def check_thousands(self, table: Table, decimal: str) -> None:
+        """Refuse later data whose numbers are 1000 times those that they write, see :mod:`~.tables.thousands`.
+
+        :param table: rows of a file.
+        :param decimal: the sign before its decimals.
+        :raises RequestRejected: naming column, row and cell.
+        """
+        ends = {column.name: (column.minimum, column.maximum) for column in self.features if column.kind == NUMBER}
+        if self.task != CLASSIFICATION:
+            ends[self.label] = None, None
+        for name in ends.keys() & table.columns.keys():
+            kind = self.kind_of(name)
+            if kind.kind != DATE and not kind.decimal:
+                check_thousands(table, name, decimal, ends[name])
 
     def check_columns(self, frame: Table) -> None:
         """Refuse data in which a column is absent.

@@ -215,7 +215,7 @@ def _train(
     digest, length = write_ilearner(model, graph, manifest)
     scorer = Scorer(manifest, graph, "")
     _write_evaluation(files, manifest, golden_rows(scorer, frame, test.answers), test, experiment.time_column)
-    notes = tuple(filter(None, (test.note, *notes_of(seen), *shifts, *troubles, *doubts)))
+    notes = tuple(filter(None, (test.note, *test.guesses(frame), *notes_of(seen), *shifts, *troubles, *doubts)))
     return TrainingSummary(manifest, digest, length, scorer.content, time.perf_counter() - start, notes, read, seen)
 
 
@@ -235,6 +235,8 @@ def _read(
     later, decision = decided(experiment, table, estimators.task_of(experiment), schema)
     later.check_columns(table)
     decision.check()
+    if schema:
+        schema.check_thousands(table, decision.decimal)
     seen = () if schema else seen_in(experiment, table, decision)
     frame = Frame(table, decision.decimal)
     return frame, later.learnt(frame), seen, every.rows
@@ -265,6 +267,13 @@ class _Test:
         :param rows: of the training data.
         """
         return {"rows": rows, "metrics": self.model, "held_out": len(self.rows)}
+
+    def guesses(self, frame: Frame) -> set[str]:
+        """What was guessed of the files that were read.
+
+        :param frame: the training data.
+        """
+        return {frame.table.origin.note, self.frame.table.origin.note}
 
 
 def _evaluated(
@@ -304,6 +313,7 @@ def _evaluated_on(experiment: Experiment, schema: Schema, data: Path, model: Any
     table = chosen(table, experiment.rows)
     frame = Frame(table, file_decimal(table, schema.decided, schema.missing))
     schema.check_evaluation(frame)
+    schema.check_thousands(table, frame.decimal)
     matrix, truth = encode(schema, frame, wide=wide), encode_label(schema, frame)
     answers = estimators.guarded(experiment, lambda: conversion.as_served(model, matrix))
     metrics = evaluate(answers, truth, schema.task, len(schema.classes))

@@ -246,15 +246,16 @@ class JobWork:
         (data,) = inputs.values()
         model = self._models.file(endpoint.resources[0].digest)
         outputs = self._outputs(job, Scope(endpoint.customer), service, data.path.parent)
-        ((scored, _),) = outputs.values()
+        ((answers, _),) = outputs.values()
         passthrough = self._catalogue.passthrough(service.experiment)
         declared = self._catalogue.parameters(service.experiment, training=False)
         threshold = threshold_of(declared, job.request.global_parameters)
         encoding = self._catalogue.encoding(service.experiment)
         notes.note("Scoring.")
-        files = (Input(model), data, Output(scored))
-        rows = self._elsewhere(job, notes, score_file, *files, passthrough, threshold, encoding)
-        notes.note(f"Scored {rows:,} rows.")
+        files = (Input(model), data, Output(answers))
+        scored = self._elsewhere(job, notes, score_file, *files, passthrough, threshold, encoding)
+        for line in (*scored.notes, f"Scored {scored.rows:,} rows."):
+            notes.note(line)
         return outputs
 
     def _elsewhere(self, job: JobRow, notes: JobLog, function: Callable[..., T], *arguments: Any) -> T:

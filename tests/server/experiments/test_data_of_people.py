@@ -108,7 +108,7 @@ def test_as_many_rows_are_scored_as_were_sent(tmp_path: Path) -> None:
     (tmp_path / "d.csv").write_text(table)
     declared = from_table("the test", tmp_path, {"name": "P", "estimator": TREE, "label": "y", "first_data": "d.csv"})
     train(declared, None, tmp_path / "d.csv", tmp_path / "m.ilearner", tmp_path / "e.csv")
-    assert score_file(tmp_path / "m.ilearner", CASES / "16/score.csv", tmp_path / "s.csv") == 3
+    assert score_file(tmp_path / "m.ilearner", CASES / "16/score.csv", tmp_path / "s.csv").rows == 3
 
 
 def test_years_are_names_of_columns_beside_the_others(tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_years_are_names_of_columns_beside_the_others(tmp_path: Path) -> None:
     summary = train(declared, None, tmp_path / "d.csv", tmp_path / "m.ilearner", tmp_path / "e.csv")
     assert summary.schema.names == ("1999", "2000")
     (tmp_path / "ask.csv").write_text("2000,1999\n1,2\n3,4\n")
-    assert score_file(tmp_path / "m.ilearner", tmp_path / "ask.csv", tmp_path / "s.csv") == 2
+    assert score_file(tmp_path / "m.ilearner", tmp_path / "ask.csv", tmp_path / "s.csv").rows == 2
 
 
 @pytest.mark.parametrize("name", ["13/semicolon.csv", "13/tabs.tsv"])
@@ -138,3 +138,24 @@ def test_day_and_month_are_told_apart_or_asked_for(tmp_path: Path) -> None:
         trained(tmp_path, "09/us_5th.csv", time_column="t")
     assert trained(tmp_path, "09/us_5th.csv", **month_first)[0].window[0].startswith("2026-0")
     assert trained(tmp_path, "09/us_13th_seconds.csv", time_column="t")[0].window[0] == "2026-03-13T10:00:00"
+
+
+def test_thousands_and_guesses_of_later_files(tmp_path: Path) -> None:
+    """A later file with separators of thousands is neither trained on nor scored; a guessed encoding is noted."""
+    numbers = "".join(f"{800 + i * 10}.5,{'ab'[i > 20]}\n" for i in range(40))
+    (tmp_path / "d.csv").write_bytes(f"x,y\n{numbers}".encode())
+    declared = from_table("the test", tmp_path, {"name": "P", "estimator": TREE, "label": "y", "first_data": "d.csv"})
+    model = tmp_path / "m.ilearner"
+    schema = train(declared, None, tmp_path / "d.csv", model, tmp_path / "e.csv").schema
+    later = tmp_path / "later.csv"
+    for delimiter, cell in ((";", "1,000"), (";", "1.000"), (",", "1.000"), (",", '"1,000"'), ("\t", "1,000")):
+        later.write_text(f"x{delimiter}y\n" + "".join(f"{cell}{delimiter}{label}\n" for label in "abab"))
+        with pytest.raises(RequestRejected, match=r"Column 'x', row 1: '1[.,]000'"):
+            train(declared, schema, later, tmp_path / "n.ilearner", tmp_path / "e.csv")
+        with pytest.raises(RequestRejected, match=r"Column 'x', row 1: '1[.,]000'"):
+            score_file(model, later, tmp_path / "s.csv")
+    later.write_bytes("x;y;é\n".encode("cp1252") + b"1234,5;a;1\n900,5;b;2\n" * 4)
+    scored = score_file(model, later, tmp_path / "s.csv")
+    assert scored.rows == 8
+    assert scored.notes[0].endswith("for example 'é'. If that is not what it says, declare 'encoding'.")
+    assert scored.notes[0] in train(declared, schema, later, tmp_path / "n.ilearner", tmp_path / "e.csv").notes

@@ -107,7 +107,7 @@ def test_scored_rows_are_the_same_in_all_formats(models, people, tmp_path: Path,
     expected = None
     for target in EXTENSIONS:
         path = tmp_path / f"scored.{target}"
-        assert score_file(models["csv"], people[source], path, ("age", "occupation")) == 600
+        assert score_file(models["csv"], people[source], path, ("age", "occupation")).rows == 600
         found = read(path)
         if target != "arff":
             found = [["" if cell == "?" else cell for cell in row] for row in found]
