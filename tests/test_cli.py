@@ -440,7 +440,7 @@ def test_clocks_that_differ() -> None:
         ("[profiles.a]\nurl = 'u'\nworkspace = 'w'\ntoken = 't'\ntimeout = '3'", "'timeout' is unknown"),
         ("url = 'u'", "must hold tables"),
         ("profiles = [", "is not TOML"),
-        ("#" * (1 << 21), "no list of profiles"),
+        ("#" * (1 << 21), "is not TOML: it has over 1,048,576 bytes"),
     ],
 )
 def test_profiles_that_are_none(tmp_path: Path, text: str, message: str) -> None:

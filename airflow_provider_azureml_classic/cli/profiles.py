@@ -9,12 +9,12 @@ import json
 import os
 import stat
 import tempfile
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from airflow_provider_azureml_classic.exceptions import cause
+from airflow_provider_azureml_classic.protocol.messages import read_toml
 
 #: Members of a profile, and whether each must be there.
 MEMBERS = {"url": True, "workspace": True, "token": True, "storage_connection_string": False}
@@ -55,10 +55,8 @@ def load(path: Path) -> dict[str, dict[str, str]]:
         raise ValueError(f"{path} cannot be read: {error.strerror}.") from None
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise ValueError(f"{path} holds tokens and may be read by others: run `chmod 600 {path}`.")
-    if len(content) > _MAX_BYTES:
-        raise ValueError(f"{path} has more than {_MAX_BYTES} bytes, which is no list of profiles.")
     try:
-        document = tomllib.loads(content.decode())
+        document = read_toml(content, _MAX_BYTES)
     except ValueError as error:
         raise ValueError(f"{path} is not TOML: {cause(error)}.") from None
     if set(document) - {"profiles"} or not isinstance(document.get("profiles", {}), dict):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -79,6 +80,29 @@ def read_json(text: str | bytes) -> Any:
     """
     try:
         return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+#: Parts of a dotted key that are read: the time grows with their square.
+_DOTS = 100
+
+
+def read_toml(content: bytes, most: int) -> dict[str, Any]:
+    """The document of a TOML file that somebody wrote.
+
+    :param content: of the file; more than ``most`` bytes of it need not be read.
+    :param most: bytes that it may have.
+    :raises ValueError: it is not TOML, too long, or nested more deeply than can be read.
+    """
+    if len(content) > most:
+        raise ValueError(f"it has over {most:,} bytes")
+    text = content.decode("utf-8-sig")
+    keys = (line.partition("=")[0] for line in text.splitlines() if not line.lstrip().startswith("#"))
+    if any(key.count(".") > _DOTS for key in keys):
+        raise ValueError("it is nested too deeply")
+    try:
+        return tomllib.loads(text)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 

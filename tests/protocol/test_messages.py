@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_azureml_classic.protocol.messages import Response, check_characters, finite, read_json
+from airflow_provider_azureml_classic.protocol.messages import Response, check_characters, finite, read_json, read_toml
 
 DEEP = "[" * 100_000
 
@@ -32,6 +32,26 @@ def test_what_cannot_be_read_is_one_error(text: str | bytes, why: str) -> None:
     """Cut, empty, in no encoding, or nested too deeply."""
     with pytest.raises(ValueError, match=why):
         read_json(text)
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"a = " + b"[" * 9_000, "nested too deeply"),
+        (b"a = " + b"{a=" * 3_000, "nested too deeply"),
+        (b".".join([b"a"] * 4_000) + b" = 1", "nested too deeply"),
+        (b"[" + b".".join([b"a"] * 200) + b"]", "nested too deeply"),
+        (b"a = 1\n" * 2_000, "over 10,000 bytes"),
+        (b"a = \xff", "decode"),
+        (b"a =", "Invalid value"),
+    ],
+)
+def test_toml_that_cannot_be_read_is_one_error(content: bytes, why: str) -> None:
+    """Deep, long, in another encoding, or none; dots in comments and values are no depth."""
+    dots = "." * 200
+    assert read_toml(f'\ufeff# {dots}\na.b = "{dots}"'.encode(), 10_000) == {"a": {"b": dots}}
+    with pytest.raises(ValueError, match=why):
+        read_toml(content, 10_000)
 
 
 def test_halves_of_characters() -> None:

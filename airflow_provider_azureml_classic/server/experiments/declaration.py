@@ -14,7 +14,6 @@ A declaration gives two web services: one that trains, one that scores.
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from io import StringIO
@@ -25,6 +24,7 @@ from typing import Any
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, cause, did_you_mean
 from airflow_provider_azureml_classic.protocol.jobs import EVALUATION_OUTPUT, INPUT, MODEL_OUTPUT, SCORED_OUTPUT
 from airflow_provider_azureml_classic.protocol.limits import MAX_DECLARATION, MAX_KEPT_CALLS
+from airflow_provider_azureml_classic.protocol.messages import read_toml
 from airflow_provider_azureml_classic.protocol.references import CSV_EXTENSION, INPUT_EXTENSIONS
 from airflow_provider_azureml_classic.protocol.values import SCORING_SUFFIX
 from airflow_provider_azureml_classic.server.experiments import imports, parameters
@@ -186,17 +186,14 @@ def load_experiments(path: str | Path) -> tuple[Experiment, ...]:
     """
     path = Path(path)
     try:
-        if path.stat().st_size > MAX_DECLARATION:
-            raise ValueError(f"{path} has over {MAX_DECLARATION} bytes. Expected a TOML file of declarations.")
-        document = tomllib.loads(path.read_text("utf-8-sig"))
+        with path.open("rb") as file:
+            document = read_toml(file.read(MAX_DECLARATION + 1), MAX_DECLARATION)
     except OSError as error:
         raise ValueError(
             f"The declarations {path} cannot be read: {error.strerror}. Expected a TOML file that the user whom the "
             "server runs as may read, or MODULE:NAME."
         ) from None
-    except RecursionError:
-        raise ValueError(f"{path} is nested too deeply. Write one [[experiment]] table for each experiment.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise ValueError(
             f"{path} is not TOML: {cause(error)}. Write one [[experiment]] table for each experiment."
         ) from None
@@ -229,6 +226,11 @@ def _is_fraction(value: Any) -> bool:
 
 def _is_port(value: Any) -> bool:
     return isinstance(value, str) and _PORT.fullmatch(value) is not None
+
+
+def _are_inputs(value: Any) -> bool:
+    roles = list(value.values()) if isinstance(value, dict) and all(value) else []
+    return TRAIN in roles and all(role in (TRAIN, EVALUATE) for role in roles)
 
 
 def _are_outputs(value: Any) -> bool:
@@ -266,7 +268,7 @@ KEYS: Mapping[str, tuple[str, Callable[[Any], bool]]] = MappingProxyType(
         "estimator_parameters": ("a table of keyword arguments", lambda value: isinstance(value, dict)),
         "inputs": (
             f'a table of names with "{TRAIN}" (at least one) or "{EVALUATE}", for example {{ input1 = "{TRAIN}" }}',
-            lambda value: isinstance(value, dict) and all(value) and {TRAIN} <= {*value.values()} <= {TRAIN, EVALUATE},
+            _are_inputs,
         ),
         "outputs": (
             f'a table of names (letters, digits, ".", "-", "_") with "{MODEL}" (one) and "{EVALUATION}" (one or none), '

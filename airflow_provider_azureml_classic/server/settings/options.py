@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from airflow_provider_azureml_classic.exceptions import cause, did_you_mean
+from airflow_provider_azureml_classic.protocol.messages import read_toml
 from airflow_provider_azureml_classic.server.settings import (
     ACCOUNT_KEY_VARIABLE,
     AUDIT_DAYS,
@@ -201,7 +201,7 @@ def is_configuration(path: Path) -> bool:
     """
     try:
         with path.open("rb") as file:
-            document = tomllib.loads(file.read(_MAX_CONFIG).decode())
+            document = read_toml(file.read(_MAX_CONFIG + 1), _MAX_CONFIG)
     except (OSError, ValueError):
         return False
     known = {option for action in parser()._actions for option in action.option_strings}
@@ -216,7 +216,7 @@ def configured(path: Path) -> list[str]:
     """
     try:
         with path.open("rb") as file:
-            document = tomllib.loads(file.read(_MAX_CONFIG).decode())
+            document = read_toml(file.read(_MAX_CONFIG + 1), _MAX_CONFIG)
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}.") from None
     except ValueError as error:
