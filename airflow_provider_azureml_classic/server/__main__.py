@@ -25,7 +25,9 @@ from typing import TYPE_CHECKING, TextIO
 import uvicorn
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, ServiceUnavailable, cause, did_you_mean
+from airflow_provider_azureml_classic.protocol.secrecy import redact
 from airflow_provider_azureml_classic.server import quickstart
+from airflow_provider_azureml_classic.server.counters.traffic import access_logger
 from airflow_provider_azureml_classic.server.experiments import preview
 from airflow_provider_azureml_classic.server.experiments.declaration import (
     Experiment,
@@ -355,6 +357,9 @@ def serve(
         # What is loaded by now stays: the collector would go through it again and again while requests wait.
         gc.freeze()
         gc.set_threshold(*_COLLECTIONS)
+        # Clients that confuse the token with an id put it into an address, and addresses are logged.
+        loggers = (logging.getLogger(), *([access_logger()] if settings.access_log else []))
+        redact([handler for logger in loggers for handler in logger.handlers], settings.secrets)
         raise_file_limit()
         config = uvicorn.Config(
             application,

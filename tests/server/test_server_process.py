@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_azureml_classic.client import Client
+from airflow_provider_azureml_classic.exceptions import NotFound
 from airflow_provider_azureml_classic.protocol.jobs import JobRequest, JobStatus
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import EndpointSettings
@@ -202,9 +203,13 @@ def test_a_bad_declaration_is_told(tmp_path: Path, change: tuple[str, str], word
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_it_without_a_trace(start: Start, folder: Path, number: signal.Signals) -> None:
-    """Exit status 0, also in the middle of a training; no process is left and the port is free."""
+    """Exit status 0, also in the middle of a training; no process is left and the port is free. A token that a client
+    has taken for the workspace's id is not in the log."""
     server = start()
+    token = server.connection["token"]
     with server.client() as client:
+        with pytest.raises(NotFound), Client(server.url, token, token) as confused:
+            confused.list_web_services()
         trainer = default_of(client, "Held")
         (folder / "hold").touch()
         source = server.upload("data/five.csv", line(5))
@@ -217,7 +222,10 @@ def test_a_signal_stops_it_without_a_trace(start: Start, folder: Path, number: s
     port = int(server.url.rpartition(":")[2])
     with socket.create_server(("127.0.0.1", port)):
         pass
-    assert "Traceback" not in server.log.read_text()
+    log = server.log.read_text()
+    assert "Traceback" not in log
+    assert "/workspaces/***/webservices" in log
+    assert token not in log
     (folder / "hold").unlink()
     again = start()
     with again.client() as client:

@@ -127,6 +127,11 @@ class Settings:
         """The storage account that the own store plays."""
         return StorageAccount(ACCOUNT, self.account_key, f"{self.public_url}/{ACCOUNT}")
 
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What no log may hold."""
+        return self.token, self.read_token, self.account_key, self.cipher_key
+
     def is_token(self, key: str) -> bool:
         """Whether a key is the workspace token.
 
