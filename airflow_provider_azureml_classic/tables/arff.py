@@ -13,7 +13,7 @@ from airflow_provider_azureml_classic.protocol.arff import NOMINAL, NUMERIC, Arf
 from airflow_provider_azureml_classic.protocol.limits import MAX_RECORD
 from airflow_provider_azureml_classic.tables.delimited import Keep
 from airflow_provider_azureml_classic.tables.encodings import FOREIGN, IMPLAUSIBLE, Decoder, no_text
-from airflow_provider_azureml_classic.tables.names import check_names
+from airflow_provider_azureml_classic.tables.names import check_names, unified
 from airflow_provider_azureml_classic.tables.spelling import listed, shown
 from airflow_provider_azureml_classic.tables.table import Origin, Table
 
@@ -53,7 +53,7 @@ def arff_tables(
     decoder = Decoder(_TITLE, encoding)
     try:
         attributes, rows = read_arff(_lines(pieces, decoder))
-        names = [attribute.name.strip() for attribute in attributes]
+        names = unified([attribute.name.strip() for attribute in attributes], expected)
         check_names(names, _TITLE, expected, declared=True)
         origin = Origin(_TITLE, tuple(names), encoding=decoder.name, declared=dict(zip(names, attributes, strict=True)))
         kept = {i: name for i, name in enumerate(names) if name and keep(name)}

@@ -15,6 +15,12 @@ _SECONDS = 86_400.0
 #: Day or month, a separator, month or day, and a year of four or two digits.
 _PARTS = re.compile(r"(\d{1,2})([/.-])(\d{1,2})\2(\d{4}|\d{2})(?:[ T].*)?", re.DOTALL)
 _YEAR_FIRST = "%Y/%m/%d"
+#: Forms that leave no doubt, beside ISO 8601: with the month in words, as people, SAS, mail and C write them.
+_CLEAR = (
+    *("", _YEAR_FIRST, "%B %d, %Y", "%b %d, %Y", "%d %B %Y", "%d %b %Y", "%d-%b-%Y", "%d-%b-%y", "%d%b%Y"),
+    *("%d%b%Y:%H:%M:%S", "%a, %d %b %Y %H:%M:%S %z", "%a, %d %b %Y %H:%M:%S %Z", "%a %b %d %H:%M:%S %Y"),
+    "%Y年%m月%d日",
+)
 
 
 class AmbiguousDates(ValueError):
@@ -36,7 +42,7 @@ def check_format(form: str) -> None:
     :param form: with the directives of :meth:`datetime.datetime.strptime`, for example ``%d/%m/%Y``.
     :raises ValueError: it does not give a day.
     """
-    example = datetime(2001, 12, 31, 23, 58, 59)
+    example = datetime(2001, 12, 31, 23, 58, 59, tzinfo=UTC)
     try:
         again = datetime.strptime(example.strftime(form), form)
     except ValueError as error:
@@ -105,7 +111,7 @@ def decide_format(cells: Iterable[str]) -> str | None:
     :raises AmbiguousDates: they are dates, but day and month cannot be told apart.
     """
     every = list(cells)
-    for form in ("", _YEAR_FIRST):
+    for form in _CLEAR:
         if all(parse_time(cell, form) for cell in every):
             return form
     matches = [_PARTS.fullmatch(cell) for cell in every]

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import csv
 import re
+from codecs import BOM_UTF8
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.protocol.limits import MAX_RECORD
 from airflow_provider_azureml_classic.tables.encodings import FOREIGN, IMPLAUSIBLE, Decoder, no_text
-from airflow_provider_azureml_classic.tables.names import check_names, check_width
+from airflow_provider_azureml_classic.tables.names import check_names, check_width, unified
 from airflow_provider_azureml_classic.tables.quotes import NEVER_CLOSED, QuoteFault, whole_rows
 from airflow_provider_azureml_classic.tables.spelling import parse_number, shown
 from airflow_provider_azureml_classic.tables.table import Origin, Table
@@ -108,7 +109,7 @@ class DelimitedParser:
         self._decode(block, final=final)
         if not self.names and not self._read_header(final=final):
             return
-        text = self._whole_rows(self._text, final=final)
+        text = _without_marks(self._whole_rows(self._text, final=final))
         if text.strip(b" \r\n") or (len(self.names) == 1 and text):
             self._splitter = self._splitter or _Splitter(self._origin(), self.names, self._keep)
             self._splitter.origin = self._origin()
@@ -176,7 +177,7 @@ class DelimitedParser:
         if not final and used == len(self._text):
             return False
         self._whole_rows(self._text[:used], final=True)
-        names = tuple(cell.strip() for cell in header)
+        names = unified([cell.strip() for cell in header], self._expected)
         check_names(names, self._title, self._expected)
         self.names, self._text = names, self._text[used:]
         return True
@@ -205,6 +206,14 @@ class DelimitedParser:
     def _origin(self) -> Origin:
         decoder = self._decoder
         return Origin(self._title, self.names, self._delimiter.decode(), decoder.name, word=decoder.word)
+
+
+def _without_marks(text: bytes) -> bytes:
+    """Rows without the byte order marks of files that were put together.
+
+    :param text: that begins where a row begins.
+    """
+    return text.removeprefix(BOM_UTF8).replace(b"\n" + BOM_UTF8, b"\n") if BOM_UTF8 in text else text
 
 
 def _lines(text: bytes) -> Iterator[bytes]:

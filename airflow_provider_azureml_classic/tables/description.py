@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import astuple, dataclass, fields
 from typing import TYPE_CHECKING
@@ -19,7 +20,7 @@ from airflow_provider_azureml_classic.tables.kinds import (
     read_categories,
     read_numbers,
 )
-from airflow_provider_azureml_classic.tables.spelling import NO_VALUE, SHOWN
+from airflow_provider_azureml_classic.tables.spelling import NO_VALUE, SHOWN, truth
 from airflow_provider_azureml_classic.tables.table import Encoded, Table
 from airflow_provider_azureml_classic.tables.thousands import first_like, group_in, grouped_cells, spelled_cells
 
@@ -34,16 +35,29 @@ _UNIQUE = 0.95
 #: Widest cell of a printed table.
 _WIDEST = 24
 _DATE = re.compile(
-    r"(\d{4}([/.-])\d{1,2}(\2\d{1,2})?|\d{1,2}([/.-])\d{1,2}\4(\d{4}|\d{2})|"
-    r"\d{1,2}[ -][^\W\d]{3,9}\.?,?[ -]\d{2,4})([ T].*)?",
+    r"(\d{4}([/.-])\d{1,2}(\2\d{1,2})?|\d{1,2}([/.-])\d{1,2}\4(\d{4}|\d{2})|\d{4}-?W\d\d?(-\d)?|\d{4}[ -]?Q[1-4]|"
+    r"([^\W\d]{3},? )?\d{1,2}\.?[ -]?[^\W\d]{3,9}\.?,?[ -]?(\d{4}|\d{2})(:\d\d:\d\d:\d\d)?|"
+    r"\d{4}年\d{1,2}月(\d{1,2}日)?|"
+    r"([^\W\d]{3} )?[^\W\d]{3,9}\.? +\d{1,2}(,| \d\d:\d\d:\d\d) \d{4}|[^\W\d]{3}-\d{2})([ T].*)?",
     re.DOTALL,
 )
+_TIME = re.compile(r"\d{1,4}:[0-5]\d(:[0-5]\d([.,]\d+)?)?( ?[AaPp]\.?[Mm]\.?)?")
+#: Cells that are numbers or texts for other programs than this one.
+_HEXADECIMAL, _FORMULA = re.compile("[+-]?0[xX][0-9a-fA-F]+"), re.compile('="?.*"?', re.DOTALL)
+_SUM = re.compile("(grand |sub)?totals?|sum(me)?|somme|suma", re.IGNORECASE)
 #: A number with what it is measured in behind it; more different units are parts of a code.
 _UNIT = re.compile(r"[+-]?\d[\d.,]*\s*([^\d\s.,:/-][^\d:/-]{0,11})")
 _UNITS = 3
 _CODE = r"^\s*[+-]?0\d"
 _SAMPLE = 200
 THREE_DECIMALS = "has three decimals or none"
+_MIXED, _RESPELLED, _ENDS = (
+    "mixes spellings of truth values",
+    "has texts that differ in their spelling only",
+    "ends with",
+)
+#: How notes begin of columns whose values are no others each time, as those of identifiers and dates are.
+ORDINARY = (THREE_DECIMALS, _MIXED, _RESPELLED, _ENDS)
 _OWN_TEXTS = "looks like an identifier, or text of its own in each row"
 #: What is to be done about what is odd; a label is not ignored.
 _IGNORE, _ASKED = "ignore it unless it tells something", "is this the column to be predicted?"
@@ -158,8 +172,9 @@ def _number_note(values: NDArray[float64], distinct: NDArray[float64], label: bo
     if _DATES[0] <= low and high <= _DATES[1] and all(map(_is_date, distinct[:_SAMPLE].tolist())):
         advice = 'declare kind = "date" with date_format = "%Y%m%d", or ignore it'
         return f"looks like dates (yyyymmdd): {_ASKED if label else advice}"
-    if _SECONDS[0] <= low and high <= _SECONDS[1] and len(distinct) > _TELLING:
-        return "looks like moments in seconds since 1970"
+    for factor, unit in ((1, "seconds"), (1000, "milliseconds"), (1_000_000, "microseconds")):
+        if _SECONDS[0] * factor <= low and high <= _SECONDS[1] * factor and len(distinct) > _TELLING:
+            return f"looks like moments in {unit} since 1970"
     if len(distinct) == len(values) and high - low + 1 == len(values):
         return f"looks like a row number: {_ASKED if label else _IGNORE}"
     # Prices and counts are of their own in each row, too: a label is often one.
@@ -190,16 +205,58 @@ def _of_texts(
 
 def _text_note(column: Encoded, rows: int, label: bool) -> str:
     cells = column.cells
-    if cells and all(_DATE.fullmatch(cell) for cell in cells[:_SAMPLE]):
-        advice = 'declare kind = "date", or ignore it'
-        return f"looks like dates: {_ASKED if label else advice}"
+    note = _form_note(cells[:_SAMPLE], label)
     units = [_UNIT.fullmatch(cell) for cell in cells]
-    if len(cells) > _TELLING and all(units) and len({unit[1] for unit in units if unit}) <= _UNITS:
+    if not note and len(cells) > _TELLING and all(units) and len({unit[1] for unit in units if unit}) <= _UNITS:
         return f"is a text, for what stands around its numbers ({_cut(cells[0])}): write the numbers alone"
-    if rows >= _TELLING and len(cells) >= _UNIQUE * rows:
+    if not note and rows >= _TELLING and len(cells) >= _UNIQUE * rows:
         return f"has a label of its own in each row: {_ASKED}" if label else f"{_OWN_TEXTS}: {_IGNORE}"
     signs = sorted(NO_VALUE.intersection(cells))
-    return f"{signs[0]} is a text here; if it means no value, declare missing" if signs else ""
+    absent = f"{signs[0]} is a text here; if it means no value, declare missing" if signs else ""
+    return note or _spelling_note(cells, "class" if label else "category") or _sum_note(column) or absent
+
+
+def _form_note(cells: Sequence[str], label: bool) -> str:
+    """For texts that all have one form, which stands for something else than a text."""
+    if not cells:
+        return ""
+    if all(map(_DATE.fullmatch, cells)):
+        return f"looks like dates: {_ASKED if label else _date_advice(cells)}"
+    if all(map(_TIME.fullmatch, cells)):
+        return "looks like times of day or durations: write them as numbers, for example of hours, if they are amounts"
+    if all(map(_HEXADECIMAL.fullmatch, cells)):
+        return f"looks like hexadecimal numbers ({_cut(cells[0])}): write them in decimals if they are amounts"
+    if all(map(_FORMULA.fullmatch, cells)):
+        return f"is written as formulas of a spreadsheet ({_cut(cells[0])}), and calls must do so, too: write values"
+    return ""
+
+
+def _date_advice(cells: Sequence[str]) -> str:
+    try:
+        readable = dates.decide_format(cells) is not None
+    except dates.AmbiguousDates:
+        return 'declare kind = "date" with date_format, for example "%d/%m/%Y" or "%m/%d/%Y", or ignore it'
+    return 'declare kind = "date", or ignore it' if readable else "write them as 2026-03-01, or ignore it"
+
+
+def _spelling_note(cells: Sequence[str], what: str) -> str:
+    """For cells that a person takes for one: Yes, yes and YES; or true and 1."""
+    if len(cells) > 2 and all(truth(cell) is not None for cell in cells):
+        shown = ", ".join(map(_cut, cells))
+        return f'{_MIXED} ({shown}), each a {what} of its own: declare kind = "boolean"'
+    known: dict[str, str] = {}
+    for cell in cells:
+        first = known.setdefault(" ".join(unicodedata.normalize("NFKC", cell).casefold().split()), cell)
+        if first is not cell:
+            pair = f"{first!a:.40} and {cell!a:.40}"
+            return f"{_RESPELLED} ({pair}), each a {what} of its own"
+    return ""
+
+
+def _sum_note(column: Encoded) -> str:
+    last = column.codes[-1] if len(column.codes) else -1
+    cell = column.cells[last] if last >= 0 else ""
+    return f"{_ENDS} {cell!r}: remove the last row if it is a sum" if _SUM.fullmatch(cell) else ""
 
 
 def _example(table: Table, name: str, kind: Kind | None = None, missing: Collection[str] = MISSING) -> str:

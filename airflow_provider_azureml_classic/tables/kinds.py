@@ -22,7 +22,9 @@ from airflow_provider_azureml_classic.tables.spelling import (
     NumberRule,
     category_key,
     dressed_number,
+    fortran_number,
     is_infinite,
+    listed,
     parse_number,
     shown,
     truth_key,
@@ -46,6 +48,11 @@ _SOME, _FEW, _MANY = 0.1, 3, 20
 _HALF = 0.5
 #: Different cells that are looked at to find out what is wrong with a column.
 _LOOKED_AT = 1000
+_NO_DATE = 'is no date in the form of the others. Declare date_format, for example "%d/%m/%Y %H:%M".'
+_A_NUMBER = (
+    "is a number, as all cells of the column are, and not a date. Write dates and times as 2026-03-01 or "
+    "2026-03-01T10:00:00, also for seconds since 1970 and for days that a spreadsheet counts."
+)
 #: Cells that mean "no value" in columns of texts unless something else is declared.
 MISSING = ("", "NaN", "?")
 
@@ -354,6 +361,9 @@ class _Column:
             return NUMBER if tally.numbers else UNDECIDED
         if not tally.numbers and _are_truths(tally.others):
             return BOOLEAN
+        if _are_truths_and_bits(tally):
+            decision.notes[self._name] = f"mixes spellings of truth values ({listed(self._encoded.cells, 5)})"
+            return BOOLEAN
         problem, note = self._mixed(tally)
         if problem:
             decision.problems[self._name] = problem
@@ -380,9 +390,8 @@ class _Column:
             return
         if cells and form is None:
             wrong = next((cell for cell in cells if dates.parse_time(cell) is None), cells[0])
-            decision.problems[self._name] = self._problem(
-                wrong, 'is no date in the form of the others. Declare date_format, for example "%d/%m/%Y %H:%M".'
-            )
+            numbers = all(parse_number(cell) is not None for cell in cells)
+            decision.problems[self._name] = self._problem(wrong, _A_NUMBER if numbers else _NO_DATE)
         decision.kinds[self._name] = replace(self._said, kind=DATE, date_format=form)
 
     def _ambiguous(self, error: dates.AmbiguousDates) -> AzureMLClassicError:
@@ -432,6 +441,11 @@ class _Column:
             'Declare kind = "number" for this column to read the number in it, or kind = "text".',
         )
         yield (
+            lambda cell: fortran_number(cell) is not None,
+            'is written as Fortran shows numbers, with D before the exponent. Declare kind = "number" for this column '
+            'to read the number in it, or kind = "text".',
+        )
+        yield (
             lambda cell: parse_number(cell, other) is not None or dressed_number(cell, other) is not None,
             f'has another decimal sign than the numbers of the file. Declare decimal = "{other}" for this column, or '
             'kind = "text".',
@@ -461,6 +475,14 @@ class _Tally:
         self.others = {cell: count for cell, count in cells.items() if cell not in self.numbers}
         self.good = sum(self.numbers.values())
         self.total = self.good + sum(self.others.values())
+
+
+def _are_truths_and_bits(tally: _Tally) -> bool:
+    """Whether a column has true or yes beside 1 and 0, which are truth values then, too."""
+    words = {cell.lower() for cell in tally.others}
+    if tally.good >= NEARLY_ALL * tally.total:
+        return False
+    return any(words <= set(pair) for pair in TRUTH_PAIRS[:2]) and {*map(category_key, tally.numbers)} <= {"0", "1"}
 
 
 def _are_truths(cells: Iterable[str]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Sequence
 from itertools import islice, pairwise
+from unicodedata import normalize
 
 from airflow_provider_azureml_classic.exceptions import MOST_COMPARED, nearest, rejection
 from airflow_provider_azureml_classic.protocol.errors import repeated
@@ -29,6 +30,20 @@ def alike(wanted: str, names: Iterable[str]) -> str | None:
     return nearest(wanted, names, _letters, 0.75)
 
 
+def unified(names: Sequence[str], expected: Collection[str]) -> tuple[str, ...]:
+    """Names of a file, spelled as those that are expected where only the form of their accents differs.
+
+    A name may have é as one character or as e and an accent: nobody sees which.
+
+    :param names: as the file has them.
+    :param expected: names of columns.
+    """
+    if all(name.isascii() for name in names):
+        return tuple(names)
+    spelled = {normalize("NFC", name): name for name in expected if not name.isascii()}
+    return tuple(name if name in expected else spelled.get(normalize("NFC", name), name) for name in names)
+
+
 def hint(wanted: str, names: Iterable[str], expected: Collection[str]) -> str:
     """A question for the end of a message that says that a column is not there; empty if no name looks like it.
 
@@ -38,11 +53,13 @@ def hint(wanted: str, names: Iterable[str], expected: Collection[str]) -> str:
     """
     others = set(expected)
     near = alike(wanted, (name for name in names if name not in others))
+    if near and normalize("NFC", near) == normalize("NFC", wanted):
+        return f" The same letters are there in another form of Unicode: {near!a}, where {wanted!a} is expected."
     return f" Is {near!r} meant?" if near else ""
 
 
 def _letters(name: str) -> str:
-    return re.sub(r"[\s_.-]+", " ", name.casefold()).strip()
+    return re.sub(r"[\s_.-]+", " ", normalize("NFC", name).casefold()).strip()
 
 
 def check_names(names: Sequence[str], title: str, expected: Collection[str] = (), *, declared: bool = False) -> None:

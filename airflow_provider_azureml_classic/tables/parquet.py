@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, rejection
 from airflow_provider_azureml_classic.tables.delimited import Keep
-from airflow_provider_azureml_classic.tables.names import check_names
+from airflow_provider_azureml_classic.tables.names import check_names, unified
 from airflow_provider_azureml_classic.tables.parquet_pages import pages_of
 from airflow_provider_azureml_classic.tables.table import Origin, Table
 
@@ -48,7 +48,7 @@ def parquet_tables(file: IO[bytes], *, expected: Collection[str] = (), keep: Kee
     size = file.seek(0, 2)
     opened = _opened(file)
     schema = opened.schema_arrow  # made anew each time that it is asked for
-    names = [name.strip() for name in schema.names]
+    names = unified([name.strip() for name in schema.names], expected)
     check_names(names, _TITLE, expected, declared=True)
     kept = [
         i for i, name in enumerate(names) if name and keep(name) and (name in expected or not _INDEX.fullmatch(name))

@@ -34,6 +34,7 @@ class QuoteFault(Exception):
 
 
 NEVER_CLOSED = "a quote that opens a cell is never closed"
+_ESCAPED = "a backslash stands before a quote within a cell"
 _CLOSED_LATER = "a quote opens a cell and the next quote does not end one"
 
 
@@ -156,5 +157,7 @@ def _check_tail(text: bytes, delimiter: bytes, quote: int, closing: int, stop: i
     """Refuse text behind a closing quote, unless the cell is the same however one reads it."""
     if text[closing:stop].strip(b" ") and stop < len(text):
         inside = text[quote + 1 : closing - 1]
+        if inside.endswith(b"\\"):
+            raise QuoteFault(quote, _ESCAPED)
         if b"\n" in inside or b"\r" in inside or delimiter in inside:
             raise QuoteFault(quote, _CLOSED_LATER)

@@ -40,6 +40,8 @@ _BEHIND = f"{_CURRENCY}|[%‰]|[A-Z]{{3}}|kr|zł|Kč|Ft|лв"
 _SEPARATOR = re.compile(r"(?<=[0-9])[.,\s'](?=(?:[0-9]{2},)*[0-9]{3}(?![0-9]))")
 #: What spreadsheets write around a number: an amount of money, or a share.
 _DRESSED = re.compile(rf"([+-]?)\s*(?:(?:{_BEFORE})\s*)?([+-]?[0-9][0-9.,\s']*?)\s*({_BEHIND})?")
+#: A number as Fortran shows it in double precision; with a point, since codes have none.
+_FORTRAN = re.compile(r"([+-]?(?:[0-9]+\.[0-9]*|\.[0-9]+))[dD]([+-]?[0-9]{1,3})")
 #: Signs as typesetters and spreadsheets write them, and characters that nobody sees.
 _PLAIN = str.maketrans({"\u2212": "-", "\ufe63": "-", "\uff0d": "-", "\u2019": "'", "\u066b": ".", "\u066c": ","})
 _UNSEEN = (0x200B, 0x200E, 0x200F, *range(0x202A, 0x202F), 0x2060, *range(0x2066, 0x206A), 0xFEFF)
@@ -119,6 +121,15 @@ def dressed_number(text: str, decimal: str = ".") -> float | None:
         return None
     value = parse_number(f"{digits}.{part or 0}")
     return None if value is None else -value if negative or match[1] == "-" else value
+
+
+def fortran_number(text: str) -> float | None:
+    """The number in a cell such as ``1.5D+03``, else ``None``.
+
+    :param text: one cell.
+    """
+    match = _FORTRAN.fullmatch(text.strip())
+    return parse_number(f"{match[1]}e{match[2]}") if match else None
 
 
 def truth(cell: object) -> str | None:
@@ -217,6 +228,7 @@ class NumberRule:
         value = parse_number(text, self.decimal)
         if value is None and self.dressed:
             value = dressed_number(text, self.decimal)
+            value = fortran_number(text) if value is None else value
         return word_number(text) if value is None and self.words else value
 
     @property

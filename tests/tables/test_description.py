@@ -70,6 +70,29 @@ def test_numbers_are_described_without_a_list_of_their_different_cells(monkeypat
         ([f"2026/{i % 12 + 1:02}/03" for i in range(40)], "looks like dates"),
         ([f"{2020 + i % 5}-{i % 12 + 1:02}" for i in range(40)], "looks like dates"),
         ([f"{i % 28 + 1} Mar 2026" for i in range(40)], "looks like dates"),
+        ([f"March {i % 28 + 1:02}, 2026" for i in range(40)], 'looks like dates: declare kind = "date"'),
+        ([f"2026-W{i + 1:02}" for i in range(40)], 'looks like dates: declare kind = "date"'),
+        ([f"2026-W{i + 1:02}-5" for i in range(40)], 'looks like dates: declare kind = "date"'),
+        (
+            [f"Sun, {i % 28 + 1:02} Mar 2026 10:00:00 +0000" for i in range(40)],
+            'looks like dates: declare kind = "date"',
+        ),
+        ([f"{i % 28 + 1:02}MAR2026:14:30:00" for i in range(40)], 'looks like dates: declare kind = "date"'),
+        ([f"{i % 9 + 1:02}/03/2026" for i in range(40)], 'looks like dates: declare kind = "date" with date_format'),
+        ([f"{i % 28 + 1}. März 2026" for i in range(40)], "looks like dates: write them as 2026-03-01"),
+        ([f"2026Q{i % 4 + 1}" for i in range(40)], "looks like dates: write them as 2026-03-01"),
+        ([f"{i % 24:02}:30" for i in range(40)], "looks like times of day"),
+        ([f"{i % 12 + 1}:05:30 PM" for i in range(40)], "looks like times of day"),
+        ([hex(i) for i in range(40)], "looks like hexadecimal numbers (0x0)"),
+        ([f'="{i:03}"' for i in range(40)], "is written as formulas of a spreadsheet"),
+        (
+            ["Yes", "yes", "Maybe", "YES "] * 9,
+            "has texts that differ in their spelling only ('Yes' and 'yes')",
+        ),
+        (["e\u0301", "\u00e9"] * 9, "has texts that differ in their spelling only ('e\\u0301' and '\\xe9')"),
+        (["TRUE", "1", "true", "0"] * 9, "mixes spellings of truth values"),
+        ([*"abc" * 9, "Total"], "ends with 'Total'"),
+        ([str(1_760_000_000_007 + 86_400_000 * i) for i in range(40)], "looks like moments in milliseconds since 1970"),
         ([f"{i * 251:05}" for i in range(40)], "has leading zeros (00000)"),
         ([f"{i} kg" for i in range(40)], "is a text, for what stands around its numbers"),
         ([str(2**60 + i) for i in range(40)], "has whole numbers beyond 2^53"),
@@ -104,6 +127,16 @@ def test_notes_of_the_label(cells: list[str], said: str) -> None:
     assert seen.note.startswith(said)
     assert bool(seen.note) == bool(said)
     assert "ignore" not in seen.note
+
+
+def test_spellings_of_truth_in_a_label() -> None:
+    """A label is a text: each spelling is a class of its own, which is noted with what to declare."""
+    for cells in (["Yes", "no", "yes", "No"], ["TRUE", "1", "0"]):
+        table = column(cells * 10)
+        (seen,) = describe(table, decided(table, x=Kind(TEXT)), label="x")
+        assert seen.note == (
+            f'mixes spellings of truth values ({", ".join(cells)}), each a class of its own: declare kind = "boolean"'
+        )
 
 
 def test_problems_are_shown() -> None:

@@ -371,3 +371,44 @@ def test_a_repeated_header_row_is_refused() -> None:
     with pytest.raises(RequestRejected, match="Data row 3 repeats the header row"):
         decided(read("c,d\np,a\nq,b\nc,d\np,a\n"))
     decided(read("c,d\np,a\nc,b\nq,d\n")).check()
+
+
+def test_numbers_of_fortran() -> None:
+    """D before an exponent is refused with advice, and read where a number is declared; codes are texts."""
+    assert "is written as Fortran shows numbers" in problem_of([f"{i}.5D+03" for i in range(40)])
+    assert numbers(["1.5D+03", "-.5d2", "7"], Kind(NUMBER, dressed=True)) == [1500.0, -50.0, 7.0]
+    assert kind_of([f"{i}D3" for i in range(40)]) == TEXT
+
+
+@pytest.mark.parametrize(
+    ("cells", "kind"),
+    [
+        (["TRUE", "0", "true", "1"], BOOLEAN),
+        (["yes", "1", "0", "no"], BOOLEAN),
+        (["T", "0", "1"], TEXT),
+        (["true", "2", "0"], TEXT),
+        (["yes", "true", "0"], TEXT),
+    ],
+)
+def test_truths_beside_bits(cells: list[str], kind: str) -> None:
+    """Words for true and false beside 1 and 0 are truth values, which is noted."""
+    decision = decided(column(cells))
+    assert decision.kinds["x"].kind == kind
+    assert ("mixes" in decision.notes.get("x", "")) == (kind == BOOLEAN)
+
+
+@pytest.mark.parametrize(
+    "cell", ["March 01, 2026", "1 Mar 2026", "01MAR2026", "01-Mar-2026", "2026年3月1日", "2026-W09-7"]
+)
+def test_dates_without_doubt_need_no_format(cell: str) -> None:
+    """A month in words, or a week, is read where a date is declared."""
+    table = column([cell])
+    kind = decided(table, x=Kind(DATE)).check().kinds["x"]
+    assert kinds.read_numbers(table, "x", kind).tolist() == [dates.days("2026-03-01")]
+
+
+def test_numbers_are_no_dates() -> None:
+    """Seconds since 1970 in a column of dates: the advice is not a date_format that does not exist."""
+    message = problem_of([str(1_760_000_000 + i) for i in range(5)], Kind(DATE))
+    assert "'1760000000' is a number, as all cells of the column are" in message
+    assert "date_format" not in message

@@ -255,3 +255,17 @@ def test_sources() -> None:
     assert rows(reading.read(io.BytesIO(path.read_bytes()), "CSV")) == expected
     names = ("a/b.CSV", "b.tsv", "c.Arff", "d.parquet", "e")
     assert [reading.title_of(name) for name in names] == ["CSV", "TSV", "ARFF", "Parquet", "CSV"]
+
+
+@pytest.mark.parametrize("cell", [r'"say \"hi\" now"', r'"say \"hi, you\" now"'])
+def test_quotes_behind_backslashes(cell: str) -> None:
+    """Another way to write quotes than that of CSV is refused, however the rows are cut; a path may end in one."""
+    for rest in ("", "1,2\n" * 2000):
+        with pytest.raises(RequestRejected, match="in data row 1 a backslash stands before a quote within a cell"):
+            read(f"x,y\n{cell},1\n{rest}")
+    assert rows(read('x,y\n"C:\\dir\\",1\n')) == [["C:\\dir\\", "1"]]
+
+
+def test_marks_within_a_file() -> None:
+    """Files that were put together have byte order marks in the middle: no part of a cell, and no end of a header."""
+    assert rows(read("\ufeffx,y\n1,2\n\ufeff3,4\n")) == [["1", "2"], ["3", "4"]]

@@ -33,8 +33,8 @@ from airflow_provider_azureml_classic.server.experiments.spread import (
     numbers_elsewhere,
     texts_elsewhere,
 )
-from airflow_provider_azureml_classic.tables.description import THREE_DECIMALS, describe
-from airflow_provider_azureml_classic.tables.kinds import DATE, Decision, Kind, read_numbers
+from airflow_provider_azureml_classic.tables.description import ORDINARY, describe
+from airflow_provider_azureml_classic.tables.kinds import DATE, Decision, read_numbers
 from airflow_provider_azureml_classic.tables.spelling import shown
 
 if TYPE_CHECKING:
@@ -257,7 +257,7 @@ def _without_odd(findings: list[Finding], data: NewData) -> list[Finding]:
     odd = {
         one.column
         for one in describe(frame.table, kinds, schema.missing)
-        if one.note and not one.note.startswith(THREE_DECIMALS)
+        if one.note and not one.note.startswith(ORDINARY)
     }
     return [one for one in findings if one.column not in odd or one.rule not in _OF_VALUES]
 
@@ -494,8 +494,8 @@ def _moments(data: NewData, terms: Terms) -> Iterator[Finding]:
     time_column, schema, frame = data.time_column, data.schema, data.frame
     if time_column is None or time_column not in frame.columns:
         return
-    form = schema.kind_of(time_column).date_format or ""
-    days = read_numbers(frame.table, time_column, Kind(DATE, date_format=form), usual=schema.missing)
+    kind = replace(schema.kind_of(time_column), kind=DATE)
+    days = read_numbers(frame.table, time_column, kind, usual=schema.missing)
     there = days[days == days]
     if not len(there):
         return

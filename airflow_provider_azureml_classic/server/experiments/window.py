@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from airflow_provider_azureml_classic.exceptions import rejection
 from airflow_provider_azureml_classic.server.experiments.frame import Frame
 from airflow_provider_azureml_classic.server.experiments.schema import Schema
 from airflow_provider_azureml_classic.tables.dates import parse_time, with_zone
-from airflow_provider_azureml_classic.tables.kinds import DATE, Kind, read_numbers
-from airflow_provider_azureml_classic.tables.spelling import listed
+from airflow_provider_azureml_classic.tables.kinds import DATE, read_numbers
+from airflow_provider_azureml_classic.tables.spelling import listed, shown
 
+#: Years from which on a date stands for none, as 9999-12-31 does.
+_NEVER = 2200
 #: First and last time of a column, as ISO texts.
 Span = tuple[str, str]
 
@@ -30,11 +34,22 @@ def window_of(schema: Schema, frame: Frame, column: str | None) -> Span | None:
             f"The training data has no column {column!r}, the time column; its columns are: {there}.",
             target=column,
         )
-    form = schema.kind_of(column).date_format or ""
-    absent = Kind(DATE).missing_texts(schema.missing)
+    kind = replace(schema.kind_of(column), kind=DATE)
+    absent = kind.missing_texts(schema.missing)
     cells = [cell for cell in frame.table.encoded(column).cells if cell not in absent]
-    times = [(with_zone(found[0]), found[1]) for cell in cells if (found := parse_time(cell, form))]
-    if len(times) < len(cells):
+    times = {cell: parse_time(cell, kind.date_format or "") for cell in cells}
+    if None in times.values():
         # The error that a column of dates gives anywhere names row, cell and form.
-        read_numbers(frame.table, column, Kind(DATE, date_format=form), usual=schema.missing)
-    return (min(times)[1], max(times)[1]) if times else None
+        read_numbers(frame.table, column, kind, usual=schema.missing)
+    moments = [(with_zone(time[0]), time[1], cell) for cell, time in times.items() if time]
+    if not moments:
+        return None
+    last = max(moments)
+    if last[0].year >= _NEVER:
+        raise rejection(
+            "InputMismatchError",
+            f"Column {column!r}, the time column, has {shown(last[2])}: with that end no later model would count as "
+            "newer. If it means no value, declare it in missing for this column.",
+            target=column,
+        )
+    return min(moments)[1], last[1]

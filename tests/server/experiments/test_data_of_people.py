@@ -159,3 +159,15 @@ def test_thousands_and_guesses_of_later_files(tmp_path: Path) -> None:
     assert scored.rows == 8
     assert scored.notes[0].endswith("for example 'é'. If that is not what it says, declare 'encoding'.")
     assert scored.notes[0] in train(declared, schema, later, tmp_path / "n.ilearner", tmp_path / "e.csv").notes
+
+
+def test_a_date_that_stands_for_none_ends_no_window(tmp_path: Path) -> None:
+    """9999-12-31 would make every later model the older one: refused, unless it is declared to mean no value."""
+    rows = "".join(f"{i},2026-01-{i % 28 + 1:02},{'ab'[i % 2]}\n" for i in range(30))
+    (tmp_path / "d.csv").write_text(f"x,day,y\n{rows}7,9999-12-31,a\n")
+    keys: dict[str, Any] = {"name": "P", "estimator": TREE, "label": "y", "first_data": "d.csv", "time_column": "day"}
+    files = tmp_path / "d.csv", tmp_path / "m.ilearner", tmp_path / "e.csv"
+    with pytest.raises(RequestRejected, match=r"Column 'day', the time column, has '9999-12-31'.*declare it in"):
+        train(from_table("the test", tmp_path, keys), None, *files)
+    keys["columns"] = {"day": {"missing": ["9999-12-31"]}}
+    assert train(from_table("the test", tmp_path, keys), None, *files).window == ("2026-01-01", "2026-01-28")
