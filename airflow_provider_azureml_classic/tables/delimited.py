@@ -331,10 +331,20 @@ class _Splitter:
         number, count, text = self._faults[0]
         cut = " It is the last row: the file may have been cut off." if final and count < len(self._names) else ""
         cells = "1 cell" if count == 1 else f"{count} cells"
+        only = f" ({shown(self._names[0])})" if len(self._names) == 1 else ""
         return rejection(
             "InputParseError",
-            f"Data row {before + number} has {cells}; the header row has {len(self._names)}: {shown(text)}.{cut}",
+            f"Data row {before + number} has {cells}; the header row has {len(self._names)}{only}: {shown(text)}."
+            f"{cut or self._one_more(number, count, text)}",
         )
+
+    def _one_more(self, number: int, count: int, text: str) -> str:
+        """What to do where the first row has one cell more than the header row, as all others may."""
+        if number > 1 or count != len(self._names) + 1:
+            return ""
+        if text.rstrip("\r\n").endswith(self.origin.delimiter):
+            return " If each row ends in a delimiter, let the header row end in one, too."
+        return " If the rows begin with names of their own, name that column in the header row, too."
 
     def _decide_types(self, cells: pa.Table) -> None:
         """From the second block on, columns that repeat their cells are read as different cells and codes."""

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 #: Fewer rows than this do not tell an identifier.
 _TELLING = 20
+#: Fewer different numbers than this do not tell which is far from the others.
+_FEW = 5
 #: Share of rows with a cell of their own from which on a column looks like an identifier.
 _UNIQUE = 0.95
 #: Widest cell of a printed table.
@@ -49,7 +51,14 @@ _SUM = re.compile("(grand |sub)?totals?|sum(me)?|somme|suma", re.IGNORECASE)
 _UNIT = re.compile(r"[+-]?\d[\d.,]*\s*([^\d\s.,:/-][^\d:/-]{0,11})")
 _UNITS = 3
 _CODE = r"^\s*[+-]?0\d"
+#: Whole numbers that no 64-bit integer holds, and what is said of such as no 64-bit float tells from its neighbours.
+_LONG = r"^\s*[+-]?\d{20,}\s*$"
+_TOO_EXACT = 'has whole numbers beyond 2^53, where neighbours are one number: declare kind = "text", or ignore it'
+#: What many programs write for no value into columns of numbers.
+_NINES = re.compile("-?9{3,}")
 _SAMPLE = 200
+#: So many different texts are looked at for such as differ in their spelling only: more are no categories.
+_RESPELLED_AMONG = 10_000
 THREE_DECIMALS = "has three decimals or none"
 _MIXED, _RESPELLED, _ENDS = (
     "mixes spellings of truth values",
@@ -57,7 +66,7 @@ _MIXED, _RESPELLED, _ENDS = (
     "ends with",
 )
 #: How notes begin of columns whose values are no others each time, as those of identifiers and dates are.
-ORDINARY = (THREE_DECIMALS, _MIXED, _RESPELLED, _ENDS)
+ORDINARY = (THREE_DECIMALS, _MIXED, _RESPELLED, _ENDS, "has -9", "has 9")
 _OWN_TEXTS = "looks like an identifier, or text of its own in each row"
 #: What is to be done about what is odd; a label is not ignored.
 _IGNORE, _ASKED = "ignore it unless it tells something", "is this the column to be predicted?"
@@ -134,6 +143,8 @@ def _of_numbers(
     if kind.kind == NUMBER:
         sign = kind.decimal or decision.decimal
         note = note or _code_note(table, name) or _group_note(table, name, sign) or _number_note(there, distinct, label)
+    elif "%y" in (kind.date_format or "") and not note:
+        note = f"has years of two digits, read as those from {smallest[:4]} to {largest[:4]}"
     absent = len(values) - len(there)
     return Description(
         name, str(kind.kind), absent, len(distinct), smallest, largest, _example(table, name, kind, missing), note
@@ -149,7 +160,9 @@ def _spelled(value: float, kind: Kind) -> str:
 def _code_note(table: Table, name: str) -> str:
     """For digits that are no number: 00358 of a postal code is 358 as a number."""
     code = first_like(spelled_cells(table, name), _CODE)
-    return f'has leading zeros ({_cut(code)}): declare kind = "text" if it is a code' if code else ""
+    if code:
+        return f'has leading zeros ({_cut(code)}): declare kind = "text" if it is a code'
+    return _TOO_EXACT if first_like(spelled_cells(table, name), _LONG) else ""
 
 
 def _group_note(table: Table, name: str, sign: str) -> str:
@@ -164,11 +177,14 @@ def _group_note(table: Table, name: str, sign: str) -> str:
 def _number_note(values: NDArray[float64], distinct: NDArray[float64], label: bool) -> str:
     import numpy as np
 
+    sentinel = _far_nines(distinct)
+    if sentinel:
+        return f'has {sentinel}, far from its other numbers: declare missing = ["{sentinel}"] if it means no value'
     if len(values) < _TELLING or not (np.floor(distinct) == distinct).all():
         return ""
     low, high = distinct[0], distinct[-1]
     if not label and _EXACT < max(-low, high) < _EXACT * 2**11:
-        return 'has whole numbers beyond 2^53, where neighbours are one number: declare kind = "text", or ignore it'
+        return _TOO_EXACT
     if _DATES[0] <= low and high <= _DATES[1] and all(map(_is_date, distinct[:_SAMPLE].tolist())):
         advice = 'declare kind = "date" with date_format = "%Y%m%d", or ignore it'
         return f"looks like dates (yyyymmdd): {_ASKED if label else advice}"
@@ -180,6 +196,20 @@ def _number_note(values: NDArray[float64], distinct: NDArray[float64], label: bo
     # Prices and counts are of their own in each row, too: a label is often one.
     if not label and len(distinct) >= _UNIQUE * len(values) and high >= 1e5 and low >= 0:
         return f"looks like an identifier: {_IGNORE}"
+    return ""
+
+
+def _far_nines(distinct: NDArray[float64]) -> str:
+    """A number such as -999 that is further from all others than they are from one another; empty: none."""
+    if len(distinct) < _FEW:
+        return ""
+    below, above = distinct[1] - distinct[0], distinct[-1] - distinct[-2]
+    for number, gap, width in (
+        (distinct[0], below, distinct[-1] - distinct[1]),
+        (distinct[-1], above, distinct[-2] - distinct[0]),
+    ):
+        if gap > width and _NINES.fullmatch(text := _spelled(number, Kind(NUMBER))):
+            return text
     return ""
 
 
@@ -245,7 +275,7 @@ def _spelling_note(cells: Sequence[str], what: str) -> str:
         shown = ", ".join(map(_cut, cells))
         return f'{_MIXED} ({shown}), each a {what} of its own: declare kind = "boolean"'
     known: dict[str, str] = {}
-    for cell in cells:
+    for cell in cells[:_RESPELLED_AMONG]:
         first = known.setdefault(" ".join(unicodedata.normalize("NFKC", cell).casefold().split()), cell)
         if first is not cell:
             pair = f"{first!a:.40} and {cell!a:.40}"

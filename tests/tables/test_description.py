@@ -93,6 +93,10 @@ def test_numbers_are_described_without_a_list_of_their_different_cells(monkeypat
         (["TRUE", "1", "true", "0"] * 9, "mixes spellings of truth values"),
         ([*"abc" * 9, "Total"], "ends with 'Total'"),
         ([str(1_760_000_000_007 + 86_400_000 * i) for i in range(40)], "looks like moments in milliseconds since 1970"),
+        ([*(f"{i}.5" for i in range(40)), "-999"], "has -999, far from its other numbers: declare missing = "),
+        ([*(f"{i % 7}" for i in range(40)), "9999"], "has 9999, far"),
+        ([*(f"{i * 100}.5" for i in range(40)), "999"], ""),
+        ([str(10**25 + i) for i in range(40)], "has whole numbers beyond 2^53"),
         ([f"{i * 251:05}" for i in range(40)], "has leading zeros (00000)"),
         ([f"{i} kg" for i in range(40)], "is a text, for what stands around its numbers"),
         ([str(2**60 + i) for i in range(40)], "has whole numbers beyond 2^53"),
@@ -137,6 +141,13 @@ def test_spellings_of_truth_in_a_label() -> None:
         assert seen.note == (
             f'mixes spellings of truth values ({", ".join(cells)}), each a class of its own: declare kind = "boolean"'
         )
+
+
+def test_years_of_two_digits() -> None:
+    """Which century they are read as is noted."""
+    table = column(["13/01/68", "14/01/72"])
+    (seen,) = describe(table, decided(table, x=Kind(DATE)))
+    assert seen.note == "has years of two digits, read as those from 1972 to 2068"
 
 
 def test_problems_are_shown() -> None:

@@ -269,3 +269,17 @@ def test_quotes_behind_backslashes(cell: str) -> None:
 def test_marks_within_a_file() -> None:
     """Files that were put together have byte order marks in the middle: no part of a cell, and no end of a header."""
     assert rows(read("\ufeffx,y\n1,2\n\ufeff3,4\n")) == [["1", "2"], ["3", "4"]]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("x,y\n1,2,\n3,4,\n", "each row ends in a delimiter"),
+        ("x,y\na,1,2\nb,3,4\n", "the rows begin with names of their own"),
+        ("# made today\nx,y\n1,2\n", r"the header row has 1 \('# made today'\)"),
+    ],
+)
+def test_rows_with_one_cell_more(content: str, said: str) -> None:
+    """The habits of other programs are named with what to do."""
+    with pytest.raises(RequestRejected, match=said):
+        read(content)
