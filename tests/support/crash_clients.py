@@ -171,7 +171,7 @@ class CrashClient(threading.Thread):
 
     def actions(self) -> list[Callable[[], None]]:
         """What a client does; each as often as it is there."""
-        actions = [self._add, self._patch, self._patch, self._describe, self._regenerate, self._delete]
+        actions = [self._add, self._patch, self._patch, self._describe, self._regenerate, self._drop]
         return [*actions, self._upload, self._train, self._train, self._cancel, self._score, self._score]
 
     def _some(self) -> Known | None:
@@ -241,7 +241,7 @@ class CrashClient(threading.Thread):
         assert other.items() <= known.keys.items(), f"{known.name}: the other key was replaced, too"
         known.old_keys.append(old)
 
-    def _delete(self) -> None:
+    def _drop(self) -> None:
         known = self._some()
         if known is None or self._random.random() < 0.5:
             return

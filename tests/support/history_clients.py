@@ -161,7 +161,7 @@ class HistoryClient(threading.Thread):
             self._refresh,
             self._list,
         ]
-        actions += [self._add, self._delete, self._regenerate, self._use_key, self._call_with_key]
+        actions += [self._add, self._drop, self._regenerate, self._use_key, self._call_with_key]
         actions += [self._upload, self._fetch, self._remove]
         actions += [self._submit, self._start, self._see, self._cancel]
         try:
@@ -280,7 +280,7 @@ class HistoryClient(threading.Thread):
         with self._history.call(WRITE, ("there", name), self._server, True):
             self._ask(lambda client: client.add_endpoint(self._shared.service, name))
 
-    def _delete(self) -> None:
+    def _drop(self) -> None:
         name = f"d{self._random.randrange(3)}"
         with self._history.call(WRITE, ("there", name), self._server, False):
             self._ask(lambda client: client.delete_endpoint(self._shared.service, name))
