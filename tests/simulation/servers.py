@@ -112,7 +112,8 @@ class SimulatedWork(JobWork):
         leave()
         (reference,) = job.request.outputs.values()
         outputs: Any = {"output1": (f"model of {job.id}", reference)}
-        return End(JobStatus.FINISHED, {"results": self._deliver(job, None, notes, outputs)})  # type: ignore[arg-type]
+        results, delivered = self._deliver(job, None, notes, outputs)  # type: ignore[arg-type]
+        return End(JobStatus.FINISHED, {"results": results}, delivered=delivered)
 
 
 class Server(Machine):

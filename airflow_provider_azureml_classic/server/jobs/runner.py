@@ -236,6 +236,9 @@ class Runner:
         if ended:
             log.info("job %s %s %s", job.id, end.status.value, details or "")
             self._diagnose(job, end)
+        else:
+            # Cancelled since it was last asked whether it was.
+            self._work.take_back(job, notes, end.delivered)
 
     def _diagnose(self, job: JobRow, end: End) -> None:
         try:

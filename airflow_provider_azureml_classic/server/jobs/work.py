@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -71,11 +71,13 @@ class End:
     :param status: its last state.
     :param values: columns to set.
     :param trained: the model that it wrote, and what is known of it.
+    :param delivered: what it wrote.
     """
 
     status: JobStatus
     values: dict[str, Any]
     trained: Trained | None = None
+    delivered: Sequence[Location] = ()
 
 
 @dataclass(frozen=True)
@@ -159,7 +161,8 @@ class JobWork:
             if not service.training:
                 outputs = self._score(job, notes, service, endpoint, inputs)
                 leave()
-                return End(JobStatus.FINISHED, {"results": self._deliver(job, scope, notes, outputs)})
+                results, delivered = self._deliver(job, scope, notes, outputs)
+                return End(JobStatus.FINISHED, {"results": results}, delivered=delivered)
             purpose = job.request.purpose
             live = self._live_model(service, endpoint, purpose, pin)
             contract, outputs, samples, summary = self._train(job, scope, notes, service, inputs, live)
@@ -167,8 +170,8 @@ class JobWork:
             if summary is None:
                 return _not_trained(contract, purpose)
             reference = next(place for path, place in outputs.values() if path.suffix == MODEL_EXTENSION)
-            results = self._deliver(job, scope, notes, outputs, samples)
-            end = _trained(job, endpoint, reference, results, summary)
+            results, delivered = self._deliver(job, scope, notes, outputs, samples)
+            end = replace(_trained(job, endpoint, reference, results, summary), delivered=delivered)
             return end if contract is None else replace(end, values={**end.values, "data_check": contract.to_json()})
 
     def _live_model(
@@ -279,7 +282,7 @@ class JobWork:
 
     def _deliver(
         self, job: JobRow, scope: Scope, notes: JobLog, outputs: Outputs, samples: Path | None = None
-    ) -> dict[str, Any]:
+    ) -> tuple[dict[str, Any], Sequence[Location]]:
         while not self._peers.held:
             # Another server may be about to run this job.
             if self.closing.wait(0.1):
@@ -300,7 +303,7 @@ class JobWork:
             delivered.append(location)
             notes.note(f"Wrote {reference.location}{over}.")
         self._check_wanted(job, notes, delivered)
-        return {name: reference.to_wire() for name, (_, reference) in outputs.items()}
+        return {name: reference.to_wire() for name, (_, reference) in outputs.items()}, delivered
 
     def _write(self, job: JobRow, notes: JobLog, delivered: list[Location], location: Location, path: Path) -> None:
         """Deliver one output: a store that is away for a moment costs no training."""
@@ -323,20 +326,28 @@ class JobWork:
                 if self.closing.wait(POLL_SECONDS):
                     raise CancelledError from None
 
-    def _check_wanted(self, job: JobRow, notes: JobLog, delivered: list[Location]) -> None:
+    def _check_wanted(self, job: JobRow, notes: JobLog, delivered: Sequence[Location]) -> None:
         """Take back what was delivered if the job was cancelled meanwhile.
 
         :raises RequestRejected: it was, or another server runs it, which delivers the same.
         """
-        if self._told(lambda: self._runs(job)):
-            return
+        if not self._told(lambda: self._runs(job)):
+            self.take_back(job, notes, delivered)
+            raise rejection("RequestCanceled", "The job was cancelled.")
+
+    def take_back(self, job: JobRow, notes: JobLog, delivered: Sequence[Location]) -> None:
+        """Remove what a job has delivered, if it was cancelled; it is not this server's any more.
+
+        :param job: the job.
+        :param notes: takes lines for its log.
+        :param delivered: what it wrote.
+        """
         row = self._told(lambda: self._jobs.get(job.id))
         if row is not None and row.status is JobStatus.CANCELLED:
             for location in delivered:
                 gone = "Removed" if location.withdraw() else "Could not remove"
                 notes.note(f"{gone} {location.sent.location}: the job was cancelled.")
             notes.write()
-        raise rejection("RequestCanceled", "The job was cancelled.")
 
 
 def _scores_for(scoring: ServiceRow, training: ServiceRow, purpose: Purpose) -> bool:

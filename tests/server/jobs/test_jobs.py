@@ -21,6 +21,7 @@ from airflow_provider_azureml_classic.protocol.sas import expiry_of
 from airflow_provider_azureml_classic.protocol.values import Endpoint
 from airflow_provider_azureml_classic.server.experiments.ilearner import content_digest, read_ilearner
 from airflow_provider_azureml_classic.server.jobs import work
+from airflow_provider_azureml_classic.server.state.job_store import JobStore
 from airflow_provider_azureml_classic.server.state.peers import Peers
 from airflow_provider_azureml_classic.server.storage.locations import OwnLocation
 from airflow_provider_azureml_classic.server.storage.scope import WHOLE_STORE
@@ -224,6 +225,29 @@ def test_a_job_that_is_cancelled_while_it_delivers_delivers_nothing(
     for name in names:
         with pytest.raises(RequestRejected, match="There is no blob"):
             service.read_blob(name)
+
+
+@pytest.mark.slow
+def test_a_job_that_is_cancelled_before_its_end_is_recorded_leaves_nothing(
+    service: Service, trainer: Endpoint, data: BlobReference, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All is delivered, and nobody asks again whether the job is wanted: it is taken back when it cannot end."""
+    client, end = service.client, JobStore.end
+    job_id = client.submit_job(
+        trainer, JobRequest({"input1": data}, {"output1": BlobReference("models/late.ilearner")})
+    )
+
+    def cancelled_before(self: JobStore, *arguments: Any) -> bool:
+        assert service.read_blob("models/late.ilearner")
+        client.cancel_job(trainer, job_id)
+        return end(self, *arguments)
+
+    monkeypatch.setattr(JobStore, "end", cancelled_before)
+    client.start_job(trainer, job_id)
+    until("it is taken back", lambda: "Removed models/late.ilearner" in str(client.job_log(trainer, job_id)))
+    assert client.get_job(trainer, job_id).status is JobStatus.CANCELLED
+    with pytest.raises(RequestRejected, match="There is no blob"):
+        service.read_blob("models/late.ilearner")
 
 
 @pytest.mark.slow
