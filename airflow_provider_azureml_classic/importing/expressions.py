@@ -12,7 +12,7 @@ Facts: azure-docs ``data-factory/v1/data-factory-functions-variables``,
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -49,6 +49,10 @@ _BEGINNINGS: Mapping[str, str] = MappingProxyType(
     {"startofhour": _HOUR, "startofday": f"hour=0, {_HOUR}", "startofmonth": f"day=1, hour=0, {_HOUR}"}
 )
 _UNITS = ("years", "months", "weeks", "days", "hours", "minutes", "seconds")
+
+
+#: Values that are looked up for one text of a template, and characters of what they make.
+MAX_STEPS, MAX_TEXT = 1_000, 100_000
 
 
 class NotConverted(ValueError):
@@ -291,32 +295,33 @@ def template(value: str) -> str:
         return _literal(value[1:])
     if value.startswith("@") and not value.startswith("@{"):
         return f"{{{{ {text_code(parse(value[1:]))} }}}}"
-    parts = re.split(r"@\{((?:[^'}]|'(?:[^']|'')*')*)\}", value)
+    parts = re.split(r"@\{((?:[^'{}]|'(?:[^']|'')*+')*+)\}", value)
     return "".join(
         f"{{{{ {text_code(parse(part))} }}}}" if number % 2 else _literal(part) for number, part in enumerate(parts)
     )
 
 
-def resolved(value: str, names: Mapping[str, Any], depth: int = 0) -> Any:
+def resolved(value: str, names: Mapping[str, Any], depth: int = 0, steps: Iterator[int] | None = None) -> Any:
     """A value of a Resource Manager template, as far as the template itself says it.
 
     :param value: as written; ``[…]`` is an expression.
     :param names: ``parameters`` and ``variables`` by name; secrets are not among them.
     :param depth: of variables that name others.
+    :param steps: those that are left: each variable may name another one twice.
     """
     if not (value.startswith("[") and value.endswith("]")) or value.startswith("[["):
         return value[1:] if value.startswith("[[") else value
     try:
-        return _arm(parse(value[1:-1]), names, depth)
+        return _arm(parse(value[1:-1]), names, depth, iter(range(MAX_STEPS)) if steps is None else steps)
     except NotConverted:
         return f"<{value[1:-1]}>"
 
 
-def _arm(node: Node, names: Mapping[str, Any], depth: int) -> Any:
+def _arm(node: Node, names: Mapping[str, Any], depth: int, steps: Iterator[int]) -> Any:
     def value(part: Node) -> Any:
-        return _arm(part, names, depth)
+        return _arm(part, names, depth, steps)
 
-    if depth > MAX_DEPTH:
+    if depth > MAX_DEPTH or next(steps, None) is None:
         raise NotConverted("variables name each other")
     if node.kind == "text":
         return node.value
@@ -324,14 +329,19 @@ def _arm(node: Node, names: Mapping[str, Any], depth: int) -> Any:
         holder = value(node.parts[0])
         if isinstance(holder, Mapping) and node.value in holder:
             inner = holder[node.value]
-            return resolved(inner, names, depth + 1) if isinstance(inner, str) else inner
+            return resolved(inner, names, depth + 1, steps) if isinstance(inner, str) else inner
     function = _ARM.get(str(node.value).lower()) if node.kind == "call" else None
     if function:
-        return function(*[str(value(part)) for part in node.parts])
+        texts: list[str] = []
+        for part in node.parts:
+            texts.append(str(value(part)))
+            if sum(map(len, texts)) > MAX_TEXT:
+                raise NotConverted("its text is too long")
+        return function(*texts)
     if node.kind == "call" and str(node.value).lower() in ("parameters", "variables"):
         inner = names.get(f"{str(node.value).lower()}.{node.parts[0].value}")
         if inner is not None:
-            return resolved(inner, names, depth + 1) if isinstance(inner, str) else inner
+            return resolved(inner, names, depth + 1, steps) if isinstance(inner, str) else inner
         return f"<{node.parts[0].value}>"
     raise NotConverted(f"{node.path} has no counterpart")
 

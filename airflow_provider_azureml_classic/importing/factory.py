@@ -188,7 +188,9 @@ def _nested(items: Any) -> Iterator[Mapping[str, Any]]:
 
 def _names(data: Mapping[str, Any]) -> dict[str, Any]:
     """Values of parameters and variables; a secret has none."""
-    parameters, variables = data.get("parameters") or {}, data.get("variables") or {}
+    parameters, variables = (
+        value if isinstance(value, Mapping) else {} for value in (data.get("parameters"), data.get("variables"))
+    )
     names = {
         f"parameters.{name}": entry["defaultValue"]
         for name, entry in parameters.items()

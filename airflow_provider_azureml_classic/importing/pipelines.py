@@ -481,13 +481,13 @@ class _Pipeline:
         if task is None:
             return
         self._activity = str(activity.get("name") or "")
-        for dependency in activity.get("dependsOn") or ():
+        for dependency in _list(activity.get("dependsOn")):
             before = self._ids.get(str(_mapping(dependency).get("activity") or "").lower())
             if before:
                 task.after.append(before)
-            if set(_mapping(dependency).get("dependencyConditions") or ["Succeeded"]) != {"Succeeded"}:
+            if any(one != "Succeeded" for one in _list(_mapping(dependency).get("dependencyConditions"))):
                 self._todo("dependsOn.dependencyConditions", "not only after success: set trigger_rule of the task")
-        for side in activity.get("inputs") or ():
+        for side in _list(activity.get("inputs")):
             before = self._writers.get(f"dataset {reference(side).lower()}")
             if before and before != task.id:
                 task.after.append(before)
@@ -509,6 +509,10 @@ def _is_file(value: Any) -> bool:
 
 def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _flat(activities: Any) -> Iterator[Any]:

@@ -11,7 +11,13 @@ import pendulum
 import pytest
 from airflow.sdk.execution_time import macros
 
-from airflow_provider_azureml_classic.importing.expressions import NotConverted, resolved, strftime, template
+from airflow_provider_azureml_classic.importing.expressions import (
+    MAX_TEXT,
+    NotConverted,
+    resolved,
+    strftime,
+    template,
+)
 
 START = pendulum.datetime(2026, 3, 1, 5)
 CONTEXT: dict[str, Any] = {
@@ -94,3 +100,18 @@ def test_resource_manager() -> None:
     assert resolved("[concat(variables('all')['sql'].server, '/', parameters('none'))]", names) == "data01/<none>"
     assert resolved("[[x]", names) == "[x]"
     assert resolved("[variables('loop')]", names).startswith("<variables")
+
+
+def test_variables_that_double_each_other() -> None:
+    """A template of some lines that would make texts of any length, or take for ever, is resolved as far as it goes."""
+    for first in ("", "ten letter"):
+        names = {f"variables.v{n + 1}": f"[concat(variables('v{n}'), variables('v{n}'))]" for n in range(60)}
+        assert len(str(resolved("[variables('v30')]", {**names, "variables.v0": first}))) <= MAX_TEXT
+    assert resolved("[variables('v3')]", {**names, "variables.v0": "a"}) == "a" * 8
+
+
+def test_quotes_that_nobody_closes() -> None:
+    """What could be read in very many ways is read in one."""
+    assert template("a@{" + "'" * 60) == "a@{" + "'" * 60
+    assert len(template("@{x" * 20_000)) >= 60_000
+    assert rendered("a@{concat('}''{', 'b')}") == "a}'{b"
