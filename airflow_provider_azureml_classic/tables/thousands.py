@@ -77,20 +77,21 @@ def group_in(cells: Any, sign: str) -> str:
     return first_like(cells, _GROUP.format(sign))
 
 
-def check_thousands(table: Table, name: str, sign: str, ends: tuple[float | None, float | None]) -> None:
+def check_thousands(table: Table, name: str, sign: str, ends: tuple[float | None, float | None]) -> str:
     """Refuse a column of later data whose numbers are 1000 times too small if its sign is a decimal one.
 
     :param table: rows of a file.
     :param name: of a column of numbers.
     :param sign: before the decimals.
     :param ends: the smallest and the largest number of earlier data, as far as they are known.
+    :return: what is to be noted where both may be meant; empty: nothing.
     :raises RequestRejected: naming column, row and cell.
     """
     import pyarrow.compute as pc
 
     cells = grouped_cells(table, name, sign)
     if cells is None:
-        return
+        return ""
     groups = pc.unique(cells.filter(pc.match_substring(cells, sign)))[:_LOOKED_AT].to_pylist()
     numbers = [number for cell in groups if (number := parse_number(cell, sign)) is not None]
     fitting, thousand = (_fits([factor * number for number in numbers], ends) for factor in (1, 1000))
@@ -98,6 +99,11 @@ def check_thousands(table: Table, name: str, sign: str, ends: tuple[float | None
     mixed = first_like(cells, _WHOLE) and first_like(pc.filter(cells, pc.match_substring(cells, sign)), _EVEN)
     if thousand and (not fitting or mixed):
         raise _doubt(table, name, group_in(cells, sign), ends)
+    # Where nothing is known of earlier data, cells without separators say how the file is written.
+    if not thousand or (None in ends and table.origin.delimiter == ","):
+        return ""
+    cell, number = group_in(cells, sign), parse_number(group_in(cells, sign), sign)
+    return f"Column {name!r}: {shown(cell)} and the like were read as {number:g}; if they are thousands, write 1000."
 
 
 def _fits(numbers: list[float], ends: tuple[float | None, float | None]) -> bool:

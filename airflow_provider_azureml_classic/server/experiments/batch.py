@@ -67,7 +67,7 @@ def score_file(
     rows = 0
     with target.open("w", newline="", encoding="utf-8") as file:
         out = None
-        blocks = read_blocks(data, schema.required, encoding)
+        blocks = _checked(read_blocks(data, schema.required, encoding), schema, decimal, notes)
         for chunk in _chunks(blocks, schema, decimal, min(_CHUNK, scorer.most_rows)):
             scored = scorer.score(chunk, passthrough, threshold)
             if out is None:
@@ -81,6 +81,12 @@ def score_file(
 def _noted(blocks: Iterable[Block], notes: dict[str, None]) -> Iterator[Block]:
     for block in blocks:
         notes[block.origin.note] = None
+        yield block
+
+
+def _checked(blocks: Iterable[Block], schema: Schema, decimal: str, notes: dict[str, None]) -> Iterator[Block]:
+    for block in blocks:
+        notes.update(dict.fromkeys(schema.check_thousands(block, decimal)))
         yield block
 
 
@@ -102,7 +108,7 @@ def file_rows(schema: Schema, data: bytes, name: str, encoding: str | None = Non
         if cells > MAX_CELLS:
             raise rejection("InputParseError", f"The file has over {MAX_CELLS:,} cells: score it as a batch job.")
     decimal = file_decimal(blocks, schema.decided, schema.missing)
-    tables = list(_chunks(blocks, schema, decimal, _CHUNK))
+    tables = list(_chunks(_checked(blocks, schema, decimal, {}), schema, decimal, _CHUNK))
     rows = [row for table in tables for row in table.values]
     # One text may stand in many rows, and is there once until now.
     if sum(len(str(cell)) for row in rows for cell in row) > MAX_LETTERS:
@@ -122,7 +128,6 @@ def _texts(kind: Kind, decimal: str, column: Encoded, schema: Schema) -> list[st
 
 def _chunks(blocks: Iterable[Block], schema: Schema, decimal: str, size: int) -> Iterator[Table]:
     for block in blocks:
-        schema.check_thousands(block, decimal)
         cells = {name: block.encoded(name) for name in block.names}
         texts = {name: _texts(schema.kind_of(name), decimal, column, schema) for name, column in cells.items()}
         for start in range(0, block.rows, size):

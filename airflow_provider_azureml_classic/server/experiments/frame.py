@@ -25,10 +25,17 @@ class Frame:
 
     :param table: the rows.
     :param decimal: the sign before the decimals.
+    :param notes: what was guessed of its columns.
     """
 
     table: Table
     decimal: str = "."
+    notes: tuple[str, ...] = ()
+
+    @property
+    def guesses(self) -> tuple[str, ...]:
+        """What was guessed of the file and its columns, for the log of the job."""
+        return (self.table.origin.note, *self.notes)
 
     @property
     def columns(self) -> dict[str, Any]:

@@ -216,20 +216,20 @@ class Schema:
                 target=self.label,
             )
 
-    def check_thousands(self, table: Table, decimal: str) -> None:
+    def check_thousands(self, table: Table, decimal: str) -> tuple[str, ...]:
         """Refuse later data whose numbers are 1000 times those that they write, see :mod:`~.tables.thousands`.
 
         :param table: rows of a file.
         :param decimal: the sign before its decimals.
+        :return: what is to be noted of columns that may be meant so.
         :raises RequestRejected: naming column, row and cell.
         """
         ends = {column.name: (column.minimum, column.maximum) for column in self.features if column.kind == NUMBER}
         if self.task != CLASSIFICATION:
             ends[self.label] = None, None
-        for name in ends.keys() & table.columns.keys():
-            kind = self.kind_of(name)
-            if kind.kind != DATE and not kind.decimal:
-                check_thousands(table, name, decimal, ends[name])
+        kinds = {name: self.kind_of(name) for name in ends if name in table.columns}
+        names = (name for name, kind in kinds.items() if kind.kind != DATE and not kind.decimal)
+        return tuple(filter(None, (check_thousands(table, name, decimal, ends[name]) for name in names)))
 
     def check_columns(self, frame: Table) -> None:
         """Refuse data in which a column is absent.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 import time
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from hashlib import sha256
@@ -235,10 +235,9 @@ def _read(
     later, decision = decided(experiment, table, estimators.task_of(experiment), schema)
     later.check_columns(table)
     decision.check()
-    if schema:
-        schema.check_thousands(table, decision.decimal)
+    notes = schema.check_thousands(table, decision.decimal) if schema else ()
     seen = () if schema else seen_in(experiment, table, decision)
-    frame = Frame(table, decision.decimal)
+    frame = Frame(table, decision.decimal, notes)
     return frame, later.learnt(frame), seen, every.rows
 
 
@@ -268,12 +267,12 @@ class _Test:
         """
         return {"rows": rows, "metrics": self.model, "held_out": len(self.rows)}
 
-    def guesses(self, frame: Frame) -> set[str]:
+    def guesses(self, frame: Frame) -> Iterable[str]:
         """What was guessed of the files that were read.
 
         :param frame: the training data.
         """
-        return {frame.table.origin.note, self.frame.table.origin.note}
+        return dict.fromkeys((*frame.guesses, *self.frame.guesses))
 
 
 def _evaluated(
@@ -313,7 +312,7 @@ def _evaluated_on(experiment: Experiment, schema: Schema, data: Path, model: Any
     table = chosen(table, experiment.rows)
     frame = Frame(table, file_decimal(table, schema.decided, schema.missing))
     schema.check_evaluation(frame)
-    schema.check_thousands(table, frame.decimal)
+    frame = replace(frame, notes=schema.check_thousands(table, frame.decimal))
     matrix, truth = encode(schema, frame, wide=wide), encode_label(schema, frame)
     answers = estimators.guarded(experiment, lambda: conversion.as_served(model, matrix))
     metrics = evaluate(answers, truth, schema.task, len(schema.classes))
