@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 from datetime import datetime, timedelta
 from threading import Lock
+from urllib.parse import unquote
 
 from airflow_provider_azureml_classic.exceptions import AccessDenied, RequestRejected
 from airflow_provider_azureml_classic.protocol.operations import PORTAL, SCORE
@@ -95,5 +96,7 @@ def wanted(visit: Visit, *, is_key: bool) -> str:
     """
     path = visit.text("next")
     area = f"{visit.prefix}{PORTAL}/" + ("customer/" if is_key else "")
-    ours = path.startswith(area) and path.isprintable() and "\\" not in path
+    # A browser goes up at two dots, however they are written.
+    climbs = ".." in unquote(path.partition("?")[0]).split("/")
+    ours = path.startswith(area) and path.isprintable() and "\\" not in path and not climbs
     return path if ours else visit.path("customer" if is_key else "services")

@@ -220,6 +220,8 @@ def test_a_network_of_one_host_is_one_address(clock: Clock, guesses: str, waits:
         ("/portal/jobs?state=failed", "/portal/jobs?state=failed"),
         ("https://evil.test/portal/", "/portal/services"),
         ("//evil.test/portal/", "/portal/services"),
+        ("/portal/../evil", "/portal/services"),
+        ("/portal/x/%2E./evil", "/portal/services"),
         ("/portal/\\evil.test", "/portal/services"),
         ("/portal/jobs\r\nx: y", "/portal/services"),
         ("", "/portal/services"),
