@@ -53,7 +53,7 @@ _RUN = re.compile("([\udc80-\udcff])(?!\\1\\1)[\udc80-\udcff]{2,}")
 #: What Windows-1252 has for letters of other encodings, where no word has it: bytes that are no sign, signs between
 #: letters, capitals inside of words, low quotes behind a letter, and the pound before an accented one.
 _ODD = re.compile(
-    "[\x81\x8d\x8f\x90\x9d]|[A-Za-z][\u0192\u201a\u201e\u02c6\u02dc\u201d\u2022\u2021\u2030\u203a\u2039¡¢¤¥\u0160\u0152\u017d\u0178][a-z]|"
+    "[\x81\x8d\x8f\x90\x9d]|[A-Za-z][\u0192\u201a\u201e\u02c6\u02dc\u201d\u2021\u2030\u203a\u2039¡¢¤¥\u0160\u0152\u017d\u0178][a-z]|"
     "[a-z][\u201a\u201e\u0192\u0160\u0152\u017d\u0178]|£[à-ÿ]"
 )
 _WORD = re.compile('[^\\s,;|"]*[^\x00-\x7f][^\\s,;|"]*')

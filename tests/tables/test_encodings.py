@@ -75,7 +75,7 @@ def test_letters_where_no_word_has_them(title: str, encoding: str, words: str, s
 def test_a_guess_is_shown(monkeypatch: pytest.MonkeyPatch, block: int) -> None:
     """What is taken for Windows-1252 is noted with a word of it, wherever that stands; what is declared is not."""
     monkeypatch.setattr(delimited, "BLOCK", block)
-    content = ("x,y\n" + "a,1\n" * 20 + "l\u2019été,1\nKöln \u2013 Süd,2\n£m,3\n•,4\n5 €,5\n").encode("cp1252")
+    content = ("x,y\n" + "a,1\n" * 20 + "l\u2019été,1\nKöln \u2013 Süd,2\n£m,3\nred•green,4\n5 €,5\n").encode("cp1252")
     note = read(content).origin.note
     assert note.startswith("The CSV is not UTF-8; it was read as Windows-1252, for example 'l\u2019été'. If")
     assert read(content, encoding="cp1252").origin.note == ""
