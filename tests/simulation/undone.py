@@ -375,13 +375,6 @@ MENDS = (
         "servers",
     ),
     Mend(
-        "what is remembered is good from when a ping is heard, however late: it was sent long ago",
-        "server/state/peers.py",
-        "sent.pop(ping) + FRESH_SECONDS",
-        "time.monotonic() + FRESH_SECONDS",
-        "servers",
-    ),
-    Mend(
         "the pings of other servers prove that this one hears",
         "server/state/peers.py",
         "            if ping in sent:\n                self._fresh_until = sent.pop(ping) + FRESH_SECONDS\n",
