@@ -35,6 +35,7 @@ from airflow_provider_azureml_classic.server.folders import (
 )
 from airflow_provider_azureml_classic.server.models.pair import MODELS_FOLDER, REMEMBERED
 from airflow_provider_azureml_classic.server.models.store import TRASH
+from airflow_provider_azureml_classic.server.state.engine import check_database
 
 CONTENTS, DATABASE, SECRETS, BLOBS = "backup.json", "state.db", "secrets.json", "blobs"
 COMMANDS = ("backup", "restore")
@@ -94,6 +95,7 @@ def back_up(data_dir: Path, target: Path, *, blobs: bool = True, database: bool 
     :raises ValueError: there is no database, or a model in place is missing or damaged.
     """
     _check_directory(data_dir, database)
+    _check_apart(target, data_dir)
     with _made(target) as folder:
         named = _copy_database(data_dir / DATABASE, folder / DATABASE) if database else set()
         models = _copy_models(data_dir / MODELS_FOLDER, folder / MODELS_FOLDER, named)
@@ -126,6 +128,15 @@ def _check_directory(data_dir: Path, database: bool) -> None:
         raise ValueError(f"{data_dir} has no {DATABASE}. {_POSTGRES}")
 
 
+def _check_apart(target: Path, source: Path) -> None:
+    """Refuse to copy a folder into itself.
+
+    :raises ValueError: that is meant.
+    """
+    if target.resolve().is_relative_to(source.resolve()):
+        raise ValueError(f"{target} is within {source}. Name a folder outside it.")
+
+
 def restore(source: Path, data_dir: Path) -> str:
     """Put a backup back.
 
@@ -135,6 +146,7 @@ def restore(source: Path, data_dir: Path) -> str:
     :raises ValueError: the backup is damaged, or the directory is used.
     """
     files = _contents(source)
+    _check_apart(data_dir, source)
     damaged = [
         name for name, digest in files.items() if not (source / name).is_file() or file_digest(source / name) != digest
     ]
@@ -185,6 +197,7 @@ def _made(target: Path) -> Iterator[Path]:
 def _copy_database(source: Path, target: Path) -> set[str]:
     """Copy it as it is at one moment; returns the digests of the models in place."""
     try:
+        check_database(source)
         with (
             closing(sqlite3.connect(f"{source.resolve().as_uri()}?mode=ro", uri=True, timeout=30)) as reader,
             closing(sqlite3.connect(target)) as writer,

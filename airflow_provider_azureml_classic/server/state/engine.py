@@ -126,10 +126,18 @@ def where(url: sa.URL) -> str:
 
 
 def _check_files(dialect: object, record: object, arguments: Sequence[str], options: object) -> None:
-    """SQLite would wait for ever for a FIFO in the place of one of its files."""
+    check_database(arguments[0])
+
+
+def check_database(path: str | Path) -> None:
+    """Refuse files for which SQLite would wait without an end: a FIFO in the place of one of its own.
+
+    :param path: of the database.
+    :raises sqlite3.OperationalError: there is one.
+    """
     for ending in ("", "-wal", "-shm", "-journal"):
         try:
-            check_file(Path(f"{arguments[0]}{ending}"))
+            check_file(Path(f"{path}{ending}"))
         except OSError as error:
             raise sqlite3.OperationalError(f"{error.strerror}: {error.filename}") from None
 

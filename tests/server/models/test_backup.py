@@ -162,3 +162,26 @@ def test_what_is_there_is_not_overwritten(
         "models",
         "secrets.json",
     ]
+
+
+def test_no_folder_is_copied_into_itself(service: Service, copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A backup in the data directory would be part of the next one, and a directory in a backup of it."""
+    folder = service.settings.data_dir
+    assert main(["backup", "--data-dir", str(folder), str(folder / "blobs" / "b")]) == USAGE
+    assert main(["restore", "--data-dir", str(copied / "new"), str(copied)]) == USAGE
+    assert capsys.readouterr().err.count("Name a folder outside it") == 2
+    assert not (folder / "blobs" / "b").exists()
+
+
+@pytest.mark.parametrize("name", ["state.db", "state.db-journal"])
+def test_what_would_be_waited_for_is_no_database(tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
+    """A FIFO in the place of one of its files is refused by its name, and nothing is left."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for file in ("lock", "state.db"):
+        (folder / file).touch()
+    (folder / name).unlink(missing_ok=True)
+    os.mkfifo(folder / name)
+    assert main(["backup", "--data-dir", str(folder), str(tmp_path / "b")]) == USAGE
+    assert f"{name}" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]
