@@ -24,7 +24,7 @@ import sqlalchemy as sa
 from airflow_provider_azureml_classic.exceptions import AzureMLClassicError, ServiceUnavailable, rejection
 from airflow_provider_azureml_classic.protocol.jobs import Job, JobRequest, JobStatus
 from airflow_provider_azureml_classic.protocol.keys import KeyType
-from airflow_provider_azureml_classic.protocol.operations import SCORE
+from airflow_provider_azureml_classic.protocol.operations import GET_ENDPOINT, SCORE
 from airflow_provider_azureml_classic.protocol.references import BlobReference
 from airflow_provider_azureml_classic.protocol.values import DEFAULT_ENDPOINT, EndpointSettings
 from airflow_provider_azureml_classic.server.jobs import executor, runner, work
@@ -537,7 +537,10 @@ class Client:
         key = self._random.choice(self._simulation.keys[-3:] or [self._simulation.key])
         own = self._simulation.endpoints["k"].id
         call = Call(WEAK, ("key", "k"), key, self._server, self._simulation.history.clock())
-        self._ask(lambda server: server.workspace.endpoint_for_call("w", own, key, SCORE))
+        if self._random.random() < 0.5:
+            self._ask(lambda server: server.workspace.endpoint_for_call("w", own, key, SCORE))
+        else:
+            self._ask(lambda server: server.workspace.caller("w", key, GET_ENDPOINT))
         call.returned, call.answered = self._simulation.history.clock(), True
         self._simulation.history.add(call)
 

@@ -426,7 +426,7 @@ MENDS = (
         "servers",
     ),
     Mend(
-        "a key that was replaced by two at the same time is lost",
+        "of the keys that two made at the same time the older one opens for ever",
         "server/state/endpoint_store.py",
         "            if gone.rowcount != len(old):\n",
         "            if False:\n",
