@@ -129,6 +129,11 @@ class Manifest:
             raise ValueError(str(error)) from None
 
 
+# msgspec looks at a class when it first meets it. Of two threads that do so at once one uses what the other has begun,
+# and the process ends (in 0.22): so it meets each here, where the import lets one thread in.
+_MET = tuple(map(msgspec.json.Decoder, (_WithSchema, Manifest)))
+
+
 def write_ilearner(path: Path, onnx: bytes, manifest: Manifest) -> tuple[str, int]:
     """Write a model file, all of it or nothing; the same content gives the same bytes.
 

@@ -6,6 +6,8 @@ import hashlib
 import io
 import json
 import pickle
+import subprocess
+import sys
 import zipfile
 from dataclasses import replace
 
@@ -18,6 +20,21 @@ from airflow_provider_azureml_classic.server.experiments import read_ilearner as
 from airflow_provider_azureml_classic.server.experiments import write_ilearner as write
 from airflow_provider_azureml_classic.server.experiments.ilearner import content_digest
 
+#: Threads that are the first to read a manifest, in a process whose threads take turns as often as they can.
+FIRST_READERS = """
+import importlib, json, sys, threading
+from airflow_provider_azureml_classic.server.experiments import ilearner
+
+value = json.load(sys.stdin)
+sys.setswitchinterval(1e-6)
+for _ in range(100):
+    fresh, start = importlib.reload(ilearner), threading.Barrier(6)
+    threads = [threading.Thread(target=lambda: (start.wait(), fresh.Manifest.from_json(value))) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+"""
 GRAPH = b"\x08\x08 an onnx graph"
 
 
@@ -280,3 +297,13 @@ def test_a_file_over_the_limit_is_not_read(model, monkeypatch):
     monkeypatch.setattr(model_file, "FILE_LIMIT", 100)
     with pytest.raises(RequestRejected, match="more than 100 bytes"):
         read(model)
+
+
+@pytest.mark.slow
+def test_the_first_to_read_a_model_may_be_several() -> None:
+    """At the first calls after a start several threads read their first models at once, and the server lives."""
+    value = json.dumps(manifest().to_json())
+    done = subprocess.run(
+        [sys.executable, "-c", FIRST_READERS], input=value, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
