@@ -131,7 +131,7 @@ class Manifest:
 
 # msgspec looks at a class when it first meets it. Of two threads that do so at once one uses what the other has begun,
 # and the process ends (in 0.22): so it meets each here, where the import lets one thread in.
-_MET = tuple(map(msgspec.json.Decoder, (_WithSchema, Manifest)))
+_MET: tuple[Any, ...] = tuple(map(msgspec.json.Decoder, (_WithSchema, Manifest)))
 
 
 def write_ilearner(path: Path, onnx: bytes, manifest: Manifest) -> tuple[str, int]:

@@ -17,6 +17,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 
+from airflow_provider_azureml_classic.exceptions import cause
 from airflow_provider_azureml_classic.server.state.engine import make_engine
 from airflow_provider_azureml_classic.server.state.revision import MIGRATIONS
 
@@ -50,7 +51,9 @@ def upgrade(engine: sa.Engine) -> None:
     try:
         _upgrade(engine)
     except CommandError as error:
-        raise ValueError(f"The database does not say which version it is of: {error}. Restore a backup.") from None
+        raise ValueError(
+            f"The database does not say which version it is of: {cause(error)}. Restore a backup."
+        ) from None
 
 
 def _upgrade(engine: sa.Engine) -> None:

@@ -246,11 +246,13 @@ def test_a_damaged_database_is_in_no_backup(data_dir: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize("name", ["state.db", "lock", "secrets.json", "database.json"])
 def test_a_data_directory_is_known_by_any_of_its_files(tmp_path: Path, name: str) -> None:
     """One without a database is told of PostgreSQL."""
-    (tmp_path / name).touch()
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / name).touch()
     with pytest.raises(
         ValueError, match="no such table" if name == "state.db" else "has no state.db. The database is not"
     ):
-        back_up(tmp_path, tmp_path / "copy")
+        back_up(folder, tmp_path / "copy")
 
 
 def test_what_is_no_data_directory(tmp_path: Path) -> None:
