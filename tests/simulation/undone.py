@@ -283,6 +283,7 @@ MENDS = (
         '            alive = connection.execute(_ALIVE, {"by": server_id}).first()\n',
         "            alive = True\n",
         "servers",
+        80,
     ),
     Mend(
         "a server that comes back from a long pause is not a member again",
@@ -431,6 +432,7 @@ MENDS = (
         "            if gone.rowcount != len(old):\n",
         "            if False:\n",
         "servers",
+        10,
     ),
 )
 
