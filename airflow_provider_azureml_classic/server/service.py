@@ -35,7 +35,7 @@ from airflow_provider_azureml_classic.server.portal.site import Portal
 from airflow_provider_azureml_classic.server.portal.visit import Core
 from airflow_provider_azureml_classic.server.settings import Settings
 from airflow_provider_azureml_classic.server.state.audit_store import AuditStore
-from airflow_provider_azureml_classic.server.state.database import Database, DatabaseDown
+from airflow_provider_azureml_classic.server.state.database import Database, DatabaseDamaged, DatabaseDown
 from airflow_provider_azureml_classic.server.state.endpoint_store import Store
 from airflow_provider_azureml_classic.server.state.engine import make_engine
 from airflow_provider_azureml_classic.server.state.job_store import JobStore
@@ -230,7 +230,7 @@ def model_store(
         if vault:
             # All models that can be put back are many; without an account nobody needs to know them now.
             models.fill_vault(store.digests())
-    except DatabaseDown:
+    except (DatabaseDown, DatabaseDamaged):
         raise
     except AzureMLClassicError as error:
         raise ValueError(f"The storage account of --storage cannot be used: {error.message}") from None

@@ -54,6 +54,10 @@ class DatabaseDown(ServiceUnavailable):
     """The database does not answer, or not in time; nothing is wrong with the request."""
 
 
+class DatabaseDamaged(ServiceUnavailable):
+    """A value of the database cannot be read: unlike :class:`DatabaseDown` it is not for who can wait."""
+
+
 class Database:
     """An engine and a cipher.
 
@@ -126,13 +130,13 @@ class Database:
         """A connection to read from; all that is read in one block is of one state.
 
         :param slow: it reads or changes very much.
-        :raises DatabaseDown: nothing can be read, or not what is there, see :func:`readable`.
+        :raises DatabaseDown: nothing can be read; ``DatabaseDamaged``: not what is there, see :func:`readable`.
         """
         with self._mended(), (snapshots(self._slow) if slow else self._reader).connect() as connection:
             try:
                 with readable():
                     yield connection
-            except DatabaseDown:
+            except DatabaseDamaged:
                 # Its cursor is in the middle of a result: SQLite would go on to show the next one the same old state.
                 connection.invalidate()
                 raise
@@ -289,7 +293,7 @@ def readable(what: str = "A row") -> Iterator[None]:
     """Tell values that cannot be read as what they are: a bit that flipped, or somebody's change.
 
     :param what: at the beginning of the sentence.
-    :raises DatabaseDown: one cannot be read; the log has the reason.
+    :raises DatabaseDamaged: one cannot be read; the log has the reason.
     """
     try:
         yield
@@ -299,12 +303,12 @@ def readable(what: str = "A row") -> Iterator[None]:
     except DAMAGED as error:
         log.exception("%s of the database cannot be read", what)
         text = f"{what} of the database cannot be read: it is damaged, or somebody has changed it. Restore a backup."
-        raise _down(text) from error
+        raise _down(text, DatabaseDamaged) from error
 
 
-def _down(message: str = _SILENT) -> DatabaseDown:
+def _down(message: str = _SILENT, kind: type[ServiceUnavailable] = DatabaseDown) -> ServiceUnavailable:
     code, status = CODES[_DOWN]
-    return DatabaseDown(message, code=code, details=(Detail(_DOWN, message),), status=status)
+    return kind(message, code=code, details=(Detail(_DOWN, message),), status=status)
 
 
 def _reason(error: sa.exc.SQLAlchemyError) -> str:

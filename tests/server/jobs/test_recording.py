@@ -15,7 +15,7 @@ from airflow_provider_azureml_classic.server.jobs import runner as runner_module
 from airflow_provider_azureml_classic.server.jobs.runner import Runner
 from airflow_provider_azureml_classic.server.state.database import DatabaseDown
 from airflow_provider_azureml_classic.server.state.job_store import JobStore
-from airflow_provider_azureml_classic.server.state.tables import jobs, servers
+from airflow_provider_azureml_classic.server.state.tables import endpoints, jobs, servers
 from tests.support.processes import until
 from tests.support.service import Service
 
@@ -115,6 +115,26 @@ def test_a_claim_whose_answer_was_lost(
     job = swept(service, trainer, runner, job_id)
     assert (job.details, work) == (FIRE, [job_id])
     assert any("Not begun" in line.text for line in service.client.job_log(trainer, job_id))
+
+
+def test_a_job_whose_endpoint_cannot_be_read_ends(
+    service: Service, trainer: Endpoint, runner: Runner, work: list[str]
+) -> None:
+    """With the reason: time mends nothing of it, unlike of a database that does not answer."""
+    job_id = service.client.submit_job(trainer, JobRequest({"input1": BlobReference("data/five.csv")}))
+    with service.database.write() as connection:
+        connection.execute(sa.update(jobs).where(jobs.c.id == job_id).values(place=1))
+        connection.execute(sa.update(endpoints).values(primary_key=b"?"))
+    runner.poll()
+
+    def end() -> Any:
+        with service.database.read() as connection:
+            row = connection.execute(sa.select(jobs.c.status, jobs.c.details).where(jobs.c.id == job_id)).one()
+        return row if row.status == JobStatus.FAILED.value else None
+
+    until("it has ended", end)
+    assert "cannot be read" in end().details
+    assert work == []
 
 
 def test_a_job_that_cannot_be_read_holds_up_no_other(service: Service, trainer: Endpoint, work: list[str]) -> None:
